@@ -1,0 +1,123 @@
+//! The only door between workers and the control thread.
+//!
+//! A worker puts a [`ToControl`] into the one bounded queue to the control thread and goes on serving; the control
+//! thread puts a [`ToWorker`] into that worker's bounded queue and signals its eventfd, which the worker's ring reads.
+//! Either side may be gone: a full or closed queue is an answer (503), never a wait and never a panic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::topology::BackendId;
+
+/// Pairs an answer with its question; unique per worker.
+pub type Ticket = u64;
+
+/// An admin request, owned: head and body have been read completely by the worker.
+#[derive(Debug, Clone)]
+pub struct AdminRequest {
+    pub method: String,
+    /// Percent-decoded path, e.g. `/health`.
+    pub path: String,
+    /// Raw query string without `?`.
+    pub query: String,
+    /// Raw `Authorization` header value.
+    pub authorization: Option<String>,
+    pub content_type: Option<String>,
+    pub body: Bytes,
+}
+
+/// What the worker writes back. The worker adds `Date`, `X-Influxdb-Version`, `X-Influxdb-Build`, `Content-Length` and,
+/// if `request_id` is set, `Request-Id` and `X-Request-Id`.
+#[derive(Debug, Clone)]
+pub struct AdminResponse {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// Worker to control thread.
+#[derive(Debug)]
+pub enum ToControl {
+    /// Serve this; always answered by [`ToWorker::Admin`] with the same ticket.
+    Admin { worker: usize, ticket: Ticket, request: AdminRequest },
+    /// A write names a database or policy the catalog does not know: ask the backends once, then publish the catalog
+    /// (if it changed) and answer [`ToWorker::CatalogRefreshed`].
+    RefreshCatalog { worker: usize, ticket: Ticket },
+    /// `backend` answered that it lacks `db` or `rp` (empty = default): create it there with the settings another
+    /// backend has. Answered by [`ToWorker::Created`].
+    Create { worker: usize, ticket: Ticket, backend: BackendId, db: String, rp: String },
+    /// A courier's backend went down or came up by its write results.
+    BackendChanged { worker: usize, backend: BackendId, up: bool, reason: String },
+    /// The ledger asked for by [`ToWorker::LedgerWanted`].
+    Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
+}
+
+/// Control thread to worker.
+#[derive(Debug, Clone)]
+pub enum ToWorker {
+    Admin {
+        ticket: Ticket,
+        response: AdminResponse,
+    },
+    CatalogRefreshed {
+        ticket: Ticket,
+    },
+    Created {
+        ticket: Ticket,
+        result: Created,
+    },
+    /// A newer catalog; replaces the one before.
+    Catalog(Arc<Catalog>),
+    /// A probe found this backend up or down.
+    Probed {
+        backend: BackendId,
+        up: bool,
+    },
+    /// Send the ledger rows with this ticket.
+    LedgerWanted {
+        ticket: Ticket,
+    },
+    /// Stop accepting, finish requests, commit, save cursors, end.
+    Shutdown,
+}
+
+/// What became of [`ToControl::Create`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It exists there now: repeat the batch.
+    Done,
+    /// All backends that could have it were asked and none has it.
+    NowhereElse,
+    /// Not all backends that could have it can be asked, or the statement failed: hold and ask again later.
+    Failed(String),
+}
+
+/// One line of the ledger: what became of accepted points of `db` meant for `backend`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    pub db: String,
+    pub backend: BackendId,
+    pub accepted: u64,
+    pub delivered: u64,
+    pub queued: u64,
+    /// By reason.
+    pub rejected: Vec<(String, u64)>,
+    /// By reason.
+    pub dropped: Vec<(String, u64)>,
+}
+
+/// Which databases and policies exist, over all backends that could be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// False until one backend has answered SHOW DATABASES in InfluxDB's form; nothing is refused before.
+    pub known: bool,
+    pub databases: HashMap<String, Database>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Database {
+    /// Names of its retention policies, over all backends; empty = could not be asked.
+    pub policies: Vec<String>,
+}

@@ -1,0 +1,16 @@
+//! The way of a point: accept, parse, log, acknowledge, deliver.
+//!
+//! One *worker* per core owns its listener, its connections, its log and its couriers; workers share nothing but
+//! counters. What is deliberately absent here: locks, blocking calls after the start, a JSON parser, configuration
+//! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `worker` name
+//! the runtime. Anything that may block is asked of the control thread through [`handoff`].
+
+pub mod disklog;
+pub mod handoff;
+pub mod limits;
+pub mod lineproto;
+pub mod placement;
+pub mod precision;
+pub mod settings;
+pub mod stats;
+pub mod topology;

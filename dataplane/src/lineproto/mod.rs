@@ -1,0 +1,1 @@
+//! Line protocol: where lines end, which are sound, what each is about.

@@ -1,0 +1,63 @@
+//! The unit of a request's timestamps.
+
+/// Unit of the timestamps of a request, kept with each record instead of rewriting timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Precision {
+    Nanosecond = 0,
+    Microsecond = 1,
+    Millisecond = 2,
+    Second = 3,
+    Minute = 4,
+    Hour = 5,
+}
+
+impl Precision {
+    pub const ALL: [Self; 6] =
+        [Self::Nanosecond, Self::Microsecond, Self::Millisecond, Self::Second, Self::Minute, Self::Hour];
+
+    /// Reads the `precision` parameter of `/write`: empty, `n`, `ns`, `u`, `ms`, `s`, `m` or `h`.
+    ///
+    /// InfluxDB 1.6 takes any other value silently as nanoseconds, which stores points at a wrong time; here it is the
+    /// client's error.
+    pub fn from_param(text: &[u8]) -> Option<Self> {
+        Some(match text {
+            b"" | b"n" | b"ns" => Self::Nanosecond,
+            b"u" => Self::Microsecond,
+            b"ms" => Self::Millisecond,
+            b"s" => Self::Second,
+            b"m" => Self::Minute,
+            b"h" => Self::Hour,
+            _ => return None,
+        })
+    }
+
+    /// The parameter value every InfluxDB 1.x understands.
+    pub fn as_param(self) -> &'static str {
+        match self {
+            Self::Nanosecond => "n",
+            Self::Microsecond => "u",
+            Self::Millisecond => "ms",
+            Self::Second => "s",
+            Self::Minute => "m",
+            Self::Hour => "h",
+        }
+    }
+
+    /// Nanoseconds in one unit.
+    pub fn nanos(self) -> i64 {
+        match self {
+            Self::Nanosecond => 1,
+            Self::Microsecond => 1_000,
+            Self::Millisecond => 1_000_000,
+            Self::Second => 1_000_000_000,
+            Self::Minute => 60_000_000_000,
+            Self::Hour => 3_600_000_000_000,
+        }
+    }
+
+    /// The inverse of `self as u8`, for reading records back.
+    pub fn from_u8(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}

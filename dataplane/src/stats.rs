@@ -1,0 +1,56 @@
+//! Counters a worker writes and the control thread reads. Relaxed atomics, one writer each; no lock, no ordering is
+//! promised between two of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// One worker's view of one backend.
+#[derive(Debug, Default)]
+pub struct BackendStats {
+    /// False after a failed write until the next success.
+    pub up: AtomicBool,
+    /// Points this worker still has to deliver there.
+    pub queued_points: AtomicU64,
+    /// Log bytes between this backend's cursor and the end of the log.
+    pub backlog_bytes: AtomicU64,
+    pub delivered_points: AtomicU64,
+    pub rejected_points: AtomicU64,
+    pub dropped_points: AtomicU64,
+    /// True while points that waited for a failed backend are being sent.
+    pub rewriting: AtomicBool,
+    /// 401 or 403 was the last answer: an operator must act.
+    pub unauthorized: AtomicBool,
+}
+
+/// One worker's counters.
+#[derive(Debug, Default)]
+pub struct WorkerStats {
+    pub accepted_points: AtomicU64,
+    pub refused_points: AtomicU64,
+    pub requests: AtomicU64,
+    pub connections: AtomicU64,
+    /// True once the log is open and the worker accepts; false again when its log is poisoned.
+    pub ready: AtomicBool,
+    /// Indexed by `BackendId`.
+    pub backends: Vec<BackendStats>,
+}
+
+/// All workers' counters.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub workers: Vec<WorkerStats>,
+}
+
+impl Stats {
+    pub fn new(workers: usize, backends: usize) -> Self {
+        let worker = || WorkerStats {
+            backends: (0..backends).map(|_| BackendStats { up: AtomicBool::new(true), ..Default::default() }).collect(),
+            ..Default::default()
+        };
+        Self { workers: (0..workers).map(|_| worker()).collect() }
+    }
+
+    /// Points queued for a backend over all workers.
+    pub fn queued_points(&self, backend: usize) -> u64 {
+        self.workers.iter().map(|w| w.backends[backend].queued_points.load(Relaxed)).sum()
+    }
+}
