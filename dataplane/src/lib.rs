@@ -7,6 +7,7 @@
 
 pub mod disklog;
 pub mod handoff;
+pub mod io;
 pub mod limits;
 pub mod lineproto;
 pub mod placement;

@@ -1,0 +1,73 @@
+//! How executors are built: one helper, so that every ring in the house has the same shape.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::coop;
+
+/// Registered buffers per ring. Only small log writes use them; more would be locked memory for nothing.
+const IO_MEMORY_BYTES: usize = 256 * 1024;
+/// A busy executor looks at its sockets and at foreign wakes this often (glommio's default of 100 ms would be the
+/// latency of everybody else).
+const PREEMPT_INTERVAL: Duration = Duration::from_millis(1);
+/// Kernel releases locked memory of ended rings late: a start that fails for lack of it is repeated this often.
+const START_ATTEMPTS: u32 = 20;
+
+/// Starts a thread with an executor, pinned to `cpu` if given, that runs `task` to its end.
+///
+/// # Errors
+/// When the kernel grants no rings (io_uring disabled, locked memory exhausted). A panic in `task` shows in the join.
+pub fn executor<F, Fut, T>(name: &str, cpu: Option<usize>, task: F) -> io::Result<ExecutorJoinHandle<T>>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    coop::expect_main_ring();
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(128)
+        .preempt_timer(PREEMPT_INTERVAL)
+        .spawn(task)
+        .map_err(|e| io::Error::other(e.to_string()))
+}
+
+/// Runs a task beside the caller on the same executor until it ends; nobody waits for it.
+///
+/// A panic in it would end the whole executor: wrap what may panic.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(task).detach();
+}
+
+/// Runs `task` on a fresh executor of small shape and waits for it; for tests and tools.
+///
+/// # Panics
+/// When the executor does not start, or `task` panics.
+pub fn block_on<F, Fut, T>(task: F) -> T
+where
+    F: Fn() -> Fut + Send + Clone + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let handle = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(64 << 10)
+            .ring_depth(64)
+            .preempt_timer(PREEMPT_INTERVAL)
+            .spawn(task.clone());
+        match handle.map(ExecutorJoinHandle::join) {
+            Ok(Ok(value)) => return value,
+            Ok(Err(e)) | Err(e) if attempt < START_ATTEMPTS && e.to_string().contains("Cannot allocate memory") => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(Err(e)) | Err(e) => panic!("executor: {e}"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Listening sockets: one per worker on the same address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+
+use glommio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Stream;
+
+/// Connections that wait for accept.
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// Holds a port for this process. Workers share it through SO_REUSEPORT, which would also let a second instance in
+/// silently; a socket in the abstract namespace, named after the port, is granted to one process only.
+#[derive(Debug)]
+pub struct PortGuard {
+    _lock: UnixListener,
+}
+
+/// Binds `count` sockets to `addr` (port 0: the first one chooses). Nothing is accepted before [`Listener::new`].
+///
+/// # Errors
+/// `AddrInUse` when another program listens there or another instance of this one holds the port.
+pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket>)> {
+    if addr.port() != 0 {
+        // Someone who does not share the port shows here; with SO_REUSEPORT another user's process would not.
+        let alone = socket(addr, false)?;
+        drop(alone);
+    }
+    let first = socket(addr, true)?;
+    let addr = first.local_addr()?.as_socket().unwrap_or(addr);
+    let guard = PortGuard { _lock: UnixListener::bind_addr(&UnixAddr::from_abstract_name(guard_name(addr))?)? };
+    let mut sockets = vec![first];
+    while sockets.len() < count {
+        sockets.push(socket(addr, true)?);
+    }
+    Ok((guard, sockets))
+}
+
+fn guard_name(addr: SocketAddr) -> String {
+    format!("fluxgate-port-{addr}")
+}
+
+fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    // Inherited by accepted sockets.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// A worker's listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+    fd: RawFd,
+}
+
+impl Listener {
+    /// Starts listening; must run on the worker's executor.
+    ///
+    /// # Errors
+    /// Of `listen(2)`.
+    pub fn new(socket: Socket) -> io::Result<Self> {
+        socket.listen(LISTEN_BACKLOG)?;
+        let fd = socket.as_raw_fd();
+        // SAFETY: the descriptor is an open listening socket whose ownership moves into the listener here.
+        let inner = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        Ok(Self { inner, fd })
+    }
+
+    /// The next connection. Never drop the future before it resolves: a cancelled accept swallows a connection
+    /// (glommio 0.9); [`Listener::close`] ends it instead.
+    ///
+    /// # Errors
+    /// Of `accept(2)`; after [`Listener::close`] `InvalidInput`.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        self.inner.accept().await.map(Stream::from).map_err(io::Error::from)
+    }
+
+    /// Refuses new connections from now on and ends a pending accept.
+    pub fn close(&self) {
+        // SAFETY: `fd` belongs to `inner`, which lives as long as `self`.
+        unsafe { libc::shutdown(self.fd, libc::SHUT_RDWR) };
+    }
+
+    /// # Errors
+    /// Of `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr().map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_instance_on_the_port_is_refused() {
+        let (_guard, sockets) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let addr = sockets[0].local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(bind(addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

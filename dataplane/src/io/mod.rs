@@ -1,0 +1,20 @@
+//! Thin interfaces over the runtime: sockets, timers, events. Only this folder, `disklog/store.rs` and `worker.rs` name glommio, so
+//! that a fork or another runtime can take its place.
+
+pub mod coop;
+mod event;
+mod executor;
+mod listener;
+mod signal;
+mod stream;
+mod time;
+
+pub use event::Event;
+pub use executor::{block_on, executor, spawn};
+pub use listener::{Listener, PortGuard, bind};
+pub use signal::Signal;
+pub use stream::Stream;
+pub use time::{Elapsed, now, sleep, timeout, yield_if_needed};
+
+#[cfg(test)]
+mod tests;
