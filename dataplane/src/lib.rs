@@ -8,6 +8,7 @@
 pub mod disklog;
 pub mod handoff;
 pub mod io;
+pub mod ledger;
 pub mod limits;
 pub mod lineproto;
 pub mod placement;

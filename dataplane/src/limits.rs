@@ -63,6 +63,10 @@ pub const MISSING_DB_HOLD: Duration = Duration::from_secs(60);
 /// Dead letters of one backend on disk. At the bound: the oldest file goes.
 pub const DEAD_LETTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Databases with an account of their own in the ledger, and reasons per account. More: counted as "(other)".
+pub const LEDGER_DATABASES_MAX: usize = 10_000;
+pub const LEDGER_REASONS_MAX: usize = 16;
+
 /// Entries of a worker's route cache. At the bound: the cache is emptied and fills again.
 pub const ROUTE_CACHE_ENTRIES_MAX: usize = 65_536;
 /// Requests waiting for the control thread. More: 503.
