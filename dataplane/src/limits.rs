@@ -69,6 +69,8 @@ pub const LEDGER_REASONS_MAX: usize = 16;
 
 /// Entries of a worker's route cache. At the bound: the cache is emptied and fills again.
 pub const ROUTE_CACHE_ENTRIES_MAX: usize = 65_536;
+/// Bytes of all keys (database and measurement as written) of a worker's route cache. At the bound: as above.
+pub const ROUTE_CACHE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests waiting for the control thread. More: 503.
 pub const HANDOFF_TO_CONTROL_MAX: usize = 1024;
 /// Messages waiting for one worker. More: the control thread waits for room, up to [`HANDOFF_WAIT`], then gives the
@@ -89,3 +91,4 @@ const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the 
 const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
 const _: () = assert!(CONN_BUFFER_BYTES >= HEAD_BYTES_MAX, "a buffer must hold a whole head");
 const _: () = assert!(KEY_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(KEY_BYTES_MAX + NAME_BYTES_MAX <= ROUTE_CACHE_KEY_BYTES_MAX, "an empty cache takes any key");

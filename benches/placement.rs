@@ -1,0 +1,63 @@
+//! What does finding a line's route cost? A hit of the worker's cache, for few and for many measurements, against the
+//! rings themselves (a miss).
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fluxgate_dataplane::placement::{Placement, PlacementSettings, RouteTable};
+use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+
+fn topology(circles: usize, backends: usize) -> Topology {
+    let mut topology = Topology::default();
+    for circle in 0..circles {
+        let mut ids = Vec::new();
+        for index in 0..backends {
+            let id = BackendId(topology.backends.len() as u16);
+            ids.push(id);
+            topology.backends.push(Backend {
+                id,
+                name: format!("influxdb-{circle}-{index}"),
+                url: format!("http://127.0.0.1:{}", 8086 + topology.backends.len()),
+                circle,
+                index,
+                username: String::new(),
+                password: String::new(),
+                write_only: false,
+            });
+        }
+        topology.circles.push(Circle { name: format!("circle-{circle}"), backends: ids });
+    }
+    topology
+}
+
+fn lookups(c: &mut Criterion) {
+    let placement = Arc::new(Placement::new(&topology(2, 2), &PlacementSettings::default()));
+    let mut group = c.benchmark_group("placement");
+    for names in [10usize, 1_000, 50_000] {
+        // Shuffled by a step that is prime to the count, so that neighbours are not neighbours in memory.
+        let names: Vec<String> = (0..names).map(|i| format!("measurement_{}", i * 7919 % names)).collect();
+        let mut table = RouteTable::new(placement.clone());
+        group.throughput(Throughput::Elements(names.len() as u64));
+        group.bench_function(format!("hit/{}", names.len()), |b| {
+            b.iter(|| {
+                for name in &names {
+                    black_box(table.lookup(black_box(b"telegraf"), name.as_bytes()));
+                }
+            });
+        });
+    }
+    let mut route = Vec::new();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("rings/2x2", |b| {
+        b.iter(|| {
+            route.clear();
+            placement.route(black_box(b"telegraf"), black_box(b"measurement_1"), &mut route);
+            black_box(&route);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, lookups);
+criterion_main!(benches);
