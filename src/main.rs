@@ -1,1 +1,88 @@
-fn main() {}
+//! The command line, carried out. Exit status: 0 done, 1 the work itself failed, 2 it could not be started.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fluxgate::cli::{Cli, Command};
+use fluxgate::config::{self, Config};
+use fluxgate::{check, demo, hashdist, load, log_command, logger, serve};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Exit status after a second signal: what a shell reports for SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Why the program ends early.
+enum End {
+    /// The configuration, the arguments or the machine do not allow a start.
+    CannotStart(String),
+    Failed(String),
+    /// It has been said already.
+    Status(u8),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse_from_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(answer) => answer.exit(),
+    };
+    let (sentence, status) = match run(&cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(End::CannotStart(sentence)) => (sentence, 2),
+        Err(End::Failed(sentence)) => (sentence, 1),
+        Err(End::Status(status)) => return ExitCode::from(status),
+    };
+    // With standard error closed nobody can be told.
+    let _ = writeln!(io::stderr(), "fluxgate: {sentence}");
+    ExitCode::from(status)
+}
+
+fn run(cli: &Cli) -> Result<(), End> {
+    let mut out = io::stdout().lock();
+    match cli.command_or_serve() {
+        Command::Serve => {
+            let config = load_config(cli)?;
+            logger::install(config.log_enabled);
+            serve::serve(&config).map_err(|failure| match failure {
+                serve::Failure::Start(sentence) => End::CannotStart(sentence),
+                serve::Failure::Running(sentence) => End::Failed(sentence),
+            })
+        }
+        Command::Check => Ok(check::print(&load_config(cli)?, &mut out)?),
+        Command::Hashdist(args) => Ok(hashdist::run(&args, &load_config(cli)?, &mut io::stdin().lock(), &mut out)?),
+        Command::Encrypt(args) => Ok(args.encrypt(&mut io::stdin().lock(), &mut out)?),
+        Command::Decrypt(args) => {
+            args.decrypt(&mut io::stdin().lock(), &mut out)?.map_err(|e| End::Failed(e.to_string()))
+        }
+        Command::Load(args) => load::main(&args, &*stop_flag()?).map_err(End::Status),
+        Command::Demo(args) => demo::main(&args, &*stop_flag()?).map_err(End::Status),
+        Command::Log(args) => match log_command::run(&args, &mut out).map_err(End::Failed)? {
+            true => Ok(()),
+            // What is not whole has been printed.
+            false => Err(End::Status(1)),
+        },
+    }
+}
+
+/// Raised by the first SIGTERM or SIGINT; the second one ends the process on the spot.
+fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag still down.
+        flag::register_conditional_shutdown(signal, INTERRUPTED, stop.clone())?;
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+fn load_config(cli: &Cli) -> Result<Config, End> {
+    config::load(&cli.config).map_err(|error| End::CannotStart(error.to_string()))
+}

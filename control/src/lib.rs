@@ -1,1 +1,30 @@
+//! The control thread: the one ordinary thread that may block, and what it does for workers and operators.
+//!
+//! ```text
+//!   workers ── handoff ──> event_loop ──> endpoint/*   what an admin request asks for, as an action
+//!                            │
+//!                            ├─ probe        one thread per backend: name resolution and GET /ping
+//!                            ├─ refresh      when to ask for the catalog
+//!                            │   └─ catalog  which databases and policies exist, and how measurements lie
+//!                            ├─ census       the ledgers of all workers
+//!                            └─ create       a database or policy that a backend lacks
+//!                                └─ backend  the calls themselves (ureq)
+//! ```
+//!
+//! Whatever asks a backend runs on a thread of its own and reports back, so that a hung backend delays neither another
+//! one nor an admin request. Nothing here can slow a worker down: the handoff is bounded, and a control thread that has
+//! ended is seen by workers as such.
 
+pub mod backend;
+pub mod catalog;
+mod census;
+pub mod cipher;
+mod create;
+pub mod endpoint;
+mod event_loop;
+pub mod limits;
+mod probe;
+mod refresh;
+mod thread;
+
+pub use thread::{Control, ControlSettings};

@@ -5,14 +5,31 @@
 //! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `worker` name
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
+pub mod accept;
+pub mod adopt;
+pub mod body;
+pub mod cache_files;
+pub mod conn;
+pub mod conns;
+pub mod courier;
+pub mod delivery;
 pub mod disklog;
+pub mod grouping;
 pub mod handoff;
+pub mod http;
+pub mod inbox;
+pub mod intake;
 pub mod io;
 pub mod ledger;
 pub mod limits;
 pub mod lineproto;
+pub mod link;
 pub mod placement;
+pub mod pool;
 pub mod precision;
+pub mod reject;
 pub mod settings;
 pub mod stats;
 pub mod topology;
+pub mod worker;
+pub mod write;

@@ -38,6 +38,8 @@ pub struct WorkerStats {
 #[derive(Debug, Default)]
 pub struct Stats {
     pub workers: Vec<WorkerStats>,
+    /// Set when the process stops, for workers that the control thread can no longer tell.
+    pub stopping: AtomicBool,
 }
 
 impl Stats {
@@ -46,7 +48,7 @@ impl Stats {
             backends: (0..backends).map(|_| BackendStats { up: AtomicBool::new(true), ..Default::default() }).collect(),
             ..Default::default()
         };
-        Self { workers: (0..workers).map(|_| worker()).collect() }
+        Self { workers: (0..workers).map(|_| worker()).collect(), stopping: AtomicBool::new(false) }
     }
 
     /// Points queued for a backend over all workers.

@@ -11,7 +11,7 @@ impl BackendId {
 }
 
 /// One InfluxDB server, or anything that takes `/write` and `/ping`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Backend {
     pub id: BackendId,
     /// Unique over all circles; names the backend in logs, metrics and on disk.
@@ -28,6 +28,20 @@ pub struct Backend {
     pub password: String,
     /// Not used for reads while another backend can answer.
     pub write_only: bool,
+}
+
+/// Without user name and password, so that no log line can show them.
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("circle", &self.circle)
+            .field("index", &self.index)
+            .field("write_only", &self.write_only)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A full copy of all data, spread over its backends.

@@ -1,6 +1,68 @@
-//! A worker's log: an append-only file of frames, shared by all couriers of the worker.
+//! A worker's log: an append-only run of segments, shared by all couriers of the worker.
+//!
+//!   append → hot tail (`tail`) → group commit (`commit`) → segment on disk → courier (`reader`) → cursor (`state`)
+//!
+//! Layers, each knowing only those below: `record` and `frame` are bytes, `segment` one file, `scan` finds frames in
+//! it, `store` alone touches files, `recovery` makes sense of a directory at open, `compact` rewrites segments that
+//! only a lagging backend needs, `inspect` and `pending` read directories for people and for re-routing.
+//!
+//! Promises: what [`Log::committed`] has said about a record stays true; records come out in the order they went in;
+//! what is damaged is named exactly and everything else is still read. A failed write or sync poisons the log for
+//! good. A full disk is back-pressure ([`Error::Full`]), and nothing appended is given up for it.
+//!
+//! Not here: what a backend answers, what a point is, the ledger (an opaque text to this module).
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::io::spawn;
+use crate::limits::{
+    FRAME_BYTES_MAX, HOT_TAIL_BYTES_MIN, LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_STATE_BYTES_MAX,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 use crate::precision::Precision;
+use crate::settings::{BacklogFull, Durability};
+use crate::topology::{BackendId, Topology};
+
+pub use crate::limits::RECORD_BYTES_MAX;
+pub use commit::Durable;
+pub use error::{Damage, DamageKind, Error, Torn};
+pub use pending::{Pending, PendingRecord, pending};
+pub use reader::{Fetched, Reader};
+
+mod commit;
+mod compact;
+#[cfg(test)]
+mod disk_test;
+mod error;
+mod event;
+mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+pub mod inspect;
+#[cfg(test)]
+mod model_test;
+mod pending;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod sim;
+mod state;
+mod store;
+mod tail;
+
+use event::Event;
+use segment::{Mark, Segment};
+use store::{Store, WriteFile};
+use tail::Tail;
 
 /// Number of a record in its worker's log; starts at 1 and never repeats, also across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -18,4 +80,655 @@ pub struct RecordView<'a> {
     pub lines: u32,
     /// Whole lines, each ended by LF.
     pub bytes: &'a [u8],
+}
+
+/// What the lines of one record have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordKey<'a> {
+    /// At most `limits::NAME_BYTES_MAX` bytes, as `rp`.
+    pub db: &'a [u8],
+    /// Empty = the database's default policy.
+    pub rp: &'a [u8],
+    pub precision: Precision,
+    /// One entry per circle; None = not wanted by that circle.
+    pub route: &'a [Option<BackendId>],
+}
+
+pub struct LogSettings {
+    /// This worker's directory, `<data_dir>/worker-N`. Made if necessary.
+    pub dir: PathBuf,
+    pub worker: usize,
+    pub workers: usize,
+    pub topology: Arc<Topology>,
+    /// Level that every frame reaches; single acks may ask for more.
+    pub durability: Durability,
+    /// Waited after the first line of an idle log before its frame goes out.
+    pub linger: Duration,
+    pub hot_tail_bytes: usize,
+    /// This worker's share of the backlog on disk.
+    pub max_bytes: u64,
+    pub backlog_full: BacklogFull,
+}
+
+/// What was found when the log was opened.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// As last given to [`Log::save_state`]; empty if never.
+    pub ledger: Vec<u8>,
+    /// Lines appended after the saved state: database, backends of this topology, lines. One entry per pair.
+    pub uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
+    pub damage: Vec<Damage>,
+    pub torn: Option<Torn>,
+    /// Names of backends that have left the configuration and still have records here. The records stay until
+    /// [`Log::settle_absent`]; [`pending`], called before the log is opened, yields them.
+    pub absent: Vec<String>,
+}
+
+/// Points given up to make room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub db: Vec<u8>,
+    pub backend: BackendId,
+    pub lines: u64,
+}
+
+/// The bounds a log works with; tests use smaller ones.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    segment_bytes: u64,
+    frame_bytes_max: usize,
+    record_bytes_max: usize,
+    ring_bytes: usize,
+}
+
+/// A worker's log. Dropping it without [`Log::close`] is what a crash is to the files.
+pub struct Log {
+    shared: Rc<Shared>,
+    /// Tests open logs on disks that need none.
+    _lock: Option<store::DirLock>,
+}
+
+/// What the log, its tasks and its readers share.
+struct Shared {
+    store: Rc<dyn Store>,
+    dir: PathBuf,
+    topology: Arc<Topology>,
+    sizes: Sizes,
+    durability: Durability,
+    linger: Duration,
+    max_bytes: u64,
+    backlog_full: BacklogFull,
+    /// Never borrowed across an await.
+    inner: RefCell<Inner>,
+    /// There is something for the commit task.
+    work: Event,
+    /// There may be room in the hot tail, or on disk, again.
+    room: Event,
+    /// Frame n has been written: `acks[n % 2]`. At most two frames are not written at any time.
+    acks: [Event; 2],
+    synced: Event,
+    /// By backend: a frame that may hold records for it has been written.
+    arrived: Vec<Event>,
+    confirmed: Event,
+    /// Segments may have become worth rewriting.
+    compact: Event,
+    /// A segment is not busy any more.
+    compacted: Event,
+    saved: Event,
+}
+
+struct Inner {
+    tail: Tail,
+    /// Oldest first; the last one is being written. Never empty.
+    segments: VecDeque<Segment>,
+    file: Rc<dyn WriteFile>,
+    /// The file the next segment will be made of; its space is reserved.
+    next: Option<(String, Rc<dyn WriteFile>)>,
+    spares: Vec<String>,
+    spares_made: u64,
+    /// By backend: everything before it has been confirmed.
+    cursors: Vec<Seq>,
+    /// By backend: everything before it has been given to its reader.
+    given: Vec<Seq>,
+    /// By backend: where its reader waits, while it does.
+    parked: Vec<Option<Seq>>,
+    /// Cursors of backends that have left the configuration.
+    absent: Vec<(String, Seq)>,
+    /// The sequence after the last one written, and after the last one synced.
+    written: Seq,
+    synced: Seq,
+    sync_wanted: bool,
+    frames_sealed: u64,
+    /// Record bytes by backend in frames not written yet.
+    open_bytes: Vec<u64>,
+    sealed_bytes: Vec<u64>,
+    poison: Option<String>,
+    closing: bool,
+    /// No space could be reserved for the next segment.
+    full: bool,
+    /// A frame waits for space: acks are refused meanwhile.
+    stuck: bool,
+    retry_after: Instant,
+    saving: bool,
+    saved: Option<state::State>,
+    dropped: HashMap<(Vec<u8>, BackendId), u64>,
+    damage: VecDeque<Damage>,
+    damage_known: HashSet<(u64, u64)>,
+}
+
+impl Log {
+    /// Opens the log of a worker, making sense of whatever the last process left, and starts its commit task on this
+    /// executor. Uses blocking calls while it reads: to be called before the worker accepts.
+    pub async fn open(settings: LogSettings) -> Result<(Rc<Self>, Opened), Error> {
+        let (disk, lock) = store::Disk::open(&settings.dir).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Locked { dir: settings.dir.clone() },
+            _ => Error::io("open", &settings.dir, source),
+        })?;
+        let total = disk.fs_bytes().map_err(|e| Error::io("statvfs", &settings.dir, e))?;
+        // A small backlog needs small segments as well, or it would be full with the first one.
+        let share = (total / 256 / settings.workers.max(1) as u64).min(settings.max_bytes / 8);
+        let segment_bytes = share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) & !(frame::BLOCK_BYTES as u64 - 1);
+        let sizes = Sizes {
+            segment_bytes,
+            // A short last frame is wasted space at a segment's end: at most a quarter of it.
+            frame_bytes_max: ((segment_bytes / 4) as usize).min(FRAME_BYTES_MAX),
+            record_bytes_max: RECORD_BYTES_MAX,
+            ring_bytes: settings.hot_tail_bytes.max(HOT_TAIL_BYTES_MIN),
+        };
+        Self::open_on(Rc::new(disk), Some(lock), settings, sizes).await
+    }
+
+    async fn open_on(
+        store: Rc<dyn Store>,
+        lock: Option<store::DirLock>,
+        settings: LogSettings,
+        sizes: Sizes,
+    ) -> Result<(Rc<Self>, Opened), Error> {
+        let LogSettings { dir, worker, topology, .. } = settings;
+        let header = segment::Header::of(&topology, worker);
+        if !header.fits() {
+            return Err(Error::TooManyNames);
+        }
+        let mut found = recovery::recover(&*store, &dir, &topology)?;
+        recovery::tidy(&*store, &dir, &mut found, sizes.segment_bytes).await?;
+        let opened = Opened {
+            ledger: found.state.as_ref().map(|s| s.ledger.clone()).unwrap_or_default(),
+            uncounted: found.uncounted,
+            damage: found.damage,
+            torn: found.torn,
+            absent: found.absent.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let backends = topology.backends.len();
+        let start = Mark { seq: found.next, offset: 0, lines: found.lines };
+        let dsync = settings.durability == Durability::Disk;
+        let spares_made = found.spares_made;
+        let (name, spares) = match found.spares.split_last() {
+            Some((last, rest)) => (last.clone(), rest.to_vec()),
+            None => (spare_name(spares_made), Vec::new()),
+        };
+        let file = store
+            .create(&name, sizes.segment_bytes, dsync)
+            .await
+            .map_err(|e| if store::is_full(&e) { Error::Full } else { Error::io("create", &dir.join(&name), e) })?;
+        let previous = found.segments.back().map_or(Seq(0), Segment::first);
+        let first = commit::start_segment(&*store, &dir, &name, &*file, header, start, previous, dsync).await?;
+        let mut segments = found.segments;
+        segments.push_back(Segment::new(first, &topology, sizes.segment_bytes));
+        segments.back_mut().expect("just pushed").bytes_by_backend = Some(vec![0; backends]);
+        let shared = Rc::new(Shared {
+            store,
+            dir,
+            sizes,
+            durability: settings.durability,
+            linger: settings.linger,
+            max_bytes: settings.max_bytes,
+            backlog_full: settings.backlog_full,
+            inner: RefCell::new(Inner {
+                tail: Tail::new(sizes.ring_bytes, sizes.frame_bytes_max, start.seq, start.lines),
+                segments,
+                file,
+                next: None,
+                spares,
+                spares_made: spares_made + 1,
+                given: found.cursors.clone(),
+                cursors: found.cursors,
+                parked: vec![None; backends],
+                absent: found.absent,
+                written: start.seq,
+                synced: start.seq,
+                sync_wanted: false,
+                frames_sealed: 0,
+                open_bytes: vec![0; backends],
+                sealed_bytes: vec![0; backends],
+                poison: None,
+                closing: false,
+                full: false,
+                stuck: false,
+                retry_after: Instant::now(),
+                saving: false,
+                saved: found.state,
+                dropped: HashMap::new(),
+                damage: VecDeque::new(),
+                damage_known: HashSet::new(),
+            }),
+            work: Event::default(),
+            room: Event::default(),
+            acks: Default::default(),
+            synced: Event::default(),
+            arrived: (0..backends).map(|_| Event::default()).collect(),
+            confirmed: Event::default(),
+            compact: Event::default(),
+            compacted: Event::default(),
+            saved: Event::default(),
+            topology,
+        });
+        spawn(commit::run(Rc::clone(&shared)));
+        spawn(compact::run(Rc::clone(&shared)));
+        Ok((Rc::new(Self { shared, _lock: lock }), opened))
+    }
+
+    /// Reserves `len` bytes in the open frame and lets `fill` write them: `lines` whole lines, at least one. Waits only
+    /// for room. Lines of the same key directly after one another share a record, so that sequences may repeat.
+    ///
+    /// `fill` must not call the log. [`Error::Full`]: there is no space on disk to promise; nothing was appended.
+    /// [`Error::TooLong`]: `len` is above [`RECORD_BYTES_MAX`]; the caller's mistake.
+    pub async fn append(
+        &self,
+        key: &RecordKey<'_>,
+        lines: u32,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Seq, Error> {
+        let shared = &*self.shared;
+        if len > shared.sizes.record_bytes_max {
+            return Err(Error::TooLong { bytes: len });
+        }
+        assert!(lines > 0 && len > 0, "a record has lines");
+        let mut fill = fill;
+        loop {
+            let room = shared.room.wait();
+            {
+                let mut inner = shared.inner.borrow_mut();
+                inner.check()?;
+                let was_empty = inner.tail.open_len() == 0;
+                // The frame being written, the open one, and one more behind it: for all of them space is reserved.
+                if inner.next.is_some() || inner.left_in_segment() >= 3 * shared.sizes.frame_bytes_max as u64 {
+                    match inner.tail.put(key, lines, len, shared.sizes.record_bytes_max, fill) {
+                        Ok(seq) => {
+                            for backend in key.route.iter().flatten() {
+                                inner.open_bytes[backend.index()] += len as u64;
+                            }
+                            drop(inner);
+                            if was_empty {
+                                shared.work.notify();
+                            }
+                            return Ok(seq);
+                        }
+                        Err((tail::NoRoom, back)) => fill = back,
+                    }
+                } else if inner.full {
+                    shared.look_for_space(&mut inner);
+                    return Err(Error::Full);
+                }
+            }
+            shared.work.notify();
+            room.await;
+        }
+    }
+
+    /// Whether an append now would be refused. To be asked before a body is read.
+    pub fn admits(&self) -> Result<(), Error> {
+        let mut inner = self.shared.inner.borrow_mut();
+        inner.check()?;
+        if inner.full {
+            self.shared.look_for_space(&mut inner);
+            let left = inner.left_in_segment();
+            if inner.next.is_none() && left < 3 * self.shared.sizes.frame_bytes_max as u64 {
+                return Err(Error::Full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything up to and including `seq` has reached `level`.
+    pub async fn committed(&self, seq: Seq, level: Durability) -> Result<Durable, Error> {
+        commit::committed(&self.shared, seq, level).await
+    }
+
+    /// A reader for one backend, starting at its cursor. One per backend at a time.
+    pub fn reader(self: &Rc<Self>, backend: BackendId) -> Reader {
+        Reader::new(Rc::clone(self), backend)
+    }
+
+    /// `backend` needs nothing before `next` any more. Never moves a cursor back.
+    pub fn confirm(&self, backend: BackendId, next: Seq) {
+        let mut inner = self.shared.inner.borrow_mut();
+        assert!(next <= inner.written, "only what was read can be confirmed");
+        let cursor = &mut inner.cursors[backend.index()];
+        if next > *cursor {
+            *cursor = next;
+            drop(inner);
+            self.shared.confirmed.notify();
+        }
+    }
+
+    /// Resolves when the cursor of any backend has moved after this call.
+    pub fn confirmed(&self) -> impl Future<Output = ()> + '_ {
+        self.shared.confirmed.wait()
+    }
+
+    /// Everything before it has been confirmed.
+    pub fn cursor(&self, backend: BackendId) -> Seq {
+        self.shared.inner.borrow().cursors[backend.index()]
+    }
+
+    /// The sequence after the last record appended.
+    pub fn end(&self) -> Seq {
+        self.shared.inner.borrow().tail.end()
+    }
+
+    /// Bytes of the log on disk between a backend's cursor and the end, records of others included. Within a segment
+    /// it is estimated from the sequences.
+    pub fn backlog_bytes(&self, backend: BackendId) -> u64 {
+        let inner = self.shared.inner.borrow();
+        let cursor = inner.cursors[backend.index()];
+        let behind = |segment: &Segment| {
+            let bytes = segment.used - segment::FRAMES_AT as u64;
+            if cursor <= segment.first() {
+                return bytes;
+            }
+            let span = segment.end.0 - segment.first().0;
+            let left = segment.end.0.saturating_sub(cursor.0);
+            (u128::from(bytes) * u128::from(left) / u128::from(span.max(1))) as u64
+        };
+        inner.segments.iter().rev().take_while(|s| s.end > cursor).map(behind).sum()
+    }
+
+    /// Bytes of all files that count towards `max_bytes`.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.disk_bytes(&self.shared.inner.borrow())
+    }
+
+    /// Why the log is poisoned, if it is.
+    pub fn poison(&self) -> Option<String> {
+        self.shared.inner.borrow().poison.clone()
+    }
+
+    /// Points given up since the last call, by database and backend.
+    pub fn take_dropped(&self) -> Vec<Dropped> {
+        let dropped = std::mem::take(&mut self.shared.inner.borrow_mut().dropped);
+        dropped.into_iter().map(|((db, backend), lines)| Dropped { db, backend, lines }).collect()
+    }
+
+    /// Damage met while reading since the last call; each place once.
+    pub fn take_damage(&self) -> Vec<Damage> {
+        self.shared.inner.borrow_mut().damage.drain(..).collect()
+    }
+
+    /// The records of backends that left the configuration have been appended anew: they need not be kept. Takes
+    /// effect on disk with the next [`Log::save_state`].
+    pub fn settle_absent(&self) {
+        self.shared.inner.borrow_mut().absent.clear();
+    }
+
+    /// Makes the cursors and the caller's ledger, both as of now, durable as one, after everything appended before has
+    /// been written and synced; then lets go of segments nobody needs.
+    pub async fn save_state(&self, ledger: Vec<u8>) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let mut state = shared.snapshot(ledger);
+        if let Some(last) = state.end.seq.0.checked_sub(1) {
+            commit::committed(shared, Seq(last), Durability::Disk).await?;
+        }
+        shared.place_end(&mut state);
+        shared.save(state).await?;
+        shared.release_segments().await?;
+        shared.compact.notify();
+        Ok(())
+    }
+
+    /// Writes and syncs what was appended, and ends. Nothing may be appended after it. If nothing changed since the
+    /// last [`Log::save_state`], the next open need not look for more than that.
+    pub async fn close(&self) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let end = {
+            let mut inner = shared.inner.borrow_mut();
+            if let Some(reason) = &inner.poison {
+                return Err(Error::Poisoned { reason: reason.clone() });
+            }
+            inner.closing = true;
+            inner.tail.end()
+        };
+        shared.room.notify();
+        if let Some(last) = end.0.checked_sub(1) {
+            commit::committed(shared, Seq(last), Durability::Disk).await?;
+        }
+        let saved = shared.inner.borrow().saved.clone();
+        if let Some(mut state) = saved.filter(|s| s.end.seq == end) {
+            state.closed = true;
+            shared.place_end(&mut state);
+            shared.save(state).await?;
+        }
+        shared.work.notify();
+        // Nothing touches the directory after this.
+        loop {
+            let compacted = shared.compacted.wait();
+            if !shared.inner.borrow().segments.iter().any(|s| s.busy) {
+                return Ok(());
+            }
+            compacted.await;
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.shared.poison(&Error::Closed);
+    }
+}
+
+impl Inner {
+    fn check(&self) -> Result<(), Error> {
+        match &self.poison {
+            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
+            None if self.closing => Err(Error::Closed),
+            None => Ok(()),
+        }
+    }
+
+    fn current(&self) -> &Segment {
+        self.segments.back().expect("there is always one being written")
+    }
+
+    /// Bytes of the segment being written that no frame has been promised, the open frames aside.
+    fn left_in_segment(&self) -> u64 {
+        let current = self.current();
+        current.file_bytes - current.used
+    }
+
+    /// The segment with this first sequence and epoch, if it is still there.
+    fn segment_mut(&mut self, first: Seq, epoch: u64) -> Option<&mut Segment> {
+        let index = self.segments.binary_search_by_key(&first, Segment::first).ok()?;
+        Some(&mut self.segments[index]).filter(|s| s.header.epoch == epoch)
+    }
+
+    /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name.
+    fn needs(&self, segment: &Segment) -> Vec<Option<Seq>> {
+        let absent = |name: &str| self.absent.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
+        let names = segment.header.backends.iter().zip(&*segment.backends);
+        names.map(|(name, backend)| backend.map_or_else(|| absent(name), |b| Some(self.cursors[b.index()]))).collect()
+    }
+}
+
+impl Shared {
+    fn dsync(&self) -> bool {
+        self.durability == Durability::Disk
+    }
+
+    fn disk_bytes(&self, inner: &Inner) -> u64 {
+        let free = inner.spares.len() as u64 + u64::from(inner.next.is_some());
+        inner.segments.iter().map(|s| s.file_bytes).sum::<u64>() + free * self.sizes.segment_bytes
+    }
+
+    /// Latches the first failure and wakes all who would wait for ever.
+    fn poison(&self, error: &Error) {
+        self.inner.borrow_mut().poison.get_or_insert_with(|| error.to_string());
+        self.room.notify();
+        self.acks.iter().for_each(Event::notify);
+        self.synced.notify();
+        self.saved.notify();
+        self.work.notify();
+        self.compact.notify();
+    }
+
+    /// Asks the commit task to try again whether there is space, not too often.
+    fn look_for_space(&self, inner: &mut Inner) {
+        let now = Instant::now();
+        if now >= inner.retry_after {
+            inner.retry_after = now + LOG_FULL_RETRY;
+            self.work.notify();
+        }
+    }
+
+    /// Records damage met while reading, once for each place, and keeps the file.
+    async fn report(&self, epoch: u64, damage: Damage) {
+        let name = {
+            let mut inner = self.inner.borrow_mut();
+            if !inner.damage_known.insert((epoch, damage.bytes.start)) {
+                return;
+            }
+            if let Some(segment) = inner.segments.iter_mut().find(|s| s.header.epoch == epoch) {
+                segment.damaged = true;
+            }
+            let name = damage.file.file_name().map(|n| n.to_string_lossy().into_owned());
+            if inner.damage.len() == LOG_DAMAGE_REPORTS_MAX {
+                inner.damage.pop_front();
+            }
+            inner.damage.push_back(damage);
+            name
+        };
+        if let Some(name) = name {
+            // Best effort: the report names the place also when the file cannot be kept.
+            let _ = self.store.keep_aside(&name).await;
+        }
+    }
+
+    fn damage_in(&self, name: &str, bytes: Range<u64>, seqs: Range<Seq>, lines: u64) -> Damage {
+        Damage { kind: DamageKind::Frames, file: self.dir.join(name), bytes, seqs, lines }
+    }
+
+    /// Cursors and end as of now. What is appended from now on is not part of it.
+    fn snapshot(&self, ledger: Vec<u8>) -> state::State {
+        let mut inner = self.inner.borrow_mut();
+        inner.tail.end_record();
+        let names = self.topology.backends.iter().map(|b| b.name.clone());
+        let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
+        cursors.extend(inner.absent.iter().cloned());
+        let oldest = inner.segments.front().expect("never empty");
+        state::State {
+            end: Mark { seq: inner.tail.end(), lines: inner.tail.lines(), offset: 0 },
+            segment: Seq(0),
+            epoch: 0,
+            first: oldest.first(),
+            first_lines: oldest.header.lines_base,
+            closed: false,
+            cursors,
+            ledger,
+        }
+    }
+
+    /// Says where the end of `state` lies on disk, if that is the end of what is written. Otherwise the next open
+    /// looks through the whole segment.
+    fn place_end(&self, state: &mut state::State) {
+        let inner = self.inner.borrow();
+        let current = inner.current();
+        if current.end == state.end.seq {
+            state.segment = current.first();
+            state.epoch = current.header.epoch;
+            state.end.offset = current.used;
+        }
+    }
+
+    /// Replaces the state file; one at a time.
+    async fn save(&self, state: state::State) -> Result<(), Error> {
+        loop {
+            let saved = self.saved.wait();
+            if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {
+                break;
+            }
+            saved.await;
+        }
+        let bytes = state.encode();
+        let too_long = (bytes.len() > LOG_STATE_BYTES_MAX).then_some(Error::TooLong { bytes: bytes.len() });
+        let result = match too_long {
+            Some(error) => Err(error),
+            None => self.store.replace(state::FILE, bytes).await.map_err(|e| self.save_failed(e)),
+        };
+        let mut inner = self.inner.borrow_mut();
+        inner.saving = false;
+        if result.is_ok() {
+            inner.saved = Some(state);
+        }
+        drop(inner);
+        self.saved.notify();
+        result
+    }
+
+    /// Not being able to save cursors loses nothing: the old state stands. Being out of space passes.
+    fn save_failed(&self, source: std::io::Error) -> Error {
+        if store::is_full(&source) { Error::Full } else { Error::io("save", &self.dir.join(state::FILE), source) }
+    }
+
+    /// Frees the segments that every saved cursor has passed.
+    async fn release_segments(&self) -> Result<(), Error> {
+        loop {
+            let segment = {
+                let mut inner = self.inner.borrow_mut();
+                let Some(state) = &inner.saved else { return Ok(()) };
+                let passed = state.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(state.end.seq);
+                let oldest = inner.segments.front().expect("never empty");
+                if inner.segments.len() == 1 || oldest.end > passed || oldest.busy {
+                    return Ok(());
+                }
+                inner.segments.pop_front().expect("looked at above")
+            };
+            self.free_file(&segment).await?;
+            // Whoever was refused for lack of space may have it now.
+            if self.inner.borrow().full {
+                self.work.notify();
+            }
+        }
+    }
+
+    /// Makes a spare of a file that is not needed any more, or removes it.
+    async fn free_file(&self, segment: &Segment) -> Result<(), Error> {
+        let name = segment.name();
+        let spare = {
+            let mut inner = self.inner.borrow_mut();
+            let whole = segment.file_bytes == self.sizes.segment_bytes && !segment.damaged;
+            (whole && inner.spares.len() < LOG_SPARES_MAX).then(|| {
+                inner.spares_made += 1;
+                spare_name(inner.spares_made)
+            })
+        };
+        let Some(spare) = spare else {
+            return self.store.remove(&name).await.map_err(|e| Error::io("remove", &self.dir.join(&name), e));
+        };
+        self.store.rename(&name, &spare).await.map_err(|e| Error::io("rename", &self.dir.join(&name), e))?;
+        self.inner.borrow_mut().spares.push(spare);
+        Ok(())
+    }
+}
+
+/// A file of segment size without meaning, to be made into a segment.
+fn spare_name(number: u64) -> String {
+    format!("spare-{number}.free")
+}
+
+fn parse_spare_name(name: &str) -> Option<u64> {
+    name.strip_prefix("spare-")?.strip_suffix(".free")?.parse().ok()
+}
+
+/// The directory of a worker's log.
+pub fn worker_dir(data_dir: &Path, worker: usize) -> PathBuf {
+    data_dir.join(format!("worker-{worker}"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::coop;
+use super::rings;
 
 /// Registered buffers per ring. Only small log writes use them; more would be locked memory for nothing.
 const IO_MEMORY_BYTES: usize = 256 * 1024;
@@ -26,7 +26,7 @@ where
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    coop::expect_main_ring();
+    rings::expect_main_ring();
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(name)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::time::{Duration, Instant};
 
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,6 +14,9 @@ use super::Stream;
 
 /// Connections that wait for accept.
 const LISTEN_BACKLOG: i32 = 4096;
+
+/// How long a port is waited for that nobody alive of our kind holds. Blocks: at start only.
+const PORT_WAIT: Duration = Duration::from_secs(3);
 
 /// Holds a port for this process. Workers share it through SO_REUSEPORT, which would also let a second instance in
 /// silently; a socket in the abstract namespace, named after the port, is granted to one process only.
@@ -26,14 +30,18 @@ pub struct PortGuard {
 /// # Errors
 /// `AddrInUse` when another program listens there or another instance of this one holds the port.
 pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket>)> {
-    if addr.port() != 0 {
+    // Before the port itself: whoever holds this is alive, and waiting would not help.
+    let early = if addr.port() == 0 { None } else { Some(guard(addr)?) };
+    if early.is_some() {
         // Someone who does not share the port shows here; with SO_REUSEPORT another user's process would not.
-        let alone = socket(addr, false)?;
-        drop(alone);
+        drop(vacant(addr)?);
     }
     let first = socket(addr, true)?;
     let addr = first.local_addr()?.as_socket().unwrap_or(addr);
-    let guard = PortGuard { _lock: UnixListener::bind_addr(&UnixAddr::from_abstract_name(guard_name(addr))?)? };
+    let guard = match early {
+        Some(guard) => guard,
+        None => guard(addr)?,
+    };
     let mut sockets = vec![first];
     while sockets.len() < count {
         sockets.push(socket(addr, true)?);
@@ -41,8 +49,23 @@ pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket
     Ok((guard, sockets))
 }
 
-fn guard_name(addr: SocketAddr) -> String {
-    format!("fluxgate-port-{addr}")
+fn guard(addr: SocketAddr) -> io::Result<PortGuard> {
+    let name = UnixAddr::from_abstract_name(format!("fluxgate-port-{addr}"))?;
+    Ok(PortGuard { _lock: UnixListener::bind_addr(&name)? })
+}
+
+/// Binds without sharing. The kernel lets go of a killed process's ring, and of the listeners it holds, some time after the
+/// process is gone: a restart must not fail for that.
+fn vacant(addr: SocketAddr) -> io::Result<Socket> {
+    let deadline = Instant::now() + PORT_WAIT;
+    loop {
+        match socket(addr, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<Socket> {

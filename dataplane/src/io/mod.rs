@@ -1,14 +1,16 @@
 //! Thin interfaces over the runtime: sockets, timers, events. Only this folder, `disklog/store.rs` and `worker.rs` name glommio, so
 //! that a fork or another runtime can take its place.
 
-pub mod coop;
+mod append;
 mod event;
 mod executor;
 mod listener;
+pub mod rings;
 mod signal;
 mod stream;
 mod time;
 
+pub use append::{AppendFile, remove, sync_folder};
 pub use event::Event;
 pub use executor::{block_on, executor, spawn};
 pub use listener::{Listener, PortGuard, bind};

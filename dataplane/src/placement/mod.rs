@@ -1,22 +1,20 @@
 //! Which backend of each circle holds a (database, measurement).
 //!
-//! A pure function of the topology and the settings: built once at start, never changed. It places as influx-proxy does,
-//! byte for byte, so that taking its place moves no data. A changed answer here moves data: the golden rows in
+//! A pure function of the topology and the settings: built once at start, never changed. It places as influx-proxy
+//! does, byte for byte, so that taking its place moves no data. A changed answer here moves data: the golden rows in
 //! `tests/golden/placement.csv` pin them.
 //!
 //! ```text
 //!   (db, measurement) --shard_key--> lookup key --hash--> ring of each circle --> one backend per circle
 //! ```
 //!
-//! `ring.rs` is one circle's ring; `cache.rs` makes the answer cheap for a worker. Not here: where a measurement ends on
-//! its line (`lineproto`), who sends to the backends of a route (couriers).
+//! `ring.rs` is one circle's ring; `cache.rs` makes the answer cheap for a worker. Not here: where a measurement ends
+//! on its line (`lineproto`), who sends to the backends of a route (couriers).
 
 mod cache;
 mod ring;
 #[cfg(test)]
 mod tests;
-
-use std::borrow::Cow;
 
 use crate::topology::{BackendId, Circle, Topology};
 pub use cache::{RouteId, RouteTable};
@@ -191,24 +189,4 @@ fn key_parts(template: &str) -> Vec<KeyPart> {
         parts.push(KeyPart::Text(template.as_bytes()[text_start..].to_vec()));
     }
     parts
-}
-
-/// The name InfluxDB stores for a measurement as written on its line: `\,` `\ ` `\=` and `\"` lose the backslash, every
-/// other backslash stays (InfluxDB 1.x, `escape.Unescape`).
-pub fn unescape_measurement(raw: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'\\', raw).is_none() {
-        return Cow::Borrowed(raw);
-    }
-    let mut name = Vec::with_capacity(raw.len());
-    let mut bytes = raw.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match (byte, bytes.peek().copied()) {
-            (b'\\', Some(escaped @ (b',' | b' ' | b'=' | b'"'))) => {
-                name.push(escaped);
-                bytes.next();
-            }
-            _ => name.push(byte),
-        }
-    }
-    Cow::Owned(name)
 }

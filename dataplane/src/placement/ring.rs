@@ -1,8 +1,8 @@
 //! One circle's consistent-hash ring.
 //!
-//! Point number i of a member lies at `hash(decimal(i) + member key)`; a key belongs to the first point strictly greater
-//! than its hash, and past the last point to the smallest. Where two members claim one value, the one added later keeps
-//! it. All of this is influx-proxy's rule, ambiguities included (`1` + `10` and `11` + `0` are one text).
+//! Point number i of a member lies at `hash(decimal(i) + member key)`; a key belongs to the first point strictly
+//! greater than its hash, and past the last point to the smallest. Where two members claim one value, the one added
+//! later keeps it. All of this is influx-proxy's rule, ambiguities included (`1` + `10` and `11` + `0` are one text).
 
 use super::RingHash;
 use crate::topology::BackendId;
@@ -47,8 +47,8 @@ impl Ring {
         self.members[usize::from(self.owners[point])]
     }
 
-    /// Each member's part of all hash values. The values from a point up to just before the next one belong to that next
-    /// one.
+    /// Each member's part of all hash values. The values from a point up to just before the next one belong to that
+    /// next one.
     pub(super) fn share(&self, hash: RingHash) -> Vec<(BackendId, f64)> {
         let mut owned = vec![0u128; self.members.len()];
         let last = u128::from(self.points[self.points.len() - 1]);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::{ROUTE_CACHE_ENTRIES_MAX, ROUTE_CACHE_KEY_BYTES_MAX};
+use crate::lineproto::unescape_measurement;
 use crate::topology::Backend;
 
 /// Circles of the given sizes, names and urls as in the recorded configurations.
@@ -222,24 +223,6 @@ fn shares_add_up_and_match_what_keys_do() {
             assert!((seen - share).abs() < 0.02, "{hash:?} {id:?}: expected {share}, seen {seen}");
         }
     }
-}
-
-#[test]
-fn unescape_is_influxdbs() {
-    for (raw, name) in [
-        ("cpu", "cpu"),
-        (r"my\ meas", "my meas"),
-        (r"a\,b\=c\ d", "a,b=c d"),
-        (r#"q\"q"#, r#"q"q"#),
-        (r"a\b\n", r"a\b\n"),
-        (r"a\\,b", r"a\,b"),
-        (r"a\\b", r"a\\b"),
-        (r"end\", r"end\"),
-        ("", ""),
-    ] {
-        assert_eq!(unescape_measurement(raw.as_bytes()), name.as_bytes(), "{raw}");
-    }
-    assert!(matches!(unescape_measurement(b"cpu"), Cow::Borrowed(_)));
 }
 
 #[test]

@@ -3,9 +3,16 @@
 //! A worker puts a [`ToControl`] into the one bounded queue to the control thread and goes on serving; the control
 //! thread puts a [`ToWorker`] into that worker's bounded queue and signals its eventfd, which the worker's ring reads.
 //! Either side may be gone: a full or closed queue is an answer (503), never a wait and never a panic.
+//!
+//! Here is what may cross; `queue.rs` is how it crosses.
+
+mod queue;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+pub use queue::{ControlEnd, WorkerEnd, pair};
 
 use bytes::Bytes;
 
@@ -29,7 +36,7 @@ pub struct AdminRequest {
 }
 
 /// What the worker writes back. The worker adds `Date`, `X-Influxdb-Version`, `X-Influxdb-Build`, `Content-Length` and,
-/// if `request_id` is set, `Request-Id` and `X-Request-Id`.
+/// if `request_id` is set, `Request-Id` and `X-Request-Id`. To HEAD it sends everything but the body.
 #[derive(Debug, Clone)]
 pub struct AdminResponse {
     pub status: u16,
@@ -70,10 +77,17 @@ pub enum ToWorker {
     },
     /// A newer catalog; replaces the one before.
     Catalog(Arc<Catalog>),
-    /// A probe found this backend up or down.
+    /// A probe found this backend up or down. Sent when that changes, and again for a backend that is up while some
+    /// worker's counters have it down.
     Probed {
         backend: BackendId,
         up: bool,
+    },
+    /// Where this backend is to be reached: its host name resolved (workers resolve nothing, it blocks). Sent at start
+    /// and whenever it changes.
+    Address {
+        backend: BackendId,
+        addr: SocketAddr,
     },
     /// Send the ledger rows with this ticket.
     LedgerWanted {
@@ -109,7 +123,7 @@ pub struct LedgerRow {
 }
 
 /// Which databases and policies exist, over all backends that could be asked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// False until one backend has answered SHOW DATABASES in InfluxDB's form; nothing is refused before.
     pub known: bool,

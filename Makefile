@@ -1,0 +1,37 @@
+# `make help` lists the commands.
+SHELL := /bin/bash
+CARGO ?= cargo
+FUZZ_SECONDS ?= 30
+
+.PHONY: help build test setup fmt lint unit bench fuzz demo
+
+help: ## List the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the release binary: target/release/fluxgate
+	$(CARGO) build --release
+
+demo: ## Show the main job in about 30 seconds
+	$(CARGO) run --release -- demo
+
+test: setup fmt lint unit ## Install what is missing, check format and lints, run all tests
+
+setup: ## Install the Debian packages the tests need, where missing
+	@command -v influxd >/dev/null && command -v influx >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq influxdb influxdb-client >/dev/null; }
+	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --workspace
+
+bench: ## Measure the whole write path (CPU seconds per million points); results in benches/baselines/
+	benches/write_path.sh
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 30)
+	fuzz/run.sh $(FUZZ_SECONDS)

@@ -1,0 +1,225 @@
+//! What backends are asked, with ureq: `/ping` and statements on `/query`.
+//!
+//! Each call uses a connection of its own: calls are rare, and a probe is to find out whether the server still accepts.
+//! A call ends within its timeout, name resolution and body included; nothing is retried here.
+//!
+//! Not here: when to ask (`probe`, `catalog`, `create`), and writes (couriers send those).
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use base64::Engine;
+use fluxgate_dataplane::topology::Backend;
+use serde::Deserialize;
+use ureq::http::Uri;
+
+use crate::limits;
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No whole answer in time: refused, reset, timeout, unknown host. Somebody has to look at the backend.
+    Unreachable(String),
+    /// 401 or 403: the user in the configuration is wrong, or may too little.
+    Unauthorized,
+    /// Any other status, with the beginning of its text.
+    Status(u16, String),
+    /// An answer that InfluxDB would not give: another kind of server.
+    NotInflux,
+    /// InfluxDB refused the statement.
+    Refused(String),
+}
+
+impl Failure {
+    /// True for the answer of a server that knows no databases at all, false when it may only be unable to answer now.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotInflux => true,
+            Self::Status(status, _) => matches!(status, 400 | 404 | 405 | 501),
+            Self::Unreachable(_) | Self::Unauthorized | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(why) => f.write_str(why),
+            Self::Unauthorized => f.write_str("refuses its configured user"),
+            Self::Status(status, text) if text.is_empty() => write!(f, "answered {status}"),
+            Self::Status(status, text) => write!(f, "answered {status}: {text}"),
+            Self::NotInflux => f.write_str("does not answer as InfluxDB does"),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The answer to one statement.
+#[derive(Debug, Default, Deserialize, PartialEq)]
+pub struct Statement {
+    #[serde(default)]
+    pub series: Vec<Series>,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, PartialEq)]
+pub struct Series {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub columns: Vec<String>,
+    #[serde(default)]
+    pub values: Vec<Vec<serde_json::Value>>,
+}
+
+impl Series {
+    /// The strings of a column, in order; a value that is none is left out.
+    pub fn strings(&self, column: usize) -> impl Iterator<Item = &str> {
+        self.values.iter().filter_map(move |row| row.get(column)?.as_str())
+    }
+
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c == name)
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    results: Option<Vec<Statement>>,
+    error: Option<String>,
+}
+
+/// One backend, as the control thread talks to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Without a slash at its end.
+    url: String,
+    authorization: Option<String>,
+    agent: ureq::Agent,
+}
+
+impl Client {
+    pub fn new(backend: &Backend) -> Self {
+        let authorization = (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
+            let pair = format!("{}:{}", backend.username, backend.password);
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+        });
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(0)
+            // A proxy from the environment is meant for the way out, not for our own servers.
+            .proxy(None)
+            .build()
+            .new_agent();
+        Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
+    }
+
+    /// Asks `GET /ping`; any 2xx is good.
+    pub fn ping(&self, timeout: Duration) -> Result<(), Failure> {
+        let request = self.agent.get(format!("{}/ping", self.url)).config().timeout_global(Some(timeout)).build();
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        check(request.call().map_err(unreachable)?).map(drop)
+    }
+
+    /// Runs `statements` (separated by `;`) and returns one [`Statement`] for each that was run. InfluxDB leaves out
+    /// none, but those after a failed one come back as "not executed".
+    pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Statement>, Failure> {
+        let request = self.agent.post(format!("{}/query", self.url)).config().timeout_global(Some(timeout)).build();
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        let mut response = check(request.send_form([("q", statements)]).map_err(unreachable)?)?;
+        let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
+        let answer: Answer = serde_json::from_slice(&body.map_err(unreachable)?).map_err(|_| Failure::NotInflux)?;
+        match (answer.results, answer.error) {
+            (_, Some(error)) => Err(Failure::Refused(error)),
+            (Some(results), None) => Ok(results),
+            (None, None) => Err(Failure::NotInflux),
+        }
+    }
+
+    /// The address couriers are to use: the first one of the host that accepts a connection, else simply the first.
+    /// May take as long as the resolver of the system does.
+    pub fn resolve(&self) -> io::Result<SocketAddr> {
+        let uri: Uri = self.url.parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{e}")))?;
+        let host = uri.host().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "url without a host"))?;
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        // An IPv6 address stands in brackets in a url, and without them for the resolver.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let addrs: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+        if let [only] = addrs[..] {
+            return Ok(only);
+        }
+        let accepts =
+            |addr: &&SocketAddr| std::net::TcpStream::connect_timeout(addr, limits::ADDRESS_CONNECT_TIMEOUT).is_ok();
+        let chosen = addrs.iter().find(accepts).or(addrs.first());
+        chosen.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "host without an address"))
+    }
+}
+
+fn unreachable(error: ureq::Error) -> Failure {
+    Failure::Unreachable(error.to_string())
+}
+
+/// Sorts out statuses; InfluxDB gives the text of an error as JSON.
+fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+    let status = response.status().as_u16();
+    match status {
+        200..=299 => Ok(response),
+        401 | 403 => Err(Failure::Unauthorized),
+        _ => {
+            let body = response
+                .body_mut()
+                .with_config()
+                .limit(limits::FAILURE_BODY_BYTES_MAX)
+                .read_to_vec()
+                .unwrap_or_default();
+            let text = match serde_json::from_slice::<Answer>(&body) {
+                Ok(Answer { error: Some(error), .. }) => error,
+                _ => String::from_utf8_lossy(&body).trim().to_owned(),
+            };
+            Err(Failure::Status(status, text.chars().take(limits::FAILURE_TEXT_CHARS_MAX).collect()))
+        }
+    }
+}
+
+/// `name` as a quoted identifier of InfluxQL, safe for any text.
+pub fn quote_ident(name: &str) -> String {
+    let mut quoted = String::with_capacity(name.len() + 2);
+    quoted.push('"');
+    for c in name.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_cannot_leave_their_quotes() {
+        for (name, want) in [
+            ("db1", r#""db1""#),
+            ("中文", r#""中文""#),
+            (r#"a"; DROP DATABASE "b"#, r#""a\"; DROP DATABASE \"b""#),
+            (r"ends with \", r#""ends with \\""#),
+            ("two\nlines", r#""two\nlines""#),
+        ] {
+            assert_eq!(quote_ident(name), want);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Which databases and policies each backend has, and how its measurements lie.
+//!
+//! What a backend once said stays until it says something else: a backend that is down still has its databases. A
+//! backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
+//!
+//! Not here: when to ask (`event_loop.rs`).
+
+use std::collections::BTreeMap;
+
+use fluxgate_dataplane::handoff;
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::topology::Backend;
+
+use crate::backend::{Client, Failure, Series, quote_ident};
+use crate::limits;
+
+/// InfluxDB's own database; it belongs to one server and is no part of the load.
+const INTERNAL: &str = "_internal";
+
+/// One backend's databases, by name; the policies are empty where they could not be asked.
+pub type Databases = BTreeMap<String, Vec<Policy>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub name: String,
+    /// As InfluxDB prints it, `168h0m0s`; `0s` = for ever.
+    pub duration: String,
+    pub shard_duration: String,
+    pub default: bool,
+}
+
+/// How many of a database's measurements lie on a backend, rightly or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    pub inplace: u64,
+    pub incorrect: u64,
+}
+
+/// Asks for databases and their policies.
+pub fn databases(client: &Client) -> Result<Databases, Failure> {
+    let names = names(client)?;
+    let mut databases = Databases::new();
+    for chunk in names.chunks(limits::STATEMENTS_MAX) {
+        let statements: Vec<String> = chunk.iter().map(|db| show_policies(db)).collect();
+        let answers = client.query(&statements.join(";"), limits::SHOW_TIMEOUT)?;
+        let mut answers = answers.iter().map(|answer| answer.series.first().map(policies).unwrap_or_default());
+        databases.extend(chunk.iter().map(|db| (db.clone(), answers.next().unwrap_or_default())));
+    }
+    Ok(databases)
+}
+
+/// Asks for the policies of one database; None when the backend lacks it.
+pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, Failure> {
+    if !names(client)?.iter().any(|name| name == db) {
+        return Ok(None);
+    }
+    let answers = client.query(&show_policies(db), limits::SHOW_TIMEOUT)?;
+    let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+    match answer.error {
+        Some(error) => Err(Failure::Refused(error)),
+        None => Ok(Some(answer.series.first().map(policies).unwrap_or_default())),
+    }
+}
+
+/// Counts the measurements that lie on `backend`, by database.
+pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, Failure> {
+    let mut loads = BTreeMap::new();
+    for db in names(client)?.into_iter().filter(|db| db != INTERNAL) {
+        let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", quote_ident(&db)), limits::LOAD_TIMEOUT)?;
+        let mut load = Load::default();
+        for measurement in answers.iter().flat_map(|answer| &answer.series).flat_map(|series| series.strings(0)) {
+            if placement.owner(backend.circle, db.as_bytes(), measurement.as_bytes()) == backend.id {
+                load.inplace += 1;
+            } else {
+                load.incorrect += 1;
+            }
+        }
+        loads.insert(db, load);
+    }
+    Ok(loads)
+}
+
+/// The catalog for workers: all databases of all backends, each with all its policies. `known` when any backend has
+/// answered as InfluxDB does.
+pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> handoff::Catalog {
+    let mut catalog = handoff::Catalog::default();
+    for databases in backends.into_iter().flatten() {
+        catalog.known = true;
+        for (db, policies) in databases {
+            let merged = catalog.databases.entry(db.clone()).or_default();
+            merged.policies.extend(policies.iter().map(|policy| policy.name.clone()));
+        }
+    }
+    for database in catalog.databases.values_mut() {
+        database.policies.sort_unstable();
+        database.policies.dedup();
+    }
+    catalog
+}
+
+fn names(client: &Client) -> Result<Vec<String>, Failure> {
+    let answers = client.query("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
+    let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+    if let Some(error) = answer.error {
+        return Err(Failure::Refused(error));
+    }
+    match &answer.series[..] {
+        [series] if series.name == "databases" && series.columns == ["name"] => {
+            Ok(series.strings(0).map(str::to_owned).collect())
+        }
+        _ => Err(Failure::NotInflux),
+    }
+}
+
+fn show_policies(db: &str) -> String {
+    format!("SHOW RETENTION POLICIES ON {}", quote_ident(db))
+}
+
+/// Reads the answer by column name: InfluxDB has added columns over time.
+fn policies(series: &Series) -> Vec<Policy> {
+    let column = |name| series.column(name);
+    let (Some(name), Some(duration), Some(shard), Some(default)) =
+        (column("name"), column("duration"), column("shardGroupDuration"), column("default"))
+    else {
+        return Vec::new();
+    };
+    let policy = |row: &Vec<serde_json::Value>| {
+        let text = |column: usize| row.get(column)?.as_str().map(str::to_owned);
+        Some(Policy {
+            name: text(name)?,
+            duration: text(duration)?,
+            shard_duration: text(shard)?,
+            default: row.get(default)?.as_bool()?,
+        })
+    };
+    series.values.iter().filter_map(policy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str) -> Policy {
+        Policy { name: name.into(), duration: "0s".into(), shard_duration: "168h0m0s".into(), default: false }
+    }
+
+    #[test]
+    fn the_merged_catalog_has_every_database_and_policy_once() {
+        let a = Databases::from([("db1".into(), vec![policy("b"), policy("a")]), ("db2".into(), vec![])]);
+        let b = Databases::from([("db1".into(), vec![policy("a"), policy("c")])]);
+        let catalog = merge([Some(&a), None, Some(&b)]);
+        assert!(catalog.known);
+        assert_eq!(catalog.databases["db1"].policies, ["a", "b", "c"]);
+        assert_eq!(catalog.databases["db2"].policies, [""; 0]);
+        assert_eq!(catalog.databases.len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_known_before_a_backend_has_answered() {
+        assert_eq!(merge([None, None]), handoff::Catalog::default());
+        assert!(merge([None, Some(&Databases::new())]).known);
+    }
+}

@@ -1,0 +1,154 @@
+//! Creates on one backend a database or policy that another backend has, with the same settings.
+//!
+//! Others are asked live: a creation is rare, and a stale answer would create what an operator has just dropped.
+
+use std::thread;
+
+use fluxgate_dataplane::handoff::Created;
+
+use crate::backend::{Client, Failure, quote_ident};
+use crate::catalog::{self, Policy};
+use crate::limits;
+
+/// A backend that may have what is missing.
+#[derive(Debug)]
+pub struct Other {
+    pub name: String,
+    pub client: Client,
+    /// It has answered as InfluxDB does before: if it does not now, it cannot be asked. Else it is another kind of
+    /// server, which has no databases.
+    pub is_influx: bool,
+}
+
+/// Makes sure that `target` has `db` and in it `rp` (empty = a default policy). `others` are all other backends; the
+/// first of them that has it is the model. Takes as long as its calls: some seconds when one hangs.
+pub fn create(target: &Client, others: &[Other], db: &str, rp: &str) -> Created {
+    let there = match catalog::database(target, db) {
+        Ok(there) => there,
+        Err(failure) => return Created::Failed(failure.to_string()),
+    };
+    if there.as_deref().is_some_and(|policies| has(policies, rp)) {
+        return Created::Done;
+    }
+    let answers: Vec<Result<Option<Vec<Policy>>, Failure>> = thread::scope(|scope| {
+        let asked: Vec<_> = others.iter().map(|other| scope.spawn(|| catalog::database(&other.client, db))).collect();
+        let broken = || Err(Failure::Unreachable("asking it panicked".to_owned()));
+        asked.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
+    });
+    let mut unasked = None;
+    let mut model = None;
+    for (other, answer) in others.iter().zip(answers) {
+        match answer {
+            Ok(Some(policies)) if has(&policies, rp) => {
+                model = Some(policies);
+                break;
+            }
+            Ok(_) => {}
+            Err(failure) if failure.is_final() && !other.is_influx => {}
+            Err(failure) => unasked = Some(format!("{}: {failure}", other.name)),
+        }
+    }
+    let Some(model) = model else {
+        return unasked.map_or(Created::NowhereElse, Created::Failed);
+    };
+    for statement in statements(there.as_deref(), &model, db, rp) {
+        if let Err(failure) = run(target, &statement) {
+            return Created::Failed(failure.to_string());
+        }
+        log::info!("created: {statement}");
+    }
+    Created::Done
+}
+
+/// True when points for `rp` (empty = the default) find their policy.
+fn has(policies: &[Policy], rp: &str) -> bool {
+    policies.iter().any(|policy| if rp.is_empty() { policy.default } else { policy.name == rp })
+}
+
+/// What brings a backend from `there` (None = it lacks the database) to where `rp` of `model` exists. A new database
+/// gets all policies of its model; to one that exists only what is missing is added.
+fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str) -> Vec<String> {
+    let Some(there) = there else {
+        let (defaults, rest): (Vec<&Policy>, Vec<&Policy>) = model.iter().partition(|policy| policy.default);
+        let database = match defaults.first() {
+            Some(policy) => format!(
+                "CREATE DATABASE {} WITH {} NAME {}",
+                quote_ident(db),
+                settings(policy),
+                quote_ident(&policy.name)
+            ),
+            // A model without a default policy: the new one then has the server's own, which takes nothing away.
+            None => format!("CREATE DATABASE {}", quote_ident(db)),
+        };
+        return std::iter::once(database).chain(rest.into_iter().map(|policy| create_policy(policy, db))).collect();
+    };
+    let wanted = model.iter().find(|policy| if rp.is_empty() { policy.default } else { policy.name == rp });
+    let Some(wanted) = wanted else { return Vec::new() };
+    if there.iter().any(|policy| policy.name == wanted.name) {
+        return vec![format!("ALTER RETENTION POLICY {} ON {} DEFAULT", quote_ident(&wanted.name), quote_ident(db))];
+    }
+    vec![create_policy(wanted, db)]
+}
+
+fn create_policy(policy: &Policy, db: &str) -> String {
+    let default = if policy.default { " DEFAULT" } else { "" };
+    let (name, db) = (quote_ident(&policy.name), quote_ident(db));
+    format!("CREATE RETENTION POLICY {name} ON {db} {}{default}", settings(policy))
+}
+
+/// InfluxDB takes durations in the form in which it prints them; a duration of 0s is for ever.
+fn settings(policy: &Policy) -> String {
+    format!("DURATION {} REPLICATION 1 SHARD DURATION {}", policy.duration, policy.shard_duration)
+}
+
+fn run(target: &Client, statement: &str) -> Result<(), Failure> {
+    let answers = target.query(statement, limits::CREATE_TIMEOUT)?;
+    match answers.into_iter().find_map(|answer| answer.error) {
+        Some(error) => Err(Failure::Refused(error)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, duration: &str, default: bool) -> Policy {
+        Policy { name: name.into(), duration: duration.into(), shard_duration: "24h0m0s".into(), default }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_created() {
+        let model = [policy("autogen", "0s", true), policy("two weeks", "336h0m0s", false)];
+        let other = [policy("other", "1h0m0s", false)];
+        let demoted = [policy("autogen", "0s", false)];
+        for (there, rp, want) in [
+            (
+                None,
+                "",
+                vec![
+                    r#"CREATE DATABASE "d" WITH DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s NAME "autogen""#,
+                    r#"CREATE RETENTION POLICY "two weeks" ON "d" DURATION 336h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"#,
+                ],
+            ),
+            (
+                Some(&other[..]),
+                "two weeks",
+                vec![
+                    r#"CREATE RETENTION POLICY "two weeks" ON "d" DURATION 336h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"#,
+                ],
+            ),
+            (
+                Some(&other[..]),
+                "",
+                vec![
+                    r#"CREATE RETENTION POLICY "autogen" ON "d" DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s DEFAULT"#,
+                ],
+            ),
+            (Some(&demoted[..]), "", vec![r#"ALTER RETENTION POLICY "autogen" ON "d" DEFAULT"#]),
+        ] {
+            assert_eq!(statements(there, &model, "d", rp), want, "{there:?} {rp:?}");
+        }
+        assert_eq!(statements(None, &other, "d", "other")[0], r#"CREATE DATABASE "d""#);
+    }
+}

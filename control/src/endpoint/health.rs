@@ -1,0 +1,68 @@
+//! `GET /health`: how each backend is and how its measurements lie.
+//!
+//! Answered from what is known, at once, however many backends hang.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use fluxgate_dataplane::topology::Backend;
+use serde::Serialize;
+
+use super::params::Params;
+use super::{Action, State, json};
+use crate::catalog::Load;
+
+/// Fields in the order of influx-proxy 2.4.7, which is that of their names.
+#[derive(Serialize)]
+struct Circle<'a> {
+    backends: Vec<Health<'a>>,
+    circle: &'a str,
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    active: bool,
+    backlog: bool,
+    load: BTreeMap<&'a str, Share>,
+    name: &'a str,
+    rewrite: bool,
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+struct Share {
+    incorrect: u64,
+    inplace: u64,
+    measurements: u64,
+}
+
+pub fn decide(state: &State, params: Params<'_>) -> Action {
+    let mut circles = Vec::with_capacity(state.topology.circles.len());
+    for circle in &state.topology.circles {
+        let backends = circle.backends.iter().map(|&id| health(state, state.topology.backend(id))).collect();
+        circles.push(Circle { backends, circle: &circle.name });
+    }
+    Action::Answer(json(&circles, params.pretty()))
+}
+
+fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
+    let index = backend.id.index();
+    let workers = || state.stats.workers.iter().map(|worker| &worker.backends[index]);
+    let reachable = state.probed_up[index] != Some(false);
+    // A server that answers probes and refuses writes is of no use to writers.
+    let active = reachable && workers().all(|stats| stats.up.load(Relaxed));
+    let rewrite = workers().any(|stats| stats.rewriting.load(Relaxed));
+    // Points that are only on their way are not a backlog.
+    let backlog = state.stats.queued_points(index) > 0 && (!active || rewrite);
+    let share = |load: &Load| Share {
+        incorrect: load.incorrect,
+        inplace: load.inplace,
+        measurements: load.inplace + load.incorrect,
+    };
+    let load = if reachable {
+        state.loads[index].iter().map(|(db, load)| (&db[..], share(load))).collect()
+    } else {
+        BTreeMap::new()
+    };
+    Health { active, backlog, load, name: &backend.name, rewrite, url: &backend.url }
+}

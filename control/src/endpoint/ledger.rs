@@ -1,0 +1,139 @@
+//! `GET /ledger`: what became of every accepted point. fluxgate's own.
+//!
+//! ```json
+//! {"totals": {"accepted": 8, "delivered": 5, "queued": 1, "rejected": 2, "dropped": 0},
+//!  "balanced": true,
+//!  "databases": [{"db": "db1", "backends": [
+//!     {"backend": "influxdb-1-1", "accepted": 8, "delivered": 5, "queued": 1,
+//!      "rejected": {"field type conflict": 2}, "dropped": {}}]}],
+//!  "workers_missing": []}
+//! ```
+//!
+//! All numbers are points, counted once for each backend they are meant for, over all workers. Databases are sorted by
+//! name, backends stand in configuration order. `balanced` says that accepted = delivered + queued + rejected + dropped
+//! in every row. A worker that has not answered in time is named in `workers_missing`, by its number, and its points are
+//! not in the sums.
+
+use std::collections::BTreeMap;
+
+use fluxgate_dataplane::handoff::{AdminResponse, LedgerRow};
+use fluxgate_dataplane::topology::{BackendId, Topology};
+use serde::Serialize;
+
+use super::params::Params;
+use super::{Action, State, json};
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    totals: Totals,
+    balanced: bool,
+    databases: Vec<Database<'a>>,
+    workers_missing: &'a [usize],
+}
+
+#[derive(Default, Serialize)]
+struct Totals {
+    accepted: u64,
+    delivered: u64,
+    queued: u64,
+    rejected: u64,
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Database<'a> {
+    db: &'a str,
+    backends: Vec<Row<'a>>,
+}
+
+#[derive(Default, Serialize)]
+struct Row<'a> {
+    backend: &'a str,
+    accepted: u64,
+    delivered: u64,
+    queued: u64,
+    rejected: BTreeMap<&'a str, u64>,
+    dropped: BTreeMap<&'a str, u64>,
+}
+
+pub fn decide(_: &State, params: Params<'_>) -> Action {
+    Action::AskLedgers { pretty: params.pretty() }
+}
+
+/// The answer from the rows of all workers that have sent theirs.
+pub fn response(topology: &Topology, rows: &[LedgerRow], workers_missing: &[usize], pretty: bool) -> AdminResponse {
+    let mut databases: BTreeMap<&str, BTreeMap<BackendId, Row<'_>>> = BTreeMap::new();
+    for row in rows {
+        let merged = databases.entry(&row.db).or_default().entry(row.backend).or_default();
+        merged.backend = &topology.backend(row.backend).name;
+        merged.accepted += row.accepted;
+        merged.delivered += row.delivered;
+        merged.queued += row.queued;
+        add(&mut merged.rejected, &row.rejected);
+        add(&mut merged.dropped, &row.dropped);
+    }
+    let mut totals = Totals::default();
+    let mut balanced = true;
+    for row in databases.values().flat_map(BTreeMap::values) {
+        let (rejected, dropped) = (row.rejected.values().sum::<u64>(), row.dropped.values().sum::<u64>());
+        balanced &= row.accepted == row.delivered + row.queued + rejected + dropped;
+        totals.accepted += row.accepted;
+        totals.delivered += row.delivered;
+        totals.queued += row.queued;
+        totals.rejected += rejected;
+        totals.dropped += dropped;
+    }
+    let databases =
+        databases.into_iter().map(|(db, rows)| Database { db, backends: rows.into_values().collect() }).collect();
+    json(&Answer { totals, balanced, databases, workers_missing }, pretty)
+}
+
+fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {
+    for (reason, points) in reasons {
+        *sums.entry(reason).or_default() += points;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::golden_test::state;
+
+    fn row(db: &str, backend: u16, counts: [u64; 3], rejected: &[(&str, u64)]) -> LedgerRow {
+        let [accepted, delivered, queued] = counts;
+        let rejected = rejected.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect();
+        LedgerRow { db: db.into(), backend: BackendId(backend), accepted, delivered, queued, rejected, dropped: vec![] }
+    }
+
+    #[test]
+    fn rows_of_all_workers_are_added_up() {
+        let rows = [
+            row("db2", 1, [1, 1, 0], &[]),
+            row("db1", 1, [5, 3, 1], &[("type", 1)]),
+            row("db1", 0, [1, 0, 1], &[]),
+            row("db1", 1, [4, 1, 0], &[("type", 2), ("old", 1)]),
+        ];
+        let answer = response(&state("open").topology, &rows, &[2], false);
+        let want = concat!(
+            r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"balanced":true,"databases":["#,
+            r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"dropped":{}},"#,
+            r#"{"backend":"influxdb-1-2","accepted":9,"delivered":4,"queued":1,"rejected":{"old":1,"type":3},"dropped":{}}]},"#,
+            r#"{"db":"db2","backends":[{"backend":"influxdb-1-2","accepted":1,"delivered":1,"queued":0,"rejected":{},"dropped":{}}]}],"#,
+            r#""workers_missing":[2]}"#,
+            "\n"
+        );
+        assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want);
+    }
+
+    #[test]
+    fn a_row_that_does_not_add_up_is_told() {
+        let body = |rows: &[LedgerRow]| {
+            let answer = response(&state("open").topology, rows, &[], false);
+            serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+        };
+        // The second row has what the first one lacks: a sum over all would not show it.
+        let (lacks, has) = (row("db1", 0, [3, 1, 1], &[]), row("db1", 1, [3, 3, 1], &[]));
+        assert_eq!(body(&[lacks, has])["balanced"], false);
+        assert_eq!(body(&[])["balanced"], true);
+    }
+}

@@ -1,0 +1,408 @@
+//! The loop of the control thread: messages of workers, reports of our own threads, and deadlines.
+//!
+//! It never waits for a backend: probes and jobs have threads of their own and send a [`Report`]. There is at most one
+//! job of a kind per backend, so that a backend that hangs cannot gather threads.
+//!
+//! Not here: what an admin request asks for (`endpoint`), when the catalog is asked for (`refresh`), who has sent its
+//! ledger (`census`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, Sender};
+use crossbeam::select;
+use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse, ControlEnd, Created, ToControl, ToWorker};
+use fluxgate_dataplane::http::auth::Guard;
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::{Backend, BackendId};
+
+use crate::backend::{Client, Failure};
+use crate::catalog;
+use crate::census::{Census, Question};
+use crate::create::{self, Other};
+use crate::endpoint::{self, Action, State};
+use crate::limits;
+use crate::probe::{Probe, Watch};
+use crate::refresh::Refresh;
+use crate::thread::{Asker, ControlSettings, CreateKey, Report};
+
+/// What is known of one backend, beside what endpoints read.
+#[derive(Debug)]
+struct Known {
+    client: Client,
+    probe: Probe,
+    addr: Option<SocketAddr>,
+    probed: Watch,
+    /// By the results of couriers; down while any worker is in `failing`.
+    writes: Watch,
+    failing: HashSet<usize>,
+    /// A job is counting measurements.
+    counting: bool,
+    counted_at: Option<Instant>,
+}
+
+/// All that the control thread knows.
+#[derive(Debug)]
+pub struct EventLoop {
+    state: State,
+    end: ControlEnd,
+    reports: Sender<Report>,
+    /// By `BackendId`.
+    backends: Vec<Known>,
+    refresh: Refresh,
+    census: Census,
+    creating: HashMap<CreateKey, Vec<Asker>>,
+    health_asked: Option<Instant>,
+    /// Workers that have missed a message, and get all that is to be known again as soon as they take some.
+    behind: BTreeSet<usize>,
+}
+
+impl EventLoop {
+    pub fn new(
+        settings: ControlSettings,
+        end: ControlEnd,
+        stats: Arc<Stats>,
+        reports: Sender<Report>,
+    ) -> io::Result<Self> {
+        let ControlSettings { topology, placement, credentials, check_interval } = settings;
+        let now = Instant::now();
+        let known = |backend: &Backend| {
+            let client = Client::new(backend);
+            Ok(Known {
+                probe: Probe::start(backend.id, client.clone(), check_interval, reports.clone())?,
+                client,
+                addr: None,
+                probed: Watch::new(None, now),
+                writes: Watch::new(Some(true), now),
+                failing: HashSet::new(),
+                counting: false,
+                counted_at: None,
+            })
+        };
+        let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
+        let state = State {
+            probed_up: vec![None; backends.len()],
+            loads: vec![BTreeMap::new(); backends.len()],
+            topology,
+            placement,
+            guard: Guard::new(&credentials),
+            stats,
+        };
+        Ok(Self {
+            state,
+            end,
+            reports,
+            refresh: Refresh::new(backends.len(), now),
+            backends,
+            census: Census::default(),
+            creating: HashMap::new(),
+            health_asked: None,
+            behind: BTreeSet::new(),
+        })
+    }
+
+    /// Runs until it is told to stop or all workers have ended.
+    pub fn run(&mut self, reports: &Receiver<Report>) {
+        let messages = self.end.incoming().clone();
+        loop {
+            let now = Instant::now();
+            self.tick(now);
+            let wait = self.next_deadline(now).saturating_duration_since(now);
+            select! {
+                recv(messages) -> message => match message {
+                    Ok(message) => self.message(message),
+                    Err(_) => return log::info!("all workers have ended"),
+                },
+                recv(reports) -> report => match report {
+                    Ok(Report::Stop) | Err(_) => return,
+                    Ok(report) => self.report(report),
+                },
+                default(wait) => {}
+            }
+        }
+    }
+
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let soon = self.refresh.deadline().min(now + limits::TICK_MAX);
+        self.census.deadline().map_or(soon, |deadline| deadline.min(soon))
+    }
+
+    /// What is due by time alone, or by what has just happened.
+    fn tick(&mut self, now: Instant) {
+        self.end_round(now);
+        let all = self.state.topology.backends.iter().map(|backend| backend.id);
+        let may_answer = all.filter(|id| self.backends[id.index()].probed.up() != Some(false));
+        for backend in self.refresh.start(now, may_answer) {
+            self.list(backend);
+        }
+        // A round that found nobody to ask.
+        self.end_round(now);
+        while let Some(question) = self.census.close(now) {
+            let Question { asker, pretty, rows, missing, .. } = &question;
+            let topology = &self.state.topology;
+            let response = guarded("/ledger", || endpoint::ledger::response(topology, rows, missing, *pretty));
+            self.answer(*asker, response);
+        }
+        for index in 0..self.backends.len() {
+            if self.is_count_due(index, now) {
+                self.count(index);
+            }
+        }
+        self.catch_up();
+    }
+
+    fn message(&mut self, message: ToControl) {
+        match message {
+            ToControl::Admin { worker, ticket, request } => self.admin((worker, ticket), &request),
+            ToControl::RefreshCatalog { worker, ticket } => self.refresh.ask((worker, ticket)),
+            ToControl::Create { worker, ticket, backend, db, rp } => {
+                self.create((worker, ticket), (backend, db, rp));
+            }
+            ToControl::BackendChanged { worker, backend, up, reason } => self.written(worker, backend, up, &reason),
+            ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Probe { backend, result } => self.probed(backend, &result),
+            Report::Address { backend, addr } => {
+                log::debug!("backend {}: {addr}", self.name(backend));
+                self.backends[backend.index()].addr = Some(addr);
+                self.broadcast(&ToWorker::Address { backend, addr });
+            }
+            Report::Databases { backend, result } => {
+                if let Err(failure) = &result {
+                    log::debug!("backend {}: no databases: {failure}", self.name(backend));
+                }
+                self.refresh.answered(backend, result.ok());
+                if let Some(catalog) = self.refresh.changed() {
+                    self.broadcast(&ToWorker::Catalog(catalog));
+                }
+            }
+            Report::Load { backend, result } => {
+                let known = &mut self.backends[backend.index()];
+                known.counting = false;
+                known.counted_at = Some(Instant::now());
+                match result {
+                    Ok(load) => self.state.loads[backend.index()] = load,
+                    Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
+                }
+            }
+            Report::Created { key, result } => self.created(&key, &result),
+            Report::ShutdownWorkers => self.broadcast(&ToWorker::Shutdown),
+            // The loop has ended on it.
+            Report::Stop => {}
+        }
+    }
+
+    fn admin(&mut self, asker: Asker, request: &AdminRequest) {
+        let now = Instant::now();
+        let mut asked = None;
+        let response = guarded(&request.path, || match endpoint::decide(&self.state, request) {
+            Action::Answer(response) => response,
+            Action::AskLedgers { pretty } => {
+                asked = self.census.open(asker, pretty, self.end.workers(), now);
+                endpoint::failed(503, "too many ledgers are being asked for")
+            }
+        });
+        if let Some(ticket) = asked {
+            return self.broadcast(&ToWorker::LedgerWanted { ticket });
+        }
+        if request.path == "/health" && response.status == 200 {
+            self.health_asked = Some(now);
+        }
+        self.answer(asker, response);
+    }
+
+    fn answer(&mut self, (worker, ticket): Asker, response: AdminResponse) {
+        self.send(worker, ToWorker::Admin { ticket, response });
+    }
+
+    fn probed(&mut self, backend: BackendId, result: &Result<(), String>) {
+        let index = backend.index();
+        let up = result.is_ok();
+        let before = self.state.probed_up[index].replace(up);
+        let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
+            // A worker whose writes failed need not wait for its own next attempt.
+            for worker in 0..self.end.workers() {
+                let stats = self.state.stats.workers.get(worker);
+                if up && stats.is_some_and(|stats| !stats.backends[index].up.load(Relaxed)) {
+                    self.send(worker, ToWorker::Probed { backend, up });
+                }
+            }
+            return;
+        };
+        let name = self.name(backend);
+        match (result, before) {
+            (Ok(()), None) => log::info!("backend {name}: up"),
+            (Ok(()), Some(_)) => log::info!("backend {name}: up again after {lasted:.1?}"),
+            (Err(why), None) => log::warn!("backend {name}: down: {why}"),
+            (Err(why), Some(_)) => log::warn!("backend {name}: down after {lasted:.1?}: {why}"),
+        }
+        self.broadcast(&ToWorker::Probed { backend, up });
+        if up {
+            // It may have come back with other databases.
+            self.backends[index].counted_at = None;
+            self.refresh.hurry(Instant::now());
+        }
+    }
+
+    /// A courier found that writes fail, or succeed again.
+    fn written(&mut self, worker: usize, backend: BackendId, up: bool, reason: &str) {
+        let known = &mut self.backends[backend.index()];
+        if up {
+            known.failing.remove(&worker);
+        } else {
+            known.failing.insert(worker);
+        }
+        known.probe.now();
+        let writable = known.failing.is_empty();
+        if let Some(lasted) = known.writes.note(writable, Instant::now()) {
+            let name = self.name(backend);
+            if writable {
+                log::info!("backend {name}: writes succeed again after {lasted:.1?}");
+            } else {
+                log::warn!("backend {name}: writes fail: {reason}");
+            }
+        }
+    }
+
+    fn list(&mut self, backend: BackendId) {
+        let client = self.backends[backend.index()].client.clone();
+        self.job(
+            move || catalog::databases(&client),
+            move |result| Report::Databases { backend, result: result.unwrap_or_else(no_answer) },
+        );
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        for (worker, ticket) in self.refresh.end(now) {
+            self.send(worker, ToWorker::CatalogRefreshed { ticket });
+        }
+    }
+
+    fn is_count_due(&self, index: usize, now: Instant) -> bool {
+        let known = &self.backends[index];
+        let wanted = self.health_asked.is_some_and(|at| now.duration_since(at) < limits::LOAD_WANTED);
+        let due = |at: Instant| wanted && now.duration_since(at) >= limits::LOAD_INTERVAL;
+        !known.counting && known.probed.up() == Some(true) && known.counted_at.is_none_or(due)
+    }
+
+    fn count(&mut self, index: usize) {
+        let (topology, placement) = (Arc::clone(&self.state.topology), Arc::clone(&self.state.placement));
+        let backend = topology.backends[index].id;
+        let client = self.backends[index].client.clone();
+        self.backends[index].counting = true;
+        self.job(
+            move || catalog::load(&client, &placement, topology.backend(backend)),
+            move |result| Report::Load { backend, result: result.unwrap_or_else(no_answer) },
+        );
+    }
+
+    fn create(&mut self, asker: Asker, key: CreateKey) {
+        if let Some(askers) = self.creating.get_mut(&key) {
+            return askers.push(asker);
+        }
+        if self.creating.len() >= limits::CREATES_MAX {
+            let result = Created::Failed("too many creations at a time".to_owned());
+            return self.send(asker.0, ToWorker::Created { ticket: asker.1, result });
+        }
+        self.creating.insert(key.clone(), vec![asker]);
+        let (backend, db, rp) = key.clone();
+        let target = self.backends[backend.index()].client.clone();
+        let other = |other: &Backend| Other {
+            name: other.name.clone(),
+            client: self.backends[other.id.index()].client.clone(),
+            is_influx: self.refresh.is_influx(other.id),
+        };
+        let others: Vec<_> = self.state.topology.backends.iter().filter(|b| b.id != backend).map(other).collect();
+        self.job(
+            move || create::create(&target, &others, &db, &rp),
+            move |result| Report::Created { key, result: result.unwrap_or_else(Created::Failed) },
+        );
+    }
+
+    fn created(&mut self, key: &CreateKey, result: &Created) {
+        let (backend, db, rp) = key;
+        match result {
+            Created::Done => self.refresh.hurry(Instant::now()),
+            Created::NowhereElse => log::debug!("backend {}: {db:?}.{rp:?} is nowhere", self.name(*backend)),
+            Created::Failed(why) => log::warn!("backend {}: creating {db:?}.{rp:?}: {why}", self.name(*backend)),
+        }
+        for (worker, ticket) in self.creating.remove(key).unwrap_or_default() {
+            self.send(worker, ToWorker::Created { ticket, result: result.clone() });
+        }
+    }
+
+    fn name(&self, backend: BackendId) -> String {
+        self.state.topology.backend(backend).name.clone()
+    }
+
+    fn broadcast(&mut self, message: &ToWorker) {
+        for worker in 0..self.end.workers() {
+            self.send(worker, message.clone());
+        }
+    }
+
+    fn send(&mut self, worker: usize, message: ToWorker) {
+        if self.end.send(worker, message).is_err() && self.behind.insert(worker) {
+            log::warn!("worker {worker} takes no messages");
+        }
+    }
+
+    /// Tells workers that have missed something all that they are to know. An answer that one has missed stays lost: by
+    /// then it has given its question up.
+    fn catch_up(&mut self) {
+        for worker in std::mem::take(&mut self.behind) {
+            let mut news = vec![ToWorker::Catalog(self.refresh.catalog())];
+            for (known, backend) in self.backends.iter().zip(&self.state.topology.backends) {
+                let backend = backend.id;
+                news.extend(known.addr.map(|addr| ToWorker::Address { backend, addr }));
+                news.extend(known.probed.up().map(|up| ToWorker::Probed { backend, up }));
+            }
+            if news.into_iter().any(|message| self.end.send(worker, message).is_err()) {
+                self.behind.insert(worker);
+            } else {
+                log::info!("worker {worker} takes messages again");
+            }
+        }
+    }
+
+    /// Runs `work` on a thread of its own and reports its result, or why there is none.
+    fn job<T>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+        report: impl FnOnce(Result<T, String>) -> Report + Clone + Send + 'static,
+    ) {
+        let reports = self.reports.clone();
+        let unstarted = report.clone();
+        let run = move || {
+            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "asking it panicked".to_owned());
+            // Closed = we are stopping.
+            let _ = reports.send(report(result));
+        };
+        if let Err(error) = thread::Builder::new().name("control-job".to_owned()).spawn(run) {
+            self.report(unstarted(Err(format!("no thread: {error}"))));
+        }
+    }
+}
+
+/// Runs what makes a response; a panic in it becomes a 500.
+fn guarded(path: &str, respond: impl FnOnce() -> AdminResponse) -> AdminResponse {
+    // Endpoints change nothing, and the census is whole before and after each of its calls: nothing is left half done.
+    catch_unwind(AssertUnwindSafe(respond)).unwrap_or_else(|_| {
+        log::error!("{path}: the endpoint panicked");
+        endpoint::failed(500, "internal error")
+    })
+}
+
+fn no_answer<T>(why: String) -> Result<T, Failure> {
+    Err(Failure::Unreachable(why))
+}

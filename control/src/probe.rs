@@ -1,0 +1,129 @@
+//! Whether backends answer: one thread per backend that asks `GET /ping` every check interval and says what it found.
+//!
+//! The same thread resolves the backend's host name, before the first probe and again after each failed one, since a
+//! server that has moved looks like one that is down.
+//!
+//! Not here: what a result means for workers and logs (`event_loop.rs`).
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use fluxgate_dataplane::topology::BackendId;
+
+use crate::backend::Client;
+use crate::limits;
+use crate::thread::Report;
+
+/// A running probe. Dropping it ends the thread as soon as it waits, that is within one ping.
+#[derive(Debug)]
+pub struct Probe {
+    wake: Sender<()>,
+}
+
+impl Probe {
+    /// Starts probing at once.
+    pub fn start(backend: BackendId, client: Client, interval: Duration, reports: Sender<Report>) -> io::Result<Self> {
+        let (wake, woken) = bounded(1);
+        let probing = Probing { backend, client, interval, reports, woken };
+        thread::Builder::new().name(format!("probe-{}", backend.0)).spawn(move || probing.run())?;
+        Ok(Self { wake })
+    }
+
+    /// Asks for a probe before the interval is over: writes fail, or succeed again.
+    pub fn now(&self) {
+        // Full = one is wanted already; closed = the thread has ended, and with it the reports.
+        let _ = self.wake.try_send(());
+    }
+}
+
+struct Probing {
+    backend: BackendId,
+    client: Client,
+    interval: Duration,
+    reports: Sender<Report>,
+    woken: Receiver<()>,
+}
+
+impl Probing {
+    fn run(self) {
+        let timeout = self.interval.max(limits::PROBE_TIMEOUT_MIN);
+        let mut addr = None;
+        let mut good = false;
+        loop {
+            let begun = Instant::now();
+            if !good {
+                // A name that cannot be resolved fails the probe as well, which then says so.
+                let found = self.client.resolve().ok();
+                if let Some(found) = found
+                    && addr != Some(found)
+                {
+                    addr = Some(found);
+                    if self.reports.send(Report::Address { backend: self.backend, addr: found }).is_err() {
+                        return;
+                    }
+                }
+            }
+            let result = self.client.ping(timeout).map_err(|failure| failure.to_string());
+            good = result.is_ok();
+            if self.reports.send(Report::Probe { backend: self.backend, result }).is_err() {
+                return;
+            }
+            let pause = self.interval.saturating_sub(begun.elapsed()).max(limits::PROBE_INTERVAL_MIN);
+            match self.woken.recv_timeout(pause) {
+                Ok(()) => thread::sleep(limits::PROBE_INTERVAL_MIN.saturating_sub(begun.elapsed())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// Up or down, and since when. Takes the time as an argument, so that it is tested without waiting.
+#[derive(Debug)]
+pub struct Watch {
+    up: Option<bool>,
+    since: Instant,
+}
+
+impl Watch {
+    /// `up` is what is taken for granted; None = nothing is.
+    pub fn new(up: Option<bool>, now: Instant) -> Self {
+        Self { up, since: now }
+    }
+
+    pub fn up(&self) -> Option<bool> {
+        self.up
+    }
+
+    /// Notes what was found. When that is a change (the first finding is one, unless it was taken for granted), returns how long the state before had
+    /// lasted.
+    pub fn note(&mut self, up: bool, now: Instant) -> Option<Duration> {
+        if self.up == Some(up) {
+            return None;
+        }
+        let lasted = now.duration_since(self.since);
+        *self = Self { up: Some(up), since: now };
+        Some(lasted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_tells_each_change_once_and_how_long_the_state_before_lasted() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut watch = Watch::new(None, start);
+        assert_eq!(watch.up(), None);
+        assert_eq!(watch.note(true, at(1)), Some(Duration::from_secs(1)));
+        assert_eq!(watch.note(true, at(2)), None);
+        assert_eq!(watch.note(false, at(5)), Some(Duration::from_secs(4)));
+        assert_eq!(watch.note(false, at(6)), None);
+        assert_eq!(watch.up(), Some(false));
+        assert_eq!(watch.note(true, at(9)), Some(Duration::from_secs(4)));
+    }
+}

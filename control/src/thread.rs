@@ -1,0 +1,86 @@
+//! The control thread from outside: how it is started and ended, and what its own threads report to it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+use fluxgate_dataplane::handoff::{ControlEnd, Created, Ticket};
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::{BackendId, Topology};
+
+use crate::backend::Failure;
+use crate::catalog::{Databases, Load};
+use crate::event_loop::EventLoop;
+use crate::limits;
+
+/// What the control thread is told at start.
+#[derive(Debug, Clone)]
+pub struct ControlSettings {
+    pub topology: Arc<Topology>,
+    pub placement: Arc<Placement>,
+    /// The proxy's own user, for admin endpoints.
+    pub credentials: Credentials,
+    /// Between two probes of a backend.
+    pub check_interval: Duration,
+}
+
+/// The running control thread. Dropping this without [`Control::stop`] leaves it running.
+#[derive(Debug)]
+pub struct Control {
+    reports: Sender<Report>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts the thread, which at once resolves and probes all backends and asks for their catalogs.
+    ///
+    /// Fails only when no thread can be started.
+    pub fn start(settings: ControlSettings, end: ControlEnd, stats: Arc<Stats>) -> io::Result<Self> {
+        let (sender, receiver) = bounded(limits::REPORTS_MAX);
+        let mut event_loop = EventLoop::new(settings, end, stats, sender.clone())?;
+        let run = move || event_loop.run(&receiver);
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(run)?;
+        Ok(Self { reports: sender, thread })
+    }
+
+    /// Sends [`ToWorker::Shutdown`] to all workers. False when the thread has ended and nobody will be told.
+    pub fn shutdown_workers(&self) -> bool {
+        self.reports.send(Report::ShutdownWorkers).is_ok()
+    }
+
+    /// True once the thread has ended: by [`Control::stop`], for want of workers, or by a panic.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the thread and waits for it: at most the step it is at. Threads that are just asking a backend end with that
+    /// call, which is bounded; they hold nothing that would have to be saved. False when the thread had panicked.
+    pub fn stop(self) -> bool {
+        // Closed = it has ended by itself.
+        let _ = self.reports.send(Report::Stop);
+        self.thread.join().is_ok()
+    }
+}
+
+/// What our own threads tell the loop.
+#[derive(Debug)]
+pub enum Report {
+    Probe { backend: BackendId, result: Result<(), String> },
+    Address { backend: BackendId, addr: SocketAddr },
+    Databases { backend: BackendId, result: Result<Databases, Failure> },
+    Load { backend: BackendId, result: Result<BTreeMap<String, Load>, Failure> },
+    Created { key: CreateKey, result: Created },
+    ShutdownWorkers,
+    Stop,
+}
+
+/// What is created: backend, database, policy (empty = default).
+pub type CreateKey = (BackendId, String, String);
+/// Who waits for an answer: a worker, and its ticket.
+pub type Asker = (usize, Ticket);

@@ -1,0 +1,5 @@
+//! The control thread as workers see it, with real and broken backends behind it.
+
+mod faults;
+mod influxd;
+mod support;

@@ -1,0 +1,453 @@
+//! One client connection: requests in, answers out, in order.
+//!
+//! Pipelined writes are appended one after the other and wait for one commit together; their answers go out in one send,
+//! just before the connection would wait for more bytes. Every other answer is preceded by those.
+
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+
+use crate::body::{Body, BodyError};
+use crate::conns::Phase;
+use crate::disklog::Durable;
+use crate::handoff::{AdminRequest, ToControl, ToWorker};
+use crate::http::auth::{TokenScheme, Verdict};
+use crate::http::error_body::{Format, JSON, Refused};
+use crate::http::head::{self, Head, HeadError, Method};
+use crate::http::response::{self, ReplyTo};
+use crate::http::{Status, query};
+use crate::inbox::Inbox;
+use crate::io::{self, Stream};
+use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX};
+use crate::reject::Reject;
+use crate::settings::Durability;
+use crate::worker::Worker;
+use crate::write::{self, Confirmation, Taken};
+
+/// Serves a connection to its end. A panic in it ends this connection only.
+pub async fn serve(worker: Rc<Worker>, stream: Stream) {
+    let entry = worker.conns.enter(stream.raw_fd(), io::now());
+    let mut conn = Conn { inbox: Inbox::new(stream, entry), out: Vec::new(), waiting: Vec::new(), worker };
+    if std::panic::AssertUnwindSafe(conn.run()).catch_unwind().await.is_err() {
+        log::error!("a connection ended by a panic (see above); others go on");
+    }
+}
+
+struct Conn {
+    inbox: Inbox,
+    /// Answers not sent yet.
+    out: Vec<u8>,
+    /// Writes whose answers wait for a commit; they precede nothing in `out`.
+    waiting: Vec<(Owned, Taken)>,
+    worker: Rc<Worker>,
+}
+
+/// What an answer must know of its request after the head is gone.
+#[derive(Debug)]
+struct Owned {
+    minor: u8,
+    head_only: bool,
+    keep_alive: bool,
+    request_id: Option<Box<[u8]>>,
+    origin: Option<Box<[u8]>>,
+    format: Format,
+    pretty: bool,
+}
+
+impl Owned {
+    fn new(head: &Head, buf: &[u8]) -> Self {
+        let to = ReplyTo::new(head, buf);
+        Self {
+            minor: to.minor,
+            head_only: to.head_only,
+            keep_alive: to.keep_alive,
+            request_id: to.request_id.map(Into::into),
+            origin: to.origin.map(Into::into),
+            format: to.format,
+            pretty: query::first(head.query(buf), "pretty").as_deref() == Some(b"true"),
+        }
+    }
+
+    fn reply_to(&self) -> ReplyTo<'_> {
+        ReplyTo {
+            minor: self.minor,
+            head_only: self.head_only,
+            keep_alive: self.keep_alive,
+            request_id: self.request_id.as_deref(),
+            origin: self.origin.as_deref(),
+            format: self.format,
+        }
+    }
+}
+
+/// Whether the connection is good for another request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Request,
+    Close,
+}
+
+impl Conn {
+    async fn run(&mut self) {
+        while let Some(head) = self.next_head().await {
+            self.inbox.enter(Phase::Working);
+            let next = self.request(&head).await;
+            if self.waiting.len() >= PIPELINED_MAX && self.settle().await.is_err() {
+                return;
+            }
+            if next == Next::Close || self.worker.conns.stopping() {
+                break;
+            }
+        }
+        // A peer that is gone needs no answer.
+        if self.settle().await.is_ok() {
+            self.linger().await;
+        }
+    }
+
+    /// Lets the peer read the last answer: closing over bytes it is still sending would reset the connection and may destroy
+    /// the answer on its way (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        if self.inbox.timed_out() || self.inbox.stream.shutdown(Shutdown::Write).await.is_err() {
+            return;
+        }
+        let drain = async {
+            let mut sink = [0; 4096];
+            while matches!(self.inbox.stream.read(&mut sink).await, Ok(1..)) {}
+        };
+        let _ = io::timeout(LINGER, drain).await;
+    }
+
+    /// Waits for the next whole head; None = no further request.
+    async fn next_head(&mut self) -> Option<Head> {
+        loop {
+            match head::parse(self.inbox.bytes()) {
+                Ok(Status::Complete(head)) => return Some(head),
+                Ok(Status::Partial) => {}
+                Err(error) => {
+                    self.refuse_head(error).await;
+                    return None;
+                }
+            }
+            self.settle().await.ok()?;
+            if self.inbox.bytes().is_empty() {
+                self.inbox.enter(Phase::Idle);
+                if self.worker.conns.stopping() {
+                    return None;
+                }
+            }
+            match self.inbox.fill().await {
+                Ok(0) if self.inbox.timed_out() && !self.inbox.bytes().is_empty() => {
+                    let mut responder = self.worker.responder.borrow_mut();
+                    responder.error(&mut self.out, ReplyTo::unreadable(), 408, b"request timed out", false, &[]);
+                    return None;
+                }
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn refuse_head(&mut self, error: HeadError) {
+        if self.commit_waiting().await.is_ok() {
+            let mut responder = self.worker.responder.borrow_mut();
+            let text = error.text().as_bytes();
+            responder.error(&mut self.out, ReplyTo::unreadable(), error.status(), text, false, &[]);
+        }
+    }
+
+    async fn request(&mut self, head: &Head) -> Next {
+        self.worker.count_request();
+        let buf = self.inbox.bytes();
+        let mut to = Owned::new(head, buf);
+        to.keep_alive &= !self.worker.conns.stopping();
+        match head.path(buf) {
+            b"/write" => self.write(head, to).await,
+            b"/ping" => self.ping(head, to).await,
+            _ => self.admin(head, to).await,
+        }
+    }
+
+    async fn write(&mut self, head: &Head, mut to: Owned) -> Next {
+        let worker = self.worker.clone();
+        let plan = write::plan(&worker, head, self.inbox.bytes()).await;
+        self.inbox.consume(head.head_len);
+        let inflater = head.gzip.then(|| worker.inflater());
+        let body = Body::new(head.body, worker.settings.max_body_bytes, inflater);
+        let (plan, mut body) = match (plan, body) {
+            (Ok(plan), Ok(body)) => (plan, body),
+            (Err(reject), Ok(body)) => return self.refuse_unread(reject, Some(body), head, to).await,
+            (Err(reject), Err(_)) => return self.refuse_unread(reject, None, head, to).await,
+            (Ok(_), Err(error)) => return self.refuse_unread(error.into(), None, head, to).await,
+        };
+        if head.expect_continue && !body.exhausted() && self.invite_body().await.is_err() {
+            return Next::Close;
+        }
+        let taken = write::take(&worker, plan, &mut self.inbox, &mut body).await;
+        match taken {
+            Ok(taken) => {
+                if let Some(inflater) = body.into_inflater() {
+                    worker.give_inflater(inflater);
+                }
+                let next = if to.keep_alive { Next::Request } else { Next::Close };
+                // An answer that needs more than the commit goes out by itself.
+                let alone = taken.some_refused.is_some() || taken.confirmation.is_some();
+                self.waiting.push((to, taken));
+                if alone && self.settle().await.is_err() { Next::Close } else { next }
+            }
+            Err(reject) if write::client_gone(&reject) => Next::Close,
+            Err(reject) => {
+                to.keep_alive &= !reject.breaks_connection() && body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await;
+                self.refuse(&reject, &to).await
+            }
+        }
+    }
+
+    /// Tells a client that waits for it to send its body; answers before this one must be out first.
+    async fn invite_body(&mut self) -> std::io::Result<()> {
+        self.settle().await?;
+        self.inbox.stream.write_all(response::CONTINUE).await
+    }
+
+    /// Refuses a request whose body has not been read. The body is read and forgotten if that is quickly done.
+    async fn refuse_unread(&mut self, reject: Reject, body: Option<Body>, head: &Head, mut to: Owned) -> Next {
+        let forgotten = match body {
+            // The client will not send it after this answer, or it will: where the next request begins is not known.
+            Some(_) if head.expect_continue => false,
+            Some(mut body) => body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await,
+            None => false,
+        };
+        to.keep_alive &= forgotten;
+        self.refuse(&reject, &to).await
+    }
+
+    async fn refuse(&mut self, reject: &Reject, to: &Owned) -> Next {
+        if self.commit_waiting().await.is_err() {
+            return Next::Close;
+        }
+        respond_reject(&self.worker, &mut self.out, reject, to);
+        if to.keep_alive { Next::Request } else { Next::Close }
+    }
+
+    async fn ping(&mut self, head: &Head, mut to: Owned) -> Next {
+        let worker = self.worker.clone();
+        let params = head.query(self.inbox.bytes());
+        let authorization = head.authorization.map(|span| span.of(self.inbox.bytes()));
+        let admitted = !worker.settings.ping_auth_enabled
+            || worker.guard.judge(params, authorization, TokenScheme::Accepted) == Verdict::Ok;
+        // As InfluxDB 1.7 and later.
+        let verbose = query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
+        self.inbox.consume(head.head_len);
+        to.keep_alive &= match Body::new(head.body, DISCARD_BYTES_MAX as u64, None) {
+            Ok(mut body) => body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await,
+            Err(_) => false,
+        };
+        if !admitted {
+            return self.refuse(&Reject::Unauthorized, &to).await;
+        }
+        if self.commit_waiting().await.is_err() {
+            return Next::Close;
+        }
+        let mut responder = worker.responder.borrow_mut();
+        if verbose {
+            let body = format!("{{\"version\":\"{}\"}}\n", response::VERSION);
+            responder.send(&mut self.out, to.reply_to(), 200, &[("Content-Type", JSON)], body.as_bytes());
+        } else {
+            responder.no_content(&mut self.out, to.reply_to(), None);
+        }
+        if to.keep_alive { Next::Request } else { Next::Close }
+    }
+
+    /// Everything else is the control thread's; the worker only carries it.
+    async fn admin(&mut self, head: &Head, mut to: Owned) -> Next {
+        let worker = self.worker.clone();
+        let mut request = admin_request(head, self.inbox.bytes());
+        self.inbox.consume(head.head_len);
+        if head.expect_continue && self.invite_body().await.is_err() {
+            return Next::Close;
+        }
+        match self.admin_body(head).await {
+            Ok(body) => request.body = body,
+            Err(BodyError::Gone) => return Next::Close,
+            Err(error) => {
+                to.keep_alive = false;
+                return self.refuse(&Reject::Body(error), &to).await;
+            }
+        }
+        // An answer that takes its time must not hold the acks before it.
+        if self.settle().await.is_err() {
+            return Next::Close;
+        }
+        let ask = worker.link.ask(ADMIN_TIMEOUT, |worker, ticket| ToControl::Admin { worker, ticket, request });
+        let Ok(ToWorker::Admin { response, .. }) = ask.await else {
+            return self.refuse(&Reject::NoControl, &to).await;
+        };
+        let fields: Vec<_> = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        worker.responder.borrow_mut().send(&mut self.out, to.reply_to(), response.status, &fields, &response.body);
+        if to.keep_alive { Next::Request } else { Next::Close }
+    }
+
+    async fn admin_body(&mut self, head: &Head) -> Result<Bytes, BodyError> {
+        let mut body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None)?;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match body.read(&mut self.inbox, &mut piece).await? {
+                0 => return Ok(bytes.into()),
+                n => bytes.extend_from_slice(&piece[..n]),
+            }
+        }
+    }
+
+    /// Writes all answers that are due.
+    async fn settle(&mut self) -> std::io::Result<()> {
+        self.commit_waiting().await?;
+        if !self.out.is_empty() {
+            let sent = self.inbox.stream.write_all(&self.out).await;
+            self.out.clear();
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the commit of everything taken and puts the answers into `out`, in order.
+    async fn commit_waiting(&mut self) -> std::io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let worker = self.worker.clone();
+        let default = worker.settings.durability;
+        let level =
+            self.waiting.iter().map(|(_, taken)| taken.consistency.durability(default)).max().unwrap_or(default);
+        let committed = match self.waiting.iter().filter_map(|(_, taken)| taken.last_seq).max() {
+            Some(seq) => worker.log.committed(seq, level).await.map(Some),
+            None => Ok(None),
+        };
+        for (to, taken) in std::mem::take(&mut self.waiting) {
+            let answer = match (&committed, taken.last_seq) {
+                (Err(error), Some(_)) => Err(Reject::from(error)),
+                (Ok(Some(durable)), Some(_)) => acknowledge(&worker, durable, taken).await,
+                // No line, no promise.
+                _ => taken.some_refused.map_or(Ok(None), Err),
+            };
+            match answer {
+                Ok(ack) => worker.responder.borrow_mut().no_content(&mut self.out, to.reply_to(), ack.as_deref()),
+                Err(reject) => respond_reject(&worker, &mut self.out, &reject, &to),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text of `X-Fluxgate-Ack`; the token proves that the lines are where the level says.
+async fn acknowledge(
+    worker: &Worker,
+    durable: &Durable,
+    taken: Taken,
+) -> Result<Option<std::borrow::Cow<'static, str>>, Reject> {
+    let last = taken.last_seq.expect("the caller has looked");
+    if let Some(confirmation) = &taken.confirmation {
+        let all = worker.settings.topology.circles.len();
+        let confirmed = confirm(worker, confirmation, last).await?;
+        if let Some(reject) = taken.some_refused {
+            return Err(reject);
+        }
+        return Ok(Some(format!("circles={confirmed}/{all}").into()));
+    }
+    match taken.some_refused {
+        Some(reject) => Err(reject),
+        None => {
+            let level = taken.consistency.durability(worker.settings.durability);
+            assert!(durable.level() >= level, "an ack needs its own level");
+            Ok(Some(level_name(level).into()))
+        }
+    }
+}
+
+/// Waits until enough circles have confirmed everything up to `last`.
+async fn confirm(worker: &Worker, confirmation: &Confirmation, last: crate::disklog::Seq) -> Result<usize, Reject> {
+    let wanted = confirmation.wanted;
+    let circle_done = |circle: &crate::topology::Circle| {
+        let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
+        touched.clone().all(|&b| worker.log.cursor(b) > last)
+    };
+    let circle_refused = |circle: &crate::topology::Circle| {
+        let now = worker.rejected_points(confirmation.db);
+        circle
+            .backends
+            .iter()
+            .any(|b| confirmation.touched[b.index()] && now[b.index()] > confirmation.rejected_before[b.index()])
+    };
+    let wait = async {
+        loop {
+            let changed = worker.log.confirmed();
+            let done: Vec<_> = worker.settings.topology.circles.iter().filter(|c| circle_done(c)).collect();
+            let refused = done.iter().filter(|c| circle_refused(c)).count();
+            let confirmed = done.len() - refused;
+            if confirmed >= wanted {
+                return Ok(confirmed);
+            }
+            if refused > 0 && done.len() == worker.settings.topology.circles.len() {
+                return Err(Reject::RefusedByBackend { confirmed, wanted });
+            }
+            worker.hurry_couriers();
+            changed.await;
+        }
+    };
+    let timeout: Duration = worker.settings.write_timeout;
+    io::timeout(timeout, wait).await.unwrap_or_else(|_| {
+        let circles = &worker.settings.topology.circles;
+        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(|c| circle_done(c)).count(), wanted })
+    })
+}
+
+/// As in `X-Fluxgate-Ack`.
+pub fn level_name(level: Durability) -> &'static str {
+    match level {
+        Durability::Memory => "memory",
+        Durability::Os => "os",
+        Durability::Disk => "disk",
+    }
+}
+
+fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owned) {
+    let mut responder = worker.responder.borrow_mut();
+    let fields: &[_] = match reject.retry_after() {
+        Some(seconds) => &[("Retry-After", seconds)],
+        None => &[],
+    };
+    let text = reject.text();
+    match reject.refusals() {
+        Some(refusals) => {
+            let lines = refusals.listed.iter().map(|(line, reason)| (*line, reason.as_str()));
+            let refused = Refused { total: refusals.count, lines };
+            responder.refused_lines(out, to.reply_to(), &text, to.pretty, refused, fields);
+        }
+        None => responder.error(out, to.reply_to(), reject.status(), &text, to.pretty, fields),
+    }
+}
+
+fn admin_request(head: &Head, buf: &[u8]) -> AdminRequest {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let method = match head.method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Patch => "PATCH",
+        Method::Other => "OTHER",
+    };
+    AdminRequest {
+        method: method.into(),
+        path: query::path(head.path(buf)).map_or_else(|| text(head.path(buf)), |path| text(&path)),
+        query: text(head.query(buf)),
+        authorization: head.authorization.map(|span| text(span.of(buf))),
+        content_type: head.content_type.map(|span| text(span.of(buf))),
+        body: Bytes::new(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The open connections of a worker: counting them, ending idle ones, ending all.
+//!
+//! Instead of a timer per read, one sweep looks at every connection twice a second.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::io::Event;
+
+/// What a connection is doing; decides what an idle sweep or a stop does to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between requests.
+    Idle,
+    /// A head or body is arriving.
+    Receiving,
+    /// Its request is being worked on: never idle.
+    Working,
+}
+
+/// One connection's entry, shared with its task.
+#[derive(Debug)]
+pub struct Conn {
+    fd: RawFd,
+    phase: Cell<Phase>,
+    /// Last time a byte arrived or an answer went out.
+    active: Cell<Instant>,
+    timed_out: Cell<bool>,
+}
+
+impl Conn {
+    pub fn enter(&self, phase: Phase, now: Instant) {
+        self.phase.set(phase);
+        self.active.set(now);
+    }
+
+    /// The sweep has ended this connection for idling; reads give 0 from then on.
+    pub fn timed_out(&self) -> bool {
+        self.timed_out.get()
+    }
+
+    fn end_reading(&self) {
+        // SAFETY: the task owns the descriptor and its entry leaves the registry before the descriptor is closed.
+        unsafe { libc::shutdown(self.fd, libc::SHUT_RD) };
+    }
+}
+
+/// All connections of one worker.
+#[derive(Debug, Default)]
+pub struct Conns {
+    open: RefCell<HashMap<RawFd, Rc<Conn>>>,
+    stopping: Cell<bool>,
+    /// Notified whenever a connection ends.
+    pub ended: Event,
+}
+
+/// Takes the entry out when the connection's task ends, however it ends.
+pub struct Entry {
+    conns: Rc<Conns>,
+    conn: Rc<Conn>,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Conn;
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.conns.open.borrow_mut().remove(&self.conn.fd);
+        self.conns.ended.notify();
+    }
+}
+
+impl Conns {
+    /// The entry must be dropped before the descriptor is closed.
+    pub fn enter(self: &Rc<Self>, fd: RawFd, now: Instant) -> Entry {
+        let conn =
+            Rc::new(Conn { fd, phase: Cell::new(Phase::Idle), active: Cell::new(now), timed_out: Cell::new(false) });
+        self.open.borrow_mut().insert(fd, conn.clone());
+        Entry { conns: self.clone(), conn }
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Ends reading on every connection that had no byte for `idle` while one was due.
+    pub fn sweep(&self, now: Instant, idle: Duration) {
+        for conn in self.open.borrow().values() {
+            let due = conn.phase.get() != Phase::Working && now.saturating_duration_since(conn.active.get()) >= idle;
+            if due && !conn.timed_out.replace(true) {
+                conn.end_reading();
+            }
+        }
+    }
+
+    /// No further request is taken: idle connections end now, the others after their answer.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        for conn in self.open.borrow().values().filter(|c| c.phase.get() == Phase::Idle) {
+            conn.end_reading();
+        }
+    }
+
+    /// The grace is over: nothing more is read from anybody.
+    pub fn end_all(&self) {
+        self.open.borrow().values().for_each(|c| c.end_reading());
+    }
+}

@@ -1,0 +1,237 @@
+//! The search against a model of a backend that stores points, refuses some and counts like InfluxDB.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use proptest::prelude::*;
+
+use super::bisect::{Bisect, Next, Reply};
+use super::body::Body;
+
+pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for (at, _) in body.iter().enumerate().filter(|(_, b)| **b == b'\n') {
+        lines.push(start..at);
+        start = at + 1;
+    }
+    lines
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// `partial write` with the true count, the other points are stored.
+    Partial,
+    /// The same, but the count is too small.
+    PartialUndercounted,
+    /// The whole request is refused, nothing stored.
+    Whole,
+    /// The server falls over: 500, nothing stored.
+    Fails,
+}
+
+/// What a line is, in its text: `m<series> v=<value>[bad] <time>`.
+struct Model {
+    manner: Manner,
+    stored: BTreeMap<String, String>,
+    requests: usize,
+    failures: usize,
+}
+
+impl Model {
+    fn ask(&mut self, part: &[u8]) -> Result<(), String> {
+        self.requests += 1;
+        let text = std::str::from_utf8(part).unwrap();
+        let bad = text.lines().filter(|l| l.contains("bad")).count();
+        if bad == 0 || matches!(self.manner, Manner::Partial | Manner::PartialUndercounted) {
+            for line in text.lines().filter(|l| !l.contains("bad")) {
+                let mut words = line.split(' ');
+                let (series, value, time) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+                self.stored.insert(format!("{series} {time}"), value.to_owned());
+            }
+        }
+        if bad == 0 {
+            return Ok(());
+        }
+        match self.manner {
+            Manner::Partial => Err(format!("partial write: some reason dropped={bad}")),
+            Manner::PartialUndercounted => Err(format!("partial write: some reason dropped={}", bad.div_ceil(2) - 1)),
+            Manner::Whole => Err("no such thing".into()),
+            Manner::Fails => {
+                self.failures += 1;
+                Err("500".into())
+            }
+        }
+    }
+}
+
+/// Runs a search to its end; the lines it refused, or None if it was fruitless.
+fn search(body: &str, model: &mut Model) -> Option<BTreeSet<u32>> {
+    let body = body.as_bytes();
+    let mut bisect = Bisect::new(split(body));
+    let mut part = Body::default();
+    for _ in 0..100_000 {
+        bisect.part(body, &mut part);
+        let answer = model.ask(part.bytes());
+        let reply = match &answer {
+            Ok(()) => Reply::Taken,
+            Err(text) if model.manner == Manner::Fails => Reply::Doubt(text),
+            Err(text) => Reply::Refused(text),
+        };
+        match bisect.answered(body, reply, false) {
+            Next::Send | Next::Pause => {}
+            Next::Settled => return Some(bisect.refused().iter().map(|r| r.line).collect()),
+            Next::Fruitless => return None,
+            Next::Halve => panic!("a steady backend takes what it took before"),
+        }
+    }
+    panic!("the search does not end");
+}
+
+fn manners() -> impl Strategy<Value = Manner> {
+    prop_oneof![Just(Manner::Partial), Just(Manner::PartialUndercounted), Just(Manner::Whole), Just(Manner::Fails)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..Default::default() })]
+
+    /// Few series and times: many lines overwrite each other, so a wrong order shows.
+    #[test]
+    fn exactly_the_bad_lines_are_found_and_the_others_end_in_order(
+        lines in prop::collection::vec((0u8..3, 0u8..4, prop::bool::weighted(0.1)), 1..200),
+        manner in manners(),
+    ) {
+        let text = |(i, (series, time, bad)): (usize, &(u8, u8, bool))| {
+            format!("m{series} v={i}{} {time}\n", if *bad { "bad" } else { "" })
+        };
+        let body: String = lines.iter().enumerate().map(text).collect();
+        let bad: BTreeSet<u32> = (0..).zip(&lines).filter(|(_, l)| l.2).map(|(i, _)| i).collect();
+        let mut model = Model { manner, stored: BTreeMap::new(), requests: 0, failures: 0 };
+        let found = search(&body, &mut model);
+
+        let mut want = BTreeMap::new();
+        for (i, (series, time, _)) in lines.iter().enumerate().filter(|(_, l)| !l.2) {
+            want.insert(format!("m{series} {time}"), format!("v={i}"));
+        }
+        match found {
+            Some(found) => {
+                prop_assert_eq!(&found, &bad);
+                prop_assert_eq!(&model.stored, &want);
+            }
+            // Nothing beside the bad lines was taken in any of the first parts: the backend had no advocate.
+            None => {
+                prop_assert_eq!(manner, Manner::Fails);
+                let first_parts = lines.chunks(lines.len().div_ceil(8));
+                prop_assert!(first_parts.into_iter().all(|part| part.iter().any(|l| l.2)));
+            }
+        }
+        let levels = (lines.len() as f64).log2().ceil() as usize + 1;
+        let fan_out = if manner == Manner::Fails { 8 } else { 2 };
+        prop_assert!(
+            model.requests <= 8 + fan_out * bad.len().max(1) * levels + 3 * bad.len(),
+            "{} requests for {} of {}", model.requests, bad.len(), lines.len()
+        );
+    }
+}
+
+#[test]
+fn one_poison_line_among_ten_thousand_costs_few_failures() {
+    let body: String = (0..10_000).map(|i| format!("m v={i}{} 1\n", if i == 7_777 { "bad" } else { "" })).collect();
+    let mut model = Model { manner: Manner::Fails, stored: BTreeMap::new(), requests: 0, failures: 0 };
+    assert_eq!(search(&body, &mut model), Some(BTreeSet::from([7_777])));
+    assert!(model.failures <= 8, "each may be a restart of the server: {}", model.failures);
+    assert!(model.requests <= 50, "{}", model.requests);
+}
+
+#[test]
+fn a_backend_that_takes_nothing_blames_nobody() {
+    let mut model = Model { manner: Manner::Fails, stored: BTreeMap::new(), requests: 0, failures: 0 };
+    let all_bad: String = (0..1000).map(|i| format!("m v={i}bad 1\n")).collect();
+    assert_eq!(search(&all_bad, &mut model), None);
+    assert_eq!(model.requests, 9);
+    assert_eq!(search("m v=1bad 1\n", &mut model), None);
+}
+
+#[test]
+fn a_line_alone_is_blamed_when_others_vouch_for_the_backend() {
+    let body = b"m v=1 1\n";
+    let mut bisect = Bisect::new(split(body));
+    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Pause);
+    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Pause);
+    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Settled);
+    assert_eq!(bisect.refused().len(), 1);
+}
+
+/// A line is only as suspicious as the backend is steady.
+#[test]
+fn an_unsteady_backend_gets_nobody_blamed() {
+    let body = b"m v=1 1\nm v=2 1\n";
+    let mut bisect = Bisect::new(split(body));
+    let mut answers = [Reply::Doubt("502"), Reply::Doubt("502"), Reply::Taken, Reply::Doubt("502")].into_iter();
+    let mut last = Next::Send;
+    for reply in answers.by_ref() {
+        assert!(matches!(last, Next::Send | Next::Pause));
+        last = bisect.answered(body, reply, false);
+    }
+    // The whole, line 1, line 2, then line 1 again.
+    assert_eq!(last, Next::Pause);
+    assert_eq!(bisect.answered(body, Reply::Doubt("502"), false), Next::Halve);
+}
+
+/// What only fails together is no line's fault.
+#[test]
+fn a_request_that_is_too_much_as_a_whole_is_halved() {
+    let body: String = (0..100).map(|i| format!("m v={i} 1\n")).collect();
+    let body = body.as_bytes();
+    let mut bisect = Bisect::new(split(body));
+    let mut part = Body::default();
+    loop {
+        bisect.part(body, &mut part);
+        let reply = if split(part.bytes()).len() > 50 { Reply::Doubt("500") } else { Reply::Taken };
+        match bisect.answered(body, reply, false) {
+            Next::Send | Next::Pause => {}
+            end => break assert_eq!(end, Next::Halve),
+        }
+    }
+}
+
+/// A client that sends integers for a float field, among others that do it right: the common case must be cheap.
+#[test]
+fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
+    let text = |i: u32| format!("m,h=h{i} f={i}{} 1\n", if i.is_multiple_of(2) { "i" } else { "" });
+    let body: String = (0..1000).map(text).collect();
+    let body = body.as_bytes();
+    let mut bisect = Bisect::new(split(body));
+    let conflict = |n: usize| {
+        format!(
+            "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, \
+             already exists as type float dropped={n}"
+        )
+    };
+    let mut part = Body::default();
+    assert_eq!(bisect.answered(body, Reply::Refused(&conflict(500)), false), Next::Send);
+    bisect.part(body, &mut part);
+    assert_eq!(split(part.bytes()).len(), 500);
+    assert!(part.bytes().starts_with(b"m,h=h0 f=0i 1\n"));
+    assert_eq!(bisect.answered(body, Reply::Refused(&conflict(500)), false), Next::Send);
+    assert_eq!(bisect.answered(body, Reply::Taken, false), Next::Settled);
+    assert_eq!(bisect.refused().len(), 500);
+    assert!(bisect.refused().iter().all(|r| r.line % 2 == 0));
+}
+
+/// InfluxDB 1.6.7 refuses a request that opens a shard with two types of one field as a whole, with a bare text; the same
+/// request again is a partial write.
+#[test]
+fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
+    let body = b"m f=1 1\nm f=1i 2\n";
+    let mut bisect = Bisect::new(split(body));
+    let mut part = Body::default();
+    assert_eq!(bisect.answered(body, Reply::Refused("field type conflict"), false), Next::Send);
+    bisect.part(body, &mut part);
+    assert_eq!(part.bytes(), body);
+    let text = "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, \
+                already exists as type float dropped=1";
+    assert_eq!(bisect.answered(body, Reply::Refused(text), false), Next::Send);
+    bisect.part(body, &mut part);
+    assert_eq!(part.bytes(), b"m f=1i 2\n");
+}

@@ -1,0 +1,106 @@
+//! A request's body with room for the head in front, so that both leave in one write.
+//!
+//!   | room, HEAD_ROOM bytes ... head | lines |
+//!                               ^ written when the length is known
+
+use crate::limits::REQUEST_BYTES_MIN;
+
+/// Most heads have 200-300 bytes. A longer one (long names) goes out in a write of its own.
+const HEAD_ROOM: usize = 1024;
+/// A body grows by at most this much at a time: its memory stays close to its length.
+const GROWTH_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Debug, Default)]
+pub struct Body {
+    /// Empty, or the room followed by the lines.
+    buf: Vec<u8>,
+}
+
+impl Body {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Makes sure `additional` bytes fit.
+    pub fn reserve(&mut self, additional: usize) {
+        if self.buf.is_empty() {
+            self.buf.resize(HEAD_ROOM, 0);
+        }
+        let needed = self.buf.len() + additional;
+        if needed > self.buf.capacity() {
+            let growth = self.buf.capacity().min(GROWTH_BYTES_MAX).max(additional);
+            self.buf.reserve_exact(growth);
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.buf.get(HEAD_ROOM..).unwrap_or_default()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Forgets the content, keeps the memory.
+    pub fn clear(&mut self) {
+        self.buf.truncate(HEAD_ROOM);
+    }
+
+    /// Gives the memory back unless it is little; the content is forgotten.
+    pub fn release(&mut self) {
+        self.clear();
+        if self.capacity() > REQUEST_BYTES_MIN {
+            *self = Self::default();
+        }
+    }
+
+    /// Bytes of memory held.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// The buffer to append to, for writers that want a `Vec`; what is there must stay.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        self.reserve(0);
+        &mut self.buf
+    }
+
+    /// Head and body as one slice; None when the head is longer than the room.
+    pub fn framed(&mut self, head: &[u8]) -> Option<&[u8]> {
+        self.reserve(0);
+        let start = HEAD_ROOM.checked_sub(head.len())?;
+        self.buf[start..HEAD_ROOM].copy_from_slice(head);
+        Some(&self.buf[start..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_and_body_are_one_slice_as_long_as_the_head_fits() {
+        let mut body = Body::default();
+        assert_eq!(body.framed(b"HEAD").unwrap(), b"HEAD");
+        body.push(b"m v=1\n");
+        assert_eq!(body.framed(b"POST").unwrap(), b"POSTm v=1\n");
+        assert_eq!(body.framed(&[b'x'; HEAD_ROOM]).unwrap().len(), HEAD_ROOM + 6);
+        assert!(body.framed(&[b'x'; HEAD_ROOM + 1]).is_none());
+        assert_eq!(body.bytes(), b"m v=1\n");
+        body.clear();
+        assert_eq!(body.len(), 0);
+    }
+
+    #[test]
+    fn memory_stays_close_to_the_length() {
+        let mut body = Body::default();
+        let line = [b'x'; 1000];
+        for _ in 0..8192 {
+            body.push(&line);
+        }
+        assert!(body.capacity() <= body.len() + HEAD_ROOM + GROWTH_BYTES_MAX);
+        body.release();
+        assert_eq!((body.len(), body.capacity()), (0, 0));
+    }
+}

@@ -1,0 +1,372 @@
+//! One keep-alive connection to a backend: sends `POST /write`, reads the answer.
+//!
+//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); TLS; names (addresses come resolved from
+//! the control thread).
+
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use flate2::{Compress, Compression, FlushCompress};
+
+use super::answer::{self, Answer, Progress};
+use super::body::Body;
+use crate::io::{self, Stream};
+use crate::limits::{BACKEND_ANSWER_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::precision::Precision;
+
+/// Where a backend listens now; None while its name has not been resolved. The control thread's answers change it.
+pub type Address = Rc<Cell<Option<SocketAddr>>>;
+
+/// What all requests to one backend have in common.
+#[derive(Clone)]
+pub struct Endpoint {
+    address: Address,
+    /// Request head between the query string and the length.
+    fields: String,
+    /// Path before `/write`.
+    prefix: String,
+    gzip: bool,
+    timeout: Duration,
+}
+
+impl Endpoint {
+    /// `url` is `http://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both are empty.
+    /// `timeout` bounds one request from connecting to the last byte of the answer. None: the scheme is not `http`.
+    pub fn new(
+        url: &str,
+        username: &str,
+        password: &str,
+        address: Address,
+        gzip: bool,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let rest = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some(_) => return None,
+            None => url,
+        };
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let path = path.trim_end_matches('/');
+        let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
+        let mut fields = format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: fluxgate/{}\r\n", env!("CARGO_PKG_VERSION"));
+        if !username.is_empty() || !password.is_empty() {
+            let token = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+            _ = write!(fields, "Authorization: Basic {token}\r\n");
+        }
+        if gzip {
+            fields.push_str("Content-Encoding: gzip\r\n");
+        }
+        Some(Self { address, fields, prefix, gzip, timeout })
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    /// Without the fields: they hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("address", &self.address.get()).finish_non_exhaustive()
+    }
+}
+
+/// Where in the backend lines go, and the unit of their timestamps.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub db: &'a [u8],
+    /// Empty = the default policy.
+    pub rp: &'a [u8],
+    pub precision: Precision,
+}
+
+/// No answer. Whether the lines have been stored is unknown; writing them again changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The backend's name has no address yet.
+    NoAddress,
+    /// No connection could be made.
+    Refused(std::io::ErrorKind),
+    /// The connection ended before the answer did.
+    Cut,
+    /// No answer within the endpoint's timeout.
+    TimedOut,
+    /// What came back is not HTTP.
+    Garbled,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("its name has no address"),
+            Self::Refused(kind) => write!(f, "no connection: {kind}"),
+            Self::Cut => f.write_str("connection lost before the answer"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Garbled => f.write_str("the answer is not HTTP"),
+        }
+    }
+}
+
+/// How an attempt on one connection ended without an answer.
+enum Lost {
+    /// Before any byte of the answer: on a kept connection the backend may just have closed it.
+    Silent,
+    Failed(Failure),
+}
+
+/// Answers to writes are short.
+const READ_BYTES: usize = 4096;
+
+/// One connection, opened when needed and kept while the backend keeps it.
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Rc<Endpoint>,
+    connection: Option<(SocketAddr, Stream)>,
+    head: Vec<u8>,
+    input: Vec<u8>,
+    gzip: Option<Gzip>,
+}
+
+impl Client {
+    pub fn new(endpoint: Rc<Endpoint>) -> Self {
+        let gzip = endpoint.gzip.then(Gzip::new);
+        Self { endpoint, connection: None, head: Vec::new(), input: Vec::new(), gzip }
+    }
+
+    /// The next write opens a new connection.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// Gives back the memory of large requests.
+    pub fn release(&mut self) {
+        if let Some(gzip) = &mut self.gzip {
+            gzip.packed.release();
+        }
+    }
+
+    /// Sends `body` and waits for the answer, both within the endpoint's timeout. A kept connection that dies before the
+    /// first byte of the answer is replaced once.
+    ///
+    /// # Errors
+    /// [`Failure`]; the connection is closed then.
+    pub async fn write(&mut self, target: Target<'_>, body: &mut Body) -> Result<Answer, Failure> {
+        let timeout = self.endpoint.timeout;
+        io::timeout(timeout, self.exchange(target, body)).await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// The connection is in nobody's hands but this future's, so a timeout that drops it closes the connection too.
+    async fn exchange(&mut self, target: Target<'_>, body: &mut Body) -> Result<Answer, Failure> {
+        let Self { endpoint, connection, head, input, gzip } = self;
+        let address = endpoint.address.get().ok_or(Failure::NoAddress)?;
+        let body = match gzip {
+            Some(gzip) => gzip.pack(body.bytes()).await,
+            None => body,
+        };
+        write_head(head, endpoint, target, body.len());
+        let kept = connection.take().filter(|(to, _)| *to == address);
+        let mut was_cut = false;
+        if let Some((_, stream)) = kept {
+            match attempt(stream, head, body, input).await {
+                Ok((answer, stream)) => {
+                    *connection = stream.map(|s| (address, s));
+                    return Ok(answer);
+                }
+                Err(Lost::Failed(failure)) => return Err(failure),
+                Err(Lost::Silent) => was_cut = true,
+            }
+        }
+        let stream = match Stream::connect(address, endpoint.timeout).await {
+            Ok(stream) => stream,
+            // The backend ended over this batch, for all we know: the batch must be counted among the suspects.
+            Err(_) if was_cut => return Err(Failure::Cut),
+            Err(e) => return Err(Failure::Refused(e.kind())),
+        };
+        match attempt(stream, head, body, input).await {
+            Ok((answer, stream)) => {
+                *connection = stream.map(|s| (address, s));
+                Ok(answer)
+            }
+            Err(Lost::Failed(failure)) => Err(failure),
+            Err(Lost::Silent) => Err(Failure::Cut),
+        }
+    }
+}
+
+/// One request on one connection; gives the connection back if it may carry another one.
+async fn attempt(
+    mut stream: Stream,
+    head: &[u8],
+    body: &mut Body,
+    input: &mut Vec<u8>,
+) -> Result<(Answer, Option<Stream>), Lost> {
+    // A backend may answer (401, 413) and close without reading everything: the answer counts, if it gets through.
+    let sent = match body.framed(head) {
+        Some(whole) => stream.write_all(whole).await,
+        None => match stream.write_all(head).await {
+            Ok(()) => stream.write_all(body.bytes()).await,
+            failed => failed,
+        },
+    };
+    input.clear();
+    loop {
+        let len = input.len();
+        input.resize(len + READ_BYTES, 0);
+        let read = stream.read(&mut input[len..]).await;
+        input.truncate(len + read.as_ref().copied().unwrap_or(0));
+        let ended = !matches!(read, Ok(n) if n > 0);
+        match answer::parse(input, ended) {
+            Ok(Progress::Complete { answer, reusable }) => {
+                return Ok((answer, (reusable && !ended && sent.is_ok()).then_some(stream)));
+            }
+            Ok(Progress::Partial) if input.len() > HEAD_BYTES_MAX + BACKEND_ANSWER_BYTES_MAX => {
+                return Err(Lost::Failed(Failure::Garbled));
+            }
+            Ok(Progress::Partial) if ended && input.is_empty() => return Err(Lost::Silent),
+            Ok(Progress::Partial) if ended => return Err(Lost::Failed(Failure::Cut)),
+            Ok(Progress::Partial) => {}
+            Err(answer::Garbled) => return Err(Lost::Failed(Failure::Garbled)),
+        }
+    }
+}
+
+fn write_head(head: &mut Vec<u8>, endpoint: &Endpoint, target: Target<'_>, length: usize) {
+    use std::io::Write as _;
+    head.clear();
+    head.extend_from_slice(b"POST ");
+    head.extend_from_slice(endpoint.prefix.as_bytes());
+    head.extend_from_slice(b"/write?db=");
+    percent_encode(head, target.db);
+    if !target.rp.is_empty() {
+        head.extend_from_slice(b"&rp=");
+        percent_encode(head, target.rp);
+    }
+    head.extend_from_slice(b"&precision=");
+    head.extend_from_slice(target.precision.as_param().as_bytes());
+    head.extend_from_slice(endpoint.fields.as_bytes());
+    write!(head, "Content-Length: {length}\r\n\r\n").expect("a Vec takes everything");
+}
+
+/// Everything but RFC 3986's unreserved characters as `%XX`.
+pub(super) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in bytes {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(b),
+            _ => out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]),
+        }
+    }
+}
+
+/// Compressor and output, kept from request to request.
+struct Gzip {
+    state: Compress,
+    packed: Body,
+}
+
+/// Compressed in one go; some milliseconds of the executor at level 1.
+const GZIP_PIECE_BYTES: usize = 128 * 1024;
+
+impl Gzip {
+    fn new() -> Self {
+        Self { state: Compress::new_gzip(Compression::fast(), 15), packed: Body::default() }
+    }
+
+    async fn pack(&mut self, bytes: &[u8]) -> &mut Body {
+        self.state.reset();
+        self.packed.clear();
+        for (i, piece) in bytes.chunks(GZIP_PIECE_BYTES).enumerate() {
+            if i > 0 {
+                io::yield_if_needed().await;
+            }
+            self.deflate(piece, FlushCompress::None);
+        }
+        self.deflate(&[], FlushCompress::Finish);
+        &mut self.packed
+    }
+
+    fn deflate(&mut self, piece: &[u8], flush: FlushCompress) {
+        let start = self.state.total_in();
+        loop {
+            self.packed.reserve(GZIP_PIECE_BYTES / 4);
+            let done = usize::try_from(self.state.total_in() - start).expect("no more than the piece");
+            let status = self
+                .state
+                .compress_vec(&piece[done..], self.packed.tail(), flush)
+                .expect("compressing fails only on misuse of the stream");
+            let done = usize::try_from(self.state.total_in() - start).expect("no more than the piece");
+            let finished = match flush {
+                FlushCompress::Finish => status == flate2::Status::StreamEnd,
+                _ => done == piece.len(),
+            };
+            if finished {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Gzip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gzip(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(url: &str, user: &str, password: &str, db: &[u8], rp: &[u8]) -> String {
+        let endpoint =
+            Endpoint::new(url, user, password, Address::default(), false, Duration::from_secs(1)).expect("an http url");
+        let mut head = Vec::new();
+        write_head(&mut head, &endpoint, Target { db, rp, precision: Precision::Second }, 7);
+        String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn a_request_names_database_policy_and_precision() {
+        assert_eq!(
+            head("http://h:8086", "", "", b"a b&\xff", b"one/two"),
+            format!(
+                "POST /write?db=a%20b%26%FF&rp=one%2Ftwo&precision=s HTTP/1.1\r\nHost: h:8086\r\n\
+                 User-Agent: fluxgate/{}\r\nContent-Length: 7\r\n\r\n",
+                env!("CARGO_PKG_VERSION")
+            )
+        );
+        let with_user = head("http://x:y@h/insert/0/", "u", "p", b"d", b"");
+        assert!(with_user.starts_with("POST /insert/0/write?db=d&precision=s HTTP/1.1\r\nHost: h\r\n"), "{with_user}");
+        assert!(with_user.contains("\r\nAuthorization: Basic dTpw\r\n"), "{with_user}");
+    }
+
+    #[test]
+    fn only_http_is_spoken_and_no_secret_is_shown() {
+        let new = |url| Endpoint::new(url, "u", "secret", Address::default(), false, Duration::from_secs(1));
+        assert!(new("https://h:8086").is_none());
+        let shown = format!("{:?}", new("http://h:8086"));
+        assert!(!shown.contains("secret") && !shown.contains("Basic"), "{shown}");
+    }
+
+    #[test]
+    fn packed_bodies_inflate_to_what_went_in_also_with_a_used_state() {
+        use std::io::Read as _;
+        super::super::stand_in::run(|| async {
+            let mut gzip = Gzip::new();
+            for len in [0, 1, 1000, GZIP_PIECE_BYTES, 3 * GZIP_PIECE_BYTES + 17] {
+                let mut seed = 7u32;
+                let bytes: Vec<u8> = (0..len)
+                    .map(|_| {
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        (seed >> 24) as u8
+                    })
+                    .collect();
+                let mut back = Vec::new();
+                let packed = gzip.pack(&bytes).await;
+                flate2::read::GzDecoder::new(packed.bytes()).read_to_end(&mut back).unwrap();
+                assert_eq!(back, bytes, "{len}");
+            }
+        });
+    }
+}

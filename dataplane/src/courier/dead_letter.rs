@@ -1,0 +1,222 @@
+//! Lines a backend will never take, kept with the reason where an operator can read them and send them again.
+//!
+//! `data_dir/rejected/<backend>/w<worker>-<number>.lp`; an entry is a comment and the line, so that a whole file is line protocol:
+//!
+//! ```text
+//! # 2026-01-31T12:00:00Z db=metrics rp= precision=n reason=partial write: field type conflict: ...
+//! cpu,host=a usage=1i 1769860800000000000
+//! ```
+//!
+//! Several workers write side by side, each its own files and its own part of the bound. A file is never reopened for
+//! writing: after a start, or a failed write, the next entry begins a new one.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::client::{Target, percent_encode};
+use crate::io::{AppendFile, remove, sync_folder};
+use crate::limits::DEAD_LETTER_FILES;
+
+/// What an almost empty file takes on disk.
+const FILE_BYTES_MIN: u64 = 4096;
+
+/// One worker's dead letters of one backend.
+#[derive(Debug)]
+pub struct DeadLetters {
+    folder: PathBuf,
+    worker: usize,
+    bytes_max: u64,
+    /// Complete files, oldest first, with their sizes.
+    files: Vec<(PathBuf, u64)>,
+    number: u64,
+    current: Option<(PathBuf, AppendFile)>,
+}
+
+impl DeadLetters {
+    /// Looks at what is there; blocking, so to be called at start only. Files of workers that are no more (a smaller
+    /// number of workers) are adopted. `bytes_max`: this worker's part of the bound.
+    ///
+    /// # Errors
+    /// Of reading the folder. One that is not there yet is made with the first entry.
+    pub fn open(data_dir: &Path, backend: &str, worker: usize, workers: usize, bytes_max: u64) -> io::Result<Self> {
+        let folder = data_dir.join("rejected").join(file_name(backend));
+        let mut found = Vec::new();
+        let mut number = 0;
+        match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+            Ok(entries) => {
+                for entry in entries {
+                    let entry = entry?;
+                    let Some((owner, n)) = parse_file_name(&entry.file_name()) else { continue };
+                    if owner % workers.max(1) == worker {
+                        found.push((n, owner, entry.path(), entry.metadata()?.len()));
+                        number = number.max(n);
+                    }
+                }
+            }
+        }
+        found.sort_unstable();
+        let files = found.into_iter().map(|(_, _, path, len)| (path, len)).collect();
+        Ok(Self { folder, worker, bytes_max, files, number, current: None })
+    }
+
+    /// Appends entries (made by [`entry`]) and waits until they are on disk. True when the oldest file had to go for them.
+    ///
+    /// # Errors
+    /// Of the file system; the entries must then be appended again, and may be found twice.
+    pub async fn append(&mut self, entries: &[u8]) -> io::Result<bool> {
+        let appended = self.append_durably(entries).await;
+        if appended.is_err()
+            && let Some((path, file)) = self.current.take()
+        {
+            // What is in it may be torn; it is read no less than the others.
+            self.files.push((path, file.size()));
+        }
+        appended?;
+        self.trim().await
+    }
+
+    async fn append_durably(&mut self, entries: &[u8]) -> io::Result<()> {
+        if self.current.is_none() {
+            // Again for each file: somebody may have cleaned up.
+            let rejected = self.folder.parent().expect("joined to its parent in open");
+            sync_folder(rejected).await?;
+            sync_folder(&self.folder).await?;
+            self.number += 1;
+            let path = self.folder.join(format!("w{}-{:08}.lp", self.worker, self.number));
+            let file = AppendFile::create(&path).await?;
+            // A synced file is of no use without its name.
+            for folder in self.folder.ancestors().take(3) {
+                sync_folder(folder).await?;
+            }
+            self.current = Some((path, file));
+        }
+        let (_, file) = self.current.as_mut().expect("made above");
+        file.append(entries).await?;
+        file.sync().await
+    }
+
+    /// Begins a new file when the current one is large enough; removes the oldest ones beyond the bound.
+    async fn trim(&mut self) -> io::Result<bool> {
+        let full = |file: &AppendFile| file.size() >= self.bytes_max / DEAD_LETTER_FILES;
+        if let Some((path, file)) = self.current.take_if(|(_, file)| full(file)) {
+            self.files.push((path, file.size()));
+            file.close().await?;
+        }
+        let open = self.current.as_ref().map_or(0, |(_, file)| file.size());
+        let mut removed = false;
+        while self.files.iter().map(|(_, len)| (*len).max(FILE_BYTES_MIN)).sum::<u64>() + open > self.bytes_max
+            && self.files.len() > 1
+        {
+            let (path, _) = self.files.remove(0);
+            remove(&path).await?;
+            removed = true;
+        }
+        Ok(removed)
+    }
+}
+
+/// Appends one entry to `out`. Names are percent-encoded, line ends in the reason become blanks.
+pub fn entry(out: &mut Vec<u8>, at: SystemTime, target: Target<'_>, reason: &str, line: &[u8]) {
+    out.extend_from_slice(b"# ");
+    out.extend_from_slice(rfc3339(at).as_bytes());
+    out.extend_from_slice(b" db=");
+    percent_encode(out, target.db);
+    out.extend_from_slice(b" rp=");
+    percent_encode(out, target.rp);
+    out.extend_from_slice(b" precision=");
+    out.extend_from_slice(target.precision.as_param().as_bytes());
+    out.extend_from_slice(b" reason=");
+    out.extend(reason.bytes().map(|b| if b < b' ' { b' ' } else { b }));
+    out.push(b'\n');
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}
+
+/// A backend's name as a file name: what is not a letter, digit, `-`, `_` or an inner dot is percent-encoded.
+fn file_name(backend: &str) -> String {
+    let mut out = Vec::new();
+    percent_encode(&mut out, backend.as_bytes());
+    let name = String::from_utf8(out).expect("percent-encoded text is ASCII");
+    if name.starts_with('.') { name.replacen('.', "%2E", 1) } else { name }
+}
+
+fn parse_file_name(name: &OsStr) -> Option<(usize, u64)> {
+    let (worker, number) = name.to_str()?.strip_prefix('w')?.strip_suffix(".lp")?.split_once('-')?;
+    Some((worker.parse().ok()?, number.parse().ok()?))
+}
+
+/// UTC in seconds. Days to a date after H. Hinnant, `civil_from_days`.
+fn rfc3339(at: SystemTime) -> String {
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::precision::Precision;
+
+    #[test]
+    fn an_entry_is_a_comment_and_the_line() {
+        let mut out = Vec::new();
+        let at = UNIX_EPOCH + Duration::from_secs(951_827_696);
+        entry(&mut out, at, Target { db: b"a b", rp: b"", precision: Precision::Second }, "x\ny", b"m v=1i 5");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "# 2000-02-29T12:34:56Z db=a%20b rp= precision=s reason=x y\nm v=1i 5\n"
+        );
+        assert_eq!(rfc3339(UNIX_EPOCH), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1_769_860_800)), "2026-01-31T12:00:00Z");
+    }
+
+    #[test]
+    fn no_backend_name_leaves_its_folder() {
+        assert_eq!(file_name("../x"), "%2E.%2Fx");
+        assert_eq!(file_name(".."), "%2E.");
+        assert_eq!(file_name("influx-1.a"), "influx-1.a");
+    }
+
+    #[test]
+    fn entries_survive_a_restart_and_the_oldest_file_goes_at_the_bound() {
+        super::super::stand_in::run(|| async {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || DeadLetters::open(dir.path(), "b/1", 0, 2, 64 * 1024).unwrap();
+            let folder = dir.path().join("rejected/b%2F1");
+            let mut letters = open();
+            assert!(!letters.append(b"# first\nm v=1\n").await.unwrap());
+            drop(letters);
+            assert_eq!(std::fs::read(folder.join("w0-00000001.lp")).unwrap(), b"# first\nm v=1\n");
+            std::fs::write(folder.join("w2-00000001.lp"), b"# of a worker that is no more\n").unwrap();
+            std::fs::write(folder.join("w1-00000009.lp"), b"# of another worker\n").unwrap();
+
+            let mut letters = open();
+            let block = vec![b'x'; 9000];
+            let mut removed = 0;
+            for _ in 0..20 {
+                removed += u32::from(letters.append(&block).await.unwrap());
+            }
+            assert!(removed > 0);
+            let mut left: Vec<_> =
+                std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            left.sort();
+            assert!(left.contains(&"w1-00000009.lp".to_owned()), "another worker's file is left alone");
+            assert!(!left.contains(&"w0-00000001.lp".to_owned()) && !left.contains(&"w2-00000001.lp".to_owned()));
+            let bytes: u64 = left.iter().map(|f| folder.join(f).metadata().unwrap().len()).sum();
+            assert!(bytes <= 64 * 1024 + 9000, "{bytes}");
+            assert!(left.contains(&"w0-00000021.lp".to_owned()), "{left:?}");
+        });
+    }
+}

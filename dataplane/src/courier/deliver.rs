@@ -1,0 +1,262 @@
+//! Works on one group of a window: sends its requests in order and does what each verdict asks for. Every decision about a
+//! request is in [`Delivery::serve`].
+//!
+//! Nothing sleeps here: what must wait notes until when and returns. The pauses are the courier's (`mod.rs`).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use super::Handle;
+use super::answer::Answer;
+use super::bisect::{Bisect, Next, Reply};
+use super::body::Body;
+use super::client::{Client, Failure};
+use super::dead_letter;
+use super::missing::{Missing, Step};
+use super::source::{Reports, State};
+use super::verdict::{Verdict, reason};
+use super::window::{Group, Splitter};
+use crate::io;
+use crate::limits::{LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
+
+/// One connection and the buffer for parts of a request.
+#[derive(Debug)]
+pub struct Lane {
+    pub client: Client,
+    pub part: Body,
+}
+
+/// What the lanes of one courier share. Borrowed for moments only, never across an `.await`.
+#[derive(Debug)]
+pub struct Delivery<R> {
+    /// Names backend and worker in the program's log.
+    pub label: String,
+    pub reports: R,
+    pub handle: Rc<Handle>,
+    pub split: Splitter,
+    pub missing: RefCell<Missing>,
+    /// Entries not yet on disk; the cursor waits for them.
+    pub letters: RefCell<Vec<u8>>,
+    /// Bodies of settled requests.
+    pub bodies: RefCell<Vec<Body>>,
+    /// Size of a request the backend has found too large.
+    pub too_large: Cell<Option<usize>>,
+    pub state: Cell<State>,
+    pub loud_at: Cell<Option<Instant>>,
+    /// Points are sent that had to wait for the backend.
+    pub rewriting: Cell<bool>,
+}
+
+impl<R: Reports> Delivery<R> {
+    /// Sends the group's requests until they are settled, the backend is to be left alone, or the group has to wait.
+    pub async fn serve(&self, group: &mut Group, lane: &mut Lane) {
+        while let Some(request) = group.requests.front_mut() {
+            if !group.backoff.due(io::now()) || !self.handle.health.borrow().open(io::now()) {
+                return;
+            }
+            // Not `Group::target`: that would borrow the requests too.
+            let target = super::client::Target { db: &group.db, rp: &group.rp, precision: request.precision };
+            if request.strikes > 0 {
+                // A kept connection that ends is tried again on a new one: once too often for what may be poison.
+                lane.client.disconnect();
+            }
+            let attempt = match &request.search {
+                None => lane.client.write(target, &mut request.body).await,
+                Some(search) => {
+                    search.part(request.body.bytes(), &mut lane.part);
+                    lane.client.write(target, &mut lane.part).await
+                }
+            };
+            let verdict = Verdict::of(&attempt);
+            let text = describe(&attempt);
+            let now = io::now();
+            match verdict {
+                Verdict::Delivered => {
+                    self.up(now, true);
+                    group.backoff.reset();
+                    self.missing.borrow_mut().found(&group.db, &group.rp);
+                    self.advance(group, Reply::Taken, now);
+                }
+                Verdict::Unavailable => return self.down(State::Down, &text, now, attempt.is_err()),
+                Verdict::Unauthorized | Verdict::Misdirected => return self.down(State::Refusing, &text, now, false),
+                Verdict::TimedOut => {
+                    self.down(State::Down, &text, now, true);
+                    request.timeouts += 1;
+                    // The backend lives but does not manage this much in time. Halves change nothing but the time.
+                    if request.timeouts >= POISON_ATTEMPTS && self.handle.health.borrow().probe_up() {
+                        group.halve(self.split);
+                    }
+                    return;
+                }
+                Verdict::Missing => {
+                    self.up(now, false);
+                    let decided = self.missing.borrow_mut().lacked(&self.label, group, &text, now);
+                    let step = match decided {
+                        Some(step) => step,
+                        None => {
+                            let (db, rp) = (String::from_utf8_lossy(&group.db), String::from_utf8_lossy(&group.rp));
+                            let created = self.reports.create_database(&db, &rp).await;
+                            self.missing.borrow_mut().answered(&self.label, group, &text, created, io::now())
+                        }
+                    };
+                    match step {
+                        Step::Again => {}
+                        Step::Hold => return self.handle.health.borrow_mut().pause(&mut group.backoff, io::now()),
+                        Step::Reject(reason) => self.reject_all(group, reason, &text),
+                    }
+                }
+                Verdict::TooLarge => {
+                    self.up(now, false);
+                    self.too_large.set(Some(request.body.len()));
+                    if !group.halve(self.split) {
+                        self.reject_all(group, "too large", &text);
+                    }
+                }
+                Verdict::Refused { certain: true } => {
+                    self.up(now, false);
+                    self.advance(group, Reply::Refused(&text), now);
+                }
+                Verdict::Refused { certain: false } | Verdict::Suspect => {
+                    request.strikes += 1;
+                    // Once: others may be served meanwhile, and the state must not flap with every repetition.
+                    if request.strikes == 1 {
+                        self.suspect(&text, now);
+                    }
+                    let since = *request.since.get_or_insert(now);
+                    let alive = {
+                        let health = self.handle.health.borrow();
+                        health.probe_up() || health.succeeded_since(since)
+                    };
+                    if request.search.is_some() || (request.strikes >= POISON_ATTEMPTS && alive) {
+                        self.advance(group, Reply::Doubt(&text), now);
+                    } else {
+                        self.handle.health.borrow_mut().pause(&mut group.backoff, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first request, or the part of it that is being asked about, got this reply.
+    fn advance(&self, group: &mut Group, reply: Reply<'_>, now: Instant) {
+        let request = group.requests.front_mut().expect("a request got a reply");
+        if request.search.is_none() {
+            if let Reply::Taken = reply {
+                return self.settle(group);
+            }
+            log::info!("{}: looking for the lines it refuses among {}", self.label, request.lines);
+            request.search = Some(Bisect::new((self.split)(request.body.bytes())));
+        }
+        let search = request.search.as_mut().expect("made above");
+        // Others are served while this request fails, and have been for long enough.
+        let vouched = request.since.is_some_and(|since| {
+            now.saturating_duration_since(since) >= POISON_HOLD
+                && self.handle.health.borrow().succeeded_since(since + POISON_HOLD / 2)
+        });
+        match search.answered(request.body.bytes(), reply, vouched) {
+            Next::Send => {}
+            Next::Pause => self.handle.health.borrow_mut().pause(&mut group.backoff, now),
+            Next::Settled => self.settle(group),
+            Next::Halve => {
+                group.halve(self.split);
+                self.handle.health.borrow_mut().pause(&mut group.backoff, now);
+            }
+            Next::Fruitless => {
+                request.search = None;
+                self.handle.health.borrow_mut().pause(&mut group.backoff, now);
+            }
+        }
+    }
+
+    /// The first request is done: all of its lines are delivered but those its search has found.
+    fn settle(&self, group: &mut Group) {
+        let request = group.requests.pop_front().expect("a request is being settled");
+        let refused = request.search.as_ref().map(Bisect::refused).unwrap_or_default();
+        if let Some(search) = &request.search {
+            let mut letters = self.letters.borrow_mut();
+            let at = SystemTime::now();
+            for line in refused {
+                let bytes = &request.body.bytes()[search.line(line.line)];
+                dead_letter::entry(&mut letters, at, group.target(request.precision), &line.text, bytes);
+            }
+        }
+        for line in refused {
+            group.reject(reason(&line.text), 1);
+        }
+        if let Some(first) = refused.first() {
+            log::warn!("{}: refused {} of {} lines: {}", self.label, refused.len(), request.lines, cut(&first.text));
+        }
+        group.delivered += request.lines.saturating_sub(refused.len() as u64);
+        self.bodies.borrow_mut().push(request.body);
+    }
+
+    /// The first request will not be taken as a whole.
+    fn reject_all(&self, group: &mut Group, reason: &'static str, text: &str) {
+        let request = group.requests.pop_front().expect("a request is being rejected");
+        let at = SystemTime::now();
+        let body = request.body.bytes();
+        let mut letters = self.letters.borrow_mut();
+        for line in (self.split)(body) {
+            dead_letter::entry(&mut letters, at, group.target(request.precision), text, &body[line]);
+        }
+        log::warn!("{}: refused all of {} lines: {}", self.label, request.lines, cut(text));
+        group.reject(reason, request.lines);
+        self.bodies.borrow_mut().push(request.body);
+    }
+
+    fn up(&self, now: Instant, taken: bool) {
+        let was_down = self.handle.health.borrow_mut().succeeded(now, taken);
+        if let Some(duration) = was_down {
+            log::info!("{}: up again after {:.1} s", self.label, duration.as_secs_f64());
+            self.state.set(State::Up);
+            self.loud_at.set(None);
+            self.reports.state(State::Up, "");
+            if !self.rewriting.replace(true) {
+                self.reports.rewriting(true);
+            }
+        }
+    }
+
+    fn down(&self, state: State, text: &str, now: Instant, unreachable: bool) {
+        self.handle.health.borrow_mut().failed(now, unreachable);
+        self.tell(state, text, now);
+    }
+
+    fn suspect(&self, text: &str, now: Instant) {
+        self.handle.health.borrow_mut().suspected(now);
+        self.tell(State::Down, text, now);
+    }
+
+    fn tell(&self, state: State, text: &str, now: Instant) {
+        let changed = self.state.replace(state) != state;
+        if changed {
+            self.reports.state(state, text);
+        }
+        if state == State::Refusing {
+            let quiet = self.loud_at.get().is_some_and(|at| now.saturating_duration_since(at) < LOUD_INTERVAL);
+            if !quiet {
+                self.loud_at.set(Some(now));
+                log::error!("{}: takes no writes until somebody acts, points are kept: {}", self.label, cut(text));
+            }
+        } else if changed {
+            log::warn!("{}: down, points are kept: {}", self.label, cut(text));
+        }
+    }
+}
+
+/// The backend's own words where it has some.
+fn describe(attempt: &Result<Answer, Failure>) -> String {
+    match attempt {
+        Ok(answer) if answer.status / 100 == 2 => String::new(),
+        Ok(answer) if answer.error.is_empty() => format!("status {}", answer.status),
+        Ok(answer) => answer.error.clone(),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// Enough of a text for a line of the program's log; a refusal may quote a whole batch.
+fn cut(text: &str) -> &str {
+    const CHARS: usize = 300;
+    text.char_indices().nth(CHARS).map_or(text, |(at, _)| &text[..at])
+}

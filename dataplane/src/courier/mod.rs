@@ -1,0 +1,334 @@
+//! The courier: serves one backend from one worker's log.
+//!
+//! ```text
+//! source -> window -> (one group per database and policy) -> deliver -> client -> backend
+//!   ^ confirm            |            verdict, bisect, missing | dead letters
+//! ```
+//!
+//! Invariants:
+//! - The cursor moves past a record only when the backend has confirmed each of its lines or the line lies, synced, among
+//!   the dead letters.
+//! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one is never
+//!   settled before an earlier one: an old value cannot land on top of a newer one.
+//! - Every failure waits, on a timer or for somebody's word. All waiting is in [`Courier::run`].
+//!
+//! Couriers share nothing: what one backend does to its courier cannot delay another's.
+
+mod answer;
+mod bisect;
+mod body;
+mod client;
+mod dead_letter;
+mod deliver;
+mod hint;
+mod missing;
+mod source;
+mod verdict;
+mod window;
+
+#[cfg(test)]
+mod bisect_test;
+#[cfg(test)]
+mod influxd_test;
+#[cfg(test)]
+mod stand_in;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+
+pub use client::{Address, Endpoint};
+pub use source::{Fetched, Reports, Source, SourceError, State};
+pub use window::Splitter;
+
+use crate::io::{self, Event};
+use crate::limits::{
+    BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
+    DEAD_LETTER_BYTES_MAX, LOUD_INTERVAL,
+};
+use crate::settings::MissingDb;
+use body::Body;
+use client::Client;
+use dead_letter::DeadLetters;
+use deliver::{Delivery, Lane};
+use missing::Missing;
+use verdict::{Health, Jitter};
+use window::{Bounds, Window};
+
+/// The log could not be read: asked again after this pause.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a courier is told at start.
+#[derive(Debug)]
+pub struct Setup {
+    pub worker: usize,
+    pub workers: usize,
+    /// The backend's name.
+    pub backend: String,
+    /// Number of all backends: they share [`BATCH_POOL_BYTES`].
+    pub backends: usize,
+    pub endpoint: Endpoint,
+    pub data_dir: PathBuf,
+    /// Lines per window.
+    pub flush_size: usize,
+    /// Longest pause after failures.
+    pub rewrite_interval: Duration,
+    pub missing_db: MissingDb,
+    /// Finds the lines of a body again; used only when the backend refuses some of them.
+    pub split: Splitter,
+}
+
+/// The worker's way to talk to a courier.
+#[derive(Debug)]
+pub struct Handle {
+    health: RefCell<Health>,
+    hurry: Cell<bool>,
+    event: Event,
+}
+
+impl Handle {
+    /// A probe found the backend up or down. Up ends the pause after a failure to reach it.
+    pub fn probed(&self, up: bool) {
+        if self.health.borrow_mut().probed(up) {
+            self.event.notify();
+        }
+    }
+
+    /// Somebody waits for the delivery of what is in the log now: the next window starts at once.
+    pub fn hurry(&self) {
+        self.hurry.set(true);
+        self.event.notify();
+    }
+}
+
+/// Serves one backend from one worker's log.
+#[derive(Debug)]
+pub struct Courier<S, R> {
+    source: S,
+    delivery: Delivery<R>,
+    lanes: [Lane; COURIER_CONNECTIONS],
+    window: Window,
+    letters: DeadLetters,
+    /// When the window was begun, and whether the one before was full.
+    started: Option<Instant>,
+    was_full: bool,
+    loud_at: Option<Instant>,
+}
+
+impl<S: Source, R: Reports> Courier<S, R> {
+    /// Reads the folder of dead letters, which blocks: to be called at start only.
+    ///
+    /// # Errors
+    /// Of reading that folder.
+    pub fn new(setup: Setup, source: S, reports: R) -> std::io::Result<(Self, Rc<Handle>)> {
+        let workers = setup.workers.max(1);
+        let letters_max = DEAD_LETTER_BYTES_MAX / workers as u64;
+        let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, workers, letters_max)?;
+        let bounds = Bounds {
+            lines: setup.flush_size.max(1) as u64,
+            bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
+        };
+        let handle = Rc::new(Handle {
+            health: RefCell::new(Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)))),
+            hurry: Cell::new(false),
+            event: Event::default(),
+        });
+        let delivery = Delivery {
+            label: format!("backend {} (worker {})", setup.backend, setup.worker),
+            reports,
+            handle: handle.clone(),
+            split: setup.split,
+            missing: RefCell::new(Missing::new(setup.missing_db)),
+            letters: RefCell::default(),
+            bodies: RefCell::default(),
+            too_large: Cell::new(None),
+            state: Cell::new(State::Up),
+            loud_at: Cell::new(None),
+            rewriting: Cell::new(false),
+        };
+        let endpoint = Rc::new(setup.endpoint);
+        let lanes = std::array::from_fn(|_| Lane { client: Client::new(endpoint.clone()), part: Body::default() });
+        let window = Window::new(bounds);
+        let courier = Self { source, delivery, lanes, window, letters, started: None, was_full: false, loud_at: None };
+        Ok((courier, handle))
+    }
+
+    /// Serves the backend until the log is closed. Dropping the future is safe at any time: what was under way is
+    /// sent again by whoever continues from the cursor.
+    pub async fn run(mut self) {
+        loop {
+            match self.refill().await {
+                Ok(()) => {}
+                Err(SourceError::Closed) => return,
+                Err(SourceError::Unreadable) if self.window.is_empty() => {
+                    io::sleep(UNREADABLE_PAUSE).await;
+                    continue;
+                }
+                // What has been read before is delivered meanwhile.
+                Err(SourceError::Unreadable) => {}
+            }
+            self.pass().await;
+            let safe = self.save_letters().await;
+            if safe && self.window.settled() {
+                self.confirm();
+            } else {
+                self.pause(safe).await;
+            }
+        }
+    }
+
+    /// Gets records into the window. Waits for some only if it is empty; a window that waits for its backend is left as it is.
+    async fn refill(&mut self) -> Result<(), SourceError> {
+        // While a group is held, what is due for it must not wait for a writer.
+        let wait = self.window.is_empty();
+        if wait {
+            self.pace().await;
+        } else {
+            self.window.recount();
+            let useful = self.delivery.handle.health.borrow().reachable() && self.window.has_room();
+            if !useful || !self.source.behind() {
+                return Ok(());
+            }
+        }
+        let window = &mut self.window;
+        let mut full = false;
+        let fetched = self
+            .source
+            .fetch(wait, &mut |record| {
+                let taken = window.take(&record);
+                full = !taken;
+                taken
+            })
+            .await?;
+        self.was_full = full;
+        self.started = Some(io::now());
+        window.next = Some(fetched.next);
+        window.lost += fetched.lost;
+        Ok(())
+    }
+
+    /// Lets records gather, unless a full window's worth is there anyway or somebody waits.
+    async fn pace(&mut self) {
+        let Some(started) = self.started.filter(|_| !self.was_full) else { return };
+        let handle = &self.delivery.handle;
+        while !handle.hurry.replace(false) {
+            let rest = COURIER_PACE.saturating_sub(io::now().saturating_duration_since(started));
+            if rest.is_zero() {
+                return;
+            }
+            future::or(io::sleep(rest), handle.event.wait()).await;
+        }
+    }
+
+    /// Works once on every group that is due: on several at a time while the backend can be reached, else on one after the other,
+    /// so that a backend that is down is knocked at once and not four times.
+    async fn pass(&mut self) {
+        let now = io::now();
+        let delivery = &self.delivery;
+        let queue =
+            RefCell::new(self.window.groups.iter_mut().filter(|g| !g.requests.is_empty() && g.backoff.due(now)));
+        let work = async |lane: &mut Lane| {
+            loop {
+                let next = queue.borrow_mut().next();
+                let Some(group) = next else { return };
+                delivery.serve(group, lane).await;
+            }
+        };
+        let [a, b, c, d] = &mut self.lanes;
+        let reachable = delivery.handle.health.borrow().reachable();
+        if reachable {
+            future::zip(future::zip(work(a), work(b)), future::zip(work(c), work(d))).await;
+        } else {
+            work(a).await;
+        }
+        if let Some(bytes) = delivery.too_large.take() {
+            self.window.shrink_requests(bytes);
+        }
+    }
+
+    /// Brings the dead letters to disk; false when that failed, and must be tried again before the cursor moves.
+    async fn save_letters(&mut self) -> bool {
+        let letters = self.delivery.letters.take();
+        if letters.is_empty() {
+            return true;
+        }
+        match self.letters.append(&letters).await {
+            Ok(removed) => {
+                if removed {
+                    let label = &self.delivery.label;
+                    log::warn!("{label}: its dead letters have reached their bound, the oldest were removed");
+                }
+                true
+            }
+            Err(e) => {
+                // No lane is at work, so nothing has been added meanwhile.
+                self.delivery.letters.replace(letters);
+                if self.loud_at.is_none_or(|at| at.elapsed() >= LOUD_INTERVAL) {
+                    self.loud_at = Some(io::now());
+                    log::error!("{}: dead letters cannot be written, its cursor waits: {e}", self.delivery.label);
+                }
+                false
+            }
+        }
+    }
+
+    /// Every line of the window is settled: tells what became of them and moves the cursor.
+    fn confirm(&mut self) {
+        let Some(next) = self.window.next else { return };
+        let reports = &self.delivery.reports;
+        for group in &self.window.groups {
+            if group.delivered > 0 {
+                reports.delivered(&group.db, group.delivered);
+            }
+            for &(reason, lines) in &group.rejected {
+                reports.rejected(&group.db, reason, lines);
+            }
+        }
+        if self.window.lost > 0 {
+            reports.dropped(self.window.lost);
+        }
+        self.source.confirm(next);
+        self.window.clear(&mut self.delivery.bodies.borrow_mut());
+        if !self.source.behind() {
+            self.window.release();
+            for lane in &mut self.lanes {
+                lane.client.release();
+                lane.part.release();
+            }
+            if self.delivery.rewriting.replace(false) {
+                self.delivery.reports.rewriting(false);
+            }
+        }
+    }
+
+    /// Waits until something in the window is due, or a probe says that the backend is back.
+    async fn pause(&self, letters_safe: bool) {
+        let now = io::now();
+        let health = &self.delivery.handle.health;
+        let closed_until = health.borrow().until().filter(|until| *until > now);
+        let until = match closed_until {
+            _ if !letters_safe => now + BACKOFF_MIN * 10,
+            Some(until) => until,
+            None => {
+                let waiting = self.window.groups.iter().filter(|g| !g.requests.is_empty());
+                let first = waiting.map(|g| g.backoff.until().unwrap_or(now)).min().unwrap_or(now);
+                // Some group is held: what comes in for the others must not wait for it.
+                if health.borrow().reachable() && self.window.has_room() { first.min(now + BACKOFF_MIN) } else { first }
+            }
+        };
+        if let Some(rest) = until.checked_duration_since(now).filter(|rest| !rest.is_zero()) {
+            future::or(io::sleep(rest), self.delivery.handle.event.wait()).await;
+        }
+    }
+}
+
+/// Different for each worker, backend and start.
+fn seed(setup: &Setup) -> u64 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    setup.backend.bytes().fold(time ^ setup.worker as u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))
+}

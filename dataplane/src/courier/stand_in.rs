@@ -1,0 +1,348 @@
+//! What the courier's tests stand on: a scripted backend (blocking threads on port 0), a log in memory, and ears.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::source::{Fetched, Reports, Source, SourceError, State};
+use crate::disklog::{RecordView, Seq};
+use crate::handoff::Created;
+use crate::io::{self, Event};
+use crate::precision::Precision;
+
+/// Runs a test on an executor. The heartbeat is there because glommio 0.9 parks with a task ready to run when the
+/// preempt timer (1 ms) has passed before the first task of a round; without any timer it would never wake.
+pub fn run<F, Fut>(test: F)
+where
+    F: Fn() -> Fut + Send + Clone + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    io::block_on(move || {
+        let test = test.clone();
+        async move {
+            let heartbeat = async {
+                loop {
+                    io::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            futures_lite::future::or(test(), heartbeat).await;
+        }
+    });
+}
+
+/// Waits until the condition holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        io::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// A request as the backend saw it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Number of its connection.
+    pub connection: usize,
+    pub query: String,
+    pub head: String,
+    /// Inflated if it was compressed.
+    pub body: String,
+}
+
+impl Asked {
+    pub fn lines(&self) -> Vec<&str> {
+        self.body.lines().collect()
+    }
+}
+
+/// What the backend does with a request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Answer(u16, &'static str),
+    /// An error in InfluxDB's form.
+    Error(u16, String),
+    /// Answers 204 and closes the connection without having said so.
+    AnswerAndClose,
+    /// Closes without an answer.
+    Cut,
+    /// Closes in the middle of the answer.
+    CutInAnswer,
+    /// Never answers on this connection.
+    Hang,
+}
+
+type Behaviour = dyn FnMut(&Asked) -> Act + Send;
+
+/// A backend that does as it is told.
+pub struct StandIn {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    behaviour: Arc<Mutex<Box<Behaviour>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl StandIn {
+    pub fn start(behaviour: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            asked: Arc::default(),
+            behaviour: Arc::new(Mutex::new(Box::new(behaviour))),
+            stopping: Arc::default(),
+        };
+        let (asked, behaviour, stopping) = (server.asked.clone(), server.behaviour.clone(), server.stopping.clone());
+        std::thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                if stopping.load(SeqCst) {
+                    return;
+                }
+                let (asked, behaviour) = (asked.clone(), behaviour.clone());
+                std::thread::spawn(move || serve(connection, stream.unwrap(), &asked, &behaviour));
+            }
+        });
+        server
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// All lines the backend was sent for `db`, request by request.
+    pub fn lines(&self) -> Vec<Vec<String>> {
+        self.asked().iter().map(|a| a.lines().iter().map(ToString::to_string).collect()).collect()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.stopping.store(true, SeqCst);
+        _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(connection: usize, mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, behaviour: &Mutex<Box<Behaviour>>) {
+    while let Some(request) = read_request(connection, &mut stream) {
+        asked.lock().unwrap().push(request.clone());
+        let act = (behaviour.lock().unwrap())(&request);
+        let (answer, close) = match act {
+            Act::Answer(204, _) => ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), false),
+            Act::Answer(status, text) => {
+                (format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{text}", text.len()), false)
+            }
+            Act::Error(status, text) => {
+                let body = format!("{{\"error\":\"{}\"}}\n", text.replace('"', "\\\""));
+                (format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()), false)
+            }
+            Act::AnswerAndClose => ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), true),
+            Act::Cut => return,
+            Act::CutInAnswer => ("HTTP/1.1 400 X\r\nContent-Length: 100\r\n\r\n{\"err".to_owned(), true),
+            Act::Hang => {
+                // Until the courier gives up.
+                _ = stream.read(&mut [0]);
+                return;
+            }
+        };
+        if stream.write_all(answer.as_bytes()).is_err() || close {
+            return;
+        }
+    }
+}
+
+fn read_request(connection: usize, stream: &mut TcpStream) -> Option<Asked> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 65536];
+    let head_end = loop {
+        if let Some(at) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
+            break at + 4;
+        }
+        let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
+        bytes.extend_from_slice(&piece[..n]);
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let length: usize = head.split("Content-Length: ").nth(1)?.split("\r\n").next()?.parse().unwrap();
+    while bytes.len() < head_end + length {
+        let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
+        bytes.extend_from_slice(&piece[..n]);
+    }
+    let mut body = bytes[head_end..].to_vec();
+    if head.contains("Content-Encoding: gzip") {
+        let packed = std::mem::take(&mut body);
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut body).unwrap();
+    }
+    let query = head.split(['?', ' ']).nth(2).unwrap_or_default().to_owned();
+    Some(Asked { connection, query, head, body: String::from_utf8(body).unwrap() })
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    db: &'static str,
+    rp: &'static str,
+    precision: Precision,
+    bytes: String,
+}
+
+/// A worker's log in memory; record `i` has sequence `i + 1`.
+#[derive(Clone, Default)]
+pub struct Log {
+    inner: Rc<LogState>,
+}
+
+#[derive(Default)]
+struct LogState {
+    records: RefCell<VecDeque<Record>>,
+    fetched: Cell<usize>,
+    confirmed: Cell<u64>,
+    closed: Cell<bool>,
+    event: Event,
+}
+
+impl Log {
+    pub fn append(&self, db: &'static str, lines: &[&str]) {
+        self.append_with(db, "", Precision::Nanosecond, lines);
+    }
+
+    pub fn append_with(&self, db: &'static str, rp: &'static str, precision: Precision, lines: &[&str]) {
+        let bytes = lines.iter().map(|l| format!("{l}\n")).collect();
+        self.inner.records.borrow_mut().push_back(Record { db, rp, precision, bytes });
+        self.inner.event.notify();
+    }
+
+    pub fn close(&self) {
+        self.inner.closed.set(true);
+        self.inner.event.notify();
+    }
+
+    /// Records the cursor has passed.
+    pub fn confirmed(&self) -> u64 {
+        self.inner.confirmed.get()
+    }
+
+    pub fn is_served(&self) -> bool {
+        self.confirmed() == self.inner.records.borrow().len() as u64
+    }
+}
+
+impl Source for Log {
+    async fn fetch(
+        &mut self,
+        wait: bool,
+        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
+    ) -> Result<Fetched, SourceError> {
+        let state = &self.inner;
+        loop {
+            let waiting = state.event.wait();
+            if state.closed.get() {
+                return Err(SourceError::Closed);
+            }
+            if self.behind() || !wait {
+                break;
+            }
+            waiting.await;
+        }
+        let mut lines = 0;
+        for (i, record) in state.records.borrow().iter().enumerate().skip(state.fetched.get()) {
+            let count = record.bytes.bytes().filter(|b| *b == b'\n').count() as u32;
+            let taken = sink(RecordView {
+                seq: Seq(i as u64 + 1),
+                db: record.db.as_bytes(),
+                rp: record.rp.as_bytes(),
+                precision: record.precision,
+                lines: count,
+                bytes: record.bytes.as_bytes(),
+            });
+            if !taken {
+                break;
+            }
+            lines += u64::from(count);
+            state.fetched.set(i + 1);
+        }
+        Ok(Fetched { next: Seq(state.fetched.get() as u64 + 1), lines, lost: 0 })
+    }
+
+    fn behind(&self) -> bool {
+        self.inner.fetched.get() < self.inner.records.borrow().len()
+    }
+
+    fn confirm(&mut self, next: Seq) {
+        assert!(next.0 > self.inner.confirmed.get(), "the cursor never goes back");
+        assert!(next.0 - 1 <= self.inner.fetched.get() as u64);
+        self.inner.confirmed.set(next.0 - 1);
+    }
+}
+
+/// Hears what a courier reports.
+#[derive(Clone, Default)]
+pub struct Ears {
+    inner: Rc<Heard>,
+}
+
+#[derive(Default)]
+struct Heard {
+    delivered: RefCell<Vec<(String, u64)>>,
+    rejected: RefCell<Vec<(String, &'static str, u64)>>,
+    states: RefCell<Vec<State>>,
+    rewriting: RefCell<Vec<bool>>,
+    create: RefCell<VecDeque<Created>>,
+    asked_to_create: RefCell<Vec<String>>,
+}
+
+impl Ears {
+    pub fn delivered(&self, db: &str) -> u64 {
+        self.inner.delivered.borrow().iter().filter(|(d, _)| d == db).map(|(_, n)| n).sum()
+    }
+
+    pub fn rejected(&self, db: &str) -> Vec<(&'static str, u64)> {
+        self.inner.rejected.borrow().iter().filter(|(d, ..)| d == db).map(|(_, r, n)| (*r, *n)).collect()
+    }
+
+    pub fn states(&self) -> Vec<State> {
+        self.inner.states.borrow().clone()
+    }
+
+    pub fn rewriting(&self) -> Vec<bool> {
+        self.inner.rewriting.borrow().clone()
+    }
+
+    /// The next answer to `create_database`; none left = [`Created::NowhereElse`].
+    pub fn will_create(&self, created: Created) {
+        self.inner.create.borrow_mut().push_back(created);
+    }
+
+    pub fn asked_to_create(&self) -> Vec<String> {
+        self.inner.asked_to_create.borrow().clone()
+    }
+}
+
+impl Reports for Ears {
+    fn delivered(&self, db: &[u8], lines: u64) {
+        self.inner.delivered.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), lines));
+    }
+
+    fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
+        self.inner.rejected.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), reason, lines));
+    }
+
+    fn dropped(&self, _lines: u64) {}
+
+    fn state(&self, state: State, _reason: &str) {
+        self.inner.states.borrow_mut().push(state);
+    }
+
+    fn rewriting(&self, on: bool) {
+        self.inner.rewriting.borrow_mut().push(on);
+    }
+
+    async fn create_database(&self, db: &str, rp: &str) -> Created {
+        self.inner.asked_to_create.borrow_mut().push(format!("{db}/{rp}"));
+        self.inner.create.borrow_mut().pop_front().unwrap_or(Created::NowhereElse)
+    }
+}

@@ -1,0 +1,230 @@
+//! What a courier has under way: records read from the log, regrouped into requests.
+//!
+//! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are independent
+//! of each other. A group that must be held stays in the window while others leave it and new records come in behind; the
+//! cursor moves once every group is settled.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::bisect::Bisect;
+use super::body::Body;
+use super::client::Target;
+use super::verdict::Backoff;
+use crate::disklog::{RecordView, Seq};
+use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN};
+use crate::precision::Precision;
+
+/// The ranges of the lines in a body, each without the LF that ends it. Line protocol decides what a line is: an LF may stand in a string.
+pub type Splitter = fn(&[u8]) -> Vec<Range<usize>>;
+
+/// Lines that go to the backend together.
+#[derive(Debug)]
+pub struct Request {
+    pub precision: Precision,
+    pub body: Body,
+    pub lines: u64,
+    /// Failures that may be this request's own fault, and the time of the first.
+    pub strikes: u32,
+    pub since: Option<Instant>,
+    /// Times the backend did not answer in time.
+    pub timeouts: u32,
+    /// Under way once the backend has refused some of the lines.
+    pub search: Option<Bisect>,
+}
+
+impl Request {
+    fn new(precision: Precision, body: Body) -> Self {
+        Self { precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None }
+    }
+}
+
+/// One (database, policy).
+#[derive(Debug)]
+pub struct Group {
+    pub db: Box<[u8]>,
+    pub rp: Box<[u8]>,
+    pub requests: VecDeque<Request>,
+    pub backoff: Backoff,
+    /// What has become of the lines that have left the requests.
+    pub delivered: u64,
+    pub rejected: Vec<(&'static str, u64)>,
+}
+
+impl Group {
+    pub fn target(&self, precision: Precision) -> Target<'_> {
+        Target { db: &self.db, rp: &self.rp, precision }
+    }
+
+    /// Counts lines among the rejected.
+    pub fn reject(&mut self, reason: &'static str, lines: u64) {
+        match self.rejected.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, n)) => *n += lines,
+            None => self.rejected.push((reason, lines)),
+        }
+    }
+
+    /// Makes two requests of the first one, in order. False when it has one line only.
+    pub fn halve(&mut self, split: Splitter) -> bool {
+        let Some(first) = self.requests.front_mut() else { return false };
+        let bytes = first.body.bytes();
+        let lines = split(bytes);
+        if lines.len() < 2 {
+            return false;
+        }
+        let middle = lines.len() / 2;
+        let at = lines[middle].start;
+        let mut halves = [(&bytes[..at], middle), (&bytes[at..], lines.len() - middle)].map(|(bytes, lines)| {
+            let mut half = Request::new(first.precision, Body::default());
+            half.body.push(bytes);
+            half.lines = lines as u64;
+            half
+        });
+        // Should the record have counted differently than the splitter, nothing is lost from the account.
+        halves[1].lines = first.lines.saturating_sub(halves[0].lines);
+        let [front, back] = halves;
+        *first = back;
+        self.requests.push_front(front);
+        true
+    }
+}
+
+/// Bounds of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Lines (`flush_size`).
+    pub lines: u64,
+    /// Bytes of all requests together.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct Window {
+    bounds: Bounds,
+    pub groups: Vec<Group>,
+    /// Bodies for the next requests.
+    spare: Vec<Body>,
+    /// The group of the last record: most often also that of the next.
+    last: usize,
+    /// What is still in requests.
+    lines: u64,
+    bytes: usize,
+    /// Largest request; less after a 413.
+    request_bytes_max: usize,
+    /// Set by the first record or fetch.
+    pub next: Option<Seq>,
+    pub lost: u64,
+}
+
+impl Window {
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            groups: Vec::new(),
+            spare: Vec::new(),
+            last: 0,
+            lines: 0,
+            bytes: 0,
+            request_bytes_max: bounds.bytes,
+            next: None,
+            lost: 0,
+        }
+    }
+
+    /// Takes the record's lines; false when the window is full. The first record always fits.
+    pub fn take(&mut self, record: &RecordView<'_>) -> bool {
+        let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
+        let fits = self.lines + lines <= self.bounds.lines && self.bytes + bytes <= self.bounds.bytes;
+        if !fits && self.bytes > 0 {
+            return false;
+        }
+        let Some(index) = self.group(record) else { return false };
+        let group = &mut self.groups[index];
+        let room = self.request_bytes_max;
+        let joins = |last: &&mut Request| {
+            last.precision == record.precision && last.search.is_none() && last.body.len() + bytes <= room
+        };
+        let request = match group.requests.back_mut().filter(joins) {
+            Some(last) => last,
+            None => {
+                let body = self.spare.pop().unwrap_or_default();
+                group.requests.push_back(Request::new(record.precision, body));
+                group.requests.back_mut().expect("just pushed")
+            }
+        };
+        request.body.push(record.bytes);
+        request.lines += lines;
+        self.lines += lines;
+        self.bytes += bytes;
+        true
+    }
+
+    /// The record's group; None when it would be one too many.
+    fn group(&mut self, record: &RecordView<'_>) -> Option<usize> {
+        let same = |g: &Group| *g.db == *record.db && *g.rp == *record.rp;
+        if !self.groups.get(self.last).is_some_and(same) {
+            self.last = match self.groups.iter().position(same) {
+                Some(index) => index,
+                None if self.groups.len() < COURIER_GROUPS_MAX => {
+                    self.groups.push(Group {
+                        db: record.db.into(),
+                        rp: record.rp.into(),
+                        requests: VecDeque::new(),
+                        backoff: Backoff::default(),
+                        delivered: 0,
+                        rejected: Vec::new(),
+                    });
+                    self.groups.len() - 1
+                }
+                None => return None,
+            };
+        }
+        Some(self.last)
+    }
+
+    /// Counts again what is still in requests; to be called before records are added to a window that has been worked on.
+    pub fn recount(&mut self) {
+        let requests = || self.groups.iter().flat_map(|g| &g.requests);
+        (self.lines, self.bytes) = (requests().map(|r| r.lines).sum(), requests().map(|r| r.body.len()).sum());
+    }
+
+    /// Whether more records are worth asking for.
+    pub fn has_room(&self) -> bool {
+        self.lines < self.bounds.lines && self.bytes < self.bounds.bytes
+    }
+
+    /// Nothing was fetched since the last [`Window::clear`].
+    pub fn is_empty(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// Every line has been delivered or rejected.
+    pub fn settled(&self) -> bool {
+        self.groups.iter().all(|g| g.requests.is_empty())
+    }
+
+    /// A request of this size was too large for the backend: later ones stay below half of it.
+    pub fn shrink_requests(&mut self, bytes: usize) {
+        self.request_bytes_max = self.request_bytes_max.min(bytes / 2).max(REQUEST_BYTES_MIN);
+    }
+
+    /// Begins anew, keeping the memory of `bodies` up to the window's bound.
+    pub fn clear(&mut self, bodies: &mut Vec<Body>) {
+        self.spare.append(bodies);
+        let mut held = 0;
+        let bytes_max = self.bounds.bytes;
+        self.spare.retain_mut(|body| {
+            body.clear();
+            held += body.capacity();
+            held <= bytes_max
+        });
+        self.groups.clear();
+        (self.last, self.lines, self.bytes, self.next, self.lost) = (0, 0, 0, None, 0);
+    }
+
+    /// Gives memory back; for when the courier has caught up.
+    pub fn release(&mut self) {
+        self.spare.retain(|body| body.capacity() <= REQUEST_BYTES_MIN);
+    }
+}

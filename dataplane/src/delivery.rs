@@ -1,0 +1,205 @@
+//! Ties a courier to its worker: records from the log, counts to the ledger and the counters, questions to the control thread.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::courier::{Address, Courier, Endpoint, Fetched, Handle, Reports, Setup, Source, SourceError, State};
+use crate::disklog::{self, Reader, RecordView, Seq};
+use crate::handoff::{Created, ToControl, ToWorker};
+use crate::io;
+use crate::limits::CREATE_TIMEOUT;
+use crate::lineproto::{Item, Scanner};
+use crate::precision::Precision;
+use crate::stats::BackendStats;
+use crate::topology::{Backend, BackendId};
+use crate::worker::Worker;
+
+/// A courier as its worker sees it.
+pub struct Served {
+    handle: Rc<Handle>,
+    address: Address,
+}
+
+impl Served {
+    /// A probe found the backend up or down.
+    pub fn probed(&self, up: bool) {
+        self.handle.probed(up);
+    }
+
+    /// The backend's name was resolved, at start or anew.
+    pub fn moved(&self, addr: SocketAddr) {
+        self.address.set(Some(addr));
+    }
+
+    /// Somebody waits for what is in the log now.
+    pub fn hurry(&self) {
+        self.handle.hurry();
+    }
+}
+
+/// Starts a courier for each backend. The couriers wait for their backends' addresses.
+///
+/// # Errors
+/// When the folder of dead letters cannot be read.
+pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
+    let settings = &worker.settings;
+    let start = |backend: &Backend| {
+        let address = Address::default();
+        let endpoint = Endpoint::new(
+            &backend.url,
+            &backend.username,
+            &backend.password,
+            address.clone(),
+            settings.backend_gzip,
+            settings.write_timeout,
+        )
+        .ok_or_else(|| std::io::Error::other(format!("{}: only http:// can be delivered to", backend.name)))?;
+        let setup = Setup {
+            worker: worker.id,
+            workers: settings.workers,
+            backend: backend.name.clone(),
+            backends: settings.topology.backends.len(),
+            endpoint,
+            data_dir: settings.data_dir.clone(),
+            flush_size: settings.flush_size,
+            rewrite_interval: settings.rewrite_interval,
+            missing_db: settings.missing_db,
+            split,
+        };
+        let source = LogSource::new(worker.clone(), backend.id);
+        let (courier, handle) = Courier::new(setup, source, Account::new(worker.clone(), backend.id))?;
+        io::spawn(courier.run());
+        Ok(Served { handle, address })
+    };
+    settings.topology.backends.iter().map(start).collect()
+}
+
+/// The lines of a body that has been accepted. Nanoseconds admit every timestamp that another precision does.
+fn split(body: &[u8]) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
+    Scanner::new(Precision::Nanosecond).scan(body, true, |item| {
+        let (start, end) = match item {
+            Item::Line(line) => (line.start, line.end),
+            Item::Refused(refused) => (refused.start, refused.end),
+        };
+        lines.push(start as usize..end as usize);
+    });
+    lines
+}
+
+/// A backend's records of this worker's log.
+pub struct LogSource {
+    worker: Rc<Worker>,
+    backend: BackendId,
+    reader: Reader,
+    /// Records were lost since the backend was last served to the end of the log.
+    lost_some: bool,
+}
+
+impl LogSource {
+    pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
+        let reader = worker.log.reader(backend);
+        Self { worker, backend, reader, lost_some: false }
+    }
+}
+
+impl Source for LogSource {
+    async fn fetch(
+        &mut self,
+        wait: bool,
+        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
+    ) -> Result<Fetched, SourceError> {
+        match self.reader.fetch(wait, sink).await {
+            Ok(fetched) => {
+                self.lost_some |= fetched.lost > 0;
+                Ok(Fetched { next: fetched.next, lines: fetched.lines, lost: fetched.lost })
+            }
+            Err(disklog::Error::Closed) => Err(SourceError::Closed),
+            Err(error) => {
+                log::error!(
+                    "{}: cannot read the log: {error}",
+                    self.worker.settings.topology.backend(self.backend).name
+                );
+                Err(SourceError::Unreadable)
+            }
+        }
+    }
+
+    fn behind(&self) -> bool {
+        self.reader.behind()
+    }
+
+    fn confirm(&mut self, next: Seq) {
+        self.worker.log.confirm(self.backend, next);
+        if self.lost_some && next == self.worker.log.end() {
+            self.lost_some = false;
+            self.worker.ledger.borrow_mut().settle(self.backend);
+        }
+        self.worker.publish(self.backend);
+    }
+}
+
+/// Where a courier tells what became of the points.
+pub struct Account {
+    worker: Rc<Worker>,
+    backend: BackendId,
+    up: Cell<bool>,
+}
+
+impl Account {
+    pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
+        Self { worker, backend, up: Cell::new(true) }
+    }
+
+    fn stats(&self) -> &BackendStats {
+        &self.worker.stats().backends[self.backend.index()]
+    }
+}
+
+impl Reports for Account {
+    fn delivered(&self, db: &[u8], lines: u64) {
+        let mut ledger = self.worker.ledger.borrow_mut();
+        let db = ledger.database(db);
+        ledger.delivered(db, self.backend, lines);
+        self.stats().delivered_points.fetch_add(lines, Relaxed);
+    }
+
+    fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
+        let mut ledger = self.worker.ledger.borrow_mut();
+        let db = ledger.database(db);
+        ledger.rejected(db, self.backend, reason, lines);
+        self.stats().rejected_points.fetch_add(lines, Relaxed);
+    }
+
+    /// Only counted here: to which databases they belonged shows when the log has been drained (`Ledger::settle`).
+    fn dropped(&self, lines: u64) {
+        self.stats().dropped_points.fetch_add(lines, Relaxed);
+    }
+
+    fn state(&self, state: State, reason: &str) {
+        let up = state == State::Up;
+        let stats = self.stats();
+        stats.up.store(up, Relaxed);
+        stats.unauthorized.store(state == State::Refusing, Relaxed);
+        if self.up.replace(up) != up {
+            let (backend, reason) = (self.backend, reason.to_owned());
+            self.worker.link.tell(|worker| ToControl::BackendChanged { worker, backend, up, reason });
+        }
+    }
+
+    fn rewriting(&self, on: bool) {
+        self.stats().rewriting.store(on, Relaxed);
+    }
+
+    async fn create_database(&self, db: &str, rp: &str) -> Created {
+        let (backend, db, rp) = (self.backend, db.to_owned(), rp.to_owned());
+        let question = |worker, ticket| ToControl::Create { worker, ticket, backend, db, rp };
+        match self.worker.link.ask(CREATE_TIMEOUT, question).await {
+            Ok(ToWorker::Created { result, .. }) => result,
+            _ => Created::Failed("control thread does not answer".into()),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Group commit: one task writes the open frame while the next one fills with whatever arrives meanwhile.
+//!
+//! With durability `disk` a segment is opened O_DSYNC and a finished write is a durable one. With less, a sync follows
+//! a write only when somebody asks for `disk`, and always before the log moves on to the next segment; so syncing the
+//! segment being written is always enough.
+//!
+//! A write or sync that fails ends this task and poisons the log: what the disk holds is in doubt, and a repeated sync
+//! may succeed without having written anything (the kernel drops dirty pages after reporting an error once). Only "no
+//! space" is waited out: such a write has not reached the disk, and the frame is still in memory.
+//!
+//! Space is reserved before it is promised: while a segment fills up, the file for the next one is made ready.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::scan::{Scan, Step};
+use super::segment::{self, Mark, Segment};
+use super::store::{Store, WriteFile, is_full};
+use super::{Error, Seq, Shared, frame, record, spare_name};
+use crate::io::sleep;
+use crate::limits::LOG_FULL_RETRY;
+use crate::settings::{BacklogFull, Durability};
+use crate::topology::BackendId;
+use futures_lite::future::or;
+
+/// Proof that a record has reached a level; the only way to a 204.
+#[derive(Debug)]
+pub struct Durable {
+    level: Durability,
+}
+
+impl Durable {
+    /// The level that was asked for and met.
+    pub fn level(&self) -> Durability {
+        self.level
+    }
+}
+
+pub(super) async fn committed(shared: &Shared, seq: Seq, level: Durability) -> Result<Durable, Error> {
+    loop {
+        let wait = {
+            let mut inner = shared.inner.borrow_mut();
+            assert!(seq < inner.tail.end(), "only what was appended can be waited for");
+            let reached = match level {
+                Durability::Memory => inner.tail.end(),
+                Durability::Os => inner.written,
+                Durability::Disk => inner.synced,
+            };
+            if seq < reached {
+                return Ok(Durable { level });
+            }
+            if let Some(reason) = &inner.poison {
+                return Err(Error::Poisoned { reason: reason.clone() });
+            }
+            if inner.stuck {
+                return Err(Error::Full);
+            }
+            if level == Durability::Disk && !shared.dsync() {
+                inner.sync_wanted = true;
+                shared.work.notify();
+                shared.synced.wait()
+            } else {
+                // The open frame will be number `frames_sealed`; an older one that is not written is the one before.
+                let open = seq >= inner.tail.open_first();
+                shared.acks[((inner.frames_sealed + u64::from(!open)) % 2) as usize].wait()
+            }
+        };
+        wait.await;
+    }
+}
+
+/// The commit task. Ends when the log is closing and all is written, or when it is poisoned.
+pub(super) async fn run(shared: Rc<Shared>) {
+    let mut idle = true;
+    loop {
+        let work = shared.work.wait();
+        let (open, sync, closing, filled) = {
+            let inner = shared.inner.borrow();
+            if inner.poison.is_some() {
+                return;
+            }
+            (inner.tail.open_len() > 0, inner.sync_wanted, inner.closing, inner.tail.is_filled())
+        };
+        if open && idle && !filled && !closing && !shared.linger.is_zero() {
+            // Whoever finds the frame full, or wants a sync, ends the wait.
+            or(work, sleep(shared.linger)).await;
+        } else if !open && !sync {
+            if closing {
+                return;
+            }
+            work.await;
+            idle = true;
+            if let Err(error) = prepare_if_needed(&shared).await {
+                return shared.poison(&error);
+            }
+            continue;
+        }
+        idle = false;
+        if let Err(error) = step(&shared).await {
+            return shared.poison(&error);
+        }
+    }
+}
+
+/// Writes what is open, syncs if that was asked for, and makes the next segment's file ready in time.
+async fn step(shared: &Shared) -> Result<(), Error> {
+    let len = shared.inner.borrow().tail.open_len();
+    if len > 0 {
+        // The frame may grow while the log moves on to the next segment, up to its bound.
+        while shared.inner.borrow().left_in_segment() < frame::padded(shared.inner.borrow().tail.open_len()) as u64 {
+            next_segment(shared).await?;
+        }
+        write_frame(shared).await?;
+    }
+    let sync = std::mem::take(&mut shared.inner.borrow_mut().sync_wanted);
+    if sync {
+        sync_current(shared).await?;
+    }
+    prepare_if_needed(shared).await
+}
+
+async fn sync_current(shared: &Shared) -> Result<(), Error> {
+    let (file, written) = {
+        let inner = shared.inner.borrow();
+        (Rc::clone(&inner.file), inner.written)
+    };
+    if !shared.dsync() {
+        file.sync().await.map_err(|e| failed(shared, "sync", e))?;
+    }
+    // Taken before the sync: what was written since is not covered by it. This task is the only one that writes.
+    shared.inner.borrow_mut().synced = written;
+    shared.synced.notify();
+    Ok(())
+}
+
+fn failed(shared: &Shared, op: &'static str, source: std::io::Error) -> Error {
+    Error::io(op, &shared.dir.join(shared.inner.borrow().current().name()), source)
+}
+
+async fn write_frame(shared: &Shared) -> Result<(), Error> {
+    let (sealed, offset, file) = {
+        let mut guard = shared.inner.borrow_mut();
+        let inner = &mut *guard;
+        let (epoch, offset) = (inner.current().header.epoch, inner.current().used);
+        let sealed = inner.tail.seal(epoch);
+        inner.frames_sealed += 1;
+        std::mem::swap(&mut inner.open_bytes, &mut inner.sealed_bytes);
+        (sealed, offset, Rc::clone(&inner.file))
+    };
+    // The next frame opens where this one was: appends may go on.
+    shared.room.notify();
+    let padded = frame::padded(sealed.header.len);
+    let mut done = 0;
+    while done < padded {
+        let write = file.write(offset + done as u64, padded - done, &mut |out| {
+            let inner = shared.inner.borrow();
+            let rest = inner.tail.bytes(&sealed).get(done..).unwrap_or(&[]);
+            out[..rest.len()].copy_from_slice(rest);
+            out[rest.len()..].fill(0);
+        });
+        match write.await {
+            // What is not a whole block is written again.
+            Ok(n) if n >= frame::BLOCK_BYTES => done += n & !(frame::BLOCK_BYTES - 1),
+            Ok(_) => return Err(failed(shared, "write", std::io::ErrorKind::WriteZero.into())),
+            Err(e) if is_full(&e) => wait_for_space(shared).await?,
+            Err(e) => return Err(failed(shared, "write", e)),
+        }
+    }
+    finish_frame(shared, &sealed, padded as u64);
+    Ok(())
+}
+
+/// The frame is on disk: acks go out, readers wake, cursors of readers that have nothing in it move past it.
+fn finish_frame(shared: &Shared, sealed: &super::tail::Sealed, padded: u64) {
+    let mut guard = shared.inner.borrow_mut();
+    let inner = &mut *guard;
+    inner.stuck = false;
+    inner.tail.mark_written();
+    let (first, end) = (sealed.header.first, sealed.header.end());
+    inner.written = end;
+    if shared.dsync() {
+        inner.synced = end;
+    }
+    let segment = inner.segments.back_mut().expect("there is always one being written");
+    segment.note(Mark { seq: first, offset: segment.used, lines: sealed.header.lines_before });
+    segment.used += padded;
+    segment.end = end;
+    segment.lines_end = sealed.header.lines_after();
+    let counts = segment.bytes_by_backend.as_mut().expect("counted since it was made");
+    for (count, new) in counts.iter_mut().zip(&mut inner.sealed_bytes) {
+        *count += std::mem::take(new);
+    }
+    let mut moved = false;
+    for backend in 0..inner.cursors.len() {
+        if sealed.wanted.may_contain(backend) {
+            shared.arrived[backend].notify();
+        } else if inner.parked[backend] == Some(first) {
+            inner.parked[backend] = Some(end);
+            if inner.cursors[backend] == first {
+                inner.cursors[backend] = end;
+                moved = true;
+            }
+        }
+    }
+    let ack = &shared.acks[((inner.frames_sealed + 1) % 2) as usize];
+    drop(guard);
+    ack.notify();
+    shared.room.notify();
+    if moved {
+        shared.confirmed.notify();
+    }
+}
+
+/// Moves on: the segment being written is finished, the file made ready becomes the next one.
+async fn next_segment(shared: &Shared) -> Result<(), Error> {
+    sync_current(shared).await?;
+    let (name, file) = loop {
+        prepare_if_needed(shared).await?;
+        let next = shared.inner.borrow_mut().next.take();
+        match next {
+            Some(next) => break next,
+            None => wait_for_space(shared).await?,
+        }
+    };
+    let (start, previous) = {
+        let inner = shared.inner.borrow();
+        let start = Mark { seq: inner.tail.open_first(), lines: inner.tail.lines_before(), offset: 0 };
+        (start, inner.current().first())
+    };
+    let header = segment::Header::of(&shared.topology, shared.inner.borrow().current().header.worker as usize);
+    let header =
+        start_segment(&*shared.store, &shared.dir, &name, &*file, header, start, previous, shared.dsync()).await?;
+    let mut inner = shared.inner.borrow_mut();
+    inner.file = file;
+    let mut segment = Segment::new(header, &shared.topology, shared.sizes.segment_bytes);
+    segment.bytes_by_backend = Some(vec![0; shared.topology.backends.len()]);
+    inner.segments.push_back(segment);
+    inner.stuck = false;
+    drop(inner);
+    shared.room.notify();
+    shared.compact.notify();
+    Ok(())
+}
+
+/// Makes a segment of the file `name`: it gets its final name only when its header is durable, so that a file with
+/// such a name always has one.
+#[expect(clippy::too_many_arguments, reason = "called before there is a log and by it")]
+pub(super) async fn start_segment(
+    store: &dyn Store,
+    dir: &Path,
+    name: &str,
+    file: &dyn WriteFile,
+    header: segment::Header,
+    start: Mark,
+    previous: Seq,
+    dsync: bool,
+) -> Result<segment::Header, Error> {
+    let header =
+        segment::Header { epoch: segment::new_epoch(), first: start.seq, lines_base: start.lines, previous, ..header };
+    let bytes = header.encode();
+    let io = |e| Error::io("start", &dir.join(name), e);
+    let mut done = 0;
+    while done < bytes.len() {
+        let n = file.write(done as u64, bytes.len() - done, &mut |out| out.copy_from_slice(&bytes[done..])).await;
+        let n = n.map_err(io)? & !(frame::BLOCK_BYTES - 1);
+        if n == 0 {
+            return Err(io(std::io::ErrorKind::WriteZero.into()));
+        }
+        done += n;
+    }
+    if !dsync {
+        file.sync().await.map_err(io)?;
+    }
+    store.rename(name, &segment::file_name(header.first)).await.map_err(io)?;
+    Ok(header)
+}
+
+/// Refuses acks and appends until space may have come back.
+async fn wait_for_space(shared: &Shared) -> Result<(), Error> {
+    {
+        let mut inner = shared.inner.borrow_mut();
+        inner.stuck = true;
+        inner.full = true;
+    }
+    shared.acks.iter().for_each(super::Event::notify);
+    shared.synced.notify();
+    shared.room.notify();
+    or(shared.work.wait(), sleep(LOG_FULL_RETRY)).await;
+    // Not at once again, whoever woke us: the disk is not asked in a loop.
+    sleep(LOG_FULL_RETRY / 10).await;
+    Ok(())
+}
+
+/// Reserves the next segment's file when the one being written comes near its end.
+async fn prepare_if_needed(shared: &Shared) -> Result<(), Error> {
+    loop {
+        let name = {
+            let mut guard = shared.inner.borrow_mut();
+            let inner = &mut *guard;
+            if inner.next.is_some() || inner.left_in_segment() >= 3 * shared.sizes.frame_bytes_max as u64 {
+                if std::mem::take(&mut inner.full) {
+                    shared.room.notify();
+                }
+                return Ok(());
+            }
+            inner.spares.pop().or_else(|| {
+                let fits = shared.disk_bytes(inner) + shared.sizes.segment_bytes <= shared.max_bytes;
+                fits.then(|| {
+                    inner.spares_made += 1;
+                    spare_name(inner.spares_made)
+                })
+            })
+        };
+        if let Some(name) = name {
+            match shared.store.create(&name, shared.sizes.segment_bytes, shared.dsync()).await {
+                Ok(file) => {
+                    let mut inner = shared.inner.borrow_mut();
+                    inner.next = Some((name, file));
+                    inner.full = false;
+                    drop(inner);
+                    shared.room.notify();
+                    return Ok(());
+                }
+                Err(e) if is_full(&e) => {
+                    // What was reserved of it goes back; a file left behind is found as a spare at the next open.
+                    let _ = shared.store.remove(&name).await;
+                }
+                Err(e) => return Err(Error::io("create", &shared.dir.join(&name), e)),
+            }
+        }
+        if shared.backlog_full == BacklogFull::DropOldest && drop_oldest(shared).await? {
+            continue;
+        }
+        let mut inner = shared.inner.borrow_mut();
+        inner.full = true;
+        inner.retry_after = Instant::now() + LOG_FULL_RETRY;
+        drop(inner);
+        shared.room.notify();
+        return Ok(());
+    }
+}
+
+/// Gives up the oldest segment, counting what somebody still needed of it. False if there is none to give.
+async fn drop_oldest(shared: &Shared) -> Result<bool, Error> {
+    let (name, mut scan, stored_lines, backends, from) = {
+        let mut guard = shared.inner.borrow_mut();
+        let inner = &mut *guard;
+        let spared = inner.segments.len() == 1;
+        let oldest = inner.segments.front_mut().expect("never empty");
+        if spared || oldest.busy {
+            return Ok(false);
+        }
+        oldest.busy = true;
+        // What its courier holds in hand is delivered still; after this nobody reads here any more.
+        let from: Vec<Seq> = inner.given.iter().zip(&inner.cursors).map(|(g, c)| *g.max(c)).collect();
+        inner.cursors.iter_mut().for_each(|cursor| *cursor = oldest.end.max(*cursor));
+        inner.absent.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));
+        let scan = Scan::new(oldest.header.epoch, oldest.mark_before(oldest.first()), oldest.used, Some(oldest.end));
+        (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), from)
+    };
+    if let Err(read) = count_dropped(shared, &name, &mut scan, &backends, &from).await {
+        // It goes all the same; what could not be read cannot be counted by backend.
+        let lines = stored_lines.saturating_sub(read.lines);
+        let (epoch, end) = shared.inner.borrow().segments.front().map_or((0, read.seq), |s| (s.header.epoch, s.end));
+        let damage = shared.damage_in(&name, read.offset..scan.end, read.seq..end, lines);
+        shared.report(epoch, damage).await;
+    }
+    let segment = shared.inner.borrow_mut().segments.pop_front().expect("busy segments stay");
+    shared.free_file(&segment).await?;
+    shared.confirmed.notify();
+    Ok(true)
+}
+
+/// Adds up what is given up of one segment; the error is the place it was met at.
+async fn count_dropped(
+    shared: &Shared,
+    name: &str,
+    scan: &mut Scan,
+    backends: &[Option<BackendId>],
+    from: &[Seq],
+) -> Result<(), Mark> {
+    let mut at = Mark { seq: Seq(0), offset: 0, lines: 0 };
+    let file = shared.store.open(name).await.map_err(|_| at)?;
+    loop {
+        match scan.step() {
+            Step::Read { offset, len } => {
+                let bytes = file.read(offset, len).await.map_err(|_| at)?;
+                scan.give(offset, bytes, len);
+            }
+            Step::Frame(found) => {
+                let header = found.header;
+                at = Mark { seq: header.end(), offset: found.offset, lines: header.lines_after() };
+                let dropped = &mut shared.inner.borrow_mut().dropped;
+                for record in record::records(scan.body(&found)) {
+                    let needed = |b: &BackendId| record.seq(header.first) >= from[b.index()];
+                    let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
+                    for backend in to.filter(needed) {
+                        *dropped.entry((record.db.to_vec(), backend)).or_default() += u64::from(record.lines);
+                    }
+                }
+            }
+            // Damaged: nobody knows whose it was.
+            Step::Gap(gap) => {
+                let damage = shared.damage_in(name, gap.bytes, gap.seqs, gap.lines);
+                let epoch = shared.inner.borrow().segments.front().map_or(0, |s| s.header.epoch);
+                shared.report(epoch, damage).await;
+            }
+            Step::End(_) => return Ok(()),
+        }
+    }
+}

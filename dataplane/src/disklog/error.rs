@@ -1,0 +1,107 @@
+//! What can go wrong with a log, and whose fault it is; what was found damaged.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::Seq;
+
+#[derive(Debug)]
+pub enum Error {
+    /// The system refused; nothing is known to be damaged.
+    Io { op: &'static str, file: PathBuf, source: io::Error },
+    /// A write or sync has failed before: what the disk holds is in doubt, so nothing more is promised.
+    Poisoned { reason: String },
+    /// No space, on the disk or within `max_bytes`. Passes when backends catch up.
+    Full,
+    /// The log is being closed.
+    Closed,
+    /// The caller's mistake: more bytes than a record may have.
+    TooLong { bytes: usize },
+    /// The configuration's backend names do not fit into a segment header (about 8 KB).
+    TooManyNames,
+    /// Written by a later version. Nothing was touched.
+    UnknownVersion { file: PathBuf, version: u32 },
+    /// Another process has this directory open.
+    Locked { dir: PathBuf },
+}
+
+impl Error {
+    pub(super) fn io(op: &'static str, file: &Path, source: io::Error) -> Self {
+        Self::Io { op, file: file.to_owned(), source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { op, file, source } => write!(f, "cannot {op} {}: {source}", file.display()),
+            Self::Poisoned { reason } => write!(f, "the log refuses work after a failure: {reason}"),
+            Self::Full => f.write_str("no space for more backlog"),
+            Self::Closed => f.write_str("the log is closed"),
+            Self::TooLong { bytes } => write!(f, "{bytes} bytes are too many for one record"),
+            Self::TooManyNames => f.write_str("the names of all backends together are too long for a log header"),
+            Self::UnknownVersion { file, version } => {
+                write!(f, "{} has format version {version}, which this program does not know", file.display())
+            }
+            Self::Locked { dir } => write!(f, "{} is in use by another process", dir.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// Frames of a segment cannot be read.
+    Frames,
+    /// A whole segment is missing, or both copies of its header are damaged.
+    Segment,
+    /// The state file: cursors start at the beginning of the log, the ledger is lost.
+    State,
+}
+
+/// A place where something written cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub kind: DamageKind,
+    pub file: PathBuf,
+    /// Bytes of the file; empty for a missing one.
+    pub bytes: Range<u64>,
+    /// Sequences that are gone.
+    pub seqs: Range<Seq>,
+    /// Points that are gone, whoever needed them: exact for frames; for a missing oldest segment it includes those
+    /// that were confirmed already.
+    pub lines: u64,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, bytes, seqs, lines, .. } = self;
+        let (file, from, to) = (file.display(), bytes.start, bytes.end);
+        write!(f, "{file}: bytes {from}..{to}, records {}..{}, {lines} points lost", seqs.start.0, seqs.end.0)
+    }
+}
+
+/// A last write that was cut short by a crash. It had not been acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub file: PathBuf,
+    /// Where it began; the file is cut there.
+    pub offset: u64,
+}
+
+impl fmt::Display for Torn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset } = self;
+        write!(f, "{}: the last write, at byte {offset}, was cut short; it had not been acknowledged", file.display())
+    }
+}

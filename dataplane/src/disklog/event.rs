@@ -1,0 +1,88 @@
+//! Waiting for something that happens on the same executor.
+//!
+//! A [`Wait`] made before the state is looked at cannot miss a [`Event::notify`] after it: there is one thread, and a
+//! wait remembers how often the event had happened when it was made. A waiting task holds exactly one waker here (the
+//! runtime counts wakers per task in 16 bits), and a dropped wait gives its slot back.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+#[derive(Default)]
+pub(super) struct Event {
+    happened: Cell<u64>,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Event {
+    /// Wakes all who wait now.
+    pub(super) fn notify(&self) {
+        self.happened.set(self.happened.get() + 1);
+        let mut wakers = {
+            let mut slots = self.slots.borrow_mut();
+            slots.free.clear();
+            std::mem::take(&mut slots.wakers)
+        };
+        for waker in wakers.drain(..).flatten() {
+            waker.wake();
+        }
+        let mut slots = self.slots.borrow_mut();
+        if slots.wakers.is_empty() {
+            slots.wakers = wakers; // keeps its capacity
+        }
+    }
+
+    /// Resolves at the next `notify` after this call.
+    pub(super) fn wait(&self) -> Wait<'_> {
+        Wait { event: self, since: self.happened.get(), slot: None }
+    }
+}
+
+pub(super) struct Wait<'a> {
+    event: &'a Event,
+    since: u64,
+    slot: Option<usize>,
+}
+
+impl Future for Wait<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.event.happened.get() != self.since {
+            return Poll::Ready(());
+        }
+        let mut slots = self.event.slots.borrow_mut();
+        match self.slot {
+            Some(slot) => slots.wakers[slot] = Some(cx.waker().clone()),
+            None => {
+                let slot = slots.free.pop().unwrap_or_else(|| {
+                    slots.wakers.push(None);
+                    slots.wakers.len() - 1
+                });
+                slots.wakers[slot] = Some(cx.waker().clone());
+                drop(slots);
+                self.slot = Some(slot);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot
+            && self.event.happened.get() == self.since
+        {
+            let mut slots = self.event.slots.borrow_mut();
+            slots.wakers[slot] = None;
+            slots.free.push(slot);
+        }
+    }
+}

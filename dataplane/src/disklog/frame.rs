@@ -1,0 +1,171 @@
+//! What one disk write carries: a header and records, padded to whole blocks. Numbers are little-endian.
+//!
+//!   | magic "FXF1" | len u32 | epoch u64 | first u64 | lines_before u64 | span u32 | lines u32 |
+//!   | records u32 | zero u32 | body XXH3 u64 | header XXH3 u64 | records ... | padding |
+//!
+//! `len` counts header and records without padding. `epoch` is the segment's: what an earlier life of a recycled file
+//! left behind has another one. The frame answers for the sequences `first .. first + span`, also where compaction left
+//! records out, and `lines_before` counts all lines in frames before it: so the frame after a damaged one tells
+//! exactly what is missing. The header has a checksum of its own, so that a frame with a damaged body still says how
+//! much was lost.
+//!
+//! A frame never shares a block with another one: a write that fails half-way cannot hurt an older frame, also on
+//! devices that rewrite a whole physical block of 4 KiB to change 512 bytes of it.
+
+use twox_hash::XxHash3_64;
+
+use super::{Seq, record};
+
+pub(super) const BLOCK_BYTES: usize = 4096;
+pub(super) const HEADER_BYTES: usize = 64;
+const MAGIC: [u8; 4] = *b"FXF1";
+
+pub(super) fn padded(len: usize) -> usize {
+    len.next_multiple_of(BLOCK_BYTES)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) len: usize,
+    pub(super) epoch: u64,
+    pub(super) first: Seq,
+    pub(super) span: u32,
+    pub(super) lines_before: u64,
+    pub(super) lines: u32,
+    pub(super) records: u32,
+}
+
+impl Header {
+    /// The sequence after the last one this frame answers for.
+    pub(super) fn end(&self) -> Seq {
+        Seq(self.first.0 + u64::from(self.span))
+    }
+
+    pub(super) fn lines_after(&self) -> u64 {
+        self.lines_before + u64::from(self.lines)
+    }
+}
+
+/// Writes header and checksums into `frame`, whose records are in place already.
+pub(super) fn seal(frame: &mut [u8], header: &Header) {
+    assert_eq!(frame.len(), header.len, "a frame is sealed as a whole");
+    let (head, body) = frame.split_at_mut(HEADER_BYTES);
+    head[0..4].copy_from_slice(&MAGIC);
+    head[4..8].copy_from_slice(&(header.len as u32).to_le_bytes());
+    head[8..16].copy_from_slice(&header.epoch.to_le_bytes());
+    head[16..24].copy_from_slice(&header.first.0.to_le_bytes());
+    head[24..32].copy_from_slice(&header.lines_before.to_le_bytes());
+    head[32..36].copy_from_slice(&header.span.to_le_bytes());
+    head[36..40].copy_from_slice(&header.lines.to_le_bytes());
+    head[40..44].copy_from_slice(&header.records.to_le_bytes());
+    head[44..48].fill(0);
+    head[48..56].copy_from_slice(&XxHash3_64::oneshot(body).to_le_bytes());
+    let sum = XxHash3_64::oneshot(&head[..56]);
+    head[56..64].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// What lies at a block boundary of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A whole frame of this segment, checksums right, with this many bytes.
+    Frame(Header),
+    /// This many bytes are needed to tell.
+    Short(usize),
+    /// A frame of this segment once began here, but it is damaged or was never finished.
+    Broken,
+    /// No trace of a frame of this segment.
+    Nothing,
+}
+
+/// Looks for a frame of the segment with `epoch` at the start of `bytes`.
+pub(super) fn look(bytes: &[u8], epoch: u64) -> Look {
+    let Some(head) = bytes.get(..HEADER_BYTES) else { return Look::Short(HEADER_BYTES) };
+    let u64_at = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
+    let u32_at = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
+    let ours = u64_at(8) == epoch;
+    let magic = head[0..4] == MAGIC;
+    if !magic || u64_at(56) != XxHash3_64::oneshot(&head[..56]) {
+        // One flipped byte cannot hide a frame: magic and epoch do not both go wrong. The epoch is random, so that
+        // nothing else has it in this place; frames of an earlier life have right checksums.
+        return if ours || magic { Look::Broken } else { Look::Nothing };
+    }
+    if !ours {
+        return Look::Nothing;
+    }
+    let header = Header {
+        len: u32_at(4) as usize,
+        epoch,
+        first: Seq(u64_at(16)),
+        span: u32_at(32),
+        lines_before: u64_at(24),
+        lines: u32_at(36),
+        records: u32_at(40),
+    };
+    let sound = header.len >= HEADER_BYTES
+        && header.first.0.checked_add(u64::from(header.span)).is_some()
+        && header.lines_before.checked_add(u64::from(header.lines)).is_some();
+    if !sound {
+        return Look::Broken;
+    }
+    let Some(body) = bytes.get(HEADER_BYTES..header.len) else { return Look::Short(header.len) };
+    if XxHash3_64::oneshot(body) != u64_at(48) || !agrees(&header, body) {
+        return Look::Broken;
+    }
+    Look::Frame(header)
+}
+
+/// The records are all there and lie within what the header answers for. Right checksums make this true for what this
+/// code wrote; it is checked so that nothing after it needs to doubt.
+fn agrees(header: &Header, body: &[u8]) -> bool {
+    let (mut count, mut lines, mut bytes) = (0u32, 0u64, 0usize);
+    let mut last = None;
+    for record in record::records(body) {
+        if record.delta >= header.span || last.is_some_and(|l| l >= record.delta) {
+            return false;
+        }
+        last = Some(record.delta);
+        count += 1;
+        lines += u64::from(record.lines);
+        bytes += record.whole.len();
+    }
+    count == header.records && lines == u64::from(header.lines) && bytes == body.len()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::disklog::RecordKey;
+    use crate::precision::Precision;
+
+    /// A sealed frame with one record per text.
+    pub(in crate::disklog) fn sample(epoch: u64, first: Seq, lines_before: u64, texts: &[&str]) -> Vec<u8> {
+        let key = RecordKey { db: b"db", rp: b"", precision: Precision::Nanosecond, route: &[] };
+        let mut frame = vec![0; HEADER_BYTES];
+        for (i, text) in texts.iter().enumerate() {
+            let at = frame.len();
+            frame.resize(at + record::header_bytes(&key), 0);
+            record::write_header(&mut frame[at..], &key, i as u32, text.len(), 1);
+            frame.extend_from_slice(text.as_bytes());
+        }
+        let count = texts.len() as u32;
+        let header = Header { len: frame.len(), epoch, first, span: count, lines_before, lines: count, records: count };
+        seal(&mut frame, &header);
+        frame
+    }
+
+    #[test]
+    fn a_flip_anywhere_is_seen_and_never_hides_the_frame() {
+        let frame = sample(0x1234_5678_9abc_def0, Seq(5), 40, &["a b=1\n", "c d=2\n"]);
+        let Look::Frame(header) = look(&frame, 0x1234_5678_9abc_def0) else { panic!() };
+        assert_eq!((header.first, header.end(), header.lines_after()), (Seq(5), Seq(7), 42));
+        for at in 0..frame.len() {
+            let mut bad = frame.clone();
+            bad[at] ^= 0x20;
+            assert_eq!(look(&bad, 0x1234_5678_9abc_def0), Look::Broken, "{at}");
+        }
+        for len in 0..frame.len() {
+            assert!(matches!(look(&frame[..len], 0x1234_5678_9abc_def0), Look::Short(n) if n > len), "{len}");
+        }
+        assert_eq!(look(&frame, 1), Look::Nothing, "an earlier life of the file");
+    }
+}

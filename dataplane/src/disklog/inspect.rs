@@ -1,0 +1,198 @@
+//! Reads log directories for people: lists, prints as line protocol, checks. Ordinary calls, read-only, also while a
+//! log has the directory open: what such a log is just writing may look unfinished, and is called that.
+//!
+//! Each function takes the directory of one worker's log, or a data directory with several (`worker-*`).
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::recovery::{read_chain, read_state};
+use super::scan::{End, Gap, Scan, Step};
+use super::segment::Segment;
+use super::store::Files;
+use super::{Error, Seq, frame, record, state};
+use crate::topology::Topology;
+
+/// Lists segments and cursors.
+pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    for dir in log_dirs(dir)? {
+        let chain = read_chain(dir.as_path(), &dir, &Topology::default())?;
+        let io = print_error(&dir);
+        writeln!(out, "{}", dir.display()).map_err(&io)?;
+        for segment in &chain.segments {
+            let Segment { header, file_bytes, .. } = segment;
+            let end = if segment.end > segment.first() { segment.end.0.to_string() } else { String::from("open") };
+            let compacted = if header.compacted.is_some() { " compacted" } else { "" };
+            let (name, first, names) = (segment.name(), header.first.0, header.backends.join(","));
+            writeln!(out, "  {name} seq={first}..{end} bytes={file_bytes}{compacted} backends={names}").map_err(&io)?;
+        }
+        for name in &chain.headless {
+            writeln!(out, "  {name} damaged header").map_err(&io)?;
+        }
+        match read_state(dir.as_path(), &dir)? {
+            Ok(Some(state)) => {
+                let how = if state.closed { "closed" } else { "saved" };
+                writeln!(out, "  end seq={} points={} {how}", state.end.seq.0, state.end.lines).map_err(&io)?;
+                for (name, seq) in &state.cursors {
+                    writeln!(out, "  cursor seq={} backend={name}", seq.0).map_err(&io)?;
+                }
+            }
+            Ok(None) => writeln!(out, "  no state").map_err(&io)?,
+            Err(_) => writeln!(out, "  {} damaged", state::FILE).map_err(&io)?,
+        }
+    }
+    Ok(())
+}
+
+/// Prints all records as line protocol, each after a comment line `# db= rp= precision= seq= route=`; what is missing
+/// shows as a comment.
+pub fn cat(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    for dir in log_dirs(dir)? {
+        let io = print_error(&dir);
+        let chain = read_chain(dir.as_path(), &dir, &Topology::default())?;
+        for segment in &chain.segments {
+            let mut printed = Ok(());
+            let (gaps, _) = walk(&dir, segment, &mut |header, body| {
+                for record in record::records(body) {
+                    if printed.is_ok() {
+                        printed = print_record(out, segment, header.first, &record);
+                    }
+                }
+            })?;
+            printed.map_err(&io)?;
+            for gap in gaps {
+                writeln!(out, "# {}: {} points are missing", segment.name(), gap.lines).map_err(&io)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_record(out: &mut dyn Write, segment: &Segment, first: Seq, record: &record::Record<'_>) -> io::Result<()> {
+    let names = &segment.header.backends;
+    let route: Vec<&str> =
+        record.route().map(|i| names.get(usize::from(i)).map_or("?", |name| name.as_str())).collect();
+    writeln!(
+        out,
+        "# db={} rp={} precision={} seq={} route={}",
+        record.db.escape_ascii(),
+        record.rp.escape_ascii(),
+        record.precision.as_param(),
+        record.seq(first).0,
+        route.join(",")
+    )?;
+    out.write_all(record.bytes)
+}
+
+/// Checks every frame; prints what is wrong and a summary. True if nothing is lost.
+pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
+    let mut sound = true;
+    for dir in log_dirs(dir)? {
+        let io = print_error(&dir);
+        let chain = read_chain(dir.as_path(), &dir, &Topology::default())?;
+        let (mut frames, mut records, mut lines) = (0u64, 0u64, 0u64);
+        for name in &chain.headless {
+            sound = false;
+            writeln!(out, "{}: both copies of the header are damaged", dir.join(name).display()).map_err(&io)?;
+        }
+        let mut before: Option<(Seq, u64)> = None;
+        for segment in &chain.segments {
+            let file = dir.join(segment.name());
+            if let Some((end, lines)) = before
+                && segment.header.lines_base > lines
+            {
+                sound = false;
+                let (missing, to) = (segment.header.lines_base - lines, segment.first().0);
+                writeln!(out, "{}: records {}..{to} before it are missing, {missing} points", file.display(), end.0)
+                    .map_err(&io)?;
+            }
+            let (mut gaps, end) = walk(&dir, segment, &mut |header, _| {
+                frames += 1;
+                records += u64::from(header.records);
+                lines += u64::from(header.lines);
+            })?;
+            let open = segment.end == segment.first() && segment.header.compacted.is_none();
+            if !open && segment.stored_lines_end() > end.after.lines {
+                let lines = segment.stored_lines_end() - end.after.lines;
+                gaps.push(Gap { bytes: end.after.offset..segment.file_bytes, seqs: end.after.seq..segment.end, lines });
+            } else if open && end.broken {
+                writeln!(out, "{}: unfinished write at byte {}", file.display(), end.after.offset).map_err(&io)?;
+            }
+            for gap in gaps.iter().filter(|gap| gap.lines > 0) {
+                sound = false;
+                let damage = super::Damage {
+                    kind: super::DamageKind::Frames,
+                    file: file.clone(),
+                    bytes: gap.bytes.clone(),
+                    seqs: gap.seqs.clone(),
+                    lines: gap.lines,
+                };
+                writeln!(out, "{damage}").map_err(&io)?;
+            }
+            before = Some(if open { (end.after.seq, end.after.lines) } else { (segment.end, segment.lines_end) });
+        }
+        match read_state(dir.as_path(), &dir)? {
+            Err(_) => {
+                sound = false;
+                writeln!(out, "{}: damaged", dir.join(state::FILE).display()).map_err(&io)?;
+            }
+            Ok(Some(state)) if before.is_none_or(|(end, _)| end < state.end.seq) => {
+                let have = before.map_or(state.first_lines, |(_, lines)| lines);
+                if state.end.lines > have && state.cursors.iter().any(|(_, seq)| *seq < state.end.seq) {
+                    sound = false;
+                    let missing = state.end.lines - have;
+                    writeln!(out, "{}: the last {missing} points are missing", dir.display()).map_err(&io)?;
+                }
+            }
+            Ok(_) => {}
+        }
+        let segments = chain.segments.len();
+        writeln!(out, "{}: {segments} segments, {frames} frames, {records} records, {lines} points", dir.display())
+            .map_err(&io)?;
+    }
+    Ok(sound)
+}
+
+fn print_error(dir: &Path) -> impl Fn(io::Error) -> Error {
+    move |e| Error::io("print", dir, e)
+}
+
+/// `dir` itself if it holds a log, else the worker directories in it.
+fn log_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let io = |e| Error::io("list", dir, e);
+    let mut dirs = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|n| n.strip_prefix("worker-")).and_then(|n| n.parse::<u64>().ok());
+        if let Some(number) = number.filter(|_| entry.path().is_dir()) {
+            dirs.push((number, entry.path()));
+        }
+    }
+    dirs.sort();
+    Ok(if dirs.is_empty() { vec![dir.to_owned()] } else { dirs.into_iter().map(|(_, path)| path).collect() })
+}
+
+fn walk(
+    dir: &Path,
+    segment: &Segment,
+    on_frame: &mut dyn FnMut(&frame::Header, &[u8]),
+) -> Result<(Vec<Gap>, End), Error> {
+    let until = (segment.end > segment.first()).then_some(segment.end);
+    let mut scan = Scan::new(segment.header.epoch, segment.mark_before(segment.first()), segment.file_bytes, until);
+    let name = segment.name();
+    let mut gaps = Vec::new();
+    loop {
+        match scan.step() {
+            Step::Read { offset, len } => match Files::read(dir, &name, offset, len) {
+                Ok(bytes) => scan.give(offset, bytes, len),
+                // A running log is done with it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => scan.give(offset, Vec::new(), len),
+                Err(e) => return Err(Error::io("read", &dir.join(&name), e)),
+            },
+            Step::Frame(found) => on_frame(&found.header, scan.body(&found)),
+            Step::Gap(gap) => gaps.push(gap),
+            Step::End(end) => return Ok((gaps, end)),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Walks a log directory that no log has open, and yields what somebody still needs: for backends that have left the
+//! configuration, and for workers that no longer exist. Reads with ordinary calls, one segment and one frame at a time,
+//! and changes nothing; what is there when it is made is what it walks, so that a log may be opened on the directory
+//! meanwhile (it keeps the records of absent backends until `Log::settle_absent`).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::recovery::{read_chain, read_state};
+use super::scan::{Found, Scan, Step};
+use super::segment::Segment;
+use super::store::Files;
+use super::{Error, RecordView, Seq, record, state};
+use crate::topology::Topology;
+
+/// A record that some backend has not confirmed.
+#[derive(Debug)]
+pub struct PendingRecord<'a> {
+    pub record: RecordView<'a>,
+    /// The backends that still need it, never empty: the circle's position when it was written, and the name.
+    pub needed_by: Vec<(usize, &'a str)>,
+}
+
+pub struct Pending {
+    dir: PathBuf,
+    /// Last one first.
+    segments: Vec<Segment>,
+    /// None: no state, everybody needs everything.
+    cursors: Option<HashMap<String, Seq>>,
+    ledger: Vec<u8>,
+    current: Option<Current>,
+    lost: u64,
+}
+
+struct Current {
+    segment: Segment,
+    scan: Scan,
+    frame: Option<Found>,
+    /// Bytes of the frame's records dealt with.
+    done: usize,
+}
+
+/// What is still needed of the log in `dir`. A directory without a log yields nothing.
+pub fn pending(dir: &Path) -> Result<Pending, Error> {
+    if !dir.is_dir() {
+        return Ok(Pending {
+            dir: dir.to_owned(),
+            segments: Vec::new(),
+            cursors: None,
+            ledger: Vec::new(),
+            current: None,
+            lost: 0,
+        });
+    }
+    let state = match read_state(dir, dir)? {
+        Err(state::Fault::Version(version)) => {
+            return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
+        }
+        Err(state::Fault::Damaged) | Ok(None) => None,
+        Ok(state) => state,
+    };
+    let chain = read_chain(dir, dir, &Topology::default())?;
+    let (cursors, ledger) = match state {
+        Some(state) => (Some(state.cursors.into_iter().collect()), state.ledger),
+        None => (None, Vec::new()),
+    };
+    let segments = chain.segments.into_iter().rev().collect();
+    Ok(Pending { dir: dir.to_owned(), segments, cursors, ledger, current: None, lost: 0 })
+}
+
+impl Pending {
+    /// The ledger as last saved with the log.
+    pub fn ledger(&self) -> &[u8] {
+        &self.ledger
+    }
+
+    /// Points in damaged places passed so far, whoever needed them.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The next record somebody needs, in order; None at the end.
+    pub fn next_record(&mut self) -> Result<Option<PendingRecord<'_>>, Error> {
+        while let Some(at) = self.advance()? {
+            // Looked at twice, because a value returned from a loop would borrow `self` for the whole loop.
+            let current = self.current.as_mut().expect("advanced to it");
+            current.done = at.end;
+            if self.needed_by(&at).next().is_some() {
+                let (record, first) = self.record_at(&at);
+                return Ok(Some(PendingRecord {
+                    record: record.view(first),
+                    needed_by: self.needed_by(&at).collect(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record_at(&self, at: &std::ops::Range<usize>) -> (record::Record<'_>, Seq) {
+        let current = self.current.as_ref().expect("advanced to it");
+        let found = current.frame.as_ref().expect("advanced to it");
+        (record::read(&current.scan.body(found)[at.clone()]).expect("read before"), found.header.first)
+    }
+
+    fn needed_by(&self, at: &std::ops::Range<usize>) -> impl Iterator<Item = (usize, &str)> {
+        let (record, first) = self.record_at(at);
+        let seq = record.seq(first);
+        let names = &self.current.as_ref().expect("advanced to it").segment.header.backends;
+        let named = |(circle, i)| Some((circle, names.get(usize::from(i))?.as_str()));
+        record.route().enumerate().filter_map(named).filter(move |(_, name)| {
+            match &self.cursors {
+                // A name the state does not know had nothing to wait for when it was saved.
+                Some(cursors) => cursors.get(*name).is_none_or(|cursor| *cursor <= seq),
+                None => true,
+            }
+        })
+    }
+
+    /// Goes to the next record: its place in the frame's body.
+    fn advance(&mut self) -> Result<Option<std::ops::Range<usize>>, Error> {
+        loop {
+            let Some(current) = &mut self.current else {
+                let Some(segment) = self.segments.pop() else { return Ok(None) };
+                let until = (segment.end > segment.first()).then_some(segment.end);
+                let start = segment.mark_before(segment.first());
+                let scan = Scan::new(segment.header.epoch, start, segment.file_bytes, until);
+                self.current = Some(Current { segment, scan, frame: None, done: 0 });
+                continue;
+            };
+            if let Some(found) = &current.frame
+                && let Some(record) = record::read(&current.scan.body(found)[current.done..])
+            {
+                return Ok(Some(current.done..current.done + record.whole.len()));
+            }
+            (current.frame, current.done) = (None, 0);
+            match current.scan.step() {
+                Step::Read { offset, len } => {
+                    let name = current.segment.name();
+                    let bytes = Files::read(self.dir.as_path(), &name, offset, len)
+                        .map_err(|e| Error::io("read", &self.dir.join(&name), e))?;
+                    current.scan.give(offset, bytes, len);
+                }
+                Step::Frame(found) => current.frame = Some(found),
+                Step::Gap(gap) => self.lost += gap.lines,
+                Step::End(end) => {
+                    if current.segment.end > current.segment.first() {
+                        self.lost += current.segment.stored_lines_end().saturating_sub(end.after.lines);
+                    }
+                    self.current = None;
+                }
+            }
+        }
+    }
+}

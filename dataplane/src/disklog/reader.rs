@@ -1,0 +1,291 @@
+//! A courier's way through the log: from memory while it keeps up, from disk when not.
+//!
+//! A position is a sequence, not a place: a segment may be rewritten (`compact.rs`) or dropped between two fetches, and
+//! the reader finds its way again by sequence. A place that cannot be read is passed, reported, and counted for the
+//! caller; a read that the system refuses is an error and moves nothing.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::scan::{Found, Scan, Step};
+use super::segment::{self, Mark};
+use super::store::ReadFile;
+use super::{Error, Log, RecordView, Seq, Shared, frame, record};
+use crate::io::{sleep, yield_if_needed};
+use crate::topology::BackendId;
+
+/// Waited for a rewritten segment to be known as such; it takes one trip to the blocking thread.
+const REPLACED_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a fetch has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// The reader's position now; to be confirmed once all that was given has been dealt with.
+    pub next: Seq,
+    pub records: u64,
+    pub lines: u64,
+    /// Points in damaged places passed, whoever they were meant for: how many of them were this backend's cannot be
+    /// known.
+    pub lost: u64,
+}
+
+pub struct Reader {
+    log: Rc<Log>,
+    backend: BackendId,
+    position: Seq,
+    /// The position after the last record given.
+    given: Seq,
+    cold: Option<Cold>,
+}
+
+/// A segment being read from disk.
+struct Cold {
+    first: Seq,
+    epoch: u64,
+    name: String,
+    /// The backend's index in this segment's routes.
+    index: u16,
+    file: Rc<dyn ReadFile>,
+    scan: Scan,
+    /// A frame whose records are not all given yet.
+    frame: Option<Found>,
+}
+
+/// Where a part of a fetch has ended.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// The sink wants no more.
+    Stopped,
+    /// Nothing more is written.
+    AtEnd,
+    /// The position is not in memory.
+    NotInMemory,
+    /// The position has moved: look again.
+    Moved,
+}
+
+type Sink<'a> = &'a mut dyn FnMut(RecordView<'_>) -> bool;
+
+impl Reader {
+    pub(super) fn new(log: Rc<Log>, backend: BackendId) -> Self {
+        let position = log.cursor(backend);
+        // What an earlier reader was given and did not confirm comes again.
+        let mut inner = log.shared.inner.borrow_mut();
+        inner.parked[backend.index()] = None;
+        inner.given[backend.index()] = position;
+        drop(inner);
+        Self { log, backend, position, given: position, cold: None }
+    }
+
+    /// Whether anything written lies beyond the position, for whomever.
+    pub fn behind(&self) -> bool {
+        self.position < self.log.shared.inner.borrow().written
+    }
+
+    /// With `wait`, waits until at least one record for this backend is written at or after the position. Gives records in
+    /// order to `sink` until it returns false (that record is not consumed and comes again) or nothing more is there.
+    /// Records of others are passed; while nothing given is unconfirmed, the cursor moves past them by itself. Returns
+    /// early, without records, to tell of points lost in a damaged place. `sink` must not call the log.
+    ///
+    /// A fetch that is dropped while it waits has moved past nothing of this backend's.
+    pub async fn fetch(&mut self, wait: bool, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Fetched, Error> {
+        let log = Rc::clone(&self.log);
+        let shared = &*log.shared;
+        let mut got = Fetched::default();
+        loop {
+            let arrived = shared.arrived[self.backend.index()].wait();
+            self.catch_up(shared);
+            let mut outcome = self.read_memory(shared, sink, &mut got);
+            if outcome == Outcome::NotInMemory {
+                outcome = match self.read_disk(shared, sink, &mut got).await {
+                    Ok(outcome) => outcome,
+                    // What was given before counts; the error comes back with the next fetch.
+                    Err(error) if got.records == 0 && got.lost == 0 => return Err(error),
+                    Err(_) => Outcome::Stopped,
+                };
+            }
+            self.settle(shared);
+            match outcome {
+                Outcome::AtEnd if wait && got.records == 0 && got.lost == 0 => {
+                    shared.inner.borrow_mut().parked[self.backend.index()] = Some(self.position);
+                    arrived.await;
+                }
+                Outcome::Stopped | Outcome::AtEnd => return Ok(Fetched { next: self.position, ..got }),
+                Outcome::NotInMemory | Outcome::Moved => {}
+            }
+        }
+    }
+
+    /// The position moves with the cursor (an oldest segment given up), and with what passed while it waited.
+    fn catch_up(&mut self, shared: &Shared) {
+        let mut inner = shared.inner.borrow_mut();
+        let parked = inner.parked[self.backend.index()].take().unwrap_or_default();
+        self.position = self.position.max(parked).max(inner.cursors[self.backend.index()]);
+    }
+
+    /// Publishes the position; the cursor follows if nothing given waits for confirmation.
+    fn settle(&mut self, shared: &Shared) {
+        let mut inner = shared.inner.borrow_mut();
+        inner.given[self.backend.index()] = self.position;
+        let cursor = &mut inner.cursors[self.backend.index()];
+        if self.given <= *cursor && *cursor < self.position {
+            *cursor = self.position;
+            drop(inner);
+            shared.confirmed.notify();
+        }
+    }
+
+    fn read_memory(&mut self, shared: &Shared, sink: Sink<'_>, got: &mut Fetched) -> Outcome {
+        let inner = shared.inner.borrow();
+        while self.position < inner.written {
+            let Some(sealed) = inner.tail.frame_at(self.position) else { return Outcome::NotInMemory };
+            if sealed.wanted.may_contain(self.backend.index()) {
+                let body = &inner.tail.bytes(sealed)[frame::HEADER_BYTES..];
+                if !self.give(body, sealed.header.first, self.backend.0, sink, got) {
+                    return Outcome::Stopped;
+                }
+            }
+            self.position = sealed.header.end();
+        }
+        self.cold = None;
+        Outcome::AtEnd
+    }
+
+    /// Gives the records of a frame from the position on; false if the sink wants no more.
+    fn give(&mut self, body: &[u8], first: Seq, index: u16, sink: Sink<'_>, got: &mut Fetched) -> bool {
+        for record in record::records(body) {
+            let seq = record.seq(first);
+            if seq < self.position || !record.route().any(|i| i == index) {
+                continue;
+            }
+            if !sink(record.view(first)) {
+                self.position = seq;
+                return false;
+            }
+            self.position = Seq(seq.0 + 1);
+            self.given = self.position;
+            got.records += 1;
+            got.lines += u64::from(record.lines);
+        }
+        true
+    }
+
+    async fn read_disk(&mut self, shared: &Shared, sink: Sink<'_>, got: &mut Fetched) -> Result<Outcome, Error> {
+        if !self.locate(shared, got).await? {
+            return Ok(Outcome::Moved);
+        }
+        let mut cold = self.cold.take().expect("located");
+        loop {
+            // Memory may hold what comes next by now; a segment may be gone after every await.
+            yield_if_needed().await;
+            let (end, stored_lines) = {
+                let mut inner = shared.inner.borrow_mut();
+                if inner.cursors[self.backend.index()] > self.position {
+                    return Ok(Outcome::Moved); // the segment is being given up
+                }
+                let Some(segment) = inner.segment_mut(cold.first, cold.epoch) else { return Ok(Outcome::Moved) };
+                cold.scan.end = segment.used;
+                cold.scan.until = Some(segment.end);
+                (segment.end, segment.stored_lines_end())
+            };
+            if let Some(found) = cold.frame.take() {
+                if found.header.end() > self.position {
+                    let more = self.give(cold.scan.body(&found), found.header.first, cold.index, sink, got);
+                    if !more {
+                        cold.frame = Some(found);
+                        self.cold = Some(cold);
+                        return Ok(Outcome::Stopped);
+                    }
+                    self.position = found.header.end();
+                }
+                if shared.inner.borrow().tail.frame_at(self.position).is_some() {
+                    return Ok(Outcome::Moved);
+                }
+            }
+            match cold.scan.step() {
+                Step::Read { offset, len } => {
+                    let bytes = cold.file.read(offset, len).await;
+                    let bytes = bytes.map_err(|e| Error::io("read", &shared.dir.join(&cold.name), e))?;
+                    cold.scan.give(offset, bytes, len);
+                }
+                Step::Frame(found) => {
+                    let mark = Mark { seq: found.header.first, offset: found.offset, lines: found.header.lines_before };
+                    if let Some(segment) = shared.inner.borrow_mut().segment_mut(cold.first, cold.epoch) {
+                        segment.note(mark);
+                    }
+                    cold.frame = Some(found);
+                }
+                Step::Gap(gap) => {
+                    let damage = shared.damage_in(&cold.name, gap.bytes, gap.seqs.clone(), gap.lines);
+                    self.pass(shared, cold.epoch, gap.seqs.end, damage, got).await;
+                }
+                Step::End(ended) => {
+                    let lines = stored_lines.saturating_sub(ended.after.lines);
+                    let bytes = ended.after.offset..cold.scan.end.max(ended.after.offset);
+                    let damage = shared.damage_in(&cold.name, bytes, ended.after.seq..end, lines);
+                    self.pass(shared, cold.epoch, end, damage, got).await;
+                    return Ok(Outcome::Moved);
+                }
+            }
+        }
+    }
+
+    /// Moves the position to `to`, past a place without frames. Points are lost there unless nothing was.
+    async fn pass(&mut self, shared: &Shared, epoch: u64, to: Seq, damage: super::Damage, got: &mut Fetched) {
+        if damage.lines > 0 && to > self.position {
+            // A file that has been taken away under us reads as anything; that is not damage.
+            if !shared.inner.borrow().segments.iter().any(|s| s.header.epoch == epoch) {
+                return;
+            }
+            got.lost += damage.lines;
+            shared.report(epoch, damage).await;
+        }
+        self.position = self.position.max(to);
+    }
+
+    /// Opens the segment the position lies in. False if there was nothing to open, and the position has moved instead.
+    async fn locate(&mut self, shared: &Shared, got: &mut Fetched) -> Result<bool, Error> {
+        let (first, epoch, name, index, scan) = {
+            let inner = shared.inner.borrow();
+            let at = inner.segments.partition_point(|s| s.end <= self.position);
+            let Some(segment) = inner.segments.get(at) else { return Ok(false) };
+            if segment.first() > self.position {
+                // The position lies where no segment is: a file is missing, or sequences were left out after a crash.
+                if let Some(before) = at.checked_sub(1).map(|i| &inner.segments[i]) {
+                    got.lost += segment.header.lines_base.saturating_sub(before.lines_end);
+                }
+                self.position = segment.first();
+                return Ok(false);
+            }
+            let index = segment.index_of(self.backend);
+            let nothing = |i: u16| segment.bytes_by_backend.as_ref().is_some_and(|b| b[usize::from(i)] == 0);
+            let Some(index) = index.filter(|&i| !nothing(i)) else {
+                self.position = segment.end;
+                return Ok(false);
+            };
+            let (first, epoch) = (segment.first(), segment.header.epoch);
+            if self.cold.as_ref().is_some_and(|c| c.first == first && c.epoch == epoch) {
+                return Ok(true);
+            }
+            let scan = Scan::new(epoch, segment.mark_before(self.position), segment.used, Some(segment.end));
+            (first, epoch, segment.name(), index, scan)
+        };
+        self.cold = None;
+        match shared.store.open(&name).await {
+            Ok(file) => {
+                let head = file.read(0, segment::FRAMES_AT).await;
+                let head = head.map_err(|e| Error::io("read", &shared.dir.join(&name), e))?;
+                if segment::Header::decode(&head).is_ok_and(|h| h.epoch != epoch) {
+                    // Just rewritten; the list of segments will say so in a moment.
+                    sleep(REPLACED_PAUSE).await;
+                    return Ok(false);
+                }
+                self.cold = Some(Cold { first, epoch, name, index, file, scan, frame: None });
+                Ok(true)
+            }
+            // Rewritten or given up meanwhile.
+            Err(_) if shared.inner.borrow_mut().segment_mut(first, epoch).is_none() => Ok(false),
+            Err(e) => Err(Error::io("open", &shared.dir.join(&name), e)),
+        }
+    }
+}

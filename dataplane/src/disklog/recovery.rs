@@ -1,0 +1,353 @@
+//! Makes sense of a log directory at open. One rule for each ending:
+//!
+//! | found | then |
+//! |---|---|
+//! | clean end | go on after it |
+//! | torn tail: a last frame that is not whole | cut there, say so; it was never acknowledged |
+//! | damaged middle, or an end before the one the state file knows | keep the file aside, name what is lost |
+//! | missing file | name what is lost |
+//! | damaged header | the other copy; both: as a missing file, the file kept aside |
+//! | damaged state file | deliver everything again, kept aside; the ledger starts anew |
+//! | unknown version | refuse, touch nothing |
+//!
+//! An I/O error is none of these: opening fails and nothing is touched. Read are all segment headers, and frames from
+//! the saved state's end on. A log never goes on in an old segment: what a crash may have left behind its end stays
+//! out of the way.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+
+use super::scan::{Scan, Step};
+use super::segment::{self, FRAMES_AT, Header, Segment};
+use super::state::{self, State};
+use super::store::{Files, Store};
+use super::{Damage, DamageKind, Error, Seq, Torn, parse_spare_name, record, spare_name};
+use crate::limits::{LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
+use crate::topology::{BackendId, Topology};
+
+/// Sequences left out after an end that is not clean: more than a frame can hold, so that a frame that was lost and one
+/// that replaces it never share a sequence.
+const SKIPPED_SEQS: u64 = 1 << 20;
+
+pub(super) struct Recovered {
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) spares: Vec<String>,
+    pub(super) spares_made: u64,
+    pub(super) state: Option<State>,
+    /// The next sequence to be used.
+    pub(super) next: Seq,
+    /// Lines in the log before it.
+    pub(super) lines: u64,
+    pub(super) cursors: Vec<Seq>,
+    pub(super) absent: Vec<(String, Seq)>,
+    pub(super) uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
+    pub(super) damage: Vec<Damage>,
+    pub(super) torn: Option<Torn>,
+    /// Files to be kept aside, and those among them and others to be removed.
+    aside: Vec<String>,
+    remove: Vec<String>,
+    /// Cut the last segment after its last frame.
+    cut: bool,
+}
+
+type Uncounted = HashMap<(Vec<u8>, Vec<BackendId>), u64>;
+
+/// The segments of a directory, in order, as their headers tell.
+pub(super) struct Chain {
+    pub(super) segments: VecDeque<Segment>,
+    /// Files whose header cannot be read.
+    pub(super) headless: Vec<String>,
+    others: Vec<String>,
+}
+
+/// Reads all segment headers. The last segment's end, and that of one before a missing file, is not known yet: it is
+/// equal to its first sequence.
+pub(super) fn read_chain(files: &(impl Files + ?Sized), dir: &Path, topology: &Topology) -> Result<Chain, Error> {
+    let io = |op, name: &str, e| Error::io(op, &dir.join(name), e);
+    let mut list = files.list().map_err(|e| io("list", "", e))?;
+    list.sort();
+    let mut chain = Chain { segments: VecDeque::new(), headless: Vec::new(), others: Vec::new() };
+    for (name, bytes) in list {
+        let Some(first) = segment::parse_file_name(&name) else {
+            chain.others.push(name);
+            continue;
+        };
+        let head = files.read(&name, 0, FRAMES_AT).map_err(|e| io("read", &name, e))?;
+        match Header::decode(&head) {
+            Ok(header) if header.first == first => {
+                let mut segment = Segment::new(header, topology, bytes);
+                segment.used = bytes;
+                chain.segments.push_back(segment);
+            }
+            Err(segment::Fault::Version(version)) => {
+                return Err(Error::UnknownVersion { file: dir.join(name), version });
+            }
+            _ => chain.headless.push(name),
+        }
+    }
+    for i in 1..chain.segments.len() {
+        let next = &chain.segments[i].header;
+        let (first, lines, previous) = (next.first, next.lines_base, next.previous);
+        let segment = &mut chain.segments[i - 1];
+        if previous == segment.first() {
+            (segment.end, segment.lines_end) = (first, lines);
+        }
+    }
+    Ok(chain)
+}
+
+pub(super) fn read_state(
+    files: &(impl Files + ?Sized),
+    dir: &Path,
+) -> Result<Result<Option<State>, state::Fault>, Error> {
+    match files.read(state::FILE, 0, LOG_STATE_BYTES_MAX) {
+        Ok(bytes) => Ok(State::decode(&bytes).map(Some)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
+        Err(e) => Err(Error::io("read", &dir.join(state::FILE), e)),
+    }
+}
+
+pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topology) -> Result<Recovered, Error> {
+    let mut damage = Vec::new();
+    let mut aside = Vec::new();
+    let state = match read_state(files, dir)? {
+        Ok(state) => state,
+        Err(state::Fault::Version(version)) => {
+            return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
+        }
+        Err(state::Fault::Damaged) => {
+            aside.push(state::FILE.to_owned());
+            let file = dir.join(state::FILE);
+            damage.push(Damage { kind: DamageKind::State, file, bytes: 0..0, seqs: Seq(0)..Seq(0), lines: 0 });
+            None
+        }
+    };
+    let Chain { segments, headless, others } = read_chain(files, dir, topology)?;
+    let mut found = Recovered {
+        segments,
+        spares: Vec::new(),
+        spares_made: 0,
+        state,
+        next: Seq(1),
+        lines: 0,
+        cursors: Vec::new(),
+        absent: Vec::new(),
+        uncounted: Vec::new(),
+        damage,
+        torn: None,
+        aside,
+        remove: headless.clone(),
+        cut: false,
+    };
+    found.aside.extend(headless);
+    for name in others {
+        if let Some(number) = parse_spare_name(&name) {
+            found.spares_made = found.spares_made.max(number + 1);
+            found.spares.push(name);
+        } else if name.ends_with(".tmp") {
+            found.remove.push(name);
+        }
+    }
+    found.find_ends(files, dir)?;
+    found.find_missing(dir);
+    found.place_cursors(topology);
+    Ok(found)
+}
+
+impl Recovered {
+    /// Reads the frames that came after the saved state, and the end of the log.
+    fn find_ends(&mut self, files: &(impl Files + ?Sized), dir: &Path) -> Result<(), Error> {
+        let known = self.state.as_ref().map_or(Seq(0), |s| s.end.seq);
+        let mut uncounted = Uncounted::new();
+        let mut clean = true;
+        let count = self.segments.len();
+        for i in 0..count {
+            let last = i + 1 == count;
+            let segment = &mut self.segments[i];
+            let open_end = segment.end == segment.first() && segment.header.compacted.is_none();
+            if !open_end && segment.end <= known {
+                continue;
+            }
+            let here = self.state.as_ref().filter(|s| s.segment == segment.first() && s.epoch == segment.header.epoch);
+            let start = here.map_or(segment.mark_before(segment.first()), |s| s.end);
+            let until = match here {
+                _ if !open_end => Some(segment.end),
+                // An orderly end: there is nothing to look for behind it.
+                Some(state) if last && state.closed => Some(state.end.seq),
+                _ => None,
+            };
+            let mut scan = Scan::new(segment.header.epoch, start, segment.file_bytes, until);
+            let mut on_frame = |first: Seq, body: &[u8]| count_lines(segment, first, body, known, &mut uncounted);
+            let (gaps, end) = walk(files, &segment.name(), &mut scan, &mut on_frame)
+                .map_err(|e| Error::io("read", &dir.join(segment.name()), e))?;
+            let file = dir.join(segment.name());
+            let mut lost = gaps;
+            if open_end {
+                (segment.end, segment.lines_end) = (end.after.seq, end.after.lines);
+                segment.used = end.after.offset;
+                let missing = here.filter(|s| s.end.seq > end.after.seq);
+                if let Some(state) = missing {
+                    let (seqs, lines) = (end.after.seq..state.end.seq, state.end.lines - end.after.lines);
+                    lost.push(super::scan::Gap { bytes: end.after.offset..scan.end, seqs, lines });
+                } else if end.broken {
+                    self.torn = Some(Torn { file: file.clone(), offset: end.after.offset });
+                    clean = false;
+                }
+                self.cut = last && missing.is_none();
+            } else if segment.stored_lines_end() > end.after.lines {
+                let (seqs, lines) = (end.after.seq..segment.end, segment.stored_lines_end() - end.after.lines);
+                lost.push(super::scan::Gap { bytes: end.after.offset..scan.end, seqs, lines });
+            }
+            if lost.iter().any(|gap| gap.lines > 0) {
+                segment.damaged = true;
+                clean = false;
+                self.cut = false;
+                self.aside.push(segment.name());
+            }
+            self.damage.extend(lost.into_iter().filter(|gap| gap.lines > 0).map(|gap| Damage {
+                kind: DamageKind::Frames,
+                file: file.clone(),
+                bytes: gap.bytes,
+                seqs: gap.seqs,
+                lines: gap.lines,
+            }));
+        }
+        let end = self.segments.back().map_or((Seq(1), 0), |s| (s.end, s.lines_end));
+        let state_end = self.state.as_ref().map_or((Seq(1), 0), |s| (s.end.seq, s.end.lines));
+        if state_end.0 > end.0 {
+            clean = false;
+        }
+        self.lines = end.1.max(state_end.1);
+        self.next = Seq(end.0.max(state_end.0).0 + if clean { 0 } else { SKIPPED_SEQS });
+        self.uncounted = uncounted.into_iter().map(|((db, backends), lines)| (db, backends, lines)).collect();
+        Ok(())
+    }
+
+    /// Names what no file answers for: before, between and after the segments there are.
+    fn find_missing(&mut self, dir: &Path) {
+        let mut missing = Vec::new();
+        let needed_from = |s: &State| s.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(s.end.seq);
+        let before = self.state.as_ref().map(|s| (needed_from(s).max(s.first), s.first_lines));
+        // Without a state the log begins with its first segment, as far as anybody knows.
+        let (mut seq, mut lines) = before.unwrap_or_else(|| {
+            self.segments.front().map_or((self.next, self.lines), |s| (s.first(), s.header.lines_base))
+        });
+        for segment in &self.segments {
+            if segment.first() > seq && segment.header.lines_base > lines {
+                missing.push((seq..segment.first(), segment.header.lines_base - lines));
+            }
+            if segment.end >= seq {
+                (seq, lines) = (segment.end, segment.lines_end);
+            }
+        }
+        if let Some(state) = &self.state {
+            let reported = self.damage.iter().any(|d| d.seqs.end == state.end.seq && d.kind == DamageKind::Frames);
+            if state.end.seq > seq && state.end.lines > lines && !reported {
+                missing.push((seq..state.end.seq, state.end.lines - lines));
+            }
+        }
+        self.damage.extend(missing.into_iter().map(|(seqs, lines)| Damage {
+            kind: DamageKind::Segment,
+            file: dir.join(segment::file_name(seqs.start)),
+            bytes: 0..0,
+            seqs,
+            lines,
+        }));
+    }
+
+    fn place_cursors(&mut self, topology: &Topology) {
+        let oldest = self.segments.front().map_or(self.next, Segment::first);
+        let saved = self.state.as_ref().map(|s| &s.cursors[..]);
+        let cursor = |name: &str| match saved {
+            // A crash may have taken frames that were delivered but not synced; the log has gone past them.
+            Some(saved) => saved.iter().find(|(n, _)| n == name).map_or(self.next, |(_, seq)| *seq),
+            None => oldest,
+        };
+        self.cursors = topology.backends.iter().map(|b| cursor(&b.name).clamp(oldest, self.next)).collect();
+        let end = self.segments.back().map_or(oldest, |s| s.end);
+        let gone = |(name, seq): &&(String, Seq)| topology.by_name(name).is_none() && *seq < end;
+        self.absent = saved.unwrap_or_default().iter().filter(gone).cloned().collect();
+        if saved.is_none() {
+            // Nobody knows how far they were: everything in the segments that name them.
+            let named = self.segments.iter().flat_map(|s| &s.header.backends).filter(|n| topology.by_name(n).is_none());
+            let names: std::collections::BTreeSet<_> = named.cloned().collect();
+            self.absent = names.into_iter().map(|name| (name, oldest)).collect();
+        }
+    }
+}
+
+/// Reads frames from where `scan` is to its end.
+fn walk(
+    files: &(impl Files + ?Sized),
+    name: &str,
+    scan: &mut Scan,
+    on_frame: &mut dyn FnMut(Seq, &[u8]),
+) -> io::Result<(Vec<super::scan::Gap>, super::scan::End)> {
+    let mut gaps = Vec::new();
+    loop {
+        match scan.step() {
+            Step::Read { offset, len } => {
+                let bytes = files.read(name, offset, len)?;
+                scan.give(offset, bytes, len);
+            }
+            Step::Frame(found) => on_frame(found.header.first, scan.body(&found)),
+            Step::Gap(gap) => gaps.push(gap),
+            Step::End(end) => return Ok((gaps, end)),
+        }
+    }
+}
+
+/// Adds up lines of records from `known` on, by database and backends.
+fn count_lines(segment: &Segment, first: Seq, body: &[u8], known: Seq, uncounted: &mut Uncounted) {
+    for record in record::records(body).filter(|r| r.seq(first) >= known) {
+        let backends = record.route().filter_map(|i| segment.backends.get(usize::from(i)).copied().flatten()).collect();
+        *uncounted.entry((record.db.to_vec(), backends)).or_default() += u64::from(record.lines);
+    }
+}
+
+/// Brings the directory into the state `found` describes. Each step may be the last one: another open finds the same.
+pub(super) async fn tidy(
+    store: &dyn Store,
+    dir: &Path,
+    found: &mut Recovered,
+    segment_bytes: u64,
+) -> Result<(), Error> {
+    let io = |op, name: &str, e| Error::io(op, &dir.join(name), e);
+    for name in &found.aside {
+        // Best effort: the report names the place also when the file cannot be kept.
+        let _ = store.keep_aside(name).await;
+    }
+    for name in &found.remove {
+        store.remove(name).await.map_err(|e| io("remove", name, e))?;
+    }
+    let passed = found.cursors.iter().copied().chain(found.absent.iter().map(|(_, seq)| *seq)).min();
+    let passed = passed.unwrap_or(found.next);
+    let empty = |s: &Segment| s.end == s.first() && s.header.compacted.is_none();
+    let segments = std::mem::take(&mut found.segments);
+    let last = segments.back().map(Segment::first);
+    for mut segment in segments {
+        let name = segment.name();
+        if empty(&segment) || segment.end <= passed {
+            if segment.file_bytes == segment_bytes && !segment.damaged {
+                let spare = spare_name(found.spares_made);
+                found.spares_made += 1;
+                store.rename(&name, &spare).await.map_err(|e| io("rename", &name, e))?;
+                found.spares.push(spare);
+            } else {
+                store.remove(&name).await.map_err(|e| io("remove", &name, e))?;
+            }
+            continue;
+        }
+        if found.cut && Some(segment.first()) == last {
+            store.truncate(&name, segment.used).await.map_err(|e| io("truncate", &name, e))?;
+            segment.file_bytes = segment.used;
+        }
+        found.segments.push_back(segment);
+    }
+    while found.spares.len() > LOG_SPARES_MAX {
+        let name = found.spares.pop().expect("more than none");
+        store.remove(&name).await.map_err(|e| io("remove", &name, e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The state file: how far each backend has been served, and the caller's own text. Plain text, so that a person can
+//! read it; replaced as a whole.
+//!
+//!   fluxgate log state 1
+//!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
+//!   first <seq> <lines>                              the oldest segment
+//!   closed                                           only after an orderly end: nothing was appended since
+//!   cursor <seq> <backend name>                      one per backend
+//!   ledger <bytes>
+//!   ...                                              the caller's text, then LF
+//!   checksum <XXH3 in hex over everything before this line>
+//!
+//! Not here: when it is written (`mod.rs`).
+
+use twox_hash::XxHash3_64;
+
+use super::Seq;
+use super::segment::Mark;
+
+pub(super) const FILE: &str = "state";
+const TITLE: &str = "fluxgate log state ";
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// The end of the log: everything before it is in `ledger`.
+    pub(super) end: Mark,
+    /// The segment `end` lies in, and its epoch.
+    pub(super) segment: Seq,
+    pub(super) epoch: u64,
+    /// First sequence of the oldest segment, and the lines before it.
+    pub(super) first: Seq,
+    pub(super) first_lines: u64,
+    pub(super) closed: bool,
+    pub(super) cursors: Vec<(String, Seq)>,
+    pub(super) ledger: Vec<u8>,
+}
+
+/// Why a state cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Damaged,
+    Version(u32),
+}
+
+impl State {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = format!(
+            "{TITLE}{VERSION}\nend {} {} {} {:016x} {}\nfirst {} {}\n",
+            self.end.seq.0, self.end.lines, self.segment.0, self.epoch, self.end.offset, self.first.0, self.first_lines
+        );
+        if self.closed {
+            out.push_str("closed\n");
+        }
+        for (name, seq) in &self.cursors {
+            // A line feed in a name would end the line: it and the escape itself are escaped.
+            out.push_str(&format!("cursor {} {}\n", seq.0, name.replace('\\', "\\\\").replace('\n', "\\n")));
+        }
+        out.push_str(&format!("ledger {}\n", self.ledger.len()));
+        let mut out = out.into_bytes();
+        out.extend_from_slice(&self.ledger);
+        out.push(b'\n');
+        let sum = XxHash3_64::oneshot(&out);
+        out.extend_from_slice(format!("checksum {sum:016x}\n").as_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        const TAIL_BYTES: usize = "checksum 0123456789abcdef\n".len();
+        let title = bytes.strip_prefix(TITLE.as_bytes()).ok_or(Fault::Damaged)?;
+        let cut = bytes.len().checked_sub(TAIL_BYTES).ok_or(Fault::Damaged)?;
+        let (body, tail) = bytes.split_at(cut);
+        if tail != format!("checksum {:016x}\n", XxHash3_64::oneshot(body)).as_bytes() {
+            // Without the right checksum a version is only believed where it is a plain number.
+            let line = title.split(|&b| b == b'\n').next().unwrap_or_default();
+            let version = std::str::from_utf8(line).ok().and_then(|v| v.parse().ok());
+            return Err(version.filter(|&v| v > VERSION).map_or(Fault::Damaged, Fault::Version));
+        }
+        parse(body).ok_or(Fault::Damaged)
+    }
+}
+
+fn parse(body: &[u8]) -> Option<State> {
+    let mut rest = body;
+    let mut line = || {
+        let end = memchr::memchr(b'\n', rest)?;
+        let line = std::str::from_utf8(&rest[..end]).ok()?;
+        rest = &rest[end + 1..];
+        Some(line)
+    };
+    line()?;
+    let mut numbers = line()?.strip_prefix("end ")?.split(' ');
+    let mut number = || numbers.next()?.parse::<u64>().ok();
+    let (seq, lines, segment) = (Seq(number()?), number()?, Seq(number()?));
+    let epoch = u64::from_str_radix(numbers.next()?, 16).ok()?;
+    let offset = numbers.next()?.parse().ok()?;
+    let (first, first_lines) = line()?.strip_prefix("first ")?.split_once(' ')?;
+    let mut state = State {
+        end: Mark { seq, offset, lines },
+        segment,
+        epoch,
+        first: Seq(first.parse().ok()?),
+        first_lines: first_lines.parse().ok()?,
+        closed: false,
+        cursors: Vec::new(),
+        ledger: Vec::new(),
+    };
+    let ledger_bytes: usize = loop {
+        let line = line()?;
+        if line == "closed" {
+            state.closed = true;
+        } else if let Some(cursor) = line.strip_prefix("cursor ") {
+            let (seq, name) = cursor.split_once(' ')?;
+            state.cursors.push((unescape(name), Seq(seq.parse().ok()?)));
+        } else {
+            break line.strip_prefix("ledger ")?.parse().ok()?;
+        }
+    };
+    state.ledger = rest.get(..ledger_bytes)?.to_vec();
+    Some(state)
+}
+
+fn unescape(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut chars = name.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(if chars.next() == Some('n') { '\n' } else { '\\' }),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> State {
+        State {
+            end: Mark { seq: Seq(900), offset: 65536, lines: 12345 },
+            segment: Seq(800),
+            epoch: 0xabc,
+            first: Seq(7),
+            first_lines: 70,
+            closed: true,
+            cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
+            ledger: b"any\nbytes \xff".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_state_reads_back_and_every_flip_is_seen() {
+        let bytes = sample().encode();
+        assert_eq!(State::decode(&bytes), Ok(sample()));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x01;
+            assert!(State::decode(&bad).is_err(), "{at}");
+            assert!(State::decode(&bytes[..at]).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_not_damage() {
+        assert_eq!(State::decode(b"fluxgate log state 2\nsomething else entirely, longer\n"), Err(Fault::Version(2)));
+    }
+}

@@ -1,0 +1,268 @@
+//! The files of one log directory. Nothing else in the log touches a file of an open log.
+//!
+//! Two doors: [`Files`] reads a directory at rest with ordinary calls (at open, before the worker accepts, and in
+//! tools), [`Store`] is what an open log uses and never blocks the executor. Tests put a disk that lies behind both.
+//! Not here: what failures mean (`commit.rs` latches them).
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use glommio::io::{DmaFile, OpenOptions};
+
+use crate::limits::LOG_DAMAGED_FILES_MAX;
+
+/// Directory, inside the log's, for files kept because they are damaged.
+pub(super) const ASIDE_DIR: &str = "damaged";
+const LOCK_FILE: &str = "lock";
+
+pub(super) type Io<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
+
+/// A directory read with blocking calls.
+pub(super) trait Files {
+    /// Names and lengths of the ordinary files.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Fewer bytes than `len` only at the end of the file.
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+}
+
+/// A file of frames, open for writing only.
+pub(super) trait WriteFile {
+    /// Lets `fill` write `len` bytes into the device's buffer before this returns, then writes them. Offset and length
+    /// are multiples of the block. May write less; yields how much.
+    fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize>;
+    /// Returns when all that was written survives power loss.
+    fn sync(&self) -> Io<()>;
+}
+
+pub(super) trait ReadFile {
+    /// Fewer bytes than `len` only at the end of the file.
+    fn read(&self, offset: u64, len: usize) -> Io<Vec<u8>>;
+}
+
+/// What an open log does with its directory. A change of names is durable when it returns.
+pub(super) trait Store: Files {
+    /// Opens or creates a file for writing, with `bytes` of disk reserved for it. With `dsync` each write is durable
+    /// when it returns.
+    fn create(&self, name: &str, bytes: u64, dsync: bool) -> Io<Rc<dyn WriteFile>>;
+    fn open(&self, name: &str) -> Io<Rc<dyn ReadFile>>;
+    fn truncate(&self, name: &str, bytes: u64) -> Io<()>;
+    fn rename(&self, from: &str, to: &str) -> Io<()>;
+    fn remove(&self, name: &str) -> Io<()>;
+    /// Makes `name` hold `bytes`, or leaves it as it was.
+    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()>;
+    /// Gives the file a second name under [`ASIDE_DIR`], so that it outlives the log's use of it. Beyond
+    /// `LOG_DAMAGED_FILES_MAX` files there: does nothing.
+    fn keep_aside(&self, name: &str) -> Io<()>;
+}
+
+/// True for "no space" and "over quota".
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+impl Files for Path {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(self)? {
+            let entry = entry?;
+            // A file that a running log has just renamed or removed is simply not there.
+            let Ok(meta) = entry.metadata() else { continue };
+            if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
+                out.push((name, meta.len()));
+            }
+        }
+        Ok(out)
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(self.join(name))?;
+        let mut out = vec![0; len];
+        let mut have = 0;
+        while have < len {
+            match file.read_at(&mut out[have..], offset + have as u64) {
+                Ok(0) => break,
+                Ok(n) => have += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        out.truncate(have);
+        Ok(out)
+    }
+}
+
+/// The real disk, through the runtime. Its first use of DMA is a file opened write-only: a read-write or empty file
+/// would make the runtime believe that the device can be polled, and spin on every write.
+pub(super) struct Disk {
+    dir: PathBuf,
+}
+
+/// Held as long as a log is open; the kernel lets go of it when the process ends, however it ends.
+pub(super) struct DirLock {
+    _file: File,
+}
+
+impl Disk {
+    /// Opens the directory, making it if necessary. `WouldBlock` if another log has it open.
+    pub(super) fn open(dir: &Path) -> io::Result<(Self, DirLock)> {
+        fs::create_dir_all(dir)?;
+        let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE))?;
+        file.try_lock()?;
+        Ok((Self { dir: dir.to_owned() }, DirLock { _file: file }))
+    }
+
+    /// Bytes of the whole file system.
+    pub(super) fn fs_bytes(&self) -> io::Result<u64> {
+        let path = std::ffi::CString::new(self.dir.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        // SAFETY: all-zero bytes are a valid statvfs, which is made of integers.
+        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: `path` is NUL-terminated and `stat` is writable, both for the whole call.
+        if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stat.f_frsize * stat.f_blocks)
+    }
+}
+
+/// Runs `work` on the runtime's blocking thread.
+fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Io<T> {
+    Box::pin(glommio::executor().spawn_blocking(work))
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// The runtime's error as the system's, so that it can be told by its number.
+fn system_error(error: glommio::GlommioError<()>) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
+}
+
+impl Files for Disk {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.dir.as_path().list()
+    }
+
+    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        Files::read(self.dir.as_path(), name, offset, len)
+    }
+}
+
+impl Store for Disk {
+    fn create(&self, name: &str, bytes: u64, dsync: bool) -> Io<Rc<dyn WriteFile>> {
+        let path = self.dir.join(name);
+        Box::pin(async move {
+            let flags = if dsync { libc::O_DSYNC } else { 0 };
+            let file = OpenOptions::new().write(true).create(true).custom_flags(flags).dma_open(&path).await;
+            let file = file.map_err(system_error)?;
+            match file.pre_allocate(bytes, false).await.map_err(system_error) {
+                // Some file systems cannot reserve; then a write may find the disk full.
+                Err(e) if e.raw_os_error() != Some(libc::EOPNOTSUPP) => return Err(e),
+                _ => {}
+            }
+            Ok(Rc::new(Rc::new(file)) as Rc<dyn WriteFile>)
+        })
+    }
+
+    fn open(&self, name: &str) -> Io<Rc<dyn ReadFile>> {
+        let path = self.dir.join(name);
+        Box::pin(async move {
+            let file = DmaFile::open(&path).await.map_err(system_error)?;
+            Ok(Rc::new(Rc::new(file)) as Rc<dyn ReadFile>)
+        })
+    }
+
+    fn truncate(&self, name: &str, bytes: u64) -> Io<()> {
+        let path = self.dir.join(name);
+        blocking(move || {
+            let file = File::options().write(true).open(path)?;
+            file.set_len(bytes)?;
+            file.sync_all()
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Io<()> {
+        let dir = self.dir.clone();
+        let (from, to) = (dir.join(from), dir.join(to));
+        blocking(move || {
+            fs::rename(from, to)?;
+            sync_dir(&dir)
+        })
+    }
+
+    fn remove(&self, name: &str) -> Io<()> {
+        let dir = self.dir.clone();
+        let path = dir.join(name);
+        blocking(move || {
+            fs::remove_file(path)?;
+            sync_dir(&dir)
+        })
+    }
+
+    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()> {
+        let dir = self.dir.clone();
+        let (path, tmp) = (dir.join(name), dir.join(format!("{name}.tmp")));
+        blocking(move || {
+            let mut file = File::create(&tmp)?;
+            file.write_all(&bytes)?;
+            file.sync_data()?;
+            fs::rename(tmp, path)?;
+            sync_dir(&dir)
+        })
+    }
+
+    fn keep_aside(&self, name: &str) -> Io<()> {
+        let aside = self.dir.join(ASIDE_DIR);
+        let path = self.dir.join(name);
+        let name = name.to_owned();
+        blocking(move || {
+            fs::create_dir_all(&aside)?;
+            if fs::read_dir(&aside)?.count() >= LOG_DAMAGED_FILES_MAX {
+                return Ok(());
+            }
+            match fs::hard_link(&path, aside.join(&name)) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            }
+        })
+    }
+}
+
+impl WriteFile for Rc<DmaFile> {
+    fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize> {
+        let mut buffer = self.alloc_dma_buffer(len);
+        // A buffer comes from a pool and may be larger than asked for.
+        buffer.trim_to_size(len);
+        fill(buffer.as_bytes_mut());
+        let file = Rc::clone(self);
+        Box::pin(async move { file.write_at(buffer, offset).await.map_err(system_error) })
+    }
+
+    fn sync(&self) -> Io<()> {
+        let file = Rc::clone(self);
+        Box::pin(async move { file.fdatasync().await.map_err(system_error) })
+    }
+}
+
+impl ReadFile for Rc<DmaFile> {
+    fn read(&self, offset: u64, len: usize) -> Io<Vec<u8>> {
+        let file = Rc::clone(self);
+        Box::pin(async move {
+            let mut out = Vec::new();
+            while out.len() < len {
+                let read = file.read_at(offset + out.len() as u64, len - out.len()).await.map_err(system_error)?;
+                if read.is_empty() {
+                    break;
+                }
+                out.extend_from_slice(&read);
+            }
+            Ok(out)
+        })
+    }
+}

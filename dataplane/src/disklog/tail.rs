@@ -1,0 +1,302 @@
+//! The hot tail: the newest frames, in one ring of memory.
+//!
+//!   | frame | frame | frame being written | open frame ....      | oldest frame | frame | unused |
+//!                                                          ^ at + len            (until the ring wraps)
+//!
+//! Lines are copied once, straight into the open frame; sealing adds the header in place. A frame is contiguous: when
+//! less than a whole frame is left before the end of the ring, the next one opens at its start. Old frames fall out as
+//! their bytes are needed; a frame that is not on disk yet never does. At most one frame is sealed and not written.
+//!
+//! Not here: when frames are sealed and written (`commit.rs`).
+
+use std::collections::VecDeque;
+
+use super::{RecordKey, Seq, frame, record};
+
+/// A sealed frame in the ring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    pub(super) header: frame::Header,
+    at: usize,
+    /// Backends with records in it.
+    pub(super) wanted: BackendSet,
+    written: bool,
+}
+
+/// Backends by number; those from 63 up share a bit, so that it may say yes where no is true, never the other way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BackendSet(u64);
+
+impl BackendSet {
+    fn bit(backend: usize) -> u64 {
+        1 << backend.min(63)
+    }
+
+    fn insert(&mut self, backend: usize) {
+        self.0 |= Self::bit(backend);
+    }
+
+    pub(super) fn may_contain(self, backend: usize) -> bool {
+        self.0 & Self::bit(backend) != 0
+    }
+}
+
+struct Open {
+    at: usize,
+    len: usize,
+    records: u32,
+    lines: u32,
+    /// Where the last record begins, if it may still grow.
+    last: Option<usize>,
+    wanted: BackendSet,
+}
+
+/// Nothing can be put now; wait until the frame being written is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+pub(super) struct Tail {
+    ring: Box<[u8]>,
+    /// Oldest first, in ring order.
+    frames: VecDeque<Sealed>,
+    open: Option<Open>,
+    /// Where the next frame opens.
+    next_at: usize,
+    /// First sequence of the open frame, or of the next one.
+    first: Seq,
+    /// Lines in the log before `first`.
+    lines_before: u64,
+    frame_bytes_max: usize,
+}
+
+impl Tail {
+    pub(super) fn new(ring_bytes: usize, frame_bytes_max: usize, first: Seq, lines_before: u64) -> Self {
+        assert!(ring_bytes >= 4 * frame_bytes_max, "a frame is filled while another is written");
+        let ring = vec![0; ring_bytes].into_boxed_slice();
+        Self { ring, frames: VecDeque::new(), open: None, next_at: 0, first, lines_before, frame_bytes_max }
+    }
+
+    /// Puts `lines` lines of `len` bytes, written by `fill`, at the end of the open frame. Yields the sequence of
+    /// their record, which may be that of the lines before them. `fill` is given back if there is no room.
+    pub(super) fn put<F: FnOnce(&mut [u8])>(
+        &mut self,
+        key: &RecordKey<'_>,
+        lines: u32,
+        len: usize,
+        record_bytes_max: usize,
+        fill: F,
+    ) -> Result<Seq, (NoRoom, F)> {
+        let grows = self.open.as_ref().and_then(|open| open.last).filter(|&last| {
+            let old = record::read(&self.ring[last..]).expect("the last record is whole");
+            old.has_key(key) && old.bytes.len() + len <= record_bytes_max
+        });
+        let need = len + if grows.is_some() { 0 } else { record::header_bytes(key) };
+        if self.make_room(need).is_err() {
+            return Err((NoRoom, fill));
+        }
+        let open = self.open.as_mut().expect("room was made in it");
+        let mut at = open.at + open.len;
+        open.len += need;
+        open.lines += lines;
+        match grows {
+            Some(last) => record::extend(&mut self.ring[last..], len, lines),
+            None => {
+                record::write_header(&mut self.ring[at..], key, open.records, len, lines);
+                open.last = Some(at);
+                open.records += 1;
+                key.route.iter().flatten().for_each(|b| open.wanted.insert(b.index()));
+                at = open.at + open.len - len;
+            }
+        }
+        fill(&mut self.ring[at..at + len]);
+        Ok(Seq(self.first.0 + u64::from(open.records) - 1))
+    }
+
+    /// Makes `need` more bytes of the ring the open frame's to use.
+    fn make_room(&mut self, need: usize) -> Result<(), NoRoom> {
+        if self.open.is_none() {
+            let at = if self.ring.len() - self.next_at < self.frame_bytes_max {
+                // Frames behind `next_at` are of the lap before, and older than those at the start.
+                while self.frames.front().is_some_and(|f| f.at >= self.next_at) {
+                    self.evict()?;
+                }
+                0
+            } else {
+                self.next_at
+            };
+            self.next_at = at;
+            self.clear(at, at + frame::HEADER_BYTES)?;
+            self.open = Some(Open {
+                at,
+                len: frame::HEADER_BYTES,
+                records: 0,
+                lines: 0,
+                last: None,
+                wanted: BackendSet::default(),
+            });
+        }
+        let open = self.open.as_ref().expect("opened above");
+        if open.len + need > self.frame_bytes_max {
+            return Err(NoRoom);
+        }
+        self.clear(open.at + open.len, open.at + open.len + need)
+    }
+
+    /// Lets the frames in `from..to` fall out.
+    fn clear(&mut self, from: usize, to: usize) -> Result<(), NoRoom> {
+        while self.frames.front().is_some_and(|f| f.at < to && from < f.at + f.header.len) {
+            self.evict()?;
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self) -> Result<(), NoRoom> {
+        match self.frames.front() {
+            Some(oldest) if oldest.written => {
+                self.frames.pop_front();
+                Ok(())
+            }
+            _ => Err(NoRoom),
+        }
+    }
+
+    /// Bytes of the open frame; 0 = there is nothing to write.
+    pub(super) fn open_len(&self) -> usize {
+        self.open.as_ref().filter(|open| open.records > 0).map_or(0, |open| open.len)
+    }
+
+    /// True once the open frame holds so much that lingering for more is not worth it.
+    pub(super) fn is_filled(&self) -> bool {
+        self.open_len() >= self.frame_bytes_max / 2
+    }
+
+    /// The next record gets a sequence of its own, whatever its key.
+    pub(super) fn end_record(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.last = None;
+        }
+    }
+
+    /// The sequence after the last record.
+    pub(super) fn end(&self) -> Seq {
+        Seq(self.first.0 + self.open.as_ref().map_or(0, |open| u64::from(open.records)))
+    }
+
+    /// Lines in the log.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines_before + self.open.as_ref().map_or(0, |open| u64::from(open.lines))
+    }
+
+    /// First sequence of the open frame, or of the next one.
+    pub(super) fn open_first(&self) -> Seq {
+        self.first
+    }
+
+    /// Lines in the log before [`Tail::open_first`].
+    pub(super) fn lines_before(&self) -> u64 {
+        self.lines_before
+    }
+
+    /// Closes the open frame, for the segment with `epoch`. There must be something in it, and the frame sealed before
+    /// must be written.
+    pub(super) fn seal(&mut self, epoch: u64) -> Sealed {
+        assert!(self.frames.back().is_none_or(|f| f.written), "one frame is written at a time");
+        let open = self.open.take().filter(|open| open.records > 0).expect("sealing what has records");
+        let header = frame::Header {
+            len: open.len,
+            epoch,
+            first: self.first,
+            span: open.records,
+            lines_before: self.lines_before,
+            lines: open.lines,
+            records: open.records,
+        };
+        frame::seal(&mut self.ring[open.at..open.at + open.len], &header);
+        self.first = header.end();
+        self.lines_before = header.lines_after();
+        self.next_at = open.at + open.len;
+        let sealed = Sealed { header, at: open.at, wanted: open.wanted, written: false };
+        self.frames.push_back(sealed);
+        sealed
+    }
+
+    /// The sealed frame is on disk: it may fall out from now on, and be read.
+    pub(super) fn mark_written(&mut self) {
+        self.frames.back_mut().expect("a frame was sealed").written = true;
+    }
+
+    /// Header and records of a sealed frame that is still in the ring.
+    pub(super) fn bytes(&self, sealed: &Sealed) -> &[u8] {
+        &self.ring[sealed.at..sealed.at + sealed.header.len]
+    }
+
+    /// The first written frame that ends after `position`, if all written frames from `position` on are in memory.
+    pub(super) fn frame_at(&self, position: Seq) -> Option<&Sealed> {
+        let index = self.frames.partition_point(|f| f.header.end() <= position);
+        self.frames.get(index).filter(|f| f.written && (f.header.first <= position || index > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::precision::Precision;
+    use crate::topology::BackendId;
+
+    const KEY: RecordKey<'static> =
+        RecordKey { db: b"db", rp: b"", precision: Precision::Second, route: &[Some(BackendId(1))] };
+
+    fn put(tail: &mut Tail, key: &RecordKey<'_>, text: &str) -> Result<Seq, NoRoom> {
+        tail.put(key, 1, text.len(), 1000, |out| out.copy_from_slice(text.as_bytes())).map_err(|(e, _)| e)
+    }
+
+    #[test]
+    fn lines_of_one_key_share_a_record() {
+        let mut tail = Tail::new(8192, 2048, Seq(1), 0);
+        assert_eq!(put(&mut tail, &KEY, "a\n"), Ok(Seq(1)));
+        assert_eq!(put(&mut tail, &KEY, "b\n"), Ok(Seq(1)));
+        assert_eq!(put(&mut tail, &RecordKey { db: b"other", ..KEY }, "c\n"), Ok(Seq(2)));
+        assert_eq!(put(&mut tail, &KEY, "d\n"), Ok(Seq(3)));
+        tail.end_record();
+        assert_eq!(put(&mut tail, &KEY, "e\n"), Ok(Seq(4)));
+        assert_eq!(put(&mut tail, &KEY, &"x".repeat(999)), Ok(Seq(5)), "a record has a bound");
+        let sealed = tail.seal(9);
+        assert_eq!((sealed.header.first, sealed.header.end(), sealed.header.lines), (Seq(1), Seq(6), 6));
+        assert!(sealed.wanted.may_contain(1) && !sealed.wanted.may_contain(0));
+        assert_eq!(frame::look(tail.bytes(&sealed), 9), frame::Look::Frame(sealed.header));
+    }
+
+    #[test]
+    fn a_frame_that_is_not_on_disk_never_falls_out() {
+        let mut tail = Tail::new(1024, 256, Seq(1), 0);
+        put(&mut tail, &KEY, &"x".repeat(150)).unwrap();
+        assert_eq!(put(&mut tail, &KEY, &"x".repeat(150)), Err(NoRoom), "the frame is full");
+        let sealed = tail.seal(1);
+        put(&mut tail, &KEY, &"y".repeat(150)).unwrap();
+        assert_eq!(put(&mut tail, &KEY, &"y".repeat(150)), Err(NoRoom));
+        assert!(tail.frame_at(Seq(1)).is_none(), "not yet to be read");
+        tail.mark_written();
+        assert_eq!(tail.frame_at(Seq(1)).unwrap().header, sealed.header);
+    }
+
+    #[test]
+    fn the_newest_frames_stay_readable_lap_after_lap() {
+        let mut tail = Tail::new(1024, 256, Seq(1), 0);
+        for n in 1..200u64 {
+            let text = format!("{n}").repeat(1 + (n as usize * 7) % 40);
+            assert_eq!(put(&mut tail, &KEY, &text), Ok(Seq(n)));
+            tail.seal(1);
+            tail.mark_written();
+            let mut seq = tail.frames.front().unwrap().header.first;
+            assert!(n - seq.0 < 12 && (n < 8 || n > seq.0 + 1), "{n} {seq:?}");
+            while seq.0 <= n {
+                let found = *tail.frame_at(seq).unwrap();
+                assert_eq!(found.header.first, seq);
+                assert_eq!(frame::look(tail.bytes(&found), 1), frame::Look::Frame(found.header), "{n} {seq:?}");
+                seq = found.header.end();
+            }
+            assert!(tail.frame_at(seq).is_none());
+            assert!(tail.frame_at(Seq(0)).is_none(), "fallen out or never there");
+        }
+    }
+}

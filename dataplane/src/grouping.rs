@@ -1,0 +1,85 @@
+//! The lines of one piece of a body, sorted by route without moving them: each route's lines form a chain, and a chain is copied
+//! once, straight into the log.
+//!
+//! ```text
+//!   lines   0 -> 2 -> 5      first chain (route A)
+//!           1 -> 3 -> 4      second chain (route B)
+//! ```
+
+use crate::disklog::RECORD_BYTES_MAX;
+use crate::lineproto::Line;
+use crate::placement::RouteId;
+
+const NONE: u32 = u32::MAX;
+
+/// Reused from piece to piece; empty between them.
+#[derive(Debug, Default)]
+pub struct Grouping {
+    lines: Vec<(Line, u32)>,
+    chains: Vec<Chain>,
+    /// The open chain of each route, by `RouteId`; valid where it names a chain of that route.
+    open: Vec<u32>,
+}
+
+/// Lines of one route that fit one record.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain {
+    pub route: RouteId,
+    pub lines: u32,
+    /// Bytes as they will be sent on, each line with its LF.
+    pub bytes: usize,
+    head: u32,
+    tail: u32,
+}
+
+impl Grouping {
+    /// Adds a line whose encoded form takes `bytes`; lines of one route stay in order.
+    #[inline]
+    pub fn add(&mut self, line: Line, bytes: usize, route: RouteId) {
+        let at = u32::try_from(self.lines.len()).expect("a piece has fewer lines than bytes");
+        self.lines.push((line, NONE));
+        let slot = route.0 as usize;
+        if slot >= self.open.len() {
+            self.open.resize(slot + 1, NONE);
+        }
+        if let Some(chain) = self.chains.get_mut(self.open[slot] as usize)
+            && chain.route == route
+            && chain.bytes + bytes <= RECORD_BYTES_MAX
+        {
+            self.lines[chain.tail as usize].1 = at;
+            chain.tail = at;
+            chain.lines += 1;
+            chain.bytes += bytes;
+            return;
+        }
+        self.open[slot] = self.chains.len() as u32;
+        self.chains.push(Chain { route, lines: 1, bytes, head: at, tail: at });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    /// Chains in the order of their first lines; chains of one route in the order of their lines.
+    pub fn chains(&self) -> &[Chain] {
+        &self.chains
+    }
+
+    /// Writes a chain's lines into `out`, which is exactly `chain.bytes` long. `timestamp` is for lines without one.
+    #[inline]
+    pub fn copy(&self, chain: &Chain, body: &[u8], timestamp: &[u8], out: &mut [u8]) {
+        let mut at = chain.head;
+        let mut written = 0;
+        while at != NONE {
+            let (line, next) = &self.lines[at as usize];
+            written += line.encode(body, timestamp, &mut out[written..]);
+            at = *next;
+        }
+        assert_eq!(written, out.len(), "a record holds exactly what was measured for it");
+    }
+
+    pub fn clear(&mut self) {
+        self.lines.clear();
+        self.chains.clear();
+    }
+}

@@ -1,0 +1,169 @@
+//! Does a request carry the proxy's own user? As recorded from influx-proxy 2.4.7 and 2.5.12, which is laxer than InfluxDB:
+//! the parameters `u` and `p` or the header, one good pair is enough; and every failure is one answer, 401
+//! [`FAILED`], without `Www-Authenticate`, also for `Bearer` and for what cannot be read.
+//!
+//! The comparison takes the same time wherever the first difference is; only lengths can be told from it.
+//! Not here: which endpoints ask (`/ping` does not, unless told to), users of the backends (`courier`).
+
+use std::fmt;
+use std::hint::black_box;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::http::query;
+use crate::settings::Credentials;
+
+/// The text of the 401.
+pub const FAILED: &str = "authentication failed";
+
+/// Whether `Authorization: Token user:password` counts. 2.4.7 refuses it on all its endpoints; 2.5.12 takes it on all,
+/// so the endpoints known from there only (`/api/v2/*`, ...) do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenScheme {
+    Refused,
+    Accepted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The right user, or none is needed.
+    Ok,
+    /// Neither parameters nor header.
+    Missing,
+    /// Other credentials, or a header that cannot be read.
+    Wrong,
+}
+
+/// The user to compare with, in the forms it is sent in.
+#[derive(Clone)]
+pub struct Guard {
+    required: bool,
+    username: Box<[u8]>,
+    password: Box<[u8]>,
+    /// `user:password`, plain and in base64. Base64 in its only canonical form is compared without being decoded.
+    token: Box<[u8]>,
+    basic: Box<[u8]>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("required", &self.required).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    pub fn new(credentials: &Credentials) -> Self {
+        let token = format!("{}:{}", credentials.username, credentials.password);
+        Self {
+            required: credentials.required(),
+            username: credentials.username.as_bytes().into(),
+            password: credentials.password.as_bytes().into(),
+            basic: STANDARD.encode(&token).into_bytes().into(),
+            token: token.into_bytes().into(),
+        }
+    }
+
+    /// Judges a request by its query string and its `Authorization` field.
+    pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>, token: TokenScheme) -> Verdict {
+        if !self.required {
+            return Verdict::Ok;
+        }
+        let (user, password) = (query::first(query, "u"), query::first(query, "p"));
+        let missing = user.is_none() && password.is_none() && authorization.is_none();
+        let by_parameters = same(user.as_deref().unwrap_or_default(), &self.username)
+            & same(password.as_deref().unwrap_or_default(), &self.password);
+        if by_parameters || authorization.is_some_and(|value| self.by_header(value, token)) {
+            Verdict::Ok
+        } else if missing {
+            Verdict::Missing
+        } else {
+            Verdict::Wrong
+        }
+    }
+
+    /// The name of the scheme is read as Go does: `Basic` in any case, `Token` in this one only.
+    fn by_header(&self, value: &[u8], token: TokenScheme) -> bool {
+        match value.split_at_checked(6) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"basic ") => same(rest, &self.basic),
+            Some((b"Token ", rest)) => token == TokenScheme::Accepted && same(rest, &self.token),
+            _ => false,
+        }
+    }
+}
+
+/// Equality in time that depends on the lengths only.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    // Looking through the sum of all differences only at the end keeps the compiler from leaving the loop early.
+    a.len() == b.len() && black_box(a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b))) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(username: &str, password: &str) -> Guard {
+        Guard::new(&Credentials { username: username.into(), password: password.into() })
+    }
+
+    #[test]
+    fn one_good_pair_is_enough() {
+        use Verdict::*;
+        let guard = guard("admin", "s3cr&t");
+        for (query, header, want) in [
+            ("", None, Missing),
+            ("pretty=true", None, Missing),
+            ("u=admin&p=s3cr%26t", None, Ok),
+            ("u=admin&p=s3cr&t", None, Wrong),
+            ("u=admin&p=wrong", None, Wrong),
+            ("u=wrong&p=s3cr%26t", None, Wrong),
+            ("u=admin", None, Wrong),
+            ("u=&p=", None, Wrong),
+            ("", Some("Basic YWRtaW46czNjciZ0"), Ok),
+            ("", Some("basic YWRtaW46czNjciZ0"), Ok),
+            ("u=a&p=b", Some("Basic YWRtaW46czNjciZ0"), Ok),
+            ("u=admin&p=s3cr%26t", Some("Basic YWRtaW46d3Jvbmc="), Ok),
+            ("", Some("Basic YWRtaW46d3Jvbmc="), Wrong),
+            ("", Some("Basic !!!"), Wrong),
+            ("", Some("Basic YWRtaW4="), Wrong),
+            ("", Some("Basic"), Wrong),
+            ("", Some("Token admin:s3cr&t"), Wrong),
+            ("", Some("token admin:s3cr&t"), Wrong),
+            ("", Some("Bearer admin:s3cr&t"), Wrong),
+            ("", Some(""), Wrong),
+        ] {
+            let got = guard.judge(query.as_bytes(), header.map(str::as_bytes), TokenScheme::Refused);
+            assert_eq!(got, want, "{query} {header:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_count_where_the_newer_original_takes_them() {
+        let guard = guard("admin", "s3cr&t");
+        let judge = |header: &str| guard.judge(b"", Some(header.as_bytes()), TokenScheme::Accepted);
+        assert_eq!(judge("Token admin:s3cr&t"), Verdict::Ok);
+        assert_eq!(judge("Token admin:wrong"), Verdict::Wrong);
+        assert_eq!(judge("token admin:s3cr&t"), Verdict::Wrong);
+    }
+
+    #[test]
+    fn an_empty_password_is_a_password() {
+        let guard = guard("admin", "");
+        assert_eq!(guard.judge(b"u=admin", None, TokenScheme::Refused), Verdict::Ok);
+        assert_eq!(guard.judge(b"u=admin&p=x", None, TokenScheme::Refused), Verdict::Wrong);
+        assert_eq!(guard.judge(b"", None, TokenScheme::Refused), Verdict::Missing);
+    }
+
+    #[test]
+    fn nobody_is_asked_when_no_user_is_configured() {
+        let guard = guard("", "");
+        assert_eq!(guard.judge(b"u=x&p=y", Some(b"Basic !!!"), TokenScheme::Refused), Verdict::Ok);
+    }
+
+    #[test]
+    fn equality_is_equality() {
+        for (a, b) in [("", ""), ("a", "a"), ("a", "b"), ("ab", "a"), ("abc", "abd"), ("xbc", "abc")] {
+            assert_eq!(same(a.as_bytes(), b.as_bytes()), a == b, "{a} {b}");
+        }
+    }
+}

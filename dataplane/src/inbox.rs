@@ -1,0 +1,75 @@
+//! The bytes of a connection that have arrived and are not used yet.
+
+use std::io;
+
+use crate::conns::{Entry, Phase};
+use crate::io::{Stream, now};
+use crate::limits::CONN_BUFFER_BYTES;
+
+/// A stream and its read buffer: `buf[start..end]` is what has arrived.
+pub struct Inbox {
+    // Declared before `stream`: the entry must leave the registry before the descriptor is closed.
+    entry: Entry,
+    pub stream: Stream,
+    buf: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    pub fn new(stream: Stream, entry: Entry) -> Self {
+        Self { entry, stream, buf: vec![0; CONN_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..self.end]
+    }
+
+    /// The first `n` bytes have been used.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n;
+        debug_assert!(self.start <= self.end);
+    }
+
+    /// Receives more behind what is there; 0 = the peer has ended, or was idle for too long ([`Inbox::timed_out`]). Must not be
+    /// called with a full buffer.
+    ///
+    /// # Errors
+    /// Of `recv(2)`.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buf.len() {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        assert!(self.end < self.buf.len(), "a full buffer must be used first");
+        let n = self.stream.read(&mut self.buf[self.end..]).await?;
+        self.end += n;
+        self.entry.enter(Phase::Receiving, now());
+        Ok(n)
+    }
+
+    /// Receives straight into `out`, past the buffer, which must be empty.
+    ///
+    /// # Errors
+    /// Of `recv(2)`.
+    pub async fn read_past(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(self.start == self.end);
+        let n = self.stream.read(out).await?;
+        self.entry.enter(Phase::Receiving, now());
+        Ok(n)
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.entry.enter(phase, now());
+    }
+
+    pub fn timed_out(&self) -> bool {
+        self.entry.timed_out()
+    }
+}

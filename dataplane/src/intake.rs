@@ -1,0 +1,193 @@
+//! From the bytes of a body to records in the log: scan, route, stamp, append. What is refused is remembered for the
+//! answer.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::disklog::{self, RecordKey, Seq};
+use crate::grouping::Grouping;
+use crate::ledger::DbId;
+use crate::limits::{CIRCLES_MAX, ERROR_TEXT_BYTES_MAX, LINE_BYTES_MAX, REFUSED_LISTED_MAX};
+use crate::lineproto::{Item, Refused, Scanner};
+use crate::precision::Precision;
+use crate::worker::Worker;
+
+/// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that every
+/// piece brings the scanner forward.
+const PIECE_BYTES: usize = 2 * LINE_BYTES_MAX;
+
+/// What one request writes, and what has become of it so far.
+pub struct Intake {
+    pub db: DbId,
+    pub db_name: Vec<u8>,
+    pub rp: Vec<u8>,
+    precision: Precision,
+    scanner: Scanner,
+    /// The last record appended; its commit is the request's commit.
+    pub last_seq: Option<Seq>,
+    /// Backends that got a record, by `BackendId`; for consistency levels.
+    pub touched: Vec<bool>,
+    pub accepted: u64,
+    pub refusals: Refusals,
+    /// Set when the request will fail whatever its lines are (unknown policy, bad consistency level): good lines are counted, not
+    /// appended, because InfluxDB tells of bad lines first when all are bad.
+    pub count_only: bool,
+    /// For lines without one: the server's clock at the first such line, one value for the whole request as in
+    /// InfluxDB, as text in units of `precision`.
+    timestamp: Option<Vec<u8>>,
+    newlines_before: u64,
+}
+
+/// Lines that were not accepted.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    pub count: u64,
+    /// InfluxDB's text of all of them, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
+    pub text: Vec<u8>,
+    /// Line number (1 = the first of the body) and reason, of the first `REFUSED_LISTED_MAX`.
+    pub listed: Vec<(u64, String)>,
+    left_out: u64,
+}
+
+impl Refusals {
+    fn add(&mut self, body: &[u8], refused: &Refused, newlines_before: u64) {
+        self.count += 1;
+        if self.listed.len() < REFUSED_LISTED_MAX {
+            let before = memchr::memchr_iter(b'\n', &body[..refused.start as usize]).count() as u64;
+            let mut reason = Vec::new();
+            refused.reason.describe(body, &mut reason);
+            self.listed.push((newlines_before + before + 1, String::from_utf8_lossy(&reason).into_owned()));
+        }
+        if self.text.len() >= ERROR_TEXT_BYTES_MAX {
+            self.left_out += 1;
+            return;
+        }
+        if !self.text.is_empty() {
+            self.text.push(b'\n');
+        }
+        refused.describe(body, &mut self.text);
+        self.text.truncate(ERROR_TEXT_BYTES_MAX);
+    }
+
+    /// The text of the answer, with a last line that counts what was left out.
+    pub fn finish(&mut self) -> &[u8] {
+        if self.left_out > 0 {
+            let n = std::mem::take(&mut self.left_out);
+            self.text.extend_from_slice(format!("\n... and {n} more lines").as_bytes());
+        }
+        &self.text
+    }
+}
+
+impl Intake {
+    pub fn new(db: DbId, db_name: Vec<u8>, rp: Vec<u8>, precision: Precision, backends: usize) -> Self {
+        Self {
+            db,
+            db_name,
+            rp,
+            precision,
+            scanner: Scanner::new(precision),
+            last_seq: None,
+            touched: vec![false; backends],
+            accepted: 0,
+            refusals: Refusals::default(),
+            count_only: false,
+            timestamp: None,
+            newlines_before: 0,
+        }
+    }
+
+    /// Takes the complete lines of `body`, all of it if `last`; returns how many bytes that were. The rest must come again with
+    /// more behind it.
+    ///
+    /// # Errors
+    /// Of the log. What was appended before stays, and is not acknowledged.
+    pub async fn take(&mut self, worker: &Worker, body: &[u8], last: bool) -> Result<usize, disklog::Error> {
+        let mut at = 0;
+        while at < body.len() {
+            let end = body.len().min(at + PIECE_BYTES);
+            let piece = &body[at..end];
+            let consumed = self.take_piece(worker, piece, last && end == body.len()).await?;
+            at += consumed;
+            if last && at == body.len() {
+                break;
+            }
+            self.newlines_before += memchr::memchr_iter(b'\n', &piece[..consumed]).count() as u64;
+            if end == body.len() {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    async fn take_piece(&mut self, worker: &Worker, piece: &[u8], last: bool) -> Result<usize, disklog::Error> {
+        let mut grouping = worker.groupings.take();
+        let consumed = {
+            let mut routes = worker.routes.borrow_mut();
+            let mut previous = None;
+            self.scanner.scan(piece, last, |item| match item {
+                Item::Line(line) => {
+                    if !line.has_timestamp && self.timestamp.is_none() {
+                        self.timestamp = Some(clock_text(self.precision));
+                    }
+                    let measurement = &piece[line.start as usize..line.measurement_end as usize];
+                    let route = match previous {
+                        Some((name, route)) if name == measurement => route,
+                        _ => routes.lookup(&self.db_name, measurement),
+                    };
+                    previous = Some((measurement, route));
+                    let stamp_bytes = self.timestamp.as_ref().map_or(0, Vec::len);
+                    grouping.add(line, line.encoded_len(stamp_bytes), route);
+                }
+                Item::Refused(refused) => self.refusals.add(piece, &refused, self.newlines_before),
+            })
+        };
+        let stamp = self.timestamp.take().unwrap_or_default();
+        let result = self.append(worker, &grouping, piece, &stamp).await;
+        self.timestamp = (!stamp.is_empty()).then_some(stamp);
+        grouping.clear();
+        worker.groupings.give(grouping);
+        result.map(|()| consumed)
+    }
+
+    async fn append(
+        &mut self,
+        worker: &Worker,
+        grouping: &Grouping,
+        piece: &[u8],
+        stamp: &[u8],
+    ) -> Result<(), disklog::Error> {
+        for chain in grouping.chains() {
+            self.accepted += u64::from(chain.lines);
+            if self.count_only {
+                continue;
+            }
+            // A copy: the table may grow while the append waits for room.
+            let mut route = [None; CIRCLES_MAX];
+            let route = {
+                let routes = worker.routes.borrow();
+                let backends = routes.backends(chain.route);
+                route[..backends.len()].copy_from_slice(backends);
+                &route[..backends.len()]
+            };
+            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, route };
+            let seq = worker
+                .log
+                .append(&key, chain.lines, chain.bytes, |out| grouping.copy(chain, piece, stamp, out))
+                .await?;
+            self.last_seq = Some(seq);
+            let mut ledger = worker.ledger.borrow_mut();
+            for &backend in route.iter().flatten() {
+                self.touched[backend.index()] = true;
+                ledger.accepted(self.db, backend, u64::from(chain.lines));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The server's clock in units of `precision`, cut down as InfluxDB does.
+fn clock_text(precision: Precision) -> Vec<u8> {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let units = nanos / precision.nanos() as u128;
+    units.to_string().into_bytes()
+}

@@ -1,0 +1,75 @@
+//! A file that only grows, written beside everything else the executor does.
+
+use std::io;
+use std::path::Path;
+
+use glommio::io::{BufferedFile, Directory};
+
+/// An ordinary file through the page cache; nothing is durable before [`AppendFile::sync`].
+#[derive(Debug)]
+pub struct AppendFile {
+    file: BufferedFile,
+    size: u64,
+}
+
+impl AppendFile {
+    /// An empty file at `path`; one that is there is emptied.
+    ///
+    /// # Errors
+    /// Of `open(2)`.
+    pub async fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: BufferedFile::create(path).await.map_err(io::Error::from)?, size: 0 })
+    }
+
+    /// Bytes appended so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// # Errors
+    /// Of `write(2)`. The size is then as before: the next append overwrites what had been written in part.
+    pub async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let written = self.file.write_at(bytes[done..].to_vec(), self.size + done as u64).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            done += written;
+        }
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until what was appended has reached the disk.
+    ///
+    /// # Errors
+    /// Of `fdatasync(2)`. What was appended since the last sync may then be lost, also if a later sync succeeds.
+    pub async fn sync(&self) -> io::Result<()> {
+        self.file.fdatasync().await.map_err(io::Error::from)
+    }
+
+    /// # Errors
+    /// Of `close(2)`.
+    pub async fn close(self) -> io::Result<()> {
+        self.file.close().await.map_err(io::Error::from)
+    }
+}
+
+/// Makes the folder if it is not there, and waits until the names in it have reached the disk.
+///
+/// # Errors
+/// Of `mkdir(2)` and `fdatasync(2)`.
+pub async fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = Directory::create(path).await.map_err(io::Error::from)?;
+    folder.sync().await.map_err(io::Error::from)?;
+    folder.close().await.map_err(io::Error::from)
+}
+
+/// Removes a file.
+///
+/// # Errors
+/// Of `unlink(2)`.
+pub async fn remove(path: &Path) -> io::Result<()> {
+    glommio::io::remove(path).await.map_err(io::Error::from)
+}

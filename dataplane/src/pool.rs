@@ -1,0 +1,137 @@
+//! Buffers for bodies that outgrow a connection's own: few, reused while they are warm in the cache, bounded per worker.
+
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+use crate::io::Event;
+use crate::limits::{BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, LINE_BYTES_MAX};
+
+/// Buffer sizes are powers of two from here to [`BODY_WHOLE_BYTES_MAX`].
+const SMALLEST: usize = 64 * 1024;
+/// For bodies beyond [`BODY_WHOLE_BYTES_MAX`]: large enough for any line.
+const PIECEWISE: usize = 4 * LINE_BYTES_MAX;
+const CLASSES: usize = (BODY_WHOLE_BYTES_MAX / SMALLEST).trailing_zeros() as usize + 1;
+const _: () = assert!(SMALLEST << (CLASSES - 1) == BODY_WHOLE_BYTES_MAX);
+
+/// One worker's body buffers.
+#[derive(Debug)]
+pub struct Pool {
+    /// Bytes handed out plus bytes kept for reuse.
+    held_bytes: Cell<usize>,
+    free: RefCell<[Vec<Box<[u8]>>; CLASSES]>,
+    returned: Event,
+}
+
+/// A buffer on loan; goes back when dropped.
+#[derive(Debug)]
+pub struct Loan {
+    pool: Rc<Pool>,
+    class: usize,
+    buf: Box<[u8]>,
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.buf
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buf
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.pool.free.borrow_mut()[self.class].push(std::mem::take(&mut self.buf));
+        self.pool.returned.notify();
+    }
+}
+
+impl Pool {
+    #[allow(clippy::new_without_default)] // always shared
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { held_bytes: Cell::new(0), free: RefCell::default(), returned: Event::default() })
+    }
+
+    /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content is whatever
+    /// was there before.
+    pub fn take(self: &Rc<Self>, bytes: usize) -> Option<Loan> {
+        let class = (0..CLASSES).find(|&c| SMALLEST << c >= bytes)?;
+        let reused = self.free.borrow_mut()[class].pop();
+        let buf = match reused {
+            Some(buf) => buf,
+            None => self.allocate(class)?,
+        };
+        Some(Loan { pool: self.clone(), class, buf })
+    }
+
+    /// As [`Pool::take`], waiting until it can be had. `bytes` must not be above the largest class.
+    pub async fn take_waiting(self: &Rc<Self>, bytes: usize) -> Loan {
+        loop {
+            let returned = self.returned.wait();
+            match self.take(bytes) {
+                Some(loan) => return loan,
+                None => returned.await,
+            }
+        }
+    }
+
+    /// How large a buffer a body should begin with: all of it where that is known and small, the smallest where nothing
+    /// is known, and a middle one for a body that is appended in pieces anyway.
+    pub fn suitable(&self, size_hint: Option<u64>) -> usize {
+        match size_hint.map(usize::try_from) {
+            None => SMALLEST,
+            Some(Ok(bytes)) if bytes <= BODY_WHOLE_BYTES_MAX => bytes,
+            Some(_) => PIECEWISE,
+        }
+    }
+
+    fn allocate(&self, class: usize) -> Option<Box<[u8]>> {
+        let bytes = SMALLEST << class;
+        let mut free = self.free.borrow_mut();
+        // Idle buffers of other sizes make room first.
+        for idle in free.iter_mut().rev() {
+            while self.held_bytes.get() + bytes > BODY_POOL_BYTES {
+                let Some(buf) = idle.pop() else { break };
+                self.held_bytes.set(self.held_bytes.get() - buf.len());
+            }
+        }
+        if self.held_bytes.get() + bytes > BODY_POOL_BYTES {
+            return None;
+        }
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+        Some(vec![0; bytes].into_boxed_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loans_never_pass_the_bound_and_come_back() {
+        let pool = Pool::new();
+        let mut loans = Vec::new();
+        while let Some(loan) = pool.take(BODY_WHOLE_BYTES_MAX) {
+            loans.push(loan);
+        }
+        assert_eq!(loans.len(), BODY_POOL_BYTES / BODY_WHOLE_BYTES_MAX);
+        assert!(pool.take(1).is_none());
+        loans.pop();
+        // The idle large buffer makes room for small ones.
+        let small: Vec<_> = std::iter::from_fn(|| pool.take(1)).collect();
+        assert_eq!(small.len(), BODY_WHOLE_BYTES_MAX / SMALLEST);
+        assert!(pool.take(BODY_WHOLE_BYTES_MAX + 1).is_none());
+    }
+
+    #[test]
+    fn a_returned_buffer_is_used_again() {
+        let pool = Pool::new();
+        let first = pool.take(100_000).unwrap().as_ptr();
+        assert_eq!(pool.take(100_000).unwrap().as_ptr(), first);
+    }
+}

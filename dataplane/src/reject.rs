@@ -1,0 +1,166 @@
+//! Everything a request can be refused for, whose fault it is, and the one place where that becomes a status and a text.
+
+use std::borrow::Cow;
+
+use crate::body::BodyError;
+use crate::disklog;
+use crate::http::go_quote::go_quote;
+use crate::intake::Refusals;
+
+/// Why a request is not answered 2xx.
+#[derive(Debug)]
+pub enum Reject {
+    // The client's fault.
+    Method,
+    Unauthorized,
+    /// No `db` parameter; influx-proxy's text.
+    NoDatabase,
+    /// Not in `db_list`; influx-proxy's text.
+    DatabaseForbidden(Vec<u8>),
+    DatabaseUnknown(Vec<u8>),
+    NameTooLong(&'static str),
+    Precision(Vec<u8>),
+    Consistency,
+    PolicyUnknown(Vec<u8>),
+    Body(BodyError),
+    /// No line was good.
+    AllRefused(Box<Refusals>),
+    /// The good lines are in the log, the others are not.
+    SomeRefused(Box<Refusals>),
+
+    // Nobody's fault, or the operator's: repeat later.
+    /// The backlog has reached its bound.
+    LogFull,
+    /// The log is poisoned or closing: nothing can be promised.
+    LogFailed,
+    /// No memory for another large body within `idle_timeout`.
+    Busy,
+    /// The points are safe and will still be delivered, but fewer circles than asked for have confirmed them in time.
+    Unconfirmed {
+        confirmed: usize,
+        wanted: usize,
+    },
+    /// The points are safe, but a backend has refused some points of this database meanwhile.
+    RefusedByBackend {
+        confirmed: usize,
+        wanted: usize,
+    },
+    /// The control thread is gone or behind.
+    NoControl,
+}
+
+impl From<disklog::Error> for Reject {
+    fn from(error: disklog::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&disklog::Error> for Reject {
+    fn from(error: &disklog::Error) -> Self {
+        if matches!(error, disklog::Error::Full) { Self::LogFull } else { Self::LogFailed }
+    }
+}
+
+impl From<BodyError> for Reject {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl Reject {
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::Unauthorized => 401,
+            Self::NoDatabase
+            | Self::DatabaseForbidden(_)
+            | Self::NameTooLong(_)
+            | Self::Precision(_)
+            | Self::Consistency
+            | Self::AllRefused(_)
+            | Self::SomeRefused(_) => 400,
+            Self::DatabaseUnknown(_) => 404,
+            // As InfluxDB 1.x.
+            Self::PolicyUnknown(_) => 500,
+            Self::Body(BodyError::TooLarge) => 413,
+            Self::Body(BodyError::Gzip(error)) => error.status(),
+            Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
+            Self::Body(BodyError::TimedOut) => 408,
+            Self::LogFull | Self::LogFailed | Self::Busy | Self::NoControl => 503,
+            Self::Unconfirmed { .. } | Self::RefusedByBackend { .. } => 504,
+        }
+    }
+
+    /// The text for people; InfluxDB's own words where it has some.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        let quoted = |before: &str, name: &[u8]| {
+            let mut text = String::from(before);
+            go_quote(&mut text, name);
+            Cow::Owned(text.into_bytes())
+        };
+        let joined = |before: &str, name: &[u8]| Cow::Owned([before.as_bytes(), name].concat());
+        match self {
+            Self::Method => Cow::Borrowed(b"method not allow"),
+            Self::Unauthorized => Cow::Borrowed(crate::http::auth::FAILED.as_bytes()),
+            Self::NoDatabase => Cow::Borrowed(b"database not found"),
+            Self::DatabaseForbidden(db) => joined("database forbidden: ", db),
+            Self::DatabaseUnknown(db) => quoted("database not found: ", db),
+            Self::NameTooLong(what) => Cow::Owned(
+                format!("{what} name too long: at most {} bytes", crate::limits::NAME_BYTES_MAX).into_bytes(),
+            ),
+            Self::Precision(given) => {
+                let mut text = String::from("invalid precision ");
+                go_quote(&mut text, given);
+                text.push_str(" (use n, ns, u, ms, s, m or h)");
+                Cow::Owned(text.into_bytes())
+            }
+            Self::Consistency => Cow::Borrowed(b"invalid consistency level"),
+            Self::PolicyUnknown(rp) => joined("retention policy not found: ", rp),
+            Self::Body(BodyError::TooLarge) => Cow::Borrowed(b"Request Entity Too Large"),
+            Self::Body(BodyError::Gzip(error)) => Cow::Owned(error.to_string().into_bytes()),
+            Self::Body(BodyError::Chunk(error)) => Cow::Borrowed(error.text().as_bytes()),
+            Self::Body(BodyError::Gone) => Cow::Borrowed(b"unexpected EOF"),
+            Self::Body(BodyError::TimedOut) => Cow::Borrowed(b"request timed out: no data received"),
+            Self::AllRefused(refusals) => Cow::Borrowed(&refusals.text),
+            Self::SomeRefused(refusals) => {
+                Cow::Owned([b"partial write: ", refusals.text.as_slice(), b" dropped=0"].concat())
+            }
+            Self::LogFull => Cow::Borrowed(b"backlog full: backends are behind; try again later"),
+            Self::LogFailed => Cow::Borrowed(b"log failed: this proxy cannot keep points safe; see its log"),
+            Self::Busy => Cow::Borrowed(b"too many large requests at once; try again later"),
+            Self::Unconfirmed { confirmed, wanted } => Cow::Owned(
+                format!("timeout: {confirmed} of {wanted} circles confirmed; points are safe and will be delivered")
+                    .into_bytes(),
+            ),
+            Self::RefusedByBackend { confirmed, wanted } => Cow::Owned(
+                format!(
+                    "{confirmed} of {wanted} circles confirmed; a backend refused points of this database, see /ledger"
+                )
+                .into_bytes(),
+            ),
+            Self::NoControl => Cow::Borrowed(b"control thread does not answer; try again later"),
+        }
+    }
+
+    /// Seconds for `Retry-After`, where trying again helps.
+    pub fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::LogFull => Some("10"),
+            Self::Busy | Self::NoControl => Some("1"),
+            _ => None,
+        }
+    }
+
+    /// The lines to list beside the text.
+    pub fn refusals(&self) -> Option<&Refusals> {
+        match self {
+            Self::AllRefused(refusals) | Self::SomeRefused(refusals) => Some(refusals),
+            _ => None,
+        }
+    }
+
+    /// The position in the connection is lost: nothing more can be read from it.
+    pub fn breaks_connection(&self) -> bool {
+        matches!(self, Self::Body(_) | Self::Busy)
+    }
+}

@@ -1,0 +1,415 @@
+//! A worker: one pinned executor with its listener, its connections, its log and its couriers.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use socket2::Socket;
+
+use crate::adopt::Legacy;
+use crate::cache_files::CacheFile;
+use crate::conn::level_name;
+use crate::conns::Conns;
+use crate::delivery::{self, Served};
+use crate::disklog::{self, Log, LogSettings, Opened};
+use crate::grouping::Grouping;
+use crate::handoff::{Catalog, LedgerRow, ToControl, ToWorker, WorkerEnd};
+use crate::http::auth::Guard;
+use crate::http::gzip::Inflater;
+use crate::http::request_id::RequestIds;
+use crate::http::response::Responder;
+use crate::io::{self, Event, Listener, Signal};
+use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
+use crate::limits::{
+    IDLE_SWEEP_INTERVAL, REFRESH_TIMEOUT, SHUTDOWN_GRACE, SPARES_MAX, STATE_SAVE_INTERVAL, UNKNOWN_DB_CACHE,
+    UNKNOWN_DB_ENTRIES_MAX,
+};
+use crate::link::Link;
+use crate::placement::{Placement, RouteTable};
+use crate::pool::Pool;
+use crate::settings::Settings;
+use crate::stats::{Stats, WorkerStats};
+use crate::topology::BackendId;
+use crate::write::Found;
+use crate::{accept, adopt};
+
+/// A database and a policy of it.
+type Named = (Box<[u8]>, Box<[u8]>);
+
+/// What the tasks of one worker share. Single-threaded: cells instead of locks, and no borrow is held across an await.
+pub struct Worker {
+    pub id: usize,
+    pub settings: Arc<Settings>,
+    pub log: Rc<Log>,
+    pub ledger: RefCell<Ledger>,
+    pub routes: RefCell<RouteTable>,
+    pub groupings: Spares<Grouping>,
+    inflaters: Spares<Option<Box<Inflater>>>,
+    pub pool: Rc<Pool>,
+    pub conns: Rc<Conns>,
+    pub link: Rc<Link>,
+    pub responder: RefCell<Responder>,
+    pub guard: Guard,
+    catalog: RefCell<Arc<Catalog>>,
+    /// Databases and policies a refresh did not find, and when.
+    unknown: RefCell<HashMap<Named, Instant>>,
+    stats: Arc<Stats>,
+    /// By `BackendId`; empty until they are started.
+    couriers: RefCell<Vec<Served>>,
+    stop: Event,
+}
+
+/// Things that are cheaper to keep than to make.
+#[derive(Default)]
+pub struct Spares<T> {
+    kept: RefCell<Vec<T>>,
+}
+
+impl<T: Default> Spares<T> {
+    pub fn take(&self) -> T {
+        self.kept.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Beyond `SPARES_MAX` it is let go.
+    pub fn give(&self, spare: T) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < SPARES_MAX {
+            kept.push(spare);
+        }
+    }
+}
+
+impl Worker {
+    pub fn stats(&self) -> &WorkerStats {
+        &self.stats.workers[self.id]
+    }
+
+    pub fn count_request(&self) {
+        self.stats().requests.fetch_add(1, Relaxed);
+    }
+
+    pub fn inflater(&self) -> Box<Inflater> {
+        let bytes_max = self.settings.max_body_bytes;
+        match self.inflaters.take() {
+            Some(mut inflater) => {
+                inflater.reset(bytes_max);
+                inflater
+            }
+            None => Box::new(Inflater::new(bytes_max)),
+        }
+    }
+
+    pub fn give_inflater(&self, inflater: Box<Inflater>) {
+        self.inflaters.give(Some(inflater));
+    }
+
+    pub fn db_allowed(&self, db: &[u8]) -> bool {
+        let list = &self.settings.db_list;
+        list.is_empty() || list.iter().any(|allowed| allowed.as_bytes() == db)
+    }
+
+    /// Points of `db` each backend has refused so far, by `BackendId`.
+    pub fn rejected_points(&self, db: DbId) -> Vec<u64> {
+        let ledger = self.ledger.borrow();
+        self.settings.topology.backends.iter().map(|b| ledger.rejected_points(db, b.id)).collect()
+    }
+
+    /// Somebody waits for confirmation: couriers leave out their pace once.
+    pub fn hurry_couriers(&self) {
+        self.couriers.borrow().iter().for_each(Served::hurry);
+    }
+
+    /// Whether a database, and the policy if one is named, exists anywhere. Asks the backends once (through the control
+    /// thread) before it says no; while no backend can be asked it says yes, and the points are held.
+    pub async fn find(&self, db: &[u8], rp: &[u8]) -> Found {
+        let found = self.look_up(db, rp);
+        if found == Found::Yes || self.recently_unknown(db, rp) {
+            return found;
+        }
+        let refresh = |worker, ticket| ToControl::RefreshCatalog { worker, ticket };
+        if self.link.ask(REFRESH_TIMEOUT, refresh).await.is_err() {
+            // Nobody can say: an accepted point that nobody wants is dead-lettered later, a refused one is lost now.
+            return Found::Yes;
+        }
+        let found = self.look_up(db, rp);
+        if found != Found::Yes {
+            let mut unknown = self.unknown.borrow_mut();
+            if unknown.len() >= UNKNOWN_DB_ENTRIES_MAX {
+                unknown.clear();
+            }
+            unknown.insert((db.into(), rp.into()), io::now());
+        }
+        found
+    }
+
+    fn look_up(&self, db: &[u8], rp: &[u8]) -> Found {
+        let catalog = self.catalog.borrow();
+        if !catalog.known {
+            return Found::Yes;
+        }
+        let Some(database) = std::str::from_utf8(db).ok().and_then(|db| catalog.databases.get(db)) else {
+            return Found::NoDatabase;
+        };
+        let known =
+            rp.is_empty() || database.policies.is_empty() || database.policies.iter().any(|p| p.as_bytes() == rp);
+        if known { Found::Yes } else { Found::NoPolicy }
+    }
+
+    fn recently_unknown(&self, db: &[u8], rp: &[u8]) -> bool {
+        let unknown = self.unknown.borrow();
+        // Only asked on the way to a refusal, so the two small copies do not matter.
+        let key: Named = (db.into(), rp.into());
+        unknown.get(&key).is_some_and(|at| at.elapsed() < UNKNOWN_DB_CACHE)
+    }
+
+    /// Tells the counters where a backend stands.
+    pub fn publish(&self, backend: BackendId) {
+        let stats = &self.stats().backends[backend.index()];
+        stats.backlog_bytes.store(self.log.backlog_bytes(backend), Relaxed);
+    }
+
+    /// Makes cursors and ledger durable, as of one moment.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub async fn save_state(&self) -> Result<(), disklog::Error> {
+        let text = {
+            let mut ledger = self.ledger.borrow_mut();
+            for dropped in self.log.take_dropped() {
+                let db = ledger.database(&dropped.db);
+                ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
+            }
+            ledger.to_text()
+        };
+        self.log.save_state(text.into_bytes()).await
+    }
+}
+
+/// What a worker is given at start.
+pub struct Start {
+    pub id: usize,
+    pub settings: Arc<Settings>,
+    pub placement: Arc<Placement>,
+    pub socket: Socket,
+    pub end: WorkerEnd,
+    pub stats: Arc<Stats>,
+    /// This worker's share of the backlog's bound.
+    pub backlog_max_bytes: u64,
+    /// Logs of workers that no longer exist, and influx-proxy's cache files: this worker takes them over.
+    pub former: Vec<PathBuf>,
+    pub cache_files: Vec<CacheFile>,
+}
+
+/// Why a worker does not start, or ends by itself.
+#[derive(Debug)]
+pub enum Error {
+    Log(disklog::Error),
+    Io(std::io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<disklog::Error> for Error {
+    fn from(error: disklog::Error) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Runs a worker from start to stop. Returns its final ledger.
+///
+/// # Errors
+/// When the log cannot be opened or closed, or the socket cannot listen.
+pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
+    // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
+    io::sleep(Duration::from_millis(1)).await;
+    let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
+    let signal = Signal::new(end.eventfd()?);
+    let log_settings = LogSettings {
+        dir: settings.data_dir.join(format!("worker-{id}")),
+        worker: id,
+        workers: settings.workers,
+        topology: settings.topology.clone(),
+        durability: settings.durability,
+        linger: settings.commit_linger,
+        hot_tail_bytes: settings.hot_tail_bytes,
+        max_bytes: backlog_max_bytes,
+        backlog_full: settings.backlog_full,
+    };
+    let legacy = Legacy::find(&log_settings.dir, former, cache_files)?;
+    let (log, opened) = Log::open(log_settings).await?;
+    let ledger = reopen_ledger(&settings, &opened);
+    let worker = Rc::new(Worker {
+        id,
+        log,
+        ledger: RefCell::new(ledger),
+        routes: RefCell::new(RouteTable::new(placement)),
+        groupings: Spares::default(),
+        inflaters: Spares::default(),
+        pool: Pool::new(),
+        conns: Rc::default(),
+        link: Link::new(id, end),
+        responder: RefCell::new(responder(id, &settings)),
+        guard: Guard::new(&settings.credentials),
+        catalog: RefCell::default(),
+        unknown: RefCell::default(),
+        couriers: RefCell::default(),
+        stop: Event::default(),
+        settings,
+        stats,
+    });
+    *worker.couriers.borrow_mut() = delivery::start_couriers(&worker)?;
+    io::spawn(read_messages(worker.clone(), signal));
+    adopt::adopt(&worker, legacy, !opened.absent.is_empty()).await?;
+    let listener = Rc::new(Listener::new(socket)?);
+    io::spawn(tick(worker.clone()));
+    io::spawn(accept::accept(worker.clone(), listener.clone()));
+    worker.stats().ready.store(true, Relaxed);
+
+    let stop = worker.stop.wait();
+    if !worker.conns.stopping() {
+        stop.await;
+    }
+    worker.stats().ready.store(false, Relaxed);
+    listener.close();
+    finish_requests(&worker).await;
+    worker.save_state().await?;
+    let rows = worker.ledger.borrow().rows();
+    worker.log.close().await?;
+    Ok(rows)
+}
+
+/// The ledger as saved, and what was appended after that moment.
+fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
+    let text = String::from_utf8_lossy(&opened.ledger);
+    let (mut ledger, unreadable) = Ledger::from_text(settings.topology.clone(), &text);
+    if unreadable > 0 {
+        log::warn!("{unreadable} lines of the saved ledger cannot be read; their points are not accounted for");
+    }
+    for (db, backends, points) in &opened.uncounted {
+        let db = ledger.database(db);
+        backends.iter().for_each(|&backend| ledger.accepted(db, backend, *points));
+    }
+    for damage in &opened.damage {
+        log::error!("the log is damaged: {damage}");
+    }
+    if let Some(torn) = &opened.torn {
+        log::warn!("{torn}");
+    }
+    ledger
+}
+
+/// Workers must not make the same request ids: each has a clock sequence of its own, each process a node.
+fn responder(id: usize, settings: &Settings) -> Responder {
+    let [a, b, c, d, e, f, ..] = std::process::id().wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(2)[..] else {
+        unreachable!("eight bytes");
+    };
+    // The multicast bit marks a node that is no network card's (RFC 9562 section 6.10).
+    let ids = RequestIds::new(id as u16, [a | 1, b, c, d, e, f]);
+    let mut responder = Responder::new(ids, Some(level_name(settings.durability)));
+    responder.set_time(unix_time());
+    responder
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+async fn read_messages(worker: Rc<Worker>, signal: Signal) {
+    loop {
+        while let Some(message) = worker.link.next_message() {
+            worker.receive(message);
+        }
+        worker.link.fail_if_gone();
+        if signal.wait().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    fn stop(&self) {
+        self.conns.stop();
+        self.stop.notify();
+    }
+
+    fn receive(&self, message: ToWorker) {
+        let couriers = self.couriers.borrow();
+        match message {
+            ToWorker::Catalog(catalog) => {
+                self.unknown.borrow_mut().clear();
+                *self.catalog.borrow_mut() = catalog;
+            }
+            ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
+            ToWorker::Address { backend, addr } => couriers[backend.index()].moved(addr),
+            ToWorker::LedgerWanted { ticket } => {
+                let rows = self.ledger.borrow().rows();
+                self.link.tell(|worker| ToControl::Ledger { worker, ticket, rows });
+            }
+            ToWorker::Shutdown => self.stop(),
+            ToWorker::Admin { .. } | ToWorker::CatalogRefreshed { .. } | ToWorker::Created { .. } => {
+                unreachable!("answers go to whoever asked")
+            }
+        }
+    }
+}
+
+/// What is due every so often: the clock of answers, idle connections, counters, the saved state.
+async fn tick(worker: Rc<Worker>) {
+    let mut saved = io::now();
+    loop {
+        io::sleep(IDLE_SWEEP_INTERVAL).await;
+        if worker.stats.stopping.load(Relaxed) && !worker.conns.stopping() {
+            worker.stop();
+        }
+        worker.responder.borrow_mut().set_time(unix_time());
+        worker.conns.sweep(io::now(), worker.settings.idle_timeout);
+        for backend in &worker.settings.topology.backends {
+            worker.publish(backend.id);
+        }
+        for damage in worker.log.take_damage() {
+            log::error!("the log is damaged: {damage}");
+        }
+        if worker.log.poison().is_some() {
+            worker.stats().ready.store(false, Relaxed);
+        } else if saved.elapsed() >= STATE_SAVE_INTERVAL {
+            saved = io::now();
+            if let Err(error) = worker.save_state().await {
+                log::error!("cannot save cursors and ledger: {error}");
+            }
+        }
+    }
+}
+
+/// Lets requests under way end, for at most `SHUTDOWN_GRACE`.
+async fn finish_requests(worker: &Worker) {
+    let all_ended = async {
+        while !worker.conns.is_empty() {
+            let ended = worker.conns.ended.wait();
+            if worker.conns.is_empty() {
+                break;
+            }
+            ended.await;
+        }
+    };
+    if io::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+        worker.conns.end_all();
+    }
+}

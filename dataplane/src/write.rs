@@ -1,0 +1,244 @@
+//! `/write`, decided: who may write what where, what of the body is taken, what the answer waits for.
+//!
+//! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
+
+use std::borrow::Cow;
+
+use crate::body::{Body, BodyError};
+use crate::disklog::Seq;
+use crate::http::auth::{TokenScheme, Verdict};
+use crate::http::head::{Head, Method};
+use crate::http::query;
+use crate::inbox::Inbox;
+use crate::intake::Intake;
+use crate::io;
+use crate::limits::NAME_BYTES_MAX;
+use crate::pool::Loan;
+use crate::precision::Precision;
+use crate::reject::Reject;
+use crate::settings::Durability;
+use crate::worker::Worker;
+
+/// What `consistency` asks for beyond the configured durability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Not given: the configured durability.
+    Default,
+    /// Synced to disk here.
+    Any,
+    /// And confirmed by so many circles.
+    One,
+    Quorum,
+    All,
+}
+
+impl Consistency {
+    /// InfluxDB takes the names in any case.
+    fn from_param(text: &[u8]) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_slice() {
+            b"" => Self::Default,
+            b"any" => Self::Any,
+            b"one" => Self::One,
+            b"quorum" => Self::Quorum,
+            b"all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    /// Circles that must confirm.
+    pub fn circles(self, all: usize) -> usize {
+        match self {
+            Self::Default | Self::Any => 0,
+            Self::One => 1,
+            Self::Quorum => all / 2 + 1,
+            Self::All => all,
+        }
+    }
+
+    pub fn durability(self, default: Durability) -> Durability {
+        if self == Self::Default { default } else { Durability::Disk }
+    }
+}
+
+/// A write that has been taken: what its answer waits for.
+#[derive(Debug)]
+pub struct Taken {
+    /// None: there was no line, nothing to wait for.
+    pub last_seq: Option<Seq>,
+    pub consistency: Consistency,
+    /// For levels that wait for circles.
+    pub confirmation: Option<Confirmation>,
+    /// Set when some lines were refused: the good ones must be safe before that is said.
+    pub some_refused: Option<Reject>,
+}
+
+/// What must be seen confirmed.
+#[derive(Debug)]
+pub struct Confirmation {
+    pub wanted: usize,
+    pub touched: Vec<bool>,
+    pub db: crate::ledger::DbId,
+    /// Points of this database each backend had refused before, by `BackendId`.
+    pub rejected_before: Vec<u64>,
+}
+
+/// The parameters of one write, checked as far as they can be before the body.
+pub struct Plan {
+    intake: Intake,
+    consistency: Consistency,
+    /// What good lines will be refused for.
+    late: Option<Reject>,
+}
+
+/// Reads and checks head and parameters. `buf` begins with the head.
+///
+/// # Errors
+/// What the request is refused for without looking at its body.
+pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reject> {
+    if head.method != Method::Post {
+        return Err(Reject::Method);
+    }
+    let params = head.query(buf);
+    let authorization = head.authorization.map(|span| span.of(buf));
+    if worker.guard.judge(params, authorization, TokenScheme::Accepted) != Verdict::Ok {
+        return Err(Reject::Unauthorized);
+    }
+    let param = |key| query::first(params, key).unwrap_or(Cow::Borrowed(b""));
+    let (db, rp) = (param("db"), param("rp"));
+    if db.is_empty() {
+        return Err(Reject::NoDatabase);
+    }
+    for (name, what) in [(&db, "database"), (&rp, "retention policy")] {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Reject::NameTooLong(what));
+        }
+    }
+    if !worker.db_allowed(&db) {
+        return Err(Reject::DatabaseForbidden(db.into_owned()));
+    }
+    let precision = param("precision");
+    let precision = Precision::from_param(&precision).ok_or_else(|| Reject::Precision(precision.into_owned()))?;
+    let policy_known = match worker.find(&db, &rp).await {
+        Found::Yes => true,
+        Found::NoPolicy => false,
+        Found::NoDatabase => return Err(Reject::DatabaseUnknown(db.into_owned())),
+    };
+    worker.log.admits()?;
+    let consistency = Consistency::from_param(&param("consistency"));
+    let late = match (consistency, policy_known) {
+        (None, _) => Some(Reject::Consistency),
+        (_, false) => Some(Reject::PolicyUnknown(rp.to_vec())),
+        _ => None,
+    };
+    let id = worker.ledger.borrow_mut().database(&db);
+    let backends = worker.settings.topology.backends.len();
+    let mut intake = Intake::new(id, db.into_owned(), rp.into_owned(), precision, backends);
+    intake.count_only = late.is_some();
+    Ok(Plan { intake, consistency: consistency.unwrap_or(Consistency::Default), late })
+}
+
+/// Where a database and policy stand in the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Yes,
+    NoDatabase,
+    NoPolicy,
+}
+
+/// Takes the body's lines into the log.
+///
+/// # Errors
+/// What the request is refused for. Of a body up to `BODY_WHOLE_BYTES_MAX` nothing has been appended then, unless
+/// only some of its lines were refused or the log failed midway.
+pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
+    let Plan { mut intake, consistency, late } = plan;
+    let wanted = consistency.circles(worker.settings.topology.circles.len());
+    let rejected_before = if wanted > 0 { worker.rejected_points(intake.db) } else { Vec::new() };
+    match body.whole(inbox) {
+        Some(len) => {
+            intake.take(worker, &inbox.bytes()[..len], true).await?;
+            inbox.consume(len);
+            body.taken_whole();
+        }
+        None => receive(worker, &mut intake, inbox, body).await?,
+    }
+    let refused = intake.refusals.count > 0;
+    if refused && intake.accepted == 0 {
+        return Err(Reject::AllRefused(Box::new(intake.refusals)));
+    }
+    if let Some(late) = late {
+        return Err(late);
+    }
+    let confirmation = (wanted > 0 && intake.last_seq.is_some()).then_some(Confirmation {
+        wanted,
+        touched: intake.touched,
+        db: intake.db,
+        rejected_before,
+    });
+    let some_refused = refused.then(|| Reject::SomeRefused(Box::new(intake.refusals)));
+    Ok(Taken { last_seq: intake.last_seq, consistency, confirmation, some_refused })
+}
+
+/// The body does not lie in the inbox as a whole: gathers it in a window, and appends in pieces only what outgrows the
+/// largest window.
+async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: &mut Body) -> Result<(), Reject> {
+    let mut window = Window::new(worker, body.size_hint()).await?;
+    loop {
+        if window.space().is_empty() && !body.exhausted() && !window.grow(worker) {
+            let used = intake.take(worker, window.filled(), false).await?;
+            if used == 0 {
+                // Only a window smaller than the longest line stands still: there is no memory for a larger one.
+                return Err(Reject::Busy);
+            }
+            window.consume(used);
+        }
+        match body.read(inbox, window.space()).await? {
+            0 => break,
+            n => window.filled += n,
+        }
+        io::yield_if_needed().await;
+    }
+    intake.take(worker, window.filled(), true).await?;
+    Ok(())
+}
+
+/// A buffer for the part of a body that is not appended yet.
+struct Window {
+    buf: Loan,
+    filled: usize,
+}
+
+impl Window {
+    async fn new(worker: &Worker, size_hint: Option<u64>) -> Result<Self, Reject> {
+        let bytes = worker.pool.suitable(size_hint);
+        let waiting = worker.pool.take_waiting(bytes);
+        let buf = io::timeout(worker.settings.idle_timeout, waiting).await.map_err(|_| Reject::Busy)?;
+        Ok(Self { buf, filled: 0 })
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.buf[..self.filled]
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        &mut self.buf[self.filled..]
+    }
+
+    /// Twice the size, if the pool has it now.
+    fn grow(&mut self, worker: &Worker) -> bool {
+        let Some(mut larger) = worker.pool.take(self.buf.len() * 2) else { return false };
+        larger[..self.filled].copy_from_slice(&self.buf[..self.filled]);
+        self.buf = larger;
+        true
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.buf.copy_within(used..self.filled, 0);
+        self.filled -= used;
+    }
+}
+
+/// A body error that leaves nobody to answer.
+pub fn client_gone(reject: &Reject) -> bool {
+    matches!(reject, Reject::Body(BodyError::Gone))
+}

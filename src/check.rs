@@ -1,0 +1,175 @@
+//! `fluxgate check`: what a configuration file means, defaults filled in, before anything is started with it.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use fluxgate_dataplane::placement::{HashKey, Placement};
+use fluxgate_dataplane::topology::Backend;
+
+use crate::config::{BACKLOG_FULL, Config, DURABILITY, HASH, MISSING_DB};
+
+/// Prints circles and backends with the expected share of each circle's data, then every key with its value. Passwords
+/// are `***`.
+pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{} is valid", config.file.display())?;
+    circles(config, out)?;
+    settings(config, out)
+}
+
+fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let topology = &config.data.topology;
+    let placement = Placement::new(topology, &config.data.placement);
+    let width =
+        |text: fn(&Backend) -> &str| topology.backends.iter().map(|b| text(b).chars().count()).max().unwrap_or(0);
+    let (names, urls) = (width(|backend| &backend.name), width(|backend| &backend.url));
+    writeln!(out, "\ncircles, and the expected share of their data on each backend")?;
+    for (index, circle) in topology.circles.iter().enumerate() {
+        writeln!(out, "  {}", circle.name)?;
+        for (id, share) in placement.share(index) {
+            let backend = topology.backend(id);
+            let mut notes = String::new();
+            if !backend.username.is_empty() || !backend.password.is_empty() {
+                notes.push_str(&format!("  username {}, password {}", backend.username, hidden(&backend.password)));
+            }
+            if backend.write_only {
+                notes.push_str("  write_only");
+            }
+            let percent = share * 100.0;
+            writeln!(out, "    {:names$}  {:urls$}  {percent:6.2} %{notes}", backend.name, backend.url)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let data = &config.data;
+    let placement = &data.placement;
+    let hash_key = match &placement.hash_key {
+        HashKey::Idx => "idx",
+        HashKey::Exi => "exi",
+        HashKey::Name => "name",
+        HashKey::Url => "url",
+        HashKey::Template(text) => text,
+    };
+    let db_list = if data.db_list.is_empty() { "all databases".to_owned() } else { data.db_list.join(", ") };
+    let backlog = data.backlog_max_bytes.map_or_else(
+        || format!("{} % of the file system", fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT),
+        |bytes| bytes.to_string(),
+    );
+    let max_body = if data.max_body_bytes == 0 { "no bound".to_owned() } else { data.max_body_bytes.to_string() };
+    let idle = |value: String| format!("{value}  (taken, without effect)");
+    let groups: [(&str, &[(&str, String)]); 2] = [
+        (
+            "keys of influx-proxy (mlog_dir is also tlog_dir; credentials are shown decrypted)",
+            &[
+                ("listen_addr", data.listen.to_string()),
+                ("db_list", db_list),
+                ("data_dir", data.data_dir.display().to_string()),
+                ("mlog_dir", config.mlog_dir.display().to_string()),
+                ("hash_key", hash_key.to_owned()),
+                ("vnode_size", placement.vnode_size.to_string()),
+                ("shard_key", placement.shard_key.clone()),
+                ("flush_size", data.flush_size.to_string()),
+                ("flush_time", idle(time(config.flush_time))),
+                ("check_interval", time(data.check_interval)),
+                ("rewrite_interval", time(data.rewrite_interval)),
+                ("rewrite_threads", idle(config.rewrite_threads.to_string())),
+                ("conn_pool_size", idle(config.conn_pool_size.to_string())),
+                ("write_timeout", time(data.write_timeout)),
+                ("idle_timeout", time(data.idle_timeout)),
+                ("username", data.credentials.username.clone()),
+                ("password", hidden(&data.credentials.password).to_owned()),
+                ("ping_auth_enabled", data.ping_auth_enabled.to_string()),
+                ("log_enabled", config.log_enabled.to_string()),
+                ("write_tracing", data.write_tracing.to_string()),
+                ("query_tracing", data.query_tracing.to_string()),
+                ("pprof_enabled", config.pprof_enabled.to_string()),
+                ("https_enabled", "false".to_owned()),
+                ("https_cert", config.https.cert.clone()),
+                ("https_key", config.https.key.clone()),
+                ("tls.ciphers", config.https.ciphers.join(", ")),
+                ("tls.min_version", config.https.min_version.clone()),
+                ("tls.max_version", config.https.max_version.clone()),
+            ],
+        ),
+        (
+            "keys of fluxgate",
+            &[
+                ("workers", data.workers.to_string()),
+                ("durability", choice(&DURABILITY, data.durability)),
+                ("commit_linger_us", data.commit_linger.as_micros().to_string()),
+                ("hot_tail_bytes", data.hot_tail_bytes.to_string()),
+                ("backlog_max_bytes", backlog),
+                ("backlog_full", choice(&BACKLOG_FULL, data.backlog_full)),
+                ("backend_gzip", data.backend_gzip.to_string()),
+                ("max_body_bytes", max_body),
+                ("missing_db", choice(&MISSING_DB, data.missing_db)),
+                ("hash", choice(&HASH, placement.hash)),
+            ],
+        ),
+    ];
+    for (title, rows) in groups {
+        writeln!(out, "\n{title}")?;
+        for (key, value) in rows {
+            writeln!(out, "{}", format!("  {key:17}  {value}").trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+fn hidden(password: &str) -> &'static str {
+    if password.is_empty() { "" } else { "***" }
+}
+
+fn time(time: Duration) -> String {
+    format!("{} s", time.as_secs())
+}
+
+fn choice<T: PartialEq>(choices: &[(&'static str, T)], value: T) -> String {
+    choices.iter().find(|choice| choice.1 == value).map_or("?", |choice| choice.0).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn printed(text: &str) -> String {
+        let mut out = Vec::new();
+        print(&parse(Path::new("proxy.json"), text).expect("a good file"), &mut out).expect("memory takes all");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn circles_backends_shares_and_keys_are_shown() {
+        let shown = printed(include_str!("../tests/golden/proxy.json"));
+        for line in [
+            "proxy.json is valid",
+            "  circle-2",
+            "    influxdb-2-1  http://127.0.0.1:8088",
+            "  hash_key           idx",
+            "  rewrite_interval   10 s",
+            "  durability         disk",
+            "  backlog_max_bytes  80 % of the file system",
+            "  db_list            all databases",
+        ] {
+            assert!(shown.lines().any(|shown| shown.starts_with(line)), "{line} is not in\n{shown}");
+        }
+        let shares: Vec<f64> =
+            shown.lines().filter_map(|line| line.strip_suffix(" %")?.rsplit(' ').next()?.parse().ok()).collect();
+        assert_eq!(shares.len(), 4);
+        assert!((shares[0] + shares[1] - 100.0).abs() < 0.02 && shares[0] > 30.0, "{shares:?}");
+    }
+
+    #[test]
+    fn passwords_are_stars() {
+        let shown = printed(
+            r#"{"circles": [{"name": "c", "backends": [{"name": "b", "url": "http://h", "username": "bu",
+            "password": "bsecret"}]}], "username": "u", "password": "psecret"}"#,
+        );
+        assert!(shown.contains("username bu, password ***") && shown.contains("  password           ***"), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Files to typed settings.
+//!
+//! ```text
+//!   text --document--> tree --keys--> checked tree --file (serde)--> File --resolve--> Config
+//! ```
+//!
+//! One file format after the other ends at `document`: JSON, TOML and YAML become one tree, and from there on there is
+//! one set of keys, one set of rules and one wording. A key may be influx-proxy's, of either generation, or our own; a
+//! missing, empty or non-positive value means the default (`max_body_bytes = 0` alone means "no bound").
+//!
+//! Where influx-proxy ignores what it does not understand, this refuses: each error is one sentence that names file,
+//! line and key, and never shows a password. Not here: starting anything, and what the settings mean to their users.
+
+mod document;
+mod file;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fluxgate_dataplane::settings::Settings;
+
+use document::{Format, Step};
+pub(crate) use resolve::{BACKLOG_FULL, DURABILITY, HASH, MISSING_DB};
+
+/// Everything a configuration file says, defaults filled in. `Debug` shows no password.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// What the data plane is told.
+    pub data: Settings,
+    /// `mlog_dir` or `tlog_dir`: where migrations log.
+    pub mlog_dir: PathBuf,
+    pub log_enabled: bool,
+    /// `/debug/pprof`. Default: on, as in 2.4.7, unless the file has a key that only 2.5 knows; then off, as there.
+    pub pprof_enabled: bool,
+    /// Longest wait for a batch to fill. Taken, and without effect: couriers do not wait (they send what has gathered).
+    pub flush_time: Duration,
+    /// Taken, and without effect: how much may be in flight follows from the order of points, not from a number.
+    pub rewrite_threads: usize,
+    /// Taken, and without effect, for the same reason.
+    pub conn_pool_size: usize,
+    pub https: Https,
+}
+
+/// TLS for clients. It is not in this version: `https_enabled` stops the start, the rest is only carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Https {
+    pub cert: String,
+    pub key: String,
+    pub ciphers: Vec<String>,
+    pub min_version: String,
+    pub max_version: String,
+}
+
+/// Why a file is not a configuration: always the operator's to mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: PathBuf,
+    /// From 1; none where the whole file is meant.
+    pub line: Option<usize>,
+    /// One sentence.
+    pub what: String,
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.what),
+            None => write!(f, "{}: {}", self.file.display(), self.what),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A rule that a value at `path` breaks; the line is found when it is reported.
+#[derive(Debug)]
+struct Problem {
+    path: Vec<Step>,
+    what: String,
+}
+
+/// Reads a file: TOML for `.toml`, YAML for `.yaml` and `.yml`, else JSON. Blocks (file, and name lookup when
+/// `listen_addr` holds a name).
+pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
+    let path = path.as_ref();
+    let text = std::fs::read(path).map_err(|e| error(path, None, format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(text).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        error(path, Some(line), "the file must be UTF-8, and this line is not".to_owned())
+    })?;
+    parse(path, &text)
+}
+
+/// As [`load`], with the text at hand; `path` gives format and name.
+pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let format = Format::of(path);
+    let tree = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
+    let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
+    file::check(&tree).map_err(located)?;
+    let file = file::read(tree).map_err(located)?;
+    resolve::resolve(path, file).map_err(located)
+}
+
+fn error(file: &Path, line: Option<usize>, what: String) -> ConfigError {
+    ConfigError { file: file.to_owned(), line, what }
+}

@@ -1,0 +1,421 @@
+//! A file's keys to a [`Config`]: defaults, rules between keys, and the sentences for what cannot be.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxgate_control::cipher;
+use fluxgate_dataplane::limits;
+use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
+use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, Settings};
+use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+
+use super::document::{Step, path_text};
+use super::file::{self, File, nearest};
+use super::{Config, Https, Problem};
+
+// What may stand for a choice; the first one is the default.
+pub(crate) const DURABILITY: [(&str, Durability); 3] =
+    [("disk", Durability::Disk), ("os", Durability::Os), ("memory", Durability::Memory)];
+pub(crate) const BACKLOG_FULL: [(&str, BacklogFull); 2] =
+    [("reject", BacklogFull::Reject), ("drop_oldest", BacklogFull::DropOldest)];
+pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
+    [("create", MissingDb::Create), ("hold", MissingDb::Hold), ("reject", MissingDb::Reject)];
+pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
+
+pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
+    if file.https_enabled == Some(true) {
+        let what = "https_enabled is true, but TLS for clients is not in this version of fluxgate; \
+                    put a TLS proxy in front and set it to false";
+        return Err(problem(key("https_enabled"), what));
+    }
+    let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
+    agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
+    agree(&file.auth_secure, &file.auth_encrypt, "auth_secure", "auth_encrypt")?;
+
+    let topology = topology(&file)?;
+    let placement = placement(&file)?;
+    let encrypted = file.auth_secure.or(file.auth_encrypt).unwrap_or(false);
+    let credentials = Credentials {
+        username: secret(&file.username, encrypted, key("username"))?,
+        password: secret(&file.password, encrypted, key("password"))?,
+    };
+    let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
+    let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
+    let tls = file.tls.unwrap_or_default();
+    Ok(Config {
+        file: path.to_owned(),
+        data: Settings {
+            listen: listen(&text_or(&file.listen_addr, ":7076"))?,
+            workers,
+            topology: Arc::new(topology),
+            placement,
+            db_list: db_list(file.db_list.unwrap_or_default())?,
+            data_dir: PathBuf::from(text_or(&file.data_dir, "data")),
+            credentials,
+            ping_auth_enabled: file.ping_auth_enabled.unwrap_or(false),
+            durability: one_of("durability", &file.durability, &DURABILITY)?,
+            commit_linger: commit_linger(file.commit_linger_us)?,
+            hot_tail_bytes: hot_tail_bytes(file.hot_tail_bytes)?,
+            backlog_max_bytes: backlog_max_bytes(file.backlog_max_bytes, workers)?,
+            backlog_full: one_of("backlog_full", &file.backlog_full, &BACKLOG_FULL)?,
+            backend_gzip: file.backend_gzip.unwrap_or(false),
+            max_body_bytes: max_body_bytes(file.max_body_bytes)?,
+            missing_db: one_of("missing_db", &file.missing_db, &MISSING_DB)?,
+            flush_size: up_to("flush_size", file.flush_size, 10_000, usize::MAX)?,
+            check_interval: seconds("check_interval", file.check_interval, 1)?,
+            rewrite_interval: seconds("rewrite_interval", file.rewrite_interval, 10)?,
+            write_timeout: seconds("write_timeout", file.write_timeout, 10)?,
+            idle_timeout: seconds("idle_timeout", file.idle_timeout, 10)?,
+            write_tracing: file.write_tracing.unwrap_or(false),
+            query_tracing: file.query_tracing.unwrap_or(false),
+        },
+        mlog_dir: PathBuf::from(text_or(&mlog_dir.or(tlog_dir), "log")),
+        log_enabled: file.log_enabled.unwrap_or(false),
+        pprof_enabled,
+        flush_time: seconds("flush_time", file.flush_time, 1)?,
+        rewrite_threads: up_to("rewrite_threads", file.rewrite_threads, 5, usize::MAX)?,
+        conn_pool_size: up_to("conn_pool_size", file.conn_pool_size, 20, usize::MAX)?,
+        https: Https {
+            cert: file.https_cert.unwrap_or_default(),
+            key: file.https_key.unwrap_or_default(),
+            ciphers: tls.ciphers.unwrap_or_default(),
+            min_version: tls.min_version.unwrap_or_default(),
+            max_version: tls.max_version.unwrap_or_default(),
+        },
+    })
+}
+
+/// True when the file has a key that influx-proxy 2.4.7 does not know and 2.5 does.
+fn newer_generation(file: &File) -> bool {
+    let of_backends = |circle: &file::Circle| {
+        circle.backends.iter().flatten().any(|backend| backend.auth_encrypt.is_some() || backend.write_only.is_some())
+    };
+    file.tlog_dir.is_some()
+        || file.shard_key.is_some()
+        || file.rewrite_threads.is_some()
+        || file.conn_pool_size.is_some()
+        || file.auth_encrypt.is_some()
+        || file.ping_auth_enabled.is_some()
+        || file.write_tracing.is_some()
+        || file.query_tracing.is_some()
+        || file.tls.is_some()
+        || file.circles.iter().flatten().any(of_backends)
+}
+
+fn topology(file: &File) -> Result<Topology, Problem> {
+    let mut topology = Topology::default();
+    let mut names = HashSet::new();
+    for (circle, table) in file.circles.iter().flatten().enumerate() {
+        let path = vec![Step::Key("circles".to_owned()), Step::Item(circle)];
+        let name = required(&table.name, &path, "name")?;
+        let tables = table.backends.as_deref().unwrap_or_default();
+        if tables.is_empty() {
+            let what = format!("{} has no backends; a circle needs at least one", path_text(&path));
+            return Err(problem(below_if(table.backends.is_some(), path, "backends"), what));
+        }
+        let mut backends = Vec::with_capacity(tables.len());
+        for (index, table) in tables.iter().enumerate() {
+            let mut path = path.clone();
+            path.extend([Step::Key("backends".to_owned()), Step::Item(index)]);
+            let id = BackendId(topology.backends.len() as u16);
+            let backend = backend(table, id, circle, index, file.auth_secure, &path)?;
+            if !names.insert(backend.name.clone()) {
+                let what = format!(
+                    "{} is \"{}\", which another backend has too; names are unique over all circles",
+                    path_text(&below(&path, "name")),
+                    backend.name
+                );
+                return Err(problem(below(&path, "name"), what));
+            }
+            if topology.backends.len() == limits::BACKENDS_MAX {
+                let what = format!("{} is one too many; there may be {}", path_text(&path), limits::BACKENDS_MAX);
+                return Err(problem(path, what));
+            }
+            backends.push(id);
+            topology.backends.push(backend);
+        }
+        topology.circles.push(Circle { name, backends });
+    }
+    if topology.circles.is_empty() {
+        let path = if file.circles.is_some() { key("circles") } else { Vec::new() };
+        return Err(problem(path, "circles is missing or empty; fluxgate needs at least one circle with one backend"));
+    }
+    Ok(topology)
+}
+
+fn backend(
+    table: &file::Backend,
+    id: BackendId,
+    circle: usize,
+    index: usize,
+    auth_secure: Option<bool>,
+    path: &[Step],
+) -> Result<Backend, Problem> {
+    let name = required(&table.name, path, "name")?;
+    if name.len() > limits::BACKEND_NAME_BYTES_MAX || name == "." || name == ".." || name.contains(['/', '\0']) {
+        let what = format!(
+            "{} must be fit for the name of a file: at most {} bytes, without \"/\", and neither \".\" nor \"..\"",
+            path_text(&below(path, "name")),
+            limits::BACKEND_NAME_BYTES_MAX
+        );
+        return Err(problem(below(path, "name"), what));
+    }
+    let url = required(&table.url, path, "url")?;
+    check_url(&url).map_err(|why| {
+        let path = below(path, "url");
+        let what = format!("{} {why}", path_text(&path));
+        problem(path, what)
+    })?;
+    if let (Some(all), Some(own)) = (auth_secure, table.auth_encrypt)
+        && all != own
+    {
+        let path = below(path, "auth_encrypt");
+        let what = format!("{} is {own}, but auth_secure says {all} for the whole file", path_text(&path));
+        return Err(problem(path, what));
+    }
+    let encrypted = auth_secure.or(table.auth_encrypt).unwrap_or(false);
+    Ok(Backend {
+        id,
+        name,
+        url,
+        circle,
+        index,
+        username: secret(&table.username, encrypted, below(path, "username"))?,
+        password: secret(&table.password, encrypted, below(path, "password"))?,
+        write_only: table.write_only.unwrap_or(false),
+    })
+}
+
+/// `http://host` or `http://host:port`, nothing behind. The text is not repeated: it may hold a password.
+fn check_url(url: &str) -> Result<(), &'static str> {
+    if url.starts_with("https://") {
+        return Err("is an https address, but TLS towards backends is not in this version of fluxgate");
+    }
+    let form = "must be http://host:port, with nothing behind the port";
+    let authority = url.strip_prefix("http://").ok_or(form)?;
+    if authority.contains('@') {
+        return Err("must be http://host:port; user and password belong in the keys username and password");
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().map(|_| "v6").map_err(|_| form)?,
+        None => host,
+    };
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() || !host.bytes().all(in_name) {
+        return Err(form);
+    }
+    match port.map(str::parse::<u16>) {
+        Some(Ok(0) | Err(_)) => Err("must be http://host:port with a port from 1 to 65535"),
+        _ => Ok(()),
+    }
+}
+
+fn placement(file: &File) -> Result<PlacementSettings, Problem> {
+    let hash_key = match text_or(&file.hash_key, "idx").as_str() {
+        "idx" => HashKey::Idx,
+        "exi" => HashKey::Exi,
+        "name" => HashKey::Name,
+        "url" => HashKey::Url,
+        template if template.contains("%idx") => HashKey::Template(template.to_owned()),
+        other => {
+            let what = format!("hash_key is \"{other}\"; it must be idx, exi, name, url or a text with %idx in it");
+            return Err(problem(key("hash_key"), what));
+        }
+    };
+    let shard_key = text_or(&file.shard_key, "%db,%mm");
+    if !shard_key.contains("%db") && !shard_key.contains("%mm") {
+        let what = format!("shard_key is \"{shard_key}\"; it must contain %db or %mm, or all points go to one backend");
+        return Err(problem(key("shard_key"), what));
+    }
+    let vnode_size = up_to("vnode_size", file.vnode_size, 256, limits::VNODES_MAX as usize)? as u32;
+    // The older generation has a vnode_size and places by `idx`, `name` or `url` of "%db,%mm"; the newer one ignores
+    // vnode_size. A file that means both may hold data placed by either.
+    let newer = match hash_key {
+        HashKey::Exi | HashKey::Template(_) => Some("hash_key"),
+        _ if shard_key != "%db,%mm" => Some("shard_key"),
+        _ => None,
+    };
+    if let Some(newer) = newer.filter(|_| vnode_size != 256) {
+        let what = format!(
+            "vnode_size is {vnode_size}, but this {newer} is of influx-proxy 2.5, which always has 256 points; \
+             remove vnode_size or go back to a {newer} of 2.4"
+        );
+        return Err(problem(key("vnode_size"), what));
+    }
+    let hash = one_of("hash", &file.hash, &HASH)?;
+    Ok(PlacementSettings { hash_key, vnode_size, shard_key, hash })
+}
+
+/// `host:port`; an empty host means all addresses, of both IP versions where the machine has both.
+fn listen(text: &str) -> Result<SocketAddr, Problem> {
+    let wrong = |what: String| problem(key("listen_addr"), format!("listen_addr is \"{text}\"; {what}"));
+    let form = || wrong("it must be host:port or :port".to_owned());
+    let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
+    let port: u16 = port.parse().map_err(|_| wrong("its port must be a number up to 65535".to_owned()))?;
+    if host.is_empty() {
+        let any_v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        let has_v6 = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+        return Ok(if has_v6 { any_v6 } else { SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port) });
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err(wrong("an IPv6 address must be in brackets, as in [::1]:7076".to_owned()));
+    }
+    let mut found = (bare.unwrap_or(host), port)
+        .to_socket_addrs()
+        .map_err(|e| wrong(format!("its host cannot be resolved ({e})")))?;
+    found.next().ok_or_else(|| wrong("its host has no address".to_owned()))
+}
+
+fn db_list(names: Vec<String>) -> Result<Vec<String>, Problem> {
+    for (index, name) in names.iter().enumerate() {
+        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
+            let path = vec![Step::Key("db_list".to_owned()), Step::Item(index)];
+            let what = format!("{} must have 1 to {} bytes", path_text(&path), limits::NAME_BYTES_MAX);
+            return Err(problem(path, what));
+        }
+    }
+    Ok(names)
+}
+
+fn commit_linger(micros: Option<i64>) -> Result<Duration, Problem> {
+    let micros_max = limits::COMMIT_LINGER_MAX.as_micros() as usize;
+    Ok(Duration::from_micros(up_to("commit_linger_us", micros, 0, micros_max)? as u64))
+}
+
+fn hot_tail_bytes(bytes: Option<i64>) -> Result<usize, Problem> {
+    let bytes = up_to("hot_tail_bytes", bytes, limits::HOT_TAIL_BYTES_DEFAULT, usize::MAX)?;
+    at_least("hot_tail_bytes", bytes as u64, limits::HOT_TAIL_BYTES_MIN as u64, "")?;
+    Ok(bytes)
+}
+
+fn backlog_max_bytes(bytes: Option<i64>, workers: usize) -> Result<Option<u64>, Problem> {
+    let bytes = bytes.filter(|&bytes| bytes > 0).map(|bytes| bytes as u64);
+    if let Some(bytes) = bytes {
+        let least = limits::BACKLOG_BYTES_PER_WORKER_MIN * workers as u64;
+        at_least("backlog_max_bytes", bytes, least, &format!(" with {workers} workers"))?;
+    }
+    Ok(bytes)
+}
+
+fn max_body_bytes(bytes: Option<i64>) -> Result<u64, Problem> {
+    let Some(bytes) = bytes else { return Ok(limits::BODY_BYTES_MAX_DEFAULT) };
+    u64::try_from(bytes).map_err(|_| {
+        problem(
+            key("max_body_bytes"),
+            format!("max_body_bytes is {bytes}; it must be 0 (no bound) or a number of bytes"),
+        )
+    })
+}
+
+fn seconds(name: &str, seconds: Option<i64>, default: usize) -> Result<Duration, Problem> {
+    let seconds_max = limits::SETTING_TIME_MAX.as_secs() as usize;
+    Ok(Duration::from_secs(up_to(name, seconds, default, seconds_max)? as u64))
+}
+
+/// A number of which non-positive values mean the default.
+fn up_to(name: &str, value: Option<i64>, default: usize, max: usize) -> Result<usize, Problem> {
+    match value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0) {
+        None => Ok(default),
+        Some(value) if value > max => {
+            Err(problem(key(name), format!("{name} is {value}; it must not be more than {max}")))
+        }
+        Some(value) => Ok(value),
+    }
+}
+
+fn at_least(name: &str, value: u64, min: u64, why: &str) -> Result<(), Problem> {
+    if value < min {
+        return Err(problem(key(name), format!("{name} is {value}; it must be at least {min}{why}")));
+    }
+    Ok(())
+}
+
+/// The choice named by `value`.
+fn one_of<T: Copy>(name: &str, value: &Option<String>, choices: &[(&str, T)]) -> Result<T, Problem> {
+    let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else { return Ok(choices[0].1) };
+    if let Some(choice) = choices.iter().find(|choice| choice.0 == value) {
+        return Ok(choice.1);
+    }
+    let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
+    let near = nearest(value, names.iter().copied());
+    let what = format!("{name} is \"{value}\"; it must be one of {} (perhaps {near})", names.join(", "));
+    Err(problem(key(name), what))
+}
+
+/// A user name or password in plain text. Neither it nor its cipher goes into an error.
+fn secret(value: &Option<String>, encrypted: bool, path: Vec<Step>) -> Result<String, Problem> {
+    let value = value.as_deref().unwrap_or_default();
+    if !encrypted {
+        return Ok(value.to_owned());
+    }
+    let why = match cipher::decrypt(value).map(String::from_utf8) {
+        Ok(Ok(plain)) => return Ok(plain),
+        Ok(Err(_)) => "what it decrypts to is not text".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    let what = format!("{} is said to be encrypted, but cannot be decrypted: {why}", path_text(&path));
+    Err(problem(path, what))
+}
+
+/// Two names for one thing must not say two things.
+fn agree<T: PartialEq>(older: &Option<T>, newer: &Option<T>, older_key: &str, newer_key: &str) -> Result<(), Problem> {
+    match (older, newer) {
+        (Some(a), Some(b)) if a != b => {
+            let what =
+                format!("{newer_key} contradicts {older_key}, which is the same under its older name; remove one");
+            Err(problem(key(newer_key), what))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn required(value: &Option<String>, path: &[Step], name: &str) -> Result<String, Problem> {
+    match value {
+        Some(value) if !value.is_empty() => Ok(value.clone()),
+        _ => {
+            let what = format!("{} has no {name}", path_text(path));
+            Err(problem(below_if(value.is_some(), path.to_vec(), name), what))
+        }
+    }
+}
+
+fn text_or(value: &Option<String>, default: &str) -> String {
+    value.as_deref().filter(|value| !value.is_empty()).unwrap_or(default).to_owned()
+}
+
+fn non_empty(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// CPUs this process may run on: its affinity, and its share where a control group limits it.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(limits::WORKERS_MAX)
+}
+
+fn key(name: &str) -> Vec<Step> {
+    vec![Step::Key(name.to_owned())]
+}
+
+fn below(path: &[Step], name: &str) -> Vec<Step> {
+    below_if(true, path.to_vec(), name)
+}
+
+/// The key below `path` where it is in the file, else `path` itself: the nearest place there is.
+fn below_if(present: bool, mut path: Vec<Step>, name: &str) -> Vec<Step> {
+    if present {
+        path.push(Step::Key(name.to_owned()));
+    }
+    path
+}
+
+fn problem(path: Vec<Step>, what: impl Into<String>) -> Problem {
+    Problem { path, what: what.into() }
+}

@@ -1,0 +1,626 @@
+//! What a file means in each format and generation, and the exact sentence for each thing that cannot be.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fluxgate_dataplane::limits;
+use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
+use fluxgate_dataplane::settings::{BacklogFull, Durability, MissingDb};
+use fluxgate_dataplane::topology::BackendId;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../tests/golden/proxy.json");
+
+/// One circle of one backend, then `keys` from line 2 on.
+fn json(keys: &str) -> String {
+    let circles = r#"{"circles": [{"name": "c", "backends": [{"name": "b", "url": "http://h:1"}]}],"#;
+    format!("{circles}\n{keys}\n}}")
+}
+
+fn ok(name: &str, text: &str) -> Config {
+    parse(Path::new(name), text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+fn refusal(name: &str, text: &str) -> String {
+    match parse(Path::new(name), text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn influx_proxys_example_is_taken_unchanged() {
+    let config = ok("proxy.json", EXAMPLE);
+    let topology = &config.data.topology;
+    let names = |circle: usize| -> Vec<_> {
+        topology.circles[circle].backends.iter().map(|&id| topology.backend(id).name.as_str()).collect()
+    };
+    assert_eq!(names(0), ["influxdb-1-1", "influxdb-1-2"]);
+    assert_eq!(names(1), ["influxdb-2-1", "influxdb-2-2"]);
+    let last = topology.backend(BackendId(3));
+    assert_eq!((last.circle, last.index, last.url.as_str()), (1, 1, "http://127.0.0.1:8089"));
+    assert_eq!(config.data.placement, PlacementSettings::default());
+    assert!(config.pprof_enabled, "2.4.7 always serves /debug/pprof");
+}
+
+#[test]
+fn what_is_missing_empty_or_not_positive_is_the_default() {
+    let zero = r#""listen_addr": "", "data_dir": "", "mlog_dir": "", "tlog_dir": null, "hash_key": "", "vnode_size": 0,
+        "shard_key": null, "flush_size": -1, "flush_time": 0, "check_interval": 0, "rewrite_interval": 0,
+        "rewrite_threads": 0, "conn_pool_size": -5, "write_timeout": 0, "idle_timeout": 0, "db_list": null,
+        "workers": 0, "durability": "", "commit_linger_us": 0, "hot_tail_bytes": 0, "backlog_max_bytes": 0,
+        "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false"#;
+    for text in [json(zero), json("").replace("],\n", "]")] {
+        let config = ok("f.json", &text);
+        let data = &config.data;
+        assert_eq!(data.listen.port(), 7076);
+        assert!(data.listen.ip().is_unspecified());
+        assert_eq!(data.workers, std::thread::available_parallelism().map_or(1, usize::from));
+        assert_eq!(data.placement, PlacementSettings::default());
+        assert_eq!(data.db_list, [""; 0]);
+        assert_eq!(data.data_dir, Path::new("data"));
+        assert_eq!(config.mlog_dir, Path::new("log"));
+        assert!(!data.credentials.required());
+        assert_eq!(data.durability, Durability::Disk);
+        assert_eq!(data.commit_linger, Duration::ZERO);
+        assert_eq!(data.hot_tail_bytes, limits::HOT_TAIL_BYTES_DEFAULT);
+        assert_eq!(data.backlog_max_bytes, None);
+        assert_eq!(data.backlog_full, BacklogFull::Reject);
+        assert_eq!(data.max_body_bytes, 25_000_000);
+        assert_eq!(data.missing_db, MissingDb::Create);
+        assert_eq!(data.flush_size, 10_000);
+        let times = (data.check_interval, data.rewrite_interval, data.write_timeout, data.idle_timeout);
+        assert_eq!(times, (seconds(1), seconds(10), seconds(10), seconds(10)));
+        assert_eq!((config.flush_time, config.rewrite_threads, config.conn_pool_size), (seconds(1), 5, 20));
+        let flags = [data.ping_auth_enabled, data.backend_gzip, data.write_tracing, data.query_tracing];
+        assert_eq!(flags, [false; 4]);
+        assert!(!config.log_enabled);
+        assert_eq!(config.https, Https::default());
+    }
+}
+
+/// Every key there is, none at its default, in the words of each format.
+const EVERY_KEY: [(&str, &str); 3] = [
+    (
+        "all.json",
+        r#"{"circles": [{"name": "c", "backends": [
+            {"name": "b", "url": "http://h:1", "username": "bu", "password": "bp", "auth_encrypt": false,
+            "write_only": true}]}],
+        "listen_addr": "127.0.0.1:9", "db_list": ["d1", "d2"], "data_dir": "dd", "mlog_dir": "ll", "tlog_dir": "ll",
+        "hash_key": "b-%idx", "vnode_size": 256, "shard_key": "%mm", "flush_size": 2, "flush_time": 3,
+        "check_interval": 4, "rewrite_interval": 5, "rewrite_threads": 6, "conn_pool_size": 7, "write_timeout": 8,
+        "idle_timeout": 9, "username": "u", "password": "p", "auth_secure": false, "auth_encrypt": false,
+        "ping_auth_enabled": true, "log_enabled": true, "write_tracing": true, "query_tracing": true,
+        "pprof_enabled": true, "https_enabled": false, "https_cert": "cc", "https_key": "kk",
+        "tls": {"ciphers": ["x", "y"], "min_version": "tls1.2", "max_version": "tls1.3"},
+        "workers": 3, "durability": "os", "commit_linger_us": 200, "hot_tail_bytes": 5000000,
+        "backlog_max_bytes": 100000000, "backlog_full": "drop_oldest", "backend_gzip": true, "max_body_bytes": 0,
+        "missing_db": "hold", "hash": "xxh3"}"#,
+    ),
+    (
+        "all.toml",
+        r#"
+        listen_addr = "127.0.0.1:9"
+        db_list = ["d1", "d2"]
+        data_dir = "dd"
+        mlog_dir = "ll"
+        tlog_dir = "ll"
+        hash_key = "b-%idx"
+        vnode_size = 256
+        shard_key = "%mm"
+        flush_size = 2
+        flush_time = 3
+        check_interval = 4
+        rewrite_interval = 5
+        rewrite_threads = 6
+        conn_pool_size = 7
+        write_timeout = 8
+        idle_timeout = 9
+        username = "u"
+        password = "p"
+        auth_secure = false
+        auth_encrypt = false
+        ping_auth_enabled = true
+        log_enabled = true
+        write_tracing = true
+        query_tracing = true
+        pprof_enabled = true
+        https_enabled = false
+        https_cert = "cc"
+        https_key = "kk"
+        tls = { ciphers = ["x", "y"], min_version = "tls1.2", max_version = "tls1.3" }
+        workers = 3
+        durability = "os"
+        commit_linger_us = 200
+        hot_tail_bytes = 5_000_000
+        backlog_max_bytes = 100_000_000
+        backlog_full = "drop_oldest"
+        backend_gzip = true
+        max_body_bytes = 0
+        missing_db = "hold"
+        hash = "xxh3"
+        [[circles]]
+        name = "c"
+        [[circles.backends]]
+        name = "b"
+        url = "http://h:1"
+        username = "bu"
+        password = "bp"
+        auth_encrypt = false
+        write_only = true
+        "#,
+    ),
+    (
+        "all.yaml",
+        r#"
+circles:
+  - name: c
+    backends:
+      - {name: b, url: "http://h:1", username: bu, password: bp, auth_encrypt: false, write_only: true}
+listen_addr: 127.0.0.1:9
+db_list: [d1, d2]
+data_dir: dd
+mlog_dir: ll
+tlog_dir: ll
+hash_key: b-%idx
+vnode_size: 256
+shard_key: "%mm"
+flush_size: 2
+flush_time: 3
+check_interval: 4
+rewrite_interval: 5
+rewrite_threads: 6
+conn_pool_size: 7
+write_timeout: 8
+idle_timeout: 9
+username: u
+password: p
+auth_secure: false
+auth_encrypt: false
+ping_auth_enabled: true
+log_enabled: true
+write_tracing: true
+query_tracing: true
+pprof_enabled: true
+https_enabled: false
+https_cert: cc
+https_key: kk
+tls:
+  ciphers: [x, y]
+  min_version: tls1.2
+  max_version: tls1.3
+workers: 3
+durability: os
+commit_linger_us: 200
+hot_tail_bytes: 5000000
+backlog_max_bytes: 100000000
+backlog_full: drop_oldest
+backend_gzip: true
+max_body_bytes: 0
+missing_db: hold
+hash: xxh3
+"#,
+    ),
+];
+
+#[test]
+fn every_key_has_its_meaning_in_every_format() {
+    for (name, text) in EVERY_KEY {
+        let config = ok(name, text);
+        let data = &config.data;
+        let backend = data.topology.backend(BackendId(0));
+        assert_eq!((backend.name.as_str(), backend.url.as_str(), backend.write_only), ("b", "http://h:1", true));
+        assert_eq!((backend.username.as_str(), backend.password.as_str()), ("bu", "bp"));
+        assert_eq!(data.topology.circles[0].name, "c");
+        assert_eq!(data.listen, "127.0.0.1:9".parse().expect("an address"));
+        assert_eq!(data.db_list, ["d1", "d2"]);
+        assert_eq!((data.data_dir.as_path(), config.mlog_dir.as_path()), (Path::new("dd"), Path::new("ll")));
+        let placement = PlacementSettings {
+            hash_key: HashKey::Template("b-%idx".to_owned()),
+            vnode_size: 256,
+            shard_key: "%mm".to_owned(),
+            hash: RingHash::Xxh3,
+        };
+        assert_eq!(data.placement, placement);
+        assert_eq!((data.flush_size, config.flush_time, data.check_interval), (2, seconds(3), seconds(4)));
+        assert_eq!((data.rewrite_interval, config.rewrite_threads, config.conn_pool_size), (seconds(5), 6, 7));
+        assert_eq!((data.write_timeout, data.idle_timeout), (seconds(8), seconds(9)));
+        assert_eq!((data.credentials.username.as_str(), data.credentials.password.as_str()), ("u", "p"));
+        let flags = [data.ping_auth_enabled, config.log_enabled, data.write_tracing, data.query_tracing];
+        assert_eq!(flags, [true; 4]);
+        assert!(config.pprof_enabled && data.backend_gzip);
+        let https = Https {
+            cert: "cc".to_owned(),
+            key: "kk".to_owned(),
+            ciphers: vec!["x".to_owned(), "y".to_owned()],
+            min_version: "tls1.2".to_owned(),
+            max_version: "tls1.3".to_owned(),
+        };
+        assert_eq!(config.https, https);
+        assert_eq!((data.workers, data.durability), (3, Durability::Os));
+        assert_eq!((data.commit_linger, data.hot_tail_bytes), (Duration::from_micros(200), 5_000_000));
+        assert_eq!((data.backlog_max_bytes, data.backlog_full), (Some(100_000_000), BacklogFull::DropOldest));
+        assert_eq!((data.max_body_bytes, data.missing_db), (0, MissingDb::Hold));
+    }
+}
+
+#[test]
+fn encrypted_credentials_are_decrypted_where_each_generation_says_so() {
+    let file = |proxy: &str, backend: &str| {
+        format!(
+            r#"{{"circles": [{{"name": "c", "backends": [{{"name": "b", "url": "http://h", {backend}
+            "username": "HNuE5KxI!nNofosmqZR!mw", "password": "7vnwDnX!xzLY_jqHoFX41w"}}]}}], {proxy}
+            "username": "YgvEyuPZlDYAH8sGDkC!Ag", "password": "7vnwDnX!xzLY_jqHoFX41w"}}"#
+        )
+    };
+    for (proxy, backend, proxy_plain, backend_plain) in [
+        ("", "", false, false),
+        (r#""auth_secure": true,"#, "", true, true),
+        (r#""auth_secure": true,"#, r#""auth_encrypt": true,"#, true, true),
+        (r#""auth_secure": true, "auth_encrypt": true,"#, "", true, true),
+        (r#""auth_encrypt": true,"#, "", true, false),
+        ("", r#""auth_encrypt": true,"#, false, true),
+        (r#""auth_encrypt": false,"#, r#""auth_encrypt": true,"#, false, true),
+    ] {
+        let config = ok("f.json", &file(proxy, backend));
+        let user = if proxy_plain { "admin" } else { "YgvEyuPZlDYAH8sGDkC!Ag" };
+        assert_eq!(config.data.credentials.username, user, "{proxy} {backend}");
+        let user = if backend_plain { "root" } else { "HNuE5KxI!nNofosmqZR!mw" };
+        assert_eq!(config.data.topology.backends[0].username, user, "{proxy} {backend}");
+        assert_eq!(config.data.credentials.password == "password", proxy_plain);
+        assert_eq!(config.data.topology.backends[0].password == "password", backend_plain);
+    }
+}
+
+#[test]
+fn profiling_is_on_as_in_2_4_unless_the_file_is_of_2_5() {
+    for (keys, on) in [
+        (r#""vnode_size": 256"#, true),
+        (r#""workers": 2"#, true),
+        (r#""tlog_dir": "log""#, false),
+        (r#""conn_pool_size": 20"#, false),
+        (r#""tlog_dir": "log", "pprof_enabled": true"#, true),
+        (r#""pprof_enabled": false"#, false),
+    ] {
+        assert_eq!(ok("f.json", &json(keys)).pprof_enabled, on, "{keys}");
+    }
+}
+
+#[test]
+fn listen_addresses() {
+    for (text, want) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:7076", "0.0.0.0:7076"),
+        ("[::1]:80", "[::1]:80"),
+        ("[::]:7076", "[::]:7076"),
+    ] {
+        let config = ok("f.json", &json(&format!(r#""listen_addr": "{text}""#)));
+        assert_eq!(config.data.listen, want.parse::<SocketAddr>().expect(want));
+    }
+    let named = ok("f.json", &json(r#""listen_addr": "localhost:81""#)).data.listen;
+    assert!(named.ip().is_loopback() && named.port() == 81);
+    let all = ok("f.json", &json(r#""listen_addr": ":82""#)).data.listen;
+    assert!(all.port() == 82 && matches!(all.ip(), IpAddr::V6(ip) if ip.is_unspecified()) || all.is_ipv4());
+}
+
+#[test]
+fn backend_addresses() {
+    for (url, good) in [
+        ("http://127.0.0.1:8086", true),
+        ("http://influx-1.example.com:8086", true),
+        ("http://influx_1", true),
+        ("http://[::1]:8086", true),
+        ("http://[::1]", true),
+        ("http://h:65535", true),
+        ("http://h:65536", false),
+        ("http://h:0", false),
+        ("http://h:", false),
+        ("http://h:8086/", false),
+        ("http://h:8086/influx", false),
+        ("http://h?u=x", false),
+        ("http://", false),
+        ("http://:8086", false),
+        ("http://[::1", false),
+        ("http://[x]:1", false),
+        ("http://::1:8086", false),
+        ("http://a b:1", false),
+        ("h:8086", false),
+        ("udp://h:8086", false),
+        ("http://u:p@h:8086", false),
+        ("https://h:8086", false),
+    ] {
+        let text = json("").replace("http://h:1", url).replace("],\n", "]");
+        assert_eq!(parse(Path::new("f.json"), &text).is_ok(), good, "{url}");
+    }
+}
+
+#[test]
+fn refusals_name_file_line_and_key() {
+    for (keys, want) in [
+        // Unknown keys.
+        ("\n\"flush_sise\": 3", "f.json:3: unknown key flush_sise; the nearest known key is flush_size"),
+        (r#""Listen-Addr": "x""#, "f.json:2: unknown key Listen-Addr; the nearest known key is listen_addr"),
+        (
+            r#""tls": {"min_versoin": "x"}"#,
+            "f.json:2: unknown key tls.min_versoin; the nearest known key is min_version",
+        ),
+        // Wrong types.
+        (r#""flush_size": "10""#, "f.json:2: flush_size must be a whole number, not text"),
+        (
+            r#""flush_size": 1.5"#,
+            "f.json:2: flush_size must be a whole number, not a number with a fraction or beyond 64 bits",
+        ),
+        (
+            r#""backlog_max_bytes": 18446744073709551615"#,
+            "f.json:2: backlog_max_bytes must be a whole number, not one beyond 9223372036854775807",
+        ),
+        (r#""listen_addr": 7076"#, "f.json:2: listen_addr must be text, not a number"),
+        (r#""auth_secure": "true""#, "f.json:2: auth_secure must be true or false, not text"),
+        (r#""auth_secure": 1"#, "f.json:2: auth_secure must be true or false, not a number"),
+        (r#""db_list": "db1""#, "f.json:2: db_list must be a list of texts, not text"),
+        ("\"db_list\": [\n\"db1\",\n5]", "f.json:4: db_list[1] must be text, not a number"),
+        (r#""db_list": [null]"#, "f.json:2: db_list[0] is empty"),
+        (r#""tls": []"#, "f.json:2: tls must be a table of keys, not a list"),
+        (r#""password": 12345"#, "f.json:2: password must be text, not a number"),
+        (r#""data_dir": {}"#, "f.json:2: data_dir must be text, not a table"),
+        (r#""data_dir": true"#, "f.json:2: data_dir must be text, not true or false"),
+        // Twice.
+        ("\"flush_size\": 1,\n\"flush_size\": 1", "f.json:3: flush_size is there twice"),
+        // Impossible values.
+        (r#""db_list": [""]"#, "f.json:2: db_list[0] must have 1 to 1024 bytes"),
+        (
+            r#""hash_key": "index""#,
+            "f.json:2: hash_key is \"index\"; it must be idx, exi, name, url or a text with %idx in it",
+        ),
+        (
+            r#""shard_key": "db""#,
+            "f.json:2: shard_key is \"db\"; it must contain %db or %mm, or all points go to one backend",
+        ),
+        (r#""vnode_size": 65537"#, "f.json:2: vnode_size is 65537; it must not be more than 65536"),
+        (r#""workers": 257"#, "f.json:2: workers is 257; it must not be more than 256"),
+        (r#""idle_timeout": 31536001"#, "f.json:2: idle_timeout is 31536001; it must not be more than 31536000"),
+        (r#""commit_linger_us": 1000001"#, "f.json:2: commit_linger_us is 1000001; it must not be more than 1000000"),
+        (r#""hot_tail_bytes": 1000"#, "f.json:2: hot_tail_bytes is 1000; it must be at least 4194304"),
+        (
+            r#""workers": 2, "backlog_max_bytes": 1000"#,
+            "f.json:2: backlog_max_bytes is 1000; it must be at least 8388608 with 2 workers",
+        ),
+        (r#""max_body_bytes": -1"#, "f.json:2: max_body_bytes is -1; it must be 0 (no bound) or a number of bytes"),
+        (
+            r#""durability": "disc""#,
+            "f.json:2: durability is \"disc\"; it must be one of disk, os, memory (perhaps disk)",
+        ),
+        (
+            r#""backlog_full": "drop-oldest""#,
+            "f.json:2: backlog_full is \"drop-oldest\"; it must be one of reject, drop_oldest (perhaps drop_oldest)",
+        ),
+        (
+            r#""missing_db": "craete""#,
+            "f.json:2: missing_db is \"craete\"; it must be one of create, hold, reject (perhaps create)",
+        ),
+        (
+            r#""hash": "crc"#,
+            "f.json:3: this is not JSON: control character (\\u0000-\\u001F) found while parsing a string \
+             at line 3 column 0",
+        ),
+        (r#""hash": "xxh""#, "f.json:2: hash is \"xxh\"; it must be one of crc32, xxh3 (perhaps xxh3)"),
+        (r#""listen_addr": "7076""#, "f.json:2: listen_addr is \"7076\"; it must be host:port or :port"),
+        (r#""listen_addr": ":http""#, "f.json:2: listen_addr is \":http\"; its port must be a number up to 65535"),
+        (
+            r#""listen_addr": "::1:80""#,
+            "f.json:2: listen_addr is \"::1:80\"; an IPv6 address must be in brackets, as in [::1]:7076",
+        ),
+        // Keys that contradict each other.
+        (
+            "\"tlog_dir\": \"a\",\n\"mlog_dir\": \"b\"",
+            "f.json:2: tlog_dir contradicts mlog_dir, which is the same under its older name; remove one",
+        ),
+        (
+            "\"auth_secure\": true,\n\"auth_encrypt\": false",
+            "f.json:3: auth_encrypt contradicts auth_secure, which is the same under its older name; remove one",
+        ),
+        (
+            r#""vnode_size": 100, "hash_key": "exi""#,
+            "f.json:2: vnode_size is 100, but this hash_key is of influx-proxy 2.5, which always has 256 points; \
+             remove vnode_size or go back to a hash_key of 2.4",
+        ),
+        (
+            r#""vnode_size": 100, "shard_key": "%mm""#,
+            "f.json:2: vnode_size is 100, but this shard_key is of influx-proxy 2.5, which always has 256 points; \
+             remove vnode_size or go back to a shard_key of 2.4",
+        ),
+        // What is not in this version.
+        (
+            r#""https_enabled": true"#,
+            "f.json:2: https_enabled is true, but TLS for clients is not in this version of fluxgate; \
+             put a TLS proxy in front and set it to false",
+        ),
+        // Ciphers.
+        (
+            "\"auth_secure\": true,\n\"username\": \"YgvEyuPZlDYAH8sGDkC!Ag\",\n\"password\": \"se-cret\"",
+            "f.json:4: password is said to be encrypted, but cannot be decrypted: illegal base64 data at input byte 2",
+        ),
+        (
+            r#""auth_encrypt": true, "username": "abc""#,
+            "f.json:2: username is said to be encrypted, but cannot be decrypted: crypto/cipher: input not full blocks",
+        ),
+        (
+            r#""auth_encrypt": true, "password": "AAAAAAAAAAAAAAAAAAAAAA""#,
+            "f.json:2: password is said to be encrypted, but cannot be decrypted: what it decrypts to is not text",
+        ),
+    ] {
+        assert_eq!(refusal("f.json", &json(keys)), want);
+    }
+}
+
+#[test]
+fn refusals_of_circles_and_backends_point_at_the_one_meant() {
+    for (change, to, want) in [
+        (
+            "\"url\": \"http://127.0.0.1:8088\"",
+            "\"ulr\": \"http://127.0.0.1:8088\"",
+            "p.json:25: unknown key circles[1].backends[0].ulr; the nearest known key is url",
+        ),
+        (
+            "influxdb-2-2",
+            "influxdb-1-1",
+            "p.json:30: circles[1].backends[1].name is \"influxdb-1-1\", which another backend has too; \
+             names are unique over all circles",
+        ),
+        (
+            "influxdb-2-2",
+            "a/b",
+            "p.json:30: circles[1].backends[1].name must be fit for the name of a file: at most 200 bytes, \
+             without \"/\", and neither \".\" nor \"..\"",
+        ),
+        ("\"influxdb-2-2\"", "\"\"", "p.json:30: circles[1].backends[1] has no name"),
+        ("\"name\": \"influxdb-1-2\",", "", "p.json:14: circles[0].backends[1] has no name"),
+        ("\"url\": \"http://127.0.0.1:8087\",", "", "p.json:13: circles[0].backends[1] has no url"),
+        ("\"name\": \"circle-2\",", "", "p.json:22: circles[1] has no name"),
+        (
+            "http://127.0.0.1:8089",
+            "127.0.0.1:8089",
+            "p.json:31: circles[1].backends[1].url must be http://host:port, with nothing behind the port",
+        ),
+        (
+            "http://127.0.0.1:8089",
+            "http://127.0.0.1:808999",
+            "p.json:31: circles[1].backends[1].url must be http://host:port with a port from 1 to 65535",
+        ),
+        (
+            "http://127.0.0.1:8089",
+            "http://u:pw@127.0.0.1:8089",
+            "p.json:31: circles[1].backends[1].url must be http://host:port; \
+             user and password belong in the keys username and password",
+        ),
+        (
+            "http://127.0.0.1:8089",
+            "https://127.0.0.1:8089",
+            "p.json:31: circles[1].backends[1].url is an https address, \
+             but TLS towards backends is not in this version of fluxgate",
+        ),
+        (
+            "\"url\": \"http://127.0.0.1:8087\",",
+            "\"url\": \"http://127.0.0.1:8087\",\n\"auth_encrypt\": true,",
+            "p.json:15: circles[0].backends[1].auth_encrypt is true, but auth_secure says false for the whole file",
+        ),
+        ("\"circles\"", "\"circle\"", "p.json:2: unknown key circle; the nearest known key is circles"),
+    ] {
+        assert!(EXAMPLE.contains(change), "{change}");
+        assert_eq!(refusal("p.json", &EXAMPLE.replace(change, to)), want);
+    }
+    for (text, want) in [
+        ("{}", "p.json: circles is missing or empty; fluxgate needs at least one circle with one backend"),
+        (
+            "{\n\"circles\": []}",
+            "p.json:2: circles is missing or empty; fluxgate needs at least one circle with one backend",
+        ),
+        ("{\"circles\":\n[{\"name\": \"c\"}]}", "p.json:2: circles[0] has no backends; a circle needs at least one"),
+        (
+            "{\"circles\":\n[{\"name\": \"c\",\n\"backends\": []}]}",
+            "p.json:3: circles[0] has no backends; a circle needs at least one",
+        ),
+        ("{\"circles\": {}}", "p.json:1: circles must be a list of tables, not a table"),
+        ("{\"circles\": [7]}", "p.json:1: circles[0] must be a table of keys, not a number"),
+        ("[]", "p.json: the file must be a table of keys, not a list"),
+        ("", "p.json:1: this is not JSON: EOF while parsing a value at line 1 column 0"),
+        ("{} {}", "p.json:1: this is not JSON: trailing characters at line 1 column 4"),
+        ("{\n\"a\" 1}", "p.json:2: this is not JSON: expected `:` at line 2 column 5"),
+    ] {
+        assert_eq!(refusal("p.json", text), want, "{text}");
+    }
+    let many = (0..1025).map(|i| format!(r#"{{"name": "b{i}", "url": "http://h:1"}}"#)).collect::<Vec<_>>().join(",");
+    assert_eq!(
+        refusal("p.json", &format!(r#"{{"circles": [{{"name": "c", "backends": [{many}]}}]}}"#)),
+        "p.json:1: circles[0].backends[1024] is one too many; there may be 1024"
+    );
+}
+
+#[test]
+fn toml_and_yaml_refusals_have_lines_too() {
+    let toml = "hash_key = 'idx'\nflush_size = 3\n\n[[circles]]\nname = 'c'\n[[circles.backends]]\nname = 'b'\n\
+                url = 'http://h'\n[[circles.backends]]\nname = 'b2'\nurl = 'http://h2'\n";
+    ok("f.toml", toml);
+    for (change, to, want) in [
+        ("flush_size", "flush_seize", "f.toml:2: unknown key flush_seize; the nearest known key is flush_size"),
+        ("= 3", "= 'x'", "f.toml:2: flush_size must be a whole number, not text"),
+        ("= 3", "= 1979-05-27", "f.toml:2: flush_size must be a whole number, not a table"),
+        ("'idx'", "'x'", "f.toml:1: hash_key is \"x\"; it must be idx, exi, name, url or a text with %idx in it"),
+        (
+            "'b2'",
+            "'b'",
+            "f.toml:10: circles[0].backends[1].name is \"b\", which another backend has too; \
+             names are unique over all circles",
+        ),
+        ("url = 'http://h2'", "", "f.toml:9: circles[0].backends[1] has no url"),
+        ("= 3", "= 3\nflush_size = 4", "f.toml:3: this is not TOML: duplicate key"),
+        ("= 3", "= nan", "f.toml:2: this is not TOML: a number must be finite"),
+        ("'idx'", "'idx", "f.toml:1: this is not TOML: invalid literal string, expected `'`"),
+    ] {
+        assert!(toml.contains(change), "{change}");
+        assert_eq!(refusal("f.toml", &toml.replace(change, to)), want);
+    }
+    let yaml = "hash_key: idx\nflush_size: 3\n# x\ncircles:\n- name: c\n  backends:\n  - name: b\n    url: http://h\n\
+                \x20 - name: b2\n    url: http://h2\n    password: pw\n";
+    ok("f.yaml", yaml);
+    for (change, to, want) in [
+        ("flush_size", "flush_seize", "f.yml:2: unknown key flush_seize; the nearest known key is flush_size"),
+        ("pw", "12345", "f.yml:11: circles[0].backends[1].password must be text, not a number"),
+        (": idx", ": x", "f.yml:1: hash_key is \"x\"; it must be idx, exi, name, url or a text with %idx in it"),
+        ("    url: http://h2\n", "", "f.yml:9: circles[0].backends[1] has no url"),
+        (
+            "b2",
+            "b",
+            "f.yml:9: circles[0].backends[1].name is \"b\", which another backend has too; \
+             names are unique over all circles",
+        ),
+        (": 3", ": 3\nflush_size: 4", "f.yml:3: flush_size is there twice"),
+    ] {
+        assert!(yaml.contains(change), "{change}");
+        assert_eq!(refusal("f.yml", &yaml.replace(change, to)), want);
+    }
+    let broken = refusal("f.yml", "a: [1\nb: 2\n");
+    assert!(broken.starts_with("f.yml:2: this is not YAML: "), "{broken}");
+}
+
+#[test]
+fn files_are_read_by_their_ending_and_say_when_they_cannot_be() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, text) in EVERY_KEY {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        assert_eq!(load(&path).expect(name).file, path);
+    }
+    let path = dir.path().join("none.json");
+    let want = format!("{}: cannot be read: No such file or directory (os error 2)", path.display());
+    assert_eq!(load(&path).expect_err("no file").to_string(), want);
+    std::fs::write(&path, b"{\n\"data_dir\": \"\xff\"}").expect("a file");
+    let want = format!("{}:2: the file must be UTF-8, and this line is not", path.display());
+    assert_eq!(load(&path).expect_err("not UTF-8").to_string(), want);
+}
+
+#[test]
+fn passwords_show_in_no_debug_output_and_in_no_error() {
+    let secret = "hunter2-Kiefer";
+    let proxy = format!(r#""username": "u", "password": "{secret}""#);
+    let good = json(&proxy).replace(r#""url""#, &format!(r#""password": "{secret}", "url""#));
+    let shown = format!("{:?}", ok("f.json", &good));
+    assert!(!shown.contains(secret), "{shown}");
+    for broken in [
+        good.replace(&format!("\"{secret}\""), &format!("[\"{secret}\"]")),
+        good.replace("\"u\"", "\"\", \"auth_secure\": true"),
+        good.replace("http://h:1", &format!("http://u:{secret}@h:1")),
+        good.replace('}', ""),
+    ] {
+        for name in ["f.json", "f.yaml", "f.toml"] {
+            let sentence = refusal(name, &broken);
+            assert!(!sentence.contains(secret), "{sentence}");
+        }
+    }
+    let toml = format!("password = \"{secret}\" x");
+    assert!(!refusal("f.toml", &toml).contains(secret));
+}

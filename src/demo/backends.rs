@@ -1,0 +1,61 @@
+//! The servers behind the demo: real ones where InfluxDB is installed, else stand-ins.
+
+use std::io;
+
+use crate::influxd::Influxd;
+use crate::serials::Serials;
+use crate::standin::StandIn;
+
+pub enum Backend {
+    Influxd(Box<Influxd>),
+    StandIn(StandIn),
+}
+
+impl Backend {
+    /// Starts an empty server with one database.
+    pub fn start(standin: bool, db: &str) -> io::Result<Self> {
+        if standin {
+            return Ok(Self::StandIn(StandIn::with_databases(&[db])?));
+        }
+        let server = Influxd::start()?;
+        server.create_database(db)?;
+        Ok(Self::Influxd(Box::new(server)))
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Self::Influxd(server) => server.url(),
+            Self::StandIn(server) => server.url(),
+        }
+    }
+
+    pub fn kill(&mut self) {
+        match self {
+            Self::Influxd(server) => server.kill(),
+            Self::StandIn(server) => server.stop(),
+        }
+    }
+
+    pub fn restart(&mut self) -> io::Result<()> {
+        match self {
+            Self::Influxd(server) => server.restart(),
+            Self::StandIn(server) => server.restart(),
+        }
+    }
+
+    /// Different points held in `db`.
+    pub fn points(&self, db: &str) -> io::Result<u64> {
+        match self {
+            Self::Influxd(server) => server.points(db),
+            Self::StandIn(server) => Ok(server.serials(db).len()),
+        }
+    }
+
+    /// Their numbers, where the server can name them at once.
+    pub fn serials(&self, db: &str) -> Option<Serials> {
+        match self {
+            Self::Influxd(_) => None,
+            Self::StandIn(server) => Some(server.serials(db)),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A real `influxd` (InfluxDB 1.x) as a child process, for the demo and for tests.
+//!
+//! It listens on free loopback ports and keeps its data in a temporary directory; nothing of an installed
+//! server's configuration is read. It can be killed, frozen and brought back on the same port and data. The child never
+//! outlives us: dropping kills it, and the kernel kills it when the *thread* that started it ends (`PR_SET_PDEATHSIG`
+//! counts threads), so start it from a thread that lives as long as it is needed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid};
+use serde_json::Value;
+
+/// A server that does not answer `/ping` within this has not started.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Another process may take a free port before influxd does.
+const START_ATTEMPTS: u32 = 3;
+
+/// A server of our own. Dropping it kills it and removes its data.
+pub struct Influxd {
+    child: Option<Child>,
+    /// HTTP, then the port for backups, which influxd insists on.
+    http: SocketAddr,
+    backup: SocketAddr,
+    /// Last, so that it is removed after the child has been killed.
+    dir: tempfile::TempDir,
+}
+
+impl Influxd {
+    /// The executable on `PATH`, if InfluxDB is installed.
+    pub fn executable() -> Option<PathBuf> {
+        find("influxd", &std::env::var_os("PATH")?)
+    }
+
+    /// Starts an empty server and waits until it answers. `Err` with `NotFound` if none is installed.
+    pub fn start() -> io::Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let mut server = Self {
+                child: None,
+                http: free_addr()?,
+                backup: free_addr()?,
+                dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
+            };
+            match server.restart() {
+                Ok(()) => return Ok(server),
+                Err(e) if e.kind() == io::ErrorKind::NotFound || attempt == START_ATTEMPTS => return Err(e),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// `kill -9`, and waits for its end. Its data stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error says that it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops the process without ending it: connections stay open, and nothing answers. Returns when all its threads
+    /// stand still, which is some time after the signal.
+    pub fn freeze(&self) -> io::Result<()> {
+        let pid = self.signal(Signal::STOP)?;
+        // NOWAIT leaves the status of a child that has ended to `kill`.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), options)?;
+        Ok(())
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)?;
+        Ok(())
+    }
+
+    /// Kills it if it runs, starts it on the same ports and data, and waits until it answers.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill();
+        let executable =
+            Self::executable().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "influxd is not on PATH"))?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        let mut command = Command::new(executable);
+        command
+            .args(["run", "-config", "/dev/null"])
+            .envs(self.environment())
+            .env_remove("INFLUXDB_CONFIG_PATH")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        die_with_us(&mut command);
+        self.child = Some(command.spawn()?);
+        self.wait_until_it_answers()
+    }
+
+    /// Creates a database.
+    pub fn create_database(&self, name: &str) -> io::Result<()> {
+        self.query("", &format!("CREATE DATABASE \"{name}\"")).map(drop)
+    }
+
+    /// Runs a statement (with POST, so that any kind may be given) and returns the whole answer. An `error` in it is an
+    /// `Err`.
+    pub fn query(&self, db: &str, statement: &str) -> io::Result<Value> {
+        query(&self.url(), db, statement)
+    }
+
+    /// Points in which the integer field `n` is set, over all measurements.
+    pub fn points(&self, db: &str) -> io::Result<u64> {
+        let answer = self.query(db, "SELECT count(n) FROM /.*/")?;
+        let series = answer["results"][0]["series"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(series.iter().filter_map(|series| series["values"][0][1].as_u64()).sum())
+    }
+
+    /// What the server has printed.
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("influxd.log")
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<Pid> {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(pid as i32));
+        let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "influxd is not running"))?;
+        kill_process(pid, signal)?;
+        Ok(pid)
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let dir = |name: &str| self.dir.path().join(name).display().to_string();
+        vec![
+            ("INFLUXDB_HTTP_BIND_ADDRESS", self.http.to_string()),
+            ("INFLUXDB_BIND_ADDRESS", self.backup.to_string()),
+            ("INFLUXDB_META_DIR", dir("meta")),
+            ("INFLUXDB_DATA_DIR", dir("data")),
+            ("INFLUXDB_DATA_WAL_DIR", dir("wal")),
+            ("INFLUXDB_REPORTING_DISABLED", "true".into()),
+            ("INFLUXDB_MONITOR_STORE_ENABLED", "false".into()),
+            ("INFLUXDB_CONTINUOUS_QUERIES_ENABLED", "false".into()),
+            ("INFLUXDB_HTTP_LOG_ENABLED", "false".into()),
+            ("INFLUXDB_DATA_QUERY_LOG_ENABLED", "false".into()),
+        ]
+    }
+
+    fn wait_until_it_answers(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let ping = format!("{}/ping", self.url());
+        loop {
+            if agent(Duration::from_secs(1)).get(&ping).call().is_ok() {
+                return Ok(());
+            }
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() >= deadline {
+                self.kill();
+                return Err(io::Error::other(format!("influxd did not start: {}", last_line(&self.log()))));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Influxd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a statement at `url` and returns the answer; an `error` in it is an `Err`.
+pub fn query(url: &str, db: &str, statement: &str) -> io::Result<Value> {
+    let answer = agent(QUERY_TIMEOUT)
+        .post(format!("{url}/query"))
+        .send_form([("db", db), ("q", statement)])
+        .map_err(io::Error::other)?;
+    let text = answer.into_body().with_config().limit(u64::MAX).read_to_string().map_err(io::Error::other)?;
+    let value: Value = serde_json::from_str(&text)?;
+    let failed = value.get("error").or_else(|| value["results"].as_array()?.iter().find_map(|r| r.get("error")));
+    match failed {
+        Some(error) => Err(io::Error::other(format!("{statement}: {error}"))),
+        None => Ok(value),
+    }
+}
+
+/// Makes the kernel kill the child when the thread that starts it ends, however that happens, and gives it a process group
+/// of its own, so that Ctrl-C in a terminal reaches only us.
+pub fn die_with_us(command: &mut Command) {
+    command.process_group(0);
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one prctl(2), and turning its
+    // error into an `io::Error` allocates nothing.
+    unsafe {
+        command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from));
+    }
+}
+
+/// A loopback address that was free a moment ago.
+pub fn free_addr() -> io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}
+
+/// An HTTP client for one call: 4xx and 5xx are answers like others.
+fn agent(timeout: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).build().into()
+}
+
+fn find(name: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+fn last_line(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it printed nothing").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_on_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("influxd");
+        let path = std::env::join_paths([Path::new("/nonexistent"), dir.path()]).unwrap();
+        assert_eq!(find("influxd", &path), None);
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(find("influxd", &path), Some(file));
+    }
+
+    /// Says why it checks nothing where InfluxDB is not installed.
+    #[test]
+    fn a_server_can_be_killed_frozen_and_brought_back_with_its_data() {
+        if Influxd::executable().is_none() {
+            return eprintln!("skipped: influxd is not on PATH");
+        }
+        let mut server = Influxd::start().unwrap();
+        server.create_database("db").unwrap();
+        let args = crate::load::LoadArgs {
+            points: Some(1_000),
+            measurements: 3,
+            lines: 100,
+            ..crate::load::LoadArgs::new(&server.url(), "db")
+        };
+        let summary = crate::load::run(&args, &Default::default(), &mut |_| {}).unwrap();
+        assert!(summary.succeeded(), "{summary}");
+        assert_eq!(server.points("db").unwrap(), 1_000);
+
+        server.freeze().unwrap();
+        let ping = format!("{}/ping", server.url());
+        assert!(agent(Duration::from_millis(300)).get(&ping).call().is_err());
+        server.thaw().unwrap();
+        assert!(agent(Duration::from_secs(5)).get(&ping).call().is_ok());
+
+        let addr = server.addr();
+        server.kill();
+        assert_eq!(server.pid(), None);
+        assert!(std::net::TcpStream::connect(addr).is_err());
+        server.restart().unwrap();
+        assert_eq!((server.addr(), server.points("db").unwrap()), (addr, 1_000));
+        assert!(server.query("db", "SELECT x FROM").is_err());
+
+        let (pid, dir) = (server.pid().unwrap(), server.dir.path().to_owned());
+        drop(server);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists() && !dir.exists());
+    }
+}

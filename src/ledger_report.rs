@@ -1,0 +1,70 @@
+//! The ledger as people read it, printed at shutdown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use fluxgate_dataplane::handoff::LedgerRow;
+use fluxgate_dataplane::topology::Topology;
+
+/// One line per database and backend over all workers, and the sum. Empty when nothing was ever accepted.
+pub fn text(topology: &Topology, rows: &[LedgerRow]) -> String {
+    let mut accounts: BTreeMap<(&str, u16), [u64; 5]> = BTreeMap::new();
+    for row in rows {
+        let sum = |reasons: &[(String, u64)]| reasons.iter().map(|(_, n)| n).sum::<u64>();
+        let counts = [row.accepted, row.delivered, row.queued, sum(&row.rejected), sum(&row.dropped)];
+        let account = accounts.entry((&row.db, row.backend.0)).or_default();
+        account.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+    }
+    if accounts.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from("ledger, points by database and backend (each point counts once per backend):\n");
+    let mut line = |db: &str, backend: &str, [accepted, delivered, queued, rejected, dropped]: [u64; 5]| {
+        let _ = writeln!(
+            out,
+            "  {db} {backend}: accepted {accepted} = delivered {delivered} + queued {queued} + rejected {rejected} \
+             + dropped {dropped}"
+        );
+    };
+    let mut total = [0; 5];
+    for ((db, backend), counts) in &accounts {
+        line(db, &topology.backends[usize::from(*backend)].name, *counts);
+        total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+    }
+    line("total", "all", total);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fluxgate_dataplane::topology::{Backend, BackendId};
+
+    #[test]
+    fn rows_of_all_workers_are_added_up() {
+        let backend = Backend {
+            id: BackendId(0),
+            name: "b".into(),
+            url: String::new(),
+            circle: 0,
+            index: 0,
+            username: String::new(),
+            password: String::new(),
+            write_only: false,
+        };
+        let topology = Topology { circles: Vec::new(), backends: vec![backend] };
+        let row = LedgerRow {
+            db: "db".into(),
+            backend: BackendId(0),
+            accepted: 10,
+            delivered: 5,
+            queued: 2,
+            rejected: vec![("x".into(), 1), ("y".into(), 1)],
+            dropped: vec![("z".into(), 1)],
+        };
+        let text = text(&topology, &[row.clone(), row]);
+        assert!(text.contains("db b: accepted 20 = delivered 10 + queued 4 + rejected 4 + dropped 2\n"), "{text}");
+        assert!(text.contains("total all: accepted 20 "), "{text}");
+        assert_eq!(super::text(&topology, &[]), "");
+    }
+}

@@ -1,0 +1,152 @@
+//! `fluxgate load`: writes numbered points and proves what became of them.
+//!
+//! Each point carries its serial in the field `n` and a timestamp of its own ([`points`]), so that after a run
+//! `count(n)` over all measurements equals the acknowledged points, and any that are missing can be named. One thread
+//! serves many connections ([`engine`]); what it counted is in [`report`].
+
+mod args;
+mod engine;
+mod points;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+pub use args::{LoadArgs, Target, Unit};
+pub use report::{Counts, Failure, Range, Snapshot, Summary};
+
+/// Snapshots are this far apart.
+const SNAPSHOT: Duration = Duration::from_secs(1);
+/// A `CREATE DATABASE` takes at most this long.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The whole command: runs and prints; the error is the exit status. `stop` ends the run early, with a summary.
+pub fn main(args: &LoadArgs, stop: &AtomicBool) -> Result<(), u8> {
+    let mut progress = |snapshot: &Snapshot| {
+        eprintln!(
+            "{:>6.1} s  {:>10.0} points/s  p50 {:.3} ms  p99 {:.3} ms  {} failed",
+            snapshot.elapsed.as_secs_f64(),
+            snapshot.points_per_second,
+            snapshot.p50_us as f64 / 1e3,
+            snapshot.p99_us as f64 / 1e3,
+            snapshot.failed_requests
+        );
+    };
+    match run(args, stop, &mut progress) {
+        Ok(summary) => {
+            if args.json {
+                println!("{:#}", summary.json());
+            } else {
+                println!("{summary}");
+            }
+            if summary.succeeded() { Ok(()) } else { Err(1) }
+        }
+        Err(why) => {
+            eprintln!("fluxgate load: {why}");
+            Err(2)
+        }
+    }
+}
+
+/// Runs a load to its end. `progress` hears about it once a second. Errors are the caller's: impossible options, a name
+/// that does not resolve, a database that cannot be created. A server that fails is not an error but in the summary.
+pub fn run(args: &LoadArgs, stop: &AtomicBool, progress: &mut dyn FnMut(&Snapshot)) -> Result<Summary, String> {
+    args.check()?;
+    let target = Target::resolve(&args.url)?;
+    if args.create_db {
+        create_database(args)?;
+    }
+    let start = Instant::now();
+    let interval = |requests: u64| Duration::from_secs_f64((requests * args.lines) as f64 / args.rate as f64);
+    let shared = engine::Shared {
+        points: points::Points::new(args, &target),
+        addr: target.addr,
+        lines: args.lines,
+        next_serial: AtomicU64::new(args.first),
+        end_serial: args.points.map_or(u64::MAX, |points| args.first.saturating_add(points)),
+        start,
+        end: args.seconds_max().map(|seconds| start + Duration::from_secs_f64(seconds)),
+        timeout: Duration::from_secs_f64(args.timeout),
+        interval: (args.rate > 0).then(|| interval(args.threads as u64)),
+        stop,
+    };
+    let mut total = Counts::default();
+    let (ticks, received) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.threads)
+            .map(|thread| {
+                let connections =
+                    args.connections / args.threads + usize::from(thread < args.connections % args.threads);
+                let offset = if args.rate > 0 { interval(thread as u64) } else { Duration::ZERO };
+                let (shared, ticks) = (&shared, ticks.clone());
+                scope.spawn(move || engine::Engine::new(shared, connections, offset)?.run(&ticks))
+            })
+            .collect();
+        drop(ticks);
+        gather(start, &received, &mut total, progress);
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a load thread panicked"))
+    })
+    .map_err(|e: std::io::Error| format!("the event loop failed: {e}"))?;
+    let last = shared.next_serial.load(Relaxed).min(shared.end_serial) - 1;
+    Ok(Summary {
+        url: args.url.clone(),
+        db: args.db.clone(),
+        threads: args.threads,
+        connections: args.connections,
+        lines: args.lines,
+        rate: args.rate,
+        gzip: args.gzip,
+        elapsed: start.elapsed(),
+        serials: (total.sent_points > 0).then_some((args.first, last)),
+        counts: total,
+    })
+}
+
+/// Adds up ticks until all threads have ended, and turns them into snapshots.
+fn gather(start: Instant, received: &mpsc::Receiver<Counts>, total: &mut Counts, progress: &mut dyn FnMut(&Snapshot)) {
+    let (mut since, mut last) = (Counts::default(), start);
+    while let Ok(counts) = received.recv() {
+        since.add(counts);
+        if last.elapsed() < SNAPSHOT {
+            continue;
+        }
+        let interval = last.elapsed().as_secs_f64();
+        last = Instant::now();
+        let mut snapshot = Snapshot {
+            elapsed: start.elapsed(),
+            points_per_second: since.acked_points as f64 / interval,
+            p50_us: since.latency_us.value_at_quantile(0.5),
+            p99_us: since.latency_us.value_at_quantile(0.99),
+            ..Snapshot::default()
+        };
+        total.add(std::mem::take(&mut since));
+        snapshot.sent_points = total.sent_points;
+        snapshot.acked_points = total.acked_points;
+        snapshot.failed_requests = total.failed_requests();
+        progress(&snapshot);
+    }
+    total.add(since);
+}
+
+fn create_database(args: &LoadArgs) -> Result<(), String> {
+    let urls = if args.backend.is_empty() { std::slice::from_ref(&args.url) } else { &args.backend };
+    let statement = format!("CREATE DATABASE \"{}\"", args.db.replace('\\', "\\\\").replace('"', "\\\""));
+    for url in urls {
+        let mut request = ureq::post(format!("{}/query", url.trim_end_matches('/')))
+            .config()
+            .timeout_global(Some(CREATE_TIMEOUT))
+            .build();
+        if let Some(user) = &args.username {
+            request = request.query("u", user).query("p", &args.password);
+        }
+        let answer = request.send_form([("q", statement.as_str())]).map_err(|e| format!("{url}: {statement}: {e}"))?;
+        let text = answer.into_body().read_to_string().map_err(|e| format!("{url}: {statement}: {e}"))?;
+        if text.contains("\"error\"") {
+            return Err(format!("{url}: {statement}: {}", text.trim()));
+        }
+    }
+    Ok(())
+}

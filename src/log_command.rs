@@ -1,0 +1,51 @@
+//! `fluxgate log`: looks into log directories, read-only, also of a running proxy.
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use fluxgate_dataplane::disklog::{Error, inspect};
+
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(after_help = "\
+Examples:
+  fluxgate log ls data                  segments and cursors of all workers
+  fluxgate log cat data/worker-0        what one worker's log holds, as line protocol
+  fluxgate log verify data && echo ok   whether everything is whole")]
+pub struct LogArgs {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+#[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// List segments and cursors.
+    Ls(DirArg),
+    /// Print all records as line protocol, each behind a comment with database, policy, precision and route.
+    Cat(DirArg),
+    /// Check every frame; exit status 1 and a line per damaged place when something is not whole.
+    Verify(DirArg),
+}
+
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct DirArg {
+    /// A data directory, or the log of one worker in it.
+    pub dir: PathBuf,
+}
+
+/// Carries it out; false when `verify` found damage.
+///
+/// # Errors
+/// One sentence, when the directory cannot be read.
+pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
+    let done = match &args.what {
+        What::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
+        What::Cat(arg) => inspect::cat(&arg.dir, out).map(|()| true),
+        What::Verify(arg) => inspect::verify(&arg.dir, out),
+    };
+    match done {
+        // `log cat | head` is no failure.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(true),
+        other => other.map_err(|error| error.to_string()),
+    }
+}

@@ -1,0 +1,375 @@
+//! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`, and
+//! what an operator can see and do from outside.
+//!
+//! As with [`crate::influxd`], the kernel kills the child when the *thread* that started it ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::influxd::{die_with_us, free_addr};
+
+/// A proxy that does not answer `/ping` within this has not started.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A killed proxy's port is waited for so long.
+const PORT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Another process may take a free port before the proxy does.
+const START_ATTEMPTS: u32 = 3;
+
+/// A configuration in the making: circles of backend URLs, and any further keys.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyConfig {
+    circles: Vec<Value>,
+    extra: Map<String, Value>,
+}
+
+impl ProxyConfig {
+    /// Circles of backends, named as influx-proxy's own examples are: `circle-1` with `influxdb-1-1`, `influxdb-1-2` ...
+    pub fn new(circles: &[Vec<String>]) -> Self {
+        let backend = |c: usize, (b, url): (usize, &String)| json!({"name": backend_name(c, b), "url": url});
+        let circle = |(c, urls): (usize, &Vec<String>)| {
+            let backends: Vec<_> = urls.iter().enumerate().map(|entry| backend(c, entry)).collect();
+            json!({"name": format!("circle-{}", c + 1), "backends": backends})
+        };
+        Self { circles: circles.iter().enumerate().map(circle).collect(), extra: Map::new() }
+    }
+
+    /// Sets a key of the configuration file, over any default here.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(key.into(), value.into());
+        self
+    }
+
+    /// Starts `executable` with this configuration on a free loopback port, and waits until it answers.
+    pub fn start(&self, executable: &Path) -> io::Result<Proxy> {
+        let mut attempt = 1;
+        loop {
+            let dir = tempfile::Builder::new().prefix("fluxgate-proxy-").tempdir()?;
+            let mut proxy = Proxy { child: None, addr: free_addr()?, executable: executable.into(), dir };
+            std::fs::write(proxy.config_file(), self.text(&proxy))?;
+            match proxy.restart() {
+                Ok(()) => return Ok(proxy),
+                Err(e) if attempt == START_ATTEMPTS || !proxy.stderr().contains("in use") => return Err(e),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    fn text(&self, proxy: &Proxy) -> String {
+        let mut config = json!({
+            "circles": self.circles, "listen_addr": proxy.addr.to_string(), "data_dir": proxy.data_dir(),
+            "mlog_dir": proxy.dir.path().join("log"), "check_interval": 1, "rewrite_interval": 1,
+        });
+        for (key, value) in &self.extra {
+            config[key] = value.clone();
+        }
+        format!("{config:#}\n")
+    }
+}
+
+/// The name [`ProxyConfig::new`] gives to a backend; both indexes count from 0.
+pub fn backend_name(circle: usize, backend: usize) -> String {
+    format!("influxdb-{}-{}", circle + 1, backend + 1)
+}
+
+/// A proxy of our own. Dropping it kills it and removes its data.
+pub struct Proxy {
+    child: Option<Child>,
+    addr: SocketAddr,
+    executable: PathBuf,
+    /// Last, so that it is removed after the child has been killed.
+    dir: tempfile::TempDir,
+}
+
+impl Proxy {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("proxy.json")
+    }
+
+    /// What it has printed to stderr, over all its starts.
+    pub fn stderr(&self) -> String {
+        std::fs::read(self.stderr_file()).map_or_else(|_| String::new(), |b| String::from_utf8_lossy(&b).into_owned())
+    }
+
+    /// Kills it if it runs, starts it on the same port, configuration and data, and waits until it answers.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill();
+        // The kernel closes the listeners of a killed io_uring process some time after the process has ended; until then
+        // the port is in use, and the proxy would rightly refuse to start. If it stays in use, the start says so.
+        eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr).is_ok());
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file())?;
+        let mut command = Command::new(&self.executable);
+        command.arg("--config").arg(self.config_file()).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr);
+        die_with_us(&mut command);
+        self.child = Some(command.spawn()?);
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            // Any answer will do: with `ping_auth_enabled` it is 401.
+            if self.get("/ping").is_ok() {
+                return Ok(());
+            }
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() >= deadline {
+                self.kill();
+                return Err(io::Error::other(format!("the proxy did not start:\n{}", self.stderr())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error says that it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(pid as i32));
+        let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the proxy is not running"))?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGTERM, and waits for its end; kills it after `timeout`, which is an error.
+    pub fn terminate(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait(timeout)
+    }
+
+    /// Waits for it to end by itself; kills it after `timeout`, which is an error.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline {
+            let child = self.child.as_mut().ok_or_else(|| io::Error::other("the proxy is not running"))?;
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the proxy still ran after {timeout:?}:\n{}", self.stderr()),
+        ))
+    }
+
+    /// Status and body of a GET.
+    pub fn get(&self, target: &str) -> io::Result<(u16, String)> {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(CALL_TIMEOUT)).http_status_as_error(false).build().into();
+        let answer = agent.get(format!("{}{target}", self.url())).call().map_err(io::Error::other)?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().read_to_string().map_err(io::Error::other)?))
+    }
+
+    pub fn ledger(&self) -> io::Result<Ledger> {
+        let (status, text) = self.get("/ledger")?;
+        match serde_json::from_str(&text) {
+            Ok(ledger) if status == 200 => Ok(ledger),
+            _ => Err(io::Error::other(format!("/ledger: {status} {text}"))),
+        }
+    }
+
+    pub fn health(&self) -> io::Result<Vec<CircleHealth>> {
+        let (status, text) = self.get("/health")?;
+        serde_json::from_str(&text).map_err(|e| io::Error::other(format!("/health: {status} {e}: {text}")))
+    }
+
+    fn stderr_file(&self) -> PathBuf {
+        self.dir.path().join("stderr.log")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `/ledger`. A point is accepted once for each backend it is meant for.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Ledger {
+    pub totals: LedgerTotals,
+    pub balanced: bool,
+    pub databases: Vec<LedgerDatabase>,
+    /// Workers whose part is not in here.
+    pub workers_missing: Vec<Value>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct LedgerTotals {
+    pub accepted: u64,
+    pub delivered: u64,
+    pub queued: u64,
+    pub rejected: u64,
+    pub dropped: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct LedgerDatabase {
+    pub db: String,
+    pub backends: Vec<LedgerBackend>,
+}
+
+/// One backend's part in one database.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LedgerBackend {
+    pub backend: String,
+    pub accepted: u64,
+    pub delivered: u64,
+    pub queued: u64,
+    /// By reason.
+    pub rejected: BTreeMap<String, u64>,
+    pub dropped: BTreeMap<String, u64>,
+}
+
+impl LedgerTotals {
+    fn balanced(self) -> bool {
+        self.accepted == self.delivered + self.queued + self.rejected + self.dropped
+    }
+
+    fn add(&mut self, row: &LedgerBackend) {
+        self.accepted += row.accepted;
+        self.delivered += row.delivered;
+        self.queued += row.queued;
+        self.rejected += row.rejected.values().sum::<u64>();
+        self.dropped += row.dropped.values().sum::<u64>();
+    }
+}
+
+impl Ledger {
+    /// One backend over all databases.
+    pub fn backend(&self, name: &str) -> LedgerTotals {
+        let mut totals = LedgerTotals::default();
+        let rows = self.databases.iter().flat_map(|database| &database.backends);
+        rows.filter(|row| row.backend == name).for_each(|row| totals.add(row));
+        totals
+    }
+
+    /// The ledger says that it balances, and it does, row by row and in sum. Its word alone would prove nothing.
+    pub fn proven_balanced(&self) -> bool {
+        let mut sum = LedgerTotals::default();
+        let mut rows = true;
+        for row in self.databases.iter().flat_map(|database| &database.backends) {
+            let mut one = LedgerTotals::default();
+            one.add(row);
+            rows &= one.balanced();
+            sum.add(row);
+        }
+        self.balanced && rows && sum == self.totals && self.totals.balanced() && self.workers_missing.is_empty()
+    }
+}
+
+/// One circle in `/health`, in influx-proxy's form.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CircleHealth {
+    pub circle: String,
+    pub backends: Vec<BackendHealth>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct BackendHealth {
+    pub name: String,
+    pub url: String,
+    pub active: bool,
+    pub backlog: bool,
+    pub rewrite: bool,
+}
+
+/// Asks until `condition` holds; false if it did not within `timeout`.
+pub fn eventually(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEDGER: &str = r#"{"totals":{"accepted":30,"delivered":21,"queued":5,"rejected":3,"dropped":1},"balanced":true,
+        "databases":[{"db":"a","backends":[
+            {"backend":"x","accepted":10,"delivered":5,"queued":5,"rejected":{},"dropped":{}},
+            {"backend":"y","accepted":10,"delivered":6,"queued":0,"rejected":{"type conflict":2,"old":1},"dropped":{"full":1}}]},
+          {"db":"b","backends":[{"backend":"x","accepted":10,"delivered":10,"queued":0,"rejected":{},"dropped":{}}]}],
+        "workers_missing":[]}"#;
+
+    #[test]
+    fn a_balanced_ledger_is_one_that_adds_up() {
+        let ledger = |text: &str| serde_json::from_str::<Ledger>(text).unwrap();
+        let good = ledger(LEDGER);
+        assert!(good.proven_balanced());
+        let x = LedgerTotals { accepted: 20, delivered: 15, queued: 5, rejected: 0, dropped: 0 };
+        assert_eq!((good.backend("x"), good.backend("z")), (x, LedgerTotals::default()));
+        for (from, to) in [
+            ("\"balanced\":true", "\"balanced\":false"),
+            ("\"full\":1", "\"full\":2"),
+            ("\"accepted\":30", "\"accepted\":31"),
+            ("\"delivered\":21,\"queued\":5", "\"delivered\":20,\"queued\":6"),
+            ("\"workers_missing\":[]", "\"workers_missing\":[1]"),
+        ] {
+            assert!(LEDGER.contains(from));
+            assert!(!ledger(&LEDGER.replacen(from, to, 1)).proven_balanced(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_is_reported_with_its_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("fluxgate");
+        std::fs::write(&program, "#!/bin/sh\necho no luck with $1 >&2\nexit 3\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let Err(error) = ProxyConfig::new(&[]).start(&program) else { panic!("it started") };
+        assert!(error.to_string().contains("no luck with --config"), "{error}");
+    }
+
+    #[test]
+    fn the_configuration_names_circles_and_keys() {
+        let config = ProxyConfig::new(&[vec!["http://a".into(), "http://b".into()], vec!["http://c".into()]])
+            .set("durability", "os")
+            .set("check_interval", 5);
+        let dir = tempfile::tempdir().unwrap();
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let proxy = Proxy { child: None, addr, executable: "x".into(), dir };
+        let value: Value = serde_json::from_str(&config.text(&proxy)).unwrap();
+        assert_eq!(value["circles"][0]["backends"][1], json!({"name": "influxdb-1-2", "url": "http://b"}));
+        assert_eq!(value["circles"][1]["name"], "circle-2");
+        assert_eq!((&value["durability"], &value["check_interval"]), (&json!("os"), &json!(5)));
+        assert_eq!(value["listen_addr"], "127.0.0.1:1");
+    }
+}

@@ -1,0 +1,268 @@
+//! The proxy from start to stop: what must be granted first, who is started in which order, who is told to end.
+//!
+//! ```text
+//!   main thread: checks, binds, starts the control thread and the workers, waits for a signal or an end
+//! ```
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use fluxgate_control::{Control, ControlSettings};
+use fluxgate_dataplane::cache_files;
+use fluxgate_dataplane::handoff::{self, LedgerRow};
+use fluxgate_dataplane::io::{self, PortGuard, rings};
+use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::settings::Settings;
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::worker::{self, Start};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::Config;
+use crate::ledger_report;
+use crate::preflight::{self, DataDirLock};
+
+/// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// One sentence for the operator.
+#[derive(Debug)]
+pub enum Failure {
+    /// It has not started: configuration or machine do not allow it.
+    Start(String),
+    /// It has ended though nobody told it to.
+    Running(String),
+}
+
+enum News {
+    Signal(i32),
+    WorkerEnded(usize, Result<Vec<LedgerRow>, String>),
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One sentence that names the key, the file or the fact.
+pub fn serve(config: &Config) -> Result<(), Failure> {
+    let mut house = start(config).map_err(Failure::Start)?;
+    let mut failure = house.wait_until_ready().map(Failure::Start);
+    if failure.is_none() {
+        if !rings::coop_applied() {
+            log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
+        }
+        log::info!("listening on {} with {} workers", house.listening, house.settings.workers);
+        failure = house.run().map(Failure::Running);
+    }
+    let late = house.stop().map(Failure::Running);
+    failure.or(late).map_or(Ok(()), Err)
+}
+
+/// What runs between start and stop.
+struct House {
+    settings: Arc<Settings>,
+    listening: SocketAddr,
+    stats: Arc<Stats>,
+    control: Control,
+    incoming: Receiver<News>,
+    /// Workers that have not ended.
+    running: usize,
+    ledger: Vec<LedgerRow>,
+    _lock: DataDirLock,
+    _port: PortGuard,
+}
+
+fn start(config: &Config) -> Result<House, String> {
+    let settings = Arc::new(config.data.clone());
+    preflight::io_uring()?;
+    preflight::locked_memory(settings.workers)?;
+    preflight::raise_descriptor_limit();
+    let lock = preflight::data_dir(&settings.data_dir)?;
+    let (port, sockets) = io::bind(settings.listen, settings.workers).map_err(|e| cannot_listen(&settings, &e))?;
+    let listening = sockets[0].local_addr().ok().and_then(|a| a.as_socket()).unwrap_or(settings.listen);
+
+    let (news, incoming) = unbounded();
+    wait_for_signals(news.clone()).map_err(|e| format!("cannot start: {e}"))?;
+
+    let placement = Arc::new(Placement::new(&settings.topology, &settings.placement));
+    let stats = Arc::new(Stats::new(settings.workers, settings.topology.backends.len()));
+    let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
+    let cpus = allowed_cpus();
+    let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
+    let mut former = logs_of_former_workers(&settings);
+    let mut cache_files = cache_files::find(&settings.data_dir);
+    for (id, (socket, end)) in sockets.into_iter().zip(worker_ends).enumerate() {
+        let start = Start {
+            id,
+            settings: settings.clone(),
+            placement: placement.clone(),
+            socket,
+            end,
+            stats: stats.clone(),
+            backlog_max_bytes,
+            former: std::mem::take(&mut former),
+            cache_files: std::mem::take(&mut cache_files),
+        };
+        let cpu = cpus.get(id % cpus.len().max(1)).copied();
+        start_worker(start, cpu, news.clone()).map_err(|e| format!("cannot start worker {id}: {e}"))?;
+    }
+    let control_settings = ControlSettings {
+        topology: settings.topology.clone(),
+        placement,
+        credentials: settings.credentials.clone(),
+        check_interval: settings.check_interval,
+    };
+    let control =
+        Control::start(control_settings, control_end, stats.clone()).map_err(|e| format!("cannot start: {e}"))?;
+
+    Ok(House {
+        running: settings.workers,
+        settings,
+        listening,
+        stats,
+        control,
+        incoming,
+        ledger: Vec::new(),
+        _lock: lock,
+        _port: port,
+    })
+}
+
+impl House {
+    /// Waits until every worker accepts; the failure of one that does not.
+    fn wait_until_ready(&mut self) -> Option<String> {
+        let started = Instant::now();
+        let mut told = started;
+        let ready = |stats: &Stats| stats.workers.iter().filter(|w| w.ready.load(Relaxed)).count();
+        while ready(&self.stats) < self.settings.workers {
+            match self.incoming.recv_timeout(Duration::from_millis(5)) {
+                Ok(News::WorkerEnded(id, end)) => {
+                    return self.note_end(id, end).or(Some(format!("worker {id} ended at once")));
+                }
+                Ok(News::Signal(_)) => return Some("stopped before it was ready".into()),
+                Err(_) if told.elapsed() > Duration::from_secs(2) => {
+                    told = Instant::now();
+                    let (ready, all) = (ready(&self.stats), self.settings.workers);
+                    log::info!("opening logs: {ready} of {all} workers ready after {} s", started.elapsed().as_secs());
+                }
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Until a signal, or until a worker ends that nobody told to.
+    fn run(&mut self) -> Option<String> {
+        match self.incoming.recv() {
+            Ok(News::Signal(signal)) => {
+                log::info!("stopping on {}", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
+                None
+            }
+            Ok(News::WorkerEnded(id, end)) => self.note_end(id, end).or(Some(format!("worker {id} ended by itself"))),
+            Err(_) => Some("all threads ended".into()),
+        }
+    }
+
+    /// Ends workers, then the control thread, and prints the ledger.
+    fn stop(mut self) -> Option<String> {
+        let mut failure = None;
+        self.stats.stopping.store(true, Relaxed);
+        self.control.shutdown_workers();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while self.running > 0 {
+            match self.incoming.recv_deadline(deadline) {
+                Ok(News::WorkerEnded(id, end)) => failure = failure.or(self.note_end(id, end)),
+                Ok(News::Signal(_)) => {}
+                Err(_) => {
+                    log::warn!("{} workers did not end in time; what was acknowledged is in their logs", self.running);
+                    break;
+                }
+            }
+        }
+        self.control.stop();
+        // With standard error closed nobody can be told.
+        let _ = std::io::stderr().write_all(ledger_report::text(&self.settings.topology, &self.ledger).as_bytes());
+        failure
+    }
+
+    fn note_end(&mut self, id: usize, end: Result<Vec<LedgerRow>, String>) -> Option<String> {
+        self.running -= 1;
+        match end {
+            Ok(rows) => {
+                self.ledger.extend(rows);
+                None
+            }
+            Err(error) => Some(format!("worker {id}: {error}")),
+        }
+    }
+}
+
+fn start_worker(start: Start, cpu: Option<usize>, news: Sender<News>) -> std::io::Result<()> {
+    let id = start.id;
+    let handle = io::executor(&format!("worker-{id}"), cpu, move || worker::run(start))?;
+    // A panic of the executor shows only in its join.
+    thread::Builder::new().name(format!("watch-{id}")).spawn(move || {
+        let end = match handle.join() {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(format!("ended by a panic or by the kernel: {error}")),
+        };
+        // The main thread is gone only when the process is ending.
+        let _ = news.send(News::WorkerEnded(id, end));
+    })?;
+    Ok(())
+}
+
+fn wait_for_signals(news: Sender<News>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let wait = move || signals.forever().map(News::Signal).try_for_each(|signal| news.send(signal));
+    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+}
+
+fn cannot_listen(settings: &Settings, error: &std::io::Error) -> String {
+    let addr = settings.listen;
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("listen_addr {addr} is in use by another program, or by another instance of this one")
+        }
+        _ => format!("cannot listen on listen_addr {addr}: {error}"),
+    }
+}
+
+/// CPUs this process may run on (taskset, cgroups); a worker is pinned to each in turn.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: an all-zero cpu_set_t is an empty set; the kernel fills at most its size; CPU_ISSET reads within it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
+            return Vec::new();
+        }
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
+/// The configured bound, or a share of the file system.
+fn backlog_max_bytes(settings: &Settings) -> Result<u64, String> {
+    if let Some(bytes) = settings.backlog_max_bytes {
+        return Ok(bytes);
+    }
+    preflight::file_system_bytes(&settings.data_dir).map(|bytes| bytes / 100 * BACKLOG_DEFAULT_PERCENT)
+}
+
+/// Logs left by workers beyond today's number; the first worker takes their records over.
+fn logs_of_former_workers(settings: &Settings) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(&settings.data_dir) else { return Vec::new() };
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
+    let mut logs: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| number(path).is_some_and(|n| n >= settings.workers))
+        .collect();
+    logs.sort();
+    logs
+}
