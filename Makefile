@@ -29,6 +29,8 @@ lint:
 
 unit:
 	$(CARGO) test --workspace
+	@# Each bench once, as a test: they cannot rot.
+	$(CARGO) test --package fluxgate --bench '*'
 
 bench: ## Measure the whole write path (CPU seconds per million points); results in benches/baselines/
 	benches/write_path.sh

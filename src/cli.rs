@@ -13,6 +13,7 @@ use fluxgate_control::cipher::{self, CipherError};
 use crate::demo::DemoArgs;
 use crate::load::LoadArgs;
 use crate::log_command::LogArgs;
+use crate::sink::SinkArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
 ///
@@ -89,6 +90,10 @@ Examples:
     /// Decrypt what `encrypt` or influx-proxy made.
     #[command(after_help = "Example:\n  fluxgate decrypt YgvEyuPZlDYAH8sGDkC!Ag")]
     Decrypt(TextArgs),
+
+    /// Serve as InfluxDB stand-ins that throw everything away, for benchmarks.
+    #[command(hide = true)]
+    Sink(SinkArgs),
 }
 
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]

@@ -69,7 +69,7 @@ impl Client {
         let mut block = [0; 64 * 1024];
         let mut eof = false;
         loop {
-            let parsed = Response::parse(&self.buffer, eof);
+            let parsed = Response::parse(&self.buffer, eof).or_else(|_| Response::parse(&printable(&self.buffer), eof));
             if let Some(response) = parsed.map_err(|_| io::Error::new(ErrorKind::InvalidData, "not HTTP/1.1"))? {
                 let raw: Vec<u8> = self.buffer.drain(..response.len).collect();
                 let body = response.body(&raw).into_owned();
@@ -126,6 +126,15 @@ impl Client {
     pub fn write(&mut self, db: &str, lines: &str) -> io::Result<Reply> {
         self.request("POST", &format!("/write?db={}", crate::http1::url_encoded(db)), &[], lines.as_bytes())
     }
+}
+
+/// The same number of bytes without the control bytes that InfluxDB lets through into the values of its header fields.
+fn printable(message: &[u8]) -> Vec<u8> {
+    let head_len = message.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(message.len());
+    let (head, rest) = message.split_at(head_len);
+    let blanked =
+        head.iter().map(|&byte| if byte.is_ascii_control() && !b"\r\n".contains(&byte) { b' ' } else { byte });
+    blanked.chain(rest.iter().copied()).collect()
 }
 
 #[cfg(test)]

@@ -16,4 +16,5 @@ pub mod preflight;
 pub mod proxy;
 pub mod serials;
 pub mod serve;
+pub mod sink;
 pub mod standin;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use fluxgate::cli::{Cli, Command};
 use fluxgate::config::{self, Config};
-use fluxgate::{check, demo, hashdist, load, log_command, logger, serve};
+use fluxgate::{check, demo, hashdist, load, log_command, logger, serve, sink};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -63,6 +63,7 @@ fn run(cli: &Cli) -> Result<(), End> {
             args.decrypt(&mut io::stdin().lock(), &mut out)?.map_err(|e| End::Failed(e.to_string()))
         }
         Command::Load(args) => load::main(&args, &*stop_flag()?).map_err(End::Status),
+        Command::Sink(args) => Ok(sink::main(&args, &mut out, &*stop_flag()?)?),
         Command::Demo(args) => demo::main(&args, &*stop_flag()?).map_err(End::Status),
         Command::Log(args) => match log_command::run(&args, &mut out).map_err(End::Failed)? {
             true => Ok(()),

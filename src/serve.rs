@@ -41,6 +41,14 @@ pub enum Failure {
     Running(String),
 }
 
+/// How a start went.
+enum Begun {
+    /// Every worker accepts.
+    Ready,
+    /// A signal came first, which is no failure: a supervisor may change its mind at any moment.
+    Stopped,
+}
+
 enum News {
     Signal(i32),
     WorkerEnded(usize, Result<Vec<LedgerRow>, String>),
@@ -52,14 +60,17 @@ enum News {
 /// One sentence that names the key, the file or the fact.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     let mut house = start(config).map_err(Failure::Start)?;
-    let mut failure = house.wait_until_ready().map(Failure::Start);
-    if failure.is_none() {
-        if !rings::coop_applied() {
-            log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
+    let failure = match house.wait_until_ready() {
+        Err(why) => Some(Failure::Start(why)),
+        Ok(Begun::Stopped) => None,
+        Ok(Begun::Ready) => {
+            if !rings::coop_applied() {
+                log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
+            }
+            log::info!("listening on {} with {} workers", house.listening, house.settings.workers);
+            house.run().map(Failure::Running)
         }
-        log::info!("listening on {} with {} workers", house.listening, house.settings.workers);
-        failure = house.run().map(Failure::Running);
-    }
+    };
     let late = house.stop().map(Failure::Running);
     failure.or(late).map_or(Ok(()), Err)
 }
@@ -135,17 +146,20 @@ fn start(config: &Config) -> Result<House, String> {
 }
 
 impl House {
-    /// Waits until every worker accepts; the failure of one that does not.
-    fn wait_until_ready(&mut self) -> Option<String> {
+    /// Waits until every worker accepts, or for a signal. The error is that of a worker that does not.
+    fn wait_until_ready(&mut self) -> Result<Begun, String> {
         let started = Instant::now();
         let mut told = started;
         let ready = |stats: &Stats| stats.workers.iter().filter(|w| w.ready.load(Relaxed)).count();
         while ready(&self.stats) < self.settings.workers {
             match self.incoming.recv_timeout(Duration::from_millis(5)) {
                 Ok(News::WorkerEnded(id, end)) => {
-                    return self.note_end(id, end).or(Some(format!("worker {id} ended at once")));
+                    return Err(self.note_end(id, end).unwrap_or_else(|| format!("worker {id} ended at once")));
                 }
-                Ok(News::Signal(_)) => return Some("stopped before it was ready".into()),
+                Ok(News::Signal(signal)) => {
+                    log_stop(signal);
+                    return Ok(Begun::Stopped);
+                }
                 Err(_) if told.elapsed() > Duration::from_secs(2) => {
                     told = Instant::now();
                     let (ready, all) = (ready(&self.stats), self.settings.workers);
@@ -154,14 +168,14 @@ impl House {
                 Err(_) => {}
             }
         }
-        None
+        Ok(Begun::Ready)
     }
 
     /// Until a signal, or until a worker ends that nobody told to.
     fn run(&mut self) -> Option<String> {
         match self.incoming.recv() {
             Ok(News::Signal(signal)) => {
-                log::info!("stopping on {}", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
+                log_stop(signal);
                 None
             }
             Ok(News::WorkerEnded(id, end)) => self.note_end(id, end).or(Some(format!("worker {id} ended by itself"))),
@@ -201,6 +215,10 @@ impl House {
             Err(error) => Some(format!("worker {id}: {error}")),
         }
     }
+}
+
+fn log_stop(signal: i32) {
+    log::info!("stopping on {}", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
 }
 
 fn start_worker(start: Start, cpu: Option<usize>, news: Sender<News>) -> std::io::Result<()> {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::http1::{Request, RequestState, form_value};
 use crate::serials::Serials;
@@ -35,6 +35,9 @@ pub enum Fault {
     StoreAndReset,
     /// This status and body. Nothing is stored.
     Answer(u16, String),
+    /// This status and body for writes that contain the first text, of which nothing is stored; others go well. Bodies
+    /// are looked at as they come, compressed or not.
+    Poison(String, u16, String),
     /// Stored, and answered after a while.
     Slow(Duration),
 }
@@ -270,6 +273,10 @@ fn write(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(
         None => {}
         Some(Fault::Reset) => return None,
         Some(Fault::Answer(status, text)) => return Some((status, text)),
+        Some(Fault::Poison(poison, status, text)) if memchr::memmem::find(body, poison.as_bytes()).is_some() => {
+            return Some((status, text));
+        }
+        Some(Fault::Poison(..)) => {}
         Some(Fault::Hang) => {
             let hangs = |state: &mut State| state.life == life && state.lifted == lifted;
             drop(shared.changed.wait_while(state, hangs).expect(poisoned));
@@ -331,7 +338,21 @@ fn serial(line: &[u8]) -> Option<u64> {
     (digits[end] == b'i').then(|| std::str::from_utf8(&digits[..end]).ok()?.parse().ok())?
 }
 
-fn query(statement: &str, shared: &Shared) -> (u16, String) {
+/// Answers statements, cut at each `;`: names with one in them are beyond it.
+fn query(statements: &str, shared: &Shared) -> (u16, String) {
+    let mut results = Vec::new();
+    for (id, statement) in statements.split(';').enumerate() {
+        let Some(mut result) = answer_to(statement, shared) else {
+            return (400, error(&format!("this stand-in for InfluxDB does not answer: {statement}")));
+        };
+        result["statement_id"] = id.into();
+        results.push(result);
+    }
+    (200, format!("{}\n", json!({ "results": results })))
+}
+
+/// The result of one statement; None if this is beyond it.
+fn answer_to(statement: &str, shared: &Shared) -> Option<Value> {
     let words: Vec<_> = statement.split_whitespace().collect();
     let upper: Vec<_> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let upper: Vec<_> = upper.iter().map(String::as_str).collect();
@@ -344,7 +365,7 @@ fn query(statement: &str, shared: &Shared) -> (u16, String) {
         }
         ["CREATE", "DATABASE", _] => {
             state.databases.entry(name().into()).or_default();
-            return results(json!({"statement_id": 0}));
+            return Some(json!({}));
         }
         ["SHOW", "RETENTION", "POLICIES", "ON", _] if state.databases.contains_key(name()) => json!({
             "columns": ["name", "duration", "shardGroupDuration", "replicaN", "default"],
@@ -354,20 +375,16 @@ fn query(statement: &str, shared: &Shared) -> (u16, String) {
             let names = &state.databases[name()].measurements;
             let values: Vec<_> = names.iter().map(|name| json!([String::from_utf8_lossy(name)])).collect();
             if values.is_empty() {
-                return results(json!({"statement_id": 0}));
+                return Some(json!({}));
             }
             json!({"name": "measurements", "columns": ["name"], "values": values})
         }
         ["SHOW", "RETENTION", "POLICIES", "ON", _] | ["SHOW", "MEASUREMENTS", "ON", _] => {
-            return results(json!({"statement_id": 0, "error": format!("database not found: {}", name())}));
+            return Some(json!({"error": format!("database not found: {}", name())}));
         }
-        _ => return (400, error(&format!("this stand-in for InfluxDB does not answer: {statement}"))),
+        _ => return None,
     };
-    results(json!({"statement_id": 0, "series": [series]}))
-}
-
-fn results(result: serde_json::Value) -> (u16, String) {
-    (200, format!("{}\n", json!({"results": [result]})))
+    Some(json!({ "series": [series] }))
 }
 
 fn error(text: &str) -> String {

@@ -31,6 +31,8 @@ struct Handed<'a> {
     db: &'a [u8],
     rp: &'a [u8],
     precision: Precision,
+    /// As it was: what is taken over is older than what comes in now.
+    appended_ms: u64,
     bytes: &'a [u8],
 }
 
@@ -79,7 +81,13 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
     let mut points = 0;
     while let Some(found) = pending.next_record()? {
         let record = found.record;
-        let handed = Handed { db: record.db, rp: record.rp, precision: record.precision, bytes: record.bytes };
+        let handed = Handed {
+            db: record.db,
+            rp: record.rp,
+            precision: record.precision,
+            appended_ms: record.appended_ms,
+            bytes: record.bytes,
+        };
         let mut route = vec![None; topology.circles.len()];
         for (circle, name) in found.needed_by {
             match topology.by_name(name) {
@@ -135,7 +143,8 @@ async fn append(
     len: usize,
     copy: impl Fn(&mut [u8]),
 ) -> Result<Seq, Error> {
-    let key = RecordKey { db: handed.db, rp: handed.rp, precision: handed.precision, route };
+    let key =
+        RecordKey { db: handed.db, rp: handed.rp, precision: handed.precision, appended_ms: handed.appended_ms, route };
     let seq = loop {
         match worker.log.append(&key, lines, len, &copy).await {
             Err(disklog::Error::Full) => io::sleep(ADOPT_PAUSE).await,
@@ -162,7 +171,13 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), Error> {
     let (mut points, mut refused, mut last) = (0u64, 0u64, None);
     let mut blocks = cache_files::blocks(file)?;
     while let Some(block) = blocks.next_block()? {
-        let handed = Handed { db: &block.db, rp: &block.rp, precision: Precision::Nanosecond, bytes: &block.lines };
+        let handed = Handed {
+            db: &block.db,
+            rp: &block.rp,
+            precision: Precision::Nanosecond,
+            appended_ms: 0,
+            bytes: &block.lines,
+        };
         let mut lines = Vec::new();
         Scanner::new(Precision::Nanosecond).scan(&block.lines, true, |item| match item {
             Item::Line(line) => lines.push(line),

@@ -27,6 +27,9 @@ use crate::settings::Durability;
 use crate::worker::Worker;
 use crate::write::{self, Confirmation, Taken};
 
+/// What is read at once where speed does not matter. On the heap: a local would be part of every connection's task.
+const PIECE_BYTES: usize = 4096;
+
 /// Serves a connection to its end. A panic in it ends this connection only.
 pub async fn serve(worker: Rc<Worker>, stream: Stream) {
     let entry = worker.conns.enter(stream.raw_fd(), io::now());
@@ -115,7 +118,7 @@ impl Conn {
             return;
         }
         let drain = async {
-            let mut sink = [0; 4096];
+            let mut sink = vec![0; PIECE_BYTES];
             while matches!(self.inbox.stream.read(&mut sink).await, Ok(1..)) {}
         };
         let _ = io::timeout(LINGER, drain).await;
@@ -293,7 +296,7 @@ impl Conn {
     async fn admin_body(&mut self, head: &Head) -> Result<Bytes, BodyError> {
         let mut body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None)?;
         let mut bytes = Vec::new();
-        let mut piece = [0; 4096];
+        let mut piece = vec![0; PIECE_BYTES];
         loop {
             match body.read(&mut self.inbox, &mut piece).await? {
                 0 => return Ok(bytes.into()),
@@ -426,7 +429,10 @@ fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owne
             let refused = Refused { total: refusals.count, lines };
             responder.refused_lines(out, to.reply_to(), &text, to.pretty, refused, fields);
         }
-        None => responder.error(out, to.reply_to(), reject.status(), &text, to.pretty, fields),
+        None => {
+            let pretty = to.pretty && !reject.is_never_pretty();
+            responder.error(out, to.reply_to(), reject.status(), &text, pretty, fields);
+        }
     }
 }
 

@@ -37,6 +37,10 @@ impl Conn {
         self.active.set(now);
     }
 
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
     /// The sweep has ended this connection for idling; reads give 0 from then on.
     pub fn timed_out(&self) -> bool {
         self.timed_out.get()

@@ -190,6 +190,14 @@ impl Reports for Account {
         }
     }
 
+    fn holds(&self, oldest_ms: Option<u64>) {
+        self.stats().oldest_ms.store(oldest_ms.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn oldest_elsewhere(&self) -> u64 {
+        self.worker.oldest_elsewhere(self.backend)
+    }
+
     fn rewriting(&self, on: bool) {
         self.stats().rewriting.store(on, Relaxed);
     }

@@ -48,9 +48,10 @@ impl Inbox {
             (self.start, self.end) = (0, self.end - self.start);
         }
         assert!(self.end < self.buf.len(), "a full buffer must be used first");
+        let phase = self.begin_waiting();
         let n = self.stream.read(&mut self.buf[self.end..]).await?;
         self.end += n;
-        self.entry.enter(Phase::Receiving, now());
+        self.entry.enter(phase, now());
         Ok(n)
     }
 
@@ -60,9 +61,20 @@ impl Inbox {
     /// Of `recv(2)`.
     pub async fn read_past(&mut self, out: &mut [u8]) -> io::Result<usize> {
         debug_assert!(self.start == self.end);
+        let phase = self.begin_waiting();
         let n = self.stream.read(out).await?;
-        self.entry.enter(Phase::Receiving, now());
+        self.entry.enter(phase, now());
         Ok(n)
+    }
+
+    /// In the middle of a request the client is waited for no longer than elsewhere. Returns the phase for when bytes have
+    /// come.
+    fn begin_waiting(&self) -> Phase {
+        if self.entry.phase() != Phase::Working {
+            return Phase::Receiving;
+        }
+        self.entry.enter(Phase::Receiving, now());
+        Phase::Working
     }
 
     pub fn enter(&self, phase: Phase) {

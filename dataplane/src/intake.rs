@@ -156,6 +156,7 @@ impl Intake {
         piece: &[u8],
         stamp: &[u8],
     ) -> Result<(), disklog::Error> {
+        let appended_ms = worker.clock_ms();
         for chain in grouping.chains() {
             self.accepted += u64::from(chain.lines);
             if self.count_only {
@@ -169,7 +170,7 @@ impl Intake {
                 route[..backends.len()].copy_from_slice(backends);
                 &route[..backends.len()]
             };
-            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, route };
+            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, appended_ms, route };
             let seq = worker
                 .log
                 .append(&key, chain.lines, chain.bytes, |out| grouping.copy(chain, piece, stamp, out))

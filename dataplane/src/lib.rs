@@ -14,6 +14,8 @@ pub mod conns;
 pub mod courier;
 pub mod delivery;
 pub mod disklog;
+#[cfg(test)]
+mod fuzz_corpus_test;
 pub mod grouping;
 pub mod handoff;
 pub mod http;

@@ -104,6 +104,11 @@ pub const BACKEND_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// unreadable, which counts like a cut connection.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ANSWER_HEADERS_MAX: usize = 64;
+/// Points written over different workers' connections arrive in order when they are further apart than this. Closer: they have
+/// no order, as two clients have none.
+pub const ORDER_SLACK: Duration = Duration::from_secs(1);
+/// A courier of another worker that holds an older record and does not move is waited for this long.
+pub const ORDER_WAIT: Duration = Duration::from_secs(20);
 /// First pause after a failed attempt to reach a backend; doubles up to `rewrite_interval`.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// A batch that failed with 5xx or a cut connection this often, while the backend otherwise answers, is taken for the cause and

@@ -142,6 +142,11 @@ impl Reject {
         }
     }
 
+    /// influx-proxy's own refusals of a write, which it never indents.
+    pub fn is_never_pretty(&self) -> bool {
+        matches!(self, Self::Method | Self::Unauthorized | Self::NoDatabase | Self::DatabaseForbidden(_))
+    }
+
     /// Seconds for `Retry-After`, where trying again helps.
     pub fn retry_after(&self) -> Option<&'static str> {
         match self {

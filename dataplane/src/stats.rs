@@ -17,6 +17,9 @@ pub struct BackendStats {
     pub dropped_points: AtomicU64,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
+    /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as 0:
+    /// what a worker holds that has not looked yet is not known.
+    pub oldest_ms: AtomicU64,
     /// 401 or 403 was the last answer: an operator must act.
     pub unauthorized: AtomicBool,
 }

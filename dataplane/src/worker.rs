@@ -1,6 +1,6 @@
 //! A worker: one pinned executor with its listener, its connections, its log and its couriers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ pub struct Worker {
     /// By `BackendId`; empty until they are started.
     couriers: RefCell<Vec<Served>>,
     stop: Event,
+    last_ms: Cell<u64>,
 }
 
 /// Things that are cheaper to keep than to make.
@@ -87,6 +88,13 @@ impl<T: Default> Spares<T> {
 impl Worker {
     pub fn stats(&self) -> &WorkerStats {
         &self.stats.workers[self.id]
+    }
+
+    /// The time for records, in milliseconds since 1970. Never goes back, whatever the clock does.
+    pub fn clock_ms(&self) -> u64 {
+        let now = u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.set(now.max(self.last_ms.get()));
+        self.last_ms.get()
     }
 
     pub fn count_request(&self) {
@@ -167,10 +175,17 @@ impl Worker {
         unknown.get(&key).is_some_and(|at| at.elapsed() < UNKNOWN_DB_CACHE)
     }
 
+    /// The time of the oldest record that other workers hold for a backend.
+    pub fn oldest_elsewhere(&self, backend: BackendId) -> u64 {
+        let others = self.stats.workers.iter().enumerate().filter(|(id, _)| *id != self.id);
+        others.map(|(_, stats)| stats.backends[backend.index()].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
+    }
+
     /// Tells the counters where a backend stands.
     pub fn publish(&self, backend: BackendId) {
         let stats = &self.stats().backends[backend.index()];
         stats.backlog_bytes.store(self.log.backlog_bytes(backend), Relaxed);
+        stats.queued_points.store(self.ledger.borrow().queued(backend), Relaxed);
     }
 
     /// Makes cursors and ledger durable, as of one moment.
@@ -272,6 +287,7 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
         unknown: RefCell::default(),
         couriers: RefCell::default(),
         stop: Event::default(),
+        last_ms: Cell::default(),
         settings,
         stats,
     });

@@ -51,9 +51,11 @@ fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
     let reachable = state.probed_up[index] != Some(false);
     // A server that answers probes and refuses writes is of no use to writers.
     let active = reachable && workers().all(|stats| stats.up.load(Relaxed));
-    let rewrite = workers().any(|stats| stats.rewriting.load(Relaxed));
+    let rewriting = workers().any(|stats| stats.rewriting.load(Relaxed));
     // Points that are only on their way are not a backlog.
-    let backlog = state.stats.queued_points(index) > 0 && (!active || rewrite);
+    let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting);
+    // A server with a backlog is tried again all the time.
+    let rewrite = rewriting || backlog;
     let share = |load: &Load| Share {
         incorrect: load.incorrect,
         inplace: load.inplace,

@@ -148,8 +148,15 @@ mod tests {
     fn window() -> Window {
         let mut window = Window::new(Bounds { lines: 10, bytes: 1000 });
         for db in [b"d", b"e"] {
-            let record =
-                RecordView { seq: Seq(1), db, rp: b"", precision: Precision::Second, lines: 1, bytes: b"m v=1\n" };
+            let record = RecordView {
+                seq: Seq(1),
+                db,
+                rp: b"",
+                precision: Precision::Second,
+                appended_ms: 0,
+                lines: 1,
+                bytes: b"m v=1\n",
+            };
             assert!(window.take(&record));
         }
         window

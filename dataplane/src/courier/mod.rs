@@ -23,6 +23,7 @@ mod deliver;
 mod hint;
 mod missing;
 mod source;
+mod turn;
 mod verdict;
 mod window;
 
@@ -46,6 +47,7 @@ pub use client::{Address, Endpoint};
 pub use source::{Fetched, Reports, Source, SourceError, State};
 pub use window::Splitter;
 
+use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
@@ -57,6 +59,7 @@ use client::Client;
 use dead_letter::DeadLetters;
 use deliver::{Delivery, Lane};
 use missing::Missing;
+use turn::Turn;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
 
@@ -116,6 +119,7 @@ pub struct Courier<S, R> {
     letters: DeadLetters,
     /// When the window was begun, and whether the one before was full.
     started: Option<Instant>,
+    turn: Turn,
     was_full: bool,
     loud_at: Option<Instant>,
 }
@@ -154,7 +158,17 @@ impl<S: Source, R: Reports> Courier<S, R> {
         let endpoint = Rc::new(setup.endpoint);
         let lanes = std::array::from_fn(|_| Lane { client: Client::new(endpoint.clone()), part: Body::default() });
         let window = Window::new(bounds);
-        let courier = Self { source, delivery, lanes, window, letters, started: None, was_full: false, loud_at: None };
+        let courier = Self {
+            source,
+            delivery,
+            lanes,
+            window,
+            letters,
+            started: None,
+            turn: Turn::default(),
+            was_full: false,
+            loud_at: None,
+        };
         Ok((courier, handle))
     }
 
@@ -195,20 +209,41 @@ impl<S: Source, R: Reports> Courier<S, R> {
                 return Ok(());
             }
         }
-        let window = &mut self.window;
-        let mut full = false;
-        let fetched = self
-            .source
-            .fetch(wait, &mut |record| {
-                let taken = window.take(&record);
-                full = !taken;
-                taken
-            })
-            .await?;
-        self.was_full = full;
+        let (window, turn, reports) = (&mut self.window, &self.turn, &self.delivery.reports);
+        let (full, held_back) = (Cell::new(false), Cell::new(None));
+        let mut sink = |record: RecordView<'_>| {
+            let elsewhere = reports.oldest_elsewhere();
+            if !turn.admits(record.appended_ms, elsewhere) {
+                held_back.set(Some((record.appended_ms, elsewhere)));
+                return false;
+            }
+            full.set(!window.take(&record));
+            !full.get()
+        };
+        let mut fetched = self.source.fetch(false, &mut sink).await?;
+        let nothing = fetched.lines == 0 && fetched.lost == 0;
+        if wait && nothing && held_back.get().is_none() {
+            reports.holds(None);
+            fetched = self.source.fetch(true, &mut sink).await?;
+        }
+        self.was_full = full.get();
+        let oldest_ms = window.oldest_ms;
+        if let Some((at, elsewhere)) = held_back.get()
+            && oldest_ms.is_none()
+            && fetched.lost == 0
+        {
+            // Older records of other workers go first.
+            reports.holds(Some(at));
+            self.turn.wait(elsewhere, io::now());
+            io::sleep(COURIER_PACE).await;
+            return Ok(());
+        }
+        if oldest_ms.is_some() {
+            reports.holds(oldest_ms);
+        }
         self.started = Some(io::now());
-        window.next = Some(fetched.next);
-        window.lost += fetched.lost;
+        self.window.next = Some(fetched.next);
+        self.window.lost += fetched.lost;
         Ok(())
     }
 

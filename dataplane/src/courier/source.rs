@@ -69,6 +69,12 @@ pub trait Reports {
     /// Told at each change, with the reason for the program's status.
     fn state(&self, state: State, reason: &str);
 
+    /// The time of the oldest record fetched and not settled; None = there is none in the log.
+    fn holds(&self, oldest_ms: Option<u64>);
+
+    /// The oldest time that couriers of other workers hold for this backend; `u64::MAX` = none.
+    fn oldest_elsewhere(&self) -> u64;
+
     /// True from the first success after a failure until the courier has caught up with the log.
     fn rewriting(&self, on: bool);
 

@@ -187,6 +187,7 @@ struct Record {
     db: &'static str,
     rp: &'static str,
     precision: Precision,
+    appended_ms: u64,
     bytes: String,
 }
 
@@ -212,7 +213,13 @@ impl Log {
 
     pub fn append_with(&self, db: &'static str, rp: &'static str, precision: Precision, lines: &[&str]) {
         let bytes = lines.iter().map(|l| format!("{l}\n")).collect();
-        self.inner.records.borrow_mut().push_back(Record { db, rp, precision, bytes });
+        self.inner.records.borrow_mut().push_back(Record { db, rp, precision, appended_ms: 0, bytes });
+        self.inner.event.notify();
+    }
+
+    pub fn append_at(&self, appended_ms: u64, db: &'static str, line: &str) {
+        let (precision, bytes) = (Precision::Nanosecond, format!("{line}\n"));
+        self.inner.records.borrow_mut().push_back(Record { db, rp: "", precision, appended_ms, bytes });
         self.inner.event.notify();
     }
 
@@ -256,6 +263,7 @@ impl Source for Log {
                 db: record.db.as_bytes(),
                 rp: record.rp.as_bytes(),
                 precision: record.precision,
+                appended_ms: record.appended_ms,
                 lines: count,
                 bytes: record.bytes.as_bytes(),
             });
@@ -291,6 +299,9 @@ struct Heard {
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     states: RefCell<Vec<State>>,
     rewriting: RefCell<Vec<bool>>,
+    held: Cell<Option<u64>>,
+    /// What couriers of other workers hold; None = nothing.
+    elsewhere: Cell<Option<u64>>,
     create: RefCell<VecDeque<Created>>,
     asked_to_create: RefCell<Vec<String>>,
 }
@@ -312,6 +323,15 @@ impl Ears {
         self.inner.rewriting.borrow().clone()
     }
 
+    /// Time of the oldest record the courier has told to hold.
+    pub fn held(&self) -> Option<u64> {
+        self.inner.held.get()
+    }
+
+    pub fn set_elsewhere(&self, oldest_ms: Option<u64>) {
+        self.inner.elsewhere.set(oldest_ms);
+    }
+
     /// The next answer to `create_database`; none left = [`Created::NowhereElse`].
     pub fn will_create(&self, created: Created) {
         self.inner.create.borrow_mut().push_back(created);
@@ -323,6 +343,14 @@ impl Ears {
 }
 
 impl Reports for Ears {
+    fn holds(&self, oldest_ms: Option<u64>) {
+        self.inner.held.set(oldest_ms);
+    }
+
+    fn oldest_elsewhere(&self) -> u64 {
+        self.inner.elsewhere.get().unwrap_or(u64::MAX)
+    }
+
     fn delivered(&self, db: &[u8], lines: u64) {
         self.inner.delivered.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), lines));
     }

@@ -557,3 +557,30 @@ fn small_appends_are_paced_and_hurry_overrides() {
         rig.log.close();
     });
 }
+
+#[test]
+fn a_point_waits_for_older_ones_that_another_worker_holds() {
+    run(|| async {
+        let server = StandIn::start(|_| OK);
+        let rig = rig(&server);
+        rig.ears.set_elsewhere(Some(1_000));
+        rig.log.append_at(1_500, "db", "m v=1 1");
+        rig.served().await;
+        rig.log.append_at(60_000, "db", "m v=2 1");
+        io::sleep(Duration::from_millis(100)).await;
+        assert_eq!(server.lines().concat(), ["m v=1 1"], "the newer one waits");
+        assert_eq!(rig.ears.held(), Some(60_000), "others can see for what");
+        rig.ears.set_elsewhere(None);
+        rig.served().await;
+        assert_eq!(server.lines().concat(), ["m v=1 1", "m v=2 1"]);
+        rig.log.append_at(61_000, "db", "m v=3 1");
+        rig.served().await;
+        let told = async {
+            while rig.ears.held().is_some() {
+                io::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        io::timeout(Duration::from_secs(10), told).await.expect("a courier without records holds nothing");
+        rig.log.close();
+    });
+}

@@ -114,6 +114,8 @@ pub struct Window {
     request_bytes_max: usize,
     /// Set by the first record or fetch.
     pub next: Option<Seq>,
+    /// Time of the oldest record taken, in milliseconds since 1970.
+    pub oldest_ms: Option<u64>,
     pub lost: u64,
 }
 
@@ -128,6 +130,7 @@ impl Window {
             bytes: 0,
             request_bytes_max: bounds.bytes,
             next: None,
+            oldest_ms: None,
             lost: 0,
         }
     }
@@ -157,6 +160,7 @@ impl Window {
         request.lines += lines;
         self.lines += lines;
         self.bytes += bytes;
+        self.oldest_ms.get_or_insert(record.appended_ms);
         true
     }
 
@@ -220,7 +224,8 @@ impl Window {
             held <= bytes_max
         });
         self.groups.clear();
-        (self.last, self.lines, self.bytes, self.next, self.lost) = (0, 0, 0, None, 0);
+        (self.last, self.lines, self.bytes, self.lost) = (0, 0, 0, 0);
+        (self.next, self.oldest_ms) = (None, None);
     }
 
     /// Gives memory back; for when the courier has caught up.

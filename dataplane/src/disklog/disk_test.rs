@@ -46,7 +46,7 @@ async fn open(dir: &Path, names: &[&str], durability: Durability) -> Result<(Rc<
 }
 
 async fn append(log: &Log, rp: &[u8], to: [Option<BackendId>; 2], text: &str) -> Seq {
-    let key = RecordKey { db: b"telegraf", rp, precision: Precision::Second, route: &to };
+    let key = RecordKey { db: b"telegraf", rp, precision: Precision::Second, appended_ms: 7, route: &to };
     log.append(&key, text.lines().count() as u32, text.len(), |out| out.copy_from_slice(text.as_bytes())).await.unwrap()
 }
 

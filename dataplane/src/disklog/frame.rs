@@ -139,7 +139,7 @@ pub(super) mod tests {
 
     /// A sealed frame with one record per text.
     pub(in crate::disklog) fn sample(epoch: u64, first: Seq, lines_before: u64, texts: &[&str]) -> Vec<u8> {
-        let key = RecordKey { db: b"db", rp: b"", precision: Precision::Nanosecond, route: &[] };
+        let key = RecordKey { db: b"db", rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &[] };
         let mut frame = vec![0; HEADER_BYTES];
         for (i, text) in texts.iter().enumerate() {
             let at = frame.len();

@@ -14,17 +14,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::io::Event;
 use crate::io::spawn;
-use crate::limits::{
-    FRAME_BYTES_MAX, HOT_TAIL_BYTES_MIN, LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_STATE_BYTES_MAX,
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-};
+use crate::limits::{FRAME_BYTES_MAX, HOT_TAIL_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
@@ -40,7 +37,6 @@ mod compact;
 #[cfg(test)]
 mod disk_test;
 mod error;
-mod event;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -53,15 +49,16 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod shared;
 #[cfg(test)]
 mod sim;
 mod state;
 mod store;
 mod tail;
 
-use event::Event;
 use segment::{Mark, Segment};
-use store::{Store, WriteFile};
+use shared::{Inner, Shared};
+use store::Store;
 use tail::Tail;
 
 /// Number of a record in its worker's log; starts at 1 and never repeats, also across restarts.
@@ -76,6 +73,8 @@ pub struct RecordView<'a> {
     /// Empty = the database's default policy.
     pub rp: &'a [u8],
     pub precision: Precision,
+    /// When its first line was appended, in milliseconds since 1970.
+    pub appended_ms: u64,
     /// Number of lines in `bytes`.
     pub lines: u32,
     /// Whole lines, each ended by LF.
@@ -90,6 +89,8 @@ pub struct RecordKey<'a> {
     /// Empty = the database's default policy.
     pub rp: &'a [u8],
     pub precision: Precision,
+    /// Milliseconds since 1970. Not part of what lines of one record have in common: the first line's counts.
+    pub appended_ms: u64,
     /// One entry per circle; None = not wanted by that circle.
     pub route: &'a [Option<BackendId>],
 }
@@ -146,74 +147,6 @@ pub struct Log {
     shared: Rc<Shared>,
     /// Tests open logs on disks that need none.
     _lock: Option<store::DirLock>,
-}
-
-/// What the log, its tasks and its readers share.
-struct Shared {
-    store: Rc<dyn Store>,
-    dir: PathBuf,
-    topology: Arc<Topology>,
-    sizes: Sizes,
-    durability: Durability,
-    linger: Duration,
-    max_bytes: u64,
-    backlog_full: BacklogFull,
-    /// Never borrowed across an await.
-    inner: RefCell<Inner>,
-    /// There is something for the commit task.
-    work: Event,
-    /// There may be room in the hot tail, or on disk, again.
-    room: Event,
-    /// Frame n has been written: `acks[n % 2]`. At most two frames are not written at any time.
-    acks: [Event; 2],
-    synced: Event,
-    /// By backend: a frame that may hold records for it has been written.
-    arrived: Vec<Event>,
-    confirmed: Event,
-    /// Segments may have become worth rewriting.
-    compact: Event,
-    /// A segment is not busy any more.
-    compacted: Event,
-    saved: Event,
-}
-
-struct Inner {
-    tail: Tail,
-    /// Oldest first; the last one is being written. Never empty.
-    segments: VecDeque<Segment>,
-    file: Rc<dyn WriteFile>,
-    /// The file the next segment will be made of; its space is reserved.
-    next: Option<(String, Rc<dyn WriteFile>)>,
-    spares: Vec<String>,
-    spares_made: u64,
-    /// By backend: everything before it has been confirmed.
-    cursors: Vec<Seq>,
-    /// By backend: everything before it has been given to its reader.
-    given: Vec<Seq>,
-    /// By backend: where its reader waits, while it does.
-    parked: Vec<Option<Seq>>,
-    /// Cursors of backends that have left the configuration.
-    absent: Vec<(String, Seq)>,
-    /// The sequence after the last one written, and after the last one synced.
-    written: Seq,
-    synced: Seq,
-    sync_wanted: bool,
-    frames_sealed: u64,
-    /// Record bytes by backend in frames not written yet.
-    open_bytes: Vec<u64>,
-    sealed_bytes: Vec<u64>,
-    poison: Option<String>,
-    closing: bool,
-    /// No space could be reserved for the next segment.
-    full: bool,
-    /// A frame waits for space: acks are refused meanwhile.
-    stuck: bool,
-    retry_after: Instant,
-    saving: bool,
-    saved: Option<state::State>,
-    dropped: HashMap<(Vec<u8>, BackendId), u64>,
-    damage: VecDeque<Damage>,
-    damage_known: HashSet<(u64, u64)>,
 }
 
 impl Log {
@@ -523,199 +456,6 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.shared.poison(&Error::Closed);
-    }
-}
-
-impl Inner {
-    fn check(&self) -> Result<(), Error> {
-        match &self.poison {
-            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
-            None if self.closing => Err(Error::Closed),
-            None => Ok(()),
-        }
-    }
-
-    fn current(&self) -> &Segment {
-        self.segments.back().expect("there is always one being written")
-    }
-
-    /// Bytes of the segment being written that no frame has been promised, the open frames aside.
-    fn left_in_segment(&self) -> u64 {
-        let current = self.current();
-        current.file_bytes - current.used
-    }
-
-    /// The segment with this first sequence and epoch, if it is still there.
-    fn segment_mut(&mut self, first: Seq, epoch: u64) -> Option<&mut Segment> {
-        let index = self.segments.binary_search_by_key(&first, Segment::first).ok()?;
-        Some(&mut self.segments[index]).filter(|s| s.header.epoch == epoch)
-    }
-
-    /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name.
-    fn needs(&self, segment: &Segment) -> Vec<Option<Seq>> {
-        let absent = |name: &str| self.absent.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
-        let names = segment.header.backends.iter().zip(&*segment.backends);
-        names.map(|(name, backend)| backend.map_or_else(|| absent(name), |b| Some(self.cursors[b.index()]))).collect()
-    }
-}
-
-impl Shared {
-    fn dsync(&self) -> bool {
-        self.durability == Durability::Disk
-    }
-
-    fn disk_bytes(&self, inner: &Inner) -> u64 {
-        let free = inner.spares.len() as u64 + u64::from(inner.next.is_some());
-        inner.segments.iter().map(|s| s.file_bytes).sum::<u64>() + free * self.sizes.segment_bytes
-    }
-
-    /// Latches the first failure and wakes all who would wait for ever.
-    fn poison(&self, error: &Error) {
-        self.inner.borrow_mut().poison.get_or_insert_with(|| error.to_string());
-        self.room.notify();
-        self.acks.iter().for_each(Event::notify);
-        self.synced.notify();
-        self.saved.notify();
-        self.work.notify();
-        self.compact.notify();
-    }
-
-    /// Asks the commit task to try again whether there is space, not too often.
-    fn look_for_space(&self, inner: &mut Inner) {
-        let now = Instant::now();
-        if now >= inner.retry_after {
-            inner.retry_after = now + LOG_FULL_RETRY;
-            self.work.notify();
-        }
-    }
-
-    /// Records damage met while reading, once for each place, and keeps the file.
-    async fn report(&self, epoch: u64, damage: Damage) {
-        let name = {
-            let mut inner = self.inner.borrow_mut();
-            if !inner.damage_known.insert((epoch, damage.bytes.start)) {
-                return;
-            }
-            if let Some(segment) = inner.segments.iter_mut().find(|s| s.header.epoch == epoch) {
-                segment.damaged = true;
-            }
-            let name = damage.file.file_name().map(|n| n.to_string_lossy().into_owned());
-            if inner.damage.len() == LOG_DAMAGE_REPORTS_MAX {
-                inner.damage.pop_front();
-            }
-            inner.damage.push_back(damage);
-            name
-        };
-        if let Some(name) = name {
-            // Best effort: the report names the place also when the file cannot be kept.
-            let _ = self.store.keep_aside(&name).await;
-        }
-    }
-
-    fn damage_in(&self, name: &str, bytes: Range<u64>, seqs: Range<Seq>, lines: u64) -> Damage {
-        Damage { kind: DamageKind::Frames, file: self.dir.join(name), bytes, seqs, lines }
-    }
-
-    /// Cursors and end as of now. What is appended from now on is not part of it.
-    fn snapshot(&self, ledger: Vec<u8>) -> state::State {
-        let mut inner = self.inner.borrow_mut();
-        inner.tail.end_record();
-        let names = self.topology.backends.iter().map(|b| b.name.clone());
-        let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
-        cursors.extend(inner.absent.iter().cloned());
-        let oldest = inner.segments.front().expect("never empty");
-        state::State {
-            end: Mark { seq: inner.tail.end(), lines: inner.tail.lines(), offset: 0 },
-            segment: Seq(0),
-            epoch: 0,
-            first: oldest.first(),
-            first_lines: oldest.header.lines_base,
-            closed: false,
-            cursors,
-            ledger,
-        }
-    }
-
-    /// Says where the end of `state` lies on disk, if that is the end of what is written. Otherwise the next open
-    /// looks through the whole segment.
-    fn place_end(&self, state: &mut state::State) {
-        let inner = self.inner.borrow();
-        let current = inner.current();
-        if current.end == state.end.seq {
-            state.segment = current.first();
-            state.epoch = current.header.epoch;
-            state.end.offset = current.used;
-        }
-    }
-
-    /// Replaces the state file; one at a time.
-    async fn save(&self, state: state::State) -> Result<(), Error> {
-        loop {
-            let saved = self.saved.wait();
-            if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {
-                break;
-            }
-            saved.await;
-        }
-        let bytes = state.encode();
-        let too_long = (bytes.len() > LOG_STATE_BYTES_MAX).then_some(Error::TooLong { bytes: bytes.len() });
-        let result = match too_long {
-            Some(error) => Err(error),
-            None => self.store.replace(state::FILE, bytes).await.map_err(|e| self.save_failed(e)),
-        };
-        let mut inner = self.inner.borrow_mut();
-        inner.saving = false;
-        if result.is_ok() {
-            inner.saved = Some(state);
-        }
-        drop(inner);
-        self.saved.notify();
-        result
-    }
-
-    /// Not being able to save cursors loses nothing: the old state stands. Being out of space passes.
-    fn save_failed(&self, source: std::io::Error) -> Error {
-        if store::is_full(&source) { Error::Full } else { Error::io("save", &self.dir.join(state::FILE), source) }
-    }
-
-    /// Frees the segments that every saved cursor has passed.
-    async fn release_segments(&self) -> Result<(), Error> {
-        loop {
-            let segment = {
-                let mut inner = self.inner.borrow_mut();
-                let Some(state) = &inner.saved else { return Ok(()) };
-                let passed = state.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(state.end.seq);
-                let oldest = inner.segments.front().expect("never empty");
-                if inner.segments.len() == 1 || oldest.end > passed || oldest.busy {
-                    return Ok(());
-                }
-                inner.segments.pop_front().expect("looked at above")
-            };
-            self.free_file(&segment).await?;
-            // Whoever was refused for lack of space may have it now.
-            if self.inner.borrow().full {
-                self.work.notify();
-            }
-        }
-    }
-
-    /// Makes a spare of a file that is not needed any more, or removes it.
-    async fn free_file(&self, segment: &Segment) -> Result<(), Error> {
-        let name = segment.name();
-        let spare = {
-            let mut inner = self.inner.borrow_mut();
-            let whole = segment.file_bytes == self.sizes.segment_bytes && !segment.damaged;
-            (whole && inner.spares.len() < LOG_SPARES_MAX).then(|| {
-                inner.spares_made += 1;
-                spare_name(inner.spares_made)
-            })
-        };
-        let Some(spare) = spare else {
-            return self.store.remove(&name).await.map_err(|e| Error::io("remove", &self.dir.join(&name), e));
-        };
-        self.store.rename(&name, &spare).await.map_err(|e| Error::io("rename", &self.dir.join(&name), e))?;
-        self.inner.borrow_mut().spares.push(spare);
-        Ok(())
     }
 }
 

@@ -69,7 +69,7 @@ async fn open(sim: &Sim, settings: LogSettings) -> Result<(Rc<Log>, Opened), Err
 
 fn key(route: usize) -> RecordKey<'static> {
     const DBS: [&[u8]; 4] = [b"db0", b"db1", b"db2", b"db3"];
-    RecordKey { db: DBS[route], rp: b"", precision: Precision::Nanosecond, route: &ROUTES[route] }
+    RecordKey { db: DBS[route], rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &ROUTES[route] }
 }
 
 /// One line that names itself, `width` bytes or a little more.

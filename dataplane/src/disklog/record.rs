@@ -1,6 +1,6 @@
 //! One record as it lies in a frame: a header, then whole lines. Numbers are little-endian.
 //!
-//!   | delta u32 | len u32 | lines u32 | precision u8 | circles u8 | db_len u16 | rp_len u16 |
+//!   | delta u32 | len u32 | lines u32 | precision u8 | circles u8 | db_len u16 | rp_len u16 | appended_ms u64 |
 //!   | route u16 x circles | db | rp | bytes (len) |
 //!
 //! `delta` is the record's sequence less that of its frame: a compacted frame has holes. `route` holds, by circle, an
@@ -13,7 +13,7 @@ use crate::precision::Precision;
 use crate::topology::BackendId;
 
 /// Bytes of a record header without route and names.
-const FIXED_BYTES: usize = 18;
+const FIXED_BYTES: usize = 26;
 /// Route entry of a circle that does not want the record.
 pub(super) const NOWHERE: u16 = u16::MAX;
 
@@ -35,6 +35,7 @@ pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len:
     out[13] = u8::try_from(key.route.len()).expect("circles are bounded at open");
     out[14..16].copy_from_slice(&(key.db.len() as u16).to_le_bytes());
     out[16..18].copy_from_slice(&(key.rp.len() as u16).to_le_bytes());
+    out[18..26].copy_from_slice(&key.appended_ms.to_le_bytes());
     let mut at = FIXED_BYTES;
     for backend in key.route {
         out[at..at + 2].copy_from_slice(&route_code(*backend).to_le_bytes());
@@ -66,6 +67,7 @@ pub(super) struct Record<'a> {
     pub(super) delta: u32,
     pub(super) lines: u32,
     pub(super) precision: Precision,
+    appended_ms: u64,
     route: &'a [u8],
     pub(super) db: &'a [u8],
     pub(super) rp: &'a [u8],
@@ -97,6 +99,7 @@ impl<'a> Record<'a> {
             db: self.db,
             rp: self.rp,
             precision: self.precision,
+            appended_ms: self.appended_ms,
             lines: self.lines,
             bytes: self.bytes,
         }
@@ -122,6 +125,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Record<'_>> {
         delta: u32_at(0),
         lines: u32_at(8),
         precision: Precision::from_u8(fixed[12])?,
+        appended_ms: u64::from_le_bytes(fixed[18..26].try_into().expect("8 bytes")),
         route: &whole[FIXED_BYTES..route_end],
         db: &whole[route_end..db_end],
         rp: &whole[db_end..rp_end],
@@ -145,7 +149,8 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_knows_its_key() {
         let route = [Some(BackendId(3)), None, Some(BackendId(0))];
-        let key = RecordKey { db: b"telegraf", rp: b"week", precision: Precision::Second, route: &route };
+        let key =
+            RecordKey { db: b"telegraf", rp: b"week", precision: Precision::Second, appended_ms: 7, route: &route };
         let mut buf = vec![0; header_bytes(&key) + 9];
         write_header(&mut buf, &key, 7, 4, 1);
         let at = header_bytes(&key);
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_cut_record_is_none_at_every_length() {
-        let key = RecordKey { db: b"d", rp: b"", precision: Precision::Nanosecond, route: &[None] };
+        let key = RecordKey { db: b"d", rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &[None] };
         let mut buf = vec![b'x'; header_bytes(&key) + 3];
         write_header(&mut buf, &key, 0, 3, 1);
         assert!(read(&buf).is_some());

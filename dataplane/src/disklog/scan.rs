@@ -87,7 +87,7 @@ impl Scan {
                     self.expected = Mark { seq: header.first, offset: self.offset, lines: header.lines_before };
                     return Step::Gap(gap);
                 }
-                frame::Look::Frame(header) => {
+                frame::Look::Frame(header) if header.first == self.expected.seq => {
                     let at = (self.offset - self.window_at) as usize;
                     let body = at + frame::HEADER_BYTES..at + header.len;
                     let found = Found { header, offset: self.offset, body };
@@ -96,6 +96,7 @@ impl Scan {
                     self.broken = false;
                     return Step::Frame(found);
                 }
+                // A frame from before, in a place that is not its own, counts as damage: going back would repeat sequences.
                 look => {
                     self.broken |= look != frame::Look::Nothing;
                     self.offset += frame::BLOCK_BYTES as u64;
@@ -170,6 +171,18 @@ mod tests {
         let lost = second as u64..(second + frame::BLOCK_BYTES) as u64;
         assert_eq!(gaps, [Gap { bytes: lost, seqs: Seq(3)..Seq(6), lines: 3 }]);
         assert_eq!((end.after.seq, end.after.lines, end.broken), (Seq(7), 6, false));
+    }
+
+    #[test]
+    fn a_frame_from_before_is_passed_over_wherever_it_lies() {
+        let frames: [(u64, u64, &[&str]); 3] = [(1, 0, &["a\n", "b\n"]), (3, 2, &["c\n"]), (4, 3, &["d\n"])];
+        let [first, second, third] = frames;
+        let (texts, gaps, end) = walk(&file(&[first, second, first, second, third]));
+        assert_eq!((texts.concat().as_str(), gaps, end.after.seq, end.broken), ("a\nb\nc\nd\n", vec![], Seq(5), false));
+        let (texts, gaps, end) = walk(&file(&[first, second, first]));
+        assert_eq!((texts.concat().as_str(), gaps, end.after.seq, end.broken), ("a\nb\nc\n", vec![], Seq(4), true));
+        let (texts, gaps, end) = walk(&file(&[second, first]));
+        assert_eq!((texts.concat().as_str(), gaps.len(), end.after.seq, end.broken), ("c\n", 1, Seq(4), true));
     }
 
     #[test]

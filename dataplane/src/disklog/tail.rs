@@ -244,7 +244,7 @@ mod tests {
     use crate::topology::BackendId;
 
     const KEY: RecordKey<'static> =
-        RecordKey { db: b"db", rp: b"", precision: Precision::Second, route: &[Some(BackendId(1))] };
+        RecordKey { db: b"db", rp: b"", precision: Precision::Second, appended_ms: 7, route: &[Some(BackendId(1))] };
 
     fn put(tail: &mut Tail, key: &RecordKey<'_>, text: &str) -> Result<Seq, NoRoom> {
         tail.put(key, 1, text.len(), 1000, |out| out.copy_from_slice(text.as_bytes())).map_err(|(e, _)| e)

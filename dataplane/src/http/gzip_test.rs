@@ -1,3 +1,5 @@
+//! Gzip bodies: Go's errors for damaged ones, flate2's bytes for good ones, however they are cut.
+
 use super::*;
 use crate::http::fuzz::{fuzz_body, gunzip};
 use crate::http::naive_inflate::{self, Fault};

@@ -1,3 +1,5 @@
+//! Request heads: what is taken, what is refused, and that the way the bytes arrive does not matter.
+
 use super::*;
 use crate::http::fuzz::fuzz_head;
 use proptest::prelude::*;

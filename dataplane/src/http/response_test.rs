@@ -1,3 +1,5 @@
+//! Answers, byte for byte: heads, InfluxDB's error bodies, and the golden answers of influx-proxy.
+
 use super::*;
 use crate::http::error_body::JSON;
 use crate::http::{Status, answer, head};

@@ -1,40 +1,92 @@
-//! "Something changed": many waiters on one executor, no value, no memory of the past.
+//! Waiting for something that happens on the same executor; the value, if any, is looked up by whoever waits.
+//!
+//! A [`Wait`] made before the state is looked at cannot miss a [`Event::notify`] after it: there is one thread, and a
+//! wait remembers how often the event had happened when it was made. A waiting task holds exactly one waker here (the
+//! runtime counts wakers per task in 16 bits), and a dropped wait gives its slot back.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
-/// Wakes everybody who waits. A waiter must look at its condition again: the event carries no value.
+/// "Something changed": many waiters, no value, no memory of the past.
 #[derive(Debug, Default)]
 pub struct Event {
-    epoch: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    happened: Cell<u64>,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
 }
 
 impl Event {
+    /// Wakes all who wait now.
     pub fn notify(&self) {
-        self.epoch.set(self.epoch.get().wrapping_add(1));
-        // Taken out first: a woken task may wait again at once.
-        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        for waker in waiters {
+        self.happened.set(self.happened.get() + 1);
+        let mut wakers = {
+            let mut slots = self.slots.borrow_mut();
+            slots.free.clear();
+            std::mem::take(&mut slots.wakers)
+        };
+        for waker in wakers.drain(..).flatten() {
             waker.wake();
+        }
+        let mut slots = self.slots.borrow_mut();
+        if slots.wakers.is_empty() {
+            slots.wakers = wakers; // keeps its capacity
         }
     }
 
-    /// Resolves at the next [`Event::notify`] after this call (not after the first poll), so that a condition checked
-    /// before the call cannot be missed.
-    pub fn wait(&self) -> impl Future<Output = ()> + '_ {
-        let seen = self.epoch.get();
-        poll_fn(move |cx| {
-            if self.epoch.get() != seen {
-                return Poll::Ready(());
+    /// Resolves at the next [`Event::notify`] after this call (not after the first poll).
+    pub fn wait(&self) -> Wait<'_> {
+        Wait { event: self, since: self.happened.get(), slot: None }
+    }
+}
+
+/// See [`Event::wait`].
+#[derive(Debug)]
+pub struct Wait<'a> {
+    event: &'a Event,
+    since: u64,
+    slot: Option<usize>,
+}
+
+impl Future for Wait<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.event.happened.get() != self.since {
+            return Poll::Ready(());
+        }
+        let mut slots = self.event.slots.borrow_mut();
+        match self.slot {
+            Some(slot) => slots.wakers[slot] = Some(cx.waker().clone()),
+            None => {
+                let slot = slots.free.pop().unwrap_or_else(|| {
+                    slots.wakers.push(None);
+                    slots.wakers.len() - 1
+                });
+                slots.wakers[slot] = Some(cx.waker().clone());
+                drop(slots);
+                self.slot = Some(slot);
             }
-            let mut waiters = self.waiters.borrow_mut();
-            if !waiters.iter().any(|w| w.will_wake(cx.waker())) {
-                waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot
+            && self.event.happened.get() == self.since
+        {
+            let mut slots = self.event.slots.borrow_mut();
+            slots.wakers[slot] = None;
+            slots.free.push(slot);
+        }
     }
 }
 

@@ -1,0 +1,70 @@
+//! Whose turn it is: couriers of different workers serve one backend from different logs, and a point that was written again
+//! later, over another worker's connection, must not arrive before the older one.
+//!
+//! Each courier publishes the time of the oldest record it has not settled. A record may be sent unless another courier still holds one
+//! that is older by more than [`ORDER_SLACK`]; within that, two writers have no order anyway. The holder of the oldest
+//! record never waits, so somebody always moves on. One that does not (its database is missing, say) is waited for no
+//! longer than [`ORDER_WAIT`].
+
+use std::time::Instant;
+
+use crate::limits::{ORDER_SLACK, ORDER_WAIT};
+
+/// What one courier knows of its waiting. Times are milliseconds since 1970.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The oldest record elsewhere that is waited for, and since when.
+    waiting: Option<(u64, Instant)>,
+    /// The one that was waited for long enough.
+    passed: Option<u64>,
+}
+
+impl Turn {
+    /// Whether a record appended at `at` may be sent while the oldest one elsewhere is of `elsewhere`.
+    pub fn admits(&self, at: u64, elsewhere: u64) -> bool {
+        let slack = u64::try_from(ORDER_SLACK.as_millis()).unwrap_or(u64::MAX);
+        self.passed == Some(elsewhere) || at <= elsewhere.saturating_add(slack)
+    }
+
+    /// A record was not admitted for the sake of `elsewhere`.
+    pub fn wait(&mut self, elsewhere: u64, now: Instant) {
+        match self.waiting {
+            Some((same, since)) if same == elsewhere => {
+                if now.saturating_duration_since(since) >= ORDER_WAIT {
+                    self.passed = Some(elsewhere);
+                }
+            }
+            _ => self.waiting = Some((elsewhere, now)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_record_waits_for_an_older_one_elsewhere() {
+        let turn = Turn::default();
+        let slack = ORDER_SLACK.as_millis() as u64;
+        assert!(turn.admits(50_000, u64::MAX), "nobody else holds anything");
+        assert!(turn.admits(50_000, 50_000 - slack));
+        assert!(!turn.admits(50_000, 50_000 - slack - 1));
+        assert!(!turn.admits(50_000, 0), "a worker that has not looked yet may hold anything");
+    }
+
+    #[test]
+    fn who_does_not_move_is_passed_after_a_while_and_waited_for_again_when_it_does() {
+        let (mut turn, start) = (Turn::default(), Instant::now());
+        turn.wait(100, start);
+        turn.wait(100, start + ORDER_WAIT / 2);
+        assert!(!turn.admits(50_000, 100));
+        turn.wait(100, start + ORDER_WAIT);
+        assert!(turn.admits(50_000, 100));
+        assert!(!turn.admits(50_000, 200), "it has moved");
+        turn.wait(200, start + ORDER_WAIT + Duration::from_millis(1));
+        assert!(!turn.admits(50_000, 200));
+    }
+}

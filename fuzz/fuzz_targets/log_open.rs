@@ -1,0 +1,4 @@
+//! Log files: recovery takes any bytes, and yields only frames with right checksums, in order.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fluxgate_dataplane::disklog::fuzz::fuzz_open(data));

@@ -1,0 +1,213 @@
+//! Promise: a full disk is back-pressure. Writes are refused with 503 and Retry-After, or the oldest points go and are
+//! counted; nothing acknowledged is lost otherwise, and all goes on when backends are back.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing, start};
+use fluxgate::client::Client;
+use fluxgate::load::{LoadArgs, Summary};
+use fluxgate::proxy::{Proxy, eventually};
+
+/// A file system of its own, of 64 MiB.
+struct SmallDisk {
+    mounted: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// ext4 on a loop device. None, said loudly, where this process may not mount.
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, mounted) = (dir.path().join("image"), dir.path().join("mounted"));
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::create_dir(&mounted).unwrap();
+        let done = run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))
+            .and_then(|()| run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted)));
+        match done {
+            Ok(()) => Some(Self { mounted, _dir: dir }),
+            Err(why) => {
+                eprintln!("SKIPPED: a small file system cannot be mounted here: {why}");
+                None
+            }
+        }
+    }
+
+    fn data_dir(&self) -> String {
+        self.mounted.join("data").display().to_string()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(why) = run(Command::new("umount").arg("-l").arg(&self.mounted)) {
+            eprintln!("{}: {why}", self.mounted.display());
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Writes until 503 comes.
+fn fill(proxy: &Proxy, points: &mut Points) -> Summary {
+    let mut summaries = Vec::new();
+    let full = eventually(Duration::from_secs(60), || {
+        let args = LoadArgs { points: Some(20_000), lines: 500, connections: 4, ..points.args(proxy) };
+        summaries.push(points.load(&args, || {}));
+        summaries.last().unwrap().counts.statuses.contains_key(&503)
+    });
+    assert!(full, "never full\n{}", proxy.stderr());
+    let summary = summaries.pop().unwrap();
+    assert!(summary.counts.statuses.keys().all(|status| [204, 503].contains(status)), "{summary}");
+    assert!(summary.counts.failures.is_empty(), "{summary}\n{}", proxy.stderr());
+    summary
+}
+
+fn assert_refused(proxy: &Proxy) {
+    let mut client = Client::connect(proxy.addr()).unwrap();
+    let reply = client.write(DB, &"filler v=1 1\n".repeat(1_000)).unwrap();
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.header("Retry-After").is_some_and(|seconds| seconds.parse::<u64>().is_ok()));
+    assert!(reply.text().contains("backlog full"), "{}", reply.text());
+    // Other things go on.
+    assert_eq!(client.get("/ping").unwrap().status, 204);
+}
+
+/// Fills the log with all backends down, kills the proxy in that state if asked to, and lets the backends come back.
+fn full_and_back(mut circles: Circles, mut proxy: Proxy, kill: bool) {
+    circles.stop();
+    let mut points = Points::default();
+    fill(&proxy, &mut points);
+    assert_refused(&proxy);
+    let queued = balanced(&proxy).totals.queued;
+    assert!(queued >= 2 * points.acked.len(), "{queued} {}", points.acked.len());
+    if kill {
+        proxy.restart().unwrap();
+        assert_eq!(balanced(&proxy).totals.queued, queued);
+        let health = proxy.health().unwrap();
+        assert!(health.iter().flat_map(|c| &c.backends).all(|b| b.backlog), "{health:?}");
+    }
+    circles.restart();
+    let ledger = assert_nothing_lost(&proxy, &circles, &points);
+    assert_eq!(ledger.totals.dropped, 0);
+    let accepts = || {
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        client.write(DB, "after v=1 1\n").unwrap().status == 204
+    };
+    assert!(eventually(DRAIN, accepts), "{}", proxy.stderr());
+    // As much again.
+    let args = LoadArgs { points: Some(10_000), ..points.args(&proxy) };
+    assert!(points.load(&args, || {}).succeeded());
+    let ledger = drained(&proxy);
+    assert!(missing(&points.acked, &circles.held(0)).is_empty() && missing(&points.acked, &circles.held(1)).is_empty());
+    assert_eq!(ledger.totals.dropped, 0);
+}
+
+/// The bound is beyond the disk, so that the disk itself says no.
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let circles = Circles::new(2, 2);
+    let config = circles.config().set("data_dir", disk.data_dir()).set("backlog_max_bytes", 1 << 30);
+    full_and_back(circles, start(&config), false);
+}
+
+#[test]
+fn a_proxy_killed_on_a_full_disk_starts_again_and_loses_nothing() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let circles = Circles::new(2, 2);
+    let config = circles.config().set("data_dir", disk.data_dir()).set("backlog_max_bytes", 1 << 30);
+    full_and_back(circles, start(&config), true);
+}
+
+/// Somebody else fills the disk to the last byte: nothing acknowledged is lost, and it goes on when there is room.
+#[test]
+fn a_disk_that_others_fill_is_back_pressure_too() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let mut circles = Circles::new(2, 1);
+    let mut proxy = start(&circles.config().set("data_dir", disk.data_dir()).set("workers", 1));
+    let mut points = Points::default();
+    assert!(points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {}).succeeded());
+    assert_nothing_lost(&proxy, &circles, &points);
+    let junk = disk.mounted.join("junk");
+    fill_to_the_last_byte(&junk);
+    circles.stop();
+    fill(&proxy, &mut points);
+    assert_refused(&proxy);
+    circles.restart();
+    assert_nothing_lost(&proxy, &circles, &points);
+    proxy.restart().unwrap_or_else(|e| panic!("with a full disk it must start: {e}"));
+    assert_nothing_lost(&proxy, &circles, &points);
+    std::fs::remove_file(&junk).unwrap();
+    let accepted = eventually(DRAIN, || {
+        let args = LoadArgs { points: Some(2_000), ..points.args(&proxy) };
+        points.load(&args, || {}).succeeded()
+    });
+    assert!(accepted, "{}", proxy.stderr());
+    assert_nothing_lost(&proxy, &circles, &points);
+}
+
+fn fill_to_the_last_byte(junk: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(junk).unwrap();
+    for size in [1 << 20, 4096] {
+        while file.write_all(&vec![0x55; size]).and_then(|()| file.sync_data()).is_ok() {}
+    }
+}
+
+/// 80 % of a disk of 64 MiB.
+#[test]
+fn a_small_data_dir_works_with_default_bounds() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let circles = Circles::new(2, 2);
+    let config = circles.config().set("data_dir", disk.data_dir()).set("workers", 2);
+    full_and_back(circles, start(&config), false);
+}
+
+#[test]
+fn a_small_backlog_max_bytes_is_kept() {
+    let circles = Circles::new(2, 2);
+    let bytes_max = 24 << 20;
+    let proxy = start(&circles.config().set("workers", 2).set("backlog_max_bytes", bytes_max));
+    let logs: Vec<_> = (0..2).map(|n| proxy.data_dir().join(format!("worker-{n}"))).collect();
+    full_and_back(circles, proxy, true);
+    drop(logs);
+}
+
+/// The oldest points go, each of them is counted, and writes are never refused.
+#[test]
+fn drop_oldest_keeps_accepting_and_counts() {
+    let mut circles = Circles::new(2, 1);
+    let config = circles.config().set("workers", 1).set("backlog_max_bytes", 8 << 20);
+    let mut proxy = start(&config.set("backlog_full", "drop_oldest").set("hot_tail_bytes", 4 << 20));
+    // One circle is served, so that only the other one loses.
+    circles.0[1][0].stop();
+    let mut points = Points::default();
+    let summary = points.load(&LoadArgs { points: Some(100_000), lines: 500, ..points.args(&proxy) }, || {});
+    assert!(summary.succeeded(), "{summary}");
+    let dropped = |proxy: &Proxy| balanced(proxy).backend("influxdb-2-1").dropped;
+    assert!(eventually(DRAIN, || dropped(&proxy) > 0), "{}", proxy.stderr());
+    proxy.restart().unwrap();
+    let used: u64 = std::fs::read_dir(proxy.data_dir().join("worker-0"))
+        .unwrap()
+        .map(|entry| std::os::unix::fs::MetadataExt::blocks(&entry.unwrap().metadata().unwrap()) * 512)
+        .sum();
+    assert!(used <= 9 << 20, "{used}");
+    circles.0[1][0].restart().unwrap();
+    let ledger = drained(&proxy);
+    assert!(missing(&points.acked, &circles.held(0)).is_empty());
+    let lost = missing(&points.acked, &circles.held(1));
+    let row = ledger.backend("influxdb-2-1");
+    assert_eq!((row.dropped, row.delivered), (lost.len() as u64, circles.held(1).len()), "{ledger:?}");
+    let reasons: Vec<_> = ledger.databases[0].backends.iter().flat_map(|b| b.dropped.keys()).collect();
+    assert_eq!(reasons, ["backlog full"]);
+    // The oldest: no lost point is newer than the newest that was kept, by more than what is written side by side.
+    assert!(*lost.iter().max().unwrap() < points.acked.len() * 3 / 4, "{:?}", lost.iter().max());
+}

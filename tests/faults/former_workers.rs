@@ -1,0 +1,93 @@
+//! Promise: what was left for workers and backends that are no more is taken over at the next start.
+
+use serde_json::Value;
+
+use crate::support::{Circles, Points, assert_nothing_lost, balanced, drained, missing, start};
+use fluxgate::load::LoadArgs;
+use fluxgate::proxy::{Proxy, eventually};
+
+fn edit(proxy: &Proxy, change: impl FnOnce(&mut Value)) {
+    let mut config: Value = serde_json::from_slice(&std::fs::read(proxy.config_file()).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(proxy.config_file(), config.to_string()).unwrap();
+}
+
+/// Fills a backlog for the first circle and ends the proxy, one way or the other.
+fn backlog(proxy: &mut Proxy, circles: &mut Circles, points: &mut Points, kill: bool) {
+    circles.0[0].iter_mut().for_each(|backend| backend.stop());
+    // More connections than the kernel would ever give to one of two workers.
+    let summary = points.load(&LoadArgs { points: Some(10_000), connections: 32, ..points.args(proxy) }, || {});
+    assert!(summary.succeeded(), "{summary}");
+    if kill {
+        proxy.kill();
+    } else {
+        assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
+    }
+}
+
+fn fewer_workers(kill: bool) {
+    let mut circles = Circles::new(2, 2);
+    let mut proxy = start(&circles.config().set("workers", 2));
+    let mut points = Points::default();
+    backlog(&mut proxy, &mut circles, &mut points, kill);
+    assert!(proxy.data_dir().join("worker-1").is_dir());
+    edit(&proxy, |config| config["workers"] = 1.into());
+    proxy.restart().unwrap();
+    assert!(eventually(crate::support::DRAIN, || !proxy.data_dir().join("worker-1").exists()), "{}", proxy.stderr());
+    points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
+    circles.restart();
+    assert_nothing_lost(&proxy, &circles, &points);
+    // And back.
+    edit(&proxy, |config| config["workers"] = 2.into());
+    proxy.restart().unwrap();
+    points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
+    assert_nothing_lost(&proxy, &circles, &points);
+}
+
+#[test]
+fn the_log_of_a_former_worker_is_taken_over() {
+    fewer_workers(false);
+}
+
+#[test]
+fn the_log_of_a_former_worker_is_taken_over_after_a_kill() {
+    fewer_workers(true);
+}
+
+/// The ledger forgets accounts of backends that have left: what it says of the others must still be true.
+fn without(name: &str, change: impl FnOnce(&mut Value)) {
+    let mut circles = Circles::new(2, 2);
+    let mut proxy = start(&circles.config().set("workers", 2));
+    let mut points = Points::default();
+    points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
+    assert_nothing_lost(&proxy, &circles, &points);
+    backlog(&mut proxy, &mut circles, &mut points, true);
+    edit(&proxy, change);
+    circles.restart();
+    proxy.restart().unwrap();
+    let ledger = drained(&proxy);
+    for circle in 0..2 {
+        let lost = missing(&points.acked, &circles.held(circle));
+        assert!(lost.is_empty(), "circle {circle} lacks {lost:?}\n{ledger:?}\n{}", proxy.stderr());
+    }
+    assert_eq!(ledger.backend(name).accepted, 0, "{ledger:?}");
+    assert_eq!(ledger.totals.dropped + ledger.totals.rejected, 0, "{ledger:?}");
+    points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
+    let ledger = drained(&proxy);
+    assert!(missing(&points.acked, &circles.held(0)).is_empty());
+    assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
+    proxy.restart().unwrap();
+    assert_eq!(balanced(&proxy).totals, ledger.totals, "taken over once");
+}
+
+#[test]
+fn the_backlog_of_a_renamed_backend_is_routed_anew() {
+    without("influxdb-1-1", |config| config["circles"][0]["backends"][0]["name"] = "renamed".into());
+}
+
+#[test]
+fn the_backlog_of_a_removed_backend_goes_to_the_others_of_its_circle() {
+    without("influxdb-1-2", |config| {
+        config["circles"][0]["backends"].as_array_mut().unwrap().pop();
+    });
+}

@@ -1,0 +1,17 @@
+//! Faults of backends, disk, machine and proxy, against the real binary. One file, one promise; after each fault the
+//! ledger must add up and the backends must hold what was acknowledged.
+//!
+//! One program for all files, since linking takes longer than most of the tests.
+
+mod cache_files;
+mod control;
+mod damage;
+mod dead_backend;
+mod disk_full;
+mod former_workers;
+mod graceful_stop;
+mod kill_nine;
+mod memory;
+mod order;
+mod refusals;
+mod support;

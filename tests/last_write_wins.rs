@@ -1,0 +1,58 @@
+//! Promise: a point that is written again, over a connection that another worker serves, is not replaced by its older value
+//! when a backlog is delivered.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fluxgate::client::Client;
+use fluxgate::influxd::Influxd;
+use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+
+/// Workers are told apart by the clock sequence of the request ids they make (the fourth group of a version 1 UUID).
+fn worker_of(client: &mut Client) -> String {
+    let reply = client.get("/ping").unwrap();
+    reply.header("Request-Id").unwrap().split('-').nth(3).unwrap().to_owned()
+}
+
+fn connection(proxy: &Proxy, worker: impl Fn(&str) -> bool) -> Client {
+    for _ in 0..200 {
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        if worker(&worker_of(&mut client)) {
+            return client;
+        }
+    }
+    panic!("200 connections all went to one worker");
+}
+
+#[test]
+fn a_backlog_of_one_worker_does_not_overwrite_what_another_took_later() {
+    if Influxd::executable().is_none() {
+        return eprintln!("skipped: influxd is not on PATH");
+    }
+    let mut server = Influxd::start().unwrap();
+    server.create_database("db").unwrap();
+    let config = ProxyConfig::new(&[vec![server.url()]]).set("workers", 2).set("rewrite_interval", 1);
+    let proxy = config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"));
+
+    let mut first = connection(&proxy, |_| true);
+    let one = worker_of(&mut first);
+    let mut second = connection(&proxy, |worker| worker != one);
+    assert!(first.write("db", "m v=0i 1\n").unwrap().status == 204);
+    assert!(eventually(Duration::from_secs(30), || proxy.ledger().is_ok_and(|l| l.totals.queued == 0)));
+
+    server.kill();
+    // Enough for the first worker's backlog to take many windows, with the old value at its end.
+    for batch in 0..60 {
+        let lines: String = (0..1000).map(|i| format!("filler n={i}i {}\n", batch * 1000 + i)).collect();
+        assert_eq!(first.write("db", &lines).unwrap().status, 204);
+    }
+    assert_eq!(first.write("db", "m v=1i 1\n").unwrap().status, 204);
+    std::thread::sleep(Duration::from_millis(1_300));
+    assert_eq!(second.write("db", "m v=2i 1\n").unwrap().status, 204);
+    server.restart().unwrap();
+
+    let drained = || proxy.ledger().is_ok_and(|l| l.totals.queued == 0 && l.proven_balanced());
+    assert!(eventually(Duration::from_secs(60), drained), "{:?}", proxy.ledger());
+    let answer = server.query("db", "SELECT v FROM m").unwrap();
+    assert_eq!(answer["results"][0]["series"][0]["values"][0][1], 2, "{answer}");
+}

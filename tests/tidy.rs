@@ -1,0 +1,200 @@
+//! House rules as a test: reads the tree and names every line that breaks one.
+//!
+//! Test code (files that are only compiled for tests, and what follows `#[cfg(test)]` at the start of a line) may block,
+//! lock and read JSON. The rules look at text, not at syntax: simple, and enough for slips.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Longest file, in lines. More: it has two subjects.
+const LINES_MAX: usize = 700;
+/// Files that were longer when the rule came, and how long they may be. These numbers only ever fall.
+const LONGER: &[(&str, usize)] = &[("dataplane/src/disklog/model_test.rs", 705)];
+
+struct Source {
+    /// From the project's root, with `/`.
+    path: String,
+    text: String,
+    /// Lines before the first `#[cfg(test)]` that opens a module at the end of the file; none of a test-only file.
+    shipped_lines: usize,
+}
+
+impl Source {
+    /// Lines that end up in the program, without those that are only comments, numbered from 1.
+    fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+        let code = |(_, line): &(usize, &str)| !line.trim_start().starts_with("//");
+        self.text.lines().enumerate().take(self.shipped_lines).filter(code).map(|(index, line)| (index + 1, line))
+    }
+
+    fn is_under(&self, folders: &[&str]) -> bool {
+        folders.iter().any(|folder| self.path.starts_with(folder))
+    }
+}
+
+/// Every Rust file of the project.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the project") {
+            let path = entry.expect("a folder of the project").path();
+            let name = path.file_name().expect("entries have names").to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && !name.starts_with('.') {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".rs") {
+                let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
+                let path = path.strip_prefix(root).expect("found below it").to_string_lossy().into_owned();
+                sources.push(Source { path, text, shipped_lines: 0 });
+            }
+        }
+    }
+    let test_only: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let is_test = source.is_under(&["tests/", "control/tests/", "benches/", "fuzz/"])
+            || source.path.ends_with("_test.rs")
+            || test_only
+                .iter()
+                .any(|path| source.path == format!("{path}.rs") || source.path == format!("{path}/mod.rs"));
+        let lines: Vec<_> = source.text.lines().collect();
+        let opens_tests =
+            |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+        let shipped = lines.windows(2).position(opens_tests).unwrap_or(lines.len());
+        source.shipped_lines = if is_test { 0 } else { shipped };
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(sources.len() > 100, "the rules must see the sources");
+    sources
+}
+
+/// Paths (without `.rs`) of the modules that `source` declares for tests only.
+fn test_modules(source: &Source) -> Vec<String> {
+    let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
+    let own = file.trim_end_matches(".rs");
+    let base = if matches!(own, "mod" | "lib" | "main") { folder.to_owned() } else { format!("{folder}/{own}") };
+    let lines: Vec<_> = source.text.lines().collect();
+    let for_tests = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(any(test,");
+    let declared =
+        |line: &str| Some(line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')?.to_owned());
+    lines
+        .windows(2)
+        .filter(|pair| for_tests(pair[0]))
+        .filter_map(|pair| declared(pair[1]))
+        .map(|name| format!("{base}/{name}"))
+        .collect()
+}
+
+/// Fails with all of `broken`, if any.
+fn assert_kept(rule: &str, broken: impl IntoIterator<Item = String>) {
+    let mut text = String::new();
+    for place in broken {
+        writeln!(text, "  {place}").expect("a String takes everything");
+    }
+    assert!(text.is_empty(), "{rule}\n{text}");
+}
+
+/// Where shipped code of the files under `folders`, but not under `except`, has one of `words`.
+fn words_in<'a>(sources: &'a [Source], folders: &'a [&str], except: &'a [&str], words: &'a [&str]) -> Vec<String> {
+    let files = sources.iter().filter(|s| s.is_under(folders) && !s.is_under(except));
+    let places = files.flat_map(|s| s.shipped().map(move |(number, line)| (s, number, line)));
+    places
+        .filter(|(_, _, line)| words.iter().any(|word| line.contains(word)))
+        .map(|(s, number, line)| format!("{}:{number}: {}", s.path, line.trim()))
+        .collect()
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    let silent = sources().into_iter().filter(|s| !s.text.starts_with("//! ")).map(|s| s.path);
+    assert_kept("these files do not begin with `//!`:", silent);
+}
+
+#[test]
+fn no_file_grows_beyond_one_subject() {
+    let sources = sources();
+    let max = |path: &str| LONGER.iter().find(|(long, _)| *long == path).map_or(LINES_MAX, |(_, lines)| *lines);
+    let long = sources.iter().filter(|s| s.text.lines().count() > max(&s.path));
+    assert_kept("too long:", long.map(|s| format!("{}: {} lines", s.path, s.text.lines().count())));
+    let cured = LONGER
+        .iter()
+        .filter(|(long, _)| !sources.iter().any(|s| s.path == *long && s.text.lines().count() > LINES_MAX));
+    assert_kept("not too long any more, take them out of LONGER:", cured.map(|(path, _)| path.to_string()));
+}
+
+#[test]
+fn the_data_plane_does_not_know_who_asks_it() {
+    let words = ["fluxgate_control", "control::", "fluxgate::"];
+    assert_kept("`dataplane` names what lies above it:", words_in(&sources(), &["dataplane/"], &[], &words));
+    let words = ["fluxgate::"];
+    assert_kept("`control` names what lies above it:", words_in(&sources(), &["control/"], &[], &words));
+}
+
+#[test]
+fn the_data_plane_neither_locks_nor_blocks_nor_parses_json() {
+    let sources = sources();
+    let words = ["Mutex", "RwLock", "Condvar", "ureq", "serde"];
+    assert_kept("in shipped code of `dataplane`:", words_in(&sources, &["dataplane/src/"], &[], &words));
+    // Pauses between attempts before any worker runs: to bind, and in `block_on`, which is for tests and tools.
+    let at_start = ["dataplane/src/io/listener.rs", "dataplane/src/io/executor.rs"];
+    let words = ["thread::sleep"];
+    assert_kept("in shipped code of `dataplane`:", words_in(&sources, &["dataplane/src/"], &at_start, &words));
+    for file in at_start {
+        assert_eq!(words_in(&sources, &[file], &[], &words).len(), 1, "{file}: one pause is known");
+    }
+}
+
+#[test]
+fn parsers_are_pure() {
+    let pure = ["dataplane/src/lineproto/", "dataplane/src/http/", "dataplane/src/placement/"];
+    let words = ["crate::io", "glommio", "std::io", "std::net", "std::fs", "std::thread", "Instant::now", "async "];
+    let comparisons = ["dataplane/src/http/fuzz.rs"];
+    assert_kept("I/O in a parser:", words_in(&sources(), &pure, &comparisons, &words));
+}
+
+#[test]
+fn only_a_few_files_name_the_runtime() {
+    let except = ["dataplane/src/io/", "dataplane/src/disklog/store.rs", "dataplane/src/worker.rs"];
+    assert_kept(
+        "these name glommio:",
+        words_in(&sources(), &["src/", "control/src/", "dataplane/src/"], &except, &["glommio::"]),
+    );
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, so that this file keeps the rule as well.
+    let words = ["TO DO", "FIX ME", "XX X", "to do!(", "unimple mented!(", "d bg!("].map(|word| word.replace(' ', ""));
+    let broken = sources().into_iter().flat_map(|s| {
+        let lines = s.text.lines().enumerate().filter(|(_, line)| words.iter().any(|word| line.contains(word)));
+        lines.map(|(index, line)| format!("{}:{}: {}", s.path, index + 1, line.trim())).collect::<Vec<_>>()
+    });
+    assert_kept("left for later:", broken);
+}
+
+#[test]
+fn no_source_names_a_place_on_somebodys_machine() {
+    let words = ["/wo rk/", "/tmp/ wt", "/ro ot/", "/ho me/", "/Us ers/"].map(|word| word.replace(' ', ""));
+    let broken = sources().into_iter().flat_map(|s| {
+        let lines = s.text.lines().enumerate().filter(|(_, line)| words.iter().any(|word| line.contains(word)));
+        lines.map(|(index, line)| format!("{}:{}: {}", s.path, index + 1, line.trim())).collect::<Vec<_>>()
+    });
+    assert_kept("paths that exist on one machine only:", broken);
+}
+
+#[test]
+fn every_limit_says_what_happens_at_it() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|s| s.path.ends_with("/limits.rs")) {
+        let mut documented = false;
+        for (index, line) in source.text.lines().enumerate() {
+            // Limits that directly follow one another share the comment above them.
+            documented = line.starts_with("///") || (documented && line.starts_with("pub const"));
+            if line.starts_with("pub const") && !documented {
+                broken.push(format!("{}:{}: {line}", source.path, index + 1));
+            }
+        }
+    }
+    assert_kept("limits without a comment:", broken);
+}
