@@ -17,8 +17,9 @@ demo: ## Show the main job in about 30 seconds
 test: setup fmt lint unit ## Install what is missing, check format and lints, run all tests
 
 setup: ## Install the Debian packages the tests need, where missing
-	@command -v influxd >/dev/null && command -v influx >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq influxdb influxdb-client >/dev/null; }
+	@missing=; command -v influxd >/dev/null || missing="influxdb"; command -v influx >/dev/null || missing="$$missing influxdb-client"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
+	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
 
 fmt:

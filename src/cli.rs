@@ -44,7 +44,7 @@ pub enum Command {
     /// Validate the configuration and print what it means, with each backend's share of the data.
     ///
     /// Prints circles, backends with their expected share in percent, and every key with its value, defaults filled in
-    /// and passwords as ***. Starts nothing and asks no backend. Exit status 1 and one sentence naming file, line and key
+    /// and passwords as ***. Starts nothing and asks no backend. Exit status 2 and one sentence naming file, line and key
     /// when the file is not valid.
     #[command(
         after_help = "Example:\n  fluxgate check --config /etc/fluxgate/proxy.toml && systemctl restart fluxgate"

@@ -19,9 +19,9 @@ use fluxgate_dataplane::handoff::{self, LedgerRow};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
 use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
-use fluxgate_dataplane::worker::{self, Start};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -223,7 +223,7 @@ fn log_stop(signal: i32) {
 
 fn start_worker(start: Start, cpu: Option<usize>, news: Sender<News>) -> std::io::Result<()> {
     let id = start.id;
-    let handle = io::executor(&format!("worker-{id}"), cpu, move || worker::run(start))?;
+    let handle = io::executor(&format!("worker-{id}"), cpu, move || run::run(start))?;
     // A panic of the executor shows only in its join.
     thread::Builder::new().name(format!("watch-{id}")).spawn(move || {
         let end = match handle.join() {

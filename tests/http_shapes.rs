@@ -478,6 +478,27 @@ fn a_silent_client_is_let_go() {
 }
 
 #[test]
+fn a_client_that_takes_no_answers_is_let_go() {
+    let house = house(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
+    let mut stream = TcpStream::connect(house.proxy.addr()).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let request = b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n";
+    let requests = request.repeat(2_000);
+    let mut sent = 0;
+    while let Ok(bytes) = stream.write(&requests[sent % request.len()..]) {
+        sent += bytes;
+        assert!(sent < 100_000_000, "requests are taken without end from a client that takes no answers");
+    }
+    std::thread::sleep(IDLE_TIMEOUT * 3);
+    // What had been answered can still be read, and then it is over.
+    let mut answers = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let _ = stream.read_to_end(&mut answers);
+    let answers = memchr::memmem::find_iter(&answers, b"HTTP/1.1 204 ").count();
+    assert!(answers > 0 && answers < sent / request.len(), "{answers} answers to {} requests", sent / request.len());
+}
+
+#[test]
 fn a_connection_goes_on_after_a_refusal() {
     let house = house(&[]);
     let mut client = house.connect();

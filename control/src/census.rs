@@ -7,7 +7,7 @@ use std::time::Instant;
 use fluxgate_dataplane::handoff::{LedgerRow, Ticket};
 
 use crate::limits;
-use crate::thread::Asker;
+use crate::report::Asker;
 
 /// All questions that are open.
 #[derive(Debug, Default)]

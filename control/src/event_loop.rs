@@ -30,7 +30,7 @@ use crate::endpoint::{self, Action, State};
 use crate::limits;
 use crate::probe::{Probe, Watch};
 use crate::refresh::Refresh;
-use crate::thread::{Asker, ControlSettings, CreateKey, Report};
+use crate::report::{Asker, ControlSettings, CreateKey, Report};
 
 /// What is known of one backend, beside what endpoints read.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ impl EventLoop {
         self.end_round(now);
         while let Some(question) = self.census.close(now) {
             let Question { asker, pretty, rows, missing, .. } = &question;
-            let topology = &self.state.topology;
-            let response = guarded("/ledger", || endpoint::ledger::response(topology, rows, missing, *pretty));
+            let State { topology, stats, .. } = &self.state;
+            let response = guarded("/ledger", || endpoint::ledger::response(topology, stats, rows, missing, *pretty));
             self.answer(*asker, response);
         }
         for index in 0..self.backends.len() {

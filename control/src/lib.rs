@@ -25,6 +25,8 @@ mod event_loop;
 pub mod limits;
 mod probe;
 mod refresh;
+mod report;
 mod thread;
 
-pub use thread::{Control, ControlSettings};
+pub use report::ControlSettings;
+pub use thread::Control;

@@ -14,7 +14,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::backend::Client;
 use crate::limits;
-use crate::thread::Report;
+use crate::report::Report;
 
 /// A running probe. Dropping it ends the thread as soon as it waits, that is within one ping.
 #[derive(Debug)]

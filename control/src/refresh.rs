@@ -17,7 +17,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::catalog::{self, Databases};
 use crate::limits;
-use crate::thread::Asker;
+use crate::report::Asker;
 
 #[derive(Debug)]
 pub struct Refresh {

@@ -1,34 +1,16 @@
-//! The control thread from outside: how it is started and ended, and what its own threads report to it.
+//! The control thread from outside: how it is started and ended.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
-use fluxgate_dataplane::handoff::{ControlEnd, Created, Ticket};
-use fluxgate_dataplane::placement::Placement;
-use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::handoff::ControlEnd;
 use fluxgate_dataplane::stats::Stats;
-use fluxgate_dataplane::topology::{BackendId, Topology};
 
-use crate::backend::Failure;
-use crate::catalog::{Databases, Load};
 use crate::event_loop::EventLoop;
 use crate::limits;
-
-/// What the control thread is told at start.
-#[derive(Debug, Clone)]
-pub struct ControlSettings {
-    pub topology: Arc<Topology>,
-    pub placement: Arc<Placement>,
-    /// The proxy's own user, for admin endpoints.
-    pub credentials: Credentials,
-    /// Between two probes of a backend.
-    pub check_interval: Duration,
-}
+use crate::report::{ControlSettings, Report};
 
 /// The running control thread. Dropping this without [`Control::stop`] leaves it running.
 #[derive(Debug)]
@@ -67,20 +49,3 @@ impl Control {
         self.thread.join().is_ok()
     }
 }
-
-/// What our own threads tell the loop.
-#[derive(Debug)]
-pub enum Report {
-    Probe { backend: BackendId, result: Result<(), String> },
-    Address { backend: BackendId, addr: SocketAddr },
-    Databases { backend: BackendId, result: Result<Databases, Failure> },
-    Load { backend: BackendId, result: Result<BTreeMap<String, Load>, Failure> },
-    Created { key: CreateKey, result: Created },
-    ShutdownWorkers,
-    Stop,
-}
-
-/// What is created: backend, database, policy (empty = default).
-pub type CreateKey = (BackendId, String, String);
-/// Who waits for an answer: a worker, and its ticket.
-pub type Asker = (usize, Ticket);

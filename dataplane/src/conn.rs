@@ -5,7 +5,7 @@
 
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
@@ -23,7 +23,6 @@ use crate::inbox::Inbox;
 use crate::io::{self, Stream};
 use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX};
 use crate::reject::Reject;
-use crate::settings::Durability;
 use crate::worker::Worker;
 use crate::write::{self, Confirmation, Taken};
 
@@ -51,6 +50,8 @@ struct Conn {
 /// What an answer must know of its request after the head is gone.
 #[derive(Debug)]
 struct Owned {
+    /// When its head had been read.
+    began: Instant,
     minor: u8,
     head_only: bool,
     keep_alive: bool,
@@ -64,6 +65,7 @@ impl Owned {
     fn new(head: &Head, buf: &[u8]) -> Self {
         let to = ReplyTo::new(head, buf);
         Self {
+            began: io::now(),
             minor: to.minor,
             head_only: to.head_only,
             keep_alive: to.keep_alive,
@@ -212,7 +214,7 @@ impl Conn {
     /// Tells a client that waits for it to send its body; answers before this one must be out first.
     async fn invite_body(&mut self) -> std::io::Result<()> {
         self.settle().await?;
-        self.inbox.stream.write_all(response::CONTINUE).await
+        self.inbox.send(response::CONTINUE).await
     }
 
     /// Refuses a request whose body has not been read. The body is read and forgotten if that is quickly done.
@@ -309,7 +311,7 @@ impl Conn {
     async fn settle(&mut self) -> std::io::Result<()> {
         self.commit_waiting().await?;
         if !self.out.is_empty() {
-            let sent = self.inbox.stream.write_all(&self.out).await;
+            let sent = self.inbox.send(&self.out).await;
             self.out.clear();
             sent?;
         }
@@ -329,13 +331,17 @@ impl Conn {
             Some(seq) => worker.log.committed(seq, level).await.map(Some),
             None => Ok(None),
         };
+        let committed_at = io::now();
         for (to, taken) in std::mem::take(&mut self.waiting) {
+            let waits_longer = taken.confirmation.is_some();
             let answer = match (&committed, taken.last_seq) {
                 (Err(error), Some(_)) => Err(Reject::from(error)),
                 (Ok(Some(durable)), Some(_)) => acknowledge(&worker, durable, taken).await,
                 // No line, no promise.
                 _ => taken.some_refused.map_or(Ok(None), Err),
             };
+            let answered_at = if waits_longer { io::now() } else { committed_at };
+            worker.latency.borrow_mut().record(answered_at.saturating_duration_since(to.began));
             match answer {
                 Ok(ack) => worker.responder.borrow_mut().no_content(&mut self.out, to.reply_to(), ack.as_deref()),
                 Err(reject) => respond_reject(&worker, &mut self.out, &reject, &to),
@@ -365,7 +371,7 @@ async fn acknowledge(
         None => {
             let level = taken.consistency.durability(worker.settings.durability);
             assert!(durable.level() >= level, "an ack needs its own level");
-            Ok(Some(level_name(level).into()))
+            Ok(Some(level.name().into()))
         }
     }
 }
@@ -405,15 +411,6 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: crate::disk
         let circles = &worker.settings.topology.circles;
         Err(Reject::Unconfirmed { confirmed: circles.iter().filter(|c| circle_done(c)).count(), wanted })
     })
-}
-
-/// As in `X-Fluxgate-Ack`.
-pub fn level_name(level: Durability) -> &'static str {
-    match level {
-        Durability::Memory => "memory",
-        Durability::Os => "os",
-        Durability::Disk => "disk",
-    }
 }
 
 fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owned) {

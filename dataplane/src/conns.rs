@@ -29,6 +29,10 @@ pub struct Conn {
     /// Last time a byte arrived or an answer went out.
     active: Cell<Instant>,
     timed_out: Cell<bool>,
+    /// Counts beginnings and ends of sends: odd while one is under way.
+    sends: Cell<u32>,
+    /// The send a sweep found under way, and when it first did.
+    stuck: Cell<Option<(u32, Instant)>>,
 }
 
 impl Conn {
@@ -41,14 +45,36 @@ impl Conn {
         self.phase.get()
     }
 
+    /// An answer begins to go out, or has gone out.
+    pub fn send_begins_or_ends(&self) {
+        self.sends.set(self.sends.get().wrapping_add(1));
+    }
+
+    /// A send has lasted for `idle`, as far as sweeps have seen.
+    fn is_stuck(&self, now: Instant, idle: Duration) -> bool {
+        let sends = self.sends.get();
+        match self.stuck.get() {
+            _ if sends.is_multiple_of(2) => false,
+            Some((send, since)) if send == sends => now.saturating_duration_since(since) >= idle,
+            _ => {
+                self.stuck.set(Some((sends, now)));
+                false
+            }
+        }
+    }
+
     /// The sweep has ended this connection for idling; reads give 0 from then on.
     pub fn timed_out(&self) -> bool {
         self.timed_out.get()
     }
 
     fn end_reading(&self) {
+        self.shut(libc::SHUT_RD);
+    }
+
+    fn shut(&self, how: libc::c_int) {
         // SAFETY: the task owns the descriptor and its entry leaves the registry before the descriptor is closed.
-        unsafe { libc::shutdown(self.fd, libc::SHUT_RD) };
+        unsafe { libc::shutdown(self.fd, how) };
     }
 }
 
@@ -84,8 +110,14 @@ impl Drop for Entry {
 impl Conns {
     /// The entry must be dropped before the descriptor is closed.
     pub fn enter(self: &Rc<Self>, fd: RawFd, now: Instant) -> Entry {
-        let conn =
-            Rc::new(Conn { fd, phase: Cell::new(Phase::Idle), active: Cell::new(now), timed_out: Cell::new(false) });
+        let conn = Rc::new(Conn {
+            fd,
+            phase: Cell::new(Phase::Idle),
+            active: Cell::new(now),
+            timed_out: Cell::new(false),
+            sends: Cell::new(0),
+            stuck: Cell::new(None),
+        });
         self.open.borrow_mut().insert(fd, conn.clone());
         Entry { conns: self.clone(), conn }
     }
@@ -102,12 +134,16 @@ impl Conns {
         self.stopping.get()
     }
 
-    /// Ends reading on every connection that had no byte for `idle` while one was due.
+    /// Ends reading on every connection that had no byte for `idle` while one was due, and every connection whose peer has
+    /// not taken an answer for as long.
     pub fn sweep(&self, now: Instant, idle: Duration) {
         for conn in self.open.borrow().values() {
             let due = conn.phase.get() != Phase::Working && now.saturating_duration_since(conn.active.get()) >= idle;
             if due && !conn.timed_out.replace(true) {
                 conn.end_reading();
+            }
+            if conn.is_stuck(now, idle) {
+                conn.shut(libc::SHUT_RDWR);
             }
         }
     }

@@ -1,44 +1,22 @@
 //! Ties a courier to its worker: records from the log, counts to the ledger and the counters, questions to the control thread.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::courier::{Address, Courier, Endpoint, Fetched, Handle, Reports, Setup, Source, SourceError, State};
+use crate::courier::{Address, Courier, Endpoint, Fetched, Reports, Served, Setup, Source, SourceError, State};
 use crate::disklog::{self, Reader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io;
+use crate::ledger::{BACKLOG_FULL, DAMAGED};
 use crate::limits::CREATE_TIMEOUT;
 use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
+use crate::settings::BacklogFull;
 use crate::stats::BackendStats;
 use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
-
-/// A courier as its worker sees it.
-pub struct Served {
-    handle: Rc<Handle>,
-    address: Address,
-}
-
-impl Served {
-    /// A probe found the backend up or down.
-    pub fn probed(&self, up: bool) {
-        self.handle.probed(up);
-    }
-
-    /// The backend's name was resolved, at start or anew.
-    pub fn moved(&self, addr: SocketAddr) {
-        self.address.set(Some(addr));
-    }
-
-    /// Somebody waits for what is in the log now.
-    pub fn hurry(&self) {
-        self.handle.hurry();
-    }
-}
 
 /// Starts a courier for each backend. The couriers wait for their backends' addresses.
 ///
@@ -72,7 +50,7 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
         let source = LogSource::new(worker.clone(), backend.id);
         let (courier, handle) = Courier::new(setup, source, Account::new(worker.clone(), backend.id))?;
         io::spawn(courier.run());
-        Ok(Served { handle, address })
+        Ok(Served::new(handle, address))
     };
     settings.topology.backends.iter().map(start).collect()
 }
@@ -95,14 +73,19 @@ pub struct LogSource {
     worker: Rc<Worker>,
     backend: BackendId,
     reader: Reader,
-    /// Records were lost since the backend was last served to the end of the log.
-    lost_some: bool,
+    /// Why points may be missing that the ledger has as queued: checked when the backend has been served to the end of
+    /// the log. Also at first, since a crash may have come between a loss and the next save of the ledger.
+    unsettled: Option<&'static str>,
 }
 
 impl LogSource {
     pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
         let reader = worker.log.reader(backend);
-        Self { worker, backend, reader, lost_some: false }
+        let unsettled = Some(match worker.settings.backlog_full {
+            BacklogFull::DropOldest => BACKLOG_FULL,
+            BacklogFull::Reject => DAMAGED,
+        });
+        Self { worker, backend, reader, unsettled }
     }
 }
 
@@ -114,7 +97,11 @@ impl Source for LogSource {
     ) -> Result<Fetched, SourceError> {
         match self.reader.fetch(wait, sink).await {
             Ok(fetched) => {
-                self.lost_some |= fetched.lost > 0;
+                if fetched.lost > 0 {
+                    self.unsettled = Some(DAMAGED);
+                    // Where, before how many.
+                    self.worker.report_damage();
+                }
                 Ok(Fetched { next: fetched.next, lines: fetched.lines, lost: fetched.lost })
             }
             Err(disklog::Error::Closed) => Err(SourceError::Closed),
@@ -134,9 +121,17 @@ impl Source for LogSource {
 
     fn confirm(&mut self, next: Seq) {
         self.worker.log.confirm(self.backend, next);
-        if self.lost_some && next == self.worker.log.end() {
-            self.lost_some = false;
-            self.worker.ledger.borrow_mut().settle(self.backend);
+        // Not while a segment is being given up, of which only a part may be counted yet.
+        if next == self.worker.log.end()
+            && !self.worker.log.oldest_is_busy()
+            && let Some(reason) = self.unsettled.take()
+        {
+            self.worker.count_dropped();
+            let lost = self.worker.ledger.borrow_mut().settle(self.backend, reason);
+            if lost > 0 {
+                let name = &self.worker.settings.topology.backend(self.backend).name;
+                log::error!("{name} (worker {}): {lost} points are lost: {reason}", self.worker.id);
+            }
         }
         self.worker.publish(self.backend);
     }

@@ -67,6 +67,17 @@ impl Inbox {
         Ok(n)
     }
 
+    /// Sends all of `bytes`; the sweep sees how long that takes.
+    ///
+    /// # Errors
+    /// Of `send(2)`; also when the peer takes nothing for `idle_timeout`.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.entry.send_begins_or_ends();
+        let sent = self.stream.write_all(bytes).await;
+        self.entry.send_begins_or_ends();
+        sent
+    }
+
     /// In the middle of a request the client is waited for no longer than elsewhere. Returns the phase for when bytes have
     /// come.
     fn begin_waiting(&self) -> Phase {

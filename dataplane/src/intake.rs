@@ -6,9 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::disklog::{self, RecordKey, Seq};
 use crate::grouping::Grouping;
 use crate::ledger::DbId;
-use crate::limits::{CIRCLES_MAX, ERROR_TEXT_BYTES_MAX, LINE_BYTES_MAX, REFUSED_LISTED_MAX};
-use crate::lineproto::{Item, Refused, Scanner};
+use crate::limits::{CIRCLES_MAX, LINE_BYTES_MAX};
+use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
+use crate::refusals::Refusals;
 use crate::worker::Worker;
 
 /// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that every
@@ -35,47 +36,6 @@ pub struct Intake {
     /// InfluxDB, as text in units of `precision`.
     timestamp: Option<Vec<u8>>,
     newlines_before: u64,
-}
-
-/// Lines that were not accepted.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    pub count: u64,
-    /// InfluxDB's text of all of them, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
-    pub text: Vec<u8>,
-    /// Line number (1 = the first of the body) and reason, of the first `REFUSED_LISTED_MAX`.
-    pub listed: Vec<(u64, String)>,
-    left_out: u64,
-}
-
-impl Refusals {
-    fn add(&mut self, body: &[u8], refused: &Refused, newlines_before: u64) {
-        self.count += 1;
-        if self.listed.len() < REFUSED_LISTED_MAX {
-            let before = memchr::memchr_iter(b'\n', &body[..refused.start as usize]).count() as u64;
-            let mut reason = Vec::new();
-            refused.reason.describe(body, &mut reason);
-            self.listed.push((newlines_before + before + 1, String::from_utf8_lossy(&reason).into_owned()));
-        }
-        if self.text.len() >= ERROR_TEXT_BYTES_MAX {
-            self.left_out += 1;
-            return;
-        }
-        if !self.text.is_empty() {
-            self.text.push(b'\n');
-        }
-        refused.describe(body, &mut self.text);
-        self.text.truncate(ERROR_TEXT_BYTES_MAX);
-    }
-
-    /// The text of the answer, with a last line that counts what was left out.
-    pub fn finish(&mut self) -> &[u8] {
-        if self.left_out > 0 {
-            let n = std::mem::take(&mut self.left_out);
-            self.text.extend_from_slice(format!("\n... and {n} more lines").as_bytes());
-        }
-        &self.text
-    }
 }
 
 impl Intake {

@@ -111,15 +111,15 @@ impl Ledger {
         add(&mut self.account(db, backend).dropped, reason, points);
     }
 
-    /// The backend has been served to the end of the log: nothing can be queued any more. What is left was lost in
-    /// a damaged part and becomes `dropped`. Returns how many points that are.
-    pub fn settle(&mut self, backend: BackendId) -> u64 {
+    /// The backend has been served to the end of the log: nothing can be queued any more. What is left was lost and
+    /// becomes `dropped`, for `reason`. Returns how many points that are.
+    pub fn settle(&mut self, backend: BackendId, reason: &str) -> u64 {
         let mut lost = 0;
         for database in &mut self.databases {
             let account = &mut database.accounts[backend.index()];
             let left = account.queued();
             if left > 0 {
-                add(&mut account.dropped, DAMAGED, left);
+                add(&mut account.dropped, reason, left);
                 lost += left;
             }
         }
@@ -267,8 +267,8 @@ mod tests {
         let db = ledger.database(b"db");
         ledger.accepted(db, BackendId(0), 10);
         ledger.delivered(db, BackendId(0), 8);
-        assert_eq!(ledger.settle(BackendId(0)), 2);
-        assert_eq!(ledger.settle(BackendId(0)), 0);
+        assert_eq!(ledger.settle(BackendId(0), DAMAGED), 2);
+        assert_eq!(ledger.settle(BackendId(0), DAMAGED), 0);
         assert_eq!(ledger.rows()[0].dropped, vec![(DAMAGED.to_string(), 2)]);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One *worker* per core owns its listener, its connections, its log and its couriers; workers share nothing but
 //! counters. What is deliberately absent here: locks, blocking calls after the start, a JSON parser, configuration
-//! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `worker` name
+//! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `disklog` name
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
 pub mod accept;
@@ -22,6 +22,7 @@ pub mod http;
 pub mod inbox;
 pub mod intake;
 pub mod io;
+pub mod latency;
 pub mod ledger;
 pub mod limits;
 pub mod lineproto;
@@ -29,7 +30,9 @@ pub mod link;
 pub mod placement;
 pub mod pool;
 pub mod precision;
+pub mod refusals;
 pub mod reject;
+pub mod run;
 pub mod settings;
 pub mod stats;
 pub mod topology;

@@ -55,6 +55,9 @@ pub const ERROR_HEADER_BYTES_MAX: usize = 1024;
 pub const CACHE_BLOCK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// While other logs are taken over at start and this one is full, couriers get this long to make room.
 pub const ADOPT_PAUSE: Duration = Duration::from_millis(100);
+/// Acks of this long, and the latest of them, make the latencies of `/ledger`. Longer waits count as the longest.
+pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
+pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Circles of a configuration. More: refused at start.
 pub const CIRCLES_MAX: usize = 16;
 
@@ -76,6 +79,8 @@ pub const LOG_SPARES_MAX: usize = 2;
 pub const LOG_READ_BYTES: usize = 1024 * 1024;
 /// A segment remembers where a frame begins about this often; a reader that starts in between skips up to as much.
 pub const LOG_MARK_BYTES: u64 = 1024 * 1024;
+/// Sequences and counts of lines in a log file. More: taken for damage, since no log lives that long.
+pub const LOG_SEQ_MAX: u64 = 1 << 62;
 /// Damaged log files kept aside. More: only reported.
 pub const LOG_DAMAGED_FILES_MAX: usize = 8;
 /// Reports of damage and of dropped points waiting to be taken. More: reports of damage are given up, oldest first;
@@ -83,6 +88,8 @@ pub const LOG_DAMAGED_FILES_MAX: usize = 8;
 pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
 /// Bytes of a state file, ledger included. Larger: not saved, the caller's error.
 pub const LOG_STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A commit waits this long, at most, for clients that have just been acknowledged to come back.
+pub const COMMIT_GATHER_MAX: Duration = Duration::from_micros(300);
 /// While the disk is full, space is looked for again at most this often, when somebody asks.
 pub const LOG_FULL_RETRY: Duration = Duration::from_millis(100);
 /// Share of a segment's bytes that must be needed still; below it, it is rewritten. In percent.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::body::BodyError;
 use crate::disklog;
 use crate::http::go_quote::go_quote;
-use crate::intake::Refusals;
+use crate::refusals::Refusals;
 
 /// Why a request is not answered 2xx.
 #[derive(Debug)]

@@ -19,6 +19,17 @@ pub enum Durability {
     Disk,
 }
 
+impl Durability {
+    /// As in the configuration and in `X-Fluxgate-Ack`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// What happens when the backlog has reached its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BacklogFull {

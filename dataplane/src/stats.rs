@@ -30,7 +30,12 @@ pub struct WorkerStats {
     pub accepted_points: AtomicU64,
     pub refused_points: AtomicU64,
     pub requests: AtomicU64,
+    /// Taken since the start.
     pub connections: AtomicU64,
+    /// Waits for acks in the last `ACK_LATENCY_SPAN`, in microseconds.
+    pub ack_p50_us: AtomicU64,
+    pub ack_p99_us: AtomicU64,
+    pub ack_max_us: AtomicU64,
     /// True once the log is open and the worker accepts; false again when its log is poisoned.
     pub ready: AtomicBool,
     /// Indexed by `BackendId`.

@@ -3,40 +3,30 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use socket2::Socket;
-
-use crate::adopt::Legacy;
-use crate::cache_files::CacheFile;
-use crate::conn::level_name;
 use crate::conns::Conns;
-use crate::delivery::{self, Served};
-use crate::disklog::{self, Log, LogSettings, Opened};
+use crate::courier::Served;
+use crate::disklog::{self, Log};
 use crate::grouping::Grouping;
-use crate::handoff::{Catalog, LedgerRow, ToControl, ToWorker, WorkerEnd};
+use crate::handoff::{Catalog, ToControl, ToWorker};
 use crate::http::auth::Guard;
 use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
 use crate::http::response::Responder;
-use crate::io::{self, Event, Listener, Signal};
+use crate::io::{self, Event};
+use crate::latency::AckLatency;
 use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
-use crate::limits::{
-    IDLE_SWEEP_INTERVAL, REFRESH_TIMEOUT, SHUTDOWN_GRACE, SPARES_MAX, STATE_SAVE_INTERVAL, UNKNOWN_DB_CACHE,
-    UNKNOWN_DB_ENTRIES_MAX,
-};
+use crate::limits::{REFRESH_TIMEOUT, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::link::Link;
 use crate::placement::{Placement, RouteTable};
 use crate::pool::Pool;
 use crate::settings::Settings;
 use crate::stats::{Stats, WorkerStats};
 use crate::topology::BackendId;
-use crate::write::Found;
-use crate::{accept, adopt};
 
 /// A database and a policy of it.
 type Named = (Box<[u8]>, Box<[u8]>);
@@ -55,6 +45,7 @@ pub struct Worker {
     pub link: Rc<Link>,
     pub responder: RefCell<Responder>,
     pub guard: Guard,
+    pub latency: RefCell<AckLatency>,
     catalog: RefCell<Arc<Catalog>>,
     /// Databases and policies a refresh did not find, and when.
     unknown: RefCell<HashMap<Named, Instant>>,
@@ -188,36 +179,136 @@ impl Worker {
         stats.queued_points.store(self.ledger.borrow().queued(backend), Relaxed);
     }
 
+    /// Takes what the log has given up to make room into the ledger.
+    pub fn count_dropped(&self) {
+        let mut ledger = self.ledger.borrow_mut();
+        for dropped in self.log.take_dropped() {
+            let db = ledger.database(&dropped.db);
+            ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
+        }
+    }
+
+    /// Says what the log has found damaged since the last call.
+    pub fn report_damage(&self) {
+        for damage in self.log.take_damage() {
+            log::error!("the log is damaged: {damage}");
+        }
+    }
+
     /// Makes cursors and ledger durable, as of one moment.
     ///
     /// # Errors
     /// Of the log.
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
-        let text = {
-            let mut ledger = self.ledger.borrow_mut();
-            for dropped in self.log.take_dropped() {
-                let db = ledger.database(&dropped.db);
-                ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
-            }
-            ledger.to_text()
-        };
+        self.count_dropped();
+        let text = self.ledger.borrow().to_text();
         self.log.save_state(text.into_bytes()).await
     }
 }
 
-/// What a worker is given at start.
-pub struct Start {
-    pub id: usize,
-    pub settings: Arc<Settings>,
-    pub placement: Arc<Placement>,
-    pub socket: Socket,
-    pub end: WorkerEnd,
-    pub stats: Arc<Stats>,
-    /// This worker's share of the backlog's bound.
-    pub backlog_max_bytes: u64,
-    /// Logs of workers that no longer exist, and influx-proxy's cache files: this worker takes them over.
-    pub former: Vec<PathBuf>,
-    pub cache_files: Vec<CacheFile>,
+/// Where a database and policy stand in the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Yes,
+    NoDatabase,
+    NoPolicy,
+}
+
+impl Worker {
+    /// A worker on an open log, without couriers yet.
+    pub fn new(
+        id: usize,
+        settings: Arc<Settings>,
+        placement: Arc<Placement>,
+        stats: Arc<Stats>,
+        link: Rc<Link>,
+        log: Rc<Log>,
+        ledger: Ledger,
+    ) -> Self {
+        Self {
+            id,
+            log,
+            ledger: RefCell::new(ledger),
+            routes: RefCell::new(RouteTable::new(placement)),
+            groupings: Spares::default(),
+            inflaters: Spares::default(),
+            pool: Pool::new(),
+            conns: Rc::default(),
+            link,
+            responder: RefCell::new(responder(id, &settings)),
+            guard: Guard::new(&settings.credentials),
+            latency: RefCell::new(AckLatency::new(io::now())),
+            catalog: RefCell::default(),
+            unknown: RefCell::default(),
+            couriers: RefCell::default(),
+            stop: Event::default(),
+            last_ms: Cell::default(),
+            settings,
+            stats,
+        }
+    }
+
+    /// These serve the backends, by `BackendId`.
+    pub fn serve_with(&self, couriers: Vec<Served>) {
+        *self.couriers.borrow_mut() = couriers;
+    }
+
+    /// Resolves once the worker has been told to stop.
+    pub async fn stopped(&self) {
+        let stop = self.stop.wait();
+        if !self.conns.stopping() {
+            stop.await;
+        }
+    }
+
+    /// The process stops, and the control thread may not be there to say so.
+    pub fn process_stops(&self) -> bool {
+        self.stats.stopping.load(Relaxed)
+    }
+
+    /// No request is taken any more.
+    pub fn stop(&self) {
+        self.conns.stop();
+        self.stop.notify();
+    }
+
+    /// Acts on a message that answers no question.
+    pub fn receive(&self, message: ToWorker) {
+        let couriers = self.couriers.borrow();
+        match message {
+            ToWorker::Catalog(catalog) => {
+                self.unknown.borrow_mut().clear();
+                *self.catalog.borrow_mut() = catalog;
+            }
+            ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
+            ToWorker::Address { backend, addr } => couriers[backend.index()].moved(addr),
+            ToWorker::LedgerWanted { ticket } => {
+                let rows = self.ledger.borrow().rows();
+                self.link.tell(|worker| ToControl::Ledger { worker, ticket, rows });
+            }
+            ToWorker::Shutdown => self.stop(),
+            ToWorker::Admin { .. } | ToWorker::CatalogRefreshed { .. } | ToWorker::Created { .. } => {
+                unreachable!("answers go to whoever asked")
+            }
+        }
+    }
+}
+
+/// Workers must not make the same request ids: each has a clock sequence of its own, each process a node.
+fn responder(id: usize, settings: &Settings) -> Responder {
+    let [a, b, c, d, e, f, ..] = std::process::id().wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(2)[..] else {
+        unreachable!("eight bytes");
+    };
+    // The multicast bit marks a node that is no network card's (RFC 9562 section 6.10).
+    let ids = RequestIds::new(id as u16, [a | 1, b, c, d, e, f]);
+    let mut responder = Responder::new(ids, Some(settings.durability.name()));
+    responder.set_time(unix_time());
+    responder
+}
+
+/// Since 1970; 0 for a clock before that.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Why a worker does not start, or ends by itself.
@@ -245,187 +336,5 @@ impl From<disklog::Error> for Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
-    }
-}
-
-/// Runs a worker from start to stop. Returns its final ledger.
-///
-/// # Errors
-/// When the log cannot be opened or closed, or the socket cannot listen.
-pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
-    // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
-    io::sleep(Duration::from_millis(1)).await;
-    let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
-    let signal = Signal::new(end.eventfd()?);
-    let log_settings = LogSettings {
-        dir: settings.data_dir.join(format!("worker-{id}")),
-        worker: id,
-        workers: settings.workers,
-        topology: settings.topology.clone(),
-        durability: settings.durability,
-        linger: settings.commit_linger,
-        hot_tail_bytes: settings.hot_tail_bytes,
-        max_bytes: backlog_max_bytes,
-        backlog_full: settings.backlog_full,
-    };
-    let legacy = Legacy::find(&log_settings.dir, former, cache_files)?;
-    let (log, opened) = Log::open(log_settings).await?;
-    let ledger = reopen_ledger(&settings, &opened);
-    let worker = Rc::new(Worker {
-        id,
-        log,
-        ledger: RefCell::new(ledger),
-        routes: RefCell::new(RouteTable::new(placement)),
-        groupings: Spares::default(),
-        inflaters: Spares::default(),
-        pool: Pool::new(),
-        conns: Rc::default(),
-        link: Link::new(id, end),
-        responder: RefCell::new(responder(id, &settings)),
-        guard: Guard::new(&settings.credentials),
-        catalog: RefCell::default(),
-        unknown: RefCell::default(),
-        couriers: RefCell::default(),
-        stop: Event::default(),
-        last_ms: Cell::default(),
-        settings,
-        stats,
-    });
-    *worker.couriers.borrow_mut() = delivery::start_couriers(&worker)?;
-    io::spawn(read_messages(worker.clone(), signal));
-    adopt::adopt(&worker, legacy, !opened.absent.is_empty()).await?;
-    let listener = Rc::new(Listener::new(socket)?);
-    io::spawn(tick(worker.clone()));
-    io::spawn(accept::accept(worker.clone(), listener.clone()));
-    worker.stats().ready.store(true, Relaxed);
-
-    let stop = worker.stop.wait();
-    if !worker.conns.stopping() {
-        stop.await;
-    }
-    worker.stats().ready.store(false, Relaxed);
-    listener.close();
-    finish_requests(&worker).await;
-    worker.save_state().await?;
-    let rows = worker.ledger.borrow().rows();
-    worker.log.close().await?;
-    Ok(rows)
-}
-
-/// The ledger as saved, and what was appended after that moment.
-fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
-    let text = String::from_utf8_lossy(&opened.ledger);
-    let (mut ledger, unreadable) = Ledger::from_text(settings.topology.clone(), &text);
-    if unreadable > 0 {
-        log::warn!("{unreadable} lines of the saved ledger cannot be read; their points are not accounted for");
-    }
-    for (db, backends, points) in &opened.uncounted {
-        let db = ledger.database(db);
-        backends.iter().for_each(|&backend| ledger.accepted(db, backend, *points));
-    }
-    for damage in &opened.damage {
-        log::error!("the log is damaged: {damage}");
-    }
-    if let Some(torn) = &opened.torn {
-        log::warn!("{torn}");
-    }
-    ledger
-}
-
-/// Workers must not make the same request ids: each has a clock sequence of its own, each process a node.
-fn responder(id: usize, settings: &Settings) -> Responder {
-    let [a, b, c, d, e, f, ..] = std::process::id().wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(2)[..] else {
-        unreachable!("eight bytes");
-    };
-    // The multicast bit marks a node that is no network card's (RFC 9562 section 6.10).
-    let ids = RequestIds::new(id as u16, [a | 1, b, c, d, e, f]);
-    let mut responder = Responder::new(ids, Some(level_name(settings.durability)));
-    responder.set_time(unix_time());
-    responder
-}
-
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-async fn read_messages(worker: Rc<Worker>, signal: Signal) {
-    loop {
-        while let Some(message) = worker.link.next_message() {
-            worker.receive(message);
-        }
-        worker.link.fail_if_gone();
-        if signal.wait().await.is_err() {
-            return;
-        }
-    }
-}
-
-impl Worker {
-    fn stop(&self) {
-        self.conns.stop();
-        self.stop.notify();
-    }
-
-    fn receive(&self, message: ToWorker) {
-        let couriers = self.couriers.borrow();
-        match message {
-            ToWorker::Catalog(catalog) => {
-                self.unknown.borrow_mut().clear();
-                *self.catalog.borrow_mut() = catalog;
-            }
-            ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
-            ToWorker::Address { backend, addr } => couriers[backend.index()].moved(addr),
-            ToWorker::LedgerWanted { ticket } => {
-                let rows = self.ledger.borrow().rows();
-                self.link.tell(|worker| ToControl::Ledger { worker, ticket, rows });
-            }
-            ToWorker::Shutdown => self.stop(),
-            ToWorker::Admin { .. } | ToWorker::CatalogRefreshed { .. } | ToWorker::Created { .. } => {
-                unreachable!("answers go to whoever asked")
-            }
-        }
-    }
-}
-
-/// What is due every so often: the clock of answers, idle connections, counters, the saved state.
-async fn tick(worker: Rc<Worker>) {
-    let mut saved = io::now();
-    loop {
-        io::sleep(IDLE_SWEEP_INTERVAL).await;
-        if worker.stats.stopping.load(Relaxed) && !worker.conns.stopping() {
-            worker.stop();
-        }
-        worker.responder.borrow_mut().set_time(unix_time());
-        worker.conns.sweep(io::now(), worker.settings.idle_timeout);
-        for backend in &worker.settings.topology.backends {
-            worker.publish(backend.id);
-        }
-        for damage in worker.log.take_damage() {
-            log::error!("the log is damaged: {damage}");
-        }
-        if worker.log.poison().is_some() {
-            worker.stats().ready.store(false, Relaxed);
-        } else if saved.elapsed() >= STATE_SAVE_INTERVAL {
-            saved = io::now();
-            if let Err(error) = worker.save_state().await {
-                log::error!("cannot save cursors and ledger: {error}");
-            }
-        }
-    }
-}
-
-/// Lets requests under way end, for at most `SHUTDOWN_GRACE`.
-async fn finish_requests(worker: &Worker) {
-    let all_ended = async {
-        while !worker.conns.is_empty() {
-            let ended = worker.conns.ended.wait();
-            if worker.conns.is_empty() {
-                break;
-            }
-            ended.await;
-        }
-    };
-    if io::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-        worker.conns.end_all();
     }
 }

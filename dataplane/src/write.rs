@@ -17,7 +17,7 @@ use crate::pool::Loan;
 use crate::precision::Precision;
 use crate::reject::Reject;
 use crate::settings::Durability;
-use crate::worker::Worker;
+use crate::worker::{Found, Worker};
 
 /// What `consistency` asks for beyond the configured durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +135,6 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
     let mut intake = Intake::new(id, db.into_owned(), rp.into_owned(), precision, backends);
     intake.count_only = late.is_some();
     Ok(Plan { intake, consistency: consistency.unwrap_or(Consistency::Default), late })
-}
-
-/// Where a database and policy stand in the catalog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    Yes,
-    NoDatabase,
-    NoPolicy,
 }
 
 /// Takes the body's lines into the log.

@@ -15,7 +15,7 @@ const BLOCK: usize = 4096;
 fn killed_with_a_backlog() -> (Proxy, Circles, Points) {
     let mut circles = Circles::new(2, 1);
     // Segments of 2 MiB.
-    let config = circles.config().set("workers", 1).set("backlog_max_bytes", 64 << 20);
+    let config = circles.config().set("workers", 1).set("backlog_max_bytes", 16 << 20);
     let mut proxy = start(&config.set("hot_tail_bytes", 4 << 20));
     circles.stop();
     let mut points = Points::default();
@@ -68,7 +68,8 @@ fn check(mut proxy: Proxy, mut circles: Circles, points: &Points) -> (u64, Ledge
     let left = cat.lines().filter(|line| !line.starts_with('#')).count() as u64;
     let lost = POINTS - left;
     assert!(lost > 0);
-    assert_eq!(lost_in(&verified), lost, "{verified}");
+    let said = lost_in(&verified);
+    assert_eq!(said, lost, "{verified}\n{}", log_command("ls", &proxy.data_dir()).1);
     let (output, listed) = log_command("ls", &proxy.data_dir());
     assert!(output.status.success() && listed.contains("cursor"), "{listed}");
 
@@ -92,6 +93,7 @@ fn check(mut proxy: Proxy, mut circles: Circles, points: &Points) -> (u64, Ledge
     assert!(more.load(&args, || {}).succeeded());
     let after = drained(&proxy);
     assert_eq!((after.totals.dropped, after.totals.delivered), (2 * lost, 2 * (left + 500)), "{after:?}");
+    assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
     proxy.restart().unwrap();
     assert_eq!(balanced(&proxy).totals, after.totals);
     (lost, ledger)

@@ -27,7 +27,7 @@ fn stop_under_load(signal: Signal, one_down: bool) {
         }
         std::thread::sleep(Duration::from_millis(400));
     });
-    assert!(summary.counts.acked_points > 1_000, "{summary}");
+    assert!(summary.counts.acked_points > 200, "{summary}");
     let told = proxy.stderr();
     assert_eq!(told.matches("total all: accepted ").count(), 2, "{told}");
     if one_down {
@@ -56,6 +56,8 @@ fn the_ledger_goes_on_where_it_stopped() {
     assert_nothing_lost(&proxy, &circles, &points);
     circles.0[1][0].stop();
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
+    let served = || crate::support::balanced(&proxy).backend("influxdb-1-1").queued == 0;
+    assert!(fluxgate::proxy::eventually(crate::support::DRAIN, served));
     assert_eq!(proxy.terminate(STOP).unwrap().code(), Some(0));
     let told = proxy.stderr();
     let total = "total all: accepted 10000 = delivered 8000 + queued 2000 + rejected 0 + dropped 0";

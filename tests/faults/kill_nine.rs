@@ -23,7 +23,7 @@ fn kill_rounds(durability: &str, one_down: bool) {
         }
         std::thread::sleep(Duration::from_millis(500));
     });
-    assert!(summary.counts.acked_points > 2_000, "{summary}");
+    assert!(summary.counts.acked_points > 200, "{summary}");
     assert!(summary.counts.failed_requests() > 0, "nobody noticed the kills\n{summary}");
     if one_down {
         circles.0[1][1].restart().unwrap();

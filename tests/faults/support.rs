@@ -130,9 +130,14 @@ pub fn drained(proxy: &Proxy) -> Ledger {
     ledger
 }
 
-/// The ledger, which adds up.
+/// The ledger of all workers, which adds up. After a start some may still be opening their logs.
 pub fn balanced(proxy: &Proxy) -> Ledger {
-    let ledger = proxy.ledger().unwrap_or_else(|e| panic!("{e}\n{}", proxy.stderr()));
+    let mut ledger = Ledger::default();
+    let whole = eventually(DRAIN, || {
+        ledger = proxy.ledger().unwrap_or_else(|e| panic!("{e}\n{}", proxy.stderr()));
+        ledger.workers_missing.is_empty()
+    });
+    assert!(whole, "{ledger:?}\n{}", proxy.stderr());
     assert!(ledger.proven_balanced(), "{ledger:?}\n{}", proxy.stderr());
     ledger
 }
@@ -148,7 +153,9 @@ pub fn assert_nothing_lost(proxy: &Proxy, circles: &Circles, points: &Points) ->
         let strangers = missing(&held, &points.sent);
         assert!(strangers.is_empty(), "circle {circle} holds what nobody sent: {strangers:?}");
     }
-    let held: u64 = (0..circles.0.len()).map(|circle| circles.held(circle).len()).sum();
-    assert_eq!((ledger.totals.delivered, ledger.totals.accepted), (held, held), "{ledger:?}\n{}", proxy.stderr());
+    let held: Vec<_> = (0..circles.0.len()).map(|circle| circles.held(circle).len()).collect();
+    let sum = held.iter().sum();
+    let counted = (ledger.totals.delivered, ledger.totals.accepted);
+    assert_eq!(counted, (sum, sum), "{held:?} {ledger:?}\n{}", proxy.stderr());
     ledger
 }

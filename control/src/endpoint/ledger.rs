@@ -6,17 +6,22 @@
 //!  "databases": [{"db": "db1", "backends": [
 //!     {"backend": "influxdb-1-1", "accepted": 8, "delivered": 5, "queued": 1,
 //!      "rejected": {"field type conflict": 2}, "dropped": {}}]}],
-//!  "workers_missing": []}
+//!  "workers_missing": [],
+//!  "workers": [{"worker": 0, "ready": true, "requests": 3, "connections": 1,
+//!               "ack_p50_us": 210, "ack_p99_us": 890, "ack_max_us": 1200}]}
 //! ```
 //!
 //! All numbers are points, counted once for each backend they are meant for, over all workers. Databases are sorted by
 //! name, backends stand in configuration order. `balanced` says that accepted = delivered + queued + rejected + dropped
 //! in every row. A worker that has not answered in time is named in `workers_missing`, by its number, and its points are
-//! not in the sums.
+//! not in the sums. `ack_*_us` are the waits for acks in the last 10 seconds; a worker that is not `ready` has not
+//! opened its log yet, or can no longer write to it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use fluxgate_dataplane::handoff::{AdminResponse, LedgerRow};
+use fluxgate_dataplane::stats::{Stats, WorkerStats};
 use fluxgate_dataplane::topology::{BackendId, Topology};
 use serde::Serialize;
 
@@ -29,6 +34,32 @@ struct Answer<'a> {
     balanced: bool,
     databases: Vec<Database<'a>>,
     workers_missing: &'a [usize],
+    workers: Vec<Worker>,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    worker: usize,
+    ready: bool,
+    requests: u64,
+    connections: u64,
+    ack_p50_us: u64,
+    ack_p99_us: u64,
+    ack_max_us: u64,
+}
+
+impl Worker {
+    fn of((worker, stats): (usize, &WorkerStats)) -> Self {
+        Self {
+            worker,
+            ready: stats.ready.load(Relaxed),
+            requests: stats.requests.load(Relaxed),
+            connections: stats.connections.load(Relaxed),
+            ack_p50_us: stats.ack_p50_us.load(Relaxed),
+            ack_p99_us: stats.ack_p99_us.load(Relaxed),
+            ack_max_us: stats.ack_max_us.load(Relaxed),
+        }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -61,7 +92,13 @@ pub fn decide(_: &State, params: Params<'_>) -> Action {
 }
 
 /// The answer from the rows of all workers that have sent theirs.
-pub fn response(topology: &Topology, rows: &[LedgerRow], workers_missing: &[usize], pretty: bool) -> AdminResponse {
+pub fn response(
+    topology: &Topology,
+    stats: &Stats,
+    rows: &[LedgerRow],
+    workers_missing: &[usize],
+    pretty: bool,
+) -> AdminResponse {
     let mut databases: BTreeMap<&str, BTreeMap<BackendId, Row<'_>>> = BTreeMap::new();
     for row in rows {
         let merged = databases.entry(&row.db).or_default().entry(row.backend).or_default();
@@ -85,7 +122,8 @@ pub fn response(topology: &Topology, rows: &[LedgerRow], workers_missing: &[usiz
     }
     let databases =
         databases.into_iter().map(|(db, rows)| Database { db, backends: rows.into_values().collect() }).collect();
-    json(&Answer { totals, balanced, databases, workers_missing }, pretty)
+    let workers = stats.workers.iter().enumerate().map(Worker::of).collect();
+    json(&Answer { totals, balanced, databases, workers_missing, workers }, pretty)
 }
 
 fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {
@@ -113,13 +151,14 @@ mod tests {
             row("db1", 0, [1, 0, 1], &[]),
             row("db1", 1, [4, 1, 0], &[("type", 2), ("old", 1)]),
         ];
-        let answer = response(&state("open").topology, &rows, &[2], false);
+        let answer = response(&state("open").topology, &Stats::new(1, 4), &rows, &[2], false);
         let want = concat!(
             r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"balanced":true,"databases":["#,
             r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"dropped":{}},"#,
             r#"{"backend":"influxdb-1-2","accepted":9,"delivered":4,"queued":1,"rejected":{"old":1,"type":3},"dropped":{}}]},"#,
             r#"{"db":"db2","backends":[{"backend":"influxdb-1-2","accepted":1,"delivered":1,"queued":0,"rejected":{},"dropped":{}}]}],"#,
-            r#""workers_missing":[2]}"#,
+            r#""workers_missing":[2],"workers":[{"worker":0,"ready":false,"requests":0,"connections":0,"#,
+            r#""ack_p50_us":0,"ack_p99_us":0,"ack_max_us":0}]}"#,
             "\n"
         );
         assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want);
@@ -128,7 +167,7 @@ mod tests {
     #[test]
     fn a_row_that_does_not_add_up_is_told() {
         let body = |rows: &[LedgerRow]| {
-            let answer = response(&state("open").topology, rows, &[], false);
+            let answer = response(&state("open").topology, &Stats::default(), rows, &[], false);
             serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
         };
         // The second row has what the first one lacks: a sum over all would not show it.

@@ -1,10 +1,12 @@
-//! A backend's answer to a write, parsed from the bytes that have arrived so far.
+//! What a backend's answer to a write says, from the bytes that have arrived so far.
 //!
-//! Not here: reading them (`client.rs`), what an answer means for the batch (`verdict.rs`).
+//! Not here: how heads, chunks and JSON errors are read (`http`), reading the bytes (`client.rs`), what an answer means for the
+//! batch (`verdict.rs`).
 
-use std::borrow::Cow;
-
-use crate::limits::{BACKEND_ANSWER_BYTES_MAX, HEADERS_MAX};
+use crate::http::answer::{self, AnswerBody};
+use crate::http::chunked::Decoder;
+use crate::http::{Status, go_json};
+use crate::limits::BACKEND_ANSWER_BYTES_MAX;
 
 /// What counts of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,144 +31,46 @@ pub enum Progress {
     Complete { answer: Answer, reusable: bool },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Length(usize),
-    Chunked,
-    ToTheEnd,
-}
-
-/// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Interim answers (1xx)
-/// are skipped. Parsing again from the start at each read is cheap: an answer to a write has a few hundred bytes.
+/// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Parsing again from the start
+/// at each read is cheap: an answer to a write has a few hundred bytes.
 ///
 /// # Errors
 /// [`Garbled`].
-pub fn parse(mut bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
-    loop {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        let head_len = match response.parse(bytes) {
-            Ok(httparse::Status::Complete(n)) => n,
-            Ok(httparse::Status::Partial) => return Ok(Progress::Partial),
-            Err(_) => return Err(Garbled),
-        };
-        let status = response.code.ok_or(Garbled)?;
-        let rest = &bytes[head_len..];
-        if (100..200).contains(&status) && status != 101 {
-            bytes = rest;
-            continue;
-        }
-        let mut keep_alive = response.version == Some(1);
-        let mut framing = Framing::ToTheEnd;
-        let mut named = None;
-        for header in response.headers.iter() {
-            if header.name.eq_ignore_ascii_case("content-length") {
-                let text = std::str::from_utf8(header.value).map_err(|_| Garbled)?;
-                let length = text.trim().parse().map_err(|_| Garbled)?;
-                if framing == Framing::ToTheEnd {
-                    framing = Framing::Length(length);
-                }
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                framing = Framing::Chunked;
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                keep_alive &= !header.value.eq_ignore_ascii_case(b"close");
-            } else if header.name.eq_ignore_ascii_case("x-influxdb-error") {
-                named = Some(String::from_utf8_lossy(header.value).into_owned());
-            }
-        }
-        if status == 204 || status == 304 {
-            framing = Framing::Length(0);
-        }
-        let Some(content) = content(rest, framing, ended)? else { return Ok(Progress::Partial) };
-        let answer = Answer { status, error: String::new(), named: named.is_some() };
-        let answer = if status / 100 == 2 { answer } else { with_error(answer, named, &content.bytes) };
-        return Ok(Progress::Complete { answer, reusable: keep_alive && content.whole });
+pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
+    let head = match answer::parse(bytes, false) {
+        Ok(Status::Complete(head)) => head,
+        Ok(Status::Partial) => return Ok(Progress::Partial),
+        Err(_) => return Err(Garbled),
+    };
+    let rest = &bytes[head.head_len..];
+    let Some((body, whole)) = body(rest, head.body, ended)? else { return Ok(Progress::Partial) };
+    let header = head.error.map(|span| String::from_utf8_lossy(span.of(bytes)).into_owned());
+    let mut answer = Answer { status: head.status, error: String::new(), named: header.is_some() };
+    if head.status / 100 != 2 {
+        // The whole text, else the header, which InfluxDB cuts at 1024 bytes, else the body as it is.
+        let json = go_json::error_text(&body);
+        answer.named |= json.is_some();
+        answer.error = json.or(header).unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
     }
+    Ok(Progress::Complete { answer, reusable: head.keep_alive && whole })
 }
 
-struct Content<'a> {
-    bytes: Cow<'a, [u8]>,
-    /// It ended exactly with the bytes that have arrived.
-    whole: bool,
-}
-
-/// The body once it is complete or long enough; None before.
-fn content(rest: &[u8], framing: Framing, ended: bool) -> Result<Option<Content<'_>>, Garbled> {
-    let cut = || Content { bytes: Cow::Borrowed(&rest[..rest.len().min(BACKEND_ANSWER_BYTES_MAX)]), whole: false };
+/// The body once it is complete or long enough, and whether it ended exactly with the bytes that have arrived; None before.
+fn body(rest: &[u8], kind: AnswerBody, ended: bool) -> Result<Option<(Vec<u8>, bool)>, Garbled> {
+    let cut = || Some((rest[..rest.len().min(BACKEND_ANSWER_BYTES_MAX)].to_vec(), false));
     let enough = rest.len() >= BACKEND_ANSWER_BYTES_MAX;
-    Ok(match framing {
-        Framing::Length(n) if rest.len() >= n => {
-            Some(Content { bytes: Cow::Borrowed(&rest[..n]), whole: rest.len() == n })
+    Ok(match kind {
+        AnswerBody::None => Some((Vec::new(), rest.is_empty())),
+        AnswerBody::Length(n) if rest.len() as u64 >= n => Some((rest[..n as usize].to_vec(), rest.len() as u64 == n)),
+        AnswerBody::UntilClose if ended => cut(),
+        AnswerBody::Chunked => {
+            let mut data = rest.to_vec();
+            let decoded = Decoder::new().decode(&mut data).map_err(|_| Garbled)?;
+            data.truncate(decoded.data_len);
+            if decoded.done { Some((data, decoded.consumed == rest.len())) } else { enough.then(cut).flatten() }
         }
-        Framing::ToTheEnd if ended => Some(cut()),
-        Framing::Chunked => match dechunk(rest)? {
-            Some((body, used)) => Some(Content { bytes: Cow::Owned(body), whole: used == rest.len() }),
-            None => enough.then(cut),
-        },
-        _ => enough.then(cut),
+        _ => enough.then(cut).flatten(),
     })
-}
-
-/// The chunks' content and the length of all of it on the wire; None while the last chunk is missing. Trailers, which no
-/// backend sends on a write, are not understood: the empty line must follow at once.
-fn dechunk(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Garbled> {
-    let mut body = Vec::new();
-    let mut at = 0;
-    loop {
-        let (start, size) = match httparse::parse_chunk_size(&bytes[at..]) {
-            Ok(httparse::Status::Complete((n, size))) => (at + n, usize::try_from(size).map_err(|_| Garbled)?),
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Garbled),
-        };
-        let end = start.checked_add(size).ok_or(Garbled)?;
-        let Some(chunk) = bytes.get(start..end) else { return Ok(None) };
-        match bytes.get(end..end + 2) {
-            Some(b"\r\n") => {}
-            Some(_) => return Err(Garbled),
-            None => return Ok(None),
-        }
-        if size == 0 {
-            return Ok(Some((body, end + 2)));
-        }
-        body.extend_from_slice(chunk);
-        at = end + 2;
-    }
-}
-
-/// The error text: the whole of a JSON error, else the header (which InfluxDB cuts at 1024 bytes), else the body as it is.
-fn with_error(answer: Answer, header: Option<String>, body: &[u8]) -> Answer {
-    let json = json_error(body);
-    let named = answer.named || json.is_some();
-    let error = json.or(header).unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
-    Answer { error, named, ..answer }
-}
-
-/// The string of `{"error":"..."}`. Only what InfluxDB writes there is understood; anything else is None.
-fn json_error(body: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?.trim_start().strip_prefix('{')?.trim_start();
-    let text = text.strip_prefix("\"error\"")?.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
-    let mut error = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    loop {
-        match chars.next()? {
-            '"' => return Some(error),
-            '\\' => error.push(match chars.next()? {
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                'b' => '\u{8}',
-                'f' => '\u{c}',
-                'u' => {
-                    let digits = chars.as_str().get(..4)?;
-                    let code = u32::from_str_radix(digits, 16).ok()?;
-                    chars = chars.as_str()[4..].chars();
-                    char::from_u32(code).unwrap_or('\u{fffd}')
-                }
-                plain => plain,
-            }),
-            plain => error.push(plain),
-        }
-    }
 }
 
 #[cfg(test)]

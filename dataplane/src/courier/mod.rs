@@ -37,6 +37,7 @@ mod stand_in;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -106,6 +107,33 @@ impl Handle {
     pub fn hurry(&self) {
         self.hurry.set(true);
         self.event.notify();
+    }
+}
+
+/// A courier as its worker sees it.
+pub struct Served {
+    handle: Rc<Handle>,
+    address: Address,
+}
+
+impl Served {
+    pub fn new(handle: Rc<Handle>, address: Address) -> Self {
+        Self { handle, address }
+    }
+
+    /// A probe found the backend up or down.
+    pub fn probed(&self, up: bool) {
+        self.handle.probed(up);
+    }
+
+    /// The backend's name was resolved, at start or anew.
+    pub fn moved(&self, addr: SocketAddr) {
+        self.address.set(Some(addr));
+    }
+
+    /// Somebody waits for what is in the log now.
+    pub fn hurry(&self) {
+        self.handle.hurry();
     }
 }
 

@@ -14,11 +14,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::gather::Gather;
 use super::scan::{Scan, Step};
 use super::segment::{self, Mark, Segment};
 use super::store::{Store, WriteFile, is_full};
 use super::{Error, Seq, Shared, frame, record, spare_name};
-use crate::io::sleep;
+use crate::io::{now, sleep};
 use crate::limits::LOG_FULL_RETRY;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::BackendId;
@@ -73,6 +74,7 @@ pub(super) async fn committed(shared: &Shared, seq: Seq, level: Durability) -> R
 /// The commit task. Ends when the log is closing and all is written, or when it is poisoned.
 pub(super) async fn run(shared: Rc<Shared>) {
     let mut idle = true;
+    let mut gather = Gather::default();
     loop {
         let work = shared.work.wait();
         let (open, sync, closing, filled) = {
@@ -85,6 +87,8 @@ pub(super) async fn run(shared: Rc<Shared>) {
         if open && idle && !filled && !closing && !shared.linger.is_zero() {
             // Whoever finds the frame full, or wants a sync, ends the wait.
             or(work, sleep(shared.linger)).await;
+        } else if open && !filled && !closing && !sync {
+            wait_for_company(&shared, &mut gather, work).await;
         } else if !open && !sync {
             if closing {
                 return;
@@ -100,6 +104,28 @@ pub(super) async fn run(shared: Rc<Shared>) {
         if let Err(error) = step(&shared).await {
             return shared.poison(&error);
         }
+        let inner = shared.inner.borrow();
+        gather.committed(inner.sealed_appends, inner.open_appends, now());
+    }
+}
+
+/// Lets the open frame fill with what is expected to come at once. `work` ends the wait.
+async fn wait_for_company(shared: &Shared, gather: &mut Gather, work: impl Future<Output = ()>) {
+    let target = {
+        let mut inner = shared.inner.borrow_mut();
+        // Nobody waits for a commit when acks do not.
+        let Some(target) = gather.target(inner.open_appends, now()).filter(|_| shared.durability > Durability::Memory)
+        else {
+            return;
+        };
+        inner.gather_target = target;
+        target
+    };
+    or(work, sleep(Gather::bound())).await;
+    let mut inner = shared.inner.borrow_mut();
+    inner.gather_target = 0;
+    if !inner.tail.is_filled() {
+        gather.waited(target, inner.open_appends);
     }
 }
 
@@ -145,6 +171,7 @@ async fn write_frame(shared: &Shared) -> Result<(), Error> {
         let (epoch, offset) = (inner.current().header.epoch, inner.current().used);
         let sealed = inner.tail.seal(epoch);
         inner.frames_sealed += 1;
+        inner.sealed_appends = std::mem::take(&mut inner.open_appends);
         std::mem::swap(&mut inner.open_bytes, &mut inner.sealed_bytes);
         (sealed, offset, Rc::clone(&inner.file))
     };
@@ -365,6 +392,11 @@ async fn drop_oldest(shared: &Shared) -> Result<bool, Error> {
         let (epoch, end) = shared.inner.borrow().segments.front().map_or((0, read.seq), |s| (s.header.epoch, s.end));
         let damage = shared.damage_in(&name, read.offset..scan.end, read.seq..end, lines);
         shared.report(epoch, damage).await;
+    }
+    match shared.save_without_oldest().await {
+        // Without room for the state the next open may name as damage what was given up; it is counted all the same.
+        Ok(()) | Err(Error::Full) => {}
+        Err(error) => return Err(error),
     }
     let segment = shared.inner.borrow_mut().segments.pop_front().expect("busy segments stay");
     shared.free_file(&segment).await?;

@@ -87,9 +87,10 @@ fn next_job(shared: &Shared) -> Option<Job> {
         if segment.busy || segment.damaged || bytes <= 2 * frame::BLOCK_BYTES as u64 {
             return false;
         }
-        let needs = inner.needs(segment);
+        let Some(needs) = inner.needs(segment) else { return false };
         // All who still need something of it lag behind it as a whole, or have not come to it: nobody is in it.
-        let inside = needs.iter().flatten().any(|seq| *seq > segment.first() && *seq < segment.end);
+        let cursors = needs.iter().flatten().chain(&inner.cursors);
+        let inside = cursors.copied().any(|seq| seq > segment.first() && seq < segment.end);
         let worth_it = match &segment.bytes_by_backend {
             Some(counts) => is_worth_it(counts, &needs, segment.file_bytes, segment.end),
             // Not counted since it was opened: worth a look once somebody has passed it.
@@ -102,7 +103,7 @@ fn next_job(shared: &Shared) -> Option<Job> {
     let scan = Scan::new(segment.header.epoch, segment.mark_before(segment.first()), segment.used, Some(segment.end));
     let (old, name, end) = (Rc::clone(&segment.header), segment.name(), segment.end);
     let counted = segment.bytes_by_backend.is_some();
-    let needs = inner.needs(&inner.segments[index]);
+    let needs = inner.needs(&inner.segments[index])?;
     Some(Job { old, name, scan, end, needs, counted })
 }
 

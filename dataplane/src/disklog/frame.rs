@@ -15,6 +15,7 @@
 use twox_hash::XxHash3_64;
 
 use super::{Seq, record};
+use crate::limits::LOG_SEQ_MAX;
 
 pub(super) const BLOCK_BYTES: usize = 4096;
 pub(super) const HEADER_BYTES: usize = 64;
@@ -101,9 +102,7 @@ pub(super) fn look(bytes: &[u8], epoch: u64) -> Look {
         lines: u32_at(36),
         records: u32_at(40),
     };
-    let sound = header.len >= HEADER_BYTES
-        && header.first.0.checked_add(u64::from(header.span)).is_some()
-        && header.lines_before.checked_add(u64::from(header.lines)).is_some();
+    let sound = header.len >= HEADER_BYTES && header.first.0 <= LOG_SEQ_MAX && header.lines_before <= LOG_SEQ_MAX;
     if !sound {
         return Look::Broken;
     }

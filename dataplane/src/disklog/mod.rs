@@ -40,6 +40,7 @@ mod error;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod gather;
 pub mod inspect;
 #[cfg(test)]
 mod model_test;
@@ -199,14 +200,21 @@ impl Log {
             Some((last, rest)) => (last.clone(), rest.to_vec()),
             None => (spare_name(spares_made), Vec::new()),
         };
-        let file = store
-            .create(&name, sizes.segment_bytes, dsync)
-            .await
-            .map_err(|e| if store::is_full(&e) { Error::Full } else { Error::io("create", &dir.join(&name), e) })?;
+        let mut bytes = sizes.segment_bytes;
+        let mut file = store.create(&name, bytes, dsync).await;
+        if file.as_ref().is_err_and(store::is_full) {
+            // A full disk must not keep what is on it from being delivered: with room for one frame the log opens, full,
+            // until couriers have made space. What was reserved of the large file goes back first.
+            let _ = store.remove(&name).await;
+            bytes = (segment::FRAMES_AT + sizes.frame_bytes_max) as u64;
+            file = store.create(&name, bytes, dsync).await;
+        }
+        let file =
+            file.map_err(|e| if store::is_full(&e) { Error::Full } else { Error::io("create", &dir.join(&name), e) })?;
         let previous = found.segments.back().map_or(Seq(0), Segment::first);
         let first = commit::start_segment(&*store, &dir, &name, &*file, header, start, previous, dsync).await?;
         let mut segments = found.segments;
-        segments.push_back(Segment::new(first, &topology, sizes.segment_bytes));
+        segments.push_back(Segment::new(first, &topology, bytes));
         segments.back_mut().expect("just pushed").bytes_by_backend = Some(vec![0; backends]);
         let shared = Rc::new(Shared {
             store,
@@ -230,6 +238,9 @@ impl Log {
                 written: start.seq,
                 synced: start.seq,
                 sync_wanted: false,
+                open_appends: 0,
+                sealed_appends: 0,
+                gather_target: 0,
                 frames_sealed: 0,
                 open_bytes: vec![0; backends],
                 sealed_bytes: vec![0; backends],
@@ -291,8 +302,10 @@ impl Log {
                             for backend in key.route.iter().flatten() {
                                 inner.open_bytes[backend.index()] += len as u64;
                             }
+                            inner.open_appends += 1;
+                            let gathered = inner.open_appends == inner.gather_target;
                             drop(inner);
-                            if was_empty {
+                            if was_empty || gathered {
                                 shared.work.notify();
                             }
                             return Ok(seq);
@@ -358,6 +371,11 @@ impl Log {
     /// The sequence after the last record appended.
     pub fn end(&self) -> Seq {
         self.shared.inner.borrow().tail.end()
+    }
+
+    /// Whether the oldest segment is being given up or rewritten.
+    pub fn oldest_is_busy(&self) -> bool {
+        self.shared.inner.borrow().segments.front().is_some_and(|segment| segment.busy)
     }
 
     /// Bytes of the log on disk between a backend's cursor and the end, records of others included. Within a segment

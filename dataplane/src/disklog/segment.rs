@@ -15,7 +15,7 @@ use std::rc::Rc;
 use twox_hash::XxHash3_64;
 
 use super::{Seq, frame};
-use crate::limits::LOG_MARK_BYTES;
+use crate::limits::{LOG_MARK_BYTES, LOG_SEQ_MAX};
 use crate::topology::{BackendId, Topology};
 
 pub(super) const VERSION: u32 = 1;
@@ -144,6 +144,10 @@ fn decode_copy(copy: &[u8]) -> Result<Header, Fault> {
         return Err(Fault::Version(u32_at(8)));
     }
     if u64_at(COPY_BYTES - 8) != XxHash3_64::oneshot(&copy[..COPY_BYTES - 8]) {
+        return Err(Fault::Damaged);
+    }
+    // Right checksums make this true for what this code wrote; it is checked so that sums after it cannot overflow.
+    if (24..=56).step_by(8).any(|at| u64_at(at) > LOG_SEQ_MAX) {
         return Err(Fault::Damaged);
     }
     let mut at = FIXED_BYTES;

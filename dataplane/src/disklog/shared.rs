@@ -68,6 +68,11 @@ pub(super) struct Inner {
     pub(super) written: Seq,
     pub(super) synced: Seq,
     pub(super) sync_wanted: bool,
+    /// Appends in the open frame, and in the one before it.
+    pub(super) open_appends: u32,
+    pub(super) sealed_appends: u32,
+    /// The commit task waits for so many in the open frame; 0 = it does not wait.
+    pub(super) gather_target: u32,
     pub(super) frames_sealed: u64,
     /// Record bytes by backend in frames not written yet.
     pub(super) open_bytes: Vec<u64>,
@@ -111,11 +116,13 @@ impl Inner {
         Some(&mut self.segments[index]).filter(|s| s.header.epoch == epoch)
     }
 
-    /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name.
-    pub(super) fn needs(&self, segment: &Segment) -> Vec<Option<Seq>> {
-        let absent = |name: &str| self.absent.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
-        let names = segment.header.backends.iter().zip(&*segment.backends);
-        names.map(|(name, backend)| backend.map_or_else(|| absent(name), |b| Some(self.cursors[b.index()]))).collect()
+    /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name. As
+    /// saved last, and nothing for a segment beyond that: after a crash the saved ledger still has as queued what has been
+    /// confirmed since, and counts what was appended since from the records themselves.
+    pub(super) fn needs(&self, segment: &Segment) -> Option<Vec<Option<Seq>>> {
+        let saved = self.saved.as_ref().filter(|saved| segment.end <= saved.end.seq)?;
+        let cursor = |name: &String| saved.cursors.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
+        Some(segment.header.backends.iter().map(cursor).collect())
     }
 }
 
@@ -210,6 +217,24 @@ impl Shared {
 
     /// Replaces the state file; one at a time.
     pub(super) async fn save(&self, state: state::State) -> Result<(), Error> {
+        self.save_made(move |_| Some(state)).await
+    }
+
+    /// Saves once more what was saved last, as if everybody had passed the oldest segment: it is about to be given up,
+    /// and the next open must not take that for damage.
+    pub(super) async fn save_without_oldest(&self) -> Result<(), Error> {
+        self.save_made(|inner| {
+            let mut state = inner.saved.clone()?;
+            let (oldest, next) = (inner.segments.front()?, inner.segments.get(1)?);
+            state.cursors.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));
+            (state.first, state.first_lines) = (next.first(), next.header.lines_base);
+            Some(state)
+        })
+        .await
+    }
+
+    /// `make` is called when it is this save's turn; nothing is saved if it makes nothing.
+    async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::State>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
             if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {
@@ -217,6 +242,12 @@ impl Shared {
             }
             saved.await;
         }
+        let made = make(&self.inner.borrow());
+        let Some(state) = made else {
+            self.inner.borrow_mut().saving = false;
+            self.saved.notify();
+            return Ok(());
+        };
         let bytes = state.encode();
         let too_long = (bytes.len() > LOG_STATE_BYTES_MAX).then_some(Error::TooLong { bytes: bytes.len() });
         let result = match too_long {

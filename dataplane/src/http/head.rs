@@ -290,8 +290,11 @@ fn split_target(target: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
 /// matter how much has arrived.
 #[cold]
 fn refusal(error: httparse::Error, window: &[u8]) -> HeadError {
-    let line = window.trim_ascii_start();
-    let line = &line[..line.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(line.len())];
+    let ends_line = |b: &u8| matches!(b, b'\r' | b'\n');
+    // Empty lines before the head are skipped (RFC 9112 section 2.2), spaces are not.
+    let rest = &window[window.iter().position(|b| !ends_line(b)).unwrap_or(window.len())..];
+    let line_end = rest.iter().position(ends_line);
+    let line = &rest[..line_end.unwrap_or(rest.len())];
     let mut words = line.split(|&b| b == b' ');
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooManyFields,
@@ -300,7 +303,7 @@ fn refusal(error: httparse::Error, window: &[u8]) -> HeadError {
         }
         // HTTP/0.9: `GET /path` and the end of the line.
         httparse::Error::Token
-            if line.len() < window.len()
+            if line_end.is_some()
                 && words.next() == Some(b"GET")
                 && words.next().is_some_and(|target| target.iter().all(u8::is_ascii_graphic))
                 && words.next().is_none() =>

@@ -189,6 +189,14 @@ fn every_part_of_a_head_is_partial_and_what_follows_is_not_read() {
     assert_eq!(parse(&followed), parse(TELEGRAF.as_bytes()));
 }
 
+#[test]
+fn a_space_before_the_method_is_nonsense_however_much_has_arrived() {
+    let text = b" GET /ping HTTP/1.0\r\n\r\n";
+    for len in 1..text.len() {
+        assert_eq!(parse(&text[..len]), Err(HeadError::Malformed), "{len}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_break_no_promise(data: Vec<u8>) {

@@ -1,0 +1,46 @@
+//! The lines of a request that were not accepted, remembered for its answer.
+
+use crate::limits::{ERROR_TEXT_BYTES_MAX, REFUSED_LISTED_MAX};
+use crate::lineproto::Refused;
+
+/// Lines that were not accepted.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    pub count: u64,
+    /// InfluxDB's text of all of them, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
+    pub text: Vec<u8>,
+    /// Line number (1 = the first of the body) and reason, of the first `REFUSED_LISTED_MAX`.
+    pub listed: Vec<(u64, String)>,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// Remembers one; `newlines_before` lines precede `body`.
+    pub fn add(&mut self, body: &[u8], refused: &Refused, newlines_before: u64) {
+        self.count += 1;
+        if self.listed.len() < REFUSED_LISTED_MAX {
+            let before = memchr::memchr_iter(b'\n', &body[..refused.start as usize]).count() as u64;
+            let mut reason = Vec::new();
+            refused.reason.describe(body, &mut reason);
+            self.listed.push((newlines_before + before + 1, String::from_utf8_lossy(&reason).into_owned()));
+        }
+        if self.text.len() >= ERROR_TEXT_BYTES_MAX {
+            self.left_out += 1;
+            return;
+        }
+        if !self.text.is_empty() {
+            self.text.push(b'\n');
+        }
+        refused.describe(body, &mut self.text);
+        self.text.truncate(ERROR_TEXT_BYTES_MAX);
+    }
+
+    /// The text of the answer, with a last line that counts what was left out.
+    pub fn finish(&mut self) -> &[u8] {
+        if self.left_out > 0 {
+            let n = std::mem::take(&mut self.left_out);
+            self.text.extend_from_slice(format!("\n... and {n} more lines").as_bytes());
+        }
+        &self.text
+    }
+}

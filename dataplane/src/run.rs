@@ -1,0 +1,159 @@
+//! A worker's life: open the log, take over what others have left, serve, stop.
+//!
+//! This is the top of the data plane: it starts the flows (`accept`, `delivery`, `adopt`) that work on a [`Worker`].
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::adopt::{self, Legacy};
+use crate::cache_files::CacheFile;
+use crate::disklog::{Log, LogSettings, Opened};
+use crate::handoff::{LedgerRow, WorkerEnd};
+use crate::io::{self, Listener, Signal};
+use crate::ledger::Ledger;
+use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
+use crate::link::Link;
+use crate::placement::Placement;
+use crate::settings::Settings;
+use crate::stats::Stats;
+use crate::worker::{self, Error, Worker};
+use crate::{accept, delivery};
+
+/// What a worker is given at start.
+pub struct Start {
+    pub id: usize,
+    pub settings: Arc<Settings>,
+    pub placement: Arc<Placement>,
+    pub socket: Socket,
+    pub end: WorkerEnd,
+    pub stats: Arc<Stats>,
+    /// This worker's share of the backlog's bound.
+    pub backlog_max_bytes: u64,
+    /// Logs of workers that no longer exist, and influx-proxy's cache files: this worker takes them over.
+    pub former: Vec<PathBuf>,
+    pub cache_files: Vec<CacheFile>,
+}
+
+/// Runs a worker from start to stop. Returns its final ledger.
+///
+/// # Errors
+/// When the log cannot be opened or closed, or the socket cannot listen.
+pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
+    // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
+    io::sleep(Duration::from_millis(1)).await;
+    let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
+    let signal = Signal::new(end.eventfd()?);
+    let log_settings = LogSettings {
+        dir: settings.data_dir.join(format!("worker-{id}")),
+        worker: id,
+        workers: settings.workers,
+        topology: settings.topology.clone(),
+        durability: settings.durability,
+        linger: settings.commit_linger,
+        hot_tail_bytes: settings.hot_tail_bytes,
+        max_bytes: backlog_max_bytes,
+        backlog_full: settings.backlog_full,
+    };
+    let legacy = Legacy::find(&log_settings.dir, former, cache_files)?;
+    let (log, opened) = Log::open(log_settings).await?;
+    let ledger = reopen_ledger(&settings, &opened);
+    let link = Link::new(id, end);
+    let worker = Rc::new(Worker::new(id, settings, placement, stats, link, log, ledger));
+    worker.serve_with(delivery::start_couriers(&worker)?);
+    io::spawn(read_messages(worker.clone(), signal));
+    adopt::adopt(&worker, legacy, !opened.absent.is_empty()).await?;
+    let listener = Rc::new(Listener::new(socket)?);
+    io::spawn(tick(worker.clone()));
+    io::spawn(accept::accept(worker.clone(), listener.clone()));
+    // What was left before the start shows at once.
+    worker.settings.topology.backends.iter().for_each(|backend| worker.publish(backend.id));
+    worker.stats().ready.store(true, Relaxed);
+
+    worker.stopped().await;
+    worker.stats().ready.store(false, Relaxed);
+    listener.close();
+    finish_requests(&worker).await;
+    worker.save_state().await?;
+    let rows = worker.ledger.borrow().rows();
+    worker.log.close().await?;
+    Ok(rows)
+}
+
+/// The ledger as saved, and what was appended after that moment.
+fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
+    let text = String::from_utf8_lossy(&opened.ledger);
+    let (mut ledger, unreadable) = Ledger::from_text(settings.topology.clone(), &text);
+    if unreadable > 0 {
+        log::warn!("{unreadable} lines of the saved ledger cannot be read; their points are not accounted for");
+    }
+    for (db, backends, points) in &opened.uncounted {
+        let db = ledger.database(db);
+        backends.iter().for_each(|&backend| ledger.accepted(db, backend, *points));
+    }
+    for damage in &opened.damage {
+        log::error!("the log is damaged: {damage}");
+    }
+    if let Some(torn) = &opened.torn {
+        log::warn!("{torn}");
+    }
+    ledger
+}
+
+async fn read_messages(worker: Rc<Worker>, signal: Signal) {
+    loop {
+        while let Some(message) = worker.link.next_message() {
+            worker.receive(message);
+        }
+        worker.link.fail_if_gone();
+        if signal.wait().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is due every so often: the clock of answers, idle connections, counters, the saved state.
+async fn tick(worker: Rc<Worker>) {
+    let mut saved = io::now();
+    loop {
+        io::sleep(IDLE_SWEEP_INTERVAL).await;
+        if worker.process_stops() && !worker.conns.stopping() {
+            worker.stop();
+        }
+        worker.responder.borrow_mut().set_time(worker::unix_time());
+        worker.conns.sweep(io::now(), worker.settings.idle_timeout);
+        worker.latency.borrow_mut().publish(worker.stats(), io::now());
+        for backend in &worker.settings.topology.backends {
+            worker.publish(backend.id);
+        }
+        worker.report_damage();
+        if worker.log.poison().is_some() {
+            worker.stats().ready.store(false, Relaxed);
+        } else if saved.elapsed() >= STATE_SAVE_INTERVAL {
+            saved = io::now();
+            if let Err(error) = worker.save_state().await {
+                log::error!("cannot save cursors and ledger: {error}");
+            }
+        }
+    }
+}
+
+/// Lets requests under way end, for at most `SHUTDOWN_GRACE`.
+async fn finish_requests(worker: &Worker) {
+    let all_ended = async {
+        while !worker.conns.is_empty() {
+            let ended = worker.conns.ended.wait();
+            if worker.conns.is_empty() {
+                break;
+            }
+            ended.await;
+        }
+    };
+    if io::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+        worker.conns.end_all();
+    }
+}
