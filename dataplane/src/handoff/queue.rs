@@ -279,7 +279,7 @@ mod tests {
         for _ in 0..20 {
             assert!(control.send_within(0, ToWorker::Shutdown, wait).is_err());
         }
-        assert!(begun.elapsed() < 2 * wait, "each message waited");
+        assert!(begun.elapsed() < 10 * wait, "each message waited");
         workers[0].try_recv().unwrap();
         control.send_within(0, ToWorker::Shutdown, wait).unwrap();
     }
