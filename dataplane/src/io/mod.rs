@@ -1,4 +1,4 @@
-//! Thin interfaces over the runtime: sockets, timers, events. Only this folder, `disklog/store.rs` and `worker.rs` name glommio, so
+//! Thin interfaces over the runtime: sockets, timers, events. Only this folder and `disklog/store.rs` name glommio, so
 //! that a fork or another runtime can take its place.
 
 mod append;
