@@ -18,6 +18,7 @@ test: setup fmt lint unit ## Install what is missing, check format and lints, ru
 
 setup: ## Install the Debian packages the tests need, where missing
 	@missing=; command -v influxd >/dev/null || missing="influxdb"; command -v influx >/dev/null || missing="$$missing influxdb-client"; \
+	/usr/bin/python3 -c "import influxdb" 2>/dev/null || missing="$$missing python3-influxdb"; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
@@ -33,8 +34,9 @@ unit:
 	@# Each bench once, as a test: they cannot rot.
 	$(CARGO) test --package fluxgate --bench '*'
 
-bench: ## Measure the whole write path (CPU seconds per million points); results in benches/baselines/
+bench: ## Measure the whole write path and the way of queries (CPU seconds per million points); results in benches/baselines/
 	benches/write_path.sh
+	benches/query_path.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 30)
 	fuzz/run.sh $(FUZZ_SECONDS)

@@ -103,6 +103,10 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("backlog_full", choice(&BACKLOG_FULL, data.backlog_full)),
                 ("backend_gzip", data.backend_gzip.to_string()),
                 ("max_body_bytes", max_body),
+                ("query_timeout", time(data.query.timeout)),
+                ("max_concurrent_queries", or_none(data.query.concurrent_max)),
+                ("query_memory_bytes", data.query.memory_bytes_max.to_string()),
+                ("max_result_rows", or_none(data.query.rows_max)),
                 ("missing_db", choice(&MISSING_DB, data.missing_db)),
                 ("hash", choice(&HASH, placement.hash)),
             ],
@@ -111,7 +115,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     for (title, rows) in groups {
         writeln!(out, "\n{title}")?;
         for (key, value) in rows {
-            writeln!(out, "{}", format!("  {key:17}  {value}").trim_end())?;
+            writeln!(out, "{}", format!("  {key:22}  {value}").trim_end())?;
         }
     }
     Ok(())
@@ -119,6 +123,10 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 
 fn hidden(password: &str) -> &'static str {
     if password.is_empty() { "" } else { "***" }
+}
+
+fn or_none(number: usize) -> String {
+    if number == 0 { "no bound".to_owned() } else { number.to_string() }
 }
 
 fn time(time: Duration) -> String {
@@ -149,11 +157,11 @@ mod tests {
             "proxy.json is valid",
             "  circle-2",
             "    influxdb-2-1  http://127.0.0.1:8088",
-            "  hash_key           idx",
-            "  rewrite_interval   10 s",
-            "  durability         disk",
-            "  backlog_max_bytes  80 % of the file system",
-            "  db_list            all databases",
+            "  hash_key                idx",
+            "  rewrite_interval        10 s",
+            "  durability              disk",
+            "  backlog_max_bytes       80 % of the file system",
+            "  db_list                 all databases",
         ] {
             assert!(shown.lines().any(|shown| shown.starts_with(line)), "{line} is not in\n{shown}");
         }
@@ -169,7 +177,10 @@ mod tests {
             r#"{"circles": [{"name": "c", "backends": [{"name": "b", "url": "http://h", "username": "bu",
             "password": "bsecret"}]}], "username": "u", "password": "psecret"}"#,
         );
-        assert!(shown.contains("username bu, password ***") && shown.contains("  password           ***"), "{shown}");
+        assert!(
+            shown.contains("username bu, password ***") && shown.contains("  password                ***"),
+            "{shown}"
+        );
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -102,7 +102,8 @@ fn start(config: &Config) -> Result<House, String> {
     wait_for_signals(news.clone()).map_err(|e| format!("cannot start: {e}"))?;
 
     let placement = Arc::new(Placement::new(&settings.topology, &settings.placement));
-    let stats = Arc::new(Stats::new(settings.workers, settings.topology.backends.len()));
+    let stats =
+        Arc::new(Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
     let cpus = allowed_cpus();
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
@@ -128,6 +129,7 @@ fn start(config: &Config) -> Result<House, String> {
         placement,
         credentials: settings.credentials.clone(),
         check_interval: settings.check_interval,
+        query: settings.query.clone(),
     };
     let control =
         Control::start(control_settings, control_end, stats.clone()).map_err(|e| format!("cannot start: {e}"))?;

@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
-use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse, ControlEnd, Created, ToControl, ToWorker};
+use fluxgate_dataplane::handoff::{
+    AdminRequest, AdminResponse, Catalog, ControlEnd, Created, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
+};
 use fluxgate_dataplane::http::auth::Guard;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Backend, BackendId};
@@ -29,6 +31,8 @@ use crate::create::{self, Other};
 use crate::endpoint::{self, Action, State};
 use crate::limits;
 use crate::probe::{Probe, Watch};
+use crate::query::workers::{Done, Errand, Errands, Workers, Write};
+use crate::query::{self, House};
 use crate::refresh::Refresh;
 use crate::report::{Asker, ControlSettings, CreateKey, Report};
 
@@ -47,6 +51,13 @@ struct Known {
     counted_at: Option<Instant>,
 }
 
+/// Who waits for a refreshed catalog.
+#[derive(Debug)]
+enum Waiter {
+    Worker(Asker),
+    Query(Sender<Arc<Catalog>>),
+}
+
 /// All that the control thread knows.
 #[derive(Debug)]
 pub struct EventLoop {
@@ -55,10 +66,14 @@ pub struct EventLoop {
     reports: Sender<Report>,
     /// By `BackendId`.
     backends: Vec<Known>,
-    refresh: Refresh,
+    refresh: Refresh<Waiter>,
+    errands: Errands,
     census: Census,
     creating: HashMap<CreateKey, Vec<Asker>>,
     health_asked: Option<Instant>,
+    /// What queries work with, and how many are under way.
+    house: Arc<House>,
+    merging: usize,
     /// Workers that have missed a message, and get all that is to be known again as soon as they take some.
     behind: BTreeSet<usize>,
 }
@@ -70,7 +85,9 @@ impl EventLoop {
         stats: Arc<Stats>,
         reports: Sender<Report>,
     ) -> io::Result<Self> {
-        let ControlSettings { topology, placement, credentials, check_interval } = settings;
+        let ControlSettings { topology, placement, credentials, check_interval, query } = settings;
+        let workers = Workers::new(reports.clone(), end.workers());
+        let house = Arc::new(House::new(&topology, &placement, &stats, query, workers));
         let now = Instant::now();
         let known = |backend: &Backend| {
             let client = Client::new(backend);
@@ -99,10 +116,13 @@ impl EventLoop {
             end,
             reports,
             refresh: Refresh::new(backends.len(), now),
+            errands: Errands::default(),
             backends,
             census: Census::default(),
             creating: HashMap::new(),
             health_asked: None,
+            house,
+            merging: 0,
             behind: BTreeSet::new(),
         })
     }
@@ -160,12 +180,15 @@ impl EventLoop {
     fn message(&mut self, message: ToControl) {
         match message {
             ToControl::Admin { worker, ticket, request } => self.admin((worker, ticket), &request),
-            ToControl::RefreshCatalog { worker, ticket } => self.refresh.ask((worker, ticket)),
+            ToControl::Query { worker, ticket, request } => self.query((worker, ticket), request),
+            ToControl::RefreshCatalog { worker, ticket } => self.refresh.ask(Waiter::Worker((worker, ticket))),
             ToControl::Create { worker, ticket, backend, db, rp } => {
                 self.create((worker, ticket), (backend, db, rp));
             }
             ToControl::BackendChanged { worker, backend, up, reason } => self.written(worker, backend, up, &reason),
             ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
+            ToControl::Drained { ticket, behind, .. } => self.errands.answered(ticket, Done::Drained { behind }),
+            ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, Done::Written(result)),
         }
     }
 
@@ -195,6 +218,11 @@ impl EventLoop {
                     Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
                 }
             }
+            Report::Errand(errand) => self.errand(errand),
+            Report::Queried { asker, reply } => {
+                self.merging -= 1;
+                self.replied(asker, reply);
+            }
             Report::Created { key, result } => self.created(&key, &result),
             Report::ShutdownWorkers => self.broadcast(&ToWorker::Shutdown),
             // The loop has ended on it.
@@ -221,6 +249,56 @@ impl EventLoop {
         self.answer(asker, response);
     }
 
+    /// Queries have threads of their own; what they merge may take its time.
+    fn query(&mut self, asker: Asker, request: Box<QueryRequest>) {
+        if self.merging >= limits::MERGES_MAX {
+            let text = format!("{} queries over several backends are under way, which is the most", limits::MERGES_MAX);
+            return self.replied(asker, QueryReply::Failed { status: 503, text });
+        }
+        self.merging += 1;
+        let (house, catalog) = (Arc::clone(&self.house), self.refresh.catalog());
+        self.job(
+            move || query::run(&house, catalog, &request),
+            move |reply| {
+                let failed = |text| QueryReply::Failed { status: 500, text };
+                Report::Queried { asker, reply: reply.unwrap_or_else(failed) }
+            },
+        );
+    }
+
+    /// A query's thread wants something of the workers, or of the catalog.
+    fn errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Drain { ticket, timeout, answers } => {
+                self.errands.open(ticket, answers, true);
+                for worker in 0..self.end.workers() {
+                    self.send_for(ticket, worker, ToWorker::Drain { ticket, timeout });
+                }
+            }
+            Errand::Write { worker, ticket, write, answers } => {
+                self.errands.open(ticket, answers, false);
+                let Write { db, rp, lines, timeout } = *write;
+                self.send_for(ticket, worker, ToWorker::Write { ticket, db, rp, lines, timeout });
+            }
+            Errand::Over { ticket } => {
+                if self.errands.over(ticket) {
+                    self.broadcast(&ToWorker::Release { ticket });
+                }
+            }
+            Errand::Refresh { answers } => self.refresh.ask(Waiter::Query(answers)),
+        }
+    }
+
+    fn send_for(&mut self, ticket: Ticket, worker: usize, message: ToWorker) {
+        if self.end.send(worker, message).is_err() {
+            self.errands.failed(ticket);
+        }
+    }
+
+    fn replied(&mut self, (worker, ticket): Asker, reply: QueryReply) {
+        self.send(worker, ToWorker::Query { ticket, reply });
+    }
+
     fn answer(&mut self, (worker, ticket): Asker, response: AdminResponse) {
         self.send(worker, ToWorker::Admin { ticket, response });
     }
@@ -229,6 +307,7 @@ impl EventLoop {
         let index = backend.index();
         let up = result.is_ok();
         let before = self.state.probed_up[index].replace(up);
+        self.state.stats.reads[index].down.store(!up, Relaxed);
         let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
             // A worker whose writes failed need not wait for its own next attempt.
             for worker in 0..self.end.workers() {
@@ -283,8 +362,12 @@ impl EventLoop {
     }
 
     fn end_round(&mut self, now: Instant) {
-        for (worker, ticket) in self.refresh.end(now) {
-            self.send(worker, ToWorker::CatalogRefreshed { ticket });
+        for waiter in self.refresh.end(now) {
+            match waiter {
+                Waiter::Worker((worker, ticket)) => self.send(worker, ToWorker::CatalogRefreshed { ticket }),
+                // Closed = it has given up.
+                Waiter::Query(answers) => _ = answers.try_send(self.refresh.catalog()),
+            }
         }
     }
 

@@ -24,6 +24,7 @@ pub mod endpoint;
 mod event_loop;
 pub mod limits;
 mod probe;
+pub mod query;
 mod refresh;
 mod report;
 mod thread;

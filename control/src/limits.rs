@@ -46,3 +46,27 @@ pub const LEDGERS_MAX: usize = 16;
 pub const REPORTS_MAX: usize = 1024;
 /// Longest sleep of the control thread.
 pub const TICK_MAX: Duration = Duration::from_secs(1);
+
+/// Queries that are merged, or change something, at a time. More: 503.
+pub const MERGES_MAX: usize = 32;
+/// Backends asked at a time by one request. More: they take turns.
+pub const CALLS_AT_A_TIME: usize = 16;
+/// One try to connect for a query. Longer: another circle is asked.
+pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is read of an answer between two looks at whether anybody still waits for it.
+pub const QUERY_READ_BYTES: usize = 256 * 1024;
+/// Rows of a piece where an answer is asked for in pieces.
+pub const QUERY_PIECE_ROWS: usize = 10_000;
+/// One piece of an answer. Longer: as if the backend had not answered.
+pub const QUERY_DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A worker's answer may come this much later than the time it was given. Longer: as if it had not answered.
+pub const WORKER_GRACE: Duration = Duration::from_secs(2);
+/// Lines of a SELECT INTO that are written together (InfluxDB: 10,000 points), and bytes after which they are written though they are
+/// fewer.
+pub const INTO_BATCH_LINES: usize = 10_000;
+pub const INTO_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Pieces of a query's answer, before they are packed. Longer by less than one row: the next piece begins.
+pub const ANSWER_PIECE_BYTES: usize = 256 * 1024;
+/// Rows of one series in an answer that is not in pieces. More: it is marked `partial`, though it is whole, as InfluxDB 1.6 does.
+pub const ROWS_UNMARKED_MAX: usize = 10_000;

@@ -17,17 +17,17 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::catalog::{self, Databases};
 use crate::limits;
-use crate::report::Asker;
 
+/// `A` is whoever waits for a round.
 #[derive(Debug)]
-pub struct Refresh {
+pub struct Refresh<A> {
     /// By backend: what it said last; None = it never answered as InfluxDB does.
     databases: Vec<Option<Databases>>,
     /// Backends that are being asked; one that hangs may be so for longer than its round.
     asking: HashSet<BackendId>,
-    round: Option<Round>,
+    round: Option<Round<A>>,
     /// Who waits for the next round.
-    askers: Vec<Asker>,
+    askers: Vec<A>,
     /// When the next round is due though nobody asks.
     due: Instant,
     /// Before this no round starts, so that a flood of unknown names does not become one of questions.
@@ -36,14 +36,14 @@ pub struct Refresh {
 }
 
 #[derive(Debug)]
-struct Round {
-    askers: Vec<Asker>,
+struct Round<A> {
+    askers: Vec<A>,
     /// Backends that have not answered yet.
     open: HashSet<BackendId>,
     deadline: Instant,
 }
 
-impl Refresh {
+impl<A> Refresh<A> {
     /// The first round is due at once.
     pub fn new(backends: usize, now: Instant) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Refresh {
     }
 
     /// Lets `asker` wait for a round that begins after this call.
-    pub fn ask(&mut self, asker: Asker) {
+    pub fn ask(&mut self, asker: A) {
         self.askers.push(asker);
     }
 
@@ -103,7 +103,7 @@ impl Refresh {
     }
 
     /// Ends the round if it is over: these have waited for it.
-    pub fn end(&mut self, now: Instant) -> Vec<Asker> {
+    pub fn end(&mut self, now: Instant) -> Vec<A> {
         match self.round.take_if(|round| round.open.is_empty() || now >= round.deadline) {
             Some(round) => round.askers,
             None => Vec::new(),
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_catalog_is_told_when_it_changes_and_outlives_failures() {
-        let mut refresh = Refresh::new(2, Instant::now());
+        let mut refresh = Refresh::<()>::new(2, Instant::now());
         assert!(refresh.changed().is_none());
         refresh.answered(A, Some(Databases::from([("db1".into(), vec![])])));
         assert!(refresh.changed().expect("a change").databases.contains_key("db1"));

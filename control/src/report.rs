@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_dataplane::handoff::{Created, Ticket};
+use fluxgate_dataplane::handoff::{Created, QueryReply, Ticket};
 use fluxgate_dataplane::placement::Placement;
-use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use crate::backend::Failure;
 use crate::catalog::{Databases, Load};
+use crate::query::workers::Errand;
 
 /// What the control thread is told at start.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct ControlSettings {
     pub credentials: Credentials,
     /// Between two probes of a backend.
     pub check_interval: Duration,
+    pub query: QuerySettings,
 }
 
 /// What our own threads tell the loop.
@@ -32,6 +34,8 @@ pub enum Report {
     Databases { backend: BackendId, result: Result<Databases, Failure> },
     Load { backend: BackendId, result: Result<BTreeMap<String, Load>, Failure> },
     Created { key: CreateKey, result: Created },
+    Errand(Errand),
+    Queried { asker: Asker, reply: QueryReply },
     ShutdownWorkers,
     Stop,
 }

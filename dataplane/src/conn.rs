@@ -18,10 +18,13 @@ use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::error_body::{Format, JSON, Refused};
 use crate::http::head::{self, Head, HeadError, Method};
 use crate::http::response::{self, ReplyTo};
-use crate::http::{Status, query};
+use crate::http::{self, Status};
 use crate::inbox::Inbox;
 use crate::io::{self, Stream};
-use crate::limits::{ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX};
+use crate::limits::{
+    ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, QUERY_BODY_BYTES_MAX,
+};
+use crate::query::{self, Ended, Own};
 use crate::reject::Reject;
 use crate::worker::Worker;
 use crate::write::{self, Confirmation, Taken};
@@ -72,7 +75,7 @@ impl Owned {
             request_id: to.request_id.map(Into::into),
             origin: to.origin.map(Into::into),
             format: to.format,
-            pretty: query::first(head.query(buf), "pretty").as_deref() == Some(b"true"),
+            pretty: http::query::first(head.query(buf), "pretty").as_deref() == Some(b"true"),
         }
     }
 
@@ -93,6 +96,8 @@ impl Owned {
 enum Next {
     Request,
     Close,
+    /// The answer is not whole, and only a reset shows it.
+    Reset,
 }
 
 impl Conn {
@@ -100,6 +105,9 @@ impl Conn {
         while let Some(head) = self.next_head().await {
             self.inbox.enter(Phase::Working);
             let next = self.request(&head).await;
+            if next == Next::Reset {
+                return self.inbox.stream.reset_at_end();
+            }
             if self.waiting.len() >= PIPELINED_MAX && self.settle().await.is_err() {
                 return;
             }
@@ -171,6 +179,7 @@ impl Conn {
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
             b"/write" => self.write(head, to).await,
+            b"/query" => self.query(head, to).await,
             b"/ping" => self.ping(head, to).await,
             _ => self.admin(head, to).await,
         }
@@ -219,14 +228,18 @@ impl Conn {
 
     /// Refuses a request whose body has not been read. The body is read and forgotten if that is quickly done.
     async fn refuse_unread(&mut self, reject: Reject, body: Option<Body>, head: &Head, mut to: Owned) -> Next {
-        let forgotten = match body {
+        to.keep_alive &= self.forget(body, head).await;
+        self.refuse(&reject, &to).await
+    }
+
+    /// Whether the connection can go on.
+    async fn forget(&mut self, body: Option<Body>, head: &Head) -> bool {
+        match body {
             // The client will not send it after this answer, or it will: where the next request begins is not known.
             Some(_) if head.expect_continue => false,
             Some(mut body) => body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await,
             None => false,
-        };
-        to.keep_alive &= forgotten;
-        self.refuse(&reject, &to).await
+        }
     }
 
     async fn refuse(&mut self, reject: &Reject, to: &Owned) -> Next {
@@ -237,6 +250,61 @@ impl Conn {
         if to.keep_alive { Next::Request } else { Next::Close }
     }
 
+    /// Read here up to the end of its body; everything else about it is `query`'s.
+    async fn query(&mut self, head: &Head, mut to: Owned) -> Next {
+        let worker = self.worker.clone();
+        let arrived = query::admit(&worker, head, self.inbox.bytes());
+        self.inbox.consume(head.head_len);
+        let body = Body::new(head.body, QUERY_BODY_BYTES_MAX as u64, None);
+        let (arrived, mut body) = match (arrived, body) {
+            (Ok(arrived), Ok(body)) => (arrived, body),
+            (Err(own), body) => {
+                to.keep_alive &= self.forget(body.ok(), head).await;
+                return self.answer_query(own, &to).await;
+            }
+            (Ok(_), Err(error)) => return self.refuse_unread(error.into(), None, head, to).await,
+        };
+        if head.expect_continue && !body.exhausted() && self.invite_body().await.is_err() {
+            return Next::Close;
+        }
+        let form = if arrived.body_counts() {
+            query::read_form(&worker, &mut self.inbox, &mut body).await
+        } else {
+            to.keep_alive &= body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await;
+            Ok(query::Form::default())
+        };
+        let decoded = match form {
+            Ok(form) => arrived.decode(&form.bytes),
+            Err(reject) if write::client_gone(&reject) => return Next::Close,
+            Err(reject) => {
+                to.keep_alive = false;
+                return self.refuse(&reject, &to).await;
+            }
+        };
+        let query = match decoded {
+            Ok(query) => query,
+            Err(refusal) => return self.answer_query(Own::Refused(refusal), &to).await,
+        };
+        // An answer that takes its time must not hold the acks before it.
+        if self.settle().await.is_err() {
+            return Next::Close;
+        }
+        match query::serve(&worker, query, &mut self.inbox, to.reply_to()).await {
+            Ended::Answered => Next::Request,
+            Ended::Close => Next::Close,
+            Ended::Reset => Next::Reset,
+        }
+    }
+
+    /// One of our own answers to a query, in its turn.
+    async fn answer_query(&mut self, own: Own, to: &Owned) -> Next {
+        if self.commit_waiting().await.is_err() {
+            return Next::Close;
+        }
+        own.write(&self.worker, &mut self.out, to.reply_to(), to.pretty);
+        if to.keep_alive { Next::Request } else { Next::Close }
+    }
+
     async fn ping(&mut self, head: &Head, mut to: Owned) -> Next {
         let worker = self.worker.clone();
         let params = head.query(self.inbox.bytes());
@@ -244,7 +312,7 @@ impl Conn {
         let admitted = !worker.settings.ping_auth_enabled
             || worker.guard.judge(params, authorization, TokenScheme::Accepted) == Verdict::Ok;
         // As InfluxDB 1.7 and later.
-        let verbose = query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
+        let verbose = http::query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
         self.inbox.consume(head.head_len);
         to.keep_alive &= match Body::new(head.body, DISCARD_BYTES_MAX as u64, None) {
             Ok(mut body) => body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await,
@@ -447,7 +515,7 @@ fn admin_request(head: &Head, buf: &[u8]) -> AdminRequest {
     };
     AdminRequest {
         method: method.into(),
-        path: query::path(head.path(buf)).map_or_else(|| text(head.path(buf)), |path| text(&path)),
+        path: http::query::path(head.path(buf)).map_or_else(|| text(head.path(buf)), |path| text(&path)),
         query: text(head.query(buf)),
         authorization: head.authorization.map(|span| text(span.of(buf))),
         content_type: head.content_type.map(|span| text(span.of(buf))),

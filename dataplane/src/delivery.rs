@@ -169,6 +169,10 @@ impl Reports for Account {
         self.stats().rejected_points.fetch_add(lines, Relaxed);
     }
 
+    fn refused(&self, text: &str) {
+        self.worker.note_refusal(self.backend, text);
+    }
+
     /// Only counted here: to which databases they belonged shows when the log has been drained (`Ledger::settle`).
     fn dropped(&self, lines: u64) {
         self.stats().dropped_points.fetch_add(lines, Relaxed);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{disklog, http, lineproto};
+use crate::{disklog, http, influxql, lineproto};
 
 fn run(target: &str, fuzz: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
@@ -36,6 +36,11 @@ fn body_keeps_its_promises_on_the_saved_corpus() {
 #[test]
 fn line_protocol_keeps_its_promises_on_the_saved_corpus() {
     run("line_protocol", lineproto::fuzzing::fuzz);
+}
+
+#[test]
+fn influxql_keeps_its_promises_on_the_saved_corpus() {
+    run("influxql", influxql::fuzzing::fuzz);
 }
 
 #[test]

@@ -67,6 +67,23 @@ impl Inbox {
         Ok(n)
     }
 
+    /// Resolves when the peer has ended (or is taken for ended, by a sweep or a stop). What it sends meanwhile, a further request say, is kept
+    /// for later; with a full buffer nothing more is read, and its end is not seen. Waiting like this is no idling. Dropping the
+    /// future loses nothing.
+    pub async fn gone(&mut self) {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        while self.end < self.buf.len() {
+            match self.stream.read(&mut self.buf[self.end..]).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => self.end += n,
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Sends all of `bytes`; the sweep sees how long that takes.
     ///
     /// # Errors

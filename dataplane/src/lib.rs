@@ -1,7 +1,7 @@
 //! The way of a point: accept, parse, log, acknowledge, deliver.
 //!
 //! One *worker* per core owns its listener, its connections, its log and its couriers; workers share nothing but
-//! counters. What is deliberately absent here: locks, blocking calls after the start, a JSON parser, configuration
+//! counters. What is deliberately absent here: locks, blocking calls after the start, a JSON parser (save for the `params` of queries), configuration
 //! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `disklog/store.rs` name
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
@@ -14,12 +14,15 @@ pub mod conns;
 pub mod courier;
 pub mod delivery;
 pub mod disklog;
+pub mod errand;
 #[cfg(test)]
 mod fuzz_corpus_test;
 pub mod grouping;
 pub mod handoff;
+pub mod holds;
 pub mod http;
 pub mod inbox;
+pub mod influxql;
 pub mod intake;
 pub mod io;
 pub mod latency;
@@ -30,6 +33,7 @@ pub mod link;
 pub mod placement;
 pub mod pool;
 pub mod precision;
+pub mod query;
 pub mod refusals;
 pub mod reject;
 pub mod run;

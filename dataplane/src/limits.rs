@@ -186,8 +186,45 @@ pub const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const UNKNOWN_DB_ENTRIES_MAX: usize = 10_000;
 /// After a refresh that did not find a database, writes to it are refused without another refresh for this long.
 pub const UNKNOWN_DB_CACHE: Duration = Duration::from_secs(1);
+/// A backend whose oldest undelivered point has waited no longer counts as up to date: couriers always have something
+/// under way. Longer: other backends are asked first, and an answer carries `X-Fluxgate-Stale`.
+pub const STALE_AFTER: Duration = Duration::from_secs(1);
+/// Couriers hold still for a change of structure this long at most, from when they have nothing older left. Longer: newer points
+/// are delivered, and may reach a backend before the change does.
+pub const HOLD_MAX: Duration = Duration::from_secs(60);
+/// What is kept of a backend's text when it refuses points. Longer: cut.
+pub const REFUSAL_TEXT_CHARS_MAX: usize = 1024;
 /// Stop: requests under way get this long, then connections are closed.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// Text of a query, all statements of a request together. Longer: 400.
+pub const QUERY_BYTES_MAX: usize = 1024 * 1024;
+/// Parentheses, calls and subqueries inside each other in a query. More: 400. Readers of the tree recurse as deep as it is.
+pub const QUERY_NESTING_MAX: usize = 64;
+/// Height of an expression's tree, which a chain of operators gives as well: so many `OR`s in a row. More: 400.
+pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;
+
+/// Form of a query in a body, Go's own bound. Larger: 413, connection closed.
+pub const QUERY_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Forms beyond [`QUERY_BODY_SMALL_BYTES`] that one worker holds at a time. More: 503.
+pub const QUERY_BODIES_LARGE_MAX: usize = 4;
+pub const QUERY_BODY_SMALL_BYTES: usize = 64 * 1024;
+/// Rows of one piece of a chunked answer when `chunk_size` is not given or bad, as in InfluxDB.
+pub const QUERY_CHUNK_ROWS_DEFAULT: usize = 10_000;
+/// What is held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits until the client
+/// has taken it.
+pub const QUERY_BUFFER_BYTES: usize = 64 * 1024;
+/// Connecting to a backend for a query. Longer: the next backend is asked.
+pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections to one backend that a worker keeps between queries, and for how long. More, older: closed.
+pub const QUERY_KEPT_CONNECTIONS_MAX: usize = 8;
+pub const QUERY_KEPT_CONNECTION_AGE_MAX: Duration = Duration::from_secs(30);
+/// What a text about a failed backend shows of the backend's own words. More: cut.
+pub const QUERY_FAILURE_SHOWN_BYTES_MAX: usize = 200;
+/// Smallest `query_memory_bytes`. Less: the configuration is refused.
+pub const QUERY_MEMORY_BYTES_MIN: usize = 1024 * 1024;
+/// The control thread answers within `query_timeout` by itself; so much later it is given up: 503.
+pub const QUERY_CONTROL_GRACE: Duration = Duration::from_secs(5);
 
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
 const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest line");

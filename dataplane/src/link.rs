@@ -92,6 +92,7 @@ impl Link {
         while let Some(message) = self.end.try_recv() {
             let ticket = match &message {
                 ToWorker::Admin { ticket, .. }
+                | ToWorker::Query { ticket, .. }
                 | ToWorker::CatalogRefreshed { ticket }
                 | ToWorker::Created { ticket, .. } => *ticket,
                 _ => return Some(message),

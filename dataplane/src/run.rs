@@ -13,7 +13,7 @@ use socket2::Socket;
 use crate::adopt::{self, Legacy};
 use crate::cache_files::CacheFile;
 use crate::disklog::{Log, LogSettings, Opened};
-use crate::handoff::{LedgerRow, WorkerEnd};
+use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal};
 use crate::ledger::Ledger;
 use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
@@ -22,7 +22,7 @@ use crate::placement::Placement;
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::worker::{self, Error, Worker};
-use crate::{accept, delivery};
+use crate::{accept, delivery, errand};
 
 /// What a worker is given at start.
 pub struct Start {
@@ -107,7 +107,15 @@ fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
 async fn read_messages(worker: Rc<Worker>, signal: Signal) {
     loop {
         while let Some(message) = worker.link.next_message() {
-            worker.receive(message);
+            match message {
+                // Here, not in the task: what is taken from now on comes after it.
+                ToWorker::Drain { ticket, timeout } => errand::drain(&worker, ticket, timeout),
+                ToWorker::Write { ticket, db, rp, lines, timeout } => {
+                    let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);
+                    io::spawn(task);
+                }
+                message => worker.receive(message),
+            }
         }
         worker.link.fail_if_gone();
         if signal.wait().await.is_err() {

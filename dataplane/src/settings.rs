@@ -106,4 +106,25 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub write_tracing: bool,
     pub query_tracing: bool,
+    pub query: QuerySettings,
+}
+
+/// Bounds of queries that operators set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuerySettings {
+    /// Longest wait for the beginning of a backend's answer and between two parts of it; and the longest a merged
+    /// query or a change of structure may take as a whole.
+    pub timeout: Duration,
+    /// Queries at a time per worker; 0 = any number. More: 503.
+    pub concurrent_max: usize,
+    /// Bytes of backends' answers held for merging, over all queries. More: 503 for the query that asks for them.
+    pub memory_bytes_max: usize,
+    /// Rows of one merged answer; 0 = any number. More: the query is refused, never cut.
+    pub rows_max: usize,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(300), concurrent_max: 0, memory_bytes_max: 256 * 1024 * 1024, rows_max: 0 }
+    }
 }

@@ -42,21 +42,39 @@ pub struct WorkerStats {
     pub backends: Vec<BackendStats>,
 }
 
+/// What queries go by, for one backend. Written by all threads.
+#[derive(Debug, Default)]
+pub struct ReadStats {
+    /// The last probe failed.
+    pub down: AtomicBool,
+    /// Queries under way there.
+    pub running: AtomicU64,
+}
+
 /// All workers' counters.
 #[derive(Debug, Default)]
 pub struct Stats {
     pub workers: Vec<WorkerStats>,
+    /// Indexed by `BackendId`.
+    pub reads: Vec<ReadStats>,
+    /// By circle: its data is being moved, so that reads go elsewhere if they can.
+    pub migrating: Vec<AtomicBool>,
     /// Set when the process stops, for workers that the control thread can no longer tell.
     pub stopping: AtomicBool,
 }
 
 impl Stats {
-    pub fn new(workers: usize, backends: usize) -> Self {
+    pub fn new(workers: usize, backends: usize, circles: usize) -> Self {
         let worker = || WorkerStats {
             backends: (0..backends).map(|_| BackendStats { up: AtomicBool::new(true), ..Default::default() }).collect(),
             ..Default::default()
         };
-        Self { workers: (0..workers).map(|_| worker()).collect(), stopping: AtomicBool::new(false) }
+        Self {
+            workers: (0..workers).map(|_| worker()).collect(),
+            reads: (0..backends).map(|_| ReadStats::default()).collect(),
+            migrating: (0..circles).map(|_| AtomicBool::new(false)).collect(),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Points queued for a backend over all workers.

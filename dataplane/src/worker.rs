@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::conns::Conns;
 use crate::courier::Served;
-use crate::disklog::{self, Log};
+use crate::disklog::{self, Log, Seq};
 use crate::grouping::Grouping;
-use crate::handoff::{Catalog, ToControl, ToWorker};
+use crate::handoff::{Catalog, Ticket, ToControl, ToWorker};
+use crate::holds::Holds;
 use crate::http::auth::Guard;
 use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
@@ -20,10 +21,11 @@ use crate::http::response::Responder;
 use crate::io::{self, Event};
 use crate::latency::AckLatency;
 use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
-use crate::limits::{REFRESH_TIMEOUT, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
+use crate::limits::{REFRESH_TIMEOUT, REFUSAL_TEXT_CHARS_MAX, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::link::Link;
 use crate::placement::{Placement, RouteTable};
 use crate::pool::Pool;
+use crate::query::Queries;
 use crate::settings::Settings;
 use crate::stats::{Stats, WorkerStats};
 use crate::topology::BackendId;
@@ -37,6 +39,7 @@ pub struct Worker {
     pub settings: Arc<Settings>,
     pub log: Rc<Log>,
     pub ledger: RefCell<Ledger>,
+    pub placement: Arc<Placement>,
     pub routes: RefCell<RouteTable>,
     pub groupings: Spares<Grouping>,
     inflaters: Spares<Option<Box<Inflater>>>,
@@ -46,12 +49,17 @@ pub struct Worker {
     pub responder: RefCell<Responder>,
     pub guard: Guard,
     pub latency: RefCell<AckLatency>,
+    pub queries: Queries,
     catalog: RefCell<Arc<Catalog>>,
     /// Databases and policies a refresh did not find, and when.
     unknown: RefCell<HashMap<Named, Instant>>,
-    stats: Arc<Stats>,
+    /// All workers' counters.
+    pub all_stats: Arc<Stats>,
     /// By `BackendId`; empty until they are started.
     couriers: RefCell<Vec<Served>>,
+    holds: Holds,
+    /// What each backend said when it last refused points, by `BackendId`.
+    refusals: RefCell<Vec<String>>,
     stop: Event,
     last_ms: Cell<u64>,
 }
@@ -78,7 +86,7 @@ impl<T: Default> Spares<T> {
 
 impl Worker {
     pub fn stats(&self) -> &WorkerStats {
-        &self.stats.workers[self.id]
+        &self.all_stats.workers[self.id]
     }
 
     /// The time for records, in milliseconds since 1970. Never goes back, whatever the clock does.
@@ -121,6 +129,42 @@ impl Worker {
     /// Somebody waits for confirmation: couriers leave out their pace once.
     pub fn hurry_couriers(&self) {
         self.couriers.borrow().iter().for_each(Served::hurry);
+    }
+
+    /// Nothing from the present end of the log on is delivered until [`Worker::release`]; returns that place.
+    pub fn hold(&self, ticket: Ticket) -> Seq {
+        let mark = self.log.end();
+        self.hold_couriers(self.holds.add(ticket, mark));
+        mark
+    }
+
+    /// Gives up a hold; false when it had been given up before.
+    pub fn release(&self, ticket: Ticket) -> bool {
+        let released = self.holds.remove(ticket);
+        if let Some(first) = released {
+            self.hold_couriers(first);
+        }
+        released.is_some()
+    }
+
+    /// Resolves once that hold has been given up.
+    pub async fn released(&self, ticket: Ticket) {
+        self.holds.removed(ticket).await;
+    }
+
+    fn hold_couriers(&self, first: Option<Seq>) {
+        self.couriers.borrow().iter().for_each(|courier| courier.hold(first));
+    }
+
+    /// A backend has refused points with this text.
+    pub fn note_refusal(&self, backend: BackendId, text: &str) {
+        let text = text.chars().take(REFUSAL_TEXT_CHARS_MAX).collect();
+        self.refusals.borrow_mut()[backend.index()] = text;
+    }
+
+    /// What that backend said when it last refused points; empty if it never has.
+    pub fn refusal(&self, backend: BackendId) -> String {
+        self.refusals.borrow()[backend.index()].clone()
     }
 
     /// Whether a database, and the policy if one is named, exists anywhere. Asks the backends once (through the control
@@ -168,7 +212,7 @@ impl Worker {
 
     /// The time of the oldest record that other workers hold for a backend.
     pub fn oldest_elsewhere(&self, backend: BackendId) -> u64 {
-        let others = self.stats.workers.iter().enumerate().filter(|(id, _)| *id != self.id);
+        let others = self.all_stats.workers.iter().enumerate().filter(|(id, _)| *id != self.id);
         others.map(|(_, stats)| stats.backends[backend.index()].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
     }
 
@@ -229,7 +273,8 @@ impl Worker {
             id,
             log,
             ledger: RefCell::new(ledger),
-            routes: RefCell::new(RouteTable::new(placement)),
+            routes: RefCell::new(RouteTable::new(placement.clone())),
+            placement,
             groupings: Spares::default(),
             inflaters: Spares::default(),
             pool: Pool::new(),
@@ -238,13 +283,16 @@ impl Worker {
             responder: RefCell::new(responder(id, &settings)),
             guard: Guard::new(&settings.credentials),
             latency: RefCell::new(AckLatency::new(io::now())),
+            queries: Queries::new(&settings),
             catalog: RefCell::default(),
             unknown: RefCell::default(),
             couriers: RefCell::default(),
+            holds: Holds::default(),
+            refusals: RefCell::new(vec![String::new(); settings.topology.backends.len()]),
             stop: Event::default(),
             last_ms: Cell::default(),
             settings,
-            stats,
+            all_stats: stats,
         }
     }
 
@@ -263,7 +311,7 @@ impl Worker {
 
     /// The process stops, and the control thread may not be there to say so.
     pub fn process_stops(&self) -> bool {
-        self.stats.stopping.load(Relaxed)
+        self.all_stats.stopping.load(Relaxed)
     }
 
     /// No request is taken any more.
@@ -281,13 +329,21 @@ impl Worker {
                 *self.catalog.borrow_mut() = catalog;
             }
             ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
-            ToWorker::Address { backend, addr } => couriers[backend.index()].moved(addr),
+            ToWorker::Address { backend, addr } => {
+                couriers[backend.index()].moved(addr);
+                self.queries.moved(backend, addr);
+            }
             ToWorker::LedgerWanted { ticket } => {
                 let rows = self.ledger.borrow().rows();
                 self.link.tell(|worker| ToControl::Ledger { worker, ticket, rows });
             }
+            ToWorker::Release { ticket } => _ = self.release(ticket),
             ToWorker::Shutdown => self.stop(),
-            ToWorker::Admin { .. } | ToWorker::CatalogRefreshed { .. } | ToWorker::Created { .. } => {
+            ToWorker::Drain { .. } | ToWorker::Write { .. } => unreachable!("`run` starts a task for each"),
+            ToWorker::Admin { .. }
+            | ToWorker::Query { .. }
+            | ToWorker::CatalogRefreshed { .. }
+            | ToWorker::Created { .. } => {
                 unreachable!("answers go to whoever asked")
             }
         }

@@ -124,6 +124,10 @@ table! {
         max_body_bytes: i64,
         missing_db: String,
         hash: String,
+        query_timeout: i64,
+        max_concurrent_queries: i64,
+        query_memory_bytes: i64,
+        max_result_rows: i64,
     }
 }
 

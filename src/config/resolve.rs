@@ -9,7 +9,7 @@ use std::time::Duration;
 use fluxgate_control::cipher;
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, Settings};
+use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
 use super::document::{Step, path_text};
@@ -42,6 +42,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         username: secret(&file.username, encrypted, key("username"))?,
         password: secret(&file.password, encrypted, key("password"))?,
     };
+    let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
     let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
     let tls = file.tls.unwrap_or_default();
@@ -71,6 +72,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             idle_timeout: seconds("idle_timeout", file.idle_timeout, 10)?,
             write_tracing: file.write_tracing.unwrap_or(false),
             query_tracing: file.query_tracing.unwrap_or(false),
+            query,
         },
         mlog_dir: PathBuf::from(text_or(&mlog_dir.or(tlog_dir), "log")),
         log_enabled: file.log_enabled.unwrap_or(false),
@@ -313,6 +315,23 @@ fn max_body_bytes(bytes: Option<i64>) -> Result<u64, Problem> {
             format!("max_body_bytes is {bytes}; it must be 0 (no bound) or a number of bytes"),
         )
     })
+}
+
+/// 0 means no bound for queries at a time and for rows, as in InfluxDB.
+fn query(file: &File) -> Result<QuerySettings, Problem> {
+    let default = QuerySettings::default();
+    let timeout = seconds("query_timeout", file.query_timeout, default.timeout.as_secs() as usize)?;
+    let concurrent_max = number_or_none("max_concurrent_queries", file.max_concurrent_queries, default.concurrent_max)?;
+    let memory_bytes_max = up_to("query_memory_bytes", file.query_memory_bytes, default.memory_bytes_max, usize::MAX)?;
+    at_least("query_memory_bytes", memory_bytes_max as u64, limits::QUERY_MEMORY_BYTES_MIN as u64, "")?;
+    let rows_max = number_or_none("max_result_rows", file.max_result_rows, default.rows_max)?;
+    Ok(QuerySettings { timeout, concurrent_max, memory_bytes_max, rows_max })
+}
+
+fn number_or_none(name: &str, value: Option<i64>, default: usize) -> Result<usize, Problem> {
+    let Some(value) = value else { return Ok(default) };
+    usize::try_from(value)
+        .map_err(|_| problem(key(name), format!("{name} is {value}; it must be 0 (no bound) or a number")))
 }
 
 fn seconds(name: &str, seconds: Option<i64>, default: usize) -> Result<Duration, Problem> {

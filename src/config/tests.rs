@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::{BacklogFull, Durability, MissingDb};
+use fluxgate_dataplane::settings::{BacklogFull, Durability, MissingDb, QuerySettings};
 use fluxgate_dataplane::topology::BackendId;
 
 use super::*;
@@ -53,7 +53,8 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
         "shard_key": null, "flush_size": -1, "flush_time": 0, "check_interval": 0, "rewrite_interval": 0,
         "rewrite_threads": 0, "conn_pool_size": -5, "write_timeout": 0, "idle_timeout": 0, "db_list": null,
         "workers": 0, "durability": "", "commit_linger_us": 0, "hot_tail_bytes": 0, "backlog_max_bytes": 0,
-        "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false"#;
+        "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false, "query_timeout": 0, "max_concurrent_queries": 0,
+        "query_memory_bytes": -1, "max_result_rows": 0"#;
     for text in [json(zero), json("").replace("],\n", "]")] {
         let config = ok("f.json", &text);
         let data = &config.data;
@@ -72,6 +73,7 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
         assert_eq!(data.backlog_full, BacklogFull::Reject);
         assert_eq!(data.max_body_bytes, 25_000_000);
         assert_eq!(data.missing_db, MissingDb::Create);
+        assert_eq!(data.query, QuerySettings::default());
         assert_eq!(data.flush_size, 10_000);
         let times = (data.check_interval, data.rewrite_interval, data.write_timeout, data.idle_timeout);
         assert_eq!(times, (seconds(1), seconds(10), seconds(10), seconds(10)));
@@ -99,7 +101,8 @@ const EVERY_KEY: [(&str, &str); 3] = [
         "tls": {"ciphers": ["x", "y"], "min_version": "tls1.2", "max_version": "tls1.3"},
         "workers": 3, "durability": "os", "commit_linger_us": 200, "hot_tail_bytes": 5000000,
         "backlog_max_bytes": 100000000, "backlog_full": "drop_oldest", "backend_gzip": true, "max_body_bytes": 0,
-        "missing_db": "hold", "hash": "xxh3"}"#,
+        "missing_db": "hold", "hash": "xxh3", "query_timeout": 10, "max_concurrent_queries": 11,
+        "query_memory_bytes": 12000000, "max_result_rows": 13}"#,
     ),
     (
         "all.toml",
@@ -143,6 +146,10 @@ const EVERY_KEY: [(&str, &str); 3] = [
         max_body_bytes = 0
         missing_db = "hold"
         hash = "xxh3"
+        query_timeout = 10
+        max_concurrent_queries = 11
+        query_memory_bytes = 12_000_000
+        max_result_rows = 13
         [[circles]]
         name = "c"
         [[circles.backends]]
@@ -203,6 +210,10 @@ backend_gzip: true
 max_body_bytes: 0
 missing_db: hold
 hash: xxh3
+query_timeout: 10
+max_concurrent_queries: 11
+query_memory_bytes: 12000000
+max_result_rows: 13
 "#,
     ),
 ];
@@ -245,6 +256,9 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!((data.commit_linger, data.hot_tail_bytes), (Duration::from_micros(200), 5_000_000));
         assert_eq!((data.backlog_max_bytes, data.backlog_full), (Some(100_000_000), BacklogFull::DropOldest));
         assert_eq!((data.max_body_bytes, data.missing_db), (0, MissingDb::Hold));
+        let query =
+            QuerySettings { timeout: seconds(10), concurrent_max: 11, memory_bytes_max: 12_000_000, rows_max: 13 };
+        assert_eq!(data.query, query);
     }
 }
 
@@ -390,6 +404,13 @@ fn refusals_name_file_line_and_key() {
             "f.json:2: backlog_max_bytes is 1000; it must be at least 8388608 with 2 workers",
         ),
         (r#""max_body_bytes": -1"#, "f.json:2: max_body_bytes is -1; it must be 0 (no bound) or a number of bytes"),
+        (
+            r#""max_concurrent_queries": -1"#,
+            "f.json:2: max_concurrent_queries is -1; it must be 0 (no bound) or a number",
+        ),
+        (r#""max_result_rows": -2"#, "f.json:2: max_result_rows is -2; it must be 0 (no bound) or a number"),
+        (r#""query_memory_bytes": 5"#, "f.json:2: query_memory_bytes is 5; it must be at least 1048576"),
+        (r#""query_timeout": "5s""#, "f.json:2: query_timeout must be a whole number, not text"),
         (
             r#""durability": "disc""#,
             "f.json:2: durability is \"disc\"; it must be one of disk, os, memory (perhaps disk)",

@@ -50,7 +50,7 @@ pub fn state(config: &str) -> State {
         _ => Credentials::default(),
     };
     State {
-        stats: Arc::new(Stats::new(2, topology.backends.len())),
+        stats: Arc::new(Stats::new(2, topology.backends.len(), topology.circles.len())),
         probed_up: vec![Some(true); topology.backends.len()],
         loads: vec![BTreeMap::new(); topology.backends.len()],
         topology: Arc::new(topology),

@@ -151,7 +151,7 @@ mod tests {
             row("db1", 0, [1, 0, 1], &[]),
             row("db1", 1, [4, 1, 0], &[("type", 2), ("old", 1)]),
         ];
-        let answer = response(&state("open").topology, &Stats::new(1, 4), &rows, &[2], false);
+        let answer = response(&state("open").topology, &Stats::new(1, 4, 2), &rows, &[2], false);
         let want = concat!(
             r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"balanced":true,"databases":["#,
             r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"dropped":{}},"#,

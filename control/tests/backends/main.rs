@@ -2,4 +2,7 @@
 
 mod faults;
 mod influxd;
+mod render;
+mod select;
+mod show;
 mod support;

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fluxgate_control::backend::Client;
+use fluxgate_control::query::House;
+use fluxgate_control::query::workers::Workers;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, ToControl, ToWorker, WorkerEnd};
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
@@ -24,13 +26,19 @@ pub struct Influxd {
     child: Child,
     dir: tempfile::TempDir,
     port: u16,
+    index: &'static str,
 }
 
 impl Influxd {
     pub fn start() -> Self {
+        Self::with_index("inmem")
+    }
+
+    /// `inmem` (InfluxDB's default) or `tsi1`.
+    pub fn with_index(index: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut influxd = Self { child: spawn(&dir, port), dir, port };
+        let mut influxd = Self { child: spawn(&dir, port, index), dir, port, index };
         influxd.wait_until_up();
         influxd
     }
@@ -46,7 +54,7 @@ impl Influxd {
 
     /// Starts again with the same data and port.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.dir, self.port);
+        self.child = spawn(&self.dir, self.port, self.index);
         self.wait_until_up();
     }
 
@@ -83,7 +91,7 @@ impl Drop for Influxd {
     }
 }
 
-fn spawn(dir: &tempfile::TempDir, port: u16) -> Child {
+fn spawn(dir: &tempfile::TempDir, port: u16, index: &str) -> Child {
     let path = |name| dir.path().join(name);
     Command::new("influxd")
         .env("INFLUXDB_HTTP_BIND_ADDRESS", format!("127.0.0.1:{port}"))
@@ -91,6 +99,7 @@ fn spawn(dir: &tempfile::TempDir, port: u16) -> Child {
         .env("INFLUXDB_META_DIR", path("meta"))
         .env("INFLUXDB_DATA_DIR", path("data"))
         .env("INFLUXDB_DATA_WAL_DIR", path("wal"))
+        .env("INFLUXDB_DATA_INDEX_VERSION", index)
         .env("INFLUXDB_REPORTING_DISABLED", "true")
         .env("INFLUXDB_MONITOR_STORE_ENABLED", "false")
         .stdout(Stdio::null())
@@ -178,6 +187,14 @@ pub fn placement(topology: &Topology) -> Placement {
     Placement::new(topology, &settings)
 }
 
+/// What queries over these backends work with. No worker is there to write or to hold still.
+pub fn house(topology: Topology) -> House {
+    let topology = Arc::new(topology);
+    let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
+    let placement = Arc::new(placement(&topology));
+    House::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent())
+}
+
 /// A running control thread with one worker, played by the test.
 pub struct Bench {
     pub control: Option<Control>,
@@ -190,13 +207,14 @@ pub struct Bench {
 impl Bench {
     pub fn start(circles: &[Vec<String>]) -> Self {
         let topology = Arc::new(topology(circles));
-        let stats = Arc::new(Stats::new(1, topology.backends.len()));
+        let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
         let (end, mut workers) = handoff::pair(1).unwrap();
         let settings = ControlSettings {
             placement: Arc::new(placement(&topology)),
             topology,
             credentials: Credentials::default(),
             check_interval: Duration::from_millis(300),
+            query: QuerySettings::default(),
         };
         let control = Control::start(settings, end, Arc::clone(&stats)).unwrap();
         Self { control: Some(control), worker: workers.remove(0), stats, seen: Vec::new(), next: 0 }

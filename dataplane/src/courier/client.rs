@@ -64,6 +64,16 @@ impl Endpoint {
         }
         Some(Self { address, fields, prefix, gzip, timeout })
     }
+
+    /// Where it is now; None while its name has not been resolved.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
+    }
+
+    /// Begins a request `POST <prefix><target>`; further fields and the empty line are the caller's.
+    pub fn begin_request(&self, target: &str) -> Vec<u8> {
+        ["POST ", &self.prefix, target, &self.fields].concat().into_bytes()
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -250,7 +260,7 @@ fn write_head(head: &mut Vec<u8>, endpoint: &Endpoint, target: Target<'_>, lengt
 }
 
 /// Everything but RFC 3986's unreserved characters as `%XX`.
-pub(super) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &b in bytes {
         match b {

@@ -185,6 +185,7 @@ impl<R: Reports> Delivery<R> {
             group.reject(reason(&line.text), 1);
         }
         if let Some(first) = refused.first() {
+            self.reports.refused(&first.text);
             log::warn!("{}: refused {} of {} lines: {}", self.label, refused.len(), request.lines, cut(&first.text));
         }
         group.delivered += request.lines.saturating_sub(refused.len() as u64);
@@ -200,6 +201,7 @@ impl<R: Reports> Delivery<R> {
         for line in (self.split)(body) {
             dead_letter::entry(&mut letters, at, group.target(request.precision), text, &body[line]);
         }
+        self.reports.refused(text);
         log::warn!("{}: refused all of {} lines: {}", self.label, request.lines, cut(text));
         group.reject(reason, request.lines);
         self.bodies.borrow_mut().push(request.body);

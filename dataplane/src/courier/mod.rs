@@ -10,6 +10,7 @@
 //!   the dead letters.
 //! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one is never
 //!   settled before an earlier one: an old value cannot land on top of a newer one.
+//! - While it is held at a place of its log, nothing from there on is fetched; everything before is delivered as ever.
 //! - Every failure waits, on a timer or for somebody's word. All waiting is in [`Courier::run`].
 //!
 //! Couriers share nothing: what one backend does to its courier cannot delay another's.
@@ -44,11 +45,12 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
-pub use client::{Address, Endpoint};
+pub(crate) use client::percent_encode;
+pub use client::{Address, Endpoint, Failure};
 pub use source::{Fetched, Reports, Source, SourceError, State};
 pub use window::Splitter;
 
-use crate::disklog::RecordView;
+use crate::disklog::{RecordView, Seq};
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
@@ -92,6 +94,8 @@ pub struct Setup {
 pub struct Handle {
     health: RefCell<Health>,
     hurry: Cell<bool>,
+    /// Records from here on wait.
+    hold: Cell<Option<Seq>>,
     event: Event,
 }
 
@@ -106,6 +110,12 @@ impl Handle {
     /// Somebody waits for the delivery of what is in the log now: the next window starts at once.
     pub fn hurry(&self) {
         self.hurry.set(true);
+        self.event.notify();
+    }
+
+    /// Records from `from` on wait until this is called with None, or a later place.
+    pub fn hold(&self, from: Option<Seq>) {
+        self.hold.set(from);
         self.event.notify();
     }
 }
@@ -134,6 +144,11 @@ impl Served {
     /// Somebody waits for what is in the log now.
     pub fn hurry(&self) {
         self.handle.hurry();
+    }
+
+    /// What lies in the log from `from` on must wait; None = nothing any more.
+    pub fn hold(&self, from: Option<Seq>) {
+        self.handle.hold(from);
     }
 }
 
@@ -168,6 +183,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
         let handle = Rc::new(Handle {
             health: RefCell::new(Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)))),
             hurry: Cell::new(false),
+            hold: Cell::new(None),
             event: Event::default(),
         });
         let delivery = Delivery {
@@ -238,8 +254,13 @@ impl<S: Source, R: Reports> Courier<S, R> {
             }
         }
         let (window, turn, reports) = (&mut self.window, &self.turn, &self.delivery.reports);
-        let (full, held_back) = (Cell::new(false), Cell::new(None));
+        let handle = &self.delivery.handle;
+        let (full, held_back, held) = (Cell::new(false), Cell::new(None), Cell::new(None));
         let mut sink = |record: RecordView<'_>| {
+            if handle.hold.get().is_some_and(|from| record.seq >= from) {
+                held.set(Some(record.appended_ms));
+                return false;
+            }
             let elsewhere = reports.oldest_elsewhere();
             if !turn.admits(record.appended_ms, elsewhere) {
                 held_back.set(Some((record.appended_ms, elsewhere)));
@@ -250,7 +271,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
         };
         let mut fetched = self.source.fetch(false, &mut sink).await?;
         let nothing = fetched.lines == 0 && fetched.lost == 0;
-        if wait && nothing && held_back.get().is_none() {
+        if wait && nothing && held_back.get().is_none() && held.get().is_none() {
             reports.holds(None);
             fetched = self.source.fetch(true, &mut sink).await?;
         }
@@ -264,6 +285,18 @@ impl<S: Source, R: Reports> Courier<S, R> {
             reports.holds(Some(at));
             self.turn.wait(elsewhere, io::now());
             io::sleep(COURIER_PACE).await;
+            return Ok(());
+        }
+        if let Some(at) = held.get()
+            && oldest_ms.is_none()
+            && fetched.lost == 0
+        {
+            // Still what others measure their turn by: it goes before anything newer of theirs when all are let go.
+            reports.holds(Some(at));
+            let changed = handle.event.wait();
+            if handle.hold.get().is_some() {
+                changed.await;
+            }
             return Ok(());
         }
         if oldest_ms.is_some() {

@@ -63,6 +63,9 @@ pub trait Reports {
     /// The backend refused these points; they are among the dead letters. `reason` is one of a few fixed texts.
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64);
 
+    /// What the backend said when it refused points; told before they are counted.
+    fn refused(&self, text: &str);
+
     /// The log has lost these points before they could be delivered.
     fn dropped(&self, lines: u64);
 

@@ -297,6 +297,7 @@ pub struct Ears {
 struct Heard {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
+    refused: RefCell<Vec<String>>,
     states: RefCell<Vec<State>>,
     rewriting: RefCell<Vec<bool>>,
     held: Cell<Option<u64>>,
@@ -313,6 +314,10 @@ impl Ears {
 
     pub fn rejected(&self, db: &str) -> Vec<(&'static str, u64)> {
         self.inner.rejected.borrow().iter().filter(|(d, ..)| d == db).map(|(_, r, n)| (*r, *n)).collect()
+    }
+
+    pub fn refused(&self) -> Vec<String> {
+        self.inner.refused.borrow().clone()
     }
 
     pub fn states(&self) -> Vec<State> {
@@ -357,6 +362,10 @@ impl Reports for Ears {
 
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
         self.inner.rejected.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), reason, lines));
+    }
+
+    fn refused(&self, text: &str) {
+        self.inner.refused.borrow_mut().push(text.to_owned());
     }
 
     fn dropped(&self, _lines: u64) {}

@@ -413,6 +413,7 @@ fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m f=1i 2", "m,t=x f=1i 3"]);
         assert_eq!(rig.ears.rejected("db"), [("field type conflict", 2)]);
+        assert!(rig.ears.refused()[0].starts_with("partial write: field type conflict"), "{:?}", rig.ears.refused());
         assert_eq!(rig.ears.delivered("db"), 3);
         assert_eq!(server.asked().last().unwrap().body, "m f=1 1\nn f=1 1\nm f=2 1\n");
         assert_eq!(server.asked().len(), 3);
@@ -581,6 +582,70 @@ fn a_point_waits_for_older_ones_that_another_worker_holds() {
             }
         };
         io::timeout(Duration::from_secs(10), told).await.expect("a courier without records holds nothing");
+        rig.log.close();
+    });
+}
+
+#[test]
+fn a_hold_lets_the_older_through_and_keeps_the_newer_back() {
+    run(|| async {
+        let server = StandIn::start(|_| OK);
+        let rig = rig(&server);
+        rig.log.append("db", &["m v=1 1"]);
+        rig.log.append_at(7_000, "db", "m v=2 1");
+        rig.handle.hold(Some(Seq(3)));
+        rig.log.append_at(8_000, "db", "m v=3 1");
+        rig.log.append_at(9_000, "other", "m v=4 1");
+        until("the older are confirmed", || rig.log.confirmed() == 2).await;
+        rig.log.append("db", &["m v=5 1"]);
+        io::sleep(Duration::from_millis(100)).await;
+        assert_eq!(server.lines().concat(), ["m v=1 1", "m v=2 1"]);
+        assert_eq!(rig.ears.held(), Some(8_000), "others still take their turn after it");
+        rig.handle.hold(None);
+        rig.served().await;
+        let mut newer = server.lines().concat().split_off(2);
+        newer.sort_unstable();
+        assert_eq!(newer, ["m v=3 1", "m v=4 1", "m v=5 1"]);
+        rig.log.close();
+    });
+}
+
+#[test]
+fn a_hold_can_come_while_the_courier_waits_for_records_and_move_on_in_steps() {
+    run(|| async {
+        let server = StandIn::start(|_| OK);
+        let rig = rig(&server);
+        rig.log.append("db", &["m v=1 1"]);
+        rig.served().await;
+        io::sleep(Duration::from_millis(20)).await;
+        rig.handle.hold(Some(Seq(2)));
+        rig.log.append("db", &["m v=2 1"]);
+        rig.log.append("db", &["m v=3 1"]);
+        io::sleep(Duration::from_millis(50)).await;
+        assert_eq!(rig.log.confirmed(), 1);
+        rig.handle.hold(Some(Seq(3)));
+        until("the next one is let go", || rig.log.confirmed() == 2).await;
+        io::sleep(Duration::from_millis(50)).await;
+        assert_eq!(server.lines().concat(), ["m v=1 1", "m v=2 1"]);
+        rig.handle.hold(None);
+        rig.served().await;
+        rig.log.close();
+    });
+}
+
+/// A batch that has to be repeated was taken before the hold, and is owed.
+#[test]
+fn a_hold_does_not_stop_repetitions_of_older_records() {
+    run(|| async {
+        let server = StandIn::start(first(vec![Act::Answer(503, ""), Act::Cut]));
+        let rig = rig(&server);
+        rig.log.append("db", &["m v=1 1"]);
+        rig.handle.hold(Some(Seq(2)));
+        rig.log.append("db", &["m v=2 1"]);
+        until("the older one is confirmed", || rig.log.confirmed() == 1).await;
+        assert!(server.lines().concat().iter().all(|line| line == "m v=1 1"));
+        rig.handle.hold(None);
+        rig.served().await;
         rig.log.close();
     });
 }

@@ -11,14 +11,17 @@ mod queue;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 pub use queue::{ControlEnd, WorkerEnd, pair};
 
 use bytes::Bytes;
 
+use crate::http::error_body::Format;
 use crate::topology::BackendId;
 
-/// Pairs an answer with its question; unique per worker.
+/// Pairs an answer with its question; unique per asking side and worker.
 pub type Ticket = u64;
 
 /// An admin request, owned: head and body have been read completely by the worker.
@@ -44,9 +47,45 @@ pub struct AdminResponse {
     pub body: Bytes,
 }
 
+/// A `/query` that needs more than one backend, or changes something. Its text has been parsed once and its access
+/// checked; parameters are decoded.
+#[derive(Debug, Clone)]
+pub struct QueryRequest {
+    /// A GET that changes something is answered with InfluxDB's warning.
+    pub is_get: bool,
+    pub q: String,
+    /// Empty = not given; so for `rp` and `epoch`.
+    pub db: String,
+    pub rp: String,
+    /// JSON text of the bind parameters.
+    pub params: Option<String>,
+    /// As given; anything but `u`, `ms`, `s`, `m`, `h` is nanoseconds when not empty.
+    pub epoch: String,
+    pub pretty: bool,
+    pub chunked: bool,
+    /// Rows of one piece of a chunked answer, at least 1.
+    pub chunk_size: usize,
+    pub format: Format,
+    /// The client takes gzip.
+    pub gzip: bool,
+    /// Set by the worker when the client has gone: nobody waits for the answer any more.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// What the worker writes back to the client of a [`QueryRequest`].
+#[derive(Debug, Clone)]
+pub enum QueryReply {
+    /// 200, with `Content-Type` (and `Content-Encoding` where it is packed) among the fields; the body in pieces.
+    Answer { fields: Vec<(&'static str, String)>, body: Vec<Bytes> },
+    /// Nothing was answered; the worker puts it in the client's form.
+    Failed { status: u16, text: String },
+}
+
 /// Worker to control thread.
 #[derive(Debug)]
 pub enum ToControl {
+    /// Always answered by [`ToWorker::Query`] with the same ticket.
+    Query { worker: usize, ticket: Ticket, request: Box<QueryRequest> },
     /// Serve this; always answered by [`ToWorker::Admin`] with the same ticket.
     Admin { worker: usize, ticket: Ticket, request: AdminRequest },
     /// A write names a database or policy the catalog does not know: ask the backends once, then publish the catalog
@@ -59,6 +98,10 @@ pub enum ToControl {
     BackendChanged { worker: usize, backend: BackendId, up: bool, reason: String },
     /// The ledger asked for by [`ToWorker::LedgerWanted`].
     Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
+    /// Answers [`ToWorker::Drain`]: the backends that have not got everything in time; empty = couriers hold still.
+    Drained { worker: usize, ticket: Ticket, behind: Vec<BackendId> },
+    /// Answers [`ToWorker::Write`].
+    Written { worker: usize, ticket: Ticket, result: Written },
 }
 
 /// Control thread to worker.
@@ -67,6 +110,10 @@ pub enum ToWorker {
     Admin {
         ticket: Ticket,
         response: AdminResponse,
+    },
+    Query {
+        ticket: Ticket,
+        reply: QueryReply,
     },
     CatalogRefreshed {
         ticket: Ticket,
@@ -93,8 +140,38 @@ pub enum ToWorker {
     LedgerWanted {
         ticket: Ticket,
     },
+    /// Couriers deliver what has been taken until now and then hold still, so that what is taken later is not delivered before
+    /// a change of structure that waits for this; until [`ToWorker::Release`] with the same ticket, or `limits::HOLD_MAX` after
+    /// the answer. Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique over all workers.
+    Drain {
+        ticket: Ticket,
+        timeout: Duration,
+    },
+    Release {
+        ticket: Ticket,
+    },
+    /// Take these lines (timestamps in nanoseconds) as a write of a client would be taken. Answered by [`ToControl::Written`]
+    /// within `timeout`.
+    Write {
+        ticket: Ticket,
+        db: String,
+        /// Empty = the default policy.
+        rp: String,
+        lines: Bytes,
+        timeout: Duration,
+    },
     /// Stop accepting, finish requests, commit, save cursors, end.
     Shutdown,
+}
+
+/// What became of [`ToWorker::Write`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// As safe as the settings promise, and confirmed by every backend that is up.
+    Done,
+    /// Lines were not taken, backends refused points, or those that are up have not confirmed in time: in InfluxDB's words where
+    /// it has some.
+    Refused(String),
 }
 
 /// What became of [`ToControl::Create`].

@@ -109,7 +109,7 @@ pub(crate) fn refused_body<R: fmt::Display>(
 }
 
 /// Quoted when Go's `encoding/csv` quotes: a comma, a quote, a line end, a blank in front, or `\.`.
-fn push_csv_field(out: &mut Vec<u8>, text: &[u8]) {
+pub fn push_csv_field(out: &mut Vec<u8>, text: &[u8]) {
     let blank_first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
     let quote = text == b"\\."
         || text.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'))
@@ -128,7 +128,7 @@ fn push_csv_field(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// The shortest `str` form that holds it.
-fn push_msgpack_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn push_msgpack_string(out: &mut Vec<u8>, text: &[u8]) {
     match text.len() {
         len @ ..32 => out.push(0xa0 | len as u8),
         len @ ..256 => out.extend_from_slice(&[0xd9, len as u8]),

@@ -15,6 +15,7 @@ pub mod go_json;
 pub mod go_quote;
 pub mod gzip;
 pub mod head;
+pub mod multipart;
 #[cfg(test)]
 mod naive_inflate;
 pub mod query;

@@ -51,6 +51,15 @@ impl Stream {
         self.inner.shutdown(how).await.map_err(io::Error::from)
     }
 
+    /// Makes the end of this stream a reset, for a peer that would take a plain end for the end of the data.
+    pub fn reset_at_end(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let len = size_of::<libc::linger>() as libc::socklen_t;
+        // SAFETY: the descriptor is ours and open while `self` lives; `linger` is what SO_LINGER takes, with its size. A failure
+        // leaves a plain end.
+        unsafe { libc::setsockopt(self.raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
+    }
+
     /// # Errors
     /// Of `getpeername(2)`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {

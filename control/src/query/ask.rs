@@ -1,0 +1,179 @@
+//! One statement asked of one backend, with ureq: a form by POST, the answer as a whole or document by document.
+//!
+//! Not here: who is asked and what a failure means for the request (`context`).
+
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use fluxgate_dataplane::topology::Backend;
+
+use super::context::{Held, Stop};
+use super::model::Answer;
+use super::wire::{self, StatementAnswer, WireError, frame};
+use crate::limits;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub statement: String,
+    pub db: String,
+    pub rp: String,
+    /// Empty = times as text.
+    pub epoch: String,
+    /// Ask for msgpack, which tells floats from integers.
+    pub typed: bool,
+    /// By GET, to which InfluxDB adds a warning where it changes something.
+    pub by_get: bool,
+    pub time_left: Duration,
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// One backend's `/query`.
+#[derive(Debug, Clone)]
+pub struct Client {
+    url: String,
+    authorization: Option<String>,
+    agent: ureq::Agent,
+}
+
+impl Client {
+    pub fn new(backend: &Backend) -> Self {
+        let authorization = (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
+            let pair = format!("{}:{}", backend.username, backend.password);
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+        });
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT))
+            // A kept connection may have died meanwhile; opening one costs little beside a merge.
+            .max_idle_connections(0)
+            .proxy(None)
+            .build()
+            .new_agent();
+        Self { url: format!("{}/query", backend.url.trim_end_matches('/')), authorization, agent }
+    }
+
+    /// The whole answer; the inner error says why there is none.
+    ///
+    /// # Errors
+    /// [`Stop`] when it may not be held, or nobody waits any more.
+    pub fn statement(&self, call: &Call, held: &Held<'_>) -> Result<Result<Answer, String>, Stop> {
+        let mut reader = match self.begin(call, false) {
+            Ok(Reply::Body(reader)) => reader,
+            Ok(Reply::Refused(error)) => return Ok(Ok(Answer::failed(error))),
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut body = Vec::new();
+        loop {
+            let before = body.len();
+            body.reserve(limits::QUERY_READ_BYTES);
+            let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
+            if call.cancelled.load(Relaxed) {
+                return Err(Stop::Cancelled);
+            }
+            held.take(body.len() - before)?;
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) => return Ok(Err(e.to_string())),
+            }
+        }
+        Ok(match document(call, Bytes::from(body)) {
+            Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
+            Ok(_) | Err(WireError::Malformed) => Err("does not answer as InfluxDB does".to_owned()),
+            Err(WireError::Refused(error)) => Ok(Answer::failed(error)),
+        })
+    }
+
+    /// The answer in pieces, each at most `limits::QUERY_PIECE_ROWS` rows of one series. After an inner error some pieces may have
+    /// been handed over.
+    ///
+    /// # Errors
+    /// [`Stop`], also of `piece`.
+    pub fn pieces(
+        &self,
+        call: &Call,
+        piece: &mut dyn FnMut(Answer) -> Result<(), Stop>,
+    ) -> Result<Result<(), String>, Stop> {
+        let mut reader = match self.begin(call, true) {
+            Ok(Reply::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
+            Ok(Reply::Refused(error)) => return piece(Answer::failed(error)).map(Ok),
+            Err(why) => return Ok(Err(why)),
+        };
+        loop {
+            let read = if call.typed { frame::msgpack(&mut reader) } else { frame::line(&mut reader) };
+            let read_whole = match read {
+                Ok(Some(document)) => document,
+                Ok(None) => return Ok(Ok(())),
+                Err(e) => return Ok(Err(e.to_string())),
+            };
+            if call.cancelled.load(Relaxed) {
+                return Err(Stop::Cancelled);
+            }
+            match document(call, read_whole.into()) {
+                Ok(statements) => {
+                    for StatementAnswer { answer, .. } in statements {
+                        piece(answer)?;
+                    }
+                }
+                Err(WireError::Refused(error)) => piece(Answer::failed(error))?,
+                Err(WireError::Malformed) => return Ok(Err("does not answer as InfluxDB does".to_owned())),
+            }
+        }
+    }
+
+    fn begin(&self, call: &Call, chunked: bool) -> Result<Reply, String> {
+        let rows = limits::QUERY_PIECE_ROWS.to_string();
+        let mut form = vec![("q", &call.statement[..]), ("db", &call.db), ("rp", &call.rp), ("epoch", &call.epoch)];
+        form.retain(|(_, value)| !value.is_empty());
+        if chunked {
+            form.extend([("chunked", "true"), ("chunk_size", &rows)]);
+        }
+        let mut headers = vec![("Accept", if call.typed { "application/x-msgpack" } else { "application/json" })];
+        headers.extend(self.authorization.iter().map(|value| ("Authorization", value.as_str())));
+        let timeout = Some(call.time_left);
+        let sent = if call.by_get {
+            let request = self.agent.get(&self.url).config().timeout_global(timeout).build();
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value))
+                .query_pairs(form)
+                .call()
+        } else {
+            let request = self.agent.post(&self.url).config().timeout_global(timeout).build();
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send_form(form)
+        };
+        let mut response = sent.map_err(|e| e.to_string())?;
+        let status = response.status().as_u16();
+        match status {
+            200 => Ok(Reply::Body(Box::new(response.into_body().into_reader()))),
+            // InfluxDB refuses what it cannot parse before it runs anything; another backend would too.
+            400 => {
+                let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
+                match document(call, body.unwrap_or_default().into()) {
+                    Err(WireError::Refused(error)) => Ok(Reply::Refused(error)),
+                    _ => Err("answered 400".to_owned()),
+                }
+            }
+            401 | 403 => Err("refuses its configured user".to_owned()),
+            _ => Err(format!("answered {status}")),
+        }
+    }
+}
+
+fn document(call: &Call, body: Bytes) -> Result<Vec<StatementAnswer>, WireError> {
+    if call.typed { wire::msgpack::parse(body) } else { wire::json::parse(body) }
+}
+
+/// How an answer begins.
+enum Reply {
+    Body(Box<dyn Read>),
+    Refused(String),
+}

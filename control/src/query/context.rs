@@ -1,0 +1,379 @@
+//! What one request's statements are run with: who may be asked, until when, with how much memory.
+//!
+//! A statement that needs several backends is asked in shares (`scatter`). A backend that does not answer is left out of the
+//! next try, which asks whoever else has its part; the whole statement is asked again, so that the answer is of one moment
+//! as far as it can be. Nothing is sent to the client before all shares are there.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
+use fluxgate_dataplane::http::error_body::Format;
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::query::choose::{Chooser, Shares};
+use fluxgate_dataplane::query::reach::{Place, Reach};
+use fluxgate_dataplane::settings::QuerySettings;
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::{BackendId, Topology};
+
+use super::ask::{Call, Client};
+use super::model::Answer;
+use super::workers::Workers;
+use crate::limits;
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct House {
+    pub topology: Arc<Topology>,
+    pub placement: Arc<Placement>,
+    pub stats: Arc<Stats>,
+    pub settings: QuerySettings,
+    /// By `BackendId`.
+    pub clients: Vec<Client>,
+    /// Bytes of answers held by all requests together.
+    pub held_bytes: AtomicUsize,
+    pub workers: Workers,
+}
+
+impl House {
+    pub fn new(
+        topology: &Arc<Topology>,
+        placement: &Arc<Placement>,
+        stats: &Arc<Stats>,
+        settings: QuerySettings,
+        workers: Workers,
+    ) -> Self {
+        Self {
+            clients: topology.backends.iter().map(Client::new).collect(),
+            topology: Arc::clone(topology),
+            placement: Arc::clone(placement),
+            stats: Arc::clone(stats),
+            settings,
+            held_bytes: AtomicUsize::new(0),
+            workers,
+        }
+    }
+}
+
+/// The request ends here, with this answer instead of any other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The client has gone.
+    Cancelled,
+    Failed {
+        status: u16,
+        text: String,
+    },
+}
+
+impl Stop {
+    pub fn unavailable(text: impl Into<String>) -> Self {
+        Self::Failed { status: 503, text: text.into() }
+    }
+}
+
+/// In which form times come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// As the client asked for them; integer nanoseconds where an answer is to be rendered as CSV or msgpack.
+    AsAsked,
+    Nanoseconds,
+    /// Integer nanoseconds, and floats that can be told from integers: with `.` or `e`.
+    Typed,
+}
+
+/// One request under way.
+pub struct Context<'a> {
+    pub house: &'a House,
+    pub request: &'a QueryRequest,
+    /// Which databases and policies exist.
+    pub catalog: Arc<Catalog>,
+    deadline: Instant,
+    /// Of the client, or of one of our own shares when another has failed.
+    cancelled: Arc<AtomicBool>,
+    failed: RefCell<BTreeMap<BackendId, String>>,
+    /// Bytes this request holds, given back at its end.
+    held: Held<'a>,
+    behind_ms: std::cell::Cell<u64>,
+    now_ns: std::cell::Cell<i64>,
+    /// What is read is going to be written.
+    typed: std::cell::Cell<bool>,
+}
+
+/// Bytes of answers a request has taken out of the common bound.
+#[derive(Debug)]
+pub struct Held<'a> {
+    house: &'a House,
+    bytes: AtomicUsize,
+}
+
+impl Held<'_> {
+    /// # Errors
+    /// When all requests together would hold more than allowed.
+    pub fn take(&self, bytes: usize) -> Result<(), Stop> {
+        let before = self.house.held_bytes.fetch_add(bytes, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        if before + bytes > self.house.settings.memory_bytes_max {
+            let mib = self.house.settings.memory_bytes_max >> 20;
+            return Err(Stop::unavailable(format!(
+                "the answer cannot be merged in {mib} MiB (query_memory_bytes): ask for fewer measurements or a shorter time at once"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.house.held_bytes.fetch_sub(*self.bytes.get_mut(), Relaxed);
+    }
+}
+
+impl<'a> Context<'a> {
+    pub fn new(house: &'a House, request: &'a QueryRequest, catalog: Arc<Catalog>) -> Self {
+        Self {
+            house,
+            request,
+            catalog,
+            deadline: Instant::now() + house.settings.timeout,
+            cancelled: Arc::clone(&request.cancelled),
+            failed: RefCell::default(),
+            held: Held { house, bytes: AtomicUsize::new(0) },
+            behind_ms: std::cell::Cell::new(0),
+            now_ns: std::cell::Cell::new(0),
+            typed: std::cell::Cell::new(false),
+        }
+    }
+
+    /// A statement begins: its `now()` is now.
+    pub fn begin_statement(&self) {
+        self.typed.set(false);
+        self.now_ns.set(i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX));
+    }
+
+    /// What the statement under way reads is going to be written: from here on, [`Times::AsAsked`] is [`Times::Typed`].
+    pub fn read_typed(&self) {
+        self.typed.set(true);
+    }
+
+    /// The `now()` of the statement under way, one for all shares: nanoseconds since 1970.
+    pub fn now_ns(&self) -> i64 {
+        self.now_ns.get()
+    }
+
+    /// What is left of the time this request may take.
+    ///
+    /// # Errors
+    /// When it is over, or the client has gone.
+    pub fn time_left(&self) -> Result<Duration, Stop> {
+        if self.cancelled.load(Relaxed) {
+            return Err(Stop::Cancelled);
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let text = format!("query_timeout ({} s) reached", self.house.settings.timeout.as_secs());
+            return Err(Stop::unavailable(text));
+        }
+        Ok(left)
+    }
+
+    /// How far the answers so far may lie behind, in milliseconds.
+    pub fn behind_ms(&self) -> u64 {
+        self.behind_ms.get()
+    }
+
+    /// The name of a backend, for messages.
+    pub fn name(&self, backend: BackendId) -> &'a str {
+        &self.house.topology.backend(backend).name
+    }
+
+    /// Asks one backend one statement.
+    ///
+    /// # Errors
+    /// The inner one when the backend does not answer; it is not asked again by this request.
+    pub fn ask(&self, backend: BackendId, statement: &str, times: Times) -> Result<Result<Answer, Unanswered>, Stop> {
+        let mut answers = self.ask_each(vec![(backend, statement.to_owned())], times)?;
+        Ok(answers.pop().expect("one question, one answer"))
+    }
+
+    /// Asks several backends at once, each its statement; answers in the order of the questions.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub fn ask_each(
+        &self,
+        questions: Vec<(BackendId, String)>,
+        times: Times,
+    ) -> Result<Vec<Result<Answer, Unanswered>>, Stop> {
+        self.ask_each_as(questions, times, &|call| call)
+    }
+
+    /// As [`Context::ask_each`], with each call changed before it is made.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub fn ask_each_as(
+        &self,
+        questions: Vec<(BackendId, String)>,
+        times: Times,
+        change: &dyn Fn(Call) -> Call,
+    ) -> Result<Vec<Result<Answer, Unanswered>>, Stop> {
+        let calls: Vec<_> = questions
+            .into_iter()
+            .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
+            .collect::<Result<_, Stop>>()?;
+        let (house, held) = (self.house, &self.held);
+        let results = in_parallel(&calls, |(backend, call)| {
+            let running = &house.stats.reads[backend.index()].running;
+            running.fetch_add(1, Relaxed);
+            let result = house.clients[backend.index()].statement(call, held);
+            running.fetch_sub(1, Relaxed);
+            result
+        });
+        let mut answers = Vec::with_capacity(results.len());
+        for ((backend, _), result) in calls.iter().zip(results) {
+            answers.push(match result? {
+                Ok(answer) => Ok(answer),
+                Err(why) => {
+                    self.failed.borrow_mut().insert(*backend, why.clone());
+                    Err(Unanswered { backend: *backend, why })
+                }
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Asks one backend one statement with `chunked=true` and hands over each piece as it arrives.
+    ///
+    /// # Errors
+    /// The inner one when the backend does not answer to the end.
+    pub fn stream(
+        &self,
+        backend: BackendId,
+        statement: &str,
+        times: Times,
+        piece: &mut dyn FnMut(Answer) -> Result<(), Stop>,
+    ) -> Result<Result<(), Unanswered>, Stop> {
+        let call = self.call(statement.to_owned(), times)?;
+        let running = &self.house.stats.reads[backend.index()].running;
+        running.fetch_add(1, Relaxed);
+        let result = self.house.clients[backend.index()].pieces(&call, piece);
+        running.fetch_sub(1, Relaxed);
+        Ok(result?.map_err(|why| {
+            self.failed.borrow_mut().insert(backend, why.clone());
+            Unanswered { backend, why }
+        }))
+    }
+
+    /// Who answers `reach` together, of those that have not failed.
+    ///
+    /// # Errors
+    /// 503 with what is down.
+    pub fn shares(&self, reach: &Reach) -> Result<Shares, Stop> {
+        let failed = self.failed.borrow().keys().copied().collect();
+        let chooser = Chooser {
+            topology: &self.house.topology,
+            placement: &self.house.placement,
+            stats: &self.house.stats,
+            now_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
+            failed: &failed,
+        };
+        let shares = chooser.shares(reach).map_err(|down| self.unavailable(&down))?;
+        self.behind_ms.set(self.behind_ms.get().max(shares.behind_ms));
+        Ok(shares)
+    }
+
+    /// Asks everybody who is needed for `reach`; `text` makes a backend's statement from its share (None = all it has).
+    /// Repeats the whole without those that did not answer.
+    ///
+    /// # Errors
+    /// When nobody is left who could answer for some part.
+    pub fn scatter(
+        &self,
+        reach: &Reach,
+        times: Times,
+        text: &dyn Fn(BackendId, Option<&BTreeSet<Place>>) -> String,
+    ) -> Result<Vec<(BackendId, Answer)>, Stop> {
+        loop {
+            let shares = self.shares(reach)?;
+            let backends: Vec<_> = shares.backends.keys().copied().collect();
+            let questions = shares.backends.iter().map(|(&backend, share)| (backend, text(backend, share.as_ref())));
+            let answers = self.ask_each(questions.collect(), times)?;
+            // Each try leaves out at least one backend more.
+            if let Ok(answers) = answers.into_iter().collect::<Result<Vec<_>, _>>() {
+                return Ok(backends.into_iter().zip(answers).collect());
+            }
+        }
+    }
+
+    /// 503 that names what is down, and what has just failed.
+    pub fn unavailable(&self, down: &BTreeSet<BackendId>) -> Stop {
+        let failed = self.failed.borrow();
+        let name = |backend: &BackendId| match failed.get(backend) {
+            Some(why) => format!("{} ({why})", self.name(*backend)),
+            None => format!("{} (down)", self.name(*backend)),
+        };
+        let list: Vec<_> = down.iter().map(name).collect();
+        Stop::unavailable(format!("no circle can answer: {}", list.join(", ")))
+    }
+
+    fn call(&self, statement: String, times: Times) -> Result<Call, Stop> {
+        let request = self.request;
+        let times = if self.typed.get() && times == Times::AsAsked { Times::Typed } else { times };
+        let epoch = match times {
+            Times::Nanoseconds | Times::Typed => "ns",
+            Times::AsAsked if request.epoch.is_empty() && request.format != Format::Json => "ns",
+            Times::AsAsked => &request.epoch,
+        };
+        Ok(Call {
+            statement,
+            db: request.db.clone(),
+            rp: request.rp.clone(),
+            epoch: epoch.to_owned(),
+            // Msgpack tells floats from integers, which JSON does not.
+            typed: times == Times::Typed || (request.format == Format::Msgpack && times == Times::AsAsked),
+            by_get: false,
+            time_left: self.time_left()?,
+            cancelled: Arc::clone(&self.cancelled),
+        })
+    }
+}
+
+/// A backend has not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    pub backend: BackendId,
+    pub why: String,
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Results in the order of the items; at most [`limits::CALLS_AT_A_TIME`] threads.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if let [only] = items {
+        return vec![work(only)];
+    }
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Relaxed);
+            match items.get(at) {
+                Some(item) => done.push((at, work(item))),
+                None => return done,
+            }
+        }
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..items.len().min(limits::CALLS_AT_A_TIME)).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}

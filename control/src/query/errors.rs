@@ -1,0 +1,117 @@
+//! What the errors of some backends mean for an answer that is made of several.
+
+use fluxgate_dataplane::topology::BackendId;
+
+use super::model::Answer;
+
+/// InfluxDB 1.6 marks a series with more rows than this as partial though all of them are there.
+pub const MARKED_ROWS: usize = 10_000;
+
+/// Sorts out the backends' errors.
+///
+/// A backend without the database or policy that is asked about has nothing to say about it while others do: its answer is empty.
+///
+/// # Errors
+/// The answer to give instead: the first error of another kind, which a single server would report too; "not found" when it comes from
+/// all; and what to do where a backend has cut its rows, since a part is never given as a whole.
+pub fn settle(mut answers: Vec<(BackendId, Answer)>) -> Result<Vec<(BackendId, Answer)>, Answer> {
+    let error = |answer: &Answer| answer.error.clone();
+    if let Some(error) = answers.iter().filter_map(|(_, answer)| error(answer)).find(|error| !is_missing(error)) {
+        return Err(Answer::failed(error));
+    }
+    if answers.iter().all(|(_, answer)| answer.error.is_some())
+        && let Some(error) = answers.iter().find_map(|(_, answer)| error(answer))
+    {
+        return Err(Answer::failed(error));
+    }
+    if answers.iter().any(|(_, answer)| is_cut(answer)) {
+        return Err(Answer::failed(
+            "a backend has cut its answer, which can therefore not be merged: its max-row-limit must be 0",
+        ));
+    }
+    for (_, answer) in &mut answers {
+        if answer.error.is_some() {
+            *answer = Answer::default();
+        }
+    }
+    Ok(answers)
+}
+
+/// The statement names a database or policy that the server does not have.
+pub fn is_missing(error: &str) -> bool {
+    missing_database(error).is_some() || missing_policy(error).is_some()
+}
+
+/// The database that a server says it lacks.
+pub fn missing_database(error: &str) -> Option<&str> {
+    error.strip_prefix("database not found: ")
+}
+
+/// The policy that a server says it lacks.
+pub fn missing_policy(error: &str) -> Option<&str> {
+    error.strip_prefix("retention policy not found: ")
+}
+
+/// The answer, or its refusal where it has more rows than `rows_max` (0 = any number): it is never cut.
+pub fn bounded(answer: Answer, rows_max: usize) -> Answer {
+    let rows: usize = answer.series.iter().map(|series| series.rows.len()).sum();
+    if rows_max == 0 || rows <= rows_max {
+        return answer;
+    }
+    Answer::failed(format!(
+        "the merged answer has {rows} rows, more than the {rows_max} allowed here (query_rows_max): use LIMIT, or ask for less"
+    ))
+}
+
+/// A whole answer is partial only when it is long, or cut by the server's max-row-limit.
+fn is_cut(answer: &Answer) -> bool {
+    answer.series.iter().any(|series| series.partial && series.rows.len() <= MARKED_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::model::{Row, Series};
+
+    fn rows(count: usize, partial: bool) -> Answer {
+        let rows = vec![Row::of(["1"]); count];
+        Answer { series: vec![Series { rows, partial, ..Series::default() }], ..Answer::default() }
+    }
+
+    fn settled(answers: Vec<Answer>) -> Result<Vec<Answer>, Option<String>> {
+        let answers = answers.into_iter().enumerate().map(|(at, answer)| (BackendId(at as u16), answer)).collect();
+        settle(answers).map(|a| a.into_iter().map(|(_, a)| a).collect()).map_err(|a| a.error)
+    }
+
+    #[test]
+    fn a_backend_without_the_database_is_empty_while_another_answers() {
+        let missing = || Answer::failed("database not found: x");
+        let policy = || Answer::failed("retention policy not found: y");
+        assert_eq!(settled(vec![missing(), rows(1, false)]), Ok(vec![Answer::default(), rows(1, false)]));
+        assert_eq!(settled(vec![Answer::default(), policy()]), Ok(vec![Answer::default(); 2]));
+        assert_eq!(settled(vec![missing(), policy()]), Err(Some("database not found: x".into())));
+        assert_eq!(settled(vec![]), Ok(vec![]));
+    }
+
+    #[test]
+    fn any_other_error_is_the_error_of_the_whole() {
+        let other = || Answer::failed("invalid tag comparison operator");
+        let expected = Err(Some("invalid tag comparison operator".into()));
+        assert_eq!(settled(vec![rows(1, false), other()]), expected);
+        assert_eq!(settled(vec![Answer::failed("database not found: x"), other()]), expected);
+    }
+
+    #[test]
+    fn a_cut_answer_is_refused_and_a_long_one_is_not() {
+        assert!(settled(vec![rows(MARKED_ROWS, true), rows(1, false)]).is_err());
+        assert!(settled(vec![rows(MARKED_ROWS + 1, true), rows(1, false)]).is_ok());
+    }
+
+    #[test]
+    fn too_many_rows_are_refused_never_cut() {
+        assert_eq!(bounded(rows(3, false), 3), rows(3, false));
+        assert_eq!(bounded(rows(3, false), 0), rows(3, false));
+        let refused = bounded(rows(4, false), 3);
+        assert!(refused.series.is_empty() && refused.error.unwrap().contains("4 rows"));
+    }
+}

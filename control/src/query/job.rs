@@ -1,0 +1,93 @@
+//! One request from its text to its reply.
+//!
+//! Statements run in order. When statement i of n fails, what came before it stays and nothing after it runs: its own error is told when it
+//! is the last, else `not executed` stands in its place, as InfluxDB has it (non-chunked).
+
+use std::sync::Arc;
+
+use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
+use fluxgate_dataplane::influxql::ast::Statement;
+use fluxgate_dataplane::influxql::{self, Params};
+
+use super::context::{Context, House, Stop};
+use super::model::Answer;
+use super::render::{Chunking, Outcome, render};
+use super::statement;
+
+/// Runs the statements of `request` and puts their answers together.
+pub fn run(house: &House, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {
+    let statements = match parse(request) {
+        Ok(statements) => statements,
+        Err(text) => return QueryReply::Failed { status: 400, text },
+    };
+    let context = Context::new(house, request, catalog);
+    match outcomes(&context, &statements) {
+        Ok(outcomes) => {
+            let mut reply = render(request, &outcomes);
+            if let QueryReply::Answer { fields, .. } = &mut reply
+                && context.behind_ms() > 0
+            {
+                fields.push(("X-Fluxgate-Stale", context.behind_ms().div_ceil(1000).to_string()));
+            }
+            reply
+        }
+        Err(Stop::Cancelled) => QueryReply::Failed { status: 503, text: "cancelled".to_owned() },
+        Err(Stop::Failed { status, text }) => QueryReply::Failed { status, text },
+    }
+}
+
+/// The worker has parsed the same text before.
+fn parse(request: &QueryRequest) -> Result<Vec<Statement>, String> {
+    let params = match &request.params {
+        Some(text) => Params::from_json(text).map_err(|e| e.to_string())?,
+        None => Params::default(),
+    };
+    influxql::parse(&request.q, &params).map_err(|e| format!("error parsing query: {e}"))
+}
+
+fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<Outcome>, Stop> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let last = statements.len().saturating_sub(1);
+    for (id, statement) in statements.iter().enumerate() {
+        context.begin_statement();
+        let answer = statement::run(context, statement)?;
+        let failed = answer.error.is_some();
+        // Errors that InfluxDB raises while it rewrites a statement carry the id 0.
+        let early = answer.error.as_deref().is_some_and(is_early);
+        let outcome = |statement_id: usize, answer| Outcome {
+            statement_id: statement_id as i64,
+            answer,
+            chunking: Chunking::of(statement),
+        };
+        let not_executed = || Answer::failed("not executed");
+        match (failed, early) {
+            (false, _) => outcomes.push(outcome(id, answer)),
+            (true, false) if context.request.chunked => {
+                outcomes.push(outcome(id, answer));
+                outcomes.extend((id..last).map(|_| outcome(id, not_executed())));
+            }
+            (true, false) => outcomes.push(outcome(id, if id == last { answer } else { not_executed() })),
+            (true, true) => {
+                // It stands where the answer to the first statement was when it directly follows it.
+                if id == 1 && !context.request.chunked {
+                    outcomes.clear();
+                }
+                if id > 0 || id == last || context.request.chunked {
+                    outcomes.push(outcome(0, answer));
+                }
+                if id < last {
+                    outcomes.push(outcome(id, not_executed()));
+                }
+            }
+        }
+        if failed {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Errors of InfluxDB's statement rewriter.
+fn is_early(error: &str) -> bool {
+    error.starts_with("unable to use system source") || error.ends_with("doesn't support time in WHERE clause")
+}

@@ -1,0 +1,31 @@
+//! Queries that need more than one backend, or change something: asked in shares, merged, written out.
+//!
+//! ```text
+//!   event_loop ─> job (a thread per request) ─> statement ─┬─> select/   several owners: typed columns, one now(), k-way merge
+//!                     │                                    ├─> show/     union, sort, LIMIT and OFFSET over the whole
+//!                     │                                    ├─> server    SHOW STATS ...: every server side by side
+//!                     │                                    ├─> into      read, then written through the workers
+//!                     │                                    └─> structure all backends, none overtaken by older points
+//!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
+//!   context: who is asked (choose), the calls (ask), deadline, memory, cancellation; model: what answers are
+//! ```
+//!
+//! The rule everything here serves: the answer is what one InfluxDB that holds all data would say, or an error that says why not.
+
+pub mod ask;
+pub mod context;
+pub mod errors;
+pub mod into;
+pub mod job;
+pub mod model;
+pub mod render;
+pub mod select;
+pub mod server;
+pub mod show;
+pub mod statement;
+pub mod structure;
+pub mod wire;
+pub mod workers;
+
+pub use context::House;
+pub use job::run;

@@ -1,0 +1,185 @@
+//! SELECT and EXPLAIN over several backends, with the answer of a single InfluxDB.
+//!
+//! ```text
+//!   now      one now() for all shares, bounds written out
+//!   twice    one measurement name in two databases: refused where their owners differ
+//!   probe    what the shares know: fields, types, tags        (first round of questions)
+//!   rewrite  every column written out and typed               (types, pattern)
+//!   asked    each backend what it owns                        (second round)
+//!   merge    by measurement name
+//! ```
+//!
+//! A SELECT never mixes measurements, and every limit works within one of them; so once all backends read the statement
+//! alike, their series only have to be put in order.
+//! Both rounds use one choice of backends, and both are repeated when a backend does not answer.
+
+mod explain;
+mod merge;
+mod now;
+mod pattern;
+mod probe;
+mod rewrite;
+mod shares;
+#[cfg(test)]
+mod tests;
+mod twice;
+mod types;
+
+use fluxgate_dataplane::influxql::ast::{Order, Select};
+use fluxgate_dataplane::query::reach::{Reach, leaves};
+use fluxgate_dataplane::topology::BackendId;
+
+use self::probe::Garbled;
+use self::shares::Parts;
+use self::types::Known;
+use super::context::{Context, Stop, Times, Unanswered};
+use super::errors::{bounded, is_missing, missing_database, missing_policy, settle};
+use super::model::Answer;
+
+pub use explain::explain;
+
+/// Runs a SELECT without INTO over its owners.
+///
+/// # Errors
+/// What ends the request: nobody can answer, or the statement cannot be merged (400 with the reason).
+pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answer, Stop> {
+    let answers = match ask(context, select, reach, &Select::to_string)? {
+        Ok(answers) => answers,
+        Err(error) => return Ok(error),
+    };
+    let descending = matches!(&select.order, Some(Order { descending: true, .. }));
+    let merged = merge::merge(answers, descending, |name, backends| twice::owner(context, select, name, backends))?;
+    Ok(bounded(merged, context.house.settings.rows_max))
+}
+
+/// How a try ends without answers.
+enum Ended {
+    Stop(Stop),
+    /// The statement's answer is an error.
+    Failed(Answer),
+    /// Somebody has not answered.
+    Again,
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<Unanswered> for Ended {
+    fn from(_: Unanswered) -> Self {
+        Self::Again
+    }
+}
+
+/// What all backends say to their shares of `select`; `text` makes the statement. The inner error is the statement's answer.
+fn ask(
+    context: &Context<'_>,
+    select: &Select,
+    reach: &Reach,
+    text: &dyn Fn(&Select) -> String,
+) -> Result<Result<Vec<(BackendId, Answer)>, Answer>, Stop> {
+    // Each try leaves out at least one backend more.
+    loop {
+        match attempt(context, select, &Parts::of(context, reach)?, text) {
+            Ok(answers) => return Ok(Ok(answers)),
+            Err(Ended::Failed(answer)) => return Ok(Err(answer)),
+            Err(Ended::Stop(stop)) => return Err(stop),
+            Err(Ended::Again) => {}
+        }
+    }
+}
+
+fn attempt(
+    context: &Context<'_>,
+    select: &Select,
+    parts: &Parts,
+    text: &dyn Fn(&Select) -> String,
+) -> Result<Vec<(BackendId, Answer)>, Ended> {
+    twice::check(context, select, parts)?;
+    let mut fixed = select.clone();
+    now::fix(&mut fixed, context.now_ns());
+    let known = learn(context, select, &fixed, parts)?;
+    let typed = rewrite::rewrite(&fixed, &known).map_err(|e| {
+        refused(format!("a regular expression over names cannot be evaluated by fluxgate over several backends: {e}"))
+    })?;
+    let asked = parts.restricted(context, &typed);
+    let questions = asked.iter().map(|(backend, select)| (*backend, text(select))).collect();
+    let answers: Vec<_> = context.ask_each(questions, Times::AsAsked)?.into_iter().collect::<Result<_, _>>()?;
+    let some_answer = answers.iter().any(|answer| answer.error.is_none());
+    for ((backend, select), answer) in asked.iter().zip(&answers) {
+        if let Some(error) = answer.error.as_deref().filter(|error| is_missing(error))
+            && some_answer
+            && twice::databases(context, select).len() > 1
+        {
+            // What it has of the other databases would be lost.
+            let name = context.name(*backend);
+            let text = format!("{error} on {name}, which holds other sources of the statement: create it there");
+            return Err(refused(text).into());
+        }
+    }
+    let backends = asked.iter().map(|(backend, _)| *backend);
+    settle(backends.zip(answers).collect()).map_err(Ended::Failed)
+}
+
+/// What the shares know, for each SELECT in `fixed` (`select` with its `now()` replaced). A statement that is wrong by itself is found
+/// here, in the words of a backend that sees it as the client wrote it.
+fn learn(context: &Context<'_>, select: &Select, fixed: &Select, parts: &Parts) -> Result<Vec<Known>, Ended> {
+    let (probes, of_level) = probe::probes(fixed);
+    let mut questions = vec![(parts.first(), probe::check(select))];
+    let mut about = Vec::new();
+    for backend in parts.backends() {
+        let keep = |db: &str, measurement: &str| parts.keeps(context, backend, db, measurement);
+        for (index, probe) in probes.iter().enumerate() {
+            if let Some(text) = probe.text(&context.request.db, &keep) {
+                questions.push((backend, text));
+                about.push((backend, index));
+            }
+        }
+    }
+    let mut answers = context.ask_each(questions, Times::Nanoseconds)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let check = answers.remove(0);
+    let is_final = |error: &str| {
+        if is_missing(error) { is_nowhere(context, select, error) } else { !probe::depends_on_data(error) }
+    };
+    if check.error.as_deref().is_some_and(is_final) {
+        return Err(Ended::Failed(check));
+    }
+    let mut known = vec![Known::default(); probes.len()];
+    for ((backend, index), answer) in about.into_iter().zip(answers) {
+        match answer.error.as_deref() {
+            None => probe::learn(&mut known[index], &answer).map_err(|Garbled| {
+                let name = context.name(backend);
+                Stop::unavailable(format!("{name} explains a SELECT in words that are not understood"))
+            })?,
+            // It has nothing of this.
+            Some(error) if is_missing(error) => {}
+            Some(_) => return Err(Ended::Failed(answer)),
+        }
+    }
+    let of = |index: &Option<usize>| index.map_or_else(Known::default, |index| known[index].clone());
+    Ok(of_level.iter().map(of).collect())
+}
+
+/// Whether what a backend says it lacks is lacking everywhere, as far as the catalog knows: then a single server would say so too.
+fn is_nowhere(context: &Context<'_>, select: &Select, error: &str) -> bool {
+    let catalog = &context.catalog;
+    let has_policy = |policy: &str| {
+        leaves(select).into_iter().filter(|m| m.rp.as_deref() == Some(policy)).any(|m| {
+            let db = m.db.as_deref().unwrap_or(&context.request.db);
+            catalog.databases.get(db).is_some_and(|db| db.policies.iter().any(|name| name == policy))
+        })
+    };
+    let exists = match (missing_database(error), missing_policy(error)) {
+        (Some(db), _) => catalog.databases.contains_key(db),
+        (_, Some(policy)) => has_policy(policy) || context.request.rp == policy,
+        _ => true,
+    };
+    catalog.known && !exists
+}
+
+/// The client asks for what cannot be merged.
+fn refused(text: impl Into<String>) -> Stop {
+    Stop::Failed { status: 400, text: text.into() }
+}

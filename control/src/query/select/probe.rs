@@ -1,0 +1,165 @@
+//! What the shares of a SELECT know about its measurements: fields, their types, tags.
+//!
+//! `EXPLAIN SELECT *` over the same sources and time tells what the wildcard would be there, at the grain of shard groups as InfluxDB
+//! has it; SHOW FIELD KEYS knows no time and would add columns. One question per FROM with measurements and backend, all in one round.
+
+use std::collections::BTreeMap;
+
+use fluxgate_dataplane::influxql::ast::{DataType, Expr, Field, Name, Select, Source, Statement};
+use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::query::reach::restrict;
+
+use super::now::time_part;
+use super::shares::NOBODYS;
+use super::types::Known;
+use crate::query::model::Answer;
+
+/// The questions about one FROM, alike for all SELECTs that read the same.
+pub struct Probe {
+    select: Select,
+}
+
+impl Probe {
+    /// The question for a backend that keeps these measurements; None when it has nothing of it.
+    pub fn text(&self, default_db: &str, keep: &dyn Fn(&str, &str) -> bool) -> Option<String> {
+        let select = restrict(&self.select, default_db, keep)?;
+        Some(Statement::Explain { analyze: false, select: Box::new(select) }.to_string())
+    }
+}
+
+/// The questions that are needed for `select`, and for each SELECT in it (in the order of [`visit::selects`]) which one is about it; None
+/// for those without measurements.
+pub fn probes(select: &Select) -> (Vec<Probe>, Vec<Option<usize>>) {
+    let mut probes = Vec::new();
+    let mut by_text: BTreeMap<String, usize> = BTreeMap::new();
+    let mut of_level = Vec::new();
+    // Subqueries are expanded by what the outermost time range sees.
+    let time = select.condition.as_ref().and_then(time_part);
+    visit::selects(select, &mut |inner| {
+        let mut sources: Vec<Source> = Vec::new();
+        for source in &inner.sources {
+            if matches!(source, Source::Measurement(_)) && !sources.contains(source) {
+                sources.push(source.clone());
+            }
+        }
+        if sources.is_empty() {
+            return of_level.push(None);
+        }
+        let all = Field { expr: Expr::Wildcard(None), alias: None };
+        let question =
+            Select { fields: vec![all], sources, condition: time.clone(), tz: select.tz.clone(), ..Select::default() };
+        of_level.push(Some(*by_text.entry(question.to_string()).or_insert_with(|| {
+            probes.push(Probe { select: question });
+            probes.len() - 1
+        })));
+    });
+    (probes, of_level)
+}
+
+/// The statement over nothing: InfluxDB's checks of what does not depend on data, in its own words.
+pub fn check(select: &Select) -> String {
+    let mut select = select.clone();
+    visit::sources_mut(&mut select.sources, &mut |source| {
+        if let Source::Measurement(measurement) = source {
+            measurement.name = Name::Text(NOBODYS.to_owned());
+        }
+    });
+    select.to_string()
+}
+
+/// Whether an error of [`check`] may be none with data: without fields the dimensions of subqueries decide about types, and InfluxDB trips
+/// over some statements that read nothing.
+pub fn depends_on_data(error: &str) -> bool {
+    error.starts_with("type error: ") || error.contains(" iterator type: ") || error.contains("[panic:")
+}
+
+/// Adds what a backend knows.
+///
+/// # Errors
+/// The answer is not InfluxDB's.
+pub fn learn(known: &mut Known, answer: &Answer) -> Result<(), Garbled> {
+    for row in answer.series.iter().flat_map(|series| &series.rows) {
+        let line = row.string(0).ok_or(Garbled)?;
+        if let Some(list) = line.strip_prefix("AUXILIARY FIELDS: ") {
+            for (name, of) in names(list).ok_or(Garbled)? {
+                match of {
+                    DataType::Tag => _ = known.tags.insert(name),
+                    of => known.field(&name, Some(of)),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A backend's plan cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Garbled;
+
+/// `a::float, "b c"::string, host::tag`; names are quoted where they must be.
+fn names(list: &str) -> Option<Vec<(String, DataType)>> {
+    let mut names = Vec::new();
+    let mut rest = list;
+    loop {
+        let (name, after) = name(rest)?;
+        let after = after.strip_prefix("::")?;
+        let end = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
+        let of = match &after[..end] {
+            "float" => DataType::Float,
+            "integer" => DataType::Integer,
+            "unsigned" => DataType::Unsigned,
+            "string" => DataType::String,
+            "boolean" => DataType::Boolean,
+            "tag" => DataType::Tag,
+            _ => return None,
+        };
+        names.push((name, of));
+        match after[end..].strip_prefix(", ") {
+            Some(more) => rest = more,
+            None => return after[end..].is_empty().then_some(names),
+        }
+    }
+}
+
+/// A name at the front, and what follows.
+fn name(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find("::")?;
+        return Some((text[..end].to_owned(), &text[end..]));
+    };
+    let mut name = String::new();
+    let mut chars = quoted.char_indices();
+    loop {
+        match chars.next()? {
+            (at, '"') => return Some((name, &quoted[at + 1..])),
+            (_, '\\') => name.push(match chars.next()?.1 {
+                'n' => '\n',
+                escaped => escaped,
+            }),
+            (_, c) => name.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lexed_not_split() {
+        let list = r#"a::float, "b, c::tag"::string, "d\"e\\\n"::integer, host::tag, "select"::boolean, é::float"#;
+        let given: Vec<_> = names(list).unwrap();
+        let wanted = [
+            ("a", DataType::Float),
+            ("b, c::tag", DataType::String),
+            ("d\"e\\\n", DataType::Integer),
+            ("host", DataType::Tag),
+            ("select", DataType::Boolean),
+            ("é", DataType::Float),
+        ];
+        assert_eq!(given, wanted.map(|(name, of)| (name.to_owned(), of)));
+        for bad in ["", "a", "a::", "a::float,", "a::float b::tag", "\"a::float", "a::wrong"] {
+            assert_eq!(names(bad), None, "{bad}");
+        }
+    }
+}

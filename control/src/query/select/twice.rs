@@ -1,0 +1,73 @@
+//! One measurement name from two databases.
+//!
+//! InfluxDB puts the rows of both into one series, through subqueries too. Where the two have different owners that cannot be done
+//! afterwards: an aggregate of aggregates is another number, and the order of raw rows at equal times is not known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fluxgate_dataplane::influxql::ast::{Name, Select};
+use fluxgate_dataplane::query::reach::leaves;
+use fluxgate_dataplane::topology::BackendId;
+
+use super::refused;
+use super::shares::Parts;
+use crate::query::context::{Context, Stop};
+
+/// Refuses what is named from two databases with different owners.
+///
+/// # Errors
+/// 400.
+pub fn check(context: &Context<'_>, select: &Select, parts: &Parts) -> Result<(), Stop> {
+    let mut places: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for leaf in leaves(select) {
+        if let Name::Text(name) = &leaf.name {
+            let db = leaf.db.as_deref().unwrap_or(&context.request.db);
+            places.entry(name).or_default().insert(db);
+        }
+    }
+    for (name, dbs) in places {
+        let owners: BTreeSet<_> = dbs.iter().map(|db| parts.owner(context, db, name)).collect();
+        if owners.len() > 1 {
+            return Err(cannot(name, dbs.iter().copied()));
+        }
+    }
+    Ok(())
+}
+
+/// Whom to believe about a measurement that several backends have answered: its owner, where all its databases have one.
+///
+/// # Errors
+/// 400 when a regular expression has matched it in two databases with different owners.
+pub fn owner(context: &Context<'_>, select: &Select, name: &str, backends: &[BackendId]) -> Result<BackendId, Stop> {
+    let topology = &context.house.topology;
+    let mut dbs = BTreeSet::new();
+    for leaf in leaves(select) {
+        if !matches!(&leaf.name, Name::Text(text) if text != name) {
+            dbs.insert(leaf.db.as_deref().unwrap_or(&context.request.db));
+        }
+    }
+    let circle = topology.backend(backends[0]).circle;
+    let owner = |db: &&str| context.house.placement.owner(circle, db.as_bytes(), name.as_bytes());
+    let owners: BTreeSet<_> = dbs.iter().map(owner).collect();
+    match owners.first() {
+        Some(owner) if owners.len() == 1 => {
+            // Two that are not the owner: one of them, since adding both up may count points twice.
+            Ok(if backends.contains(owner) { *owner } else { backends[0] })
+        }
+        _ => Err(cannot(name, dbs.iter().copied())),
+    }
+}
+
+/// All databases that a SELECT reads.
+pub fn databases<'a>(context: &'a Context<'_>, select: &'a Select) -> BTreeSet<&'a str> {
+    leaves(select).into_iter().map(|leaf| leaf.db.as_deref().unwrap_or(&context.request.db)).collect()
+}
+
+fn cannot<'a>(name: &str, dbs: impl Iterator<Item = &'a str>) -> Stop {
+    let dbs: Vec<_> = dbs.collect();
+    refused(format!(
+        "measurement {name:?} of the databases {} lies on different backends, and InfluxDB would mix their rows in one series: \
+         ask one database at a time",
+        dbs.join(", ")
+    ))
+}

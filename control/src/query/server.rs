@@ -1,0 +1,96 @@
+//! SHOW STATS, DIAGNOSTICS, SHARDS, SHARD GROUPS and QUERIES: what every server says about itself, side by side.
+//!
+//! Ids and counters of different servers mean different things: each series gets a tag `backend`, nothing is added up.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use fluxgate_dataplane::influxql::ast::Statement;
+use fluxgate_dataplane::topology::BackendId;
+
+use super::context::{Context, Stop, Times};
+use super::errors::bounded;
+use super::model::{Answer, Message, Series};
+
+/// Asks every backend that is up. The others are named in warnings.
+///
+/// # Errors
+/// 503 when none answers.
+pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
+    let (topology, reads) = (&context.house.topology, &context.house.stats.reads);
+    let text = statement.to_string();
+    let up = topology.backends.iter().map(|backend| backend.id).filter(|id| !reads[id.index()].down.load(Relaxed));
+    let questions: Vec<_> = up.map(|id| (id, text.clone())).collect();
+    let asked: BTreeSet<BackendId> = questions.iter().map(|(id, _)| *id).collect();
+    let mut answers = Vec::new();
+    let mut silent = Vec::new();
+    for (&id, answer) in asked.iter().zip(context.ask_each(questions, Times::AsAsked)?) {
+        match answer {
+            Ok(answer) => answers.push((context.name(id), answer)),
+            Err(unanswered) => silent.push((context.name(id), unanswered.why)),
+        }
+    }
+    if answers.is_empty() {
+        return Err(context.unavailable(&topology.backends.iter().map(|backend| backend.id).collect()));
+    }
+    let down = topology.backends.iter().map(|backend| backend.id).filter(|id| !asked.contains(id));
+    silent.extend(down.map(|id| (context.name(id), "down".to_owned())));
+    Ok(bounded(merge(answers, &silent), context.house.settings.rows_max))
+}
+
+/// Answers by the backends' names, and why the silent ones are.
+pub fn merge(answers: Vec<(&str, Answer)>, silent: &[(&str, String)]) -> Answer {
+    let warning =
+        |name: &str, why: &str| Message { level: "warning".to_owned(), text: format!("{name} is left out: {why}") };
+    if answers.iter().all(|(_, answer)| answer.error.is_some()) {
+        // All servers read the statement alike.
+        return answers.into_iter().next().map(|(_, answer)| answer).unwrap_or_default();
+    }
+    let mut merged = Answer::default();
+    for (name, answer) in answers {
+        if let Some(error) = &answer.error {
+            merged.messages.push(warning(name, error));
+            continue;
+        }
+        merged.messages.extend(answer.messages);
+        merged.series.extend(answer.series.into_iter().map(|series| tagged(series, name)));
+    }
+    merged.messages.extend(silent.iter().map(|(name, why)| warning(name, why)));
+    merged
+}
+
+fn tagged(mut series: Series, backend: &str) -> Series {
+    let at = series.tags.partition_point(|(key, _)| key.as_str() < "backend");
+    series.tags.insert(at, ("backend".to_owned(), backend.to_owned()));
+    series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::model::Row;
+
+    fn stats(tags: &[(&str, &str)]) -> Answer {
+        let tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let series = Series { name: "shard".into(), tags, rows: vec![Row::of(["1"])], ..Series::default() };
+        Answer { series: vec![series], ..Answer::default() }
+    }
+
+    #[test]
+    fn servers_stand_side_by_side_and_say_who_they_are() {
+        let merged = merge(vec![("b1", stats(&[("a", "1"), ("id", "2")])), ("b2", stats(&[]))], &[]);
+        let tags: Vec<Vec<_>> =
+            merged.series.iter().map(|s| s.tags.iter().map(|(k, v)| (&k[..], &v[..])).collect()).collect();
+        assert_eq!(tags, [vec![("a", "1"), ("backend", "b1"), ("id", "2")], vec![("backend", "b2")]]);
+        assert!(merged.messages.is_empty());
+    }
+
+    #[test]
+    fn who_is_left_out_is_named() {
+        let merged = merge(vec![("b1", stats(&[])), ("b2", Answer::failed("odd"))], &[("b3", "down".into())]);
+        let texts: Vec<_> = merged.messages.iter().map(|m| (&m.level[..], &m.text[..])).collect();
+        assert_eq!(texts, [("warning", "b2 is left out: odd"), ("warning", "b3 is left out: down")]);
+        assert_eq!(merged.series.len(), 1);
+        assert_eq!(merge(vec![("b1", Answer::failed("odd"))], &[]).error.as_deref(), Some("odd"));
+    }
+}

@@ -1,0 +1,38 @@
+//! SHOW ... CARDINALITY: counts, by measurement and tags where a statement asks for them.
+//!
+//! A count with a measurement's name comes from its owner; while it is being moved, from two, and the larger is that of the backend that
+//! has all of it. Counts without a name (of measurements, and estimates) add up.
+
+use std::collections::BTreeSet;
+
+use fluxgate_dataplane::topology::BackendId;
+
+use crate::query::model::{Answer, Row, Series};
+
+pub fn merge(answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
+    let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
+    // Tags are sorted by key, and the keys are the same everywhere: this is the order of their values.
+    all.sort_by(|a, b| (&a.name, &a.tags).cmp(&(&b.name, &b.tags)));
+    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
+    for series in all {
+        match merged.last_mut() {
+            Some(last) if (&last.name, &last.tags) == (&series.name, &series.tags) => {
+                let (a, b) = (count(last), count(&series));
+                let both = if last.name.is_empty() { a.saturating_add(b) } else { a.max(b) };
+                last.rows = vec![Row::of([&both.to_string()[..]])];
+            }
+            _ => merged.push(series),
+        }
+    }
+    merged
+}
+
+/// The tags that the answers are grouped by.
+pub fn tag_keys(answers: &[(BackendId, Answer)]) -> BTreeSet<String> {
+    let series = answers.iter().flat_map(|(_, answer)| &answer.series);
+    series.flat_map(|series| series.tags.iter().map(|(key, _)| key.clone())).collect()
+}
+
+fn count(series: &Series) -> u64 {
+    series.rows.first().and_then(|row| row.value(0)?.parse().ok()).unwrap_or(0)
+}

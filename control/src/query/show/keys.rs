@@ -1,0 +1,58 @@
+//! SHOW TAG KEYS, TAG VALUES and FIELD KEYS: a series per measurement, in the order of names, LIMIT and OFFSET inside each.
+//!
+//! WHERE with time chooses shard groups. With the index `inmem` InfluxDB shows all measurements of the database as soon as any group is chosen;
+//! over several backends those without data in that time show nothing. With `tsi1` there is no difference.
+
+use fluxgate_dataplane::influxql::ast::Show;
+use fluxgate_dataplane::topology::BackendId;
+
+use super::order::{string, window};
+use crate::query::errors::MARKED_ROWS;
+use crate::query::model::{Answer, Row, Series};
+
+pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
+    let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
+    let mut several = false;
+    for mut series in all {
+        match merged.last_mut() {
+            Some(last) if last.name == series.name => {
+                last.rows.append(&mut series.rows);
+                last.partial |= series.partial;
+                several = true;
+            }
+            _ => {
+                if let Some(last) = merged.last_mut() {
+                    finish(last, several, show);
+                }
+                several = false;
+                merged.push(series);
+            }
+        }
+    }
+    if let Some(last) = merged.last_mut() {
+        finish(last, several, show);
+    }
+    merged.retain(|series| !series.rows.is_empty());
+    merged
+}
+
+/// `several` = its rows come from more than one backend.
+fn finish(series: &mut Series, several: bool, show: &Show) {
+    if several {
+        series.rows = union(&series.rows);
+    }
+    if show.limit.is_some_and(|limit| limit > 0) || show.offset.is_some() {
+        series.rows = window(std::mem::take(&mut series.rows).into_iter(), show.limit, show.offset).collect();
+    }
+    series.partial &= series.rows.len() > MARKED_ROWS;
+}
+
+/// Sorted by first and second column, each once.
+fn union(rows: &[Row]) -> Vec<Row> {
+    let mut keyed: Vec<_> = rows.iter().map(|row| (string(row, 0), string(row, 1), row)).collect();
+    keyed.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    keyed.dedup_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1));
+    keyed.into_iter().map(|(_, _, row)| row.clone()).collect()
+}

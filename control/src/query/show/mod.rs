@@ -1,0 +1,160 @@
+//! SHOW over several backends: each is asked its part, the parts are put together as one server would show them.
+//!
+//! ```text
+//!   rewrite ── what a backend is sent ──> Context::scatter ──> errors::settle ──> merge, by family:
+//!     measurements · series · keys (TAG KEYS, TAG VALUES, FIELD KEYS) · cardinality · listing (DATABASES, ...)
+//! ```
+//!
+//! Merging is pure: [`merge`] and [`listing::merge`] take answers and give one. While a measurement is being moved it lies on two
+//! backends, so everything is de-duplicated. Rows are never copied, only their handles.
+
+pub mod cardinality;
+pub mod keys;
+pub mod listing;
+pub mod measurements;
+mod order;
+mod rewrite;
+pub mod series;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use fluxgate_dataplane::influxql::ast::{Expr, Show, ShowKind, Statement};
+use fluxgate_dataplane::query::reach::Reach;
+use fluxgate_dataplane::topology::BackendId;
+
+use super::context::{Context, Stop, Times};
+use super::errors::{bounded, is_missing, missing_database, settle};
+use super::model::{Answer, Message};
+
+/// Answers a SHOW that more than one backend has a part of.
+///
+/// # Errors
+/// What ends the whole request. What cannot be merged is the statement's own error.
+pub fn run(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
+    let answer = match statement {
+        Statement::Show(show) => scattered(context, show, reach)?,
+        Statement::ShowRetentionPolicies { .. } => policies(context, statement, reach)?,
+        _ => {
+            let answers = context.scatter(reach, Times::AsAsked, &|_, _| statement.to_string())?;
+            settle(answers).map_or_else(|failed| failed, listing::merge)
+        }
+    };
+    Ok(bounded(answer, context.house.settings.rows_max))
+}
+
+/// One answer out of the backends' answers to what [`run`] sends them for `show`.
+pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Answer {
+    let messages = messages(&answers);
+    let series = match show.what {
+        ShowKind::Measurements => measurements::merge(show, answers),
+        ShowKind::Series => series::merge(show, answers),
+        ShowKind::TagKeys | ShowKind::TagValues | ShowKind::FieldKeys => keys::merge(show, answers),
+        ShowKind::SeriesCardinality { .. }
+        | ShowKind::MeasurementCardinality { .. }
+        | ShowKind::TagKeyCardinality { .. }
+        | ShowKind::TagValuesCardinality { .. }
+        | ShowKind::FieldKeyCardinality { .. } => cardinality::merge(answers),
+    };
+    Answer { series, messages, error: None }
+}
+
+fn scattered(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Answer, Stop> {
+    let mut sent = match rewrite::sent(show, context.now_ns()) {
+        Ok(sent) => sent,
+        Err(why) => return Ok(Answer::failed(why)),
+    };
+    if rewrite::has_open_dimensions(show) {
+        // Which tags `*` stands for is known only by all backends together.
+        let keys = match ask(context, &rewrite::without_filters(&sent), reach)? {
+            Ok(answers) => cardinality::tag_keys(&answers),
+            Err(failed) => return Ok(failed),
+        };
+        sent.dimensions = keys.into_iter().map(|key| Expr::Variable { parts: vec![key], of: None }).collect();
+    }
+    Ok(ask(context, &sent, reach)?.map_or_else(|failed| failed, |answers| merge(show, answers)))
+}
+
+/// Asks each backend for its part of `show`. The inner error is the statement's.
+fn ask(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Result<Vec<(BackendId, Answer)>, Answer>, Stop> {
+    let default_db = &context.request.db;
+    // What each was asked in the try that succeeded: later tries overwrite.
+    let asked = RefCell::new(BTreeMap::new());
+    let mut answers = context.scatter(reach, Times::AsAsked, &|backend, share| {
+        let part = match share {
+            Some(share) => rewrite::restrict(show, default_db, share),
+            None => show.clone(),
+        };
+        let text = Statement::Show(Box::new(part.clone())).to_string();
+        asked.borrow_mut().insert(backend, part);
+        text
+    })?;
+    let asked = asked.into_inner();
+    if let Some(error) = nowhere(&answers, |backend, error| rewrite::names(show, &asked[&backend], default_db, error)) {
+        return Ok(Err(Answer::failed(error)));
+    }
+    for (backend, answer) in &mut answers {
+        let mut part = Cow::Borrowed(&asked[backend]);
+        while let Some(error) = &answer.error
+            && let Some(rest) = rewrite::without_missing(&part, default_db, error)
+        {
+            let text = Statement::Show(Box::new(rest.clone())).to_string();
+            match context.ask(*backend, &text, Times::AsAsked)? {
+                Ok(of_rest) => *answer = of_rest,
+                // It has just failed: the whole is asked again, without it.
+                Err(_) => return ask(context, show, reach),
+            }
+            part = Cow::Owned(rest);
+        }
+    }
+    Ok(settle(answers))
+}
+
+/// A database or policy that none of those has who were asked about it, as their error: a single server would say so, though backends that
+/// were not asked about it have answered.
+fn nowhere(answers: &[(BackendId, Answer)], names: impl Fn(BackendId, &str) -> bool) -> Option<String> {
+    let errors: BTreeSet<&str> = answers.iter().filter_map(|(_, answer)| answer.error.as_deref()).collect();
+    errors
+        .into_iter()
+        .filter(|error| is_missing(error))
+        .find(|error| {
+            let asked = answers.iter().filter(|(backend, _)| names(*backend, error));
+            asked.clone().count() > 0 && asked.clone().all(|(_, answer)| answer.error.as_deref() == Some(error))
+        })
+        .map(str::to_owned)
+}
+
+/// The policies as one backend lists them: the first that has the database.
+fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
+    let text = statement.to_string();
+    let mut answers = context.scatter(reach, Times::AsAsked, &|_, _| text.clone())?;
+    let Some((first, answer)) = answers.pop() else { return Ok(Answer::default()) };
+    let lacks = |answer: &Answer| answer.error.as_deref().and_then(missing_database).is_some();
+    if lacks(&answer) {
+        for backend in context.house.topology.backends.iter().map(|b| b.id).filter(|&id| id != first) {
+            let down = context.house.stats.reads[backend.index()].down.load(std::sync::atomic::Ordering::Relaxed);
+            if !down
+                && let Ok(other) = context.ask(backend, &text, Times::AsAsked)?
+                && !lacks(&other)
+            {
+                return Ok(other);
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// All remarks, each once.
+fn messages(answers: &[(BackendId, Answer)]) -> Vec<Message> {
+    let mut all: Vec<Message> = Vec::new();
+    for message in answers.iter().flat_map(|(_, answer)| &answer.messages) {
+        if !all.contains(message) {
+            all.push(message.clone());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The orders in which InfluxDB shows names, keys and series.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::query::model::Row;
+
+/// The string at `column`, borrowed unless it has escapes; of anything else its JSON text, and "" beyond the end.
+pub fn string(row: &Row, column: usize) -> Cow<'_, str> {
+    let raw = row.value(column).unwrap_or_default();
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
+        _ => serde_json::from_str(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
+    }
+}
+
+/// OFFSET, then LIMIT; 0 and None are the same.
+pub fn window<T>(items: impl Iterator<Item = T>, limit: Option<u64>, offset: Option<u64>) -> impl Iterator<Item = T> {
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let limit = limit.filter(|&limit| limit > 0).map_or(usize::MAX, count);
+    items.skip(offset.map_or(0, count)).take(limit)
+}
+
+/// `limit` for a backend, so that its first rows hold what OFFSET and LIMIT of the whole may want from it.
+pub fn widened(limit: Option<u64>, offset: Option<u64>) -> Option<u64> {
+    let limit = limit.filter(|&limit| limit > 0)?;
+    // InfluxDB reads counts as int64.
+    limit.checked_add(offset.unwrap_or(0)).filter(|&sum| i64::try_from(sum).is_ok())
+}
+
+/// The order of SHOW SERIES without time: by measurement, then tag by tag, key before value, all unescaped. A key that another one
+/// begins with comes first.
+pub fn by_parts(a: &str, b: &str) -> Ordering {
+    parts(a).cmp(parts(b))
+}
+
+/// An escaped series key as numbers that compare like its parts: the end of a part is below every byte.
+fn parts(key: &str) -> impl Iterator<Item = u16> {
+    let bytes = key.as_bytes();
+    let mut at = 0;
+    // The next unescaped `=` ends a tag key; in a measurement and in a value it is an ordinary byte.
+    let mut in_key = false;
+    std::iter::from_fn(move || {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        let ordinary = |byte: u8| Some(u16::from(byte) + 1);
+        match byte {
+            b'\\' => match bytes.get(at) {
+                Some(&escaped @ (b',' | b'=' | b' ')) => {
+                    at += 1;
+                    ordinary(escaped)
+                }
+                _ => ordinary(byte),
+            },
+            b',' => {
+                in_key = true;
+                Some(0)
+            }
+            b'=' if in_key => {
+                in_key = false;
+                Some(0)
+            }
+            _ => ordinary(byte),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn series_without_time_are_in_the_order_influxdb_gives_them() {
+        // As one server lists them.
+        let keys = [
+            "Disk,host=c,path=/",
+            "_x,host=a",
+            r"a\,b,host=a,k\ 1=v",
+            "a=b,host=a",
+            "b<>&,host=<&>",
+            "cpu",
+            "cpu,az=1",
+            "cpu,host=a,region=eu",
+            r"cpu,host=a\ b",
+            "cpu,host=a!",
+            r"cpu,host=a\,x",
+            r"cpu,host=a\=b",
+            "cpu,host=b,region=us",
+            r"cpu\ load,host=a",
+            "cpu!,host=a",
+            "cpu-total,host=a",
+            "mem,host=a,region=eu",
+            "été,host=é",
+        ];
+        for pair in keys.windows(2) {
+            assert_eq!(by_parts(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+        assert_eq!(by_parts(keys[2], keys[2]), Ordering::Equal);
+    }
+
+    #[test]
+    fn strings_are_borrowed_unless_escaped() {
+        let row = Row(Bytes::from_static(br#"["a b","\u003c\\","x",7]"#));
+        assert!(matches!(string(&row, 0), Cow::Borrowed("a b")));
+        assert_eq!(string(&row, 1), r"<\");
+        assert_eq!(string(&row, 3), "7");
+        assert_eq!(string(&row, 4), "");
+    }
+
+    #[test]
+    fn a_window_of_a_window_is_wide_enough() {
+        for (limit, offset, expected) in [
+            (None, None, None),
+            (Some(0), Some(3), None),
+            (None, Some(3), None),
+            (Some(2), None, Some(2)),
+            (Some(2), Some(3), Some(5)),
+            (Some(u64::MAX), Some(1), None),
+            (Some(i64::MAX as u64), Some(1), None),
+        ] {
+            assert_eq!(widened(limit, offset), expected, "{limit:?} {offset:?}");
+        }
+        assert_eq!(window(0..9, Some(2), Some(3)).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(window(0..3, Some(0), Some(u64::MAX)).count(), 0);
+        assert_eq!(window(0..3, Some(0), None).count(), 3);
+    }
+}

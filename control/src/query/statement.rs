@@ -1,0 +1,37 @@
+//! Who answers a statement: one backend as it stands, or several whose answers are merged.
+
+use fluxgate_dataplane::influxql::ast::Statement;
+use fluxgate_dataplane::query::reach::{Class, Reach, class};
+
+use super::context::{Context, Stop, Times};
+use super::model::Answer;
+use super::{into, select, server, show, structure};
+
+/// # Errors
+/// What ends the whole request.
+pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
+    match class(statement, &context.request.db) {
+        Class::Read(reach) => read(context, statement, &reach),
+        Class::EveryServer => server::run(context, statement),
+        Class::Into => into::run(context, statement),
+        Class::Structure => structure::run(context, statement),
+        // The worker has refused these before.
+        Class::Unsupported => Ok(Answer::failed("not supported by fluxgate")),
+    }
+}
+
+fn read(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
+    let shares = context.shares(reach)?;
+    if shares.backends.len() <= 1 && !matches!(statement, Statement::ShowRetentionPolicies { .. }) {
+        let mut answers = context.scatter(reach, Times::AsAsked, &|_, _| statement.to_string())?;
+        // A second try may have found the parts on different backends.
+        if let [(_, answer)] = &mut answers[..] {
+            return Ok(std::mem::take(answer));
+        }
+    }
+    match statement {
+        Statement::Select(select) => select::run(context, select, reach),
+        Statement::Explain { analyze, select } => select::explain(context, *analyze, select, reach),
+        _ => show::run(context, statement, reach),
+    }
+}

@@ -1,0 +1,220 @@
+//! Statements that change structure or remove data: on every backend of every circle, or on none as far as that can be known before.
+//!
+//! 1. Every backend must answer; else nothing is changed.
+//! 2. What removes something waits until all that was taken before it has been delivered, and nothing newer is delivered meanwhile: on every
+//!    backend the order is the same, older points, the change, newer points.
+//! 3. All backends at once. Statements are idempotent: one that was carried out only in part is repeated.
+//! 4. Workers know the new databases and policies before the client has its answer.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use fluxgate_dataplane::influxql::ast::{Expr, Statement};
+use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::topology::BackendId;
+
+use super::ask::Call;
+use super::context::{Context, Stop, Times};
+use super::model::{Answer, Message};
+use super::workers::{Hold, Undrained};
+use crate::limits;
+
+/// # Errors
+/// 503 while a backend is down or too far behind: nothing has been changed then.
+pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
+    let workers = &context.house.workers;
+    let Some(_alone) = workers.alone(context.time_left()?) else {
+        return Err(unchanged("another change of structure is under way"));
+    };
+    let all: Vec<BackendId> = context.house.topology.backends.iter().map(|backend| backend.id).collect();
+    all_answer(context, &all)?;
+    let hold = if removes(statement) { Some(hold(context)?) } else { None };
+    let text = with_now(statement, context.now_ns()).to_string();
+    let questions = all.iter().map(|&backend| (backend, text.clone())).collect();
+    // As it came: backends add InfluxDB's warning to what a GET changes.
+    let by_get = context.request.is_get;
+    let answers = context.ask_each_as(questions, Times::Nanoseconds, &|call| Call { by_get, ..call });
+    drop(hold);
+    if !matches!(statement, Statement::Delete { .. } | Statement::DropSeries { .. } | Statement::DropMeasurement { .. })
+        && workers.refresh_catalog(limits::ROUND_DEADLINE * 2).is_none()
+    {
+        log::warn!("{statement}: the catalog could not be refreshed at once");
+    }
+    let results = answers?.into_iter().zip(&all).map(|(answer, &backend)| {
+        let result = match answer {
+            Ok(Answer { error: None, messages, .. }) => Done::Yes(messages),
+            Ok(Answer { error: Some(error), .. }) => Done::Refused(error),
+            Err(unanswered) => Done::Unknown(unanswered.why),
+        };
+        (context.name(backend), result)
+    });
+    Ok(together(removes(statement), &results.collect::<Vec<_>>()))
+}
+
+fn unchanged(why: &str) -> Stop {
+    Stop::unavailable(format!("{why}: nothing was changed"))
+}
+
+/// Looks at the counters, then asks.
+fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
+    let down = |backend: &&BackendId| context.house.stats.reads[backend.index()].down.load(Relaxed);
+    let mut silent: Vec<String> = all.iter().filter(down).map(|&b| format!("{} (down)", context.name(b))).collect();
+    if silent.is_empty() {
+        let questions = all.iter().map(|&backend| (backend, "SHOW DATABASES".to_owned())).collect();
+        let soon = |call: Call| Call { time_left: call.time_left.min(limits::SHOW_TIMEOUT), ..call };
+        let answers = context.ask_each_as(questions, Times::Nanoseconds, &soon)?;
+        silent = answers
+            .into_iter()
+            .zip(all)
+            .filter_map(|(answer, &backend)| {
+                let why = answer.map_or_else(|unanswered| Some(unanswered.why), |answer| answer.error)?;
+                Some(format!("{} ({why})", context.name(backend)))
+            })
+            .collect();
+    }
+    if silent.is_empty() {
+        return Ok(());
+    }
+    Err(unchanged(&format!("every backend must be up for this statement, and these are not: {}", silent.join(", "))))
+}
+
+/// Half of the time is for waiting, so that the change itself has as much.
+fn hold(context: &Context<'_>) -> Result<Hold, Stop> {
+    context.house.workers.drain_all(context.time_left()? / 2).map_err(|undrained| match undrained {
+        Undrained::Behind(backends) => {
+            let names: Vec<_> = backends.into_iter().map(|backend| context.name(backend)).collect();
+            unchanged(&format!("points taken before are still queued for {}", names.join(", ")))
+        }
+        Undrained::NoAnswer => unchanged("a worker of this proxy does not answer"),
+    })
+}
+
+/// What must not be overtaken by older points.
+fn removes(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::DropDatabase { .. }
+            | Statement::DropRetentionPolicy { .. }
+            | Statement::Delete { .. }
+            | Statement::DropSeries { .. }
+            | Statement::DropMeasurement { .. }
+    )
+}
+
+/// One `now()` for all backends.
+fn with_now(statement: &Statement, now_ns: i64) -> Statement {
+    let mut statement = statement.clone();
+    if let Statement::Delete { condition: Some(condition), .. }
+    | Statement::DropSeries { condition: Some(condition), .. } = &mut statement
+    {
+        visit::walk_mut(condition, &mut |expr| {
+            if matches!(expr, Expr::Call { name, .. } if name.eq_ignore_ascii_case("now")) {
+                *expr = Expr::Integer(now_ns);
+            }
+        });
+    }
+    statement
+}
+
+/// What one backend has made of the statement.
+#[derive(Debug)]
+enum Done {
+    /// With what it remarks.
+    Yes(Vec<Message>),
+    Refused(String),
+    /// It has not answered, and may have done it.
+    Unknown(String),
+}
+
+/// The answer to all: empty, InfluxDB's own error, or who has done it and who has not.
+fn together(removes: bool, results: &[(&str, Done)]) -> Answer {
+    let refusals =
+        || results.iter().filter_map(|(_, done)| if let Done::Refused(error) = done { Some(error) } else { None });
+    // A field in WHERE: a backend without such a series does not notice.
+    if let Some(error) = refusals().find(|error| error.contains("fields not supported in WHERE clause")) {
+        return Answer::failed(error);
+    }
+    if refusals().count() == results.len() {
+        let mut texts = refusals().map(|error| without_numbers(error));
+        let first = texts.next().unwrap_or_default();
+        if texts.all(|text| text == first) {
+            return refusals().next().map(Answer::failed).unwrap_or_default();
+        }
+    }
+    // What is not there has been removed.
+    let is_done = |done: &Done| match done {
+        Done::Yes(_) => true,
+        Done::Refused(error) => removes && error.contains(" not found: "),
+        Done::Unknown(_) => false,
+    };
+    let (done, not_done): (Vec<_>, Vec<_>) = results.iter().partition(|(_, done)| is_done(done));
+    if not_done.is_empty() {
+        let messages =
+            results.iter().find_map(|(_, done)| if let Done::Yes(m) = done { Some(m.clone()) } else { None });
+        return Answer { messages: messages.unwrap_or_default(), ..Answer::default() };
+    }
+    let done: Vec<_> = done.into_iter().map(|(name, _)| *name).collect();
+    let not_done: Vec<_> = not_done
+        .into_iter()
+        .map(|(name, done)| match done {
+            Done::Unknown(why) => format!("{name} (no answer, it may have done it: {why})"),
+            Done::Refused(why) => format!("{name} ({why})"),
+            Done::Yes(_) => (*name).to_owned(),
+        })
+        .collect();
+    let by = if done.is_empty() { "no backend".to_owned() } else { done.join(", ") };
+    Answer::failed(format!("done by {by}, not by {}: repeat the statement until all have done it", not_done.join(", ")))
+}
+
+/// Errors name shards by number, which differ between servers.
+fn without_numbers(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fluxgate_dataplane::influxql::{Params, parse};
+
+    use super::*;
+
+    fn statement(text: &str) -> Statement {
+        parse(text, &Params::default()).unwrap().remove(0)
+    }
+
+    fn refused(text: &str) -> Done {
+        Done::Refused(text.to_owned())
+    }
+
+    #[test]
+    fn now_is_one_number_for_all() {
+        let delete = with_now(&statement("DELETE FROM m WHERE time < NOW() - 1d AND host = 'now()'"), 1_700);
+        assert_eq!(delete.to_string(), r#"DELETE FROM "m" WHERE "time" < 1700 - 1d AND "host" = 'now()'"#);
+    }
+
+    #[test]
+    fn the_answer_is_influxdbs_where_all_say_the_same() {
+        let missing = || refused("database not found: x");
+        assert_eq!(together(true, &[("a", Done::Yes(vec![])), ("b", Done::Yes(vec![]))]), Answer::default());
+        assert_eq!(together(true, &[("a", missing()), ("b", missing())]), Answer::failed("database not found: x"));
+        let warning = Message { level: "warning".into(), text: "deprecated".into() };
+        let warned = together(true, &[("a", missing()), ("b", Done::Yes(vec![warning.clone()]))]);
+        assert_eq!(warned, Answer { messages: vec![warning], ..Answer::default() });
+        let shard = |n| refused(&format!("shard {n}: no"));
+        assert_eq!(together(true, &[("a", shard(1)), ("b", shard(22))]), Answer::failed("shard 1: no"));
+        let field = refused("shard 7: fields not supported in WHERE clause during deletion");
+        assert!(together(true, &[("a", Done::Yes(vec![])), ("b", field)]).error.unwrap().starts_with("shard 7"));
+    }
+
+    #[test]
+    fn what_was_done_in_part_names_who_has_not_and_why() {
+        let results = [("a", Done::Yes(vec![])), ("b", refused("conflicts")), ("c", Done::Unknown("timeout".into()))];
+        let text = together(true, &results).error.unwrap();
+        assert_eq!(
+            text,
+            "done by a, not by b (conflicts), c (no answer, it may have done it: timeout): \
+             repeat the statement until all have done it"
+        );
+        let missing = [("a", Done::Yes(vec![])), ("b", refused("database not found: x"))];
+        let text = together(false, &missing).error.expect("a policy is not created where there is no database");
+        assert!(text.starts_with("done by a, not by b (database not found: x)"), "{text}");
+    }
+}

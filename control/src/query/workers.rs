@@ -1,0 +1,314 @@
+//! How a query's thread, which may block, talks to the workers: through the event loop, which owns the door to them.
+//!
+//! ```text
+//!   thread ── Report::Errand ──> event_loop ── ToWorker::{Drain, Release, Write} ──> workers
+//!      ^                             │  Errands: who waits for which ticket
+//!      └────── its own channel ──────┘<─ ToControl::{Drained, Written}
+//! ```
+//!
+//! Nothing here waits without a bound, and whoever gives up says so: a hold that nobody owns any more is released.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use fluxgate_dataplane::handoff::{Catalog, Ticket, Written};
+use fluxgate_dataplane::topology::BackendId;
+
+use crate::limits;
+use crate::report::Report;
+
+/// What the event loop is asked to do for a query's thread.
+#[derive(Debug)]
+pub enum Errand {
+    Drain {
+        ticket: Ticket,
+        timeout: Duration,
+        answers: Sender<Done>,
+    },
+    Write {
+        worker: usize,
+        ticket: Ticket,
+        write: Box<Write>,
+        answers: Sender<Done>,
+    },
+    /// Nobody waits for this ticket any more; a hold ends.
+    Over {
+        ticket: Ticket,
+    },
+    /// Ask all backends for their catalogs; the answer comes when workers have been sent what changed.
+    Refresh {
+        answers: Sender<Arc<Catalog>>,
+    },
+}
+
+/// Lines for one database and policy (empty = its default one), timestamps in nanoseconds.
+#[derive(Debug)]
+pub struct Write {
+    pub db: String,
+    pub rp: String,
+    pub lines: Bytes,
+    pub timeout: Duration,
+}
+
+/// A worker's answer to an errand.
+#[derive(Debug)]
+pub enum Done {
+    Drained { behind: Vec<BackendId> },
+    Written(Written),
+}
+
+/// Why couriers do not hold still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undrained {
+    /// These have not got everything in time.
+    Behind(Vec<BackendId>),
+    /// A worker does not answer.
+    NoAnswer,
+}
+
+/// The workers, seen from a thread that may block. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    reports: Sender<Report>,
+    count: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tickets: AtomicU64,
+    next_worker: AtomicUsize,
+    /// Full while a structure changes.
+    turn: (Sender<()>, Receiver<()>),
+}
+
+impl Workers {
+    pub fn new(reports: Sender<Report>, count: usize) -> Self {
+        let shared = Shared { tickets: AtomicU64::new(1), next_worker: AtomicUsize::new(0), turn: bounded(1) };
+        Self { reports, count, shared: Arc::new(shared) }
+    }
+
+    /// Where there are none: whatever is asked of them is not answered.
+    pub fn absent() -> Self {
+        Self::new(bounded(1).0, 0)
+    }
+
+    /// Changes of structure go one after the other; None when it was not this one's turn within `timeout`.
+    pub fn alone(&self, timeout: Duration) -> Option<Alone> {
+        self.shared.turn.0.send_timeout((), timeout).ok()?;
+        Some(Alone { turn: self.shared.turn.1.clone() })
+    }
+
+    /// Waits until every worker has delivered what it had taken, and lets none deliver anything newer until the hold is dropped (or
+    /// `limits::HOLD_MAX` of the data plane is over).
+    ///
+    /// # Errors
+    /// [`Undrained`]; then nothing is held.
+    pub fn drain_all(&self, timeout: Duration) -> Result<Hold, Undrained> {
+        let (sender, answers) = bounded(self.count);
+        let ticket = self.ticket();
+        let hold = Hold { reports: self.reports.clone(), ticket };
+        let deadline = Instant::now() + timeout + limits::WORKER_GRACE;
+        self.send(Errand::Drain { ticket, timeout, answers: sender });
+        let mut all_behind = Vec::new();
+        for _ in 0..self.count {
+            match answers.recv_deadline(deadline) {
+                Ok(Done::Drained { behind }) => all_behind.extend(behind),
+                _ => return Err(Undrained::NoAnswer),
+            }
+        }
+        if all_behind.is_empty() {
+            return Ok(hold);
+        }
+        all_behind.sort_unstable();
+        all_behind.dedup();
+        Err(Undrained::Behind(all_behind))
+    }
+
+    /// Has one worker take these lines; each call another one.
+    pub fn write(&self, write: Write) -> Written {
+        let (sender, answers) = bounded(1);
+        let ticket = self.ticket();
+        let _over = Hold { reports: self.reports.clone(), ticket };
+        let worker = self.shared.next_worker.fetch_add(1, Relaxed) % self.count.max(1);
+        let deadline = Instant::now() + write.timeout + limits::WORKER_GRACE;
+        self.send(Errand::Write { worker, ticket, write: Box::new(write), answers: sender });
+        match answers.recv_deadline(deadline) {
+            Ok(Done::Written(written)) => written,
+            _ => Written::Refused("timeout: the proxy's worker does not answer".to_owned()),
+        }
+    }
+
+    /// Asks all backends for their catalogs and waits until workers have been sent what changed; None when that takes longer.
+    pub fn refresh_catalog(&self, timeout: Duration) -> Option<Arc<Catalog>> {
+        let (sender, answers) = bounded(1);
+        self.send(Errand::Refresh { answers: sender });
+        answers.recv_timeout(timeout).ok()
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.shared.tickets.fetch_add(1, Relaxed)
+    }
+
+    fn send(&self, errand: Errand) {
+        // Closed = the process stops; the errand's own channel then says that nobody answers.
+        let _ = self.reports.send(Report::Errand(errand));
+    }
+}
+
+/// No other structure changes while this lives.
+#[derive(Debug)]
+pub struct Alone {
+    turn: Receiver<()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.turn.try_recv();
+    }
+}
+
+/// Couriers hold still while this lives.
+#[derive(Debug)]
+pub struct Hold {
+    reports: Sender<Report>,
+    ticket: Ticket,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = self.reports.send(Report::Errand(Errand::Over { ticket: self.ticket }));
+    }
+}
+
+/// The event loop's side: who waits for which ticket.
+#[derive(Debug, Default)]
+pub struct Errands {
+    open: HashMap<Ticket, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    answers: Sender<Done>,
+    holds: bool,
+}
+
+impl Errands {
+    /// `holds`: couriers are to be let go when it is over.
+    pub fn open(&mut self, ticket: Ticket, answers: Sender<Done>, holds: bool) {
+        self.open.insert(ticket, Open { answers, holds });
+    }
+
+    /// A worker's answer; one that nobody waits for is dropped.
+    pub fn answered(&self, ticket: Ticket, done: Done) {
+        if let Some(open) = self.open.get(&ticket) {
+            // It has room for an answer of each worker; closed = the one who waited has given up.
+            let _ = open.answers.try_send(done);
+        }
+    }
+
+    /// A message to a worker was not taken: whoever waits is told so by the end of the channel.
+    pub fn failed(&mut self, ticket: Ticket) {
+        if let Some(open) = self.open.get_mut(&ticket) {
+            open.answers = bounded(0).0;
+        }
+    }
+
+    /// True when couriers are to be let go.
+    pub fn over(&mut self, ticket: Ticket) -> bool {
+        self.open.remove(&ticket).is_some_and(|open| open.holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Answers errands as an event loop with `count` workers would.
+    fn looped(count: usize, behind: Vec<BackendId>) -> (Workers, thread::JoinHandle<Vec<&'static str>>) {
+        let (sender, receiver) = bounded(16);
+        let answer = move || {
+            let mut seen = Vec::new();
+            let mut errands = Errands::default();
+            for report in receiver {
+                match report {
+                    Report::Errand(Errand::Drain { ticket, answers, .. }) => {
+                        seen.push("drain");
+                        errands.open(ticket, answers, true);
+                        for _ in 0..count {
+                            errands.answered(ticket, Done::Drained { behind: behind.clone() });
+                        }
+                    }
+                    Report::Errand(Errand::Write { ticket, worker, answers, .. }) => {
+                        seen.push(["write 0", "write 1"][worker]);
+                        errands.open(ticket, answers, false);
+                        if worker == 1 {
+                            errands.failed(ticket);
+                        }
+                        errands.answered(ticket, Done::Written(Written::Done));
+                    }
+                    Report::Errand(Errand::Over { ticket }) => {
+                        seen.push(if errands.over(ticket) { "release" } else { "over" });
+                    }
+                    _ => {}
+                }
+            }
+            seen
+        };
+        (Workers::new(sender, count), thread::spawn(answer))
+    }
+
+    fn lines() -> Write {
+        Write { db: "db".into(), rp: String::new(), lines: Bytes::new(), timeout: Duration::from_secs(5) }
+    }
+
+    #[test]
+    fn a_hold_ends_when_it_is_dropped_also_one_that_did_not_come_about() {
+        let (workers, events) = looped(2, vec![]);
+        let hold = workers.drain_all(Duration::from_secs(5)).unwrap();
+        drop(hold);
+        drop(workers);
+        assert_eq!(events.join().unwrap(), ["drain", "release"]);
+
+        let (workers, events) = looped(2, vec![BackendId(3), BackendId(1)]);
+        let behind = workers.drain_all(Duration::from_secs(5)).unwrap_err();
+        assert_eq!(behind, Undrained::Behind(vec![BackendId(1), BackendId(3)]), "of all workers, each once");
+        drop(workers);
+        assert_eq!(events.join().unwrap(), ["drain", "release"]);
+    }
+
+    #[test]
+    fn writes_go_round_and_a_worker_that_takes_none_is_an_answer() {
+        let (workers, events) = looped(2, vec![]);
+        assert_eq!(workers.write(lines()), Written::Done);
+        assert!(matches!(workers.write(lines()), Written::Refused(_)));
+        assert_eq!(workers.write(lines()), Written::Done);
+        drop(workers);
+        assert_eq!(events.join().unwrap(), ["write 0", "over", "write 1", "over", "write 0", "over"]);
+    }
+
+    #[test]
+    fn without_an_event_loop_nothing_is_waited_for() {
+        let (sender, receiver) = bounded(16);
+        let workers = Workers::new(sender, 1);
+        drop(receiver);
+        assert_eq!(workers.drain_all(Duration::from_secs(60)).unwrap_err(), Undrained::NoAnswer);
+        assert!(workers.refresh_catalog(Duration::from_secs(60)).is_none());
+    }
+
+    #[test]
+    fn changes_of_structure_take_turns() {
+        let workers = Workers::new(bounded(1).0, 1);
+        let alone = workers.alone(Duration::ZERO).unwrap();
+        assert!(workers.clone().alone(Duration::from_millis(20)).is_none());
+        drop(alone);
+        assert!(workers.alone(Duration::ZERO).is_some());
+    }
+}

@@ -1,0 +1,110 @@
+//! What the control thread has a worker do for a statement: hold its couriers still, or take lines as if a client had sent them.
+//!
+//! Each errand is answered once, also when it fails; the answer is lost only when the control thread is so far behind that its queue
+//! is full, and then it has stopped waiting.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::disklog::Seq;
+use crate::handoff::{Ticket, ToControl, Written};
+use crate::intake::Intake;
+use crate::io;
+use crate::limits::HOLD_MAX;
+use crate::precision::Precision;
+use crate::reject::Reject;
+use crate::topology::BackendId;
+use crate::worker::Worker;
+
+/// Holds the couriers at the present end of the log, and answers when everything before it has been delivered.
+pub fn drain(worker: &Rc<Worker>, ticket: Ticket, timeout: Duration) {
+    let mark = worker.hold(ticket);
+    let worker = worker.clone();
+    io::spawn(async move {
+        let all: Vec<_> = worker.settings.topology.backends.iter().map(|backend| backend.id).collect();
+        let behind = || all.iter().copied().filter(|&backend| worker.log.cursor(backend) < mark).collect::<Vec<_>>();
+        // When the time is up the answer says who is behind.
+        _ = io::timeout(timeout, reached(&worker, || behind().is_empty())).await;
+        let behind = behind();
+        worker.link.tell(|worker| ToControl::Drained { worker, ticket, behind });
+        if io::timeout(HOLD_MAX, worker.released(ticket)).await.is_err() && worker.release(ticket) {
+            log::warn!("a change of structure takes longer than {HOLD_MAX:?}: newer points are delivered meanwhile");
+        }
+    });
+}
+
+/// Lines for one database and policy, timestamps in nanoseconds.
+pub struct Lines {
+    pub db: String,
+    pub rp: String,
+    pub lines: Bytes,
+}
+
+/// Takes the lines and answers when the backends that are up have confirmed them.
+pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Duration) {
+    let result = match io::timeout(timeout, take(&worker, lines)).await {
+        Ok(Ok(())) => Written::Done,
+        Ok(Err(text)) => Written::Refused(text),
+        Err(io::Elapsed) => {
+            Written::Refused("timeout: not all backends have confirmed; points are safe and will be delivered".into())
+        }
+    };
+    worker.link.tell(|worker| ToControl::Written { worker, ticket, result });
+}
+
+async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), String> {
+    let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
+    let backends = worker.settings.topology.backends.len();
+    let id = worker.ledger.borrow_mut().database(db.as_bytes());
+    let rejected_before = worker.rejected_points(id);
+    let mut intake = Intake::new(id, db.into_bytes(), rp.into_bytes(), Precision::Nanosecond, backends);
+    intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
+    if let Some(last) = intake.last_seq {
+        worker.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
+        let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
+        reached(worker, || touched.iter().all(|&backend| has_confirmed(worker, backend, last))).await;
+        let rejected = worker.rejected_points(id);
+        let most = touched.iter().map(|b| (rejected[b.index()].saturating_sub(rejected_before[b.index()]), b)).max();
+        if let Some((points @ 1.., &backend)) = most {
+            return Err(with_count(&worker.refusal(backend), points));
+        }
+    }
+    if intake.refusals.count > 0 {
+        let refusals = Box::new(intake.refusals);
+        return Err(text(if intake.accepted > 0 {
+            Reject::SomeRefused(refusals)
+        } else {
+            Reject::AllRefused(refusals)
+        }));
+    }
+    Ok(())
+}
+
+/// A backend that is down gets the points later.
+fn has_confirmed(worker: &Worker, backend: BackendId, last: Seq) -> bool {
+    worker.log.cursor(backend) > last || !worker.stats().backends[backend.index()].up.load(Relaxed)
+}
+
+/// Hurries the couriers until `done`. Looked at whenever a cursor moves, and now and then for what moves none.
+async fn reached(worker: &Worker, done: impl Fn() -> bool) {
+    const LOOK: Duration = Duration::from_millis(100);
+    loop {
+        let changed = worker.log.confirmed();
+        if done() {
+            return;
+        }
+        worker.hurry_couriers();
+        _ = io::timeout(LOOK, changed).await;
+    }
+}
+
+/// The text for a batch: couriers look for the refused lines one by one, and the backend said `dropped=1` of each.
+fn with_count(text: &str, points: u64) -> String {
+    match text.rsplit_once(" dropped=") {
+        Some((before, _)) => format!("{before} dropped={points}"),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,51 @@
+//! What must hold for any text at all, as functions for the fuzz target and the tests.
+
+use super::ast::Statement;
+use super::{Params, may_change, parse};
+
+/// The text is up to the first NUL; what follows is the `params`.
+///
+/// Panics if a statement means something else once printed, or if a writing one could pass for a reading one.
+pub fn fuzz(data: &[u8]) {
+    let Ok(data) = std::str::from_utf8(data) else { return };
+    let (text, params) = data.split_once('\0').unwrap_or((data, ""));
+    let params = Params::from_json(params).unwrap_or_default();
+    let Ok(statements) = parse(text, &params) else { return };
+    assert!(may_change(text) || !statements.iter().any(writes), "{text}");
+    keeps_its_meaning(text, &statements);
+}
+
+/// Prints all statements and reads that again.
+pub fn keeps_its_meaning(text: &str, statements: &[Statement]) {
+    for statement in statements {
+        let printed = statement.to_string();
+        if printed.contains("[REDACTED]") {
+            continue;
+        }
+        let again = parse(&printed, &Params::default());
+        assert_eq!(again.as_deref(), Ok(std::slice::from_ref(statement)), "{text:?} as {printed:?}");
+    }
+}
+
+/// Whether a server is not what it was after this statement.
+pub fn writes(statement: &Statement) -> bool {
+    match statement {
+        Statement::Select(select) => select.into.is_some(),
+        Statement::CreateDatabase { .. }
+        | Statement::DropDatabase { .. }
+        | Statement::CreateRetentionPolicy(_)
+        | Statement::AlterRetentionPolicy(_)
+        | Statement::DropRetentionPolicy { .. }
+        | Statement::Delete { .. }
+        | Statement::DropSeries { .. }
+        | Statement::DropMeasurement { .. } => true,
+        Statement::Unsupported { text, .. } => !text.starts_with("SHOW "),
+        Statement::Explain { .. }
+        | Statement::ShowDatabases
+        | Statement::ShowRetentionPolicies { .. }
+        | Statement::Show(_)
+        | Statement::ShowServer { .. }
+        | Statement::ShowContinuousQueries
+        | Statement::ShowSubscriptions => false,
+    }
+}

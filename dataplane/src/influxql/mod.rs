@@ -1,0 +1,34 @@
+//! InfluxQL: text to tree and back.
+//!
+//! ```text
+//!   text ──lex──> tokens ──parse──> ast ──print──> text with the same meaning
+//!                    ↑ bind: $name from the `params` of the request
+//! ```
+//!
+//! The parser accepts what InfluxDB 1.x accepts (`tests/golden/influxql.jsonl` holds its verdicts). The texts of its errors are
+//! our own: whoever asked gets InfluxDB's, from a backend that is sent the same statement, unless [`ParseError::ours`] or
+//! [`may_change`] forbids that. Left to the backends: whether a time zone exists, the finer points of regular expressions.
+//! Not here: where a statement's data lies (`query::reach`), whether it makes sense (a backend says so).
+
+pub mod ast;
+mod bind;
+mod duration;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(test)]
+mod golden_test;
+mod lex;
+#[cfg(test)]
+mod limit_test;
+mod parse;
+pub mod print;
+#[cfg(test)]
+mod print_test;
+mod regex;
+#[cfg(test)]
+mod tree_test;
+pub mod visit;
+
+pub use bind::{Params, ParamsError};
+pub use lex::may_change;
+pub use parse::{ErrorKind, ParseError, parse};

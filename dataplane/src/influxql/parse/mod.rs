@@ -1,0 +1,399 @@
+//! Tokens to statements: one method per construct, over three tokens that can be put back.
+//!
+//! The grammar is the one that InfluxDB's parser has, its accidents included, since what it accepts has to be accepted here
+//! and the other way round: where a token is put back and the *text* is looked at behind it ([`Parser::regex`]), `m,/x/` is
+//! an error and `m, /x/` is not. The steps are therefore in InfluxDB's order.
+//!
+//! Depth is bounded: nesting by [`QUERY_NESTING_MAX`], chains like `a OR b OR ...`, which make deep trees too, by
+//! [`QUERY_EXPR_HEIGHT_MAX`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::ast::{Op, Statement};
+use super::bind::{Params, Value};
+use super::lex::{Kind, Lexer, Token, Word, is_space};
+use super::{duration, regex};
+use crate::limits::{QUERY_BYTES_MAX, QUERY_EXPR_HEIGHT_MAX, QUERY_NESTING_MAX};
+
+mod expr;
+mod select;
+mod show;
+mod structure;
+mod unsupported;
+
+/// Why a text cannot be parsed. The client's fault, unless [`ours`](Self::ours).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Byte offset into the text: where the token starts that does not fit.
+    pub at: u32,
+    pub kind: ErrorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Another token should stand here.
+    Expected(&'static str),
+    /// A number or duration that is out of range, or a unit that does not exist.
+    Value(&'static str),
+    /// Grammatical, but InfluxDB refuses it while parsing.
+    Refused(&'static str),
+    /// `$name` without a value.
+    Parameter,
+    Regex,
+    /// A bound of ours; InfluxDB has none.
+    Beyond(&'static str),
+    /// InfluxDB reads it, but in ways nobody can rely on, or no text can express it.
+    Unsafe(&'static str),
+}
+
+impl ParseError {
+    /// Whether InfluxDB may well accept the text, so that it must not be sent to a backend unread.
+    pub fn ours(&self) -> bool {
+        matches!(self.kind, ErrorKind::Beyond(_) | ErrorKind::Unsafe(_))
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ErrorKind::Expected(what) => write!(f, "expected {what}")?,
+            ErrorKind::Value(what) => write!(f, "invalid {what}")?,
+            ErrorKind::Refused(why) => f.write_str(why)?,
+            ErrorKind::Parameter => f.write_str("missing parameter")?,
+            ErrorKind::Regex => f.write_str("invalid regular expression")?,
+            ErrorKind::Beyond(what) => write!(f, "{what} is beyond the proxy's limit")?,
+            ErrorKind::Unsafe(what) => write!(f, "{what} is not supported by the proxy")?,
+        }
+        write!(f, " at byte {}", self.at)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// All statements of `text`, in order. White space around it is ignored; empty statements vanish, so that nothing but `;`
+/// and comments is an empty list. Whether a time zone exists is not checked.
+pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
+    let bound = |kind| Err(ParseError { at: 0, kind });
+    if text.len() > QUERY_BYTES_MAX {
+        return bound(ErrorKind::Beyond("the query's length"));
+    }
+    if let Some(at) = text.bytes().position(|byte| byte == 0) {
+        return Err(ParseError { at: at as u32, kind: ErrorKind::Unsafe("a NUL byte") });
+    }
+    let start = text.len() - text.trim_start().len();
+    let shift = |e: ParseError| ParseError { at: e.at + start as u32, ..e };
+    Parser::new(text.trim(), params).statements().map_err(shift)
+}
+
+type Result<T, E = ParseError> = std::result::Result<T, E>;
+
+struct Parser<'a> {
+    lexer: Lexer<'a>,
+    params: &'a Params,
+    /// The last tokens, as a ring; `back` of them have been put back.
+    ring: [Token<'a>; 3],
+    last: usize,
+    back: usize,
+    /// Expressions and subqueries under way.
+    nesting: usize,
+    /// Height of the expression that was read last.
+    height: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, params: &'a Params) -> Self {
+        let none = || Token { kind: Kind::End, text: Cow::Borrowed(""), at: 0 };
+        let ring = [none(), none(), none()];
+        Self { lexer: Lexer::new(text), params, ring, last: 0, back: 0, nesting: 0, height: 0 }
+    }
+
+    fn statements(&mut self) -> Result<Vec<Statement>> {
+        let mut statements = Vec::new();
+        let mut separated = true;
+        loop {
+            let token = self.next();
+            match token.kind {
+                Kind::End => return Ok(statements),
+                Kind::Semicolon => separated = true,
+                _ if !separated => return Err(expected(&token, ";")),
+                _ => {
+                    self.put_back();
+                    statements.push(self.statement()?);
+                    separated = false;
+                }
+            }
+        }
+    }
+
+    fn statement(&mut self) -> Result<Statement> {
+        let token = self.next();
+        match token.kind {
+            Kind::Key(Word::Select) => Ok(Statement::Select(Box::new(self.select(false)?))),
+            Kind::Key(Word::Explain) => self.explain(),
+            Kind::Key(Word::Show) => self.show(),
+            Kind::Key(Word::Create) => self.create(),
+            Kind::Key(Word::Alter) => self.alter(),
+            Kind::Key(Word::Drop) => self.drop(),
+            Kind::Key(Word::Delete) => self.delete(),
+            Kind::Key(Word::Grant) => self.grant(),
+            Kind::Key(Word::Revoke) => self.revoke(),
+            Kind::Key(Word::Set) => self.set_password(),
+            Kind::Key(Word::Kill) => self.kill_query(),
+            _ => Err(expected(&token, "SELECT, DELETE, SHOW, CREATE, DROP, EXPLAIN, GRANT, REVOKE, ALTER, SET, KILL")),
+        }
+    }
+
+    // Tokens.
+
+    /// The next token of any kind; a bound parameter is already its value.
+    fn scan(&mut self) -> Token<'a> {
+        self.scan_with(Lexer::scan)
+    }
+
+    fn scan_with(&mut self, scan: fn(&mut Lexer<'a>) -> Token<'a>) -> Token<'a> {
+        if self.back > 0 {
+            self.back -= 1;
+        } else {
+            self.last = (self.last + 1) % self.ring.len();
+            self.ring[self.last] = scan(&mut self.lexer);
+        }
+        let size = self.ring.len();
+        let token = self.ring[(self.last + size - self.back) % size].clone();
+        if token.kind == Kind::Param
+            && let Some(Value::Token(kind, text)) = self.params.value(&token.text)
+        {
+            return Token { kind: *kind, text: Cow::Borrowed(text), at: token.at };
+        }
+        token
+    }
+
+    /// The next token that is neither white space nor a comment.
+    fn next(&mut self) -> Token<'a> {
+        loop {
+            let token = self.scan();
+            if !matches!(token.kind, Kind::Space | Kind::Comment) {
+                return token;
+            }
+        }
+    }
+
+    /// The token that was read last is read again; up to three can be put back.
+    fn put_back(&mut self) {
+        self.back += 1;
+        debug_assert!(self.back <= self.ring.len());
+    }
+
+    fn skip_space(&mut self) {
+        if self.scan().kind != Kind::Space {
+            self.put_back();
+        }
+    }
+
+    /// Takes the next token if it is of this kind.
+    fn accept(&mut self, kind: Kind) -> bool {
+        let found = self.next().kind == kind;
+        if !found {
+            self.put_back();
+        }
+        found
+    }
+
+    fn accept_key(&mut self, key: Word) -> bool {
+        self.accept(Kind::Key(key))
+    }
+
+    fn expect(&mut self, kind: Kind, what: &'static str) -> Result<()> {
+        let token = self.next();
+        if token.kind == kind { Ok(()) } else { Err(expected(&token, what)) }
+    }
+
+    fn expect_key(&mut self, key: Word, what: &'static str) -> Result<()> {
+        self.expect(Kind::Key(key), what)
+    }
+
+    // Values.
+
+    fn name(&mut self) -> Result<String> {
+        let token = self.next();
+        if token.kind != Kind::Name {
+            return Err(expected(&token, "identifier"));
+        }
+        printable(&token)?;
+        Ok(token.text.into_owned())
+    }
+
+    /// Names with commas between.
+    fn names(&mut self) -> Result<Vec<String>> {
+        let mut names = vec![self.name()?];
+        while self.accept(Kind::Comma) {
+            names.push(self.name()?);
+        }
+        Ok(names)
+    }
+
+    /// Up to three names with points between. Before a regular expression and `:MEASUREMENT` the last point is read, but not
+    /// what follows; `db..m` has an empty name in the middle.
+    fn segments(&mut self) -> Result<Vec<String>> {
+        let start = self.lexer.at();
+        let mut names = vec![self.name()?];
+        loop {
+            if self.scan().kind != Kind::Dot {
+                self.put_back();
+                break;
+            }
+            match self.lexer.peek() {
+                Some(b'/' | b':') => break,
+                Some(b'.') => names.push(String::new()),
+                _ => names.push(self.name()?),
+            }
+        }
+        if names.len() > 3 {
+            return Err(error(start, ErrorKind::Refused("too many segments in a name")));
+        }
+        Ok(names)
+    }
+
+    fn string(&mut self) -> Result<String> {
+        let token = self.next();
+        if token.kind != Kind::String {
+            return Err(expected(&token, "string"));
+        }
+        printable(&token)?;
+        Ok(token.text.into_owned())
+    }
+
+    fn unsigned(&mut self) -> Result<u64> {
+        let token = self.integer()?;
+        token.text.parse().map_err(|_| error(token.at, ErrorKind::Value("integer")))
+    }
+
+    /// Copies of data: from 1, as many as a 32-bit number can say.
+    fn replication(&mut self) -> Result<u64> {
+        let token = self.integer()?;
+        let value = token.text.parse().ok().filter(|n| (1..=i32::MAX as u64).contains(n));
+        value.ok_or(error(token.at, ErrorKind::Value("replication: must be 1 <= n <= 2147483647")))
+    }
+
+    /// LIMIT and its like. A number too large is the largest.
+    fn count(&mut self, key: Word) -> Result<Option<u64>> {
+        if !self.accept_key(key) {
+            return Ok(None);
+        }
+        let token = self.integer()?;
+        match token.text.parse::<i64>() {
+            Ok(count) if count < 0 => Err(error(token.at, ErrorKind::Value("count: must be >= 0"))),
+            Ok(count) => Ok(Some(count as u64)),
+            Err(_) => Ok(Some(i64::MAX as u64)),
+        }
+    }
+
+    fn integer(&mut self) -> Result<Token<'a>> {
+        let token = self.next();
+        if token.kind == Kind::Integer { Ok(token) } else { Err(expected(&token, "integer")) }
+    }
+
+    /// Nanoseconds; INF is 0.
+    fn duration_or_inf(&mut self) -> Result<i64> {
+        if self.accept_key(Word::Inf) { Ok(0) } else { self.duration() }
+    }
+
+    fn duration(&mut self) -> Result<i64> {
+        let token = self.next();
+        if token.kind != Kind::Duration {
+            return Err(expected(&token, "duration"));
+        }
+        match duration::parse(&token.text) {
+            None => Err(error(token.at, ErrorKind::Value("duration"))),
+            // Only bound values have a sign of their own.
+            Some(nanoseconds) if nanoseconds < 0 => Err(error(token.at, ErrorKind::Unsafe("a negative duration here"))),
+            Some(nanoseconds) => Ok(nanoseconds),
+        }
+    }
+
+    /// A regular expression, if one comes now. It is found by its `/` in the text behind the tokens that have been read, also
+    /// behind one that was put back: InfluxDB then trips over that one, and so does this.
+    fn regex(&mut self) -> Result<Option<String>> {
+        if self.lexer.peek().is_some_and(is_space) {
+            self.skip_space();
+        }
+        match self.lexer.peek() {
+            Some(b'/') => {}
+            Some(b'$') => {
+                let kind = self.scan().kind;
+                self.put_back();
+                if kind != Kind::Regex {
+                    return Ok(None);
+                }
+            }
+            _ => return Ok(None),
+        }
+        let token = self.scan_with(Lexer::scan_regex);
+        if token.kind != Kind::Regex {
+            return Err(expected(&token, "regex"));
+        }
+        if regex::is_bad(&token.text) {
+            return Err(error(token.at, ErrorKind::Regex));
+        }
+        if token.text.ends_with('\\') {
+            return Err(error(token.at, ErrorKind::Unsafe("a bound regular expression with a backslash at its end")));
+        }
+        if token.text.contains('\n') {
+            return Err(error(token.at, ErrorKind::Unsafe("a bound regular expression with a line break")));
+        }
+        printable(&token)?;
+        Ok(Some(token.text.into_owned()))
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.nesting == QUERY_NESTING_MAX {
+            return Err(error(self.lexer.at(), ErrorKind::Beyond("the depth of parentheses")));
+        }
+        self.nesting += 1;
+        let result = read(self);
+        self.nesting -= 1;
+        result
+    }
+
+    fn check_height(&self, height: usize) -> Result<()> {
+        if height > QUERY_EXPR_HEIGHT_MAX {
+            return Err(error(self.lexer.at(), ErrorKind::Beyond("the number of operators")));
+        }
+        Ok(())
+    }
+}
+
+fn error(at: usize, kind: ErrorKind) -> ParseError {
+    ParseError { at: at as u32, kind }
+}
+
+/// What is wrong with `token` where `what` should stand.
+fn expected(token: &Token<'_>, what: &'static str) -> ParseError {
+    let kind = if token.kind == Kind::Param { ErrorKind::Parameter } else { ErrorKind::Expected(what) };
+    error(token.at, kind)
+}
+
+/// No escape of InfluxQL writes a carriage return or a NUL; bound values may hold them.
+fn printable(token: &Token<'_>) -> Result<()> {
+    if token.text.contains(['\r', '\0']) {
+        return Err(error(token.at, ErrorKind::Unsafe("a carriage return or NUL in a bound value")));
+    }
+    Ok(())
+}
+
+/// Empty names are none.
+fn non_empty(name: String) -> Option<String> {
+    (!name.is_empty()).then_some(name)
+}
+
+/// How tightly an operator binds.
+pub(super) fn precedence(op: Op) -> u8 {
+    match op {
+        Op::Or => 1,
+        Op::And => 2,
+        Op::Eq | Op::NotEq | Op::EqRegex | Op::NotEqRegex | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq => 3,
+        Op::Add | Op::Sub | Op::BitOr | Op::BitXor => 4,
+        Op::Mul | Op::Div | Op::Mod | Op::BitAnd => 5,
+    }
+}

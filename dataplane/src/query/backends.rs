@@ -1,0 +1,75 @@
+//! How a worker reaches backends for queries: addresses, and connections kept between queries.
+//!
+//! Unlike a courier's, a query's connection is in the hands of one query until its answer has been read; dropping it tells the backend
+//! to stop. Not here: which backend is asked (`choose`), what is sent (`forward`).
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::courier::{Address, Endpoint};
+use crate::io::{self, Stream};
+use crate::limits::{QUERY_KEPT_CONNECTION_AGE_MAX, QUERY_KEPT_CONNECTIONS_MAX};
+use crate::settings::Settings;
+use crate::topology::{Backend, BackendId};
+
+/// One worker's way to one backend.
+pub struct Reader {
+    address: Address,
+    /// None: its URL is not http, with which no worker starts.
+    pub endpoint: Option<Endpoint>,
+    kept: RefCell<Vec<Kept>>,
+}
+
+struct Kept {
+    to: SocketAddr,
+    since: Instant,
+    stream: Stream,
+}
+
+/// All of them, by `BackendId`.
+pub struct Readers(Vec<Reader>);
+
+impl Readers {
+    pub fn new(settings: &Settings) -> Self {
+        let reader = |backend: &Backend| {
+            let address = Address::default();
+            let Backend { url, username, password, .. } = backend;
+            let endpoint = Endpoint::new(url, username, password, address.clone(), false, settings.query.timeout);
+            Reader { address, endpoint, kept: RefCell::default() }
+        };
+        Self(settings.topology.backends.iter().map(reader).collect())
+    }
+
+    pub fn of(&self, backend: BackendId) -> &Reader {
+        &self.0[backend.index()]
+    }
+
+    /// The backend is to be reached there from now on.
+    pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
+        self.of(backend).address.set(Some(addr));
+    }
+}
+
+impl Reader {
+    /// The connection used last, if there is one that may still be good.
+    pub fn take(&self, to: SocketAddr) -> Option<Stream> {
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|kept| kept.to == to && kept.since.elapsed() < QUERY_KEPT_CONNECTION_AGE_MAX);
+        kept.pop().map(|kept| kept.stream)
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub fn give(&self, to: SocketAddr, stream: Stream) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() == QUERY_KEPT_CONNECTIONS_MAX {
+            kept.remove(0);
+        }
+        kept.push(Kept { to, since: io::now(), stream });
+    }
+
+    /// One of them was dead: the others were made at the same time or before.
+    pub fn forget(&self) {
+        self.kept.borrow_mut().clear();
+    }
+}

@@ -1,0 +1,257 @@
+//! Which backends are asked: a pure choice by what the counters say.
+//!
+//! Order of preference: up to date, then least behind, `write_only` backends and circles under migration last, and among equals
+//! whoever has the fewest queries running. A backend that the last probe found down is not asked. A backend is never chosen
+//! for a whole circle's sake: where only some of a circle is up, each measurement goes to whichever of its owners is best.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::limits::STALE_AFTER;
+use crate::placement::Placement;
+use crate::query::reach::{Place, Reach, backends_of};
+use crate::stats::Stats;
+use crate::topology::{BackendId, Topology};
+
+/// Lower is better, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Not meant for reads now: `write_only`, or its circle is being migrated.
+    pub spared: bool,
+    /// Milliseconds the oldest point still meant for it has waited; 0 up to [`STALE_AFTER`].
+    pub behind_ms: u64,
+    pub running: u64,
+}
+
+/// Everything the choice is made from.
+#[derive(Clone, Copy)]
+pub struct Chooser<'a> {
+    pub topology: &'a Topology,
+    pub placement: &'a Placement,
+    pub stats: &'a Stats,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+    /// Backends that have just failed to answer this request.
+    pub failed: &'a BTreeSet<BackendId>,
+}
+
+/// Who is asked for which part of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// By backend: the places it is asked about; None = all it has.
+    pub backends: BTreeMap<BackendId, Option<BTreeSet<Place>>>,
+    /// How far the answer may lie behind, in milliseconds; 0 = up to date.
+    pub behind_ms: u64,
+}
+
+impl Chooser<'_> {
+    /// How good a backend is now; None = not to be asked.
+    pub fn rank(&self, backend: BackendId) -> Option<Rank> {
+        let reads = &self.stats.reads[backend.index()];
+        if reads.down.load(Relaxed) || self.failed.contains(&backend) {
+            return None;
+        }
+        let backends = self.stats.workers.iter().map(|worker| &worker.backends[backend.index()]);
+        let queued = backends.clone().filter(|stats| stats.queued_points.load(Relaxed) > 0);
+        let oldest = queued.map(|stats| stats.oldest_ms.load(Relaxed)).filter(|&at| at > 0).min().unwrap_or(u64::MAX);
+        let waited = self.now_ms.saturating_sub(oldest);
+        let at = self.topology.backend(backend);
+        Some(Rank {
+            spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed),
+            behind_ms: if waited > STALE_AFTER.as_millis() as u64 { waited } else { 0 },
+            running: reads.running.load(Relaxed),
+        })
+    }
+
+    /// Those of `candidates` that may be asked, best first.
+    pub fn best_first(&self, candidates: impl IntoIterator<Item = BackendId>) -> Vec<(BackendId, Rank)> {
+        let mut ranked: Vec<_> = candidates.into_iter().filter_map(|b| Some((b, self.rank(b)?))).collect();
+        ranked.sort_by_key(|&(backend, rank)| (rank, backend));
+        ranked
+    }
+
+    /// Who answers `reach` together.
+    ///
+    /// # Errors
+    /// The backends that are down and without which nobody can answer.
+    pub fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
+        let circles = 0..self.topology.circles.len();
+        // A circle whose part is all there; worst member first counts.
+        let whole = |circle: usize| -> Option<(Rank, BTreeSet<BackendId>)> {
+            let members = backends_of(reach, circle, self.topology, self.placement);
+            let worst = members.iter().map(|&b| self.rank(b)).try_fold(None, |worst: Option<Rank>, rank| {
+                let rank = rank?;
+                let base = worst.unwrap_or(Rank { spared: false, behind_ms: 0, running: 0 });
+                Some(Some(Rank {
+                    spared: base.spared | rank.spared,
+                    behind_ms: base.behind_ms.max(rank.behind_ms),
+                    running: base.running + rank.running,
+                }))
+            })?;
+            Some((worst?, members))
+        };
+        match reach {
+            Reach::Any { .. } => {
+                let all: Vec<_> = self.topology.backends.iter().map(|b| b.id).collect();
+                match self.best_first(all.iter().copied()).first() {
+                    Some(&(backend, rank)) => Ok(Shares::one(backend, None, rank.behind_ms)),
+                    None => Err(all.into_iter().collect()),
+                }
+            }
+            Reach::Circle => match circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank) {
+                Some((rank, members)) => Ok(Shares {
+                    backends: members.into_iter().map(|backend| (backend, None)).collect(),
+                    behind_ms: rank.behind_ms,
+                }),
+                None => Err(self.unavailable(circles.flat_map(|c| self.topology.circles[c].backends.clone()))),
+            },
+            Reach::Places(places) => {
+                let best = circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank);
+                let mut shares = Shares::default();
+                // One circle for all of it where one is up to date: fewer backends are asked.
+                let preferred =
+                    best.filter(|(rank, _)| !rank.spared && rank.behind_ms == 0).map(|(_, members)| members);
+                for place in places {
+                    let owners: BTreeSet<_> = circles
+                        .clone()
+                        .map(|c| self.placement.owner(c, place.0.as_bytes(), place.1.as_bytes()))
+                        .collect();
+                    let ranked = self.best_first(owners.iter().copied());
+                    let inside =
+                        preferred.as_ref().and_then(|members| ranked.iter().find(|(b, _)| members.contains(b)));
+                    let Some(&(backend, rank)) = inside.or(ranked.first()) else { return Err(owners) };
+                    let share = shares.backends.entry(backend).or_insert_with(|| Some(BTreeSet::new()));
+                    share.get_or_insert_default().insert(place.clone());
+                    shares.behind_ms = shares.behind_ms.max(rank.behind_ms);
+                }
+                Ok(shares)
+            }
+        }
+    }
+
+    fn unavailable(&self, backends: impl Iterator<Item = BackendId>) -> BTreeSet<BackendId> {
+        backends.filter(|&backend| self.rank(backend).is_none()).collect()
+    }
+}
+
+impl Shares {
+    fn one(backend: BackendId, share: Option<BTreeSet<Place>>, behind_ms: u64) -> Self {
+        Self { backends: BTreeMap::from([(backend, share)]), behind_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::PlacementSettings;
+    use crate::topology::{Backend, Circle};
+
+    const NOW: u64 = 1_000_000;
+
+    /// Circles of two and of three: backends 0, 1 and 2, 3, 4.
+    struct Bench {
+        topology: Topology,
+        placement: Placement,
+        stats: Stats,
+        failed: BTreeSet<BackendId>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (mut topology, mut next) = (Topology::default(), 0);
+            for (circle, members) in [2, 3].into_iter().enumerate() {
+                let first = next;
+                for index in 0..members {
+                    topology.backends.push(Backend {
+                        id: BackendId(next),
+                        name: format!("b{next}"),
+                        url: format!("http://b{next}"),
+                        circle,
+                        index,
+                        username: String::new(),
+                        password: String::new(),
+                        write_only: false,
+                    });
+                    next += 1;
+                }
+                let backends = (first..next).map(BackendId).collect();
+                topology.circles.push(Circle { name: format!("c{circle}"), backends });
+            }
+            let placement = Placement::new(&topology, &PlacementSettings::default());
+            Self { stats: Stats::new(2, 5, 2), topology, placement, failed: BTreeSet::new() }
+        }
+
+        fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
+            let Self { topology, placement, stats, failed } = self;
+            Chooser { topology, placement, stats, now_ms: NOW, failed }.shares(reach)
+        }
+
+        fn down(&self, backend: usize) {
+            self.stats.reads[backend].down.store(true, Relaxed);
+        }
+
+        fn behind(&self, backend: usize, ms: u64) {
+            let stats = &self.stats.workers[1].backends[backend];
+            stats.queued_points.store(1, Relaxed);
+            stats.oldest_ms.store(NOW - ms, Relaxed);
+        }
+
+        /// A measurement with these owners.
+        fn place(&self, owners: [u16; 2]) -> Place {
+            let owned = |m: &String| {
+                (0..2).all(|circle| self.placement.owner(circle, b"db", m.as_bytes()) == BackendId(owners[circle]))
+            };
+            ("db".to_owned(), (0..1000).map(|i| format!("m{i}")).find(owned).expect("one of a thousand"))
+        }
+    }
+
+    fn ids(shares: &Shares) -> Vec<u16> {
+        shares.backends.keys().map(|b| b.0).collect()
+    }
+
+    #[test]
+    fn a_whole_circle_that_is_up_to_date_answers_for_a_database() {
+        let bench = Bench::new();
+        assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [0, 1]);
+        bench.stats.reads[1].running.store(3, Relaxed);
+        assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [2, 3, 4], "the circle with less to do");
+        bench.behind(3, 5_000);
+        assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [0, 1], "the one without backlog");
+        bench.behind(0, 9_000);
+        let shares = bench.shares(&Reach::Circle).unwrap();
+        assert_eq!((ids(&shares), shares.behind_ms), (vec![2, 3, 4], 5_000), "the one less behind, and it says so");
+        bench.down(4);
+        assert_eq!(bench.shares(&Reach::Circle).unwrap().behind_ms, 9_000);
+        bench.down(0);
+        assert_eq!(bench.shares(&Reach::Circle), Err([BackendId(0), BackendId(4)].into()), "both are named");
+    }
+
+    #[test]
+    fn a_dead_backend_costs_only_its_own_share() {
+        let bench = Bench::new();
+        let (a, b, c) = (bench.place([0, 2]), bench.place([1, 3]), bench.place([0, 4]));
+        let reach = Reach::Places([a.clone(), b.clone()].into());
+        bench.down(0);
+        bench.down(3);
+        let shares = bench.shares(&reach).unwrap();
+        let want = [(BackendId(1), Some([b].into())), (BackendId(2), Some([a].into()))];
+        assert_eq!(shares.backends, want.into());
+        bench.down(4);
+        assert_eq!(bench.shares(&Reach::Places([c].into())), Err([BackendId(0), BackendId(4)].into()));
+    }
+
+    #[test]
+    fn spared_backends_and_those_that_have_failed_come_last() {
+        let mut bench = Bench::new();
+        let reach = Reach::Places([bench.place([0, 2])].into());
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [0]);
+        bench.stats.migrating[0].store(true, Relaxed);
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [2]);
+        bench.behind(2, 60_000);
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [2], "behind, but meant for reads");
+        bench.failed.insert(BackendId(2));
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [0]);
+        bench.topology.backends[4].write_only = true;
+        assert_eq!(ids(&bench.shares(&Reach::Any { db: None }).unwrap()), [3]);
+    }
+}

@@ -1,0 +1,397 @@
+//! One request to one backend, its answer passed on as it comes: never held as a whole, never silently cut.
+//!
+//! Up to the head of the answer another backend may still be asked; from then on a failure ends the client's connection in the
+//! middle of the answer, which HTTP makes visible. While an answer is awaited the client is watched: when it goes, the
+//! connection to the backend is dropped, so that InfluxDB stops the query. Not here: who is asked in which order (`mod.rs`).
+
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use futures_lite::future;
+
+use crate::courier::{Failure, percent_encode};
+use crate::http::Status;
+use crate::http::answer::{self, Answer, AnswerBody};
+use crate::http::chunked::{Decoded, Decoder};
+use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
+use crate::inbox::Inbox;
+use crate::io::{self, Stream};
+use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONNECT_TIMEOUT, QUERY_FAILURE_SHOWN_BYTES_MAX};
+use crate::query::Ended;
+use crate::query::request::Query;
+use crate::topology::BackendId;
+use crate::worker::Worker;
+
+/// Why a backend has not answered a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The last probe failed; it was not asked.
+    Down,
+    Failed(Failure),
+    /// A status that says nothing about the query, and what it said.
+    Answered(u16, String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down => f.write_str("down"),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Answered(status, text) if text.is_empty() => write!(f, "answered {status}"),
+            Self::Answered(status, text) => write!(f, "answered {status}: {text}"),
+        }
+    }
+}
+
+/// A query as it is sent: its target, and fields and form behind the backend's own fields.
+pub struct Outgoing {
+    target: &'static str,
+    rest: Vec<u8>,
+}
+
+impl Outgoing {
+    pub fn new(query: &Query) -> Self {
+        let mut form = Vec::with_capacity(query.q.len() + 128);
+        let mut put = |name: &str, value: &str| {
+            if !value.is_empty() {
+                let and = if form.is_empty() { "" } else { "&" };
+                form.extend_from_slice([and, name, "="].concat().as_bytes());
+                percent_encode(&mut form, value.as_bytes());
+            }
+        };
+        put("q", &query.q);
+        put("db", &query.db);
+        put("rp", &query.rp);
+        put("epoch", &query.epoch);
+        put("params", &query.params);
+        if query.chunked {
+            put("chunked", "true");
+            put("chunk_size", &query.chunk_size.to_string());
+        }
+        if query.is_async {
+            put("async", "true");
+        }
+        let mut rest = Vec::with_capacity(form.len() + 256);
+        for (name, value) in [("Accept", &query.accept), ("Accept-Encoding", &query.accept_encoding)] {
+            if let Some(value) = value {
+                rest.extend_from_slice(format!("{name}: ").as_bytes());
+                rest.extend_from_slice(value);
+                rest.extend_from_slice(b"\r\n");
+            }
+        }
+        let mut last = String::from("Content-Type: application/x-www-form-urlencoded\r\n");
+        write!(last, "Content-Length: {}\r\n\r\n", form.len()).expect("a String takes everything");
+        rest.extend_from_slice(last.as_bytes());
+        rest.append(&mut form);
+        Self { target: if query.pretty { "/query?pretty=true" } else { "/query" }, rest }
+    }
+}
+
+/// An answer of which the head has been read. Dropping it tells the backend to stop.
+pub struct Reply<'a> {
+    worker: &'a Worker,
+    backend: BackendId,
+    address: SocketAddr,
+    stream: Stream,
+    pub answer: Answer,
+    /// `buf[..len]` has been received, head included.
+    buf: Box<[u8]>,
+    len: usize,
+    _running: Running<'a>,
+}
+
+/// Counts a query at a backend while it lives.
+struct Running<'a>(&'a AtomicU64);
+
+impl<'a> Running<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Asks one backend, up to the head of its answer. None: the client has gone.
+///
+/// # Errors
+/// [`Why`] another one should be asked: no answer, or a status that is the backend's fault.
+pub async fn ask<'a>(
+    worker: &'a Worker,
+    backend: BackendId,
+    outgoing: &Outgoing,
+    inbox: &mut Inbox,
+) -> Option<Result<Reply<'a>, Why>> {
+    let running = Running::new(&worker.all_stats.reads[backend.index()].running);
+    let asked = async { io::timeout(worker.settings.query.timeout, open(worker, backend, outgoing)).await };
+    let opened = unless_gone(inbox, asked).await?.unwrap_or(Err(Failure::TimedOut));
+    let Opened { address, stream, answer, buf, len } = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Some(Err(Why::Failed(failure))),
+    };
+    if answer.status >= 500 || matches!(answer.status, 401 | 403) {
+        let text = answer.error.map(|span| String::from_utf8_lossy(span.of(&buf)).into_owned()).unwrap_or_default();
+        let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
+        return Some(Err(Why::Answered(answer.status, text)));
+    }
+    Some(Ok(Reply { worker, backend, address, stream, answer, buf, len, _running: running }))
+}
+
+/// Runs `task` unless the client goes first.
+pub async fn unless_gone<T>(inbox: &mut Inbox, task: impl Future<Output = T>) -> Option<T> {
+    future::or(async { Some(task.await) }, async {
+        inbox.gone().await;
+        None
+    })
+    .await
+}
+
+struct Opened {
+    address: SocketAddr,
+    stream: Stream,
+    answer: Answer,
+    buf: Box<[u8]>,
+    len: usize,
+}
+
+/// A kept connection that dies before the first byte of the answer is replaced once: the backend may just have closed it.
+async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Result<Opened, Failure> {
+    let reader = worker.queries.readers.of(backend);
+    let endpoint = reader.endpoint.as_ref().ok_or(Failure::NoAddress)?;
+    let address = endpoint.address().ok_or(Failure::NoAddress)?;
+    let mut request = endpoint.begin_request(outgoing.target);
+    request.extend_from_slice(&outgoing.rest);
+    if let Some(stream) = reader.take(address) {
+        match attempt(address, stream, &request).await? {
+            Some(opened) => return Ok(opened),
+            None => reader.forget(),
+        }
+    }
+    let connected = Stream::connect(address, QUERY_CONNECT_TIMEOUT).await;
+    let stream = connected.map_err(|e| Failure::Refused(e.kind()))?;
+    attempt(address, stream, &request).await?.ok_or(Failure::Cut)
+}
+
+/// None: the connection ended before any byte of the answer.
+async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Option<Opened>, Failure> {
+    // It may answer and close without reading everything: the answer counts, if it gets through.
+    let sent = stream.write_all(request).await;
+    let mut buf = vec![0; QUERY_BUFFER_BYTES].into_boxed_slice();
+    let mut len = 0;
+    loop {
+        match stream.read(&mut buf[len..]).await {
+            Ok(n @ 1..) => len += n,
+            _ if len == 0 => return Ok(None),
+            _ => return Err(Failure::Cut),
+        }
+        match answer::parse(&buf[..len], false) {
+            Ok(Status::Complete(mut answer)) => {
+                answer.keep_alive &= sent.is_ok();
+                return Ok(Some(Opened { address, stream, answer, buf, len }));
+            }
+            Ok(Status::Partial) => {}
+            Err(_) => return Err(Failure::Garbled),
+        }
+    }
+}
+
+/// How the end of the body is found.
+enum Frame {
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+/// A failure in the middle of an answer.
+struct Broken(&'static str);
+
+impl Frame {
+    /// Turns what has been received into data at its front.
+    fn decode(&mut self, received: &mut [u8]) -> Result<Decoded, Broken> {
+        match self {
+            Self::Length(left) => {
+                let data_len = received.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data_len as u64;
+                Ok(Decoded { consumed: data_len, data_len, done: *left == 0 })
+            }
+            Self::Chunked(decoder) => decoder.decode(received).map_err(|error| Broken(error.text())),
+            Self::UntilClose => Ok(Decoded { consumed: received.len(), data_len: received.len(), done: false }),
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// The text of an error, as its head has it: InfluxDB cuts it at 1024 bytes there.
+    pub fn error_text(&self) -> Option<String> {
+        self.answer.error.map(|span| String::from_utf8_lossy(span.of(&self.buf[..self.len])).into_owned())
+    }
+
+    /// Passes the whole answer on; `behind_ms` as in `choose::Rank`.
+    pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, behind_ms: u64) -> Ended {
+        let mut frame = match self.answer.body {
+            AnswerBody::None => Frame::Length(0),
+            AnswerBody::Length(length) => Frame::Length(length),
+            AnswerBody::Chunked => Frame::Chunked(Decoder::new()),
+            AnswerBody::UntilClose => Frame::UntilClose,
+        };
+        let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
+        let chunked = self.begin(&mut out, to, behind_ms);
+        // Nothing but the end of the connection tells such a client that the answer is whole.
+        let end_is_close = !chunked && !matches!(self.answer.body, AnswerBody::None | AnswerBody::Length(_));
+        let mut received = self.answer.head_len..self.len;
+        loop {
+            let decoded = match frame.decode(&mut self.buf[received.clone()]) {
+                Ok(decoded) => decoded,
+                Err(broken) => return self.broken(broken, end_is_close),
+            };
+            let data = &self.buf[received.start..received.start + decoded.data_len];
+            if chunked {
+                push_chunk(&mut out, data);
+            } else {
+                out.extend_from_slice(data);
+            }
+            if decoded.done {
+                // What is more than the answer belongs to nothing.
+                self.answer.keep_alive &= decoded.consumed == received.len();
+                if chunked {
+                    out.extend_from_slice(LAST_CHUNK);
+                }
+                return self.end(inbox, &out, to.keep_alive && !end_is_close).await;
+            }
+            if !out.is_empty() && inbox.send(&out).await.is_err() {
+                return Ended::Close;
+            }
+            out.clear();
+            io::yield_if_needed().await;
+            let next = io::timeout(self.worker.settings.query.timeout, self.stream.read(&mut self.buf));
+            received = match unless_gone(inbox, next).await {
+                None => return Ended::Close,
+                Some(Ok(Ok(n @ 1..))) => 0..n,
+                Some(Ok(Ok(0))) if matches!(frame, Frame::UntilClose) => {
+                    if chunked {
+                        out.extend_from_slice(LAST_CHUNK);
+                    }
+                    return self.end(inbox, &out, to.keep_alive && !end_is_close).await;
+                }
+                Some(Ok(_)) => return self.broken(Broken("connection lost"), end_is_close),
+                Some(Err(_)) => return self.broken(Broken("no further byte in time"), end_is_close),
+            };
+        }
+    }
+
+    /// Writes the head of our answer: the backend's, but for what belongs to a connection and what is ours.
+    fn begin(&self, out: &mut Vec<u8>, to: ReplyTo<'_>, behind_ms: u64) -> bool {
+        const OURS: [&str; 9] = [
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "content-length",
+            "date",
+            "request-id",
+            "x-request-id",
+            "x-influxdb-version",
+            "x-influxdb-build",
+        ];
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let kept = |name: &[u8]| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
+        let fields = self.answer.fields(&self.buf).filter(|(name, _)| kept(name));
+        let mut fields: Vec<_> = fields.map(|(name, value)| (text(name), text(value))).collect();
+        if behind_ms > 0 {
+            fields.push(("X-Fluxgate-Stale".into(), behind_ms.div_ceil(1000).to_string()));
+        }
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut responder = self.worker.responder.borrow_mut();
+        match self.answer.body {
+            AnswerBody::None => {
+                responder.send(out, to, self.answer.status, &fields, b"");
+                false
+            }
+            AnswerBody::Length(length) => responder.stream(out, to, self.answer.status, &fields, Some(length)),
+            AnswerBody::Chunked | AnswerBody::UntilClose => {
+                responder.stream(out, to, self.answer.status, &fields, None)
+            }
+        }
+    }
+
+    async fn end(self, inbox: &mut Inbox, last: &[u8], keep_alive: bool) -> Ended {
+        if self.answer.keep_alive {
+            self.worker.queries.readers.of(self.backend).give(self.address, self.stream);
+        }
+        match inbox.send(last).await {
+            Ok(()) if keep_alive => Ended::Answered,
+            _ => Ended::Close,
+        }
+    }
+
+    fn broken(&self, Broken(why): Broken, end_is_close: bool) -> Ended {
+        let name = &self.worker.settings.topology.backend(self.backend).name;
+        log::warn!("backend {name}: the answer to a query broke off: {why}");
+        if end_is_close { Ended::Reset } else { Ended::Close }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query() -> Query {
+        Query {
+            is_get: true,
+            q: "SELECT a FROM \"b c\"".into(),
+            db: String::new(),
+            rp: String::new(),
+            epoch: String::new(),
+            params: String::new(),
+            pretty: false,
+            chunked: false,
+            chunk_size: 10_000,
+            is_async: false,
+            accept: None,
+            accept_encoding: None,
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_sent_on_and_nothing_else() {
+        let text = |query: &Query| {
+            let outgoing = Outgoing::new(query);
+            (outgoing.target, String::from_utf8(outgoing.rest).unwrap())
+        };
+        let form = "q=SELECT%20a%20FROM%20%22b%20c%22";
+        let (target, rest) = text(&query());
+        let fields = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 33\r\n\r\n";
+        assert_eq!((target, rest), ("/query", format!("{fields}{form}")));
+        let all = Query {
+            db: "d&".into(),
+            rp: "r".into(),
+            epoch: "ms".into(),
+            params: "{\"x\":1}".into(),
+            pretty: true,
+            chunked: true,
+            chunk_size: 7,
+            is_async: true,
+            accept: Some(b"text/csv"[..].into()),
+            accept_encoding: Some(b"gzip"[..].into()),
+            ..query()
+        };
+        let (target, rest) = text(&all);
+        assert_eq!(target, "/query?pretty=true");
+        assert!(rest.starts_with("Accept: text/csv\r\nAccept-Encoding: gzip\r\nContent-Type: "), "{rest}");
+        let want = "&db=d%26&rp=r&epoch=ms&params=%7B%22x%22%3A1%7D&chunked=true&chunk_size=7&async=true";
+        assert!(rest.ends_with(&format!("\r\n\r\n{form}{want}")), "{rest}");
+    }
+
+    #[test]
+    fn a_backend_that_does_not_answer_is_described_without_its_password() {
+        let refused = Why::Failed(Failure::Refused(std::io::ErrorKind::ConnectionRefused));
+        assert_eq!(refused.to_string(), "no connection: connection refused");
+        assert_eq!(Why::Answered(500, "x".into()).to_string(), "answered 500: x");
+        assert_eq!(Why::Answered(502, String::new()).to_string(), "answered 502");
+        assert_eq!(Why::Down.to_string(), "down");
+    }
+}

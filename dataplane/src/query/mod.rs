@@ -1,0 +1,437 @@
+//! `/query`: what a request asks for, where its data lies, and the answer of one backend passed on.
+//!
+//! ```text
+//!   conn ─> request (parameters) ─> influxql::parse ─> access ─> route ─> choose ┬─> forward: one backend, streamed through
+//!                                                                                └─> control thread: shares asked, merged
+//! ```
+//!
+//! A request whose statements are all answered by one backend stays on the worker and is never held in memory. Everything else
+//! (several owners, INTO, changes of structure) is handed over; see `control::query`.
+
+mod access;
+mod backends;
+pub mod choose;
+mod error_text;
+mod forward;
+pub mod reach;
+mod request;
+mod route;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::body::Body;
+use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker};
+use crate::http::auth::{self, TokenScheme, Verdict};
+use crate::http::head::{Head, Method};
+use crate::http::response::ReplyTo;
+use crate::inbox::Inbox;
+use crate::influxql::ast::Statement;
+use crate::influxql::{self, Params};
+use crate::io;
+use crate::limits::{QUERY_BODIES_LARGE_MAX, QUERY_BODY_SMALL_BYTES, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
+use crate::reject::Reject;
+use crate::settings::Settings;
+use crate::topology::BackendId;
+use crate::worker::Worker;
+use backends::Readers;
+use choose::Chooser;
+use forward::{Outgoing, Why, unless_gone};
+use reach::{Class, class};
+use request::{Arrived, Query};
+use route::{Route, route};
+
+/// What the queries of one worker share.
+pub struct Queries {
+    readers: Readers,
+    running: Cell<usize>,
+    large_bodies: Cell<usize>,
+}
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It is good for another request.
+    Answered,
+    /// The client asked for it, has gone, or sees by it that its answer is not whole.
+    Close,
+    /// A plain end would make the client take its answer for whole.
+    Reset,
+}
+
+/// Why a query is not answered, whoever's fault it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub text: String,
+}
+
+impl Refusal {
+    pub fn new(status: u16, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+/// An answer without any backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// To OPTIONS.
+    Preflight,
+    Method,
+    Unauthorized,
+    Refused(Refusal),
+    /// To a query that nobody waits for.
+    Begun,
+}
+
+impl Own {
+    pub fn write(&self, worker: &Worker, out: &mut Vec<u8>, to: ReplyTo<'_>, pretty: bool) {
+        let mut responder = worker.responder.borrow_mut();
+        match self {
+            Self::Preflight => responder.send(out, to, 200, &[], b""),
+            // InfluxDB's router answers this itself, without the fields for browsers.
+            Self::Method => {
+                let to = ReplyTo { origin: None, ..to };
+                responder.plain(out, to, 405, "Method Not Allowed", &[("Allow", "GET, OPTIONS, POST")]);
+            }
+            Self::Unauthorized => responder.error(out, to, 401, auth::FAILED.as_bytes(), false, &[]),
+            Self::Refused(Refusal { status, text }) => {
+                responder.error(out, to, *status, text.as_bytes(), pretty, &[]);
+            }
+            Self::Begun => responder.no_content(out, to, None),
+        }
+    }
+}
+
+impl Queries {
+    pub fn new(settings: &Settings) -> Self {
+        Self { readers: Readers::new(settings), running: Cell::new(0), large_bodies: Cell::new(0) }
+    }
+
+    /// See [`ToWorker::Address`].
+    pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
+        self.readers.moved(backend, addr);
+    }
+}
+
+/// One of a bounded number, given back when dropped.
+struct Place {
+    worker: Rc<Worker>,
+    of: fn(&Queries) -> &Cell<usize>,
+}
+
+impl Place {
+    /// None: `max` are taken.
+    fn take(worker: &Rc<Worker>, of: fn(&Queries) -> &Cell<usize>, max: usize) -> Option<Self> {
+        let count = of(&worker.queries);
+        let free = count.get() < max;
+        free.then(|| {
+            count.set(count.get() + 1);
+            Self { worker: worker.clone(), of }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let count = (self.of)(&self.worker.queries);
+        count.set(count.get() - 1);
+    }
+}
+
+/// Looks at a head: the method, then the user, as for writes. `Token` counts no more than with influx-proxy 2.4.7.
+///
+/// # Errors
+/// The answer, for which the body does not matter.
+pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
+    match head.method {
+        Method::Get | Method::Post => {}
+        Method::Options => return Err(Own::Preflight),
+        _ => return Err(Own::Method),
+    }
+    let authorization = head.authorization.map(|span| span.of(buf));
+    match worker.guard.judge(head.query(buf), authorization, TokenScheme::Refused) {
+        Verdict::Ok => Ok(Arrived::new(head, buf)),
+        Verdict::Missing | Verdict::Wrong => Err(Own::Unauthorized),
+    }
+}
+
+/// A form as sent.
+#[derive(Default)]
+pub struct Form {
+    pub bytes: Vec<u8>,
+    _large: Option<Place>,
+}
+
+/// Reads a form to its end.
+///
+/// # Errors
+/// Of the body; [`Reject::Busy`] when too many large ones are being read. The connection is of no use then.
+pub async fn read_form(worker: &Rc<Worker>, inbox: &mut Inbox, body: &mut Body) -> Result<Form, Reject> {
+    let mut form = Form::default();
+    let mut piece = vec![0; 4096];
+    loop {
+        match body.read(inbox, &mut piece).await? {
+            0 => return Ok(form),
+            n => form.bytes.extend_from_slice(&piece[..n]),
+        }
+        if form.bytes.len() > QUERY_BODY_SMALL_BYTES && form._large.is_none() {
+            let large = Place::take(worker, |queries| &queries.large_bodies, QUERY_BODIES_LARGE_MAX);
+            form._large = Some(large.ok_or(Reject::Busy)?);
+        }
+    }
+}
+
+/// Answers a query; everything before it on the connection has been answered.
+pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+    let pretty = query.pretty;
+    match answer(worker, query, inbox, to).await {
+        Ok(ended) => ended,
+        Err(refusal) => send_own(worker, &Own::Refused(refusal), pretty, inbox, to).await,
+    }
+}
+
+async fn send_own(worker: &Worker, own: &Own, pretty: bool, inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+    let mut out = Vec::new();
+    own.write(worker, &mut out, to, pretty);
+    sent(inbox.send(&out).await, to)
+}
+
+fn sent(result: std::io::Result<()>, to: ReplyTo<'_>) -> Ended {
+    if result.is_ok() && to.keep_alive { Ended::Answered } else { Ended::Close }
+}
+
+/// All decisions about a query, in their order.
+async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Result<Ended, Refusal> {
+    let settings = &worker.settings;
+    if settings.query_tracing {
+        log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
+    }
+    let max = settings.query.concurrent_max;
+    let place = Place::take(worker, |queries| &queries.running, if max == 0 { usize::MAX } else { max });
+    let place = place.ok_or_else(|| {
+        Refusal::new(503, format!("max-concurrent-queries limit exceeded({max} per worker); try again later"))
+    })?;
+    let statements = match parse(&query) {
+        Ok(statements) => statements,
+        Err(unread) => return refuse_unread(worker, &query, unread, inbox, to).await,
+    };
+    access::check(&statements, &query.db, |db| worker.db_allowed(db.as_bytes()))?;
+    match route(&statements, &query.db, &settings.topology, &worker.placement) {
+        Route::Alone(candidates) => match ask_alone(worker, &query, &candidates, inbox, to).await {
+            Ok(ended) => Ok(ended),
+            Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
+                hand_over(worker, query, place, inbox, to).await
+            }
+            Err(failures) => Err(nobody_answers(worker, &failures)),
+        },
+        Route::Control => hand_over(worker, query, place, inbox, to).await,
+    }
+}
+
+/// A text that the parser does not take.
+struct Unread {
+    text: String,
+    /// A backend may take it: it must not see it.
+    ours: bool,
+}
+
+fn parse(query: &Query) -> Result<Vec<Statement>, Unread> {
+    let params = match &query.params[..] {
+        "" => Params::default(),
+        json => Params::from_json(json).map_err(|error| Unread { text: error.to_string(), ours: false })?,
+    };
+    influxql::parse(&query.q, &params)
+        .map_err(|error| Unread { text: format!("error parsing query: {error}"), ours: error.ours() })
+}
+
+/// A text with an error: whoever wrote it gets InfluxDB's own words about it, if a backend can be asked without any danger that it
+/// acts on the text, or tells what this proxy would not. InfluxDB reads the whole text before it runs anything, so a text that might
+/// change something is asked about with an error of our own at its end.
+async fn refuse_unread(
+    worker: &Worker,
+    query: &Query,
+    unread: Unread,
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> Result<Ended, Refusal> {
+    let own = Refusal::new(400, unread.text);
+    if unread.ours {
+        return Err(own);
+    }
+    let harmless = influxql::may_change(&query.q).then(|| {
+        let mut harmless = query.clone();
+        harmless.q = query.q.trim().to_owned() + error_text::ENDING;
+        harmless
+    });
+    let outgoing = Outgoing::new(harmless.as_ref().unwrap_or(query));
+    let all = worker.settings.topology.backends.iter().map(|backend| backend.id);
+    for (backend, _) in chooser(worker, &BTreeSet::new()).best_first(all) {
+        match forward::ask(worker, backend, &outgoing, inbox).await {
+            None => return Ok(Ended::Close),
+            Some(Ok(reply)) if reply.answer.status == 400 => {
+                return match reply.error_text().filter(|_| harmless.is_some()) {
+                    Some(text) => {
+                        Err(error_text::about(query.q.trim(), &text).map_or(own, |text| Refusal::new(400, text)))
+                    }
+                    None => Ok(reply.pass(inbox, to, 0).await),
+                };
+            }
+            Some(Ok(_)) => return Err(own),
+            Some(Err(_)) => {}
+        }
+    }
+    Err(own)
+}
+
+fn chooser<'a>(worker: &'a Worker, failed: &'a BTreeSet<BackendId>) -> Chooser<'a> {
+    Chooser {
+        topology: &worker.settings.topology,
+        placement: &worker.placement,
+        stats: &worker.all_stats,
+        now_ms: worker.clock_ms(),
+        failed,
+    }
+}
+
+/// Asks the candidates, best first, until one answers.
+///
+/// # Errors
+/// Why none of them does.
+async fn ask_alone(
+    worker: &Worker,
+    query: &Query,
+    candidates: &BTreeSet<BackendId>,
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> Result<Ended, BTreeMap<BackendId, Why>> {
+    let outgoing = Outgoing::new(query);
+    let mut failures = BTreeMap::new();
+    loop {
+        let failed = failures.keys().copied().collect();
+        let ranked = chooser(worker, &failed).best_first(candidates.iter().copied());
+        let Some(&(backend, rank)) = ranked.first() else { break };
+        match forward::ask(worker, backend, &outgoing, inbox).await {
+            None => return Ok(Ended::Close),
+            Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.behind_ms).await),
+            Some(Err(why)) => _ = failures.insert(backend, why),
+        }
+    }
+    for &backend in candidates {
+        failures.entry(backend).or_insert(Why::Down);
+    }
+    Err(failures)
+}
+
+/// Whether backends other than those that failed have together what none of them has alone.
+fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &BTreeMap<BackendId, Why>) -> bool {
+    let failed = failures.keys().copied().collect();
+    let chooser = chooser(worker, &failed);
+    let answered = |statement: &Statement| match class(statement, db) {
+        Class::Read(reach) => chooser.shares(&reach).is_ok(),
+        _ => false,
+    };
+    !statements.is_empty() && statements.iter().all(answered)
+}
+
+fn nobody_answers(worker: &Worker, failures: &BTreeMap<BackendId, Why>) -> Refusal {
+    let one =
+        |(&backend, why): (&BackendId, &Why)| format!("{}: {why}", worker.settings.topology.backend(backend).name);
+    let all: Vec<_> = failures.iter().map(one).collect();
+    Refusal::new(503, format!("no backend could answer: {}", all.join("; ")))
+}
+
+/// Tells the control thread when nobody waits any more.
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Has the control thread answer.
+async fn hand_over(
+    worker: &Rc<Worker>,
+    query: Query,
+    place: Place,
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> Result<Ended, Refusal> {
+    let (is_async, pretty) = (query.is_async, query.pretty);
+    let waits = Waits(Arc::default());
+    let request = to_request(query, waits.0.clone());
+    let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
+    if is_async {
+        io::spawn(run_unattended(worker.clone(), request, timeout, waits, place));
+        return Ok(send_own(worker, &Own::Begun, pretty, inbox, to).await);
+    }
+    match unless_gone(inbox, ask_control(worker, request, timeout)).await {
+        None => Ok(Ended::Close),
+        Some(Ok((fields, body))) => Ok(send_reply(worker, &fields, &body, inbox, to).await),
+        Some(Err(refusal)) => Err(refusal),
+    }
+}
+
+async fn run_unattended(
+    worker: Rc<Worker>,
+    request: Box<QueryRequest>,
+    timeout: Duration,
+    _waits: Waits,
+    _place: Place,
+) {
+    if let Err(refusal) = ask_control(&worker, request, timeout).await {
+        log::warn!("a query that nobody waits for failed: {}", refusal.text);
+    }
+}
+
+type Fields = Vec<(&'static str, String)>;
+
+async fn ask_control(
+    worker: &Worker,
+    request: Box<QueryRequest>,
+    timeout: Duration,
+) -> Result<(Fields, Vec<Bytes>), Refusal> {
+    let ask = worker.link.ask(timeout, |worker, ticket| ToControl::Query { worker, ticket, request });
+    match ask.await {
+        Ok(ToWorker::Query { reply: QueryReply::Answer { fields, body }, .. }) => Ok((fields, body)),
+        Ok(ToWorker::Query { reply: QueryReply::Failed { status, text }, .. }) => Err(Refusal { status, text }),
+        _ => {
+            let text = Reject::NoControl.text().into_owned();
+            Err(Refusal::new(Reject::NoControl.status(), String::from_utf8_lossy(&text)))
+        }
+    }
+}
+
+fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
+    let (format, gzip) = (query.format(), query.takes_gzip());
+    let Query { is_get, q, db, rp, epoch, params, pretty, chunked, chunk_size, .. } = query;
+    let params = Some(params).filter(|params| !params.is_empty());
+    Box::new(QueryRequest { is_get, q, db, rp, params, epoch, pretty, chunked, chunk_size, format, gzip, cancelled })
+}
+
+/// Sends an answer that is all here, in pieces.
+async fn send_reply(worker: &Worker, fields: &Fields, body: &[Bytes], inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let length = body.iter().map(|piece| piece.len() as u64).sum();
+    let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
+    worker.responder.borrow_mut().stream(&mut out, to, 200, &fields, Some(length));
+    for piece in body {
+        if out.len() + piece.len() > QUERY_BUFFER_BYTES {
+            if inbox.send(&out).await.is_err() || inbox.send(piece).await.is_err() {
+                return Ended::Close;
+            }
+            out.clear();
+        } else {
+            out.extend_from_slice(piece);
+        }
+    }
+    sent(inbox.send(&out).await, to)
+}

@@ -1,0 +1,208 @@
+//! Where a statement's data lies: the rules of which database and measurement it is about.
+//!
+//! The database of a source is its own, else what ON names, else the `db` parameter; SHOW MEASUREMENTS, TAG KEYS and TAG VALUES
+//! ignore a database in their sources, as InfluxDB does. What InfluxDB refuses for want of a database any backend refuses alike.
+
+use std::collections::BTreeSet;
+
+use crate::influxql::ast::{Measurement, Name, Select, Show, ShowKind, Source, Statement};
+use crate::placement::Placement;
+use crate::topology::{BackendId, Topology};
+
+/// A database and a measurement of it, unescaped.
+pub type Place = (String, String);
+
+/// Who together know the answer to a statement that only reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The owners of these.
+    Places(BTreeSet<Place>),
+    /// All backends of one circle.
+    Circle,
+    /// Any one backend; with a database, one that has it.
+    Any { db: Option<String> },
+}
+
+/// What is done with a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    Read(Reach),
+    /// Tells about single servers: every backend is asked, nothing is merged.
+    EveryServer,
+    /// SELECT INTO: read, then written through this proxy.
+    Into,
+    /// Changes databases, policies or data on all backends of all circles.
+    Structure,
+    Unsupported,
+}
+
+/// Classifies a statement. `default_db` is the `db` parameter, empty if there is none.
+pub fn class(statement: &Statement, default_db: &str) -> Class {
+    match statement {
+        Statement::Select(select) if select.into.is_some() => Class::Into,
+        Statement::Select(select) | Statement::Explain { select, .. } => Class::Read(of_select(select, default_db)),
+        Statement::ShowDatabases | Statement::ShowContinuousQueries | Statement::ShowSubscriptions => {
+            Class::Read(Reach::Circle)
+        }
+        Statement::ShowRetentionPolicies { db } => Class::Read(Reach::Any {
+            db: Some(db.as_deref().unwrap_or(default_db).to_owned()).filter(|db| !db.is_empty()),
+        }),
+        Statement::Show(show) => Class::Read(of_show(show, default_db)),
+        Statement::ShowServer { .. } => Class::EveryServer,
+        Statement::CreateDatabase { .. }
+        | Statement::DropDatabase { .. }
+        | Statement::CreateRetentionPolicy(_)
+        | Statement::AlterRetentionPolicy(_)
+        | Statement::DropRetentionPolicy { .. }
+        | Statement::Delete { .. }
+        | Statement::DropSeries { .. }
+        | Statement::DropMeasurement { .. } => Class::Structure,
+        Statement::Unsupported { .. } => Class::Unsupported,
+    }
+}
+
+/// All measurements that a SELECT reads, those of its subqueries included, in the order written.
+pub fn leaves(select: &Select) -> Vec<&Measurement> {
+    let mut leaves = Vec::new();
+    // Depth is bounded by the parser.
+    fn gather<'a>(sources: &'a [Source], leaves: &mut Vec<&'a Measurement>) {
+        for source in sources {
+            match source {
+                Source::Measurement(measurement) => leaves.push(measurement),
+                Source::Subquery(select) => gather(&select.sources, leaves),
+            }
+        }
+    }
+    gather(&select.sources, &mut leaves);
+    leaves
+}
+
+/// The same SELECT over only those measurements that `keep` (given database and name) admits; regular expressions always stay. None when
+/// no source is left.
+pub fn restrict(select: &Select, default_db: &str, keep: &dyn Fn(&str, &str) -> bool) -> Option<Select> {
+    let sources: Vec<Source> = select
+        .sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Measurement(m) => match &m.name {
+                Name::Text(name) => {
+                    keep(m.db.as_deref().unwrap_or(default_db), name).then(|| Source::Measurement(m.clone()))
+                }
+                Name::Regex(_) | Name::Same => Some(source.clone()),
+            },
+            Source::Subquery(inner) => restrict(inner, default_db, keep).map(|inner| Source::Subquery(Box::new(inner))),
+        })
+        .collect();
+    (!sources.is_empty()).then(|| Select { sources, ..select.clone() })
+}
+
+fn of_select(select: &Select, default_db: &str) -> Reach {
+    places(leaves(select).into_iter().map(|m| (m.db.as_deref().unwrap_or(default_db), &m.name)))
+}
+
+fn of_show(show: &Show, default_db: &str) -> Reach {
+    let on = show.db.as_deref().unwrap_or(default_db);
+    // SHOW MEASUREMENTS has its one name in WITH instead of FROM.
+    if show.what == ShowKind::Measurements {
+        return match &show.with_measurement {
+            Some(name) => places([(on, name)]),
+            None if on.is_empty() => Reach::Any { db: None },
+            None => Reach::Circle,
+        };
+    }
+    let own_db_counts = !matches!(show.what, ShowKind::TagKeys | ShowKind::TagValues);
+    let sources = show.sources.iter().filter_map(|source| match source {
+        Source::Measurement(m) => Some((m.db.as_deref().filter(|_| own_db_counts).unwrap_or(on), &m.name)),
+        Source::Subquery(_) => None,
+    });
+    if show.sources.is_empty() {
+        return if on.is_empty() { Reach::Any { db: None } } else { Reach::Circle };
+    }
+    places(sources)
+}
+
+fn places<'a>(sources: impl IntoIterator<Item = (&'a str, &'a Name)>) -> Reach {
+    let mut places = BTreeSet::new();
+    for (db, name) in sources {
+        match name {
+            // InfluxDB wants a database before it looks at anything else.
+            _ if db.is_empty() => return Reach::Any { db: None },
+            Name::Text(name) => _ = places.insert((db.to_owned(), name.clone())),
+            Name::Regex(_) | Name::Same => return Reach::Circle,
+        }
+    }
+    // No source at all is refused by any backend.
+    if places.is_empty() { Reach::Any { db: None } } else { Reach::Places(places) }
+}
+
+/// The backends of one circle that together answer; empty = any one will do.
+pub fn backends_of(reach: &Reach, circle: usize, topology: &Topology, placement: &Placement) -> BTreeSet<BackendId> {
+    match reach {
+        Reach::Places(places) => {
+            places.iter().map(|(db, m)| placement.owner(circle, db.as_bytes(), m.as_bytes())).collect()
+        }
+        Reach::Circle => topology.circles[circle].backends.iter().copied().collect(),
+        Reach::Any { .. } => BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(db: Option<&str>, name: &str) -> Source {
+        Source::Measurement(Measurement { db: db.map(Into::into), rp: None, name: Name::Text(name.into()) })
+    }
+
+    fn select(sources: Vec<Source>) -> Select {
+        Select { sources, ..Select::default() }
+    }
+
+    fn places_of(list: &[(&str, &str)]) -> Reach {
+        Reach::Places(list.iter().map(|(db, m)| ((*db).to_owned(), (*m).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_select_reaches_the_owners_of_all_its_leaves() {
+        let nested = Source::Subquery(Box::new(select(vec![measurement(Some("d2"), "b"), measurement(None, "a")])));
+        let outer = select(vec![measurement(None, "a"), nested]);
+        assert_eq!(of_select(&outer, "d1"), places_of(&[("d1", "a"), ("d2", "b")]));
+        assert_eq!(
+            of_select(&outer, ""),
+            Reach::Any { db: None },
+            "refused for want of a database by whoever is asked"
+        );
+        let regex = Source::Measurement(Measurement { db: None, rp: None, name: Name::Regex("a.*".into()) });
+        assert_eq!(of_select(&select(vec![measurement(None, "a"), regex]), "d"), Reach::Circle);
+    }
+
+    #[test]
+    fn a_restricted_select_keeps_what_its_backend_owns() {
+        let nested = Source::Subquery(Box::new(select(vec![measurement(None, "b")])));
+        let whole = select(vec![measurement(None, "a"), nested, measurement(Some("e"), "c")]);
+        let left = restrict(&whole, "d", &|db, m| (db, m) == ("d", "a")).unwrap();
+        assert_eq!(left.sources, vec![measurement(None, "a")]);
+        assert_eq!(restrict(&whole, "d", &|_, _| false), None);
+    }
+
+    #[test]
+    fn show_ignores_a_database_in_its_sources_where_influxdb_does() {
+        let show = |what| Show {
+            what,
+            db: Some("on".into()),
+            sources: vec![measurement(Some("own"), "m")],
+            with_measurement: None,
+            with_key: None,
+            condition: None,
+            dimensions: vec![],
+            order: None,
+            limit: None,
+            offset: None,
+            slimit: None,
+            soffset: None,
+        };
+        assert_eq!(of_show(&show(ShowKind::Series), "p"), places_of(&[("own", "m")]));
+        assert_eq!(of_show(&show(ShowKind::TagKeys), "p"), places_of(&[("on", "m")]));
+        assert_eq!(of_show(&Show { sources: vec![], ..show(ShowKind::TagKeys) }, "p"), Reach::Circle);
+    }
+}

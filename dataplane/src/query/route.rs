@@ -1,0 +1,136 @@
+//! Whether one backend alone answers all statements of a request, and which backends those are.
+
+use std::collections::BTreeSet;
+
+use crate::influxql::ast::Statement;
+use crate::placement::Placement;
+use crate::query::reach::{Class, Reach, backends_of, class};
+use crate::topology::{BackendId, Topology};
+
+/// Who answers a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Any one of these alone; not empty.
+    Alone(BTreeSet<BackendId>),
+    /// The control thread, with several backends or a change.
+    Control,
+}
+
+/// `default_db` is the `db` parameter, empty if there is none.
+pub fn route(statements: &[Statement], default_db: &str, topology: &Topology, placement: &Placement) -> Route {
+    let mut reaches = Vec::new();
+    for statement in statements {
+        match class(statement, default_db) {
+            // Not every backend need have the database: the control thread finds one that does.
+            Class::Read(Reach::Any { db: Some(_) }) if topology.backends.len() > 1 => return Route::Control,
+            Class::Read(reach) => reaches.push(reach),
+            // One server's own facts are all there are if it is the only one.
+            Class::EveryServer if topology.backends.len() == 1 => {}
+            Class::EveryServer | Class::Into | Class::Structure | Class::Unsupported => return Route::Control,
+        }
+    }
+    let alone: BTreeSet<_> =
+        (0..topology.circles.len()).flat_map(|circle| of_circle(&reaches, circle, topology, placement)).collect();
+    if alone.is_empty() { Route::Control } else { Route::Alone(alone) }
+}
+
+/// The backends of one circle each of which answers everything; usually one or none.
+fn of_circle(reaches: &[Reach], circle: usize, topology: &Topology, placement: &Placement) -> BTreeSet<BackendId> {
+    let together: BTreeSet<_> =
+        reaches.iter().flat_map(|reach| backends_of(reach, circle, topology, placement)).collect();
+    match together.len() {
+        0 => topology.circles[circle].backends.iter().copied().collect(),
+        1 => together,
+        _ => BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::influxql::ast::{Measurement, Name, Select, ServerFact, Source};
+    use crate::placement::PlacementSettings;
+    use crate::topology::{Backend, Circle};
+
+    /// Circles with so many backends each.
+    fn house(sizes: &[usize]) -> (Topology, Placement) {
+        let mut topology = Topology::default();
+        for (circle, &size) in sizes.iter().enumerate() {
+            let mut backends = Vec::new();
+            for index in 0..size {
+                let id = BackendId(topology.backends.len() as u16);
+                backends.push(id);
+                topology.backends.push(Backend {
+                    id,
+                    name: format!("b{}", id.0),
+                    url: format!("http://b{}", id.0),
+                    circle,
+                    index,
+                    username: String::new(),
+                    password: String::new(),
+                    write_only: false,
+                });
+            }
+            topology.circles.push(Circle { name: format!("c{circle}"), backends });
+        }
+        let placement = Placement::new(&topology, &PlacementSettings::default());
+        (topology, placement)
+    }
+
+    fn select(names: &[&str]) -> Statement {
+        let source =
+            |name: &&str| Source::Measurement(Measurement { db: None, rp: None, name: Name::Text((*name).into()) });
+        Statement::Select(Box::new(Select { sources: names.iter().map(source).collect(), ..Select::default() }))
+    }
+
+    fn alone(ids: &[u16]) -> Route {
+        Route::Alone(ids.iter().map(|&id| BackendId(id)).collect())
+    }
+
+    #[test]
+    fn one_measurement_goes_to_its_owner_in_any_circle() {
+        let (topology, placement) = house(&[2, 2]);
+        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, b"d", b"m")).collect();
+        assert_eq!(route(&[select(&["m"])], "d", &topology, &placement), Route::Alone(owners));
+    }
+
+    #[test]
+    fn a_circle_of_one_backend_answers_all_reads() {
+        let (topology, placement) = house(&[2, 1]);
+        let names: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let both = [select(&names), Statement::ShowDatabases];
+        assert_eq!(route(&both, "d", &topology, &placement), alone(&[2]));
+        let (topology, placement) = house(&[2, 2]);
+        assert_eq!(route(&both, "d", &topology, &placement), Route::Control);
+    }
+
+    #[test]
+    fn statements_that_anybody_answers_go_to_anybody() {
+        let (topology, placement) = house(&[2, 1]);
+        let anybody = [Statement::ShowRetentionPolicies { db: None }];
+        assert_eq!(route(&anybody, "", &topology, &placement), alone(&[0, 1, 2]));
+        assert_eq!(route(&[], "", &topology, &placement), alone(&[0, 1, 2]), "no statement at all");
+        let with_select = [anybody[0].clone(), select(&["m"])];
+        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, b"d", b"m")).collect();
+        assert_eq!(
+            route(&with_select, "", &topology, &placement),
+            alone(&[0, 1, 2]),
+            "without a database: refused by anybody"
+        );
+        let of_a_database = [Statement::ShowRetentionPolicies { db: Some("d".into()) }];
+        assert_eq!(route(&of_a_database, "", &topology, &placement), Route::Control, "not everybody need have it");
+        assert_eq!(route(&[select(&["m"])], "d", &topology, &placement), Route::Alone(owners));
+    }
+
+    #[test]
+    fn changes_and_facts_of_several_servers_are_handed_over() {
+        let (topology, placement) = house(&[1, 1]);
+        let facts = Statement::ShowServer { what: ServerFact::Stats, module: None };
+        let drop = Statement::DropDatabase { name: "d".into() };
+        assert_eq!(route(&[select(&["m"]), drop], "d", &topology, &placement), Route::Control);
+        assert_eq!(route(std::slice::from_ref(&facts), "d", &topology, &placement), Route::Control);
+        let (topology, placement) = house(&[1]);
+        assert_eq!(route(&[facts], "d", &topology, &placement), alone(&[0]));
+    }
+}

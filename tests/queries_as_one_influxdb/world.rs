@@ -1,0 +1,84 @@
+//! The oracle and the cluster: one influxd, and five behind the real binary, with the same data.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use fluxgate::http1::url_encoded;
+use fluxgate::influxd::Influxd;
+use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use serde_json::Value;
+
+use crate::data;
+use crate::pair::Pair;
+
+/// Backends of each circle.
+pub const CIRCLES: [usize; 2] = [2, 3];
+/// What is queued must be delivered within this, on a machine that is busy with much else.
+pub const DRAIN: Duration = Duration::from_secs(180);
+
+pub struct World {
+    pub oracle: Influxd,
+    pub circles: Vec<Vec<Influxd>>,
+    pub proxy: Proxy,
+    pub pair: Pair,
+    /// Points that the backends refuse, as a test means them to.
+    pub refused: u64,
+}
+
+impl World {
+    /// Starts everything and gives both sides the data. `None`, having said so, where InfluxDB is not installed.
+    pub fn start(big: bool) -> Option<Self> {
+        if Influxd::executable().is_none() {
+            eprintln!("skipped: influxd is not on PATH");
+            return None;
+        }
+        let oracle = Influxd::start().unwrap();
+        let circle = |backends: &usize| (0..*backends).map(|_| Influxd::start().unwrap()).collect();
+        let circles: Vec<Vec<Influxd>> = CIRCLES.iter().map(circle).collect();
+        let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
+        let config = ProxyConfig::new(&urls);
+        let proxy = config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"));
+        let pair = Pair::new(oracle.addr(), proxy.addr());
+        let mut world = Self { oracle, circles, proxy, pair, refused: 0 };
+        world.pair.give(data::DECLARATIONS, &data::batches());
+        if big {
+            world.pair.give(data::DECLARATIONS_BIG, &data::batches_big());
+        }
+        world.drain();
+        Some(world)
+    }
+
+    /// Where the cluster is asked.
+    pub fn cluster(&self) -> SocketAddr {
+        self.proxy.addr()
+    }
+
+    /// Waits until the ledger says that nothing is queued. Panics if points were lost on the way.
+    pub fn drain(&self) {
+        let empty =
+            || self.proxy.ledger().is_ok_and(|ledger| ledger.workers_missing.is_empty() && ledger.totals.queued == 0);
+        assert!(eventually(DRAIN, empty), "{:?}\n{}", self.proxy.ledger(), self.proxy.stderr());
+        let totals = self.proxy.ledger().unwrap().totals;
+        assert_eq!((totals.rejected, totals.dropped), (self.refused, 0), "the data is sound\n{}", self.proxy.stderr());
+    }
+
+    /// Waits until the proxy has seen that all backends answer.
+    pub fn wait_until_all_are_seen(&self) {
+        let seen = || {
+            let health = self.proxy.health();
+            health.is_ok_and(|circles| circles.iter().flat_map(|circle| &circle.backends).all(|backend| backend.active))
+        };
+        assert!(eventually(DRAIN, seen), "{:?}\n{}", self.proxy.health(), self.proxy.stderr());
+    }
+
+    /// Names of the backends that hold this measurement, one for each circle.
+    pub fn owners(&self, db: &str, measurement: &str) -> Vec<String> {
+        let target = format!("/replica?db={}&meas={}", url_encoded(db), url_encoded(measurement));
+        let (status, text) = self.proxy.get(&target).unwrap();
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let names = answer.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned());
+        names.collect()
+    }
+}

@@ -1,0 +1,314 @@
+//! Promise: a statement that changes structure or removes data is carried out everywhere or refused before anything is changed, and is
+//! not followed by points that were written before it; SELECT INTO writes what one InfluxDB would.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use fluxgate::client::Client;
+use fluxgate::influxd::Influxd;
+use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use serde_json::{Value, json};
+
+/// Two circles, the first one of two backends.
+struct House {
+    servers: [Influxd; 3],
+    proxy: Proxy,
+}
+
+fn house() -> Option<House> {
+    if Influxd::executable().is_none() {
+        eprintln!("skipped: influxd is not on PATH");
+        return None;
+    }
+    let servers = std::array::from_fn(|_| Influxd::start().unwrap());
+    let [a, b, c] = &servers;
+    let config = ProxyConfig::new(&[vec![a.url(), b.url()], vec![c.url()]]).set("workers", 2);
+    let proxy = config
+        .set("rewrite_interval", 1)
+        .set("check_interval", 1)
+        .start(Path::new(env!("CARGO_BIN_EXE_fluxgate")))
+        .unwrap_or_else(|e| panic!("{e}"));
+    Some(House { servers, proxy })
+}
+
+impl House {
+    fn ask(&self, db: &str, q: &str) -> (u16, Value) {
+        query(&self.proxy.url(), db, q)
+    }
+
+    /// A statement that must succeed with an empty answer.
+    fn run(&self, db: &str, q: &str) {
+        assert_eq!(self.ask(db, q), (200, json!({"results": [{"statement_id": 0}]})), "{q}");
+    }
+
+    fn write(&self, db: &str, lines: &str) {
+        let reply = Client::connect(self.proxy.addr()).unwrap().write(db, lines).unwrap();
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+
+    fn drained(&self) {
+        let drained = || self.proxy.ledger().is_ok_and(|l| l.totals.queued == 0);
+        assert!(eventually(Duration::from_secs(60), drained), "{:?}", self.proxy.ledger());
+    }
+
+    /// The rows of all backends of a circle for `q`, as text, sorted.
+    fn rows(&self, servers: &[Influxd], db: &str, q: &str) -> Vec<String> {
+        let mut rows = Vec::new();
+        for server in servers {
+            let answer = server.query(db, q).unwrap();
+            for series in answer["results"][0]["series"].as_array().into_iter().flatten() {
+                let head = format!("{} {} {}", series["name"], series["tags"], series["columns"]);
+                rows.extend(series["values"].as_array().into_iter().flatten().map(|row| format!("{head} {row}")));
+            }
+        }
+        rows.sort();
+        rows
+    }
+}
+
+fn query(url: &str, db: &str, q: &str) -> (u16, Value) {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let answer = agent.post(format!("{url}/query")).send_form([("db", db), ("q", q), ("epoch", "ns")]).unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.into_body().read_to_string().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+fn get(url: &str, db: &str, q: &str) -> Value {
+    let answer = ureq::get(format!("{url}/query")).query_pairs([("db", db), ("q", q)]).call().unwrap();
+    serde_json::from_str(&answer.into_body().read_to_string().unwrap()).unwrap()
+}
+
+#[test]
+fn a_database_is_there_for_writes_as_soon_as_it_is_created_and_gone_as_soon_as_it_is_dropped() {
+    let Some(house) = house() else { return };
+    house.run("", "CREATE DATABASE fresh");
+    house.write("fresh", "m v=1 1");
+    house.run("", "CREATE RETENTION POLICY short ON fresh DURATION 2d REPLICATION 1");
+    house.run("", "ALTER RETENTION POLICY short ON fresh DURATION 3d DEFAULT");
+    for server in &house.servers {
+        let answer = server.query("fresh", "SHOW RETENTION POLICIES").unwrap();
+        let text = answer["results"][0]["series"][0]["values"].to_string();
+        assert!(text.contains(r#"["short","72h0m0s","24h0m0s",1,true]"#), "{text}");
+    }
+    house.run("", "DROP DATABASE fresh");
+    let reply = Client::connect(house.proxy.addr()).unwrap().write("fresh", "m v=1 2").unwrap();
+    assert_eq!(reply.status, 404, "{}", reply.text());
+    for server in &house.servers {
+        assert_eq!(server.query("", "SHOW DATABASES").unwrap().to_string().matches("fresh").count(), 0);
+    }
+    // InfluxDB's own errors.
+    let text = |q| house.ask("", q).1["results"][0]["error"].as_str().map(str::to_owned);
+    assert_eq!(
+        text("CREATE RETENTION POLICY a ON nowhere DURATION 1d REPLICATION 1").unwrap(),
+        "database not found: nowhere"
+    );
+    assert_eq!(text("DELETE FROM m").unwrap(), "database not found: ");
+    assert_eq!(text("DROP DATABASE nowhere"), None);
+}
+
+#[test]
+fn a_drop_under_writes_is_not_followed_by_older_points_and_replicas_agree() {
+    let Some(house) = house() else { return };
+    let house = Arc::new(house);
+    house.run("", "CREATE DATABASE db");
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writers: Vec<_> = (0..4u64)
+        .map(|w| {
+            let (house, stop, sent) = (house.clone(), stop.clone(), sent.clone());
+            thread::spawn(move || {
+                let mut client = Client::connect(house.proxy.addr()).unwrap();
+                let mut acked = 0u64;
+                while !stop.load(SeqCst) {
+                    let line =
+                        |i: u64| format!("{},w={w} n={}i {}\n", ["m", "other"][(i % 2) as usize], acked + i, acked + i);
+                    let lines: String = (0..50).map(line).collect();
+                    assert_eq!(client.write("db", &lines).unwrap().status, 204);
+                    acked += 50;
+                    sent.fetch_add(50, SeqCst);
+                }
+                acked
+            })
+        })
+        .collect();
+    for round in 0..5 {
+        let enough = sent.load(SeqCst) + 4_000;
+        assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
+        // A backlog: one backend answers only after a while.
+        house.servers[round % 3].freeze().unwrap();
+        let enough = sent.load(SeqCst) + 2_000;
+        assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
+        house.servers[round % 3].thaw().unwrap();
+        let (status, answer) = house.ask("db", if round % 2 == 0 { "DROP MEASUREMENT m" } else { "DELETE FROM m" });
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["results"][0].get("error"), None, "{answer}");
+    }
+    stop.store(true, SeqCst);
+    let acked: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    house.drained();
+    let first = house.rows(&house.servers[..2], "db", "SELECT n FROM m GROUP BY w");
+    let second = house.rows(&house.servers[2..], "db", "SELECT n FROM m GROUP BY w");
+    assert_eq!(first, second, "replicas");
+    assert!((first.len() as u64) < acked.iter().sum::<u64>() / 2, "something has been dropped");
+    let others = house.rows(&house.servers[2..], "db", "SELECT count(n) FROM other GROUP BY w");
+    let counts: u64 = acked.iter().map(|acked| acked / 2).sum();
+    let counted: u64 = others.iter().map(|row| row.rsplit([',', ']']).nth(1).unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(counted, counts, "nothing of the other measurement: {others:?}");
+    // After the last drop each writer's points lie without a gap up to its last one.
+    for (w, acked) in acked.iter().enumerate() {
+        let tag = format!("{{\"w\":\"{w}\"}}");
+        let kept = second.iter().filter(|row| row.contains(&tag)).count() as u64;
+        let newest = acked.saturating_sub(2);
+        if kept > 0 {
+            let oldest = newest - 2 * (kept - 1);
+            let rows: Vec<_> = second.iter().filter(|row| row.contains(&tag)).collect();
+            assert!(rows.iter().any(|row| row.ends_with(&format!(",{oldest}]"))), "{w}: {oldest}..{newest}: {rows:?}");
+        }
+    }
+}
+
+#[test]
+fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
+    let Some(mut house) = house() else { return };
+    house.run("", "CREATE DATABASE db");
+    house.write("db", "m v=1 1\nn v=1 1");
+    house.drained();
+    house.servers[2].kill();
+    for q in ["DROP MEASUREMENT m", "CREATE DATABASE other", "DROP DATABASE db"] {
+        let (status, answer) = house.ask("db", q);
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, 503, "{answer}");
+        assert!(error.contains("influxdb-2-1") && error.contains("nothing was changed"), "{error}");
+        assert!(!error.contains("influxdb-1-1"), "{error}");
+    }
+    assert_eq!(house.rows(&house.servers[..2], "db", "SELECT * FROM m").len(), 1);
+    let databases = house.servers[0].query("", "SHOW DATABASES").unwrap().to_string();
+    assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
+}
+
+#[test]
+fn delete_by_time_and_series_reaches_every_owner() {
+    let Some(house) = house() else { return };
+    house.run("", "CREATE DATABASE db");
+    let lines: String = (0..20).map(|i| format!("m{i},host=a v=1 1\nm{i},host=b v=1 1\nm{i},host=b v=2\n")).collect();
+    house.write("db", &lines);
+    house.run("db", "DELETE WHERE time < now() - 1h AND host = 'b'");
+    house.run("db", "DROP SERIES FROM m1, /m1./ WHERE host = 'a'");
+    for servers in [&house.servers[..2], &house.servers[2..]] {
+        assert_eq!(house.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'b'").len(), 20);
+        assert_eq!(house.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'a'").len(), 9);
+    }
+    let oracle = Influxd::start().unwrap();
+    oracle.create_database("db").unwrap();
+    oracle.query("db", "DROP MEASUREMENT nosuch").ok();
+    for q in [
+        "DROP MEASUREMENT nosuch",
+        "DELETE FROM m0 WHERE v = 1",
+        "DROP SERIES FROM nosuch",
+        "DROP SERIES WHERE time > 0",
+    ] {
+        ureq::post(format!("{}/write?db=db", oracle.url())).send("m0,host=a v=1 1").unwrap();
+        let without_numbers = |(status, value): (u16, Value)| {
+            (status, value.to_string().chars().filter(|c| !c.is_ascii_digit()).collect::<String>())
+        };
+        let (here, there) = (house.ask("db", q), query(&oracle.url(), "db", q));
+        assert_eq!(without_numbers(here), without_numbers(there), "{q}");
+    }
+}
+
+#[test]
+fn a_get_that_changes_something_is_warned_of_as_by_influxdb() {
+    let Some(house) = house() else { return };
+    let oracle = Influxd::start().unwrap();
+    for url in [house.proxy.url(), oracle.url()] {
+        query(&url, "", "CREATE DATABASE db");
+    }
+    house.write("db", "m,host=a v=1 1");
+    house.drained();
+    ureq::post(format!("{}/write?db=db", oracle.url())).send("m,host=a v=1 1").unwrap();
+    for q in [
+        "create database \"made here\" with duration 36h replication 1 shard duration 12h name \"x y\"",
+        "create retention policy a on db duration 2d replication 1 shard duration 1d",
+        "alter retention policy a on db duration 3d",
+        "select v into t from m where host = 'a' and time > 0",
+        "select mean(v) as \"from\" into db..:measurement from (select v from autogen.m) where time < 1h group by time(1m), * fill(none)",
+        "select v into \"1t\" from \"db\".\"autogen\".\"m\" limit 1",
+        "drop retention policy a on db",
+        "delete from m where time < 5",
+        "drop series from m where host='a'",
+        "drop measurement m",
+        "drop database \"made here\"",
+        "create database bad with name \"x\" ; drop retention policy a on nowhere",
+    ] {
+        assert_eq!(get(&house.proxy.url(), "db", q), get(&oracle.url(), "db", q), "{q}");
+    }
+}
+
+#[test]
+fn into_writes_what_influxdb_would() {
+    let Some(house) = house() else { return };
+    let oracle = Influxd::start().unwrap();
+    for url in [house.proxy.url(), oracle.url()] {
+        for db in ["db", "copies"] {
+            query(&url, "", &format!("CREATE DATABASE {db}"));
+        }
+        query(&url, "", "CREATE RETENTION POLICY keep ON db DURATION 0s REPLICATION 1");
+    }
+    let mut lines = String::new();
+    for i in 0..12_000 {
+        lines += &format!("cpu,host=h{},region=eu usage={}.0,idle={i}i,up={} {i}\n", i % 3, i % 7, i % 2 == 0);
+    }
+    lines += "str,host=a s=\"a \\\"b\\\" \\\\ c\",n=1i 1\nstr,host=b\\ c\\,d\\=e s=\"\u{e9}<>&\" 2\nodd\\ name,t=x a\\ b=1,f=1e30 1\n";
+    lines += "whole f=1,big=9223372036854775807i 1\nmem,host=a usage=1i 1\n";
+    house.write("db", &lines);
+    ureq::post(format!("{}/write?db=db", oracle.url())).send(&lines).unwrap();
+    house.drained();
+    let statements = [
+        "SELECT * INTO cpu_copy FROM cpu GROUP BY *",
+        "SELECT * INTO flat FROM str",
+        "SELECT * INTO keep.str2 FROM str GROUP BY *",
+        "SELECT * INTO copies..:MEASUREMENT FROM str GROUP BY *",
+        "SELECT * INTO copies.autogen.:MEASUREMENT FROM whole",
+        "SELECT * INTO \"odd, name\" FROM \"odd name\" GROUP BY *",
+        "SELECT mean(usage), max(idle), count(up), last(up) INTO hourly FROM cpu WHERE time < 12000 GROUP BY time(1000ns), host",
+        "SELECT mean(usage) INTO filled FROM cpu WHERE time < 20000 GROUP BY time(1000ns) fill(0)",
+        "SELECT mean(usage) INTO unfilled FROM cpu WHERE time < 20000 GROUP BY time(1000ns)",
+        "SELECT usage INTO nothing FROM cpu WHERE host = 'none'",
+        "SELECT usage INTO nothing FROM nowhere",
+        "SELECT usage + 1 AS usage INTO cpu FROM cpu WHERE time < 100 GROUP BY host",
+        // Several owners; `usage` is a float here and an integer there.
+        "SELECT * INTO copies..:MEASUREMENT FROM cpu, str, \"odd name\", whole, mem WHERE time < 50 GROUP BY *",
+        "SELECT count(usage), max(usage) INTO both FROM cpu, mem WHERE time < 100 GROUP BY host",
+        "SELECT usage INTO copies.autogen.all_usage FROM /cpu$|mem/ WHERE time < 10 GROUP BY host",
+        "SELECT mean(usage) INTO nested FROM (SELECT usage FROM cpu, mem WHERE time < 100) GROUP BY host",
+        "SELECT usage INTO nowhere..x FROM cpu",
+        "SELECT usage INTO norp.x FROM cpu",
+        "SELECT usage INTO norp.x FROM cpu WHERE host = 'none'",
+        "SELECT host INTO bad FROM cpu",
+        "SELECT usage INTO mem FROM cpu WHERE time < 5",
+    ];
+    for q in statements {
+        assert_eq!(house.ask("db", q), query(&oracle.url(), "db", q), "{q}");
+    }
+    assert_eq!(
+        house.ask("", "SELECT usage INTO x FROM db..cpu"),
+        query(&oracle.url(), "", "SELECT usage INTO x FROM db..cpu")
+    );
+    house.drained();
+    for (db, q) in [
+        ("db", "SELECT * FROM /.*/ GROUP BY *"),
+        ("db", "SELECT * FROM keep./.*/ GROUP BY *"),
+        ("copies", "SELECT * FROM /.*/ GROUP BY *"),
+        ("db", "SHOW FIELD KEYS"),
+        ("copies", "SHOW FIELD KEYS"),
+    ] {
+        let want = house.rows(std::slice::from_ref(&oracle), db, q);
+        // Fields that only other measurements have are columns of nulls where all is on one server.
+        let counts = |rows: &[String]| rows.len();
+        assert_eq!(house.rows(&house.servers[2..], db, q), want, "{q}");
+        assert_eq!(counts(&house.rows(&house.servers[..2], db, q)), counts(&want), "{q}");
+    }
+}
