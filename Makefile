@@ -20,6 +20,7 @@ setup: ## Install the Debian packages the tests need, where missing
 	@missing=; command -v influxd >/dev/null || missing="influxdb"; command -v influx >/dev/null || missing="$$missing influxdb-client"; \
 	/usr/bin/python3 -c "import influxdb" 2>/dev/null || missing="$$missing python3-influxdb"; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
+	command -v curl >/dev/null || missing="$$missing curl"; command -v openssl >/dev/null || missing="$$missing openssl"; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
 

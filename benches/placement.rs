@@ -24,6 +24,7 @@ fn topology(circles: usize, backends: usize) -> Topology {
                 username: String::new(),
                 password: String::new(),
                 write_only: false,
+                leaving: false,
             });
         }
         topology.circles.push(Circle { name: format!("circle-{circle}"), backends: ids });

@@ -1,9 +1,12 @@
 //! `fluxgate check`: what a configuration file means, defaults filled in, before anything is started with it.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use fluxgate_dataplane::placement::{HashKey, Placement};
+use fluxgate_control::transition::Transitions;
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::config::{BACKLOG_FULL, Config, DURABILITY, HASH, MISSING_DB};
@@ -12,7 +15,11 @@ use crate::config::{BACKLOG_FULL, Config, DURABILITY, HASH, MISSING_DB};
 /// are `***`.
 pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{} is valid", config.file.display())?;
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
     circles(config, out)?;
+    transitions(config, out)?;
     settings(config, out)
 }
 
@@ -25,14 +32,22 @@ fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\ncircles, and the expected share of their data on each backend")?;
     for (index, circle) in topology.circles.iter().enumerate() {
         writeln!(out, "  {}", circle.name)?;
-        for (id, share) in placement.share(index) {
+        let shares: HashMap<_, _> = placement.share(index).into_iter().collect();
+        for &id in &circle.backends {
             let backend = topology.backend(id);
+            let share = shares.get(&id).copied().unwrap_or_default();
             let mut notes = String::new();
             if !backend.username.is_empty() || !backend.password.is_empty() {
                 notes.push_str(&format!("  username {}, password {}", backend.username, hidden(&backend.password)));
             }
             if backend.write_only {
                 notes.push_str("  write_only");
+            }
+            if !config.data.trust.verifies(id) {
+                notes.push_str("  insecure_skip_verify");
+            }
+            if backend.leaving {
+                notes.push_str("  leaving");
             }
             let percent = share * 100.0;
             writeln!(out, "    {:names$}  {:urls$}  {percent:6.2} %{notes}", backend.name, backend.url)?;
@@ -41,16 +56,23 @@ fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Circles whose backends are others than at the last start, if this machine has it.
+fn transitions(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let Settings { data_dir, topology, placement, .. } = &config.data;
+    let changes = match Transitions::preview(&Transitions::file_in(data_dir), topology, placement) {
+        Ok(changes) => changes.iter().map(ToString::to_string).collect(),
+        Err(why) => vec![why],
+    };
+    if !changes.is_empty() {
+        writeln!(out, "\nwith this configuration")?;
+    }
+    changes.iter().try_for_each(|change| writeln!(out, "  {change}"))
+}
+
 fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let data = &config.data;
     let placement = &data.placement;
-    let hash_key = match &placement.hash_key {
-        HashKey::Idx => "idx",
-        HashKey::Exi => "exi",
-        HashKey::Name => "name",
-        HashKey::Url => "url",
-        HashKey::Template(text) => text,
-    };
+    let hash_key = placement.hash_key.text();
     let db_list = if data.db_list.is_empty() { "all databases".to_owned() } else { data.db_list.join(", ") };
     let backlog = data.backlog_max_bytes.map_or_else(
         || format!("{} % of the file system", fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT),
@@ -84,7 +106,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("write_tracing", data.write_tracing.to_string()),
                 ("query_tracing", data.query_tracing.to_string()),
                 ("pprof_enabled", config.pprof_enabled.to_string()),
-                ("https_enabled", "false".to_owned()),
+                ("https_enabled", config.https.enabled.to_string()),
                 ("https_cert", config.https.cert.clone()),
                 ("https_key", config.https.key.clone()),
                 ("tls.ciphers", config.https.ciphers.join(", ")),
@@ -95,6 +117,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         (
             "keys of fluxgate",
             &[
+                ("cipher_key", if config.own_cipher_key { "***" } else { "" }.to_owned()),
                 ("workers", data.workers.to_string()),
                 ("durability", choice(&DURABILITY, data.durability)),
                 ("commit_linger_us", data.commit_linger.as_micros().to_string()),
@@ -109,6 +132,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("max_result_rows", or_none(data.query.rows_max)),
                 ("missing_db", choice(&MISSING_DB, data.missing_db)),
                 ("hash", choice(&HASH, placement.hash)),
+                ("ca_file", config.ca_file.clone()),
             ],
         ),
     ];

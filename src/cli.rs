@@ -8,11 +8,12 @@ use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use fluxgate_control::cipher::{self, CipherError};
+use fluxgate_control::cipher::{self, CipherError, Key};
 
 use crate::demo::DemoArgs;
 use crate::load::LoadArgs;
 use crate::log_command::LogArgs;
+use crate::migrate::MigrateArgs;
 use crate::sink::SinkArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
@@ -81,6 +82,14 @@ Examples:
     /// Look into the logs of a data directory, also of a running proxy.
     Log(LogArgs),
 
+    /// Move and repair data through a running proxy, and watch it do so.
+    ///
+    /// The proxy does the work, while it goes on serving: the command begins it, shows its progress and tells how it ended.
+    /// Interrupted, the command ends and the work goes on (`migrate watch`); stop it with `migrate cancel`.
+    ///
+    /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not begin, or the proxy is not there.
+    Migrate(Box<MigrateArgs>),
+
     /// Encrypt a user name or password for a file with auth_secure or auth_encrypt.
     ///
     /// influx-proxy's cipher: it hides a password from a glance, not from anyone who wants it, since its key is public.
@@ -117,6 +126,10 @@ pub struct HashdistArgs {
 
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextArgs {
+    /// The file's cipher_key, 16 bytes, when it has one (other users can see arguments).
+    #[arg(long, value_name = "KEY", value_parser = cipher_key)]
+    pub key: Option<Key>,
+
     /// The text; without it, the first line of standard input (other users can see arguments, but not that).
     #[arg(allow_hyphen_values = true)]
     pub text: Option<String>,
@@ -148,15 +161,19 @@ fn two_dashes(arg: OsString) -> OsString {
     }
 }
 
+fn cipher_key(text: &str) -> Result<Key, String> {
+    Key::new(text).ok_or_else(|| format!("a key is 16 bytes long, not {}", text.len()))
+}
+
 impl TextArgs {
     /// `fluxgate encrypt`: one line with the cipher of the text.
     pub fn encrypt(&self, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{}", cipher::encrypt(self.text(input)?))
+        writeln!(out, "{}", cipher::encrypt_with(self.key.unwrap_or_default(), self.text(input)?))
     }
 
     /// `fluxgate decrypt`: one line with the text of the cipher.
     pub fn decrypt(&self, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<Result<(), CipherError>> {
-        match cipher::decrypt(self.text(input)?) {
+        match cipher::decrypt_with(self.key.unwrap_or_default(), self.text(input)?) {
             Ok(text) => {
                 out.write_all(&text)?;
                 writeln!(out)?;
@@ -196,8 +213,12 @@ mod tests {
             ("fluxgate --config a.toml", "a.toml", Command::Serve),
             ("fluxgate --config=a=b.toml check", "a=b.toml", Command::Check),
             ("fluxgate check -config a.toml", "a.toml", Command::Check),
-            ("fluxgate encrypt -x", "proxy.json", Command::Encrypt(TextArgs { text: Some("-x".to_owned()) })),
-            ("fluxgate decrypt", "proxy.json", Command::Decrypt(TextArgs { text: None })),
+            (
+                "fluxgate encrypt -x",
+                "proxy.json",
+                Command::Encrypt(TextArgs { text: Some("-x".to_owned()), key: None }),
+            ),
+            ("fluxgate decrypt", "proxy.json", Command::Decrypt(TextArgs::default())),
         ] {
             let cli = parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
             assert_eq!((cli.config.to_str(), cli.command_or_serve()), (Some(config), command), "{line}");
@@ -245,16 +266,35 @@ mod tests {
     }
 
     #[test]
+    fn encrypt_and_decrypt_take_the_key_of_the_file() {
+        let Ok(Command::Encrypt(args)) =
+            parse("fluxgate encrypt --key 0123456789abcdef admin").map(|c| c.command_or_serve())
+        else {
+            panic!("not encrypt")
+        };
+        let (mut cipher, mut text) = (Vec::new(), Vec::new());
+        args.encrypt(&mut &b""[..], &mut cipher).expect("memory takes all");
+        assert_ne!(cipher, b"YgvEyuPZlDYAH8sGDkC!Ag\n");
+        let same_key = TextArgs { text: None, ..args };
+        assert_eq!(same_key.decrypt(&mut &cipher[..], &mut text).expect("memory takes all"), Ok(()));
+        assert_eq!(text, b"admin\n");
+        let wrong = parse("fluxgate decrypt --key short x").expect_err("a short key").to_string();
+        assert!(wrong.contains("a key is 16 bytes long, not 5"), "{wrong}");
+    }
+
+    #[test]
     fn encrypt_and_decrypt_take_an_argument_or_a_line() {
         let mut out = Vec::new();
         let of_stdin = TextArgs::default();
         of_stdin.encrypt(&mut &b"admin\nmore\n"[..], &mut out).expect("memory takes all");
-        TextArgs { text: Some("admin".to_owned()) }.encrypt(&mut &b""[..], &mut out).expect("memory takes all");
+        TextArgs { text: Some("admin".to_owned()), key: None }
+            .encrypt(&mut &b""[..], &mut out)
+            .expect("memory takes all");
         assert_eq!(out, b"YgvEyuPZlDYAH8sGDkC!Ag\nYgvEyuPZlDYAH8sGDkC!Ag\n");
         let decrypted = of_stdin.decrypt(&mut &out.clone()[..], &mut out);
         assert_eq!(decrypted.expect("memory takes all"), Ok(()));
         assert!(out.ends_with(b"\nadmin\n"));
-        let bad = TextArgs { text: Some("abc".to_owned()) }.decrypt(&mut &b""[..], &mut out);
+        let bad = TextArgs { text: Some("abc".to_owned()), key: None }.decrypt(&mut &b""[..], &mut out);
         assert_eq!(bad.expect("memory takes all"), Err(CipherError::NotFullBlocks));
     }
 }

@@ -10,10 +10,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid};
 use serde_json::Value;
+use ureq::tls::TlsConfig;
 
 /// A server that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +29,8 @@ pub struct Influxd {
     /// HTTP, then the port for backups, which influxd insists on.
     http: SocketAddr,
     backup: SocketAddr,
+    /// Certificate and key, where it speaks https.
+    tls: Option<(PathBuf, PathBuf)>,
     /// Last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
 }
@@ -39,12 +43,22 @@ impl Influxd {
 
     /// Starts an empty server and waits until it answers. `Err` with `NotFound` if none is installed.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// As [`Influxd::start`], serving https with this certificate and key, which must stay where they are.
+    pub fn start_https(certificate: &Path, key: &Path) -> io::Result<Self> {
+        Self::start_with(Some((certificate.into(), key.into())))
+    }
+
+    fn start_with(tls: Option<(PathBuf, PathBuf)>) -> io::Result<Self> {
         let mut attempt = 1;
         loop {
             let mut server = Self {
                 child: None,
                 http: free_addr()?,
                 backup: free_addr()?,
+                tls: tls.clone(),
                 dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
             };
             match server.restart() {
@@ -60,7 +74,8 @@ impl Influxd {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.http)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.http)
     }
 
     /// Process id while it runs.
@@ -144,7 +159,7 @@ impl Influxd {
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         let dir = |name: &str| self.dir.path().join(name).display().to_string();
-        vec![
+        let mut environment = vec![
             ("INFLUXDB_HTTP_BIND_ADDRESS", self.http.to_string()),
             ("INFLUXDB_BIND_ADDRESS", self.backup.to_string()),
             ("INFLUXDB_META_DIR", dir("meta")),
@@ -155,7 +170,15 @@ impl Influxd {
             ("INFLUXDB_CONTINUOUS_QUERIES_ENABLED", "false".into()),
             ("INFLUXDB_HTTP_LOG_ENABLED", "false".into()),
             ("INFLUXDB_DATA_QUERY_LOG_ENABLED", "false".into()),
-        ]
+        ];
+        if let Some((certificate, key)) = &self.tls {
+            environment.extend([
+                ("INFLUXDB_HTTP_HTTPS_ENABLED", "true".to_owned()),
+                ("INFLUXDB_HTTP_HTTPS_CERTIFICATE", certificate.display().to_string()),
+                ("INFLUXDB_HTTP_HTTPS_PRIVATE_KEY", key.display().to_string()),
+            ]);
+        }
+        environment
     }
 
     fn wait_until_it_answers(&mut self) -> io::Result<()> {
@@ -212,9 +235,15 @@ pub fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
-/// An HTTP client for one call: 4xx and 5xx are answers like others.
-fn agent(timeout: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).build().into()
+/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified: whoever is asked is a child
+/// of ours on this machine.
+pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .disable_verification(true)
+        .build();
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
+    config.tls_config(tls).build().into()
 }
 
 fn find(name: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {

@@ -51,6 +51,7 @@ mod tests {
             username: String::new(),
             password: String::new(),
             write_only: false,
+            leaving: false,
         };
         let topology = Topology { circles: Vec::new(), backends: vec![backend] };
         let row = LedgerRow {

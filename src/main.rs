@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use fluxgate::cli::{Cli, Command};
 use fluxgate::config::{self, Config};
-use fluxgate::{check, demo, hashdist, load, log_command, logger, serve, sink};
+use fluxgate::{check, demo, hashdist, load, log_command, logger, migrate, serve, sink};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -70,6 +70,11 @@ fn run(cli: &Cli) -> Result<(), End> {
             // What is not whole has been printed.
             false => Err(End::Status(1)),
         },
+        Command::Migrate(args) => migrate::main(&args, &*stop_flag()?, &mut out).map_err(|failure| match failure {
+            migrate::Failure::NotBegun(sentence) => End::CannotStart(sentence),
+            migrate::Failure::NotDone(sentence) => End::Failed(sentence),
+            migrate::Failure::Interrupted => End::Status(INTERRUPTED as u8),
+        }),
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::influxd::{die_with_us, free_addr};
+use crate::influxd::{agent, die_with_us, free_addr};
 
 /// A proxy that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,7 +53,8 @@ impl ProxyConfig {
         let mut attempt = 1;
         loop {
             let dir = tempfile::Builder::new().prefix("fluxgate-proxy-").tempdir()?;
-            let mut proxy = Proxy { child: None, addr: free_addr()?, executable: executable.into(), dir };
+            let scheme = if self.extra.get("https_enabled") == Some(&true.into()) { "https" } else { "http" };
+            let mut proxy = Proxy { child: None, addr: free_addr()?, scheme, executable: executable.into(), dir };
             std::fs::write(proxy.config_file(), self.text(&proxy))?;
             match proxy.restart() {
                 Ok(()) => return Ok(proxy),
@@ -84,6 +85,7 @@ pub fn backend_name(circle: usize, backend: usize) -> String {
 pub struct Proxy {
     child: Option<Child>,
     addr: SocketAddr,
+    scheme: &'static str,
     executable: PathBuf,
     /// Last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
@@ -95,7 +97,7 @@ impl Proxy {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
     /// Process id while it runs.
@@ -185,9 +187,7 @@ impl Proxy {
 
     /// Status and body of a GET.
     pub fn get(&self, target: &str) -> io::Result<(u16, String)> {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().timeout_global(Some(CALL_TIMEOUT)).http_status_as_error(false).build().into();
-        let answer = agent.get(format!("{}{target}", self.url())).call().map_err(io::Error::other)?;
+        let answer = agent(CALL_TIMEOUT).get(format!("{}{target}", self.url())).call().map_err(io::Error::other)?;
         let status = answer.status().as_u16();
         Ok((status, answer.into_body().read_to_string().map_err(io::Error::other)?))
     }
@@ -365,7 +365,7 @@ mod tests {
             .set("check_interval", 5);
         let dir = tempfile::tempdir().unwrap();
         let addr = "127.0.0.1:1".parse().unwrap();
-        let proxy = Proxy { child: None, addr, executable: "x".into(), dir };
+        let proxy = Proxy { child: None, addr, scheme: "http", executable: "x".into(), dir };
         let value: Value = serde_json::from_str(&config.text(&proxy)).unwrap();
         assert_eq!(value["circles"][0]["backends"][1], json!({"name": "influxdb-1-2", "url": "http://b"}));
         assert_eq!(value["circles"][1]["name"], "circle-2");

@@ -13,21 +13,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::cache_files;
 use fluxgate_dataplane::handoff::{self, LedgerRow};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
-use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::Config;
+use crate::config::{Config, Https};
 use crate::ledger_report;
 use crate::preflight::{self, DataDirLock};
+use crate::tls;
 
 /// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
@@ -54,11 +55,12 @@ enum News {
     WorkerEnded(usize, Result<Vec<LedgerRow>, String>),
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; SIGHUP has the certificate for clients read again.
 ///
 /// # Errors
 /// One sentence that names the key, the file or the fact.
 pub fn serve(config: &Config) -> Result<(), Failure> {
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let mut house = start(config).map_err(Failure::Start)?;
     let failure = match house.wait_until_ready() {
         Err(why) => Some(Failure::Start(why)),
@@ -67,7 +69,8 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
             if !rings::coop_applied() {
                 log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
             }
-            log::info!("listening on {} with {} workers", house.listening, house.settings.workers);
+            let tls = if house.settings.tls.is_some() { " (TLS)" } else { "" };
+            log::info!("listening on {}{tls} with {} workers", house.listening, house.settings.workers);
             house.run().map(Failure::Running)
         }
     };
@@ -78,6 +81,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
 /// What runs between start and stop.
 struct House {
     settings: Arc<Settings>,
+    https: Https,
     listening: SocketAddr,
     stats: Arc<Stats>,
     control: Control,
@@ -101,7 +105,10 @@ fn start(config: &Config) -> Result<House, String> {
     let (news, incoming) = unbounded();
     wait_for_signals(news.clone()).map_err(|e| format!("cannot start: {e}"))?;
 
-    let placement = Arc::new(Placement::new(&settings.topology, &settings.placement));
+    let file = Transitions::file_in(&settings.data_dir);
+    let transitions = Transitions::open(&file, &settings.topology, &settings.placement)?;
+    transitions.changes().iter().for_each(|change| log::warn!("{change}"));
+    let placement = transitions.placement();
     let stats =
         Arc::new(Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
@@ -126,10 +133,15 @@ fn start(config: &Config) -> Result<House, String> {
     }
     let control_settings = ControlSettings {
         topology: settings.topology.clone(),
-        placement,
+        transitions,
         credentials: settings.credentials.clone(),
         check_interval: settings.check_interval,
         query: settings.query.clone(),
+        trust: settings.trust.clone(),
+        pprof_enabled: config.pprof_enabled,
+        hot_tail_bytes: settings.hot_tail_bytes,
+        data_dir: settings.data_dir.clone(),
+        mlog_dir: config.mlog_dir.clone(),
     };
     let control =
         Control::start(control_settings, control_end, stats.clone()).map_err(|e| format!("cannot start: {e}"))?;
@@ -137,6 +149,7 @@ fn start(config: &Config) -> Result<House, String> {
     Ok(House {
         running: settings.workers,
         settings,
+        https: config.https.clone(),
         listening,
         stats,
         control,
@@ -158,6 +171,7 @@ impl House {
                 Ok(News::WorkerEnded(id, end)) => {
                     return Err(self.note_end(id, end).unwrap_or_else(|| format!("worker {id} ended at once")));
                 }
+                Ok(News::Signal(SIGHUP)) => self.reload(),
                 Ok(News::Signal(signal)) => {
                     log_stop(signal);
                     return Ok(Begun::Stopped);
@@ -175,13 +189,35 @@ impl House {
 
     /// Until a signal, or until a worker ends that nobody told to.
     fn run(&mut self) -> Option<String> {
-        match self.incoming.recv() {
-            Ok(News::Signal(signal)) => {
-                log_stop(signal);
-                None
+        loop {
+            return match self.incoming.recv() {
+                Ok(News::Signal(SIGHUP)) => {
+                    self.reload();
+                    continue;
+                }
+                Ok(News::Signal(signal)) => {
+                    log_stop(signal);
+                    None
+                }
+                Ok(News::WorkerEnded(id, end)) => {
+                    self.note_end(id, end).or(Some(format!("worker {id} ended by itself")))
+                }
+                Err(_) => Some("all threads ended".into()),
+            };
+        }
+    }
+
+    /// Reads certificate and key again. Connections that are open go on with what they have.
+    fn reload(&self) {
+        let Some(tls) = &self.settings.tls else {
+            return log::info!("SIGHUP: https is not enabled, so there is no certificate to read again");
+        };
+        match tls::certificate(&self.https) {
+            Ok(certificate) => {
+                tls.replace(certificate);
+                log::info!("SIGHUP: new connections get the certificate that is now in {}", self.https.cert);
             }
-            Ok(News::WorkerEnded(id, end)) => self.note_end(id, end).or(Some(format!("worker {id} ended by itself"))),
-            Err(_) => Some("all threads ended".into()),
+            Err(fault) => log::error!("SIGHUP: {}; the certificate from before stays", fault.what),
         }
     }
 
@@ -240,7 +276,7 @@ fn start_worker(start: Start, cpu: Option<usize>, news: Sender<News>) -> std::io
 }
 
 fn wait_for_signals(news: Sender<News>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let wait = move || signals.forever().map(News::Signal).try_for_each(|signal| news.send(signal));
     thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ use crate::serials::Serials;
 
 /// What `X-Influxdb-Version` says.
 pub const VERSION: &str = "1.8.10";
+/// A port that is to be listened on again is waited for so long.
+const PORT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest request. More: the connection is closed.
 const REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -168,10 +170,19 @@ impl StandIn {
         }
     }
 
-    /// Listens again on the same port, holding what it held.
+    /// Listens again on the same port, holding what it held. Somebody's outgoing connection may have got the port
+    /// meanwhile: it is waited for.
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop();
-        self.listen()
+        let deadline = Instant::now() + PORT_TIMEOUT;
+        loop {
+            match self.listen() {
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                result => return result,
+            }
+        }
     }
 
     fn listen(&mut self) -> io::Result<()> {

@@ -103,8 +103,8 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
     }
     // Sentences whose wording is the configuration's own; what matters is named.
     for (text, line, named) in [
-        (config(&[("https_enabled", true.into())]), 6, &["https_enabled"][..]),
-        (config(&[("circles", backend("https://127.0.0.1:1"))]), 2, &["https"]),
+        (config(&[("https_enabled", true.into())]), 6, &["https_enabled", "https_cert"][..]),
+        (config(&[("circles", backend("ftp://127.0.0.1:1"))]), 2, &["https"]),
         (config(&[("circles", backend("127.0.0.1:1"))]), 2, &["url"]),
         (config(&[("circles", json!([]))]), 2, &["circles"]),
         (config(&[("circles", json!([{"name": "c", "backends": []}]))]), 2, &["backends"]),

@@ -1,18 +1,24 @@
-//! What backends are asked, with ureq: `/ping` and statements on `/query`.
+//! What backends are asked, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
 //!
 //! Each call uses a connection of its own: calls are rare, and a probe is to find out whether the server still accepts.
 //! A call ends within its timeout, name resolution and body included; nothing is retried here.
 //!
-//! Not here: when to ask (`probe`, `catalog`, `create`), and writes (couriers send those).
+//! Not here: when to ask (`probe`, `catalog`, `create`, `migration`), and clients' writes (couriers send those).
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
+use rustls::crypto::ring;
 use serde::Deserialize;
+use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::typestate::AgentScope;
 
 use crate::limits;
 
@@ -99,21 +105,36 @@ pub struct Client {
     agent: ureq::Agent,
 }
 
+/// What all calls to one backend have in common: every status is an answer, nothing is redirected, no connection is kept,
+/// certificates are verified as couriers verify them. Timeouts are the caller's.
+pub fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
+    let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(RootCerts::from(roots))
+        .disable_verification(!trust.verifies(backend.id))
+        .build();
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections(0)
+        // A proxy from the environment is meant for the way out, not for our own servers.
+        .proxy(None)
+        .tls_config(tls)
+}
+
+/// The value of `Authorization`, where the backend wants a user.
+pub fn authorization(backend: &Backend) -> Option<String> {
+    (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
+        let pair = format!("{}:{}", backend.username, backend.password);
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    })
+}
+
 impl Client {
-    pub fn new(backend: &Backend) -> Self {
-        let authorization = (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
-            let pair = format!("{}:{}", backend.username, backend.password);
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-        });
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(0)
-            // A proxy from the environment is meant for the way out, not for our own servers.
-            .proxy(None)
-            .build()
-            .new_agent();
+    pub fn new(backend: &Backend, trust: &Trust) -> Self {
+        let (authorization, agent) = (authorization(backend), agent_config(backend, trust).build().new_agent());
         Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
     }
 
@@ -130,12 +151,18 @@ impl Client {
     /// Runs `statements` (separated by `;`) and returns one [`Statement`] for each that was run. InfluxDB leaves out
     /// none, but those after a failed one come back as "not executed".
     pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Statement>, Failure> {
+        self.query_in("", statements, timeout)
+    }
+
+    /// As [`Client::query`], in database `db`, for statements that cannot name it themselves.
+    pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Statement>, Failure> {
         let request = self.agent.post(format!("{}/query", self.url)).config().timeout_global(Some(timeout)).build();
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
             None => request,
         };
-        let mut response = check(request.send_form([("q", statements)]).map_err(unreachable)?)?;
+        let form = [("q", statements), ("db", db)];
+        let mut response = check(request.send_form(form).map_err(unreachable)?)?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         let answer: Answer = serde_json::from_slice(&body.map_err(unreachable)?).map_err(|_| Failure::NotInflux)?;
         match (answer.results, answer.error) {
@@ -143,6 +170,19 @@ impl Client {
             (Some(results), None) => Ok(results),
             (None, None) => Err(Failure::NotInflux),
         }
+    }
+
+    /// Writes `lines` with times in nanoseconds to a policy. Idempotent: points written twice are there once.
+    ///
+    /// `Failure::Status(400, _)` may mean that some lines were taken.
+    pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), Failure> {
+        let request = self.agent.post(format!("{}/write", self.url)).config().timeout_global(Some(timeout)).build();
+        let request = request.query_pairs([("db", db), ("rp", rp), ("precision", "ns")]);
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        check(request.send(lines).map_err(unreachable)?).map(drop)
     }
 
     /// The address couriers are to use: the first one of the host that accepts a connection, else simply the first.
@@ -165,7 +205,20 @@ impl Client {
 }
 
 fn unreachable(error: ureq::Error) -> Failure {
-    Failure::Unreachable(error.to_string())
+    Failure::Unreachable(why(&error))
+}
+
+/// What is wrong, in words an operator can act on.
+pub fn why(error: &ureq::Error) -> String {
+    let tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    match tls {
+        Some(error) => fluxgate_dataplane::tls::Fault::of(error).to_string(),
+        None => error.to_string(),
+    }
 }
 
 /// Sorts out statuses; InfluxDB gives the text of an error as JSON.

@@ -15,7 +15,7 @@ use crate::backend::{Client, Failure, Series, quote_ident};
 use crate::limits;
 
 /// InfluxDB's own database; it belongs to one server and is no part of the load.
-const INTERNAL: &str = "_internal";
+pub const INTERNAL: &str = "_internal";
 
 /// One backend's databases, by name; the policies are empty where they could not be asked.
 pub type Databases = BTreeMap<String, Vec<Policy>>;
@@ -98,7 +98,8 @@ pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> h
     catalog
 }
 
-fn names(client: &Client) -> Result<Vec<String>, Failure> {
+/// The names of all databases.
+pub fn names(client: &Client) -> Result<Vec<String>, Failure> {
     let answers = client.query("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
     let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
     if let Some(error) = answer.error {

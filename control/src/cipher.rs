@@ -1,7 +1,8 @@
 //! influx-proxy's cipher for user names and passwords in a configuration file, and for `/encrypt` and `/decrypt`.
 //!
 //! AES-128 in CBC mode with one published key and no salt: it hides a password from a glance over the shoulder and from
-//! nobody else. It is here because existing files use it.
+//! nobody else. It is here because existing files use it. A file may name a key of its own (`cipher_key`); then it hides them
+//! from who sees a cipher without that key, and equal texts are still seen to be equal.
 //!
 //! Text form: base64 with `_` for 62 and `!` for 63, without `=`. Padding: zero bytes up to a multiple of 16, none for
 //! a text that already is one; so zero bytes at either end of a text do not come back.
@@ -16,6 +17,30 @@ use cbc::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
 /// Key and initial vector in one; also what `/decrypt` wants as its `key` parameter.
 pub const KEY: &str = "consistentcipher";
 const BLOCK_BYTES: usize = 16;
+
+/// A key, which is the initial vector as well. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key([u8; BLOCK_BYTES]);
+
+impl Key {
+    /// None unless `text` is 16 bytes long.
+    pub fn new(text: &str) -> Option<Self> {
+        text.as_bytes().try_into().ok().map(Self)
+    }
+}
+
+/// The published one, [`KEY`].
+impl Default for Key {
+    fn default() -> Self {
+        Self::new(KEY).expect("16 bytes")
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
 
 const SYMBOLS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_!";
 /// Bits of the last symbol that carry nothing may be anything, as in the original.
@@ -50,19 +75,29 @@ impl std::fmt::Display for CipherError {
 
 impl std::error::Error for CipherError {}
 
-/// Encrypts any bytes; the empty text gives the empty text.
+/// Encrypts any bytes with the published key; the empty text gives the empty text.
 pub fn encrypt(text: impl AsRef<[u8]>) -> String {
+    encrypt_with(Key::default(), text)
+}
+
+/// Decrypts with the published key; the result need not be UTF-8, since any whole blocks decrypt to something.
+pub fn decrypt(cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
+    decrypt_with(Key::default(), cipher)
+}
+
+/// As [`encrypt`], with a key of one's own.
+pub fn encrypt_with(Key(key): Key, text: impl AsRef<[u8]>) -> String {
     let mut blocks = text.as_ref().to_vec();
     let len = blocks.len().next_multiple_of(BLOCK_BYTES);
     blocks.resize(len, 0);
-    cbc::Encryptor::<Aes128>::new(KEY.as_bytes().into(), KEY.as_bytes().into())
+    cbc::Encryptor::<Aes128>::new(&key.into(), &key.into())
         .encrypt_padded_mut::<NoPadding>(&mut blocks, len)
         .expect("whole blocks need no padding");
     BASE64.encode(blocks)
 }
 
-/// Decrypts; the result need not be UTF-8, since any whole blocks decrypt to something.
-pub fn decrypt(cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
+/// As [`decrypt`], with a key of one's own. A wrong key gives other bytes, not an error.
+pub fn decrypt_with(Key(key): Key, cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
     let cipher = cipher.as_ref();
     // As Go's decoder, line ends do not count.
     let symbols: Vec<u8> = cipher.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
@@ -75,7 +110,7 @@ pub fn decrypt(cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
     if blocks.len() % BLOCK_BYTES != 0 {
         return Err(CipherError::NotFullBlocks);
     }
-    cbc::Decryptor::<Aes128>::new(KEY.as_bytes().into(), KEY.as_bytes().into())
+    cbc::Decryptor::<Aes128>::new(&key.into(), &key.into())
         .decrypt_padded_mut::<NoPadding>(&mut blocks)
         .map_err(|_| CipherError::NotFullBlocks)?;
     let start = blocks.iter().position(|&byte| byte != 0).unwrap_or(blocks.len());
@@ -119,6 +154,18 @@ mod tests {
             assert_eq!(encrypt(&text), cipher, "{text:?}");
             assert_eq!(decrypt(&cipher), Ok(text.into_bytes()), "{cipher}");
         }
+    }
+
+    #[test]
+    fn a_key_of_ones_own_makes_ciphers_no_other_key_reads() {
+        let key = Key::new("sixteen bytes ok").expect("16 bytes");
+        let cipher = encrypt_with(key, "admin");
+        assert_ne!(cipher, encrypt("admin"));
+        assert_eq!(decrypt_with(key, &cipher), Ok(b"admin".to_vec()));
+        assert_ne!(decrypt(&cipher), Ok(b"admin".to_vec()));
+        assert_eq!(["", "fifteen bytes..", "seventeen bytes.."].map(Key::new), [None, None, None]);
+        assert_eq!(Key::new(KEY), Some(Key::default()));
+        assert_eq!(format!("{key:?}"), "Key");
     }
 
     #[test]

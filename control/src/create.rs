@@ -67,7 +67,7 @@ fn has(policies: &[Policy], rp: &str) -> bool {
 
 /// What brings a backend from `there` (None = it lacks the database) to where `rp` of `model` exists. A new database
 /// gets all policies of its model; to one that exists only what is missing is added.
-fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str) -> Vec<String> {
+pub fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str) -> Vec<String> {
     let Some(there) = there else {
         let (defaults, rest): (Vec<&Policy>, Vec<&Policy>) = model.iter().partition(|policy| policy.default);
         let database = match defaults.first() {
@@ -90,18 +90,18 @@ fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str) ->
     vec![create_policy(wanted, db)]
 }
 
-fn create_policy(policy: &Policy, db: &str) -> String {
+pub fn create_policy(policy: &Policy, db: &str) -> String {
     let default = if policy.default { " DEFAULT" } else { "" };
     let (name, db) = (quote_ident(&policy.name), quote_ident(db));
     format!("CREATE RETENTION POLICY {name} ON {db} {}{default}", settings(policy))
 }
 
 /// InfluxDB takes durations in the form in which it prints them; a duration of 0s is for ever.
-fn settings(policy: &Policy) -> String {
+pub fn settings(policy: &Policy) -> String {
     format!("DURATION {} REPLICATION 1 SHARD DURATION {}", policy.duration, policy.shard_duration)
 }
 
-fn run(target: &Client, statement: &str) -> Result<(), Failure> {
+pub fn run(target: &Client, statement: &str) -> Result<(), Failure> {
     let answers = target.query(statement, limits::CREATE_TIMEOUT)?;
     match answers.into_iter().find_map(|answer| answer.error) {
         Some(error) => Err(Failure::Refused(error)),

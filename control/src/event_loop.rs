@@ -28,8 +28,14 @@ use crate::backend::{Client, Failure};
 use crate::catalog;
 use crate::census::{Census, Question};
 use crate::create::{self, Other};
-use crate::endpoint::{self, Action, State};
+use crate::endpoint::debug_pprof::cpu::Wanted;
+use crate::endpoint::{self, Action, State, debug_pprof};
 use crate::limits;
+use crate::migration;
+use crate::migration::ground::Field;
+use crate::migration::jobs::Jobs;
+use crate::migration::mlog::MigrationLog;
+use crate::migration::peers::Peers;
 use crate::probe::{Probe, Watch};
 use crate::query::workers::{Done, Errand, Errands, Workers, Write};
 use crate::query::{self, House};
@@ -74,6 +80,8 @@ pub struct EventLoop {
     /// What queries work with, and how many are under way.
     house: Arc<House>,
     merging: usize,
+    /// A CPU profile is being taken.
+    profiling: bool,
     /// Workers that have missed a message, and get all that is to be known again as soon as they take some.
     behind: BTreeSet<usize>,
 }
@@ -85,12 +93,25 @@ impl EventLoop {
         stats: Arc<Stats>,
         reports: Sender<Report>,
     ) -> io::Result<Self> {
-        let ControlSettings { topology, placement, credentials, check_interval, query } = settings;
+        let ControlSettings {
+            topology,
+            transitions,
+            credentials,
+            check_interval,
+            query,
+            trust,
+            pprof_enabled,
+            hot_tail_bytes,
+            data_dir,
+            mlog_dir,
+        } = settings;
+        transitions.attach(reports.clone(), Arc::clone(&stats));
+        let placement = transitions.placement();
         let workers = Workers::new(reports.clone(), end.workers());
-        let house = Arc::new(House::new(&topology, &placement, &stats, query, workers));
+        let house = Arc::new(House::new(&topology, &placement, &stats, query, workers, &trust));
         let now = Instant::now();
         let known = |backend: &Backend| {
-            let client = Client::new(backend);
+            let client = Client::new(backend, &trust);
             Ok(Known {
                 probe: Probe::start(backend.id, client.clone(), check_interval, reports.clone())?,
                 client,
@@ -103,6 +124,16 @@ impl EventLoop {
             })
         };
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
+        let migrations = migration::job::House {
+            topology: Arc::clone(&topology),
+            placement: Arc::clone(&placement),
+            ground: Box::new(Field { stats: Arc::clone(&stats), transitions, trust: trust.clone() }),
+            peers: Peers::new(&credentials),
+            log: MigrationLog::new(&mlog_dir),
+            folder: migration::checkpoint::folder(&data_dir),
+        };
+        let mut jobs = Jobs::open(migrations, Arc::clone(&stats));
+        jobs.resume(&reports);
         let state = State {
             probed_up: vec![None; backends.len()],
             loads: vec![BTreeMap::new(); backends.len()],
@@ -110,6 +141,9 @@ impl EventLoop {
             placement,
             guard: Guard::new(&credentials),
             stats,
+            pprof_enabled,
+            hot_tail_bytes,
+            jobs,
         };
         Ok(Self {
             state,
@@ -123,6 +157,7 @@ impl EventLoop {
             health_asked: None,
             house,
             merging: 0,
+            profiling: false,
             behind: BTreeSet::new(),
         })
     }
@@ -218,6 +253,18 @@ impl EventLoop {
                     Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
                 }
             }
+            Report::Placement(placement) => {
+                if placement.version() > self.state.placement.version() {
+                    self.state.placement = Arc::clone(&placement);
+                    self.house.place_by(Arc::clone(&placement));
+                    self.broadcast(&ToWorker::Placement(placement));
+                }
+            }
+            Report::Migration(event) => {
+                if let Some(((asker, form), result)) = self.state.jobs.event(event) {
+                    self.answer(asker, endpoint::order::answer(form, &result));
+                }
+            }
             Report::Errand(errand) => self.errand(errand),
             Report::Queried { asker, reply } => {
                 self.merging -= 1;
@@ -225,6 +272,10 @@ impl EventLoop {
             }
             Report::Created { key, result } => self.created(&key, &result),
             Report::ShutdownWorkers => self.broadcast(&ToWorker::Shutdown),
+            Report::Profiled { asker, response } => {
+                self.profiling = false;
+                self.answer(asker, response);
+            }
             // The loop has ended on it.
             Report::Stop => {}
         }
@@ -232,21 +283,60 @@ impl EventLoop {
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
         let now = Instant::now();
-        let mut asked = None;
+        let (mut asked, mut profile, mut asked_later) = (None, None, false);
         let response = guarded(&request.path, || match endpoint::decide(&self.state, request) {
             Action::Answer(response) => response,
+            Action::Migrate { order, form } => match self.state.jobs.start(*order, (asker, form), &self.reports) {
+                begins @ Ok(_) => {
+                    asked_later = true;
+                    endpoint::order::answer(form, &begins)
+                }
+                refused => endpoint::order::answer(form, &refused),
+            },
+            Action::SetMigration { changes, response } => {
+                changes.into_iter().for_each(|change| self.state.jobs.set(change));
+                response
+            }
+            Action::SteerMigration { id, steer, response } => {
+                self.state.jobs.steer(id, steer);
+                response
+            }
             Action::AskLedgers { pretty } => {
                 asked = self.census.open(asker, pretty, self.end.workers(), now);
                 endpoint::failed(503, "too many ledgers are being asked for")
             }
+            Action::Profile(wanted) => {
+                profile = Some(wanted).filter(|_| !self.profiling);
+                debug_pprof::busy()
+            }
+            Action::Heap => debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed)),
         });
+        if let Some(wanted) = profile {
+            return self.profile(asker, wanted);
+        }
         if let Some(ticket) = asked {
             return self.broadcast(&ToWorker::LedgerWanted { ticket });
+        }
+        // The answer comes with a report.
+        if asked_later {
+            return;
         }
         if request.path == "/health" && response.status == 200 {
             self.health_asked = Some(now);
         }
         self.answer(asker, response);
+    }
+
+    /// Takes its time on a thread of its own. Whether anybody still waits for it is not known here.
+    fn profile(&mut self, asker: Asker, wanted: Wanted) {
+        self.profiling = true;
+        self.job(
+            move || debug_pprof::cpu::take(wanted),
+            move |response| {
+                let failed = |why: String| debug_pprof::failed(500, &why);
+                Report::Profiled { asker, response: response.unwrap_or_else(failed) }
+            },
+        );
     }
 
     /// Queries have threads of their own; what they merge may take its time.
@@ -444,7 +534,8 @@ impl EventLoop {
     /// then it has given its question up.
     fn catch_up(&mut self) {
         for worker in std::mem::take(&mut self.behind) {
-            let mut news = vec![ToWorker::Catalog(self.refresh.catalog())];
+            let mut news =
+                vec![ToWorker::Catalog(self.refresh.catalog()), ToWorker::Placement(Arc::clone(&self.state.placement))];
             for (known, backend) in self.backends.iter().zip(&self.state.topology.backends) {
                 let backend = backend.id;
                 news.extend(known.addr.map(|addr| ToWorker::Address { backend, addr }));
@@ -467,7 +558,7 @@ impl EventLoop {
         let reports = self.reports.clone();
         let unstarted = report.clone();
         let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "asking it panicked".to_owned());
+            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "it panicked".to_owned());
             // Closed = we are stopping.
             let _ = reports.send(report(result));
         };

@@ -7,8 +7,11 @@
 //!                            ├─ refresh      when to ask for the catalog
 //!                            │   └─ catalog  which databases and policies exist, and how measurements lie
 //!                            ├─ census       the ledgers of all workers
-//!                            └─ create       a database or policy that a backend lacks
-//!                                └─ backend  the calls themselves (ureq)
+//!                            ├─ create       a database or policy that a backend lacks
+//!                            │   └─ backend  the calls themselves (ureq)
+//!                            ├─ transition   where data lies while a circle's backends change
+//!                            └─ migration    copies measurements between backends, on threads of its own
+//!                                └─ line     rows as line protocol
 //! ```
 //!
 //! Whatever asks a backend runs on a thread of its own and reports back, so that a hung backend delays neither another
@@ -23,11 +26,14 @@ mod create;
 pub mod endpoint;
 mod event_loop;
 pub mod limits;
+mod line;
+pub mod migration;
 mod probe;
 pub mod query;
 mod refresh;
 mod report;
 mod thread;
+pub mod transition;
 
 pub use report::ControlSettings;
 pub use thread::Control;

@@ -47,6 +47,12 @@ pub const REPORTS_MAX: usize = 1024;
 /// Longest sleep of the control thread.
 pub const TICK_MAX: Duration = Duration::from_secs(1);
 
+/// Measurements of a circle marked as moved. More: not marked; reads go to their former owners until the end.
+pub const MOVED_MARKS_MAX: usize = 1_000_000;
+/// A worker takes a new placement within this. Longer: a transition does not end.
+pub const PLACEMENT_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const PLACEMENT_TAKEN_PAUSE: Duration = Duration::from_millis(5);
+
 /// Queries that are merged, or change something, at a time. More: 503.
 pub const MERGES_MAX: usize = 32;
 /// Backends asked at a time by one request. More: they take turns.
@@ -70,3 +76,80 @@ pub const INTO_BATCH_BYTES: usize = 1024 * 1024;
 pub const ANSWER_PIECE_BYTES: usize = 256 * 1024;
 /// Rows of one series in an answer that is not in pieces. More: it is marked `partial`, though it is whole, as InfluxDB 1.6 does.
 pub const ROWS_UNMARKED_MAX: usize = 10_000;
+
+/// Migrations kept after their end, by their files. More: the oldest go.
+pub const MIGRATIONS_KEPT: usize = 50;
+/// Migrations under way at a time. More: 503. Each circle has one at most, so this is for processes that never end.
+pub const MIGRATIONS_MAX: usize = 16;
+/// A migration's file is written this often while it goes on, and no more than this share of the time (1 in ...). A crash
+/// repeats what was copied since.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+pub const CHECKPOINT_SHARE: u32 = 20;
+/// Measurements copied at a time by one migration. More are asked for: so many.
+pub const MIGRATION_THREADS_MAX: usize = 64;
+/// Errors of one migration that are told by `/migrate/jobs`. More: only counted, and in the migration log.
+pub const MIGRATION_ERRORS_MAX: usize = 100;
+/// Measurements that are told of one migration, the unfinished ones first. More: only counted.
+pub const MIGRATION_SHOWN_MAX: usize = 10_000;
+/// Asking a backend for its databases and measurements is repeated this often. Then: the migration goes on without it, and
+/// fails in the end.
+pub const INVENTORY_ATTEMPTS: u32 = 5;
+pub const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+/// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the end.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Reads are switched over to measurements that have been moved this often: each time all marks are written.
+pub const MARK_INTERVAL: Duration = Duration::from_secs(2);
+/// A rebalance looks again for measurements at wrong places until there are none, at most so often. Then: it fails.
+pub const REBALANCE_PASSES: usize = 5;
+/// Longest sleep of a migration's thread between two looks at whether it is to end or to pause.
+pub const MIGRATION_STEP: Duration = Duration::from_millis(100);
+
+/// The migration log: bytes of one file, and how many files. More: the oldest goes.
+pub const MIGRATION_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const MIGRATION_LOG_FILES: usize = 5;
+
+/// One call to another proxy. Longer: tried again.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Another proxy's answer, and circles in it. Larger: taken for no answer; left out.
+pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+pub const PEER_CIRCLES_MAX: usize = 1024;
+/// Before a call to another proxy is repeated: doubling from the one to the other.
+pub const PEER_PAUSE_MIN: Duration = Duration::from_millis(200);
+pub const PEER_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// When a migration has been cancelled, its other proxies are told for this long. Longer: it ends with an error.
+pub const PEER_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Proxies of one call. More: 400.
+pub const PEERS_MAX: usize = 64;
+
+/// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is what is read by one statement,
+/// verified and noted as done at a time.
+pub const SLICE_VALUES_MAX: u64 = 200_000;
+/// Parts a slice is cut into at a time. More are needed: parts are cut again.
+pub const SLICE_PARTS_MAX: u64 = 256;
+/// Values of one piece of an answer that is copied; pieces have as many rows as that allows ...
+pub const MIGRATION_PIECE_VALUES: u64 = 20_000;
+/// ... and at most these bytes. Longer: the slice is read again in pieces of fewer rows.
+pub const MIGRATION_PIECE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Lines of one write of a migration, and bytes after which it is sent though it has fewer.
+pub const MIGRATION_WRITE_LINES: usize = 10_000;
+pub const MIGRATION_WRITE_BYTES: usize = 1024 * 1024;
+/// Reading one slice, writing what was read included. Longer: another attempt. It bounds the rate limit below: what a slice holds must get
+/// through in this time.
+pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Attempts to copy a slice and find it whole. More: it has failed.
+pub const SLICE_ATTEMPTS: u32 = 3;
+/// One write of a migration. Longer: another try.
+pub const MIGRATION_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// One count over a slice, or a statement about shards and policies. Longer: another try.
+pub const MIGRATION_QUERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Between tries of one call of a migration: doubled from the first to the second.
+pub const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How long calls of a migration are tried again while a backend does not take them. Longer: the migration of the measurement has failed.
+pub const RETRY_FOR: Duration = Duration::from_secs(120);
+/// Points that expire within this time (clocks of servers differ) are not counted when a slice is verified.
+pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
+/// Failed slices of one measurement that are kept with their reasons. More: only counted.
+pub const SLICE_FAILURES_KEPT: usize = 100;
+/// Longest sleep of a migration between two looks at whether it goes on.
+pub const MIGRATION_NAP: Duration = Duration::from_millis(50);

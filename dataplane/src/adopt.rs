@@ -90,12 +90,18 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
         };
         let mut route = vec![None; topology.circles.len()];
         for (circle, name) in found.needed_by {
-            match topology.by_name(name) {
-                Some(backend) if present => route[backend.circle] = Some(backend.id),
-                Some(_) => {}
-                None if circle < topology.circles.len() => points += reroute(worker, &handed, circle).await?,
-                // Its whole circle has left.
-                None => {}
+            match (topology.by_name(name), circle) {
+                (Some(backend), _) if present => match &mut route[backend.circle] {
+                    free @ None => *free = Some(backend.id),
+                    // Data of this circle was being moved: both get it.
+                    Some(_) => route.push(Some(backend.id)),
+                },
+                (Some(_), _) => {}
+                (None, Some(circle)) if circle < topology.circles.len() => {
+                    points += reroute(worker, &handed, circle).await?;
+                }
+                // Its whole circle has left, or it was a former owner and the owner has a place of its own in the route.
+                (None, _) => {}
             }
         }
         if route.iter().any(Option::is_some) {
@@ -120,12 +126,10 @@ async fn reroute(worker: &Worker, handed: &Handed<'_>, circle: usize) -> Result<
     });
     for line in &lines {
         let raw = &handed.bytes[line.start as usize..line.measurement_end as usize];
-        let owner = {
-            let routes = worker.routes.borrow();
-            routes.placement().owner(circle, handed.db, &unescape_measurement(raw))
-        };
         let mut route = vec![None; worker.settings.topology.circles.len()];
-        route[circle] = Some(owner);
+        let (placement, measurement) = (worker.placement(), unescape_measurement(raw));
+        route[circle] = Some(placement.owner(circle, handed.db, &measurement));
+        route.extend(placement.former(circle, handed.db, &measurement).map(Some));
         let copy = |out: &mut [u8]| {
             line.encode(handed.bytes, b"", out);
         };

@@ -20,9 +20,9 @@ use crate::http::head::{self, Head, HeadError, Method};
 use crate::http::response::{self, ReplyTo};
 use crate::http::{self, Status};
 use crate::inbox::Inbox;
-use crate::io::{self, Stream};
+use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
-    ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, QUERY_BODY_BYTES_MAX,
+    ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
 };
 use crate::query::{self, Ended, Own};
 use crate::reject::Reject;
@@ -33,7 +33,12 @@ use crate::write::{self, Confirmation, Taken};
 const PIECE_BYTES: usize = 4096;
 
 /// Serves a connection to its end. A panic in it ends this connection only.
-pub async fn serve(worker: Rc<Worker>, stream: Stream) {
+pub async fn serve(worker: Rc<Worker>, mut stream: Stream) {
+    if let Some(tls) = &worker.settings.tls
+        && let Err(error) = stream.accept_tls(tls)
+    {
+        return log::error!("no TLS for a connection: {error}");
+    }
     let entry = worker.conns.enter(stream.raw_fd(), io::now());
     let mut conn = Conn { inbox: Inbox::new(stream, entry), out: Vec::new(), waiting: Vec::new(), worker };
     if std::panic::AssertUnwindSafe(conn.run()).catch_unwind().await.is_err() {
@@ -102,6 +107,10 @@ enum Next {
 
 impl Conn {
     async fn run(&mut self) {
+        // The sweep ends a handshake that takes longer than `idle_timeout`.
+        if let Err(error) = self.inbox.stream.handshake().await {
+            return self.refuse_handshake(error).await;
+        }
         while let Some(head) = self.next_head().await {
             self.inbox.enter(Phase::Working);
             let next = self.request(&head).await;
@@ -132,6 +141,18 @@ impl Conn {
             while matches!(self.inbox.stream.read(&mut sink).await, Ok(1..)) {}
         };
         let _ = io::timeout(LINGER, drain).await;
+    }
+
+    /// What Go's server says to a client that has forgotten the `s`; a failed handshake has told the client why.
+    async fn refuse_handshake(&mut self, error: HandshakeError) {
+        match error {
+            HandshakeError::Failed(error) => log::debug!("a TLS handshake failed: {error}"),
+            HandshakeError::PlainHttp => {
+                if self.inbox.send(response::PLAIN_HTTP_TO_TLS).await.is_ok() {
+                    self.linger().await;
+                }
+            }
+        }
     }
 
     /// Waits for the next whole head; None = no further request.
@@ -354,7 +375,8 @@ impl Conn {
         if self.settle().await.is_err() {
             return Next::Close;
         }
-        let ask = worker.link.ask(ADMIN_TIMEOUT, |worker, ticket| ToControl::Admin { worker, ticket, request });
+        let timeout = if request.path == "/debug/pprof/profile" { ADMIN_TIMEOUT + PROFILE_MAX } else { ADMIN_TIMEOUT };
+        let ask = worker.link.ask(timeout, |worker, ticket| ToControl::Admin { worker, ticket, request });
         let Ok(ToWorker::Admin { response, .. }) = ask.await else {
             return self.refuse(&Reject::NoControl, &to).await;
         };

@@ -33,8 +33,9 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
             address.clone(),
             settings.backend_gzip,
             settings.write_timeout,
+            settings.trust.client_config(backend.id),
         )
-        .ok_or_else(|| std::io::Error::other(format!("{}: only http:// can be delivered to", backend.name)))?;
+        .ok_or_else(|| std::io::Error::other(format!("{}: nothing can be delivered to its url", backend.name)))?;
         let setup = Setup {
             worker: worker.id,
             workers: settings.workers,

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::disklog::{self, RecordKey, Seq};
 use crate::grouping::Grouping;
 use crate::ledger::DbId;
-use crate::limits::{CIRCLES_MAX, LINE_BYTES_MAX};
+use crate::limits::{LINE_BYTES_MAX, ROUTE_BACKENDS_MAX};
 use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
 use crate::refusals::Refusals;
@@ -123,7 +123,7 @@ impl Intake {
                 continue;
             }
             // A copy: the table may grow while the append waits for room.
-            let mut route = [None; CIRCLES_MAX];
+            let mut route = [None; ROUTE_BACKENDS_MAX];
             let route = {
                 let routes = worker.routes.borrow();
                 let backends = routes.backends(chain.route);

@@ -240,6 +240,7 @@ mod tests {
             username: String::new(),
             password: String::new(),
             write_only: false,
+            leaving: false,
         };
         let backends: Vec<_> = names.iter().enumerate().map(|(i, n)| backend(i, n)).collect();
         let circle = Circle { name: "c".into(), backends: backends.iter().map(|b| b.id).collect() };

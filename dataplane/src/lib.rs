@@ -39,6 +39,7 @@ pub mod reject;
 pub mod run;
 pub mod settings;
 pub mod stats;
+pub mod tls;
 pub mod topology;
 pub mod worker;
 pub mod write;

@@ -34,6 +34,14 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub const PIPELINED_MAX: usize = 128;
 /// A connection's own read buffer.
 pub const CONN_BUFFER_BYTES: usize = 32 * 1024;
+/// Records of TLS that have arrived and are not opened, per connection that has one; the largest record fits (16,645 bytes).
+pub const TLS_INPUT_BYTES: usize = 17 * 1024;
+/// A message of a TLS handshake, a little above rustls's own bound. Larger: the connection is closed.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 80 * 1024;
+/// Plain bytes made into TLS records at once, before they are sent. More: the rest follows.
+pub const TLS_OUTPUT_BYTES: usize = 64 * 1024;
+/// What a connection keeps of the memory of sent records. More: freed.
+pub const TLS_OUTPUT_KEPT_BYTES: usize = 4 * 1024;
 /// Longest line. Longer: that line is refused with 400.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// What an error text shows of a line that is too long. More: left out.
@@ -60,6 +68,10 @@ pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
 pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Circles of a configuration. More: refused at start.
 pub const CIRCLES_MAX: usize = 16;
+/// Backends of a route: one per circle, and a second one where data is being moved. Follows from [`CIRCLES_MAX`]; a record's
+/// header has room for 255.
+pub const ROUTE_BACKENDS_MAX: usize = 2 * CIRCLES_MAX;
+const _: () = assert!(ROUTE_BACKENDS_MAX <= u8::MAX as usize);
 
 /// Default and smallest memory of the newest frames, per worker. Older frames are read from disk.
 pub const HOT_TAIL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
@@ -178,6 +190,8 @@ pub const HANDOFF_WAIT: Duration = Duration::from_secs(5);
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// An admin request without an answer from the control thread: 503.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest CPU profile. Longer: 400. Its request waits this much longer than others for its answer.
+pub const PROFILE_MAX: Duration = Duration::from_secs(300);
 /// Creating a database at a backend. Longer: asked again later.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A catalog refresh that takes longer: the write is accepted and held rather than lost.

@@ -57,6 +57,11 @@ impl Pool {
         Rc::new(Self { held_bytes: Cell::new(0), free: RefCell::default(), returned: Event::default() })
     }
 
+    /// Bytes handed out plus bytes kept for reuse.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
+    }
+
     /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content is whatever
     /// was there before.
     pub fn take(self: &Rc<Self>, bytes: usize) -> Option<Loan> {

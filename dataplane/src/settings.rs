@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::placement::PlacementSettings;
+use crate::tls::{ServerTls, Trust};
 use crate::topology::Topology;
 
 /// What must have happened before 204 is sent. Ordered: each level includes those before it.
@@ -107,6 +108,10 @@ pub struct Settings {
     pub write_tracing: bool,
     pub query_tracing: bool,
     pub query: QuerySettings,
+    /// TLS for clients; None = plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// For backends that speak `https`.
+    pub trust: Trust,
 }
 
 /// Bounds of queries that operators set.

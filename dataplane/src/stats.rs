@@ -32,12 +32,19 @@ pub struct WorkerStats {
     pub requests: AtomicU64,
     /// Taken since the start.
     pub connections: AtomicU64,
+    /// Open now, as of the last sweep.
+    pub connections_open: AtomicU64,
+    /// Bytes of pooled body buffers, in use or kept, as of the last sweep.
+    pub body_bytes: AtomicU64,
     /// Waits for acks in the last `ACK_LATENCY_SPAN`, in microseconds.
     pub ack_p50_us: AtomicU64,
     pub ack_p99_us: AtomicU64,
     pub ack_max_us: AtomicU64,
     /// True once the log is open and the worker accepts; false again when its log is poisoned.
     pub ready: AtomicBool,
+    /// Version of the placement it goes by. Stored with release ordering: who has seen it (acquire) knows that every request
+    /// this worker takes from then on goes by it.
+    pub placement_version: AtomicU64,
     /// Indexed by `BackendId`.
     pub backends: Vec<BackendStats>,
 }

@@ -28,6 +28,9 @@ pub struct Backend {
     pub password: String,
     /// Not used for reads while another backend can answer.
     pub write_only: bool,
+    /// On its way out: not on the ring, so that it takes no measurement; still delivered to, probed, and read from as the former
+    /// owner of what has not been moved.
+    pub leaving: bool,
 }
 
 /// Without user name and password, so that no log line can show them.
@@ -40,6 +43,7 @@ impl std::fmt::Debug for Backend {
             .field("circle", &self.circle)
             .field("index", &self.index)
             .field("write_only", &self.write_only)
+            .field("leaving", &self.leaving)
             .finish_non_exhaustive()
     }
 }
@@ -49,6 +53,13 @@ impl std::fmt::Debug for Backend {
 pub struct Circle {
     pub name: String,
     pub backends: Vec<BackendId>,
+}
+
+impl Circle {
+    /// Those on the ring, in order: all but the leaving ones.
+    pub fn staying<'a>(&self, topology: &'a Topology) -> impl Iterator<Item = &'a Backend> {
+        self.backends.iter().map(|&id| topology.backend(id)).filter(|backend| !backend.leaving)
+    }
 }
 
 /// All circles and backends.

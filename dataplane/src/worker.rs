@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::conns::Conns;
@@ -39,7 +39,6 @@ pub struct Worker {
     pub settings: Arc<Settings>,
     pub log: Rc<Log>,
     pub ledger: RefCell<Ledger>,
-    pub placement: Arc<Placement>,
     pub routes: RefCell<RouteTable>,
     pub groupings: Spares<Grouping>,
     inflaters: Spares<Option<Box<Inflater>>>,
@@ -94,6 +93,20 @@ impl Worker {
         let now = u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.set(now.max(self.last_ms.get()));
         self.last_ms.get()
+    }
+
+    /// Where data belongs and is read from, as last told.
+    pub fn placement(&self) -> Arc<Placement> {
+        self.routes.borrow().placement().clone()
+    }
+
+    fn place_by(&self, placement: Arc<Placement>) {
+        // Messages may come twice; never an older one after a newer one.
+        if placement.version() > self.placement().version() {
+            let version = placement.version();
+            self.routes.borrow_mut().replace(placement);
+            self.stats().placement_version.store(version, Release);
+        }
     }
 
     pub fn count_request(&self) {
@@ -273,8 +286,7 @@ impl Worker {
             id,
             log,
             ledger: RefCell::new(ledger),
-            routes: RefCell::new(RouteTable::new(placement.clone())),
-            placement,
+            routes: RefCell::new(RouteTable::new(placement)),
             groupings: Spares::default(),
             inflaters: Spares::default(),
             pool: Pool::new(),
@@ -328,6 +340,7 @@ impl Worker {
                 self.unknown.borrow_mut().clear();
                 *self.catalog.borrow_mut() = catalog;
             }
+            ToWorker::Placement(placement) => self.place_by(placement),
             ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
             ToWorker::Address { backend, addr } => {
                 couriers[backend.index()].moved(addr);

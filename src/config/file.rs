@@ -114,6 +114,8 @@ table! {
         /// Newer generation.
         tls: Tls,
         // From here on fluxgate's own.
+        /// In place of the published key of encrypted user names and passwords.
+        cipher_key: String,
         workers: i64,
         durability: String,
         commit_linger_us: i64,
@@ -128,6 +130,8 @@ table! {
         max_concurrent_queries: i64,
         query_memory_bytes: i64,
         max_result_rows: i64,
+        /// Instead of the system's certificates of authorities, for backends that speak https.
+        ca_file: String,
     }
 }
 
@@ -148,6 +152,10 @@ table! {
         auth_encrypt: bool,
         /// Newer generation.
         write_only: bool,
+        /// fluxgate's own: its certificate is not verified.
+        insecure_skip_verify: bool,
+        /// fluxgate's own.
+        leaving: bool,
     }
 }
 

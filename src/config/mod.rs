@@ -13,9 +13,13 @@
 
 mod document;
 mod file;
+#[cfg(test)]
+mod leaving_test;
 mod resolve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_test;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +39,8 @@ pub struct Config {
     /// `mlog_dir` or `tlog_dir`: where migrations log.
     pub mlog_dir: PathBuf,
     pub log_enabled: bool,
+    /// `cipher_key` is set. The key itself is not kept: all it was for is done.
+    pub own_cipher_key: bool,
     /// `/debug/pprof`. Default: on, as in 2.4.7, unless the file has a key that only 2.5 knows; then off, as there.
     pub pprof_enabled: bool,
     /// Longest wait for a batch to fill. Taken, and without effect: couriers do not wait (they send what has gathered).
@@ -44,11 +50,17 @@ pub struct Config {
     /// Taken, and without effect, for the same reason.
     pub conn_pool_size: usize,
     pub https: Https,
+    /// Certificates of authorities in PEM form, instead of the system's; empty = the system's.
+    pub ca_file: String,
+    /// What an operator should hear at each start.
+    pub warnings: Vec<String>,
 }
 
-/// TLS for clients. It is not in this version: `https_enabled` stops the start, the rest is only carried.
+/// TLS for clients, as written in the file; what follows from it is `data.tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Https {
+    pub enabled: bool,
+    /// Files in PEM form.
     pub cert: String,
     pub key: String,
     pub ciphers: Vec<String>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_control::cipher;
+use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
@@ -15,6 +15,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 use super::document::{Step, path_text};
 use super::file::{self, File, nearest};
 use super::{Config, Https, Problem};
+use crate::tls;
 
 // What may stand for a choice; the first one is the default.
 pub(crate) const DURABILITY: [(&str, Durability); 3] =
@@ -26,26 +27,39 @@ pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
 pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
 
 pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
-    if file.https_enabled == Some(true) {
-        let what = "https_enabled is true, but TLS for clients is not in this version of fluxgate; \
-                    put a TLS proxy in front and set it to false";
-        return Err(problem(key("https_enabled"), what));
-    }
     let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
     agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
     agree(&file.auth_secure, &file.auth_encrypt, "auth_secure", "auth_encrypt")?;
 
-    let topology = topology(&file)?;
+    let own_cipher_key = non_empty(file.cipher_key.clone());
+    let cipher_key = cipher_key(own_cipher_key.as_deref())?;
+
+    let topology = topology(&file, cipher_key)?;
     let placement = placement(&file)?;
     let encrypted = file.auth_secure.or(file.auth_encrypt).unwrap_or(false);
     let credentials = Credentials {
-        username: secret(&file.username, encrypted, key("username"))?,
-        password: secret(&file.password, encrypted, key("password"))?,
+        username: secret(&file.username, encrypted, cipher_key, key("username"))?,
+        password: secret(&file.password, encrypted, cipher_key, key("password"))?,
     };
     let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
     let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
-    let tls = file.tls.unwrap_or_default();
+    let mut warnings = Vec::new();
+    let https = https(&file);
+    let tls = https.enabled.then(|| tls::server(&https)).transpose().map_err(|fault| tls_problem(&file, fault))?;
+    let tls = tls.map(|(tls, warning)| {
+        warnings.extend(warning);
+        tls
+    });
+    let ca_file = text_or(&file.ca_file, "");
+    let unverified = unverified(&file, &topology);
+    for &id in &unverified {
+        let Backend { name, url, .. } = topology.backend(id);
+        warnings.push(format!(
+            "backend {name}: insecure_skip_verify is set: whoever answers at {url} is believed to be it, and is told its password"
+        ));
+    }
+    let trust = tls::trust(&ca_file, &topology.backends, unverified).map_err(|fault| tls_problem(&file, fault))?;
     Ok(Config {
         file: path.to_owned(),
         data: Settings {
@@ -73,21 +87,58 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             write_tracing: file.write_tracing.unwrap_or(false),
             query_tracing: file.query_tracing.unwrap_or(false),
             query,
+            tls,
+            trust,
         },
         mlog_dir: PathBuf::from(text_or(&mlog_dir.or(tlog_dir), "log")),
         log_enabled: file.log_enabled.unwrap_or(false),
+        own_cipher_key: own_cipher_key.is_some(),
         pprof_enabled,
         flush_time: seconds("flush_time", file.flush_time, 1)?,
         rewrite_threads: up_to("rewrite_threads", file.rewrite_threads, 5, usize::MAX)?,
         conn_pool_size: up_to("conn_pool_size", file.conn_pool_size, 20, usize::MAX)?,
-        https: Https {
-            cert: file.https_cert.unwrap_or_default(),
-            key: file.https_key.unwrap_or_default(),
-            ciphers: tls.ciphers.unwrap_or_default(),
-            min_version: tls.min_version.unwrap_or_default(),
-            max_version: tls.max_version.unwrap_or_default(),
-        },
+        https,
+        ca_file,
+        warnings,
     })
+}
+
+fn https(file: &File) -> Https {
+    let tls = file.tls.as_ref();
+    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+    Https {
+        enabled: file.https_enabled.unwrap_or(false),
+        cert: text(file.https_cert.as_ref()),
+        key: text(file.https_key.as_ref()),
+        ciphers: tls.and_then(|tls| tls.ciphers.clone()).unwrap_or_default(),
+        min_version: text(tls.and_then(|tls| tls.min_version.as_ref())),
+        max_version: text(tls.and_then(|tls| tls.max_version.as_ref())),
+    }
+}
+
+/// Points at the key where it is in the file, else at the one that asks for it.
+fn tls_problem(file: &File, fault: tls::Fault) -> Problem {
+    let tls = |name: &str| vec![Step::Key("tls".to_owned()), Step::Key(name.to_owned())];
+    let path = match fault.key {
+        "https_cert" if file.https_cert.is_some() => key("https_cert"),
+        "https_key" if file.https_key.is_some() => key("https_key"),
+        "tls.ciphers" => tls("ciphers"),
+        "tls.min_version" => tls("min_version"),
+        "tls.max_version" => tls("max_version"),
+        "ca_file" if file.ca_file.is_some() => key("ca_file"),
+        "ca_file" => key("circles"),
+        _ => key("https_enabled"),
+    };
+    problem(path, fault.what)
+}
+
+/// Backends that speak https and are not to be verified.
+fn unverified(file: &File, topology: &Topology) -> Vec<BackendId> {
+    let tables = file.circles.iter().flatten().flat_map(|circle| circle.backends.iter().flatten());
+    let skip = |(table, backend): &(&file::Backend, &Backend)| {
+        table.insecure_skip_verify == Some(true) && tls::is_https(&backend.url)
+    };
+    tables.zip(&topology.backends).filter(skip).map(|(_, backend)| backend.id).collect()
 }
 
 /// True when the file has a key that influx-proxy 2.4.7 does not know and 2.5 does.
@@ -107,11 +158,15 @@ fn newer_generation(file: &File) -> bool {
         || file.circles.iter().flatten().any(of_backends)
 }
 
-fn topology(file: &File) -> Result<Topology, Problem> {
+fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
     let mut topology = Topology::default();
     let mut names = HashSet::new();
     for (circle, table) in file.circles.iter().flatten().enumerate() {
         let path = vec![Step::Key("circles".to_owned()), Step::Item(circle)];
+        if circle == limits::CIRCLES_MAX {
+            let what = format!("{} is one too many; there may be {}", path_text(&path), limits::CIRCLES_MAX);
+            return Err(problem(path, what));
+        }
         let name = required(&table.name, &path, "name")?;
         let tables = table.backends.as_deref().unwrap_or_default();
         if tables.is_empty() {
@@ -123,7 +178,7 @@ fn topology(file: &File) -> Result<Topology, Problem> {
             let mut path = path.clone();
             path.extend([Step::Key("backends".to_owned()), Step::Item(index)]);
             let id = BackendId(topology.backends.len() as u16);
-            let backend = backend(table, id, circle, index, file.auth_secure, &path)?;
+            let backend = backend(table, id, (circle, index), file.auth_secure, cipher_key, &path)?;
             if !names.insert(backend.name.clone()) {
                 let what = format!(
                     "{} is \"{}\", which another backend has too; names are unique over all circles",
@@ -139,6 +194,11 @@ fn topology(file: &File) -> Result<Topology, Problem> {
             backends.push(id);
             topology.backends.push(backend);
         }
+        if backends.iter().all(|&id| topology.backend(id).leaving) {
+            let what =
+                format!("every backend of {} is leaving; a circle needs at least one that stays", path_text(&path));
+            return Err(problem(below(&path, "backends"), what));
+        }
         topology.circles.push(Circle { name, backends });
     }
     if topology.circles.is_empty() {
@@ -151,9 +211,9 @@ fn topology(file: &File) -> Result<Topology, Problem> {
 fn backend(
     table: &file::Backend,
     id: BackendId,
-    circle: usize,
-    index: usize,
+    (circle, index): (usize, usize),
     auth_secure: Option<bool>,
+    cipher_key: Key,
     path: &[Step],
 ) -> Result<Backend, Problem> {
     let name = required(&table.name, path, "name")?;
@@ -185,21 +245,22 @@ fn backend(
         url,
         circle,
         index,
-        username: secret(&table.username, encrypted, below(path, "username"))?,
-        password: secret(&table.password, encrypted, below(path, "password"))?,
+        username: secret(&table.username, encrypted, cipher_key, below(path, "username"))?,
+        password: secret(&table.password, encrypted, cipher_key, below(path, "password"))?,
         write_only: table.write_only.unwrap_or(false),
+        leaving: table.leaving.unwrap_or(false),
     })
 }
 
-/// `http://host` or `http://host:port`, nothing behind. The text is not repeated: it may hold a password.
+/// `http://host` or `http://host:port`, or the same with `https`, nothing behind. The text is not repeated: it may hold a
+/// password.
 fn check_url(url: &str) -> Result<(), &'static str> {
-    if url.starts_with("https://") {
-        return Err("is an https address, but TLS towards backends is not in this version of fluxgate");
-    }
-    let form = "must be http://host:port, with nothing behind the port";
-    let authority = url.strip_prefix("http://").ok_or(form)?;
+    let form = "must be http://host:port or https://host:port, with nothing behind the port";
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(form)?;
     if authority.contains('@') {
-        return Err("must be http://host:port; user and password belong in the keys username and password");
+        return Err(
+            "must be http://host:port or https://host:port; user and password belong in the keys username and password",
+        );
     }
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -213,24 +274,21 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if host.is_empty() || !host.bytes().all(in_name) {
         return Err(form);
     }
+    if tls::is_https(url) && rustls::pki_types::ServerName::try_from(host).is_err() && host != "v6" {
+        return Err("has a host that no certificate can be for");
+    }
     match port.map(str::parse::<u16>) {
-        Some(Ok(0) | Err(_)) => Err("must be http://host:port with a port from 1 to 65535"),
+        Some(Ok(0) | Err(_)) => Err("must have a port from 1 to 65535"),
         _ => Ok(()),
     }
 }
 
 fn placement(file: &File) -> Result<PlacementSettings, Problem> {
-    let hash_key = match text_or(&file.hash_key, "idx").as_str() {
-        "idx" => HashKey::Idx,
-        "exi" => HashKey::Exi,
-        "name" => HashKey::Name,
-        "url" => HashKey::Url,
-        template if template.contains("%idx") => HashKey::Template(template.to_owned()),
-        other => {
-            let what = format!("hash_key is \"{other}\"; it must be idx, exi, name, url or a text with %idx in it");
-            return Err(problem(key("hash_key"), what));
-        }
-    };
+    let hash_key = text_or(&file.hash_key, "idx");
+    let hash_key = HashKey::from_text(&hash_key).ok_or_else(|| {
+        let what = format!("hash_key is \"{hash_key}\"; it must be idx, exi, name, url or a text with %idx in it");
+        problem(key("hash_key"), what)
+    })?;
     let shard_key = text_or(&file.shard_key, "%db,%mm");
     if !shard_key.contains("%db") && !shard_key.contains("%mm") {
         let what = format!("shard_key is \"{shard_key}\"; it must contain %db or %mm, or all points go to one backend");
@@ -369,13 +427,20 @@ fn one_of<T: Copy>(name: &str, value: &Option<String>, choices: &[(&str, T)]) ->
     Err(problem(key(name), what))
 }
 
+/// The key of encrypted user names and passwords: the published one unless the file has its own, which no error repeats.
+fn cipher_key(own: Option<&str>) -> Result<Key, Problem> {
+    let Some(text) = own else { return Ok(Key::default()) };
+    let wrong = || problem(key("cipher_key"), format!("cipher_key must be 16 bytes long, not {}", text.len()));
+    Key::new(text).ok_or_else(wrong)
+}
+
 /// A user name or password in plain text. Neither it nor its cipher goes into an error.
-fn secret(value: &Option<String>, encrypted: bool, path: Vec<Step>) -> Result<String, Problem> {
+fn secret(value: &Option<String>, encrypted: bool, cipher_key: Key, path: Vec<Step>) -> Result<String, Problem> {
     let value = value.as_deref().unwrap_or_default();
     if !encrypted {
         return Ok(value.to_owned());
     }
-    let why = match cipher::decrypt(value).map(String::from_utf8) {
+    let why = match cipher::decrypt_with(cipher_key, value).map(String::from_utf8) {
         Ok(Ok(plain)) => return Ok(plain),
         Ok(Err(_)) => "what it decrypts to is not text".to_owned(),
         Err(e) => e.to_string(),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{BacklogFull, Durability, MissingDb, QuerySettings};
@@ -12,16 +13,16 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../tests/golden/proxy.json");
 
 /// One circle of one backend, then `keys` from line 2 on.
-fn json(keys: &str) -> String {
+pub(super) fn json(keys: &str) -> String {
     let circles = r#"{"circles": [{"name": "c", "backends": [{"name": "b", "url": "http://h:1"}]}],"#;
     format!("{circles}\n{keys}\n}}")
 }
 
-fn ok(name: &str, text: &str) -> Config {
+pub(super) fn ok(name: &str, text: &str) -> Config {
     parse(Path::new(name), text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-fn refusal(name: &str, text: &str) -> String {
+pub(super) fn refusal(name: &str, text: &str) -> String {
     match parse(Path::new(name), text) {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(e) => e.to_string(),
@@ -245,6 +246,7 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!(flags, [true; 4]);
         assert!(config.pprof_enabled && data.backend_gzip);
         let https = Https {
+            enabled: false,
             cert: "cc".to_owned(),
             key: "kk".to_owned(),
             ciphers: vec!["x".to_owned(), "y".to_owned()],
@@ -345,7 +347,10 @@ fn backend_addresses() {
         ("h:8086", false),
         ("udp://h:8086", false),
         ("http://u:p@h:8086", false),
-        ("https://h:8086", false),
+        ("https://h:8086", true),
+        ("https://[::1]:8086", true),
+        ("https://u:p@h:8086", false),
+        ("https://h:8086/", false),
     ] {
         let text = json("").replace("http://h:1", url).replace("],\n", "]");
         assert_eq!(parse(Path::new("f.json"), &text).is_ok(), good, "{url}");
@@ -454,17 +459,39 @@ fn refusals_name_file_line_and_key() {
             "f.json:2: vnode_size is 100, but this shard_key is of influx-proxy 2.5, which always has 256 points; \
              remove vnode_size or go back to a shard_key of 2.4",
         ),
-        // What is not in this version.
+        // TLS.
+        (r#""https_enabled": true"#, "f.json:2: https_enabled is true, but https_cert is missing"),
         (
-            r#""https_enabled": true"#,
-            "f.json:2: https_enabled is true, but TLS for clients is not in this version of fluxgate; \
-             put a TLS proxy in front and set it to false",
+            r#""https_enabled": true, "https_cert": "/nowhere/x.pem""#,
+            "f.json:2: https_cert /nowhere/x.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        (r#""ca_file": "/dev/null""#, "f.json:2: ca_file /dev/null has no certificate in PEM form"),
+        (
+            "\"https_enabled\": true,\n\"tls\": {\n\"max_version\": \"tls1.1\"}",
+            "f.json:4: tls.max_version is \"tls1.1\", but fluxgate speaks only tls1.2 and tls1.3",
+        ),
+        (
+            r#""https_enabled": true, "tls": {"min_version": "tls1.3", "max_version": "tls1.2"}"#,
+            "f.json:2: tls.min_version is \"tls1.3\", above tls.max_version \"tls1.2\"",
+        ),
+        (
+            r#""https_enabled": true, "tls": {"min_version": "ssl3.0"}"#,
+            "f.json:2: tls.min_version is \"ssl3.0\"; it must be one of tls1.0, tls1.1, tls1.2, tls1.3",
+        ),
+        (
+            r#""https_enabled": true, "tls": {"ciphers": ["TLS_RSA_WITH_AES_128_CBC_SHA"]}"#,
+            "f.json:2: tls.ciphers has \"TLS_RSA_WITH_AES_128_CBC_SHA\", which is not supported; these are: \
+             TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, \
+             TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, \
+             TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+             TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         ),
         // Ciphers.
         (
             "\"auth_secure\": true,\n\"username\": \"YgvEyuPZlDYAH8sGDkC!Ag\",\n\"password\": \"se-cret\"",
             "f.json:4: password is said to be encrypted, but cannot be decrypted: illegal base64 data at input byte 2",
         ),
+        (r#""cipher_key": "too short""#, "f.json:2: cipher_key must be 16 bytes long, not 9"),
         (
             r#""auth_encrypt": true, "username": "abc""#,
             "f.json:2: username is said to be encrypted, but cannot be decrypted: crypto/cipher: input not full blocks",
@@ -505,24 +532,18 @@ fn refusals_of_circles_and_backends_point_at_the_one_meant() {
         (
             "http://127.0.0.1:8089",
             "127.0.0.1:8089",
-            "p.json:31: circles[1].backends[1].url must be http://host:port, with nothing behind the port",
+            "p.json:31: circles[1].backends[1].url must be http://host:port or https://host:port, with nothing behind the port",
         ),
         (
             "http://127.0.0.1:8089",
             "http://127.0.0.1:808999",
-            "p.json:31: circles[1].backends[1].url must be http://host:port with a port from 1 to 65535",
+            "p.json:31: circles[1].backends[1].url must have a port from 1 to 65535",
         ),
         (
             "http://127.0.0.1:8089",
             "http://u:pw@127.0.0.1:8089",
-            "p.json:31: circles[1].backends[1].url must be http://host:port; \
+            "p.json:31: circles[1].backends[1].url must be http://host:port or https://host:port; \
              user and password belong in the keys username and password",
-        ),
-        (
-            "http://127.0.0.1:8089",
-            "https://127.0.0.1:8089",
-            "p.json:31: circles[1].backends[1].url is an https address, \
-             but TLS towards backends is not in this version of fluxgate",
         ),
         (
             "\"url\": \"http://127.0.0.1:8087\",",
@@ -559,6 +580,10 @@ fn refusals_of_circles_and_backends_point_at_the_one_meant() {
         refusal("p.json", &format!(r#"{{"circles": [{{"name": "c", "backends": [{many}]}}]}}"#)),
         "p.json:1: circles[0].backends[1024] is one too many; there may be 1024"
     );
+    let circle = |i| format!(r#"{{"name": "c{i}", "backends": [{{"name": "b{i}", "url": "http://h:1"}}]}}"#);
+    let circles = |n| format!(r#"{{"circles": [{}]}}"#, (0..n).map(circle).collect::<Vec<_>>().join(","));
+    ok("p.json", &circles(16));
+    assert_eq!(refusal("p.json", &circles(17)), "p.json:1: circles[16] is one too many; there may be 16");
 }
 
 #[test]
@@ -644,4 +669,17 @@ fn passwords_show_in_no_debug_output_and_in_no_error() {
     }
     let toml = format!("password = \"{secret}\" x");
     assert!(!refusal("f.toml", &toml).contains(secret));
+}
+
+#[test]
+fn a_cipher_key_of_ones_own_replaces_the_published_one() {
+    let key = "0123456789abcdef";
+    let own = cipher::encrypt_with(Key::new(key).unwrap(), "admin");
+    let keys =
+        |cipher_key: &str| json(&format!(r#""auth_encrypt": true, "username": "{own}", "cipher_key": "{cipher_key}""#));
+    let config = ok("f.json", &keys(key));
+    assert_eq!((&config.data.credentials.username[..], config.own_cipher_key), ("admin", true));
+    assert!(!format!("{config:?}").contains(key));
+    let published = super::parse(std::path::Path::new("f.json"), &keys(""));
+    assert!(published.is_err() || published.is_ok_and(|config| config.data.credentials.username != "admin"));
 }

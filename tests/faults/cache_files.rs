@@ -5,8 +5,9 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Circles, DB, Points, balanced, drained, start};
+use crate::support::{Circles, DB, DRAIN, Points, balanced, drained, start};
 use fluxgate::load::LoadArgs;
+use fluxgate::proxy::eventually;
 
 /// A block as influx-proxy writes it: length, names, gzip.
 fn block(names: &str, serials: std::ops::Range<u64>) -> Vec<u8> {
@@ -36,7 +37,10 @@ fn cache_files_are_imported_once() {
     let target = &circles.0[0][1];
     assert_eq!((target.points(DB), target.serials(DB).runs()), (400, vec![(100, 499)]));
     assert_eq!(circles.held(1).len(), 0, "the other circle has had them");
-    assert!(data_dir.join("influxdb-1-2.dat.imported").is_file() && !data_dir.join("influxdb-1-2.dat").exists());
+    // It is put aside once its points are in the log, which may be after they have been delivered.
+    let put_aside =
+        || data_dir.join("influxdb-1-2.dat.imported").is_file() && !data_dir.join("influxdb-1-2.dat").exists();
+    assert!(eventually(DRAIN, put_aside), "{}", proxy.stderr());
     assert!(data_dir.join("gone.dat").is_file(), "nobody knows where it should go");
     let told = proxy.stderr();
     assert!(told.contains("torn block") && told.contains("gone.dat"), "{told}");

@@ -109,3 +109,24 @@ fn a_real_server_that_stands_still_delays_nobody() {
     assert_eq!(ledger.totals.delivered, 36_000, "{ledger:?}");
     assert_eq!((servers[0].points(DB).unwrap(), servers[1].points(DB).unwrap()), (18_000, 18_000));
 }
+
+#[test]
+fn each_transition_is_told_once_and_how_long_the_state_before_lasted() {
+    let mut circles = Circles::new(1, 1);
+    let proxy = start(&circles.config());
+    let mut points = Points::default();
+    points.load(&LoadArgs { points: Some(100), ..points.args(&proxy) }, || {});
+    assert_nothing_lost(&proxy, &circles, &points);
+    circles.stop();
+    let told = |what: &str| proxy.stderr().matches(&format!("{}: {what}", backend_name(0, 0))).count();
+    points.load(&LoadArgs { points: Some(100), ..points.args(&proxy) }, || {});
+    assert!(eventually(DRAIN, || told("down after ") > 0 && told("writes fail: ") > 0), "{}", proxy.stderr());
+    // Long enough for several probes and attempts to find the same.
+    std::thread::sleep(Duration::from_secs(3));
+    circles.restart();
+    assert_nothing_lost(&proxy, &circles, &points);
+    let back = || told("up again after ") > 0 && told("writes succeed again after ") > 0;
+    assert!(eventually(DRAIN, back), "{}", proxy.stderr());
+    let lines = ["down after ", "writes fail: ", "up again after ", "writes succeed again after "];
+    assert_eq!(lines.map(told), [1; 4], "{}", proxy.stderr());
+}

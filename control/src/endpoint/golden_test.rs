@@ -10,6 +10,9 @@ use fluxgate_dataplane::topology::{Backend, BackendId, Circle};
 use serde_json::Value;
 
 use super::*;
+use crate::migration::job::House;
+use crate::migration::mlog::MigrationLog;
+use crate::migration::peers::Peers;
 
 /// Rows that are answered differently on purpose: the original asks no user for these paths.
 fn needs_user(path: &str) -> bool {
@@ -34,6 +37,7 @@ pub fn state(config: &str) -> State {
                 username: String::new(),
                 password: String::new(),
                 write_only: false,
+                leaving: false,
             });
         }
         topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
@@ -49,14 +53,33 @@ pub fn state(config: &str) -> State {
         "auth" => Credentials { username: "admin".to_owned(), password: "s3cr&t".to_owned() },
         _ => Credentials::default(),
     };
+    let stats = Arc::new(Stats::new(2, topology.backends.len(), topology.circles.len()));
+    let topology = Arc::new(topology);
     State {
-        stats: Arc::new(Stats::new(2, topology.backends.len(), topology.circles.len())),
+        jobs: jobs(&topology, &placement, &stats),
+        stats,
         probed_up: vec![Some(true); topology.backends.len()],
         loads: vec![BTreeMap::new(); topology.backends.len()],
-        topology: Arc::new(topology),
+        topology,
         placement,
         guard: Guard::new(&credentials),
+        pprof_enabled: true,
+        hot_tail_bytes: 1 << 20,
     }
+}
+
+/// Migrations that do nothing: nothing here starts one.
+fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>) -> Jobs {
+    let nowhere = std::path::Path::new("/nowhere");
+    let house = House {
+        topology: Arc::clone(topology),
+        placement: Arc::clone(placement),
+        ground: Box::new(crate::migration::job::tests::World::default()),
+        peers: Peers::new(&Credentials::default()),
+        log: MigrationLog::new(nowhere),
+        folder: nowhere.to_owned(),
+    };
+    Jobs::open(house, Arc::clone(stats))
 }
 
 /// Makes the state say what a recorded `/health` says its backends were like.
@@ -192,4 +215,102 @@ fn the_newer_name_of_a_parameter_is_read_as_well() {
     };
     assert_eq!(replica("db=db1&mm=cpu3"), replica("db=db1&meas=cpu3"));
     assert_eq!(replica("db=db1&mm=cpu3").0, 200);
+}
+
+/// Requests as recorded for migrations. Runs themselves are not repeated here: what is asked is what would begin, and in whose
+/// words it is refused. Flags are set as the record says they were.
+fn migrations(version: &str, paths: &[&str]) -> usize {
+    let mut checked = 0;
+    let mut states = BTreeMap::new();
+    for row in rows(version) {
+        let Some(request) = request(&row) else { continue };
+        let (id, config) = (&row["id"], row["config"].as_str().unwrap());
+        let want = &row["response"];
+        let body = want["body"]["text"].as_str().unwrap_or_default();
+        // Counters of runs.
+        let is_counted = request.path.ends_with("/stats") && id.as_u64().unwrap() > 912;
+        if !paths.contains(&&request.path[..]) || is_counted {
+            continue;
+        }
+        let state = states.entry(config.to_owned()).or_insert_with(|| state(config));
+        let set = |state: &mut State, circle: Option<usize>, to: bool| match circle {
+            Some(circle) => state.jobs.set(Change::Migrating { circle, migrating: to, moved: false }),
+            None => state.jobs.set(Change::Resyncing(to)),
+        };
+        if request.path.ends_with("/state") && request.method == "GET" && want["status"] == 200 {
+            let recorded: Value = serde_json::from_str(body).unwrap();
+            let flag = |value: &Value, names: [&str; 2]| names.iter().find_map(|name| value[*name].as_bool()).unwrap();
+            for circle in 0..2 {
+                set(state, Some(circle), flag(&recorded["circles"][circle], ["is_migrating", "transferring"]));
+            }
+            set(state, None, flag(&recorded, ["is_resyncing", "resyncing"]));
+        } else if request.method != "GET" && !request.path.ends_with("/state") {
+            let note = row["note"].as_str().unwrap_or_default();
+            set(state, Some(0), note.contains("while circle 0"));
+            set(state, Some(1), false);
+            set(state, None, note.contains("while resyncing"));
+        }
+        let response = match decide(state, &request) {
+            Action::Answer(response) => response,
+            Action::Migrate { form, .. } => order::answer(form, &Ok(1)),
+            Action::SetMigration { changes, response } => {
+                changes.into_iter().for_each(|change| state.jobs.set(change));
+                response
+            }
+            other => panic!("{id}: {other:?}"),
+        };
+        assert_eq!(u64::from(response.status), want["status"], "{id} {}", request.query);
+        if request.method != "HEAD" {
+            assert_eq!(String::from_utf8_lossy(&response.body), body, "{id} {}", request.query);
+        }
+        let kind = want["headers"].as_array().unwrap().iter().find(|pair| pair[0] == "Content-Type").unwrap();
+        assert_eq!(header(&response, "Content-Type"), kind[1].as_str(), "{id}");
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn migrations_are_begun_and_refused_in_the_recorded_words() {
+    let older = ["/migrate/state", "/migrate/stats", "/rebalance", "/recovery", "/resync", "/clear"];
+    let checked = migrations("v2.4.7", &older);
+    assert_eq!(checked, 136, "the record has changed");
+    let checked = migrations("v2.5.12", &["/transfer/state", "/transfer/stats", "/cleanup"]);
+    assert_eq!(checked, 64, "the record has changed");
+}
+
+/// In 2.5's words, which 2.4.7 does not know.
+#[test]
+fn newer_names_of_parameters_are_read_as_well() {
+    let ask = |query: &str| {
+        let (path, query) = query.split_once('?').unwrap();
+        let row = serde_json::json!({"request": {"method": "POST", "path": format!("{path}?{query}")}});
+        decide(&state("open"), &request(&row).unwrap())
+    };
+    let Action::Migrate { order, form } =
+        ask("/recovery?from_circle_id=0&to_circle_id=1&worker=3&dbs=a,b&since=7&batch=9")
+    else {
+        panic!("not begun")
+    };
+    assert_eq!(
+        (order.cpus, order.dbs, order.since_ns, form),
+        (3, vec!["a".into(), "b".into()], Some(7_000_000_000), Form::Older)
+    );
+    let Action::Migrate { order, .. } = ask("/resync?rate=1000&ha_addrs=a:1,%20b:2&db=x") else { panic!("not begun") };
+    assert_eq!(
+        (order.rate, order.ha_addrs, order.dbs),
+        (Some(1000), vec!["a:1".into(), "b:2".into()], vec!["x".to_owned()])
+    );
+    for (refused, why) in [
+        ("/rebalance?circle_id=0&operation=add&since=5", "since is for"),
+        ("/resync?worker=0", "invalid worker"),
+        ("/resync?batch=x", "invalid batch"),
+        ("/resync?rate=0", "invalid rate"),
+        ("/recovery?from_circle_id=0&to_circle_id=1&backend_urls=http://nowhere", "invalid backend_urls"),
+        ("/resync?ha_addrs=a:1,b:70000", "invalid ha_addrs"),
+    ] {
+        let Action::Answer(response) = ask(refused) else { panic!("{refused} is begun") };
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        assert!(response.status == 400 && body.starts_with(why), "{refused}: {body}");
+    }
 }

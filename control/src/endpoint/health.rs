@@ -23,6 +23,9 @@ struct Circle<'a> {
 struct Health<'a> {
     active: bool,
     backlog: bool,
+    /// Only where it is; influx-proxy has no such thing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
     load: BTreeMap<&'a str, Share>,
     name: &'a str,
     rewrite: bool,
@@ -66,5 +69,5 @@ fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
     } else {
         BTreeMap::new()
     };
-    Health { active, backlog, load, name: &backend.name, rewrite, url: &backend.url }
+    Health { active, backlog, leaving: backend.leaving, load, name: &backend.name, rewrite, url: &backend.url }
 }

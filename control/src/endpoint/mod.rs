@@ -6,12 +6,20 @@
 //!
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
+mod clear;
+pub mod debug_pprof;
 mod decrypt;
 mod encrypt;
 mod health;
+mod jobs;
 pub mod ledger;
+mod migrate;
+pub mod order;
 mod params;
+mod rebalance;
+mod recovery;
 mod replica;
+mod resync;
 
 #[cfg(test)]
 mod golden_test;
@@ -28,6 +36,10 @@ use fluxgate_dataplane::topology::Topology;
 use serde::Serialize;
 
 use crate::catalog::Load;
+use crate::migration::job::Order;
+use crate::migration::jobs::Jobs;
+use crate::migration::peers::Change;
+pub use jobs::Steer;
 use params::Params;
 
 /// What endpoints read.
@@ -42,6 +54,11 @@ pub struct State {
     pub probed_up: Vec<Option<bool>>,
     /// By backend: its measurements as last counted, by database; empty before that.
     pub loads: Vec<BTreeMap<String, Load>>,
+    /// `/debug/pprof` is there.
+    pub pprof_enabled: bool,
+    /// Of each worker.
+    pub hot_tail_bytes: usize,
+    pub jobs: Jobs,
 }
 
 /// What is to be done for a request.
@@ -52,32 +69,131 @@ pub enum Action {
     AskLedgers {
         pretty: bool,
     },
+    /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless one is being taken.
+    Profile(debug_pprof::cpu::Wanted),
+    /// Answer with [`debug_pprof::heap::response_with`].
+    Heap,
+    /// Begin a migration, then answer with [`order::answer`].
+    Migrate {
+        order: Box<Order>,
+        form: Form,
+    },
+    /// Set flags of `/migrate/state`, then answer.
+    SetMigration {
+        changes: Vec<Change>,
+        response: AdminResponse,
+    },
+    /// Do it to a migration that is under way, then answer.
+    SteerMigration {
+        id: u64,
+        steer: Steer,
+        response: AdminResponse,
+    },
 }
+
+/// In whose words an endpoint answers where the generations of influx-proxy differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 2.4.7: errors are plain text.
+    Older,
+    /// 2.5, on the paths that only it has: errors are JSON.
+    Newer,
+}
+
+/// A request that has passed path, method and user.
+#[derive(Debug)]
+pub struct Call<'a> {
+    method: &'a str,
+    /// What follows `/migrate/jobs`, without the slash.
+    rest: &'a str,
+    query: Params<'a>,
+    /// The form in the body, empty when it is something else.
+    body_form: Params<'a>,
+    body: &'a [u8],
+    form: Form,
+}
+
+impl Call<'_> {
+    /// A parameter, of the body before the query string, as Go does; empty when there is none.
+    fn text(&self, name: &str) -> String {
+        let value = match self.body_form.value(name) {
+            value if value.is_empty() => self.query.value(name),
+            value => value,
+        };
+        String::from_utf8_lossy(&value).into_owned()
+    }
+
+    fn refuse(&self, status: u16, why: &str) -> Action {
+        Action::Answer(error(self.form, status, why, self.query.pretty()))
+    }
+}
+
+/// What one path does.
+type Endpoint = fn(&State, &Call<'_>) -> Action;
 
 /// Decides about one request.
 pub fn decide(state: &State, request: &AdminRequest) -> Action {
-    type Endpoint = fn(&State, Params<'_>) -> Action;
+    use {Form::Newer, Form::Older, TokenScheme::Accepted, TokenScheme::Refused};
+    const JOBS: &str = "/migrate/jobs";
     // influx-proxy 2.4.7 takes no token where it asks for its user.
-    let (endpoint, token): (Endpoint, TokenScheme) = match &request.path[..] {
-        "/health" => (health::decide, TokenScheme::Refused),
-        "/replica" => (replica::decide, TokenScheme::Refused),
-        "/encrypt" => (encrypt::decide, TokenScheme::Accepted),
-        "/decrypt" => (decrypt::decide, TokenScheme::Accepted),
-        "/ledger" => (ledger::decide, TokenScheme::Accepted),
-        _ => {
-            let mut response = text(404, "404 page not found");
-            response.headers.push(("X-Content-Type-Options".to_owned(), "nosniff".to_owned()));
-            return Action::Answer(response);
+    let (endpoint, methods, token, form): (Endpoint, &[&str], TokenScheme, Form) = match &request.path[..] {
+        "/health" => (|state, call| health::decide(state, call.query), &["GET"], Refused, Older),
+        "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Refused, Older),
+        "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], Accepted, Older),
+        "/decrypt" => (|state, call| decrypt::decide(state, call.query), &["GET"], Accepted, Older),
+        "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Accepted, Older),
+        "/migrate/state" => (migrate::state, &["GET", "POST"], Refused, Older),
+        "/migrate/stats" => (migrate::stats, &["GET"], Refused, Older),
+        "/rebalance" => (rebalance::decide, &["POST"], Refused, Older),
+        "/recovery" => (recovery::decide, &["POST"], Refused, Older),
+        "/resync" => (resync::decide, &["POST"], Refused, Older),
+        "/clear" => (clear::decide, &["POST"], Refused, Older),
+        "/transfer/state" => (migrate::state, &["GET", "POST"], Accepted, Newer),
+        "/transfer/stats" => (migrate::stats, &["GET"], Accepted, Newer),
+        "/cleanup" => (clear::decide, &["POST"], Accepted, Newer),
+        path if path == JOBS || path.starts_with("/migrate/jobs/") => {
+            (|state, call| jobs::decide(state, call), &["GET", "POST", "DELETE"], Accepted, Older)
         }
+        path => match debug_pprof::endpoint(path).filter(|_| state.pprof_enabled) {
+            Some(endpoint) => (endpoint, &["GET"], Accepted, Older),
+            None => return not_found(),
+        },
     };
-    if request.method != "GET" {
-        return refuse(405, "method not allow");
+    let query = Params(request.query.as_bytes());
+    if !methods.contains(&&request.method[..]) {
+        return Action::Answer(error(form, 405, "method not allow", query.pretty()));
     }
-    let query = request.query.as_bytes();
-    if state.guard.judge(query, request.authorization.as_deref().map(str::as_bytes), token) != Verdict::Ok {
-        return refuse(401, auth::FAILED);
+    if state.guard.judge(query.0, request.authorization.as_deref().map(str::as_bytes), token) != Verdict::Ok {
+        return Action::Answer(error(form, 401, auth::FAILED, query.pretty()));
     }
-    endpoint(state, Params(query))
+    let is_form =
+        |kind: &String| kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
+    let body_form = if request.content_type.as_ref().is_some_and(is_form) { &request.body[..] } else { b"" };
+    let rest = request.path.strip_prefix(JOBS).unwrap_or_default().trim_start_matches('/');
+    let body_form = Params(body_form);
+    endpoint(state, &Call { method: &request.method, rest, query, body_form, body: &request.body, form })
+}
+
+fn not_found() -> Action {
+    let mut response = text(404, "404 page not found");
+    response.headers.push(("X-Content-Type-Options".to_owned(), "nosniff".to_owned()));
+    Action::Answer(response)
+}
+
+fn error(form: Form, status: u16, why: &str, pretty: bool) -> AdminResponse {
+    if form == Form::Older {
+        return text(status, why);
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        error: &'a str,
+    }
+    let mut response = json(&Error { error: why }, pretty);
+    response.status = status;
+    // As Go writes JSON.
+    let escaped = String::from_utf8_lossy(&response.body).replace('<', "\\u003c").replace('>', "\\u003e");
+    response.body = Bytes::from(escaped.replace('&', "\\u0026"));
+    response
 }
 
 /// The answer when an endpoint has panicked or the control thread has too much to do.

@@ -1,4 +1,4 @@
-//! `GET /replica`: which backend of each circle holds a measurement. `mm` is the name of `meas` in influx-proxy 2.5.
+//! `GET /replica`: which backend of each circle a measurement is written to; while it is being moved two, the owner first. `mm` is the name of `meas` in influx-proxy 2.5.
 
 use serde::Serialize;
 
@@ -20,8 +20,11 @@ pub fn decide(state: &State, params: Params<'_>) -> Action {
     }
     let mut replicas = Vec::with_capacity(state.topology.circles.len());
     for (number, circle) in state.topology.circles.iter().enumerate() {
-        let backend = state.topology.backend(state.placement.owner(number, &db, &measurement));
-        replicas.push(Replica { circle: &circle.name, name: &backend.name, url: &backend.url });
+        let owner = state.placement.owner(number, &db, &measurement);
+        for id in [owner].into_iter().chain(state.placement.former(number, &db, &measurement)) {
+            let backend = state.topology.backend(id);
+            replicas.push(Replica { circle: &circle.name, name: &backend.name, url: &backend.url });
+        }
     }
     Action::Answer(json(&replicas, params.pretty()))
 }

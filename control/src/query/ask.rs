@@ -8,14 +8,26 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use base64::Engine;
 use bytes::Bytes;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
 use super::context::{Held, Stop};
 use super::model::Answer;
 use super::wire::{self, StatementAnswer, WireError, frame};
+use crate::backend::{agent_config, authorization, why};
 use crate::limits;
+
+const NOT_INFLUX: &str = "does not answer as InfluxDB does";
+
+/// Why an answer was not read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// The backend refuses the statement, in its words.
+    Refused(String),
+    /// No answer, or one that is cut or in another form; another try may bring it.
+    Cut(String),
+}
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -29,6 +41,10 @@ pub struct Call {
     pub typed: bool,
     /// By GET, to which InfluxDB adds a warning where it changes something.
     pub by_get: bool,
+    /// Rows of a piece, where the answer comes in pieces.
+    pub piece_rows: usize,
+    /// One piece. Longer: as if the backend had not answered.
+    pub piece_bytes_max: u64,
     pub time_left: Duration,
     pub cancelled: Arc<AtomicBool>,
 }
@@ -42,21 +58,9 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(backend: &Backend) -> Self {
-        let authorization = (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
-            let pair = format!("{}:{}", backend.username, backend.password);
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-        });
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT))
-            // A kept connection may have died meanwhile; opening one costs little beside a merge.
-            .max_idle_connections(0)
-            .proxy(None)
-            .build()
-            .new_agent();
+    pub fn new(backend: &Backend, trust: &Trust) -> Self {
+        let config = agent_config(backend, trust).timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT));
+        let (authorization, agent) = (authorization(backend), config.build().new_agent());
         Self { url: format!("{}/query", backend.url.trim_end_matches('/')), authorization, agent }
     }
 
@@ -87,12 +91,12 @@ impl Client {
         }
         Ok(match document(call, Bytes::from(body)) {
             Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
-            Ok(_) | Err(WireError::Malformed) => Err("does not answer as InfluxDB does".to_owned()),
+            Ok(_) | Err(WireError::Malformed) => Err(NOT_INFLUX.to_owned()),
             Err(WireError::Refused(error)) => Ok(Answer::failed(error)),
         })
     }
 
-    /// The answer in pieces, each at most `limits::QUERY_PIECE_ROWS` rows of one series. After an inner error some pieces may have
+    /// The answer in pieces, each at most `piece_rows` rows of one series. After an inner error some pieces may have
     /// been handed over.
     ///
     /// # Errors
@@ -102,35 +106,59 @@ impl Client {
         call: &Call,
         piece: &mut dyn FnMut(Answer) -> Result<(), Stop>,
     ) -> Result<Result<(), String>, Stop> {
-        let mut reader = match self.begin(call, true) {
-            Ok(Reply::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
-            Ok(Reply::Refused(error)) => return piece(Answer::failed(error)).map(Ok),
-            Err(why) => return Ok(Err(why)),
-        };
-        loop {
-            let read = if call.typed { frame::msgpack(&mut reader) } else { frame::line(&mut reader) };
-            let read_whole = match read {
-                Ok(Some(document)) => document,
-                Ok(None) => return Ok(Ok(())),
-                Err(e) => return Ok(Err(e.to_string())),
-            };
-            if call.cancelled.load(Relaxed) {
-                return Err(Stop::Cancelled);
-            }
-            match document(call, read_whole.into()) {
+        let documents = self.documents(call, &mut |body| {
+            match document(call, body) {
                 Ok(statements) => {
                     for StatementAnswer { answer, .. } in statements {
                         piece(answer)?;
                     }
                 }
                 Err(WireError::Refused(error)) => piece(Answer::failed(error))?,
-                Err(WireError::Malformed) => return Ok(Err("does not answer as InfluxDB does".to_owned())),
+                Err(WireError::Malformed) => return Ok(Err(NOT_INFLUX.to_owned())),
+            }
+            Ok(Ok(()))
+        })?;
+        Ok(match documents {
+            Err(Unread::Refused(error)) => return piece(Answer::failed(error)).map(Ok),
+            Err(Unread::Cut(why)) => Err(why),
+            Ok(()) => Ok(()),
+        })
+    }
+
+    /// As [`Client::pieces`], but each document as it came; an inner error of `take` ends the reading.
+    ///
+    /// # Errors
+    /// [`Stop`], also of `take`.
+    pub fn documents(
+        &self,
+        call: &Call,
+        take: &mut dyn FnMut(Bytes) -> Result<Result<(), String>, Stop>,
+    ) -> Result<Result<(), Unread>, Stop> {
+        let mut reader = match self.begin(call, true) {
+            Ok(Reply::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
+            Ok(Reply::Refused(error)) => return Ok(Err(Unread::Refused(error))),
+            Err(why) => return Ok(Err(Unread::Cut(why))),
+        };
+        loop {
+            let bytes_max = call.piece_bytes_max;
+            let read =
+                if call.typed { frame::msgpack(&mut reader, bytes_max) } else { frame::line(&mut reader, bytes_max) };
+            let read_whole = match read {
+                Ok(Some(document)) => document,
+                Ok(None) => return Ok(Ok(())),
+                Err(e) => return Ok(Err(Unread::Cut(e.to_string()))),
+            };
+            if call.cancelled.load(Relaxed) {
+                return Err(Stop::Cancelled);
+            }
+            if let Err(why) = take(read_whole.into())? {
+                return Ok(Err(Unread::Cut(why)));
             }
         }
     }
 
     fn begin(&self, call: &Call, chunked: bool) -> Result<Reply, String> {
-        let rows = limits::QUERY_PIECE_ROWS.to_string();
+        let rows = call.piece_rows.to_string();
         let mut form = vec![("q", &call.statement[..]), ("db", &call.db), ("rp", &call.rp), ("epoch", &call.epoch)];
         form.retain(|(_, value)| !value.is_empty());
         if chunked {
@@ -150,7 +178,7 @@ impl Client {
             let request = self.agent.post(&self.url).config().timeout_global(timeout).build();
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send_form(form)
         };
-        let mut response = sent.map_err(|e| e.to_string())?;
+        let mut response = sent.map_err(|e| why(&e))?;
         let status = response.status().as_u16();
         match status {
             200 => Ok(Reply::Body(Box::new(response.into_body().into_reader()))),

@@ -6,9 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
@@ -18,6 +18,7 @@ use fluxgate_dataplane::query::choose::{Chooser, Shares};
 use fluxgate_dataplane::query::reach::{Place, Reach};
 use fluxgate_dataplane::settings::QuerySettings;
 use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use super::ask::{Call, Client};
@@ -29,7 +30,8 @@ use crate::limits;
 #[derive(Debug)]
 pub struct House {
     pub topology: Arc<Topology>,
-    pub placement: Arc<Placement>,
+    /// The newest one; each request goes by one all along.
+    placement: Mutex<Arc<Placement>>,
     pub stats: Arc<Stats>,
     pub settings: QuerySettings,
     /// By `BackendId`.
@@ -46,16 +48,27 @@ impl House {
         stats: &Arc<Stats>,
         settings: QuerySettings,
         workers: Workers,
+        trust: &Trust,
     ) -> Self {
         Self {
-            clients: topology.backends.iter().map(Client::new).collect(),
+            clients: topology.backends.iter().map(|backend| Client::new(backend, trust)).collect(),
             topology: Arc::clone(topology),
-            placement: Arc::clone(placement),
+            placement: Mutex::new(Arc::clone(placement)),
             stats: Arc::clone(stats),
             settings,
             held_bytes: AtomicUsize::new(0),
             workers,
         }
+    }
+
+    /// Where data belongs and is read from now.
+    pub fn placement(&self) -> Arc<Placement> {
+        Arc::clone(&self.placement.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Requests that begin from now on go by this one.
+    pub fn place_by(&self, placement: Arc<Placement>) {
+        *self.placement.lock().unwrap_or_else(PoisonError::into_inner) = placement;
     }
 }
 
@@ -90,6 +103,7 @@ pub enum Times {
 pub struct Context<'a> {
     pub house: &'a House,
     pub request: &'a QueryRequest,
+    pub placement: Arc<Placement>,
     /// Which databases and policies exist.
     pub catalog: Arc<Catalog>,
     deadline: Instant,
@@ -138,6 +152,7 @@ impl<'a> Context<'a> {
         Self {
             house,
             request,
+            placement: house.placement(),
             catalog,
             deadline: Instant::now() + house.settings.timeout,
             cancelled: Arc::clone(&request.cancelled),
@@ -277,7 +292,7 @@ impl<'a> Context<'a> {
         let failed = self.failed.borrow().keys().copied().collect();
         let chooser = Chooser {
             topology: &self.house.topology,
-            placement: &self.house.placement,
+            placement: &self.placement,
             stats: &self.house.stats,
             now_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
             failed: &failed,
@@ -337,6 +352,8 @@ impl<'a> Context<'a> {
             // Msgpack tells floats from integers, which JSON does not.
             typed: times == Times::Typed || (request.format == Format::Msgpack && times == Times::AsAsked),
             by_get: false,
+            piece_rows: limits::QUERY_PIECE_ROWS,
+            piece_bytes_max: limits::QUERY_DOCUMENT_BYTES_MAX,
             time_left: self.time_left()?,
             cancelled: Arc::clone(&self.cancelled),
         })

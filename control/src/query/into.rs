@@ -20,6 +20,7 @@ use super::model::{Answer, Message, Row, Series};
 use super::select;
 use super::workers::Write;
 use crate::limits;
+use crate::line::Layout;
 
 /// # Errors
 /// What ends the whole request.
@@ -186,109 +187,6 @@ impl Writer<'_> {
     }
 }
 
-/// How the rows of one series are written.
-struct Layout {
-    /// Measurement and tags.
-    key: String,
-    time: Option<usize>,
-    /// By column; None = not a field.
-    fields: Vec<Option<String>>,
-}
-
-impl Layout {
-    fn of(measurement: &str, series: &Series) -> Self {
-        let mut key = String::new();
-        escape(&mut key, measurement, &[',', ' ']);
-        for (tag, value) in series.tags.iter().filter(|(_, value)| !value.is_empty()) {
-            key.push(',');
-            escape(&mut key, tag, &[',', '=', ' ']);
-            key.push('=');
-            escape(&mut key, value, &[',', '=', ' ']);
-        }
-        let columns = &series.columns;
-        let field = |(at, name): (usize, &String)| {
-            // Of two columns of one name the last one counts.
-            let last = columns.iter().rposition(|other| other == name) == Some(at);
-            (last && name != "time").then(|| {
-                let mut escaped = String::new();
-                escape(&mut escaped, name, &[',', '=', ' ']);
-                escaped
-            })
-        };
-        let fields = columns.iter().enumerate().map(field).collect();
-        Self { key, time: columns.iter().position(|name| name == "time"), fields }
-    }
-
-    /// Writes one line behind `out`; false, and nothing written, for a row that is no point.
-    fn line(&self, row: &Row, out: &mut Vec<u8>) -> bool {
-        let begin = out.len();
-        out.extend_from_slice(self.key.as_bytes());
-        let mut separator = b' ';
-        let mut time = None;
-        for (at, value) in row.values().enumerate() {
-            if Some(at) == self.time {
-                time = Some(value);
-            }
-            let Some(Some(name)) = self.fields.get(at) else { continue };
-            if value == "null" {
-                continue;
-            }
-            out.push(separator);
-            separator = b',';
-            out.extend_from_slice(name.as_bytes());
-            out.push(b'=');
-            if !push_value(value, out) {
-                out.truncate(begin);
-                return false;
-            }
-        }
-        let Some(time) = time.filter(|_| separator == b',') else {
-            out.truncate(begin);
-            return false;
-        };
-        out.push(b' ');
-        out.extend_from_slice(time.as_bytes());
-        out.push(b'\n');
-        true
-    }
-}
-
-/// Writes a JSON text as a field value; false for what InfluxDB cannot store.
-fn push_value(value: &str, out: &mut Vec<u8>) -> bool {
-    match value.as_bytes() {
-        [b'"', ..] => {
-            let Ok(text) = serde_json::from_str::<String>(value) else { return false };
-            out.push(b'"');
-            for byte in text.bytes() {
-                if matches!(byte, b'"' | b'\\') {
-                    out.push(b'\\');
-                }
-                out.push(byte);
-            }
-            out.push(b'"');
-        }
-        b"true" | b"false" => out.extend_from_slice(value.as_bytes()),
-        // Not a number, or infinite.
-        bytes if bytes.iter().any(|byte| matches!(byte, b'N' | b'n')) => return false,
-        bytes => {
-            out.extend_from_slice(bytes);
-            if !bytes.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-                out.push(b'i');
-            }
-        }
-    }
-    true
-}
-
-fn escape(out: &mut String, text: &str, special: &[char]) {
-    for c in text.chars() {
-        if special.contains(&c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-}
-
 /// Whether something is in the catalog, or in one that is asked for anew.
 fn is_known(context: &Context<'_>, there: impl Fn(&Catalog) -> bool) -> bool {
     let refreshed = || context.house.workers.refresh_catalog(limits::ROUND_DEADLINE * 2);
@@ -374,49 +272,6 @@ fn needs_quotes(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(measurement: &str, tags: &[(&str, &str)], columns: &[&str], rows: &[&[&str]]) -> (String, usize) {
-        let series = Series {
-            name: "m".to_owned(),
-            tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
-            rows: rows.iter().map(|row| Row::of(row.iter().copied())).collect(),
-            partial: false,
-        };
-        let layout = Layout::of(measurement, &series);
-        let mut out = Vec::new();
-        let count = series.rows.iter().filter(|row| layout.line(row, &mut out)).count();
-        (String::from_utf8(out).unwrap(), count)
-    }
-
-    #[test]
-    fn a_row_becomes_a_line_with_its_types() {
-        let columns = ["time", "f", "i", "s", "b"];
-        let row: &[&str] = &["1700", "1.0", "-9223372036854775808", r#""a \"b\" \\ \u003c""#, "true"];
-        let (text, count) = lines("m", &[], &columns, &[row]);
-        assert_eq!(text, "m f=1.0,i=-9223372036854775808i,s=\"a \\\"b\\\" \\\\ <\",b=true 1700\n");
-        assert_eq!(count, 1);
-    }
-
-    #[test]
-    fn nulls_are_left_out_and_a_row_of_nulls_is_no_point() {
-        let rows: &[&[&str]] = &[&["1", "null", "2.5"], &["2", "null", "null"], &["3", "1e+21", "null"]];
-        let (text, count) = lines("m", &[], &["time", "a", "b"], rows);
-        assert_eq!((text.as_str(), count), ("m b=2.5 1\nm a=1e+21 3\n", 2));
-        assert_eq!(lines("m", &[], &["time", "a"], &[&["1", "NaN"], &["2", "-inf"]]).1, 0);
-    }
-
-    #[test]
-    fn names_are_escaped_and_empty_tags_left_out() {
-        let tags = [("a b", "x=y"), ("empty", ""), ("z", "é,")];
-        let (text, _) = lines("cpu load,1", &tags, &["time", "f,=g h"], &[&["1", "1"]]);
-        assert_eq!(text, "cpu\\ load\\,1,a\\ b=x\\=y,z=é\\, f\\,\\=g\\ h=1i 1\n");
-    }
-
-    #[test]
-    fn of_two_columns_of_one_name_the_last_counts() {
-        assert_eq!(lines("m", &[], &["time", "a", "a"], &[&["1", "1", "2"]]).0, "m a=2i 1\n");
-    }
 
     #[test]
     fn names_lose_the_quotes_they_do_not_need() {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod influxd;
+mod migration;
 mod render;
 mod select;
 mod show;

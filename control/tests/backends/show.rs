@@ -241,7 +241,7 @@ impl World {
     }
 
     fn owner(&self, line: &(&str, &str, &str, &str)) -> usize {
-        self.parts.placement.owner(0, line.0.as_bytes(), line.2.replace('\\', "").as_bytes()).index()
+        self.parts.placement().owner(0, line.0.as_bytes(), line.2.replace('\\', "").as_bytes()).index()
     }
 
     /// Whether the shards together say what the server with all data says; else both.

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use fluxgate_control::backend::Client;
 use fluxgate_control::query::House;
 use fluxgate_control::query::workers::Workers;
+use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, ToControl, ToWorker, WorkerEnd};
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,12 +61,17 @@ impl Influxd {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&topology(&[vec![self.url()]]).backends[0])
+        Client::new(&topology(&[vec![self.url()]]).backends[0], &Trust::default())
     }
 
     /// Runs a statement that must succeed; returns its rows.
     pub fn run(&self, statement: &str) -> Vec<Vec<String>> {
-        let answers = self.client().query(statement, Duration::from_secs(10)).unwrap();
+        self.run_in("", statement)
+    }
+
+    /// As `run`, for a statement that does not name its database.
+    pub fn run_in(&self, db: &str, statement: &str) -> Vec<Vec<String>> {
+        let answers = self.client().query_in(db, statement, Duration::from_secs(10)).unwrap();
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let mut rows = Vec::new();
         for answer in answers {
@@ -160,7 +167,7 @@ pub fn topology(circles: &[Vec<String>]) -> Topology {
             let name = format!("influxdb-{}-{}", circle + 1, index + 1);
             let (username, password) = (String::new(), String::new());
             backends.push(id);
-            let write_only = false;
+            let (write_only, leaving) = (false, false);
             topology.backends.push(Backend {
                 id,
                 name,
@@ -170,6 +177,7 @@ pub fn topology(circles: &[Vec<String>]) -> Topology {
                 username,
                 password,
                 write_only,
+                leaving,
             });
         }
         topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
@@ -192,7 +200,7 @@ pub fn house(topology: Topology) -> House {
     let topology = Arc::new(topology);
     let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
     let placement = Arc::new(placement(&topology));
-    House::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent())
+    House::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent(), &Trust::default())
 }
 
 /// A running control thread with one worker, played by the test.
@@ -209,12 +217,19 @@ impl Bench {
         let topology = Arc::new(topology(circles));
         let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
         let (end, mut workers) = handoff::pair(1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = Transitions::file_in(dir.path());
         let settings = ControlSettings {
-            placement: Arc::new(placement(&topology)),
+            transitions: Transitions::open(&file, &topology, &PlacementSettings::default()).unwrap(),
             topology,
             credentials: Credentials::default(),
             check_interval: Duration::from_millis(300),
             query: QuerySettings::default(),
+            trust: Trust::default(),
+            pprof_enabled: true,
+            hot_tail_bytes: 1 << 20,
+            data_dir: dir.path().to_owned(),
+            mlog_dir: dir.path().join("log"),
         };
         let control = Control::start(settings, end, Arc::clone(&stats)).unwrap();
         Self { control: Some(control), worker: workers.remove(0), stats, seen: Vec::new(), next: 0 }

@@ -1,22 +1,26 @@
 //! One keep-alive connection to a backend: sends `POST /write`, reads the answer.
 //!
-//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); TLS; names (addresses come resolved from
-//! the control thread).
+//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); names (addresses come resolved from the
+//! control thread).
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use flate2::{Compress, Compression, FlushCompress};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use super::answer::{self, Answer, Progress};
 use super::body::Body;
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, HEAD_BYTES_MAX};
 use crate::precision::Precision;
+use crate::tls::Fault;
 
 /// Where a backend listens now; None while its name has not been resolved. The control thread's answers change it.
 pub type Address = Rc<Cell<Option<SocketAddr>>>;
@@ -31,11 +35,13 @@ pub struct Endpoint {
     prefix: String,
     gzip: bool,
     timeout: Duration,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl Endpoint {
-    /// `url` is `http://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both are empty.
-    /// `timeout` bounds one request from connecting to the last byte of the answer. None: the scheme is not `http`.
+    /// `url` is `http[s]://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both are
+    /// empty. `timeout` bounds one request from connecting to the last byte of the answer. None: another scheme, or `https`
+    /// and a host that cannot be the name in a certificate.
     pub fn new(
         url: &str,
         username: &str,
@@ -43,15 +49,18 @@ impl Endpoint {
         address: Address,
         gzip: bool,
         timeout: Duration,
+        tls: Arc<ClientConfig>,
     ) -> Option<Self> {
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        let (is_tls, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some(_) => return None,
-            None => url,
+            None => (false, url),
         };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let tls = if is_tls { Some((tls, server_name(host)?)) } else { None };
         let path = path.trim_end_matches('/');
         let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
         let mut fields = format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: fluxgate/{}\r\n", env!("CARGO_PKG_VERSION"));
@@ -62,7 +71,22 @@ impl Endpoint {
         if gzip {
             fields.push_str("Content-Encoding: gzip\r\n");
         }
-        Some(Self { address, fields, prefix, gzip, timeout })
+        Some(Self { address, fields, prefix, gzip, timeout, tls })
+    }
+
+    /// A new connection to `address`, through TLS where the url says so; `timeout` bounds both.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] and [`Failure::Handshake`].
+    pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Stream, Failure> {
+        let connected = match &self.tls {
+            None => Stream::connect(address, timeout).await,
+            Some((config, name)) => Stream::connect_tls(address, timeout, config.clone(), name.clone()).await,
+        };
+        connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(error) => Failure::Handshake(Fault::of(error)),
+            None => Failure::Refused(error.kind()),
+        })
     }
 
     /// Where it is now; None while its name has not been resolved.
@@ -74,6 +98,15 @@ impl Endpoint {
     pub fn begin_request(&self, target: &str) -> Vec<u8> {
         ["POST ", &self.prefix, target, &self.fields].concat().into_bytes()
     }
+}
+
+/// The name or IP address in `host[:port]`, as it stands in a certificate.
+fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    ServerName::try_from(name.to_owned()).ok()
 }
 
 impl fmt::Debug for Endpoint {
@@ -99,6 +132,8 @@ pub enum Failure {
     NoAddress,
     /// No connection could be made.
     Refused(std::io::ErrorKind),
+    /// No TLS came about, or the backend is not who it should be.
+    Handshake(Fault),
     /// The connection ended before the answer did.
     Cut,
     /// No answer within the endpoint's timeout.
@@ -112,6 +147,7 @@ impl fmt::Display for Failure {
         match self {
             Self::NoAddress => f.write_str("its name has no address"),
             Self::Refused(kind) => write!(f, "no connection: {kind}"),
+            Self::Handshake(fault) => fault.fmt(f),
             Self::Cut => f.write_str("connection lost before the answer"),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Garbled => f.write_str("the answer is not HTTP"),
@@ -188,11 +224,11 @@ impl Client {
                 Err(Lost::Silent) => was_cut = true,
             }
         }
-        let stream = match Stream::connect(address, endpoint.timeout).await {
+        let stream = match endpoint.connect(address, endpoint.timeout).await {
             Ok(stream) => stream,
             // The backend ended over this batch, for all we know: the batch must be counted among the suspects.
             Err(_) if was_cut => return Err(Failure::Cut),
-            Err(e) => return Err(Failure::Refused(e.kind())),
+            Err(failure) => return Err(failure),
         };
         match attempt(stream, head, body, input).await {
             Ok((answer, stream)) => {
@@ -328,9 +364,13 @@ impl fmt::Debug for Gzip {
 mod tests {
     use super::*;
 
+    fn endpoint(url: &str, user: &str, password: &str) -> Option<Endpoint> {
+        let tls = crate::tls::Trust::default().client_config(crate::topology::BackendId(0));
+        Endpoint::new(url, user, password, Address::default(), false, Duration::from_secs(1), tls)
+    }
+
     fn head(url: &str, user: &str, password: &str, db: &[u8], rp: &[u8]) -> String {
-        let endpoint =
-            Endpoint::new(url, user, password, Address::default(), false, Duration::from_secs(1)).expect("an http url");
+        let endpoint = endpoint(url, user, password).expect("a url");
         let mut head = Vec::new();
         write_head(&mut head, &endpoint, Target { db, rp, precision: Precision::Second }, 7);
         String::from_utf8(head).unwrap()
@@ -353,10 +393,26 @@ mod tests {
 
     #[test]
     fn only_http_is_spoken_and_no_secret_is_shown() {
-        let new = |url| Endpoint::new(url, "u", "secret", Address::default(), false, Duration::from_secs(1));
-        assert!(new("https://h:8086").is_none());
-        let shown = format!("{:?}", new("http://h:8086"));
+        assert!(endpoint("udp://h:8086", "", "").is_none());
+        let shown = format!("{:?}", endpoint("http://h:8086", "u", "secret"));
         assert!(!shown.contains("secret") && !shown.contains("Basic"), "{shown}");
+    }
+
+    #[test]
+    fn a_certificate_is_asked_for_the_host_of_the_url() {
+        for (url, want) in [
+            ("http://h:1", None),
+            ("https://h.example:8086", Some("DnsName(\"h.example\")")),
+            ("https://H", Some("DnsName(\"H\")")),
+            ("https://127.0.0.1:8086", Some("IpAddress(V4(Ipv4Addr([127, 0, 0, 1])))")),
+            ("https://[::1]:8086", Some("IpAddress(V6")),
+        ] {
+            let name = endpoint(url, "", "").expect(url).tls.map(|(_, name)| format!("{name:?}"));
+            assert_eq!(name.is_some(), want.is_some(), "{url}");
+            let name = name.unwrap_or_default();
+            assert!(name.starts_with(want.unwrap_or_default()), "{url}: {name}");
+        }
+        assert!(endpoint("https://-.-:8086", "", "").is_none());
     }
 
     #[test]

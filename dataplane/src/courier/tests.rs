@@ -29,12 +29,13 @@ pub(super) fn rig_with(address: SocketAddr, change: impl FnOnce(&mut Setup), use
     let to: Address = Rc::new(Cell::new(Some(address)));
     let timeout = Duration::from_millis(300);
     let url = format!("http://{address}");
+    let tls = crate::tls::Trust::default().client_config(crate::topology::BackendId(0));
     let mut setup = Setup {
         worker: 0,
         workers: 1,
         backend: "b1".into(),
         backends: 2,
-        endpoint: Endpoint::new(&url, user.0, user.1, to.clone(), gzip, timeout).unwrap(),
+        endpoint: Endpoint::new(&url, user.0, user.1, to.clone(), gzip, timeout, tls).unwrap(),
         data_dir: dir.path().to_owned(),
         flush_size: 1000,
         rewrite_interval: Duration::from_millis(200),

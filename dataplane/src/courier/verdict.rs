@@ -42,7 +42,9 @@ impl Verdict {
             Ok(answer) => answer,
             Err(Failure::TimedOut) => return Self::TimedOut,
             Err(Failure::Cut) => return Self::Suspect,
-            Err(Failure::NoAddress | Failure::Refused(_) | Failure::Garbled) => return Self::Unavailable,
+            Err(Failure::NoAddress | Failure::Refused(_) | Failure::Handshake(_) | Failure::Garbled) => {
+                return Self::Unavailable;
+            }
         };
         match answer.status {
             200..300 => Self::Delivered,
@@ -50,6 +52,8 @@ impl Verdict {
             404 if answer.error.contains("database not found") => Self::Missing,
             500 if answer.error.contains("retention policy not found") => Self::Missing,
             404 | 405 if !answer.named => Self::Misdirected,
+            // Go's server to those who forget the `s`: the url in the configuration is wrong, not the lines.
+            400 if !answer.named && answer.error.contains("HTTP request to an HTTPS server") => Self::Misdirected,
             408 | 429 | 503 | 504 => Self::Unavailable,
             413 => Self::TooLarge,
             400..500 => Self::Refused { certain: answer.named },
@@ -234,13 +238,13 @@ mod tests {
         f(204, "", false, Delivered);
         f(200, "", false, Delivered);
         f(400, "partial write: field type conflict: ... dropped=1", true, Refused { certain: true });
-        f(400, "Client sent an HTTP request to an HTTPS server.", false, Refused { certain: false });
         f(422, "", false, Refused { certain: false });
         f(401, "authorization failed", true, Unauthorized);
         f(403, "\"r\" user is not authorized", true, Unauthorized);
         f(404, "database not found: \"d\"", true, Missing);
         f(404, "404 page not found", false, Misdirected);
         f(405, "Method Not Allowed", false, Misdirected);
+        f(400, "Client sent an HTTP request to an HTTPS server.", false, Misdirected);
         f(301, "", false, Misdirected);
         f(413, "Request Entity Too Large", true, TooLarge);
         f(429, "", false, Unavailable);

@@ -22,6 +22,7 @@ fn topology(names: &[&str]) -> Arc<Topology> {
         username: String::new(),
         password: String::new(),
         write_only: false,
+        leaving: false,
     };
     let circle = |i: usize| Circle { name: format!("circle-{i}"), backends: vec![BackendId(i as u16)] };
     Arc::new(Topology {
@@ -101,6 +102,34 @@ fn lines_come_back_after_a_clean_end_and_after_none() {
 }
 
 #[test]
+fn a_backend_that_came_after_the_saved_state_gets_what_was_meant_for_it_before_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    block_on(move || {
+        let path = path.clone();
+        async move {
+            let (log, _) = open(&path, &["a"], Durability::Disk).await.unwrap();
+            append(&log, b"", FIRST, "m v=1 1\n").await;
+            log.save_state(Vec::new()).await.unwrap();
+            drop(log);
+            let (log, _) = open(&path, &["a", "b"], Durability::Disk).await.unwrap();
+            let seq = append(&log, b"", BOTH, "m v=2 2\n").await;
+            log.committed(seq, Durability::Disk).await.unwrap();
+            drop(log);
+            let (log, opened) = open(&path, &["a", "b"], Durability::Disk).await.unwrap();
+            assert_eq!(opened.uncounted, [(b"telegraf".to_vec(), vec![BackendId(0), BackendId(1)], 1)]);
+            let mut text = Vec::new();
+            let sink = &mut |record: super::RecordView<'_>| {
+                text.extend_from_slice(record.bytes);
+                true
+            };
+            log.reader(BackendId(1)).fetch(true, sink).await.unwrap();
+            assert_eq!(text, b"m v=2 2\n");
+        }
+    });
+}
+
+#[test]
 fn an_idle_log_and_a_write_under_way_burn_no_cpu() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
@@ -149,7 +178,8 @@ fn what_backends_that_left_still_need_is_found_without_a_log() {
             let mut found = Vec::new();
             while let Some(next) = left.next_record().unwrap() {
                 let text = String::from_utf8(next.record.bytes.to_vec()).unwrap();
-                let by: Vec<_> = next.needed_by.iter().map(|(circle, name)| format!("{circle}{name}")).collect();
+                let by: Vec<_> =
+                    next.needed_by.iter().map(|(circle, name)| format!("{}{name}", circle.unwrap())).collect();
                 found.push((next.record.rp.to_vec(), text, by.join(",")));
             }
             let want =

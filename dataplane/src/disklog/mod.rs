@@ -92,7 +92,8 @@ pub struct RecordKey<'a> {
     pub precision: Precision,
     /// Milliseconds since 1970. Not part of what lines of one record have in common: the first line's counts.
     pub appended_ms: u64,
-    /// One entry per circle; None = not wanted by that circle.
+    /// One entry per circle, None = not wanted by that circle; then any further backends of these circles, at most
+    /// `limits::ROUTE_BACKENDS_MAX` entries together. A backend at most once.
     pub route: &'a [Option<BackendId>],
 }
 

@@ -21,12 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two circles: `a` and `b` share the first, `c` is the second.
 fn topology(names: &[&str]) -> Arc<Topology> {
+    let circle = |c| Circle { name: format!("circle-{c}"), backends: Vec::new() };
     let mut topology = Topology::default();
+    topology.circles.extend((0..=usize::from(names.len() > 2)).map(circle));
     for (i, name) in names.iter().enumerate() {
         let circle = usize::from(i >= 2);
-        if topology.circles.len() <= circle {
-            topology.circles.push(Circle { name: format!("circle-{circle}"), backends: Vec::new() });
-        }
         topology.circles[circle].backends.push(BackendId(i as u16));
         topology.backends.push(Backend {
             id: BackendId(i as u16),
@@ -37,6 +36,7 @@ fn topology(names: &[&str]) -> Arc<Topology> {
             username: String::new(),
             password: String::new(),
             write_only: false,
+            leaving: false,
         });
     }
     Arc::new(topology)

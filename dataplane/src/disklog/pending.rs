@@ -17,8 +17,9 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
     pub record: RecordView<'a>,
-    /// The backends that still need it, never empty: the circle's position when it was written, and the name.
-    pub needed_by: Vec<(usize, &'a str)>,
+    /// The backends that still need it, never empty: the circle's position when it was written, and the name. None: a former owner
+    /// of what was being moved, beside the owner.
+    pub needed_by: Vec<(Option<usize>, &'a str)>,
 }
 
 pub struct Pending {
@@ -102,12 +103,16 @@ impl Pending {
         (record::read(&current.scan.body(found)[at.clone()]).expect("read before"), found.header.first)
     }
 
-    fn needed_by(&self, at: &std::ops::Range<usize>) -> impl Iterator<Item = (usize, &str)> {
+    fn needed_by(&self, at: &std::ops::Range<usize>) -> impl Iterator<Item = (Option<usize>, &str)> {
         let (record, first) = self.record_at(at);
         let seq = record.seq(first);
-        let names = &self.current.as_ref().expect("advanced to it").segment.header.backends;
-        let named = |(circle, i)| Some((circle, names.get(usize::from(i))?.as_str()));
-        record.route().enumerate().filter_map(named).filter(move |(_, name)| {
+        let header = &self.current.as_ref().expect("advanced to it").segment.header;
+        let circles = usize::from(header.circles);
+        let named = move |(at, i): (usize, u16)| {
+            Some((Some(at).filter(|&at| at < circles), header.backends.get(usize::from(i))?.as_str()))
+        };
+        // `NOWHERE` is no name's index.
+        record.route_by_circle().enumerate().filter_map(named).filter(move |(_, name)| {
             match &self.cursors {
                 // A name the state does not know had nothing to wait for when it was saved.
                 Some(cursors) => cursors.get(*name).is_none_or(|cursor| *cursor <= seq),

@@ -19,6 +19,7 @@ pub use queue::{ControlEnd, WorkerEnd, pair};
 use bytes::Bytes;
 
 use crate::http::error_body::Format;
+use crate::placement::Placement;
 use crate::topology::BackendId;
 
 /// Pairs an answer with its question; unique per asking side and worker.
@@ -124,6 +125,8 @@ pub enum ToWorker {
     },
     /// A newer catalog; replaces the one before.
     Catalog(Arc<Catalog>),
+    /// Data has been moved: where it is written to and read from now. Older versions than the worker has are ignored.
+    Placement(Arc<Placement>),
     /// A probe found this backend up or down. Sent when that changes, and again for a backend that is up while some
     /// worker's counters have it down.
     Probed {

@@ -22,6 +22,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// The answer to HTTP where TLS was expected, as Go's `net/http` has it. It ends with the connection.
+pub const PLAIN_HTTP_TO_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
 /// Ends a body that [`Responder::stream`] began as chunks.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 

@@ -9,6 +9,7 @@ pub mod rings;
 mod signal;
 mod stream;
 mod time;
+mod tls;
 
 pub use append::{AppendFile, remove, sync_folder};
 pub use event::Event;
@@ -17,6 +18,7 @@ pub use listener::{Listener, PortGuard, bind};
 pub use signal::Signal;
 pub use stream::Stream;
 pub use time::{Elapsed, now, sleep, timeout, yield_if_needed};
+pub use tls::HandshakeError;
 
 #[cfg(test)]
 mod tests;

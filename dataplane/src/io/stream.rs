@@ -1,22 +1,32 @@
-//! A byte stream to a client or to a backend.
+//! A byte stream to a client or to a backend, plain or through TLS.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+
+use super::tls::{HandshakeError, Tls};
+use crate::tls::ServerTls;
 
 /// A connected TCP socket of this executor. Dropping it closes it.
 #[derive(Debug)]
 pub struct Stream {
     inner: TcpStream,
+    /// On the heap: plain connections shall not carry its size.
+    tls: Option<Box<Tls>>,
 }
 
 impl From<TcpStream> for Stream {
     fn from(inner: TcpStream) -> Self {
-        Self { inner }
+        Self { inner, tls: None }
     }
 }
 
@@ -26,28 +36,84 @@ impl Stream {
     pub async fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let inner = TcpStream::connect_timeout(addr, timeout).await.map_err(io::Error::from)?;
         inner.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Self { inner })
+        Ok(Self::from(inner))
+    }
+
+    /// Connects and speaks TLS with whom `name` belongs to, all within `timeout`.
+    ///
+    /// # Errors
+    /// As [`Stream::connect`]; of the handshake, where `InvalidData` holds a [`rustls::Error`].
+    pub async fn connect_tls(
+        addr: SocketAddr,
+        timeout: Duration,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let connected = async {
+            let mut stream = Self::connect(addr, timeout).await?;
+            let connection = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+            stream.tls = Some(Box::new(Tls::client(connection)));
+            match stream.handshake().await {
+                Ok(()) => Ok(stream),
+                Err(HandshakeError::Failed(error)) => Err(error),
+                Err(HandshakeError::PlainHttp) => unreachable!("only servers look for it"),
+            }
+        };
+        super::timeout(timeout, connected).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// From here on this is the server's end of TLS; [`Stream::handshake`] comes next.
+    ///
+    /// # Errors
+    /// Of rustls, for a configuration it cannot use.
+    pub fn accept_tls(&mut self, tls: &ServerTls) -> Result<(), rustls::Error> {
+        self.tls = Some(Box::new(Tls::server(UnbufferedServerConnection::new(tls.config())?)));
+        Ok(())
+    }
+
+    /// Agrees with the peer on TLS; nothing to do for a plain stream. Sends what must be sent, waits for as long as the peer
+    /// keeps the connection open.
+    ///
+    /// # Errors
+    /// After [`HandshakeError::PlainHttp`] the stream is plain, so that the client can be told.
+    pub async fn handshake(&mut self) -> Result<(), HandshakeError> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        let result = tls.handshake(&mut self.inner).await;
+        if matches!(result, Err(HandshakeError::PlainHttp)) {
+            self.tls = None;
+        }
+        result
     }
 
     /// Reads what is there, at least one byte; 0 = the peer has ended. Dropping the future loses no data.
     ///
     /// # Errors
-    /// Of `recv(2)`.
+    /// Of `recv(2)`; `InvalidData` for what is not TLS.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf).await
+        match &mut self.tls {
+            None => self.inner.read(buf).await,
+            Some(tls) => tls.read(&mut self.inner, buf).await,
+        }
     }
 
     /// # Errors
     /// Of `send(2)`.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.inner.write_all(bytes).await
+        match &mut self.tls {
+            None => self.inner.write_all(bytes).await,
+            Some(tls) => tls.write_all(&mut self.inner, bytes).await,
+        }
     }
 
     /// Ends one or both directions; the peer sees it at once.
     ///
     /// # Errors
     /// Of `shutdown(2)`.
-    pub async fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            // A peer that cannot be told is gone, or has not agreed on TLS.
+            let _ = tls.shutdown(&mut self.inner, how).await;
+        }
         self.inner.shutdown(how).await.map_err(io::Error::from)
     }
 

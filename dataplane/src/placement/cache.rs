@@ -1,4 +1,5 @@
-//! A worker's memory of routes: (db, measurement as written) to a small number that stands for one backend per circle.
+//! A worker's memory of routes: (db, measurement as written) to a small number that stands for one backend per circle, and
+//! the former owners of what is being moved.
 //!
 //! An open table of 16-byte slots, linear probing, at most half full, over an arena that holds the keys:
 //!
@@ -9,8 +10,9 @@
 //!
 //! Keys are compared in full, so two measurements never share a route by accident. A hit allocates nothing and touches
 //! one slot and one key. Bounded by [`ROUTE_CACHE_ENTRIES_MAX`] and [`ROUTE_CACHE_KEY_BYTES_MAX`]: at either bound the
-//! table is emptied and fills again, so names that are seen once cannot take memory for ever. Routes stay; there are no
-//! more of them than combinations of one backend per circle, and a [`RouteId`] stays good as long as its table.
+//! table is emptied and fills again, so names that are seen once cannot take memory for ever. So it is when the placement
+//! changes. Routes stay; there are no more of them than combinations of one backend per circle (two where data is being moved),
+//! and a [`RouteId`] stays good as long as its table.
 //!
 //! A run of [`ROUTE_CACHE_PROBES_MAX`] taken slots ends the search, so names prepared to fall into one slot cost their
 //! sender a search of the rings each time, and nobody else anything. A hit costs 8 to 10 ns (`benches/placement.rs`, 10
@@ -28,7 +30,7 @@ use crate::topology::BackendId;
 
 const SLOTS_MIN: usize = 1024;
 
-/// Stands for one backend per circle; meaningful only to the [`RouteTable`] that gave it.
+/// Stands for the backends of a route; meaningful only to the [`RouteTable`] that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u32);
 
@@ -53,8 +55,10 @@ pub struct RouteTable {
     slots: Vec<Slot>,
     entries: usize,
     keys: Vec<u8>,
-    /// All routes, each `placement.circles()` long.
+    /// All routes, one behind the other.
     routes: Vec<Option<BackendId>>,
+    /// Where in `routes` each one begins, and at last the end.
+    starts: Vec<usize>,
     interned: HashMap<Vec<BackendId>, RouteId>,
     scratch: Vec<BackendId>,
 }
@@ -67,6 +71,7 @@ impl RouteTable {
             entries: 0,
             keys: Vec::new(),
             routes: Vec::new(),
+            starts: vec![0],
             interned: HashMap::new(),
             scratch: Vec::new(),
         }
@@ -89,11 +94,16 @@ impl RouteTable {
         self.miss(db, raw_measurement, hash)
     }
 
-    /// One backend per circle, in circle order.
+    /// One backend per circle, in circle order, then former owners: at most `ROUTE_BACKENDS_MAX`, each once.
     pub fn backends(&self, route: RouteId) -> &[Option<BackendId>] {
-        let circles = self.placement.circles();
-        let start = route.0 as usize * circles;
-        &self.routes[start..start + circles]
+        let at = route.0 as usize;
+        &self.routes[self.starts[at]..self.starts[at + 1]]
+    }
+
+    /// Looks up by this placement from now on. Routes given before stay what they were.
+    pub fn replace(&mut self, placement: Arc<Placement>) {
+        self.placement = placement;
+        self.forget();
     }
 
     /// The rings behind this table.
@@ -132,9 +142,7 @@ impl RouteTable {
         };
         let key_bytes = db.len() + measurement.len();
         if self.entries == ROUTE_CACHE_ENTRIES_MAX || self.keys.len() + key_bytes > ROUTE_CACHE_KEY_BYTES_MAX {
-            self.slots.fill(FREE_SLOT);
-            self.keys.clear();
-            self.entries = 0;
+            self.forget();
         } else if (self.entries + 1) * 2 > self.slots.len() {
             self.grow();
         }
@@ -148,6 +156,12 @@ impl RouteTable {
         route
     }
 
+    fn forget(&mut self) {
+        self.slots.fill(FREE_SLOT);
+        self.keys.clear();
+        self.entries = 0;
+    }
+
     fn intern(&mut self, db: &[u8], measurement: &[u8]) -> RouteId {
         self.scratch.clear();
         self.placement.route(db, &unescape_measurement(measurement), &mut self.scratch);
@@ -157,6 +171,7 @@ impl RouteTable {
         let route =
             u32::try_from(self.interned.len()).ok().filter(|&id| id != FREE).expect("fewer than 2^32 - 1 routes");
         self.routes.extend(self.scratch.iter().copied().map(Some));
+        self.starts.push(self.routes.len());
         self.interned.insert(self.scratch.clone(), RouteId(route));
         RouteId(route)
     }

@@ -1,23 +1,34 @@
 //! Which backend of each circle holds a (database, measurement).
 //!
-//! A pure function of the topology and the settings: built once at start, never changed. It places as influx-proxy
-//! does, byte for byte, so that taking its place moves no data. A changed answer here moves data: the golden rows in
-//! `tests/golden/placement.csv` pin them.
+//! A pure function of the topology and the settings: the owner of a measurement never changes while the process runs. It
+//! places as influx-proxy does, byte for byte, so that taking its place moves no data. A changed answer here moves data:
+//! the golden rows in `tests/golden/placement.csv` pin them.
 //!
 //! ```text
 //!   (db, measurement) --shard_key--> lookup key --hash--> ring of each circle --> one backend per circle
 //! ```
 //!
+//! While a circle's data is being moved, because its backends have changed, the owner and the former owner take the
+//! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable; what has been moved meanwhile makes a new
+//! one, with a higher version, that every thread is handed.
+//!
 //! `ring.rs` is one circle's ring; `cache.rs` makes the answer cheap for a worker. Not here: where a measurement ends
-//! on its line (`lineproto`), who sends to the backends of a route (couriers).
+//! on its line (`lineproto`), who sends to the backends of a route (couriers), what is to be moved and by whom.
 
 mod cache;
+mod moves;
+#[cfg(test)]
+mod moves_test;
 mod ring;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::topology::{BackendId, Circle, Topology};
 pub use cache::{RouteId, RouteTable};
+use moves::Move;
+pub use moves::{Former, FormerMember};
 use ring::Ring;
 
 /// How the ring is built. Equal settings place alike; a changed setting moves data.
@@ -50,6 +61,29 @@ pub enum HashKey {
 }
 
 impl HashKey {
+    /// As it is written in configurations.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Idx => "idx",
+            Self::Exi => "exi",
+            Self::Name => "name",
+            Self::Url => "url",
+            Self::Template(text) => text,
+        }
+    }
+
+    /// Reads [`HashKey::text`]; None for a text that is neither a name nor has `%idx` in it.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Some(match text {
+            "idx" => Self::Idx,
+            "exi" => Self::Exi,
+            "name" => Self::Name,
+            "url" => Self::Url,
+            template if template.contains("%idx") => Self::Template(template.to_owned()),
+            _ => return None,
+        })
+    }
+
     /// The name on the ring of the backend at position `index` of its circle.
     fn member(&self, index: usize, name: &str, url: &str) -> String {
         match self {
@@ -89,69 +123,26 @@ impl RingHash {
 }
 
 /// One part of a `shard_key` template.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum KeyPart {
     Text(Vec<u8>),
     Db,
     Measurement,
 }
 
-/// The rings of all circles.
-#[derive(Clone, Debug)]
-pub struct Placement {
+/// How a (database, measurement) becomes a place on a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lookup {
     hash: RingHash,
     shard_key: Vec<KeyPart>,
-    circles: Vec<Ring>,
 }
 
-impl Placement {
-    /// Builds the ring of every circle.
-    ///
-    /// # Panics
-    /// When a circle has no backend or `vnode_size` is 0; the configuration refuses both.
-    pub fn new(topology: &Topology, settings: &PlacementSettings) -> Self {
-        let ring = |circle: &Circle| {
-            let members = circle.backends.iter().map(|&id| {
-                let backend = topology.backend(id);
-                (id, settings.hash_key.member(backend.index, &backend.name, &backend.url))
-            });
-            Ring::new(members, settings.vnode_size, settings.hash)
-        };
-        Self {
-            hash: settings.hash,
-            shard_key: key_parts(&settings.shard_key),
-            circles: topology.circles.iter().map(ring).collect(),
-        }
+impl Lookup {
+    fn new(settings: &PlacementSettings) -> Self {
+        Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key) }
     }
 
-    /// Number of circles, which is the length of every route.
-    pub fn circles(&self) -> usize {
-        self.circles.len()
-    }
-
-    /// The backend of `circle` (position in the topology) that holds `measurement` (unescaped) of `db`.
-    ///
-    /// # Panics
-    /// When there is no such circle.
-    pub fn owner(&self, circle: usize, db: &[u8], measurement: &[u8]) -> BackendId {
-        self.circles[circle].owner(self.key_hash(db, measurement))
-    }
-
-    /// Appends the owner in each circle, in circle order, to `out`. `measurement` is unescaped.
-    pub fn route(&self, db: &[u8], measurement: &[u8], out: &mut Vec<BackendId>) {
-        let hash = self.key_hash(db, measurement);
-        out.extend(self.circles.iter().map(|ring| ring.owner(hash)));
-    }
-
-    /// The expected share (0 to 1, together 1) of each backend of `circle`, in its order.
-    ///
-    /// # Panics
-    /// When there is no such circle.
-    pub fn share(&self, circle: usize) -> Vec<(BackendId, f64)> {
-        self.circles[circle].share(self.hash)
-    }
-
-    fn key_hash(&self, db: &[u8], measurement: &[u8]) -> u64 {
+    fn hash(&self, db: &[u8], measurement: &[u8]) -> u64 {
         let mut key = Vec::with_capacity(db.len() + measurement.len() + 16);
         for part in &self.shard_key {
             key.extend_from_slice(match part {
@@ -161,6 +152,85 @@ impl Placement {
             });
         }
         self.hash.hash(&key)
+    }
+}
+
+/// The rings of all circles, and what of the former ones still counts.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    lookup: Lookup,
+    circles: Vec<Arc<Ring>>,
+    /// By circle; None = not in transition.
+    moves: Vec<Option<Move>>,
+    /// By circle: who has data of it.
+    members: Vec<Vec<BackendId>>,
+    version: u64,
+}
+
+impl Placement {
+    /// Builds the ring of every circle, of the backends that are not leaving.
+    ///
+    /// # Panics
+    /// When no backend of a circle stays or `vnode_size` is 0; the configuration refuses both.
+    pub fn new(topology: &Topology, settings: &PlacementSettings) -> Self {
+        let ring = |circle: &Circle| {
+            let members = circle
+                .staying(topology)
+                .enumerate()
+                .map(|(index, backend)| (backend.id, settings.hash_key.member(index, &backend.name, &backend.url)));
+            Arc::new(Ring::new(members, settings.vnode_size, settings.hash))
+        };
+        let staying = |circle: &Circle| circle.staying(topology).map(|backend| backend.id).collect();
+        Self {
+            lookup: Lookup::new(settings),
+            circles: topology.circles.iter().map(ring).collect(),
+            moves: vec![None; topology.circles.len()],
+            members: topology.circles.iter().map(staying).collect(),
+            version: 0,
+        }
+    }
+
+    /// Number of circles; a route begins with the owner in each of them.
+    pub fn circles(&self) -> usize {
+        self.circles.len()
+    }
+
+    /// Grows with each change while the process runs; 0 at its start.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The backend of `circle` (position in the topology) that `measurement` (unescaped) of `db` belongs on.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn owner(&self, circle: usize, db: &[u8], measurement: &[u8]) -> BackendId {
+        self.circles[circle].owner(self.lookup.hash(db, measurement))
+    }
+
+    /// Appends the owner in each circle, in circle order, and behind them the former owners of what is being moved, to
+    /// `out`: at most `limits::ROUTE_BACKENDS_MAX`, each once. `measurement` is unescaped.
+    pub fn route(&self, db: &[u8], measurement: &[u8], out: &mut Vec<BackendId>) {
+        let hash = self.lookup.hash(db, measurement);
+        out.extend(self.circles.iter().map(|ring| ring.owner(hash)));
+        out.extend((0..self.circles.len()).filter_map(|circle| self.former(circle, db, measurement)));
+    }
+
+    /// The backends of `circle` that together have all of its data, in no order: those on the ring, and while it is in transition
+    /// also the former ones.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn members(&self, circle: usize) -> &[BackendId] {
+        &self.members[circle]
+    }
+
+    /// The expected share (0 to 1, together 1) of each backend of `circle` that is not leaving, in its order.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn share(&self, circle: usize) -> Vec<(BackendId, f64)> {
+        self.circles[circle].share(self.lookup.hash)
     }
 }
 

@@ -47,6 +47,15 @@ impl Ring {
         self.members[usize::from(self.owners[point])]
     }
 
+    pub(super) fn members(&self) -> &[BackendId] {
+        &self.members
+    }
+
+    /// Each point with the member that owns it.
+    pub(super) fn points(&self) -> impl Iterator<Item = (u64, BackendId)> {
+        self.points.iter().copied().zip(self.owners.iter().map(|&owner| self.members[usize::from(owner)]))
+    }
+
     /// Each member's part of all hash values. The values from a point up to just before the next one belong to that
     /// next one.
     pub(super) fn share(&self, hash: RingHash) -> Vec<(BackendId, f64)> {

@@ -10,7 +10,7 @@ use crate::lineproto::unescape_measurement;
 use crate::topology::Backend;
 
 /// Circles of the given sizes, names and urls as in the recorded configurations.
-fn topology(sizes: &[usize]) -> Topology {
+pub(super) fn topology(sizes: &[usize]) -> Topology {
     let mut topology = Topology::default();
     for (circle, &size) in sizes.iter().enumerate() {
         let mut backends = Vec::new();
@@ -26,6 +26,7 @@ fn topology(sizes: &[usize]) -> Topology {
                 username: String::new(),
                 password: String::new(),
                 write_only: false,
+                leaving: false,
             });
         }
         topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
@@ -33,7 +34,7 @@ fn topology(sizes: &[usize]) -> Topology {
     topology
 }
 
-fn hash_key(text: &str) -> HashKey {
+pub(super) fn hash_key(text: &str) -> HashKey {
     match text {
         "idx" => HashKey::Idx,
         "exi" => HashKey::Exi,
@@ -43,7 +44,7 @@ fn hash_key(text: &str) -> HashKey {
     }
 }
 
-fn settings(hash_key: HashKey) -> PlacementSettings {
+pub(super) fn settings(hash_key: HashKey) -> PlacementSettings {
     PlacementSettings { hash_key, ..Default::default() }
 }
 

@@ -16,7 +16,7 @@ use crate::topology::{Backend, BackendId};
 /// One worker's way to one backend.
 pub struct Reader {
     address: Address,
-    /// None: its URL is not http, with which no worker starts.
+    /// None: its URL is neither http nor https, with which no worker starts.
     pub endpoint: Option<Endpoint>,
     kept: RefCell<Vec<Kept>>,
 }
@@ -35,7 +35,8 @@ impl Readers {
         let reader = |backend: &Backend| {
             let address = Address::default();
             let Backend { url, username, password, .. } = backend;
-            let endpoint = Endpoint::new(url, username, password, address.clone(), false, settings.query.timeout);
+            let tls = settings.trust.client_config(backend.id);
+            let endpoint = Endpoint::new(url, username, password, address.clone(), false, settings.query.timeout, tls);
             Reader { address, endpoint, kept: RefCell::default() }
         };
         Self(settings.topology.backends.iter().map(reader).collect())

@@ -2,7 +2,7 @@
 //!
 //! Order of preference: up to date, then least behind, `write_only` backends and circles under migration last, and among equals
 //! whoever has the fewest queries running. A backend that the last probe found down is not asked. A backend is never chosen
-//! for a whole circle's sake: where only some of a circle is up, each measurement goes to whichever of its owners is best.
+//! for a whole circle's sake: where only some of a circle is up, each measurement goes to whichever of those that have it is best.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,7 +78,7 @@ impl Chooser<'_> {
         let circles = 0..self.topology.circles.len();
         // A circle whose part is all there; worst member first counts.
         let whole = |circle: usize| -> Option<(Rank, BTreeSet<BackendId>)> {
-            let members = backends_of(reach, circle, self.topology, self.placement);
+            let members = backends_of(reach, circle, self.placement);
             let worst = members.iter().map(|&b| self.rank(b)).try_fold(None, |worst: Option<Rank>, rank| {
                 let rank = rank?;
                 let base = worst.unwrap_or(Rank { spared: false, behind_ms: 0, running: 0 });
@@ -92,7 +92,7 @@ impl Chooser<'_> {
         };
         match reach {
             Reach::Any { .. } => {
-                let all: Vec<_> = self.topology.backends.iter().map(|b| b.id).collect();
+                let all: Vec<_> = circles.flat_map(|c| self.placement.members(c).iter().copied()).collect();
                 match self.best_first(all.iter().copied()).first() {
                     Some(&(backend, rank)) => Ok(Shares::one(backend, None, rank.behind_ms)),
                     None => Err(all.into_iter().collect()),
@@ -103,7 +103,7 @@ impl Chooser<'_> {
                     backends: members.into_iter().map(|backend| (backend, None)).collect(),
                     behind_ms: rank.behind_ms,
                 }),
-                None => Err(self.unavailable(circles.flat_map(|c| self.topology.circles[c].backends.clone()))),
+                None => Err(self.unavailable(circles.flat_map(|c| self.placement.members(c).iter().copied()))),
             },
             Reach::Places(places) => {
                 let best = circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank);
@@ -112,14 +112,14 @@ impl Chooser<'_> {
                 let preferred =
                     best.filter(|(rank, _)| !rank.spared && rank.behind_ms == 0).map(|(_, members)| members);
                 for place in places {
-                    let owners: BTreeSet<_> = circles
+                    let readers: BTreeSet<_> = circles
                         .clone()
-                        .map(|c| self.placement.owner(c, place.0.as_bytes(), place.1.as_bytes()))
+                        .map(|c| self.placement.reader(c, place.0.as_bytes(), place.1.as_bytes()))
                         .collect();
-                    let ranked = self.best_first(owners.iter().copied());
+                    let ranked = self.best_first(readers.iter().copied());
                     let inside =
                         preferred.as_ref().and_then(|members| ranked.iter().find(|(b, _)| members.contains(b)));
-                    let Some(&(backend, rank)) = inside.or(ranked.first()) else { return Err(owners) };
+                    let Some(&(backend, rank)) = inside.or(ranked.first()) else { return Err(readers) };
                     let share = shares.backends.entry(backend).or_insert_with(|| Some(BTreeSet::new()));
                     share.get_or_insert_default().insert(place.clone());
                     shares.behind_ms = shares.behind_ms.max(rank.behind_ms);
@@ -171,6 +171,7 @@ mod tests {
                         username: String::new(),
                         password: String::new(),
                         write_only: false,
+                        leaving: false,
                     });
                     next += 1;
                 }

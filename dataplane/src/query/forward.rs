@@ -172,8 +172,7 @@ async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Resul
             None => reader.forget(),
         }
     }
-    let connected = Stream::connect(address, QUERY_CONNECT_TIMEOUT).await;
-    let stream = connected.map_err(|e| Failure::Refused(e.kind()))?;
+    let stream = endpoint.connect(address, QUERY_CONNECT_TIMEOUT).await?;
     attempt(address, stream, &request).await?.ok_or(Failure::Cut)
 }
 

@@ -37,6 +37,7 @@ use crate::influxql::ast::Statement;
 use crate::influxql::{self, Params};
 use crate::io;
 use crate::limits::{QUERY_BODIES_LARGE_MAX, QUERY_BODY_SMALL_BYTES, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
+use crate::placement::Placement;
 use crate::reject::Reject;
 use crate::settings::Settings;
 use crate::topology::BackendId;
@@ -224,7 +225,7 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         Err(unread) => return refuse_unread(worker, &query, unread, inbox, to).await,
     };
     access::check(&statements, &query.db, |db| worker.db_allowed(db.as_bytes()))?;
-    match route(&statements, &query.db, &settings.topology, &worker.placement) {
+    match route(&statements, &query.db, &settings.topology, &worker.placement()) {
         Route::Alone(candidates) => match ask_alone(worker, &query, &candidates, inbox, to).await {
             Ok(ended) => Ok(ended),
             Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
@@ -273,7 +274,7 @@ async fn refuse_unread(
     });
     let outgoing = Outgoing::new(harmless.as_ref().unwrap_or(query));
     let all = worker.settings.topology.backends.iter().map(|backend| backend.id);
-    for (backend, _) in chooser(worker, &BTreeSet::new()).best_first(all) {
+    for (backend, _) in chooser(worker, &worker.placement(), &BTreeSet::new()).best_first(all) {
         match forward::ask(worker, backend, &outgoing, inbox).await {
             None => return Ok(Ended::Close),
             Some(Ok(reply)) if reply.answer.status == 400 => {
@@ -291,10 +292,10 @@ async fn refuse_unread(
     Err(own)
 }
 
-fn chooser<'a>(worker: &'a Worker, failed: &'a BTreeSet<BackendId>) -> Chooser<'a> {
+fn chooser<'a>(worker: &'a Worker, placement: &'a Placement, failed: &'a BTreeSet<BackendId>) -> Chooser<'a> {
     Chooser {
         topology: &worker.settings.topology,
-        placement: &worker.placement,
+        placement,
         stats: &worker.all_stats,
         now_ms: worker.clock_ms(),
         failed,
@@ -316,7 +317,7 @@ async fn ask_alone(
     let mut failures = BTreeMap::new();
     loop {
         let failed = failures.keys().copied().collect();
-        let ranked = chooser(worker, &failed).best_first(candidates.iter().copied());
+        let ranked = chooser(worker, &worker.placement(), &failed).best_first(candidates.iter().copied());
         let Some(&(backend, rank)) = ranked.first() else { break };
         match forward::ask(worker, backend, &outgoing, inbox).await {
             None => return Ok(Ended::Close),
@@ -333,7 +334,8 @@ async fn ask_alone(
 /// Whether backends other than those that failed have together what none of them has alone.
 fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &BTreeMap<BackendId, Why>) -> bool {
     let failed = failures.keys().copied().collect();
-    let chooser = chooser(worker, &failed);
+    let placement = worker.placement();
+    let chooser = chooser(worker, &placement, &failed);
     let answered = |statement: &Statement| match class(statement, db) {
         Class::Read(reach) => chooser.shares(&reach).is_ok(),
         _ => false,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::influxql::ast::{Measurement, Name, Select, Show, ShowKind, Source, Statement};
 use crate::placement::Placement;
-use crate::topology::{BackendId, Topology};
+use crate::topology::BackendId;
 
 /// A database and a measurement of it, unescaped.
 pub type Place = (String, String);
@@ -15,7 +15,7 @@ pub type Place = (String, String);
 /// Who together know the answer to a statement that only reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The owners of these.
+    /// Those that have these.
     Places(BTreeSet<Place>),
     /// All backends of one circle.
     Circle,
@@ -136,12 +136,12 @@ fn places<'a>(sources: impl IntoIterator<Item = (&'a str, &'a Name)>) -> Reach {
 }
 
 /// The backends of one circle that together answer; empty = any one will do.
-pub fn backends_of(reach: &Reach, circle: usize, topology: &Topology, placement: &Placement) -> BTreeSet<BackendId> {
+pub fn backends_of(reach: &Reach, circle: usize, placement: &Placement) -> BTreeSet<BackendId> {
     match reach {
         Reach::Places(places) => {
-            places.iter().map(|(db, m)| placement.owner(circle, db.as_bytes(), m.as_bytes())).collect()
+            places.iter().map(|(db, m)| placement.reader(circle, db.as_bytes(), m.as_bytes())).collect()
         }
-        Reach::Circle => topology.circles[circle].backends.iter().copied().collect(),
+        Reach::Circle => placement.members(circle).iter().copied().collect(),
         Reach::Any { .. } => BTreeSet::new(),
     }
 }

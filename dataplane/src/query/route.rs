@@ -30,16 +30,15 @@ pub fn route(statements: &[Statement], default_db: &str, topology: &Topology, pl
         }
     }
     let alone: BTreeSet<_> =
-        (0..topology.circles.len()).flat_map(|circle| of_circle(&reaches, circle, topology, placement)).collect();
+        (0..topology.circles.len()).flat_map(|circle| of_circle(&reaches, circle, placement)).collect();
     if alone.is_empty() { Route::Control } else { Route::Alone(alone) }
 }
 
 /// The backends of one circle each of which answers everything; usually one or none.
-fn of_circle(reaches: &[Reach], circle: usize, topology: &Topology, placement: &Placement) -> BTreeSet<BackendId> {
-    let together: BTreeSet<_> =
-        reaches.iter().flat_map(|reach| backends_of(reach, circle, topology, placement)).collect();
+fn of_circle(reaches: &[Reach], circle: usize, placement: &Placement) -> BTreeSet<BackendId> {
+    let together: BTreeSet<_> = reaches.iter().flat_map(|reach| backends_of(reach, circle, placement)).collect();
     match together.len() {
-        0 => topology.circles[circle].backends.iter().copied().collect(),
+        0 => placement.members(circle).iter().copied().collect(),
         1 => together,
         _ => BTreeSet::new(),
     }
@@ -69,6 +68,7 @@ mod tests {
                     username: String::new(),
                     password: String::new(),
                     write_only: false,
+                    leaving: false,
                 });
             }
             topology.circles.push(Circle { name: format!("c{circle}"), backends });

@@ -39,7 +39,7 @@ impl Parts {
             Some(share) => share.contains(&(db.to_owned(), measurement.to_owned())),
             None => {
                 let circle = context.house.topology.backend(backend).circle;
-                context.house.placement.owner(circle, db.as_bytes(), measurement.as_bytes()) == backend
+                context.placement.reader(circle, db.as_bytes(), measurement.as_bytes()) == backend
             }
         }
     }

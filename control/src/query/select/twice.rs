@@ -34,7 +34,8 @@ pub fn check(context: &Context<'_>, select: &Select, parts: &Parts) -> Result<()
     Ok(())
 }
 
-/// Whom to believe about a measurement that several backends have answered: its owner, where all its databases have one.
+/// Whom to believe about a measurement that several backends have answered: its owner (its former one while it
+/// is being moved), where all its databases have the same.
 ///
 /// # Errors
 /// 400 when a regular expression has matched it in two databases with different owners.
@@ -47,8 +48,8 @@ pub fn owner(context: &Context<'_>, select: &Select, name: &str, backends: &[Bac
         }
     }
     let circle = topology.backend(backends[0]).circle;
-    let owner = |db: &&str| context.house.placement.owner(circle, db.as_bytes(), name.as_bytes());
-    let owners: BTreeSet<_> = dbs.iter().map(owner).collect();
+    let reader = |db: &&str| context.placement.reader(circle, db.as_bytes(), name.as_bytes());
+    let owners: BTreeSet<_> = dbs.iter().map(reader).collect();
     match owners.first() {
         Some(owner) if owners.len() == 1 => {
             // Two that are not the owner: one of them, since adding both up may count points twice.

@@ -2,15 +2,13 @@
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
-use crate::limits::QUERY_DOCUMENT_BYTES_MAX;
-
-/// The next line; None at the end.
+/// The next line, of at most `bytes_max`; None at the end.
 ///
 /// # Errors
 /// Of reading; also for a line that is cut or too long.
-pub fn line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+pub fn line(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    reader.by_ref().take(QUERY_DOCUMENT_BYTES_MAX).read_until(b'\n', &mut line)?;
+    reader.by_ref().take(bytes_max).read_until(b'\n', &mut line)?;
     match line.last() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(line)),
@@ -18,15 +16,15 @@ pub fn line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The next msgpack value, as it is; None at the end.
+/// The next msgpack value, as it is, of at most `bytes_max`; None at the end.
 ///
 /// # Errors
 /// Of reading; also for a value that is cut, too long, or none.
-pub fn msgpack(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+pub fn msgpack(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     if reader.fill_buf()?.is_empty() {
         return Ok(None);
     }
-    let mut reader = reader.take(QUERY_DOCUMENT_BYTES_MAX);
+    let mut reader = reader.take(bytes_max);
     let mut document = Vec::new();
     // Values that are still to come.
     let mut left: u64 = 1;
@@ -103,21 +101,21 @@ mod tests {
     fn msgpack_documents_are_cut_where_they_end() {
         let (bytes, first) = two();
         let mut reader = BufReader::with_capacity(3, &bytes[..]);
-        assert_eq!(msgpack(&mut reader).unwrap().unwrap(), bytes[..first]);
-        assert_eq!(msgpack(&mut reader).unwrap().unwrap(), bytes[first..]);
-        assert_eq!(msgpack(&mut reader).unwrap(), None);
+        assert_eq!(msgpack(&mut reader, 100).unwrap().unwrap(), bytes[..first]);
+        assert_eq!(msgpack(&mut reader, 100).unwrap().unwrap(), bytes[first..]);
+        assert_eq!(msgpack(&mut reader, 100).unwrap(), None);
     }
 
     #[test]
     fn what_is_cut_is_no_document() {
         let (bytes, first) = two();
         for end in 1..first {
-            assert!(msgpack(&mut &bytes[..end]).is_err(), "{end}");
+            assert!(msgpack(&mut &bytes[..end], 100).is_err(), "{end}");
         }
-        assert!(msgpack(&mut &[0xc1][..]).is_err());
+        assert!(msgpack(&mut &[0xc1][..], 100).is_err());
         let mut lines = &b"{}\n{"[..];
-        assert_eq!(line(&mut lines).unwrap().unwrap(), b"{}\n");
-        assert!(line(&mut lines).is_err());
-        assert_eq!(line(&mut lines).unwrap(), None);
+        assert_eq!(line(&mut lines, 100).unwrap().unwrap(), b"{}\n");
+        assert!(line(&mut lines, 100).is_err());
+        assert_eq!(line(&mut lines, 100).unwrap(), None);
     }
 }

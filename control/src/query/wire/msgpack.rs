@@ -18,19 +18,20 @@ const ROW_BUFFER_BYTES: usize = 64 * 1024;
 const SKIP_DEPTH_MAX: usize = 32;
 /// What a length may make us reserve before its elements have been seen.
 const RESERVED_MAX: usize = 1024;
-const TIME_EXTENSION: i8 = 5;
+pub const TIME_EXTENSION: i8 = 5;
 
-type Read<T> = Result<T, WireError>;
+pub type Read<T> = Result<T, WireError>;
 
 /// Reads one document.
 pub fn parse(body: Bytes) -> Read<Vec<StatementAnswer>> {
-    let mut reader = Reader { rest: &body, text: Vec::new(), rows: BytesMut::new() };
+    let mut reader = Reader::new(&body);
     let answers = reader.document()?;
-    if reader.rest.is_empty() { Ok(answers) } else { Err(WireError::Malformed) }
+    if reader.is_at_end() { Ok(answers) } else { Err(WireError::Malformed) }
 }
 
 /// One value of msgpack, in the forms that matter here.
-enum Value<'a> {
+#[derive(Debug)]
+pub enum Value<'a> {
     Nil,
     Bool(bool),
     Int(i64),
@@ -42,7 +43,9 @@ enum Value<'a> {
     Extension(i8, &'a [u8]),
 }
 
-struct Reader<'a> {
+/// Reads values one after the other.
+#[derive(Debug)]
+pub struct Reader<'a> {
     rest: &'a [u8],
     /// The row being written.
     text: Vec<u8>,
@@ -51,6 +54,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, text: Vec::new(), rows: BytesMut::new() }
+    }
+
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn document(&mut self) -> Read<Vec<StatementAnswer>> {
         let mut answers: Vec<StatementAnswer> = Vec::new();
         for _ in 0..self.map()? {
@@ -148,11 +159,13 @@ impl<'a> Reader<'a> {
         Ok(elements)
     }
 
-    fn map(&mut self) -> Read<usize> {
+    /// How many pairs follow.
+    pub fn map(&mut self) -> Read<usize> {
         if let Value::Map(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
 
-    fn array(&mut self) -> Read<usize> {
+    /// How many elements follow.
+    pub fn array(&mut self) -> Read<usize> {
         if let Value::Array(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
 
@@ -160,15 +173,18 @@ impl<'a> Reader<'a> {
         if let Value::Bool(bool) = self.value()? { Ok(bool) } else { Err(WireError::Malformed) }
     }
 
-    fn string(&mut self) -> Read<&'a [u8]> {
+    /// A string, or bytes, as they are.
+    pub fn string(&mut self) -> Read<&'a [u8]> {
         if let Value::String(text) = self.value()? { Ok(text) } else { Err(WireError::Malformed) }
     }
 
-    fn text(&mut self) -> Read<String> {
+    /// A string; what is not UTF-8 in it is replaced.
+    pub fn text(&mut self) -> Read<String> {
         Ok(String::from_utf8_lossy(self.string()?).into_owned())
     }
 
-    fn skip(&mut self, depth: usize) -> Read<()> {
+    /// Passes over one value that lies `depth` deep.
+    pub fn skip(&mut self, depth: usize) -> Read<()> {
         let elements = match self.value()? {
             Value::Array(len) => len,
             // Lengths are 32 bits wide.
@@ -182,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next value; of arrays and maps, only how many elements or pairs follow.
-    fn value(&mut self) -> Read<Value<'a>> {
+    pub fn value(&mut self) -> Read<Value<'a>> {
         let [first] = self.take()?;
         Ok(match first {
             0x00..=0x7f => Value::Int(i64::from(first)),
@@ -268,7 +284,8 @@ fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("memory takes everything");
 }
 
-fn nanoseconds(bytes: &[u8]) -> Read<i64> {
+/// The time in a time extension.
+pub fn nanoseconds(bytes: &[u8]) -> Read<i64> {
     let (seconds, rest) = bytes.split_first_chunk().ok_or(WireError::Malformed)?;
     let rest = rest.try_into().map_err(|_| WireError::Malformed)?;
     let (seconds, nanoseconds) = (i64::from_be_bytes(*seconds), i32::from_be_bytes(rest));

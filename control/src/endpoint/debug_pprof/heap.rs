@@ -1,0 +1,117 @@
+//! `GET /debug/pprof/heap`: memory by part, always as text (`debug` changes nothing).
+//!
+//! Not a profile by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large
+//! parts that are counted anyway; what is left is `anonymous` less these. Parts are bytes taken from the system, which is
+//! more than what is resident while a part has never been full.
+//!
+//! ```text
+//! resident          81002496   pages in memory now
+//! ...
+//! hot_tails         67108864   newest log in memory, 1 worker
+//! ```
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{fs, io};
+
+use fluxgate_dataplane::handoff::AdminResponse;
+use fluxgate_dataplane::stats::WorkerStats;
+
+use super::{Action, Call, PLAIN, State, not_sniffed, or_failed, response};
+
+/// Our name, the file below `/proc/self`, the kernel's name there, and what it is.
+const PROCESS: [(&str, Source, &str, &str); 8] = [
+    ("resident", Source::Status, "VmRSS", "pages in memory now"),
+    ("resident_max", Source::Status, "VmHWM", "the most there have been"),
+    ("swapped", Source::Status, "VmSwap", "swapped out"),
+    ("virtual", Source::Status, "VmSize", "address space, mostly not in memory"),
+    ("locked", Source::Status, "VmLck", "locked in memory: rings of io_uring"),
+    ("stack", Source::Status, "VmStk", "stack of the main thread"),
+    ("proportional", Source::Rollup, "Pss", "resident, shared pages divided among those who share them"),
+    ("anonymous", Source::Rollup, "Anonymous", "resident and not of a file: heap, stacks, rings"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Status,
+    Rollup,
+}
+
+pub fn decide(_: &State, _: &Call<'_>) -> Action {
+    Action::Heap
+}
+
+/// The answer; `query_bytes` is what answers of backends hold that are being merged.
+pub fn response_with(state: &State, query_bytes: usize) -> AdminResponse {
+    let read = || Ok((fs::read_to_string("/proc/self/status")?, fs::read_to_string("/proc/self/smaps_rollup")?));
+    let answer: io::Result<(String, String)> = read();
+    or_failed(answer.map(|(status, rollup)| {
+        not_sniffed(response(200, PLAIN, table(state, query_bytes, &status, &rollup).into_bytes()))
+    }))
+}
+
+fn table(state: &State, query_bytes: usize, status: &str, rollup: &str) -> String {
+    let mut text = "memory profile, in bytes; the process, as the kernel counts it:\n".to_owned();
+    let mut line = |name: &str, value: u64, what: &str| {
+        writeln!(text, "{name:<16} {value:>14}   {what}").expect("a String takes everything");
+    };
+    for (name, source, kernel_name, what) in PROCESS {
+        let file = if source == Source::Status { status } else { rollup };
+        if let Some(bytes) = bytes_of(file, kernel_name) {
+            line(name, bytes, what);
+        }
+    }
+    text += "\nparts, as the program counts them:\n";
+    let workers = &state.stats.workers;
+    let sum = |count: fn(&WorkerStats) -> &AtomicU64| workers.iter().map(|worker| count(worker).load(Relaxed)).sum();
+    let mut line = |name: &str, value: u64, what: &str| {
+        writeln!(text, "{name:<16} {value:>14}   {what}").expect("a String takes everything");
+    };
+    let hot_tails = state.hot_tail_bytes as u64 * workers.len() as u64;
+    line("hot_tails", hot_tails, "newest log in memory, hot_tail_bytes for each worker");
+    line("bodies", sum(|worker| &worker.body_bytes), "buffers of bodies beyond a connection's own, in use or kept");
+    line("query_answers", query_bytes as u64, "answers of backends being merged");
+    text += "\ncounts:\n";
+    let connections = sum(|worker| &worker.connections_open);
+    writeln!(text, "{:<16} {connections:>14}   open, each with buffers of its own", "connections")
+        .expect("a String takes everything");
+    text
+}
+
+/// The value of a line `Name:   123 kB`.
+fn bytes_of(file: &str, name: &str) -> Option<u64> {
+    let value = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::golden_test::state;
+    use super::*;
+
+    #[test]
+    fn parts_are_summed_over_workers_and_the_kernels_are_bytes() {
+        let state = State { hot_tail_bytes: 1000, ..state("open") };
+        for (worker, bytes) in state.stats.workers.iter().zip([5, 7]) {
+            worker.body_bytes.store(bytes, Relaxed);
+            worker.connections_open.store(bytes * 10, Relaxed);
+        }
+        let text =
+            table(&state, 33, "VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads:\t4\n", "Pss:  1 kB\nPss_Anon: 3 kB\n");
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+            line.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        };
+        let names = ["resident", "proportional", "swapped", "hot_tails", "bodies", "query_answers", "connections"];
+        let want = [Some(2048 * 1024), Some(1024), None, Some(2000), Some(12), Some(33), Some(120)];
+        assert_eq!(names.map(value), want, "{text}");
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        let answer = response_with(&state("open"), 0);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let known = |name: &str| text.lines().any(|line| line.starts_with(name));
+        assert!(answer.status == 200 && PROCESS.iter().all(|(name, ..)| known(name)), "{text}");
+    }
+}

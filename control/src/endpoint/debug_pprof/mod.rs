@@ -1,0 +1,172 @@
+//! `GET /debug/pprof/...`: what the process does with its CPU and memory, in the forms of Go's `net/http/pprof`, so that
+//! `go tool pprof` and whatever else opens those profiles does.
+//!
+//! Differs from influx-proxy: the user is wanted when one is configured; `cmdline` is there (2.4.7 answers it 404);
+//! profiles that mean something only in Go (`allocs`, `block`, `mutex`, `trace`, `symbol`) are unknown. Off
+//! (`pprof_enabled`) means 404 for all of it.
+
+pub mod cpu;
+pub mod heap;
+mod threads;
+
+use std::fs;
+use std::io::{self, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use fluxgate_dataplane::handoff::AdminResponse;
+use pprof::protos::{Message, Profile};
+
+use super::params::Params;
+use super::{Action, Call, Endpoint, State, response, text};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The endpoint of a path, if it is one of these.
+pub fn endpoint(path: &str) -> Option<Endpoint> {
+    if path == "/debug/pprof" {
+        return Some(moved);
+    }
+    Some(match path.strip_prefix("/debug/pprof/")? {
+        "" => index,
+        "cmdline" => cmdline,
+        "profile" => cpu::decide,
+        "heap" => heap::decide,
+        // Go tells running ones from those that made a system thread; ours are all system threads.
+        "goroutine" | "threadcreate" => threads::decide,
+        _ => unknown,
+    })
+}
+
+/// A second profile while one is being taken, in Go's words.
+pub fn busy() -> AdminResponse {
+    failed(500, "Could not enable CPU profiling: cpu profiling already in use")
+}
+
+/// No profile, and why.
+pub fn failed(status: u16, why: &str) -> AdminResponse {
+    let mut response = not_sniffed(text(status, why));
+    response.headers.push(("X-Go-Pprof".to_owned(), "1".to_owned()));
+    response
+}
+
+fn moved(_: &State, _: &Call<'_>) -> Action {
+    let mut response = response(301, HTML, b"<a href=\"/debug/pprof/\">Moved Permanently</a>.\n\n".to_vec());
+    response.headers.push(("Location".to_owned(), "/debug/pprof/".to_owned()));
+    Action::Answer(response)
+}
+
+fn index(_: &State, _: &Call<'_>) -> Action {
+    Action::Answer(not_sniffed(response(200, HTML, include_bytes!("index.html").to_vec())))
+}
+
+/// The arguments of the process, each but the last followed by a zero byte.
+fn cmdline(_: &State, _: &Call<'_>) -> Action {
+    let answer = fs::read("/proc/self/cmdline").map(|mut arguments| {
+        arguments.pop_if(|last| *last == 0);
+        not_sniffed(response(200, PLAIN, arguments))
+    });
+    Action::Answer(or_failed(answer))
+}
+
+fn unknown(_: &State, _: &Call<'_>) -> Action {
+    Action::Answer(failed(404, "Unknown profile"))
+}
+
+/// Whether text is wanted in place of a profile for programs: `debug=1`, or any other number but 0.
+fn wants_text(params: Params<'_>) -> bool {
+    let value = params.value("debug");
+    std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|level| level != 0)
+}
+
+/// A profile as a file for `go tool pprof`: protobuf, gzip.
+fn download(name: &str, profile: &Profile) -> io::Result<AdminResponse> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(&profile.encode_to_vec())?;
+    let mut response = response(200, "application/octet-stream", packed.finish()?);
+    response.headers.push(("Content-Disposition".to_owned(), format!("attachment; filename=\"{name}\"")));
+    Ok(not_sniffed(response))
+}
+
+fn or_failed(answer: io::Result<AdminResponse>) -> AdminResponse {
+    answer.unwrap_or_else(|error| failed(500, &format!("the kernel does not tell: {error}")))
+}
+
+fn not_sniffed(mut response: AdminResponse) -> AdminResponse {
+    response.headers.push(("X-Content-Type-Options".to_owned(), "nosniff".to_owned()));
+    response
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::golden_test::state;
+    use super::*;
+    use fluxgate_dataplane::handoff::AdminRequest;
+
+    pub fn ask(state: &State, path: &str, query: &str) -> Action {
+        let request = AdminRequest {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authorization: None,
+            content_type: None,
+            body: Default::default(),
+        };
+        super::super::decide(state, &request)
+    }
+
+    fn answer(path: &str, query: &str) -> (u16, String) {
+        let Action::Answer(response) = ask(&state("open"), path, query) else { panic!("{path}?{query}: no answer") };
+        (response.status, String::from_utf8_lossy(&response.body).into_owned())
+    }
+
+    #[test]
+    fn every_link_of_the_index_leads_somewhere() {
+        let (status, page) = answer("/debug/pprof/", "");
+        assert_eq!(status, 200);
+        let links: Vec<_> = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert!(links.len() >= 6, "{links:?}");
+        for link in links {
+            let (path, query) = link.split_once('?').unwrap_or((link, ""));
+            let known = match ask(&state("open"), &format!("/debug/pprof/{path}"), query) {
+                Action::Answer(response) => response.status == 200,
+                Action::Profile(_) | Action::Heap => true,
+                _ => false,
+            };
+            assert!(known, "{link}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_there_when_it_is_off() {
+        let off = State { pprof_enabled: false, ..state("open") };
+        for path in ["/debug/pprof", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/heap", "/debug/pprof/x"] {
+            let Action::Answer(response) = ask(&off, path, "") else { panic!("{path} is answered") };
+            assert_eq!((response.status, &response.body[..]), (404, &b"404 page not found\n"[..]), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_user_is_wanted_for_all_of_it() {
+        let paths = ["", "/", "/profile", "/heap", "/cmdline", "/goroutine", "/threadcreate", "/mutex"];
+        for path in paths.map(|path| format!("/debug/pprof{path}")) {
+            let Action::Answer(response) = ask(&state("auth"), &path, "u=admin") else { panic!("{path} is answered") };
+            assert_eq!(response.status, 401, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_that_of_this_process() {
+        let (status, text) = answer("/debug/pprof/cmdline", "");
+        let arguments: Vec<_> = std::env::args().collect();
+        assert_eq!((status, text), (200, arguments.join("\0")));
+    }
+
+    #[test]
+    fn profiles_only_go_has_are_unknown() {
+        for name in ["allocs", "block", "mutex", "trace", "symbol", "profile/", "nope"] {
+            assert_eq!(answer(&format!("/debug/pprof/{name}"), ""), (404, "Unknown profile\n".to_owned()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `/migrate/state` and `/migrate/stats`, `/transfer/state` and `/transfer/stats` in 2.5: which circles migrate, and how far a
+//! run is.
+//!
+//! Counters are by backend that is looked at: of a recovery those it comes from. Each type has those of its own last run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde::ser::SerializeMap as _;
+
+use super::{Action, Call, Form, State, json, order};
+use crate::migration::job::{Job, TaskState};
+use crate::migration::jobs;
+use crate::migration::peers::{Change, INSTANCE};
+
+struct Circle<'a> {
+    form: Form,
+    id: usize,
+    name: &'a str,
+    migrating: bool,
+}
+
+impl Serialize for Circle<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = match self.form {
+            Form::Older => ["circle_id", "circle_name", "is_migrating"],
+            Form::Newer => ["id", "name", "transferring"],
+        };
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry(names[0], &self.id)?;
+        map.serialize_entry(names[1], self.name)?;
+        map.serialize_entry(names[2], &self.migrating)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Older<'a> {
+    circles: Vec<Circle<'a>>,
+    is_resyncing: bool,
+}
+
+#[derive(Serialize)]
+struct Newer<'a> {
+    circles: Vec<Circle<'a>>,
+    resyncing: bool,
+}
+
+#[derive(Serialize)]
+struct Set<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    circle: Option<Circle<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resyncing: Option<bool>,
+}
+
+pub fn state(state: &State, call: &Call<'_>) -> Action {
+    if call.method == "POST" {
+        return set(state, call);
+    }
+    let circle = |id| circle(state, call.form, id, state.jobs.is_migrating(id));
+    let circles = (0..state.topology.circles.len()).map(circle).collect();
+    let resyncing = state.jobs.is_resyncing();
+    let mut response = match call.form {
+        Form::Older => json(&Older { circles, is_resyncing: resyncing }, call.query.pretty()),
+        Form::Newer => json(&Newer { circles, resyncing }, call.query.pretty()),
+    };
+    response.headers.push((INSTANCE.to_owned(), state.jobs.instance().to_owned()));
+    Action::Answer(response)
+}
+
+fn circle(state: &State, form: Form, id: usize, migrating: bool) -> Circle<'_> {
+    Circle { form, id, name: &state.topology.circles[id].name, migrating }
+}
+
+fn set(state: &State, call: &Call<'_>) -> Action {
+    let name = match call.form {
+        Form::Older => "migrating",
+        Form::Newer => "transferring",
+    };
+    let (resyncing, id, migrating) = (call.text("resyncing"), call.text("circle_id"), call.text(name));
+    let mut changes = Vec::new();
+    let mut answer = Set { circle: None, resyncing: None };
+    if !resyncing.is_empty() {
+        let Some(resyncing) = boolean(&resyncing) else { return call.refuse(400, "illegal resyncing") };
+        changes.push(Change::Resyncing(resyncing));
+        answer.resyncing = Some(resyncing);
+    }
+    if !id.is_empty() || !migrating.is_empty() {
+        let id = match order::circle(state, call, "circle_id") {
+            Ok(id) => id,
+            Err(refused) => return refused,
+        };
+        let Some(migrating) = boolean(&migrating) else { return call.refuse(400, &format!("illegal {name}")) };
+        let moved = !migrating && boolean(&call.text("moved")) == Some(true);
+        changes.push(Change::Migrating { circle: id, migrating, moved });
+        answer.circle = Some(circle(state, call.form, id, migrating));
+    }
+    if changes.is_empty() {
+        return call.refuse(400, "missing query parameter");
+    }
+    Action::SetMigration { changes, response: json(&answer, call.query.pretty()) }
+}
+
+/// As Go reads a truth value.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Of one backend that is looked at.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    database_total: u64,
+    database_done: u64,
+    measurement_total: u64,
+    measurement_done: u64,
+    migrate_count: u64,
+    inplace_count: u64,
+}
+
+struct Stats {
+    form: Form,
+    by_url: BTreeMap<String, Counters>,
+}
+
+impl Serialize for Stats {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Older {
+            database_total: u64,
+            database_done: u64,
+            measurement_total: u64,
+            measurement_done: u64,
+            migrate_count: u64,
+            inplace_count: u64,
+        }
+        #[derive(Serialize)]
+        struct Newer {
+            database_total: u64,
+            database_done: u64,
+            measurement_total: u64,
+            measurement_done: u64,
+            transfer_count: u64,
+            inplace_count: u64,
+        }
+        let mut map = serializer.serialize_map(Some(self.by_url.len()))?;
+        for (url, counters) in &self.by_url {
+            let &Counters { database_total, database_done, measurement_total, measurement_done, .. } = counters;
+            let &Counters { migrate_count, inplace_count, .. } = counters;
+            match self.form {
+                Form::Older => map.serialize_entry(
+                    url,
+                    &Older {
+                        database_total,
+                        database_done,
+                        measurement_total,
+                        measurement_done,
+                        migrate_count,
+                        inplace_count,
+                    },
+                )?,
+                Form::Newer => map.serialize_entry(
+                    url,
+                    &Newer {
+                        database_total,
+                        database_done,
+                        measurement_total,
+                        measurement_done,
+                        transfer_count: migrate_count,
+                        inplace_count,
+                    },
+                )?,
+            }
+        }
+        map.end()
+    }
+}
+
+pub fn stats(state: &State, call: &Call<'_>) -> Action {
+    let circle = match order::circle(state, call, "circle_id") {
+        Ok(circle) => circle,
+        Err(refused) => return refused,
+    };
+    let kind = match (&*call.text("type"), call.form) {
+        ("clear", Form::Older) | ("cleanup", Form::Newer) => "clear",
+        ("rebalance", _) => "rebalance",
+        ("recovery", _) => "recovery",
+        ("resync", _) => "resync",
+        _ => return call.refuse(400, "invalid stats type"),
+    };
+    let backends = state.topology.circles[circle].backends.iter();
+    let mut by_url: BTreeMap<_, _> =
+        backends.map(|&id| (state.topology.backend(id).url.clone(), Counters::default())).collect();
+    if let Some(job) = jobs::last_of(&state.jobs, kind, circle) {
+        by_url.extend(counters(job, circle));
+    }
+    Action::Answer(json(&Stats { form: call.form, by_url }, call.query.pretty()))
+}
+
+/// The seed's counters of one circle's backends, by their urls.
+pub fn counters(job: &Job, circle: usize) -> BTreeMap<String, Counters> {
+    let inner = job.look();
+    // By backend: what there is to do with each (database, measurement), and whether all of it has ended, and well.
+    let mut work = BTreeMap::<&str, BTreeMap<(&str, &str), (bool, bool)>>::new();
+    for entry in &inner.entries {
+        let measurement = (&entry.key.db[..], &entry.key.measurement[..]);
+        let (ended, well) = work.entry(&entry.key.from).or_default().entry(measurement).or_insert((true, true));
+        *ended &= matches!(entry.state, TaskState::Done | TaskState::Failed);
+        *well &= entry.state == TaskState::Done;
+    }
+    let nothing = BTreeMap::new();
+    let of = |counts: &crate::migration::job::Counts| {
+        let work = work.get(&counts.name[..]).unwrap_or(&nothing);
+        let total: u64 = counts.databases.values().sum();
+        let open: BTreeSet<&str> = work.iter().filter(|(_, (ended, _))| !ended).map(|((db, _), _)| *db).collect();
+        let unended = work.values().filter(|(ended, _)| !ended).count() as u64;
+        Counters {
+            database_total: counts.databases.len() as u64,
+            database_done: (counts.databases.len() - open.len().min(counts.databases.len())) as u64,
+            measurement_total: total,
+            measurement_done: total.saturating_sub(unended),
+            migrate_count: work.values().filter(|(_, well)| *well).count() as u64,
+            inplace_count: total.saturating_sub(work.len() as u64),
+        }
+    };
+    let mut by_url = BTreeMap::<String, Counters>::new();
+    for counts in inner.counts.iter().filter(|counts| counts.circle == circle) {
+        by_url.insert(counts.url.clone(), of(counts));
+    }
+    by_url
+}

@@ -1,0 +1,145 @@
+//! What the endpoints that begin a migration have in common: their parameters, in the words of both generations of
+//! influx-proxy (`cpus` or `worker`, `db` or `dbs` ...), and their answers.
+//!
+//! Order of checks, as in 2.4.7: what is to be done (each endpoint), what is in its way, these parameters.
+
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fluxgate_dataplane::handoff::AdminResponse;
+
+use super::{Action, Call, Form, State};
+use crate::limits;
+use crate::migration::job::Order;
+use crate::migration::jobs::Refused;
+use crate::migration::plan::Goal;
+
+/// Begins `goal` with the parameters of `call`, or says why not.
+pub fn begin(state: &State, call: &Call<'_>, goal: Goal) -> Action {
+    if let Some(text) = state.jobs.conflict(&goal) {
+        return Action::Answer(answer(call.form, &Err(Refused::Conflict(text))));
+    }
+    match order(call, goal) {
+        Ok(order) => Action::Migrate { order: Box::new(order), form: call.form },
+        Err(why) => call.refuse(400, &why),
+    }
+}
+
+/// Carries the number of the migration that begins.
+pub const MIGRATION: &str = "X-Fluxgate-Migration";
+
+/// The answer once it is known whether it begins, Ok = its number. 2.4.7 says 202 to everything; its words tell the difference.
+pub fn answer(form: Form, result: &Result<u64, Refused>) -> AdminResponse {
+    match (result, form) {
+        (Ok(id), _) => {
+            let mut response = super::text(202, "accepted");
+            response.headers.push((MIGRATION.to_owned(), id.to_string()));
+            response
+        }
+        (Err(Refused::Conflict(text)), Form::Older) => super::text(202, text),
+        (Err(Refused::Conflict(text)), Form::Newer) => super::text(400, &text.replace("migrating", "transferring")),
+        (Err(Refused::Failed(text)), _) => super::text(503, text),
+    }
+}
+
+/// The circle named by parameter `name`.
+pub fn circle(state: &State, call: &Call<'_>, name: &str) -> Result<usize, Action> {
+    let circles = state.topology.circles.len();
+    let number = call.text(name).parse().ok().filter(|&circle: &usize| circle < circles);
+    number.ok_or_else(|| call.refuse(400, &format!("invalid {name}")))
+}
+
+fn order(call: &Call<'_>, goal: Goal) -> Result<Order, String> {
+    let cpus = match &*call.text("cpus") {
+        "" => match &*call.text("worker") {
+            "" => 1,
+            text => positive(text).ok_or("invalid worker, require positive integer")?,
+        },
+        text => {
+            let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+            positive(text).filter(|&cpus| cpus <= processors).ok_or("invalid cpus")?
+        }
+    };
+    // Batches are bounded by memory here, whatever is asked for.
+    let batch = call.text("batch");
+    if !batch.is_empty() && positive(&batch).is_none() {
+        return Err("invalid batch, require positive integer".to_owned());
+    }
+    let rate = match &*call.text("rate") {
+        "" => None,
+        text => Some(positive(text).ok_or("invalid rate, require positive integer (bytes per second)")?),
+    };
+    let since_ns = since(call, &goal)?;
+    let ha_addrs = ha_addrs(call)?;
+    let dbs = list(&call.text("db")).chain(list(&call.text("dbs"))).collect();
+    Ok(Order { goal, dbs, cpus: (cpus as usize).min(limits::MIGRATION_THREADS_MAX), since_ns, rate, ha_addrs })
+}
+
+/// The last `days`, `hours`, `minutes` and `seconds`, together, of 2.4.7's resync; 2.5's `since` or `tick` in seconds since 1970.
+fn since(call: &Call<'_>, goal: &Goal) -> Result<Option<i64>, String> {
+    let mut last = 0_u64;
+    if *goal == Goal::Resync {
+        for (name, seconds) in [("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1)] {
+            let text = call.text(name);
+            let count = if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+            let count = count.ok_or("invalid days, hours, minutes or seconds")?;
+            last = last.saturating_add(count.saturating_mul(seconds));
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+    let nanoseconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    let mut since_ns = (last > 0).then(|| now.saturating_sub(nanoseconds(last)));
+    for name in ["since", "tick"] {
+        let text = call.text(name);
+        if text.is_empty() {
+            continue;
+        }
+        let seconds = text.parse::<u64>().map_err(|_| "invalid since, require non-negative integer")?;
+        if seconds > 0 {
+            since_ns = since_ns.max(Some(nanoseconds(seconds)));
+        }
+    }
+    match goal {
+        // Reads would be switched over to places that lack what is older.
+        Goal::Rebalance { .. } | Goal::Clear { .. } if since_ns.is_some() => {
+            Err("since is for recovery and resync only: here it would leave older points behind".to_owned())
+        }
+        _ => Ok(since_ns),
+    }
+}
+
+fn ha_addrs(call: &Call<'_>) -> Result<Vec<String>, String> {
+    let text = call.text("ha_addrs");
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let addrs: Vec<String> = text.split(',').map(|addr| addr.trim().to_owned()).collect();
+    let is_valid = addrs.len() <= limits::PEERS_MAX && addrs.iter().all(|addr| is_addr(addr));
+    match call.form {
+        Form::Newer if addrs.len() < 2 || !is_valid => {
+            Err("invalid ha_addrs, require at least two addresses as <host:port>, comma-separated".to_owned())
+        }
+        Form::Older if addrs.len() < 2 => Err("ha_addrs should contain two addrs at least".to_owned()),
+        Form::Older if !is_valid => Err("invalid ha_addrs".to_owned()),
+        _ => Ok(addrs),
+    }
+}
+
+/// `host:port` with a host of letters, digits, `_`, `-` and `.`.
+fn is_addr(addr: &str) -> bool {
+    let Some((host, port)) = addr.rsplit_once(':') else { return false };
+    let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=253).contains(&host.len())
+        && host.chars().all(of_host)
+        && !port.starts_with('+')
+        && port.parse::<u16>().is_ok()
+}
+
+/// What stands between commas.
+pub fn list(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
+}
+
+fn positive(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|&number| number > 0)
+}

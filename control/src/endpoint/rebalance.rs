@@ -1,0 +1,32 @@
+//! `POST /rebalance`: everything in a circle to where its ring says. With `operation=rm` the body names backends that have left
+//! the circle, whose data goes to those that stay.
+
+use serde::Deserialize;
+
+use super::{Action, Call, State, order};
+use crate::migration::plan::{Goal, Removed};
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    backends: Vec<Removed>,
+}
+
+pub fn decide(state: &State, call: &Call<'_>) -> Action {
+    let circle = match order::circle(state, call, "circle_id") {
+        Ok(circle) => circle,
+        Err(refused) => return refused,
+    };
+    let removed = match &*call.text("operation") {
+        "add" => Vec::new(),
+        // serde would read an array as the fields of a struct, in order.
+        "rm" => match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(call.body)
+            .and_then(|body| serde_json::from_value::<Body>(body.into()))
+        {
+            Ok(body) if body.backends.iter().all(|backend| backend.url.starts_with("http")) => body.backends,
+            _ => return call.refuse(400, "invalid backends from body"),
+        },
+        _ => return call.refuse(400, "invalid operation"),
+    };
+    order::begin(state, call, Goal::Rebalance { circle, removed })
+}

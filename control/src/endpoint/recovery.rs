@@ -1,0 +1,24 @@
+//! `POST /recovery`: a circle gets what another one has; with `backend_urls` only these of its backends.
+
+use super::{Action, Call, State, order};
+use crate::migration::plan::Goal;
+
+pub fn decide(state: &State, call: &Call<'_>) -> Action {
+    let circles = order::circle(state, call, "from_circle_id")
+        .and_then(|from| order::circle(state, call, "to_circle_id").map(|to| (from, to)));
+    let (from, to) = match circles {
+        Ok(circles) => circles,
+        Err(refused) => return refused,
+    };
+    if from == to {
+        return call.refuse(400, "from_circle_id and to_circle_id cannot be same");
+    }
+    let urls: Vec<String> = order::list(&call.text("backend_urls")).collect();
+    let mut backends = state.topology.circles[to].backends.iter().map(|&id| state.topology.backend(id));
+    // The original accepts it and copies nothing.
+    if !urls.iter().all(|url| backends.clone().any(|backend| backend.url == *url)) {
+        let known: Vec<_> = backends.by_ref().map(|backend| &backend.url[..]).collect();
+        return call.refuse(400, &format!("invalid backend_urls: circle {to} has {}", known.join(",")));
+    }
+    order::begin(state, call, Goal::Recovery { from, to, urls })
+}

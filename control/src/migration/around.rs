@@ -1,0 +1,133 @@
+//! What comes before and after the work of a job: other proxies are told, and points from before are waited for.
+//!
+//! Not here: the calls to other proxies themselves (`peers.rs`).
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Instant;
+
+use fluxgate_dataplane::topology::Backend;
+
+use super::job::{House, Job, unix_ms};
+use super::peers::{self, Change, Said};
+use super::plan::Goal;
+use crate::limits;
+
+impl Job {
+    /// Tells all other proxies, and takes this one out of the list. One that does not answer is asked until it does;
+    /// false = cancelled, or another one does what would conflict.
+    pub(super) fn meet_peers(&self, house: &House, peers: &mut Vec<String>, is_resumed: bool) -> bool {
+        let mut told = HashSet::new();
+        let mut attempt = 0;
+        loop {
+            let mut silent = Vec::new();
+            for addr in peers.clone().into_iter().filter(|addr| !told.contains(addr)).collect::<Vec<_>>() {
+                match house.peers.ask(&addr) {
+                    Ok(Said::Myself) => peers.retain(|peer| *peer != addr),
+                    // After a restart it may still have been told of this very migration.
+                    Ok(said) if !is_resumed && conflict(&self.order.goal, &said).is_some() => {
+                        self.complain(
+                            house,
+                            format!("{addr}: {}", conflict(&self.order.goal, &said).unwrap_or_default()),
+                        );
+                        // This one has never been told anything.
+                        peers.retain(|peer| told.contains(peer));
+                        return false;
+                    }
+                    Ok(_) => match house.peers.tell(&addr, self.change(true, false)) {
+                        Ok(()) => _ = told.insert(addr),
+                        Err(error) => silent.push(format!("{addr}: {error}")),
+                    },
+                    Err(error) => silent.push(format!("{addr}: {error}")),
+                }
+            }
+            if silent.is_empty() {
+                return !self.steering.is_cancelled();
+            }
+            self.doing(house, &format!("waiting for other proxies: {}", silent.join(", ")));
+            if !self.steering.sleep(peers::pause(attempt)) {
+                peers.retain(|peer| told.contains(peer));
+                return false;
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is cancelled.
+    pub(super) fn part_from_peers(&self, house: &House, peers: &[String], moved: bool) {
+        let mut left: Vec<String> = peers.to_vec();
+        let (mut attempt, mut give_up) = (0, None);
+        loop {
+            let mut silent = Vec::new();
+            left.retain(|addr| match house.peers.tell(addr, self.change(false, moved)) {
+                Ok(()) => false,
+                Err(error) => {
+                    silent.push(format!("{addr}: {error}"));
+                    true
+                }
+            });
+            if left.is_empty() {
+                return;
+            }
+            self.doing(house, &format!("telling other proxies of the end: {}", silent.join(", ")));
+            if self.steering.is_cancelled() {
+                let until = *give_up.get_or_insert(Instant::now() + limits::PEER_CANCEL_TIMEOUT);
+                if Instant::now() >= until {
+                    return self.complain(house, format!("not told of the end: {}", silent.join(", ")));
+                }
+                thread::sleep(limits::MIGRATION_STEP);
+            } else {
+                self.steering.sleep(peers::pause(attempt));
+            }
+            attempt += 1;
+        }
+    }
+
+    fn change(&self, begins: bool, moved: bool) -> Change {
+        match self.order.goal.migrating() {
+            Some(circle) => Change::Migrating { circle, migrating: begins, moved },
+            None => Change::Resyncing(begins),
+        }
+    }
+
+    /// Waits until what was acknowledged before the job is delivered: a copy made earlier would lack it. False = not in
+    /// time.
+    pub(super) fn settle(&self, house: &House) -> bool {
+        let now = unix_ms();
+        let until = Instant::now() + limits::SETTLE_TIMEOUT;
+        let sources = self.order.goal.sources(&house.topology);
+        let mut behind: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
+        loop {
+            behind.retain(|backend| house.ground.is_behind(backend.id, now));
+            let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
+            if names.is_empty() {
+                return true;
+            }
+            if Instant::now() >= until {
+                let text = format!("points from before this migration still wait for {}", names.join(", "));
+                self.complain(house, text);
+                return false;
+            }
+            self.doing(house, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
+            if !self.steering.sleep(limits::MIGRATION_STEP) {
+                return false;
+            }
+        }
+    }
+}
+
+/// Why `goal` cannot begin while a proxy is in this state, in influx-proxy's words.
+pub fn conflict(goal: &Goal, said: &Said) -> Option<String> {
+    let Said::State { migrating, resyncing } = said else { return None };
+    let is = |circle: &usize| migrating.get(*circle) == Some(&true);
+    let text = match goal {
+        Goal::Rebalance { circle, .. } | Goal::Clear { circle } => {
+            is(circle).then(|| format!("circle {circle} is migrating"))
+        }
+        Goal::Recovery { from, to, .. } => (is(from) || is(to)).then(|| format!("circle {from} or {to} is migrating")),
+        Goal::Resync => {
+            (0..migrating.len()).find(|circle| is(circle)).map(|circle| format!("circle {circle} is migrating"))
+        }
+    };
+    text.or_else(|| resyncing.then(|| "proxy is resyncing".to_owned()))
+}

@@ -1,0 +1,210 @@
+//! What is on disk of a migration: one JSON file per job, `data_dir/migrations/<id>.json`, replaced as a whole.
+//!
+//! A file is either the old one or the new one, never a part: it is written beside, synced and renamed. It names backends
+//! by their names, so that a changed configuration does not make one backend's progress that of another. It may hold
+//! passwords of removed backends and is readable for its owner only.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Counts, Order, Phase, TaskState};
+use super::slices::Slice;
+
+/// The form of the file. Another one is refused and left alone.
+const VERSION: u32 = 1;
+
+/// A job as saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    pub version: u32,
+    pub id: u64,
+    pub order: Order,
+    pub phase: Phase,
+    pub paused: bool,
+    /// It is to end; other proxies may not know yet.
+    pub cancelled: bool,
+    /// What the rings were made of: with other rings, nothing done counts.
+    pub rings: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    pub ended: Option<u64>,
+    pub errors: Vec<String>,
+    /// Errors that are not in `errors` any more.
+    pub errors_left_out: u64,
+    pub counts: Vec<Counts>,
+    pub tasks: Vec<SavedTask>,
+}
+
+/// One task; `from`, `to` are names of backends, for a delete where it is removed and where it belongs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedTask {
+    pub key: Key,
+    pub state: TaskState,
+    pub points: u64,
+    pub bytes: u64,
+    /// Of a copy that is not done: what of it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What makes a task the same after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    pub db: String,
+    pub measurement: String,
+    pub from: String,
+    pub to: String,
+}
+
+/// The folder of all of them.
+pub fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("migrations")
+}
+
+impl Saved {
+    pub fn version() -> u32 {
+        VERSION
+    }
+
+    /// Replaces the job's file; when this returns Ok, it is on disk.
+    ///
+    /// # Errors
+    /// Those of the file system; the file from before is then whole.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let (path, beside) = (path(folder, self.id), folder.join(format!("{}.json.new", self.id)));
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// All jobs that are saved, by their number; what cannot be read is reported and left where it is. `.1` is the highest
+/// number in use, readable or not.
+pub fn read_all(folder: &Path) -> (Vec<Saved>, u64) {
+    let (mut jobs, mut highest) = (Vec::new(), 0);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (jobs, 0),
+        Err(error) => {
+            log::error!("{}: {error}: migrations under way are not resumed", folder.display());
+            return (jobs, 0);
+        }
+    };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")?.parse::<u64>().ok());
+        let Some(number) = number else { continue };
+        highest = highest.max(number);
+        match read(&path) {
+            Ok(saved) if saved.id == number => jobs.push(saved),
+            Ok(saved) => log::error!("{}: is of migration {}; left alone", path.display(), saved.id),
+            Err(error) => log::error!("{}: {error}; left alone", path.display()),
+        }
+    }
+    jobs.sort_by_key(|job| job.id);
+    (jobs, highest)
+}
+
+/// Removes a job's file. One that cannot be removed is only reported: it comes back with the next start.
+pub fn remove(folder: &Path, id: u64) {
+    let path = path(folder, id);
+    if let Err(error) = fs::remove_file(&path) {
+        log::warn!("{}: {error}", path.display());
+    }
+}
+
+fn path(folder: &Path, id: u64) -> PathBuf {
+    folder.join(format!("{id}.json"))
+}
+
+fn read(path: &Path) -> io::Result<Saved> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let text = fs::read(path)?;
+    let head: Head = serde_json::from_slice(&text).map_err(io::Error::other)?;
+    if head.version != VERSION {
+        return Err(io::Error::other(format!("form {} is not known here", head.version)));
+    }
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::plan::{Goal, Removed};
+
+    fn saved(id: u64) -> Saved {
+        let removed =
+            Removed { name: "x".into(), url: "http://x".into(), username: "u".into(), password: "secret".into() };
+        let key = Key { db: "d".into(), measurement: "a \"b\"\n".into(), from: "x".into(), to: "y".into() };
+        Saved {
+            version: VERSION,
+            id,
+            order: Order {
+                goal: Goal::Rebalance { circle: 1, removed: vec![removed] },
+                dbs: vec!["d".into()],
+                cpus: 2,
+                since_ns: Some(-5),
+                rate: None,
+                ha_addrs: vec!["a:1".into()],
+            },
+            phase: Phase::Running,
+            paused: true,
+            cancelled: false,
+            rings: "a,b".into(),
+            started: 5,
+            ended: None,
+            errors: vec!["e".into()],
+            errors_left_out: 1,
+            counts: vec![],
+            tasks: vec![SavedTask {
+                key,
+                state: TaskState::Done,
+                points: u64::MAX,
+                bytes: 2,
+                slices: vec![Slice { rp: "r".into(), begin_ns: i64::MIN, end_ns: i64::MAX }],
+                error: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_what_is_damaged_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        assert_eq!(read_all(&folder), (vec![], 0));
+        for id in [10, 2] {
+            saved(id).write(&folder).unwrap();
+        }
+        let mut newer = saved(2);
+        newer.phase = Phase::Done;
+        newer.write(&folder).unwrap();
+        fs::write(folder.join("11.json"), b"{\"version\":1,").unwrap();
+        fs::write(folder.join("12.json"), b"{\"version\":99}").unwrap();
+        fs::write(folder.join("13.json.new"), b"half").unwrap();
+        assert_eq!(read_all(&folder), (vec![newer, saved(10)], 12));
+        assert!(folder.join("11.json").exists() && folder.join("12.json").exists());
+        remove(&folder, 2);
+        assert_eq!(read_all(&folder).0, [saved(10)]);
+    }
+
+    #[test]
+    fn only_the_owner_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        saved(1).write(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path().join("1.json")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!format!("{:?}", saved(1)).contains("secret"));
+    }
+}

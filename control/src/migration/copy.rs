@@ -1,0 +1,310 @@
+//! One measurement of one database, from one backend to another, in all its policies.
+//!
+//! Per slice: read, write, compare counts; only what is found whole is given to `checkpoint`. A slice that fails is kept with its reason and
+//! the others go on. A backend that does not come back ends the copy: every slice after it would wait just as long.
+//!
+//! New points that arrive meanwhile are the business of whoever writes: to be complete at the end, they must go to the target too from
+//! before the copy begins. Points of a policy that have outlived it, and are there only because their shard is not yet full, are not copied:
+//! the target would refuse them.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::policies::{self, Unequal};
+use super::pour::{Ended, Pour};
+use super::progress::Progress;
+use super::rows::{self, ReadError};
+use super::side::{Side, Window};
+use super::slices::{self, Interval, Slice};
+use super::steering::{Halt, Lost, Steering};
+use super::verify::{self, Counts};
+use crate::backend::Failure;
+use crate::catalog::Policy;
+use crate::limits;
+
+/// What is to be copied.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub db: String,
+    pub measurement: String,
+    /// Only points from this time on (nanoseconds since 1970); None = all.
+    pub since_ns: Option<i64>,
+    /// What `checkpoint` was given before: it is not looked at again.
+    pub done: Vec<Slice>,
+    /// How long a call is tried again while its backend does not take it; `limits::RETRY_FOR`.
+    pub retry_for: Duration,
+}
+
+/// Everything is at the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Slices verified by this call, empty ones included.
+    pub slices: u64,
+    /// Values (fields of points) in them.
+    pub values: u64,
+}
+
+/// Not everything is at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyError {
+    Cancelled,
+    /// The source does not answer, or refuses.
+    Source(String),
+    /// The target does not answer, or refuses.
+    Target(String),
+    /// All other slices are at the target; of these the first `limits::SLICE_FAILURES_KEPT` are told.
+    Slices {
+        failed: u64,
+        failures: Vec<SliceFailure>,
+    },
+}
+
+/// Why a slice is not at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceFailure {
+    pub slice: Slice,
+    pub why: String,
+}
+
+impl std::fmt::Display for CopyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Source(why) => write!(f, "source: {why}"),
+            Self::Target(why) => write!(f, "target: {why}"),
+            Self::Slices { failed, failures } => {
+                write!(f, "{failed} slices failed")?;
+                let Some(SliceFailure { slice, why }) = failures.first() else { return Ok(()) };
+                write!(f, ", the first: {} from {} to {}: {why}", slice.rp, slice.begin_ns, slice.end_ns)
+            }
+        }
+    }
+}
+
+impl std::error::Error for CopyError {}
+
+/// Copies. `checkpoint` gets each slice once it has been found whole.
+///
+/// # Errors
+/// Whenever a point may not be at the target.
+pub fn copy(
+    task: &Task,
+    source: &Side,
+    target: &Side,
+    steering: &Steering,
+    progress: &Progress,
+    checkpoint: &mut dyn FnMut(&Slice),
+) -> Result<Copied, CopyError> {
+    let mut failures = Vec::new();
+    let mut failed = 0;
+    let mut copied = Copied::default();
+    let engine = Engine { task, source, target, steering, progress };
+    for policy in engine.policies()? {
+        let from_ns = living_from(&policy, now_ns())?;
+        let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));
+        let intervals = engine.of_source(|| slices::intervals(source, &task.db, &policy.name, from_ns))?;
+        let mut todo: Vec<Interval> =
+            intervals.into_iter().flat_map(|interval| slices::without(interval, &policy.name, &task.done)).collect();
+        progress.slices_total.fetch_add(todo.len() as u64, Relaxed);
+        // The newest lies on top.
+        todo.reverse();
+        while let Some(interval) = todo.pop() {
+            if !steering.wait_while_paused() {
+                return Err(CopyError::Cancelled);
+            }
+            let window = engine.window(&policy, interval);
+            let slice = Slice { rp: policy.name.clone(), begin_ns: interval.0, end_ns: interval.1 };
+            let counts = engine.counts(source, &window)?;
+            let values = counts.as_ref().map_or(0, |counts| counts.values().sum::<u64>());
+            if let Some(parts) = slices::parts(interval, values) {
+                progress.slices_total.fetch_add(parts.len() as u64 - 1, Relaxed);
+                todo.extend(parts.into_iter().rev());
+                continue;
+            }
+            let ended = match counts {
+                Ok(counts) => engine.slice(&policy, &window, counts)?,
+                Err(why) => Err(why),
+            };
+            match ended {
+                Ok(()) => {
+                    copied.slices += 1;
+                    copied.values += values;
+                    progress.slices_done.fetch_add(1, Relaxed);
+                    checkpoint(&slice);
+                }
+                Err(why) => {
+                    log::warn!(
+                        "{} {} {} from {interval:?} to {}: {why}",
+                        task.db,
+                        policy.name,
+                        task.measurement,
+                        target.name
+                    );
+                    progress.slices_failed.fetch_add(1, Relaxed);
+                    failed += 1;
+                    if failures.len() < limits::SLICE_FAILURES_KEPT {
+                        failures.push(SliceFailure { slice, why });
+                    }
+                }
+            }
+        }
+    }
+    if failed == 0 { Ok(copied) } else { Err(CopyError::Slices { failed, failures }) }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+}
+
+fn living_from(policy: &Policy, now_ns: i64) -> Result<i64, CopyError> {
+    let unknown = || CopyError::Source(format!("duration {} of policy {}", policy.duration, policy.name));
+    slices::living_from(policy, now_ns).ok_or_else(unknown)
+}
+
+struct Engine<'a> {
+    task: &'a Task,
+    source: &'a Side,
+    target: &'a Side,
+    steering: &'a Steering,
+    progress: &'a Progress,
+}
+
+impl Engine<'_> {
+    fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> Window<'w> {
+        Window { db: &self.task.db, rp: &policy.name, measurement: &self.task.measurement, begin_ns, end_ns }
+    }
+
+    fn of_source<T>(&self, call: impl FnMut() -> Result<T, Failure>) -> Result<T, CopyError> {
+        self.steering.retry(self.task.retry_for, self.progress, call).map_err(|lost| lost_by(lost, CopyError::Source))
+    }
+
+    /// The inner error is the backend's verdict on this window; others may fare better.
+    fn counts(&self, side: &Side, window: &Window<'_>) -> Result<Result<Counts, String>, CopyError> {
+        let (name, error): (_, fn(String) -> CopyError) =
+            if std::ptr::eq(side, self.source) { ("source", CopyError::Source) } else { ("target", CopyError::Target) };
+        match self.steering.retry(self.task.retry_for, self.progress, || side.counts(window)) {
+            Ok(counts) => Ok(Ok(counts)),
+            Err(Lost::Refused(Failure::Refused(why))) => Ok(Err(format!("counting at the {name}: {why}"))),
+            Err(lost) => Err(lost_by(lost, error)),
+        }
+    }
+
+    fn policies(&self) -> Result<Vec<Policy>, CopyError> {
+        let mut is_source = false;
+        let ensure = || {
+            policies::ensure(self.source, self.target, &self.task.db).map_err(|unequal| {
+                is_source = matches!(unequal, Unequal::Source(_));
+                match unequal {
+                    Unequal::Source(failure) | Unequal::Target(failure) => failure,
+                }
+            })
+        };
+        let ensured = self.steering.retry(self.task.retry_for, self.progress, ensure);
+        ensured.map_err(|lost| lost_by(lost, if is_source { CopyError::Source } else { CopyError::Target }))
+    }
+
+    /// Copies one slice until it is found whole; the inner error says why it is not.
+    fn slice(&self, policy: &Policy, window: &Window<'_>, counts: Counts) -> Result<Result<(), String>, CopyError> {
+        let mut counts = counts;
+        let mut piece_rows = verify::piece_rows(counts.len());
+        let mut attempts = 0;
+        loop {
+            if counts.is_empty() {
+                return Ok(Ok(()));
+            }
+            let why = match self.pour(window, piece_rows)? {
+                Poured::All => match self.verify(policy, window, piece_rows)? {
+                    Ok(()) => return Ok(Ok(())),
+                    Err(why) => why,
+                },
+                Poured::Refused(why) => return Ok(Err(why)),
+                Poured::Paused => continue,
+                Poured::Cut(why) => {
+                    // It may have been a piece too large.
+                    piece_rows = (piece_rows / 16).max(1);
+                    why
+                }
+            };
+            attempts += 1;
+            if attempts == limits::SLICE_ATTEMPTS {
+                return Ok(Err(why));
+            }
+            self.progress.retries.fetch_add(1, Relaxed);
+            if !self.steering.sleep(limits::BACK_OFF_MIN * attempts) {
+                return Err(CopyError::Cancelled);
+            }
+            // Also waits until the source answers again.
+            counts = match self.counts(self.source, window)? {
+                Ok(counts) => counts,
+                Err(why) => return Ok(Err(why)),
+            };
+        }
+    }
+
+    fn pour(&self, window: &Window<'_>, piece_rows: usize) -> Result<Poured, CopyError> {
+        let mut pour = Pour::new(self.target, window, self.steering, self.progress, self.task.retry_for);
+        let read = rows::read(self.source, window, piece_rows, &self.steering.cancelled, &mut pour);
+        let ended = read.and_then(|()| pour.flush().map_err(ReadError::Sink));
+        match (ended, pour.refused) {
+            (Ok(()), None) => Ok(Poured::All),
+            (Ok(()), Some((points, why))) => Ok(Poured::Refused(format!("the target refused {points} points: {why}"))),
+            (Err(ReadError::Sink(Ended::Halt(Halt::Paused))), _) => {
+                if self.steering.wait_while_paused() {
+                    Ok(Poured::Paused)
+                } else {
+                    Err(CopyError::Cancelled)
+                }
+            }
+            (Err(ReadError::Cancelled | ReadError::Sink(Ended::Halt(Halt::Cancelled))), _) => Err(CopyError::Cancelled),
+            (Err(ReadError::Sink(Ended::Gone(why))), _) => Err(CopyError::Target(why)),
+            (Err(ReadError::Sink(Ended::NoPoint)), _) => {
+                Ok(Poured::Refused("the source has a value that cannot be written".to_owned()))
+            }
+            (Err(ReadError::Refused(why)), _) => Ok(Poured::Refused(format!("the source refuses: {why}"))),
+            (Err(ReadError::Cut(why)), _) => Ok(Poured::Cut(format!("the source's answer: {why}"))),
+        }
+    }
+
+    /// The inner error says what is missing.
+    fn verify(&self, policy: &Policy, window: &Window<'_>, piece_rows: usize) -> Result<Result<(), String>, CopyError> {
+        let from_ns = living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
+        let window = Window { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
+        if window.begin_ns >= window.end_ns {
+            return Ok(Ok(()));
+        }
+        // The source first: what arrives on both sides in between can then only be more at the target.
+        let (there, here) = match (self.counts(self.source, &window)?, self.counts(self.target, &window)?) {
+            (Ok(there), Ok(here)) if there == here => return Ok(Ok(())),
+            (Ok(there), Ok(here)) => (there, here),
+            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
+        };
+        let difference = verify::difference(&there, &here);
+        match verify::missing(self.source, self.target, &window, piece_rows, &self.steering.cancelled) {
+            Ok(0) => Ok(Ok(())),
+            Ok(missing) => Ok(Err(format!("{missing} values are missing; counts at the target: {difference}"))),
+            Err((_, ReadError::Cancelled)) => Err(CopyError::Cancelled),
+            Err((is_source, ReadError::Refused(why) | ReadError::Cut(why))) => {
+                let side = if is_source { "source" } else { "target" };
+                Ok(Err(format!("counts at the target: {difference}; comparing: {side}: {why}")))
+            }
+        }
+    }
+}
+
+fn lost_by(lost: Lost, side: impl Fn(String) -> CopyError) -> CopyError {
+    match lost {
+        Lost::Cancelled => CopyError::Cancelled,
+        Lost::Gone(why) => side(why),
+        Lost::Refused(failure) => side(failure.to_string()),
+    }
+}
+
+/// How far a slice came.
+enum Poured {
+    All,
+    /// In a way that another attempt does not change.
+    Refused(String),
+    Paused,
+    Cut(String),
+}

@@ -1,0 +1,159 @@
+//! Takes a measurement away from where it does not belong, once every point of it has been found where it does.
+//!
+//! Points are compared one by one, not counted: the right place may have as many, and other ones.
+
+use super::copy::now_ns;
+use super::progress::Progress;
+use super::rows::ReadError;
+use super::side::{Side, Window};
+use super::slices::{self, Interval};
+use super::steering::{Lost, Steering};
+use super::verify;
+use crate::backend::{Failure, quote_ident};
+use crate::catalog::{self, Policy};
+use crate::limits;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Why the measurement was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    Cancelled,
+    /// The right place lacks values of this window: how many, policy, time.
+    Missing {
+        values: u64,
+        rp: String,
+        interval: Interval,
+    },
+    /// Points came or went while it was looked at.
+    Changing,
+    /// A backend did not answer, or refused; which one, and how.
+    Failed {
+        name: String,
+        why: String,
+    },
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Missing { values, rp, interval } => {
+                write!(f, "{values} values of {rp} from {} to {} are not at their right place", interval.0, interval.1)
+            }
+            Self::Changing => f.write_str("it is still being written to"),
+            Self::Failed { name, why } => write!(f, "{name}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Kept {}
+
+/// Drops `measurement` at `misplaced`, if all its living points are at `right`. Returns how many values were compared.
+///
+/// # Errors
+/// Nothing was dropped, except after [`Kept::Failed`] of the drop itself, which may have been carried out.
+pub fn clear(
+    db: &str,
+    measurement: &str,
+    misplaced: &Side,
+    right: &Side,
+    retry_for: Duration,
+    steering: &Steering,
+    progress: &Progress,
+) -> Result<u64, Kept> {
+    let at_misplaced = |lost| lost_by(lost, misplaced);
+    let policies = steering
+        .retry(retry_for, progress, || catalog::database(&misplaced.client, db))
+        .map_err(at_misplaced)?
+        .unwrap_or_default();
+    let mut compared = Vec::new();
+    let mut groups = Vec::new();
+    for policy in &policies {
+        let unknown = || Kept::Failed {
+            name: misplaced.name.clone(),
+            why: format!("duration {} of policy {}", policy.duration, policy.name),
+        };
+        let from_ns =
+            slices::living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64).ok_or_else(unknown)?;
+        let list = || slices::intervals(misplaced, db, &policy.name, from_ns);
+        let intervals = steering.retry(retry_for, progress, list).map_err(at_misplaced)?;
+        groups.push((policy, from_ns, intervals.clone()));
+        for interval in intervals {
+            let mut todo = vec![interval];
+            while let Some(interval) = todo.pop() {
+                if !steering.wait_while_paused() {
+                    return Err(Kept::Cancelled);
+                }
+                let window = window(db, measurement, policy, interval);
+                let counts = steering.retry(retry_for, progress, || misplaced.counts(&window)).map_err(at_misplaced)?;
+                let values: u64 = counts.values().sum();
+                if let Some(parts) = slices::parts(interval, values) {
+                    todo.extend(parts);
+                    continue;
+                }
+                if values > 0 {
+                    let piece_rows = verify::piece_rows(counts.len());
+                    compare(misplaced, right, &window, piece_rows, steering)?;
+                }
+                progress.slices_done.fetch_add(1, Relaxed);
+                compared.push((policy, interval, counts));
+            }
+        }
+    }
+    for (policy, from_ns, intervals) in groups {
+        let list = || slices::intervals(misplaced, db, &policy.name, from_ns);
+        if steering.retry(retry_for, progress, list).map_err(at_misplaced)? != intervals {
+            return Err(Kept::Changing);
+        }
+    }
+    let mut values = 0;
+    for (policy, interval, counts) in compared {
+        let window = window(db, measurement, policy, interval);
+        let again = steering.retry(retry_for, progress, || misplaced.counts(&window)).map_err(at_misplaced)?;
+        if again != counts {
+            return Err(Kept::Changing);
+        }
+        values += counts.values().sum::<u64>();
+    }
+    if steering.is_cancelled() {
+        return Err(Kept::Cancelled);
+    }
+    let failed = |failure: Failure| Kept::Failed { name: misplaced.name.clone(), why: failure.to_string() };
+    misplaced.statement(db, &format!("DROP MEASUREMENT {}", quote_ident(measurement))).map_err(failed)?;
+    log::info!("{}: dropped {measurement} of {db}, {values} values of which are at {}", misplaced.name, right.name);
+    Ok(values)
+}
+
+fn window<'a>(db: &'a str, measurement: &'a str, policy: &'a Policy, (begin_ns, end_ns): Interval) -> Window<'a> {
+    Window { db, rp: &policy.name, measurement, begin_ns, end_ns }
+}
+
+fn compare(
+    misplaced: &Side,
+    right: &Side,
+    window: &Window<'_>,
+    piece_rows: usize,
+    steering: &Steering,
+) -> Result<(), Kept> {
+    match verify::missing(misplaced, right, window, piece_rows, &steering.cancelled) {
+        Ok(0) => Ok(()),
+        Ok(values) => {
+            Err(Kept::Missing { values, rp: window.rp.to_owned(), interval: (window.begin_ns, window.end_ns) })
+        }
+        Err((_, ReadError::Cancelled)) => Err(Kept::Cancelled),
+        Err((is_source, ReadError::Refused(why) | ReadError::Cut(why))) => {
+            let name = if is_source { &misplaced.name } else { &right.name };
+            Err(Kept::Failed { name: name.clone(), why })
+        }
+    }
+}
+
+fn lost_by(lost: Lost, side: &Side) -> Kept {
+    let name = side.name.clone();
+    match lost {
+        Lost::Cancelled => Kept::Cancelled,
+        Lost::Gone(why) => Kept::Failed { name, why },
+        Lost::Refused(failure) => Kept::Failed { name, why: failure.to_string() },
+    }
+}

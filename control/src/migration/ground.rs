@@ -1,0 +1,92 @@
+//! What jobs do to the world: [`Ground`] by real backends, couriers' counters and transitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::tls::Trust;
+use fluxgate_dataplane::topology::{Backend, BackendId};
+
+use super::copy::{self, copy};
+use super::delete;
+use super::job::{Ground, Seat};
+use super::plan::Task;
+use super::side::Side;
+use crate::backend::{Client, Failure, quote_ident};
+use crate::catalog;
+use crate::limits;
+use crate::transition::Transitions;
+
+/// The one outside tests.
+#[derive(Debug)]
+pub struct Field {
+    pub stats: Arc<Stats>,
+    pub transitions: Transitions,
+    pub trust: Trust,
+}
+
+impl Field {
+    fn side(&self, backend: &Backend) -> Side {
+        Side::new(backend, &self.trust)
+    }
+}
+
+impl Ground for Field {
+    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+        measurements(&Client::new(at, &self.trust)).map_err(|failure| failure.to_string())
+    }
+
+    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+        let task = copy::Task {
+            db: task.db.clone(),
+            measurement: task.measurement.clone(),
+            since_ns: seat.since_ns,
+            done: seat.done.clone(),
+            retry_for: limits::RETRY_FOR,
+        };
+        let copied = copy(&task, &self.side(from), &self.side(to), seat.steering, seat.progress, &mut |slice| {
+            (seat.note)(slice);
+        });
+        copied.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+        let Task { db, measurement, .. } = task;
+        let (at, right) = (self.side(at), self.side(right));
+        let cleared = delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress);
+        cleared.map(drop).map_err(|kept| kept.to_string())
+    }
+
+    fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
+        self.stats.workers.iter().any(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed) <= ms)
+    }
+
+    fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool {
+        self.transitions.is_moving(circle, db, measurement)
+    }
+
+    fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String> {
+        self.transitions.mark_moved(circle, places)
+    }
+
+    fn end(&self, circle: usize) -> Result<(), String> {
+        self.transitions.end(circle)
+    }
+}
+
+/// All measurements of a backend, by database. Unlike the counts of `/health`, all or nothing.
+fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+    let mut databases = BTreeMap::new();
+    for db in catalog::names(client)?.into_iter().filter(|db| db != catalog::INTERNAL) {
+        let statement = format!("SHOW MEASUREMENTS ON {}", quote_ident(&db));
+        let answers = client.query(&statement, limits::LOAD_TIMEOUT)?;
+        let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+        if let Some(error) = answer.error {
+            return Err(Failure::Refused(error));
+        }
+        let names = answer.series.iter().flat_map(|series| series.strings(0)).map(str::to_owned).collect();
+        databases.insert(db, names);
+    }
+    Ok(databases)
+}

@@ -1,0 +1,695 @@
+//! One migration: what it is asked to do, how far it is, and the thread that does it.
+//!
+//! ```text
+//!   tell peers -> settle -> [ inventory -> plan -> chains on `cpus` threads ] -> tell peers -> end of the transition
+//!                             ^______________ a rebalance, until nothing is left ____|
+//! ```
+//!
+//! A task that fails does not stop the others; a job with a failed task, or with a backend that could not be asked, is
+//! `failed`, never `done`. After a restart a job begins again from the top, and tasks that were done stay done.
+//!
+//! Here nothing is asked of a backend: [`Ground`] does that. Not here: which jobs there are (`jobs.rs`), the file
+//! (`checkpoint.rs`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Key, Saved, SavedTask};
+use super::mlog::MigrationLog;
+use super::peers::Peers;
+use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
+use super::progress::Progress;
+use super::slices::Slice;
+use super::steering::Steering;
+use crate::limits;
+
+/// What an operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub goal: Goal,
+    /// Empty = all.
+    pub dbs: Vec<String>,
+    /// Measurements copied at a time.
+    pub cpus: usize,
+    /// Only points at or after this time are copied.
+    pub since_ns: Option<i64>,
+    /// Bytes per second over all threads of the job; None = as fast as it goes.
+    pub rate: Option<u64>,
+    /// `host:port` of all proxies, this one perhaps among them.
+    pub ha_addrs: Vec<String>,
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    Waiting,
+    Running,
+    /// And verified.
+    Done,
+    Failed,
+}
+
+/// What of a backend is known to a job; the rest of the seed's counters follows from the tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub circle: usize,
+    pub name: String,
+    pub url: String,
+    /// By database: its measurements.
+    pub databases: BTreeMap<String, u64>,
+}
+
+/// What a copy is given beside its task.
+pub struct Seat<'a> {
+    pub since_ns: Option<i64>,
+    pub steering: &'a Steering,
+    pub progress: &'a Progress,
+    /// Slices that are done, perhaps before a restart.
+    pub done: Vec<Slice>,
+    /// Notes another one, which a repeat need not do again.
+    pub note: &'a dyn Fn(&Slice),
+}
+
+/// What jobs do to the world; a double stands in for it in tests. Calls block, and come from several threads.
+pub trait Ground: Send + Sync {
+    /// Databases of a backend with their measurements.
+    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String>;
+    /// Copies and verifies one measurement. An error is for the operator; retries are over by then.
+    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String>;
+    /// Removes one measurement from `at` after finding all of it at `right`.
+    fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String>;
+    /// True while points accepted before `ms` (since 1970) are not delivered to `backend`.
+    fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
+    /// It has another place than before, and the transition has not ended.
+    fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool;
+    /// These are verified at their new places; reads go there from now on.
+    fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String>;
+    /// All is at its new place; writes go there only.
+    fn end(&self, circle: usize) -> Result<(), String>;
+}
+
+/// What all jobs share.
+pub struct House {
+    pub topology: Arc<Topology>,
+    pub placement: Arc<Placement>,
+    pub ground: Box<dyn Ground>,
+    pub peers: Peers,
+    pub log: MigrationLog,
+    /// Of checkpoints.
+    pub folder: PathBuf,
+}
+
+impl House {
+    /// What the rings are made of, as text.
+    pub fn rings(&self) -> String {
+        let backend = |id: &BackendId| {
+            let Backend { name, url, leaving, .. } = self.topology.backend(*id);
+            format!("{name} {url} {leaving}")
+        };
+        let circle = |circle: &Circle| circle.backends.iter().map(backend).collect::<Vec<_>>().join(",");
+        self.topology.circles.iter().map(circle).collect::<Vec<_>>().join(";")
+    }
+}
+
+/// One task and how far it is.
+#[derive(Debug)]
+pub struct Entry {
+    pub task: Task,
+    pub key: Key,
+    /// Entries of one chain stand together.
+    pub chain: usize,
+    pub state: TaskState,
+    pub progress: Arc<Progress>,
+    pub slices: Vec<Slice>,
+    pub error: Option<String>,
+}
+
+/// What changes while a job runs.
+#[derive(Debug)]
+pub struct Inner {
+    pub phase: Phase,
+    pub ended: Option<u64>,
+    /// What it is at, for the operator.
+    pub doing: String,
+    pub errors: Vec<String>,
+    pub errors_left_out: u64,
+    pub counts: Vec<Counts>,
+    pub entries: Vec<Entry>,
+    /// By key, from before a restart: what need not be done again.
+    former: HashMap<Key, SavedTask>,
+    saved: Option<(Instant, Duration)>,
+    /// Of a rebalance: copied, not marked yet.
+    verified: Vec<Verified>,
+    marked: Option<Instant>,
+}
+
+/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
+#[derive(Debug)]
+struct Verified {
+    circle: usize,
+    /// Database, measurement.
+    place: (String, String),
+    owner: BackendId,
+    at_ms: u64,
+}
+
+/// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments, never
+/// while something is asked of a backend or written to disk.
+#[derive(Debug)]
+pub struct Job {
+    pub id: u64,
+    pub order: Order,
+    /// Seconds since 1970.
+    pub started: u64,
+    /// When this process began to work on it.
+    pub since: Instant,
+    pub steering: Steering,
+    rings: String,
+    inner: Mutex<Inner>,
+    /// Held while the file is written, so that an older state never replaces a newer one.
+    file: Mutex<()>,
+}
+
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Job {
+    /// `rings` as by [`House::rings`].
+    pub fn new(id: u64, order: Order, rings: &str) -> Self {
+        let saved = Saved {
+            version: Saved::version(),
+            id,
+            order,
+            phase: Phase::Running,
+            paused: false,
+            cancelled: false,
+            rings: rings.to_owned(),
+            started: unix_seconds(),
+            ended: None,
+            errors: Vec::new(),
+            errors_left_out: 0,
+            counts: Vec::new(),
+            tasks: Vec::new(),
+        };
+        Self::from_saved(saved, rings, &|_| None)
+    }
+
+    /// A job from its file. `site` finds backends by name: tasks of others are only history.
+    pub fn from_saved(saved: Saved, rings: &str, site: &dyn Fn(&str) -> Option<Site>) -> Self {
+        let entry = |(chain, task): (usize, &SavedTask)| {
+            let (at, other) = (site(&task.key.from)?, site(&task.key.to)?);
+            let work = match saved.order.goal {
+                Goal::Clear { .. } => Work::Delete { right: other },
+                _ => Work::Copy { to: other },
+            };
+            let (db, measurement) = (task.key.db.clone(), task.key.measurement.clone());
+            Some(Entry::former(Task { db, measurement, at, work }, chain, task))
+        };
+        let is_over = saved.phase != Phase::Running;
+        let entries = if is_over { saved.tasks.iter().enumerate().filter_map(entry).collect() } else { Vec::new() };
+        let former = if is_over || saved.rings != rings { Vec::new() } else { saved.tasks };
+        let steering = Steering::new(saved.order.rate.unwrap_or(0));
+        steering.pause(saved.paused);
+        if saved.cancelled {
+            steering.cancel();
+        }
+        Self {
+            id: saved.id,
+            order: saved.order,
+            started: saved.started,
+            since: Instant::now(),
+            steering,
+            rings: if is_over { saved.rings } else { rings.to_owned() },
+            inner: Mutex::new(Inner {
+                phase: saved.phase,
+                ended: saved.ended,
+                doing: String::new(),
+                errors: if is_over { saved.errors } else { Vec::new() },
+                errors_left_out: if is_over { saved.errors_left_out } else { 0 },
+                counts: saved.counts,
+                entries,
+                former: former.into_iter().map(|task| (task.key.clone(), task)).collect(),
+                saved: None,
+                verified: Vec::new(),
+                marked: None,
+            }),
+            file: Mutex::new(()),
+        }
+    }
+
+    /// What it looks like now. To be let go at once.
+    pub fn look(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.look().phase == Phase::Running
+    }
+
+    /// Writes the job's file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn save(&self, house: &House) -> std::io::Result<()> {
+        let _file = lock(&self.file);
+        let started = Instant::now();
+        let saved = self.saved();
+        let result = saved.write(&house.folder);
+        self.look().saved = Some((Instant::now(), started.elapsed()));
+        result
+    }
+
+    fn saved(&self) -> Saved {
+        let inner = self.look();
+        let mut tasks: Vec<_> = inner.entries.iter().map(Entry::saved).collect();
+        // Until they are planned again, tasks from before a restart are still what was done.
+        tasks.extend(inner.former.values().cloned());
+        Saved {
+            version: Saved::version(),
+            id: self.id,
+            order: self.order.clone(),
+            phase: inner.phase,
+            paused: self.steering.is_paused(),
+            cancelled: self.steering.is_cancelled(),
+            rings: self.rings.clone(),
+            started: self.started,
+            ended: inner.ended,
+            errors: inner.errors.clone(),
+            errors_left_out: inner.errors_left_out,
+            counts: inner.counts.clone(),
+            tasks,
+        }
+    }
+
+    /// Writes the file if that is due; a file that cannot be written is an error of the job, which goes on.
+    fn save_if_due(&self, house: &House) {
+        let due = match self.look().saved {
+            Some((at, cost)) => at.elapsed() >= limits::CHECKPOINT_INTERVAL.max(cost * limits::CHECKPOINT_SHARE),
+            None => true,
+        };
+        if due && let Err(error) = self.save(house) {
+            self.complain(house, format!("its progress cannot be saved: {error}"));
+        }
+    }
+
+    pub(super) fn doing(&self, house: &House, text: &str) {
+        let mut inner = self.look();
+        if inner.doing != text {
+            text.clone_into(&mut inner.doing);
+            drop(inner);
+            house.log.note(self.id, text);
+        }
+    }
+
+    /// Notes an error; the job will not be `done`.
+    pub(super) fn complain(&self, house: &House, text: String) {
+        house.log.note(self.id, &format!("error: {text}"));
+        let mut inner = self.look();
+        if inner.errors.len() < limits::MIGRATION_ERRORS_MAX {
+            inner.errors.push(text);
+        } else {
+            inner.errors_left_out += 1;
+        }
+    }
+
+    /// Runs it to its end, whatever comes.
+    pub fn run(&self, house: &House, is_resumed: bool) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.work(house, is_resumed)));
+        if result.is_err() {
+            self.complain(house, "the migration panicked".to_owned());
+        }
+        let phase = {
+            let mut inner = self.look();
+            inner.phase = match () {
+                () if result.is_ok() && inner.errors.is_empty() && !self.steering.is_cancelled() => Phase::Done,
+                () if self.steering.is_cancelled() => Phase::Cancelled,
+                () => Phase::Failed,
+            };
+            inner.ended = Some(unix_seconds());
+            inner.doing.clear();
+            inner.phase
+        };
+        house.log.note(self.id, &format!("{} {phase:?}", self.order.goal.name()).to_lowercase());
+        if let Err(error) = self.save(house) {
+            house.log.note(self.id, &format!("error: its end cannot be saved: {error}"));
+        }
+    }
+
+    fn work(&self, house: &House, is_resumed: bool) {
+        let text = if is_resumed { "resumed" } else { "started" };
+        house.log.note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
+        let mut peers = self.order.ha_addrs.clone();
+        if !self.meet_peers(house, &mut peers, is_resumed) {
+            return self.part_from_peers(house, &peers, false);
+        }
+        let settled = self.settle(house);
+        let mut complete = false;
+        for pass in 0..limits::REBALANCE_PASSES {
+            let Some(asked_all) = self.take_inventory(house) else { break };
+            complete = settled && asked_all;
+            let is_more = self.run_chains(house, complete);
+            // What appeared meanwhile at a wrong place, written by a proxy with the old placement say, is found by the
+            // next pass.
+            let again = is_more && matches!(self.order.goal, Goal::Rebalance { .. });
+            if !again || self.steering.is_cancelled() || self.is_failing() {
+                break;
+            }
+            if pass + 1 == limits::REBALANCE_PASSES {
+                self.complain(
+                    house,
+                    "measurements keep appearing at wrong places; is a proxy without this placement writing?".into(),
+                );
+            }
+        }
+        let is_whole = complete && !self.steering.is_cancelled() && !self.is_failing();
+        let ends = match self.order.goal {
+            // Other databases may still be at their old places.
+            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
+            _ => None,
+        };
+        self.part_from_peers(house, &peers, ends.is_some());
+        if let Some(circle) = ends.filter(|_| !self.is_failing())
+            && let Err(error) = house.ground.end(circle)
+        {
+            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        !self.look().errors.is_empty()
+    }
+
+    /// Plans anew from what lies where; Some(all backends could be asked), None = cancelled.
+    fn take_inventory(&self, house: &House) -> Option<bool> {
+        let sites = plan::sites(&house.topology, &self.order.goal);
+        let wanted = self.order.goal.sources(&house.topology);
+        self.doing(house, "looking for measurements");
+        let mut inventory = Inventory::new();
+        let mut complete = true;
+        let answers: Vec<_> = thread::scope(|scope| {
+            let asked = wanted.iter().map(|&site| {
+                let backend = &sites[site];
+                (site, scope.spawn(move || self.ask_inventory(house, backend)))
+            });
+            let asked: Vec<_> = asked.collect();
+            let panicked = || Err("asking it panicked".to_owned());
+            asked.into_iter().map(|(site, thread)| (site, thread.join().unwrap_or_else(|_| panicked()))).collect()
+        });
+        if self.steering.is_cancelled() {
+            return None;
+        }
+        for (site, answer) in answers {
+            match answer {
+                Ok(databases) => _ = inventory.insert(site, databases),
+                Err(error) => {
+                    complete = false;
+                    self.complain(
+                        house,
+                        format!("backend {}: its measurements are not known: {error}", sites[site].name),
+                    );
+                }
+            }
+        }
+        let Order { goal, dbs, .. } = &self.order;
+        let chains = plan::chains(goal, &inventory, &house.topology, &house.placement, dbs);
+        let count = |&site: &Site| {
+            let mut databases = BTreeMap::new();
+            for (db, _) in plan::names(&inventory, site, dbs) {
+                *databases.entry(db.to_owned()).or_default() += 1;
+            }
+            let Backend { circle, name, url, .. } = &sites[site];
+            Counts { circle: *circle, name: name.clone(), url: url.clone(), databases }
+        };
+        let mut inner = self.look();
+        inner.counts = wanted.iter().map(count).collect();
+        inner.plan(&chains, &sites);
+        let (tasks, measurements) = (inner.entries.len(), chains.len());
+        drop(inner);
+        house.log.note(self.id, &format!("{measurements} measurements to see to, {tasks} tasks in all"));
+        self.save_if_due(house);
+        Some(complete)
+    }
+
+    fn ask_inventory(&self, house: &House, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+        let mut attempt = 1;
+        loop {
+            match house.ground.inventory(at) {
+                Err(_) if attempt < limits::INVENTORY_ATTEMPTS && self.steering.sleep(limits::INVENTORY_PAUSE) => {
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Does all that is not done, on `cpus` threads. False = there was nothing.
+    fn run_chains(&self, house: &House, complete: bool) -> bool {
+        let sites = plan::sites(&house.topology, &self.order.goal);
+        let mut chains = BTreeMap::<usize, Vec<usize>>::new();
+        for (index, entry) in self.look().entries.iter().enumerate() {
+            chains.entry(entry.chain).or_default().push(index);
+        }
+        let is_open = |index: &usize, inner: &Inner| inner.entries[*index].state == TaskState::Waiting;
+        let (open, done): (Vec<_>, Vec<_>) = {
+            let inner = self.look();
+            chains.into_values().partition(|chain| chain.iter().any(|index| is_open(index, &inner)))
+        };
+        // Done before a restart, which may have come before it was marked.
+        for chain in &done {
+            self.note_verified(chain, complete);
+        }
+        self.doing(house, "moving measurements");
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..self.order.cpus.clamp(1, open.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(chain) = open.get(next.fetch_add(1, Relaxed)) {
+                        self.run_chain(house, &sites, chain);
+                        self.note_verified(chain, complete);
+                        self.mark_moved(house, false);
+                        self.save_if_due(house);
+                    }
+                });
+            }
+        });
+        self.mark_moved(house, true);
+        !open.is_empty()
+    }
+
+    fn run_chain(&self, house: &House, sites: &[Backend], chain: &[usize]) {
+        for &index in chain {
+            if !self.steering.wait_while_paused() {
+                return;
+            }
+            let (task, slices, progress) = {
+                let entry = &mut self.look().entries[index];
+                if entry.state != TaskState::Waiting {
+                    continue;
+                }
+                entry.state = TaskState::Running;
+                (entry.task.clone(), entry.slices.clone(), Arc::clone(&entry.progress))
+            };
+            let note = |slice: &Slice| {
+                self.look().entries[index].slices.push(slice.clone());
+                self.save_if_due(house);
+            };
+            let since_ns = self.order.since_ns;
+            let seat = Seat { since_ns, steering: &self.steering, progress: &progress, done: slices, note: &note };
+            let done = catch_unwind(AssertUnwindSafe(|| self.run_task(house, sites, &task, &seat)));
+            let done = done.unwrap_or_else(|_| Err("panicked".to_owned()));
+            let (state, error) = match done {
+                Ok(()) => (TaskState::Done, None),
+                Err(_) if self.steering.is_cancelled() => (TaskState::Waiting, None),
+                Err(error) => (TaskState::Failed, Some(error)),
+            };
+            if let Some(error) = &error {
+                let (at, other) = (&sites[task.at].name, &sites[task.work.other()].name);
+                let verb = if matches!(task.work, Work::Copy { .. }) { "to" } else { "for" };
+                self.complain(house, format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.db, task.measurement));
+            }
+            let entry = &mut self.look().entries[index];
+            (entry.state, entry.error) = (state, error);
+            if state == TaskState::Done {
+                entry.slices = Vec::new();
+            }
+        }
+    }
+
+    fn run_task(&self, house: &House, sites: &[Backend], task: &Task, seat: &Seat<'_>) -> Result<(), String> {
+        let (at, other) = (&sites[task.at], &sites[task.work.other()]);
+        match task.work {
+            Work::Copy { .. } => house.ground.copy(task, at, other, seat),
+            Work::Delete { .. } if house.ground.is_moving(other.circle, &task.db, &task.measurement) => {
+                Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
+            }
+            Work::Delete { .. } => house.ground.delete(task, at, other, seat),
+        }
+    }
+
+    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.
+    fn note_verified(&self, chain: &[usize], complete: bool) {
+        let Goal::Rebalance { circle, .. } = self.order.goal else { return };
+        let mut inner = self.look();
+        if complete && chain.iter().all(|&index| inner.entries[index].state == TaskState::Done) {
+            let Task { db, measurement, work, .. } = &inner.entries[chain[0]].task;
+            let verified = Verified {
+                circle,
+                place: (db.clone(), measurement.clone()),
+                owner: BackendId(work.other() as u16),
+                at_ms: unix_ms(),
+            };
+            inner.verified.push(verified);
+        }
+    }
+
+    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
+    /// copied.
+    fn mark_moved(&self, house: &House, wait: bool) {
+        let until = Instant::now() + limits::SETTLE_TIMEOUT;
+        loop {
+            let mut verified = {
+                let mut inner = self.look();
+                let is_due = inner.marked.is_none_or(|at| at.elapsed() >= limits::MARK_INTERVAL);
+                if inner.verified.is_empty() || !(is_due || wait) {
+                    return;
+                }
+                inner.marked = Some(Instant::now());
+                std::mem::take(&mut inner.verified)
+            };
+            let behind: Vec<_> = verified.extract_if(.., |v| house.ground.is_behind(v.owner, v.at_ms)).collect();
+            if let Some(Verified { circle, .. }) = verified.first() {
+                let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
+                let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
+                if !places.is_empty()
+                    && let Err(error) = house.ground.mark_moved(*circle, &places)
+                {
+                    // Reads go on at the old places, which have everything; the end of the transition switches them.
+                    house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
+                }
+            }
+            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
+            self.look().verified.extend(behind);
+            let Some(name) = waits_for.filter(|_| wait) else { return };
+            if Instant::now() >= until {
+                return self
+                    .complain(house, format!("points taken while measurements were moved still wait for {name}"));
+            }
+            if !self.steering.sleep(limits::MIGRATION_STEP) {
+                return;
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Adds what is new in `chains`. What is known stays as it is.
+    fn plan(&mut self, chains: &[Chain], sites: &[Backend]) {
+        let known: HashSet<Key> = self.entries.iter().map(|entry| entry.key.clone()).collect();
+        let first = self.entries.last().map_or(0, |entry| entry.chain + 1);
+        for (number, chain) in chains.iter().enumerate() {
+            for task in chain {
+                let key = Key {
+                    db: task.db.clone(),
+                    measurement: task.measurement.clone(),
+                    from: sites[task.at].name.clone(),
+                    to: sites[task.work.other()].name.clone(),
+                };
+                if known.contains(&key) {
+                    continue;
+                }
+                let entry = match self.former.remove(&key) {
+                    // What failed before a restart gets another try; within one run an error is final.
+                    Some(mut former) => {
+                        if former.state != TaskState::Done {
+                            (former.state, former.error) = (TaskState::Waiting, None);
+                        }
+                        Entry::former(task.clone(), first + number, &former)
+                    }
+                    None => Entry {
+                        task: task.clone(),
+                        key,
+                        chain: first + number,
+                        state: TaskState::Waiting,
+                        progress: Arc::default(),
+                        slices: Vec::new(),
+                        error: None,
+                    },
+                };
+                self.entries.push(entry);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn former(task: Task, chain: usize, saved: &SavedTask) -> Self {
+        let progress = Progress::default();
+        progress.points.store(saved.points, Relaxed);
+        progress.bytes.store(saved.bytes, Relaxed);
+        Self {
+            task,
+            key: saved.key.clone(),
+            chain,
+            state: saved.state,
+            progress: Arc::new(progress),
+            slices: saved.slices.clone(),
+            error: saved.error.clone(),
+        }
+    }
+
+    fn saved(&self) -> SavedTask {
+        SavedTask {
+            key: self.key.clone(),
+            state: self.state,
+            points: self.progress.points.load(Relaxed),
+            bytes: self.progress.bytes.load(Relaxed),
+            slices: self.slices.clone(),
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// An order without passwords.
+struct Shown<'a>(&'a Order);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut order = self.0.clone();
+        if let Goal::Rebalance { removed, .. } = &mut order.goal {
+            removed.iter_mut().for_each(|removed| removed.password.clear());
+        }
+        order.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+#[path = "job_test.rs"]
+pub mod tests;

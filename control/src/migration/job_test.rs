@@ -1,0 +1,408 @@
+//! Jobs over a world in memory: what is copied, what a failure, a restart, a pause or another proxy does to one.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::atomic::AtomicBool;
+
+use fluxgate_dataplane::placement::PlacementSettings;
+use fluxgate_dataplane::settings::Credentials;
+
+use super::*;
+use crate::migration::checkpoint::read_all;
+
+/// Backends in memory, and what jobs have done to them. Clones are the same world.
+#[derive(Clone, Default)]
+pub struct World(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// By name of the backend: databases and measurements.
+    holds: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
+    /// Backends that cannot be asked.
+    down: BTreeSet<String>,
+    /// Measurements that cannot be copied.
+    stuck: BTreeSet<String>,
+    /// Measurements whose copy waits until this is set.
+    gate: Option<Arc<AtomicBool>>,
+    copies: Vec<(String, String, String)>,
+    deletes: Vec<(String, String)>,
+    moving: bool,
+    behind: u64,
+    moved: BTreeSet<(String, String)>,
+    ended: Vec<usize>,
+    at_a_time: usize,
+    at_a_time_max: usize,
+}
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+
+    fn put(&self, backend: &str, db: &str, measurement: &str) {
+        let mut state = self.state();
+        let dbs = state.holds.entry(backend.to_owned()).or_default();
+        dbs.entry(db.to_owned()).or_default().insert(measurement.to_owned());
+    }
+}
+
+impl Ground for World {
+    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+        let state = self.state();
+        if state.down.contains(&at.name) {
+            return Err("is down".to_owned());
+        }
+        Ok(state.holds.get(&at.name).cloned().unwrap_or_default())
+    }
+
+    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+        let gate = {
+            let mut state = self.state();
+            state.copies.push((task.measurement.clone(), from.name.clone(), to.name.clone()));
+            state.at_a_time += 1;
+            state.at_a_time_max = state.at_a_time_max.max(state.at_a_time);
+            state.gate.clone()
+        };
+        (seat.note)(&Slice { rp: "autogen".into(), begin_ns: 0, end_ns: 1 });
+        while gate.as_ref().is_some_and(|gate| !gate.load(Relaxed)) && !seat.steering.is_cancelled() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.state().at_a_time -= 1;
+        if seat.steering.is_cancelled() {
+            return Err("cancelled".to_owned());
+        }
+        if self.state().stuck.contains(&task.measurement) {
+            return Err("is stuck".to_owned());
+        }
+        self.put(&to.name, &task.db, &task.measurement);
+        Ok(())
+    }
+
+    fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _seat: &Seat<'_>) -> Result<(), String> {
+        let mut state = self.state();
+        state.holds.get_mut(&at.name).unwrap().get_mut(&task.db).unwrap().remove(&task.measurement);
+        state.deletes.push((task.measurement.clone(), at.name.clone()));
+        Ok(())
+    }
+
+    fn is_behind(&self, _backend: BackendId, _ms: u64) -> bool {
+        let mut state = self.state();
+        state.behind = state.behind.saturating_sub(1);
+        state.behind > 0
+    }
+
+    fn is_moving(&self, _circle: usize, _db: &str, _measurement: &str) -> bool {
+        self.state().moving
+    }
+
+    fn mark_moved(&self, _circle: usize, places: &[(String, String)]) -> Result<(), String> {
+        self.state().moved.extend(places.iter().cloned());
+        Ok(())
+    }
+
+    fn end(&self, circle: usize) -> Result<(), String> {
+        self.state().ended.push(circle);
+        Ok(())
+    }
+}
+
+/// Circles of two backends each, all over one world.
+pub struct Place {
+    pub house: Arc<House>,
+    pub world: World,
+    _dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn build() -> Self {
+        let world = World::default();
+        let topology = Arc::new(plan::tests::topology(&[2, 2]));
+        let dir = tempfile::tempdir().unwrap();
+        let house = House {
+            placement: Arc::new(Placement::new(&topology, &PlacementSettings::default())),
+            topology,
+            ground: Box::new(world.clone()),
+            peers: Peers::new(&Credentials::default()),
+            log: MigrationLog::new(&dir.path().join("log")),
+            folder: dir.path().join("migrations"),
+        };
+        Self { house: Arc::new(house), world, _dir: dir }
+    }
+
+    fn run(&self, order: Order) -> Job {
+        let job = Job::new(1, order, &self.house.rings());
+        job.run(&self.house, false);
+        job
+    }
+
+    /// The backends of a circle that hold a measurement of `db`.
+    fn holders(&self, circle: usize, db: &str, measurement: &str) -> Vec<usize> {
+        let state = self.world.state();
+        let holds = |id: &&BackendId| {
+            let dbs = state.holds.get(&self.house.topology.backend(**id).name);
+            dbs.and_then(|dbs| dbs.get(db)).is_some_and(|names| names.contains(measurement))
+        };
+        self.house.topology.circles[circle].backends.iter().filter(holds).map(|id| id.index()).collect()
+    }
+
+    fn owner(&self, circle: usize, measurement: &str) -> usize {
+        self.house.placement.owner(circle, b"db", measurement.as_bytes()).index()
+    }
+
+    fn saved(&self) -> Saved {
+        read_all(&self.house.folder).0.remove(0)
+    }
+}
+
+pub fn order(goal: Goal) -> Order {
+    Order { goal, dbs: Vec::new(), cpus: 2, since_ns: None, rate: None, ha_addrs: Vec::new() }
+}
+
+const REBALANCE: Goal = Goal::Rebalance { circle: 0, removed: Vec::new() };
+
+fn names() -> impl Iterator<Item = String> {
+    (0..20).map(|n| format!("m{n}"))
+}
+
+/// All measurements on the first backend of circle 0.
+fn crowded() -> Place {
+    let place = Place::build();
+    names().for_each(|name| place.world.put("b0-0", "db", &name));
+    place
+}
+
+fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_rebalance_moves_marks_and_ends_the_transition_and_a_clear_removes_what_is_left() {
+    let place = crowded();
+    place.world.state().moving = true;
+    let job = place.run(order(REBALANCE));
+    assert_eq!(job.look().errors, [""; 0]);
+    assert_eq!(job.look().phase, Phase::Done);
+    for name in names() {
+        assert!(place.holders(0, "db", &name).contains(&place.owner(0, &name)), "{name}");
+    }
+    let away: BTreeSet<_> =
+        names().filter(|name| place.owner(0, name) != 0).map(|name| ("db".to_owned(), name)).collect();
+    assert!(!away.is_empty());
+    assert_eq!(place.world.state().moved, away);
+    assert_eq!(place.world.state().ended, [0]);
+    assert!(place.world.state().at_a_time_max <= 2);
+    assert_eq!(place.saved().phase, Phase::Done);
+
+    // While it is moving, queries may still read it at its old place.
+    let job = place.run(order(Goal::Clear { circle: 0 }));
+    assert_eq!(job.look().phase, Phase::Failed);
+    assert!(place.world.state().deletes.is_empty());
+    place.world.state().moving = false;
+    let job = place.run(order(Goal::Clear { circle: 0 }));
+    assert_eq!(job.look().phase, Phase::Done);
+    for name in names() {
+        assert_eq!(place.holders(0, "db", &name), [place.owner(0, &name)]);
+    }
+}
+
+#[test]
+fn what_fails_makes_the_job_failed_and_keeps_the_transition_but_not_the_others() {
+    let place = crowded();
+    place.world.state().moving = true;
+    let stuck = names().find(|name| place.owner(0, name) != 0).unwrap();
+    place.world.state().stuck.insert(stuck.clone());
+    let job = place.run(order(REBALANCE));
+    let inner = job.look();
+    assert_eq!(inner.phase, Phase::Failed);
+    assert_eq!(inner.errors.len(), 1);
+    assert!(inner.errors[0].contains(&stuck) && inner.errors[0].contains("is stuck"), "{:?}", inner.errors);
+    for name in names().filter(|name| *name != stuck) {
+        assert!(place.holders(0, "db", &name).contains(&place.owner(0, &name)), "{name}");
+    }
+    let state = place.world.state();
+    assert!(state.ended.is_empty() && !state.moved.iter().any(|(_, name)| *name == stuck));
+}
+
+#[test]
+fn a_backend_that_cannot_be_asked_makes_the_job_failed_and_nothing_is_marked() {
+    let place = crowded();
+    place.world.state().moving = true;
+    place.world.state().down.insert("b0-1".to_owned());
+    let job = place.run(order(REBALANCE));
+    assert_eq!(job.look().phase, Phase::Failed);
+    let state = place.world.state();
+    assert!(!state.copies.is_empty() && state.moved.is_empty() && state.ended.is_empty());
+}
+
+#[test]
+fn points_from_before_are_waited_for() {
+    let place = crowded();
+    place.world.state().behind = 3;
+    let job = place.run(order(REBALANCE));
+    assert_eq!((job.look().phase, place.world.state().behind), (Phase::Done, 0));
+}
+
+#[test]
+fn only_some_databases_do_not_end_a_transition() {
+    let place = crowded();
+    let job = place.run(Order { dbs: vec!["db".to_owned()], ..order(REBALANCE) });
+    assert_eq!(job.look().phase, Phase::Done);
+    assert!(place.world.state().ended.is_empty());
+}
+
+#[test]
+fn recovery_and_resync_bring_all_circles_to_the_same() {
+    let place = crowded();
+    let job = place.run(order(Goal::Recovery { from: 0, to: 1, urls: Vec::new() }));
+    assert_eq!(job.look().phase, Phase::Done);
+    for name in names() {
+        assert_eq!(place.holders(1, "db", &name), [place.owner(1, &name)]);
+    }
+    place.world.put("b1-0", "db", "only here");
+    let job = place.run(order(Goal::Resync));
+    assert_eq!(job.look().phase, Phase::Done);
+    assert_eq!(place.holders(0, "db", "only here"), [place.owner(0, "only here")]);
+}
+
+#[test]
+fn after_a_restart_what_was_done_is_not_done_again() {
+    let place = crowded();
+    let gate = Arc::new(AtomicBool::new(false));
+    let job = Arc::new(Job::new(
+        1,
+        Order { cpus: 1, ..order(Goal::Recovery { from: 0, to: 1, urls: vec![] }) },
+        &place.house.rings(),
+    ));
+    // Three are copied; the fourth hangs when the process ends.
+    place.world.state().gate = None;
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    place.world.state().gate = Some(Arc::clone(&gate));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the first copy", || place.world.state().copies.len() == 1);
+    place.world.state().gate = None;
+    gate.store(true, Relaxed);
+    eventually("the end", || thread.is_finished());
+    thread.join().unwrap();
+    // The file as it was in the middle: half done, one running.
+    let mut saved = place.saved();
+    assert_eq!((saved.phase, saved.tasks.len()), (Phase::Done, 20));
+    saved.phase = Phase::Running;
+    saved.ended = None;
+    for (n, task) in saved.tasks.iter_mut().enumerate() {
+        task.state = [TaskState::Done, TaskState::Running, TaskState::Failed, TaskState::Waiting][n % 4];
+    }
+    saved.write(&place.house.folder).unwrap();
+    let done: BTreeSet<_> =
+        saved.tasks.iter().filter(|t| t.state == TaskState::Done).map(|t| t.key.measurement.clone()).collect();
+    place.world.state().copies.clear();
+
+    let resumed = Job::from_saved(place.saved(), &place.house.rings(), &|_| None);
+    resumed.run(&place.house, true);
+    assert_eq!(resumed.look().phase, Phase::Done);
+    let copied: BTreeSet<_> = place.world.state().copies.iter().map(|(name, ..)| name.clone()).collect();
+    assert_eq!(copied, names().filter(|name| !done.contains(name)).collect());
+    assert_eq!(resumed.look().entries.len(), 20);
+
+    // With other rings nothing of it counts.
+    saved.rings = "others".to_owned();
+    place.world.state().copies.clear();
+    let other = Job::from_saved(saved, &place.house.rings(), &|_| None);
+    other.run(&place.house, true);
+    assert_eq!(place.world.state().copies.len(), 20);
+}
+
+#[test]
+fn a_paused_job_waits_and_a_cancelled_one_ends() {
+    let place = crowded();
+    let job = Arc::new(Job::new(1, order(Goal::Resync), &place.house.rings()));
+    job.steering.pause(true);
+    job.save(&place.house).unwrap();
+    assert!(place.saved().paused);
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the plan", || !job.look().entries.is_empty());
+    thread::sleep(Duration::from_millis(50));
+    assert!(place.world.state().copies.is_empty() && job.is_active());
+    place.world.state().gate = Some(Arc::default());
+    job.steering.pause(false);
+    eventually("a copy", || !place.world.state().copies.is_empty());
+    job.steering.cancel();
+    thread.join().unwrap();
+    assert_eq!(job.look().phase, Phase::Cancelled);
+    assert!(place.world.state().copies.len() <= 2);
+    assert_eq!(place.saved().phase, Phase::Cancelled);
+}
+
+/// Another proxy: answers `GET` with `state` and `POST` with 200, and keeps the requests. Fails the first `fails`.
+fn peer(state: &'static str, fails: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&got);
+    thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut buf = vec![0; 4096];
+            let read = stream.read(&mut buf).unwrap();
+            let text = String::from_utf8_lossy(&buf[..read]).into_owned();
+            let target = text.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            lock(&keep).push(target.clone());
+            let status = if n < fails { "503 No" } else { "200 OK" };
+            let body = if target.starts_with("GET") { state } else { "{}" };
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    (addr, got)
+}
+
+const IDLE: &str = r#"{"circles":[{"circle_id":0,"is_migrating":false}],"is_resyncing":false}"#;
+const BUSY: &str = r#"{"circles":[{"circle_id":0,"is_migrating":true}],"is_resyncing":false}"#;
+
+#[test]
+fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
+    let place = crowded();
+    let (addr, got) = peer(IDLE, 2);
+    let job = place.run(Order { ha_addrs: vec![addr], ..order(REBALANCE) });
+    assert_eq!(job.look().phase, Phase::Done);
+    let want = [
+        "GET /migrate/state",
+        "GET /migrate/state",
+        "GET /migrate/state",
+        "POST /migrate/state?circle_id=0&migrating=true",
+        "POST /migrate/state?circle_id=0&migrating=false&moved=true",
+    ];
+    assert_eq!(*lock(&got), want);
+    assert_eq!(place.world.state().ended, [0]);
+}
+
+#[test]
+fn a_proxy_that_migrates_the_circle_stops_a_job() {
+    let place = crowded();
+    let (addr, got) = peer(BUSY, 0);
+    let job = place.run(Order { ha_addrs: vec![addr], ..order(REBALANCE) });
+    assert_eq!(job.look().phase, Phase::Failed);
+    assert!(job.look().errors[0].ends_with("circle 0 is migrating"));
+    assert!(place.world.state().copies.is_empty());
+    assert_eq!(*lock(&got), ["GET /migrate/state"], "it is told nothing");
+}
+
+#[test]
+fn a_transition_does_not_end_while_a_proxy_does_not_know() {
+    let place = crowded();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let job = Arc::new(Job::new(1, Order { ha_addrs: vec![nobody], ..order(REBALANCE) }, &place.house.rings()));
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the report", || job.look().doing.starts_with("waiting for other proxies"));
+    assert!(job.is_active() && place.world.state().ended.is_empty());
+    job.steering.cancel();
+    thread.join().unwrap();
+    assert_eq!(job.look().phase, Phase::Cancelled);
+    let state = place.world.state();
+    assert!(state.copies.is_empty() && state.ended.is_empty());
+}

@@ -1,0 +1,293 @@
+//! All migrations of this proxy: which there are, which may begin, and what `/migrate/state` shows.
+//!
+//! Owned by the control thread, which nothing here makes wait: other proxies and disks are asked on the job's own thread,
+//! which reports when the answer is known. A circle counts as migrating from the moment its migration is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
+use crossbeam::channel::Sender;
+use fluxgate_dataplane::stats::Stats;
+
+use super::around;
+use super::checkpoint::{self, Saved};
+use super::job::{self, House, Job, Order, Phase};
+use super::peers::{Change, Said};
+use super::plan::{self, Goal};
+use crate::endpoint::{Form, Steer};
+use crate::limits;
+use crate::report::{Asker, Report};
+
+/// What a job's thread tells the control thread.
+#[derive(Debug)]
+pub enum Event {
+    /// Whether it begins: Err = why not, in influx-proxy's words.
+    Begun {
+        applicant: Applicant,
+        id: u64,
+        result: Result<(), Refused>,
+    },
+    Ended {
+        id: u64,
+    },
+}
+
+/// Who asked for a migration, and in whose words.
+pub type Applicant = (Asker, Form);
+
+/// Why a migration does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Another one is in its way, here or at another proxy.
+    Conflict(String),
+    /// Ours.
+    Failed(String),
+}
+
+/// Migrations under way and the last ones that have ended, by number.
+pub struct Jobs {
+    house: Arc<House>,
+    stats: Arc<Stats>,
+    jobs: BTreeMap<u64, Arc<Job>>,
+    last_id: u64,
+    /// By circle, and for resyncs: set from outside, by operators or other proxies.
+    migrating: Vec<bool>,
+    resyncing: bool,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jobs").field("jobs", &self.jobs.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Reads what is on disk; [`Jobs::resume`] goes on with what had not ended.
+    pub fn open(house: House, stats: Arc<Stats>) -> Self {
+        let (saved, last_id) = checkpoint::read_all(&house.folder);
+        let rings = house.rings();
+        let name = |name: &str| house.topology.by_name(name).map(|backend| backend.id.index());
+        let job = |saved: Saved| {
+            let removed = plan::sites(&house.topology, &saved.order.goal);
+            let site = |wanted: &str| name(wanted).or_else(|| removed.iter().position(|site| site.name == wanted));
+            (saved.id, Arc::new(Job::from_saved(saved, &rings, &site)))
+        };
+        let jobs = saved.into_iter().map(job).collect();
+        let migrating = vec![false; house.topology.circles.len()];
+        Self { house: Arc::new(house), stats, jobs, last_id, migrating, resyncing: false }
+    }
+
+    /// Starts the threads of all that had not ended. One whose circle is no more fails at once.
+    pub fn resume(&mut self, reports: &Sender<Report>) {
+        for job in self.jobs.values().filter(|job| job.is_active()).cloned().collect::<Vec<_>>() {
+            let (house, reports, id) = (Arc::clone(&self.house), reports.clone(), job.id);
+            let is_possible = fits(&job.order.goal, house.topology.circles.len());
+            let run = move || {
+                if is_possible {
+                    job.run(&house, true);
+                } else {
+                    job.give_up(&house, "its circle is not in the configuration any more");
+                }
+                // Closed = we are stopping.
+                let _ = reports.send(Report::Migration(Event::Ended { id }));
+            };
+            if let Err(error) = spawn(id, run) {
+                log::error!("migration {id} is not resumed: no thread: {error}");
+            }
+        }
+        self.show();
+    }
+
+    /// Begins `order` unless something is in its way; its number. The answer to `applicant` comes as [`Event::Begun`].
+    ///
+    /// # Errors
+    /// What is in its way at this proxy.
+    pub fn start(&mut self, order: Order, applicant: Applicant, reports: &Sender<Report>) -> Result<u64, Refused> {
+        if let Some(text) = self.conflict(&order.goal) {
+            return Err(Refused::Conflict(text));
+        }
+        if self.jobs.values().filter(|job| job.is_active()).count() >= limits::MIGRATIONS_MAX {
+            return Err(Refused::Failed(format!(
+                "{} migrations are under way, which is the most",
+                limits::MIGRATIONS_MAX
+            )));
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        let job = Arc::new(Job::new(id, order, &self.house.rings()));
+        let (house, reports) = (Arc::clone(&self.house), reports.clone());
+        let starting = Arc::clone(&job);
+        let run = move || {
+            let result = begin(&starting, &house);
+            let is_begun = result.is_ok();
+            // Closed = we are stopping.
+            let _ = reports.send(Report::Migration(Event::Begun { applicant, id, result }));
+            if is_begun {
+                starting.run(&house, false);
+                let _ = reports.send(Report::Migration(Event::Ended { id }));
+            }
+        };
+        spawn(id, run).map_err(|error| Refused::Failed(format!("no thread: {error}")))?;
+        self.jobs.insert(id, job);
+        self.show();
+        Ok(id)
+    }
+
+    /// What a thread has told; the answer (Ok = its number) to whoever asked for the migration, if there is one.
+    pub fn event(&mut self, event: Event) -> Option<(Applicant, Result<u64, Refused>)> {
+        let answer = match event {
+            Event::Begun { applicant, id, result } => {
+                if result.is_err() {
+                    self.jobs.remove(&id);
+                }
+                Some((applicant, result.map(|()| id)))
+            }
+            Event::Ended { id } => {
+                log::debug!("migration {id} has ended");
+                None
+            }
+        };
+        let ended: Vec<u64> = self.jobs.values().filter(|job| !job.is_active()).map(|job| job.id).collect();
+        for &id in &ended[..ended.len().saturating_sub(limits::MIGRATIONS_KEPT)] {
+            self.jobs.remove(&id);
+            checkpoint::remove(&self.house.folder, id);
+        }
+        self.show();
+        answer
+    }
+
+    /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same. With `moved`, another proxy has ended the
+    /// transition of a circle, and so does this one, on a thread of its own.
+    pub fn set(&mut self, change: Change) {
+        match change {
+            Change::Migrating { circle, migrating, moved } => {
+                self.migrating[circle] = migrating;
+                if moved {
+                    let house = Arc::clone(&self.house);
+                    let end = move || {
+                        if let Err(error) = house.ground.end(circle) {
+                            log::error!("the transition of circle {circle} cannot end: {error}");
+                        }
+                    };
+                    if let Err(error) = spawn(0, end) {
+                        log::error!("the transition of circle {circle} cannot end: no thread: {error}");
+                    }
+                }
+            }
+            Change::Resyncing(resyncing) => self.resyncing = resyncing,
+        }
+        self.show();
+    }
+
+    /// Cancels, pauses or resumes what is under way.
+    pub fn steer(&self, id: u64, steer: Steer) {
+        let Some(job) = self.jobs.get(&id).cloned() else { return };
+        match steer {
+            Steer::Cancel => job.steering.cancel(),
+            Steer::Pause => job.steering.pause(true),
+            Steer::Resume => job.steering.pause(false),
+        }
+        let house = Arc::clone(&self.house);
+        let save = move || {
+            house.log.note(id, &format!("{steer:?} asked for").to_lowercase());
+            // After its end the job has saved itself, and paused means nothing.
+            if job.is_active()
+                && let Err(error) = job.save(&house)
+            {
+                house.log.note(id, &format!("error: this cannot be saved: {error}"));
+            }
+        };
+        if let Err(error) = spawn(id, save) {
+            log::warn!("migration {id}: a restart will not know of {steer:?}: no thread: {error}");
+        }
+    }
+
+    pub fn is_migrating(&self, circle: usize) -> bool {
+        let here = |job: &Arc<Job>| job.order.goal.migrating() == Some(circle) && job.is_active();
+        self.migrating[circle] || self.jobs.values().any(here)
+    }
+
+    pub fn is_resyncing(&self) -> bool {
+        self.resyncing || self.jobs.values().any(|job| job.order.goal == Goal::Resync && job.is_active())
+    }
+
+    /// Why `goal` cannot begin now, in influx-proxy's words.
+    pub fn conflict(&self, goal: &Goal) -> Option<String> {
+        let migrating = (0..self.migrating.len()).map(|circle| self.is_migrating(circle)).collect();
+        around::conflict(goal, &Said::State { migrating, resyncing: self.is_resyncing() })
+    }
+
+    /// Under way and ended, by number.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    pub fn by_id(&self, id: u64) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+
+    /// Names this process to other proxies.
+    pub fn instance(&self) -> &str {
+        self.house.peers.instance()
+    }
+
+    /// Lets reads avoid circles that migrate.
+    fn show(&self) {
+        for (circle, flag) in self.stats.migrating.iter().enumerate() {
+            flag.store(self.is_migrating(circle), Relaxed);
+        }
+    }
+}
+
+/// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer stops
+/// nothing: the job waits for it.
+fn begin(job: &Job, house: &House) -> Result<(), Refused> {
+    let said: Vec<_> = thread::scope(|scope| {
+        let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| house.peers.ask(addr))).collect();
+        asked.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let conflict = said.into_iter().flatten().flatten().find_map(|said| around::conflict(&job.order.goal, &said));
+    if let Some(text) = conflict {
+        return Err(Refused::Conflict(text));
+    }
+    job.save(house).map_err(|error| Refused::Failed(format!("cannot save its progress: {error}")))
+}
+
+/// Whether all circles of `goal` exist.
+fn fits(goal: &Goal, circles: usize) -> bool {
+    match goal {
+        Goal::Rebalance { circle, .. } | Goal::Clear { circle } => *circle < circles,
+        Goal::Recovery { from, to, .. } => *from < circles && *to < circles,
+        Goal::Resync => true,
+    }
+}
+
+fn spawn(id: u64, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name(format!("migration-{id}")).spawn(run).map(drop)
+}
+
+/// The last run of a type that looked at `circle`.
+pub fn last_of<'a>(jobs: &'a Jobs, kind: &str, circle: usize) -> Option<&'a Arc<Job>> {
+    let is_it = |job: &&Arc<Job>| {
+        job.order.goal.name() == kind && job.look().counts.iter().any(|counts| counts.circle == circle)
+    };
+    jobs.all().rev().find(is_it)
+}
+
+impl Job {
+    /// Ends it without having done anything.
+    fn give_up(&self, house: &House, why: &str) {
+        house.log.note(self.id, &format!("error: {why}"));
+        {
+            let mut inner = self.look();
+            inner.errors.push(why.to_owned());
+            inner.phase = Phase::Failed;
+            inner.ended = Some(job::unix_seconds());
+        }
+        if let Err(error) = self.save(house) {
+            house.log.note(self.id, &format!("error: its end cannot be saved: {error}"));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The migration log: what jobs did and what went wrong, in `mlog_dir/migration.log`, rotated by size.
+//!
+//! A log that cannot be written is said once in the program's log; no job waits or fails for it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fluxgate_dataplane::http::date::imf_fixdate;
+
+use crate::limits;
+
+const NAME: &str = "migration.log";
+
+/// Opened with its first line, so that a proxy that never migrates leaves nothing.
+#[derive(Debug)]
+pub struct MigrationLog {
+    dir: PathBuf,
+    bytes_max: u64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    file: Option<(File, u64)>,
+    complained: bool,
+}
+
+impl MigrationLog {
+    pub fn new(dir: &Path) -> Self {
+        Self::with_bytes_max(dir, limits::MIGRATION_LOG_BYTES_MAX)
+    }
+
+    fn with_bytes_max(dir: &Path, bytes_max: u64) -> Self {
+        Self { dir: dir.to_owned(), bytes_max, open: Mutex::default() }
+    }
+
+    /// Writes one line about a job, to the program's log as well.
+    pub fn note(&self, job: u64, text: &str) {
+        log::info!("migration {job}: {text}");
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let date = imf_fixdate(seconds);
+        let one_line = text.replace(['\n', '\r'], " ");
+        let line = format!("{} job {job}: {one_line}\n", String::from_utf8_lossy(&date));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.append(&mut open, line.as_bytes()) {
+            open.file = None;
+            if !std::mem::replace(&mut open.complained, true) {
+                log::warn!("{}: {error}", self.dir.join(NAME).display());
+            }
+        }
+    }
+
+    fn append(&self, open: &mut Open, line: &[u8]) -> io::Result<()> {
+        if open.file.as_ref().is_some_and(|(_, bytes)| bytes + line.len() as u64 > self.bytes_max) {
+            open.file = None;
+            self.rotate()?;
+        }
+        let (file, bytes) = match &mut open.file {
+            Some(file) => file,
+            None => {
+                fs::create_dir_all(&self.dir)?;
+                let file = OpenOptions::new().create(true).append(true).open(self.dir.join(NAME))?;
+                let bytes = file.metadata()?.len();
+                open.file.insert((file, bytes))
+            }
+        };
+        file.write_all(line)?;
+        *bytes += line.len() as u64;
+        open.complained = false;
+        Ok(())
+    }
+
+    /// `migration.log` becomes `.1`, `.1` becomes `.2` ...; the oldest goes.
+    fn rotate(&self) -> io::Result<()> {
+        let numbered = |n: usize| self.dir.join(format!("{NAME}.{n}"));
+        for n in (1..limits::MIGRATION_LOG_FILES - 1).rev() {
+            match fs::rename(numbered(n), numbered(n + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(self.dir.join(NAME), numbered(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_kept_in_a_bounded_number_of_files_of_bounded_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = MigrationLog::with_bytes_max(&dir.path().join("new"), 200);
+        for n in 0..100 {
+            log.note(7, &format!("line {n}\nwith a break"));
+        }
+        let mut files: Vec<_> = fs::read_dir(dir.path().join("new")).unwrap().map(|f| f.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files.len(), limits::MIGRATION_LOG_FILES);
+        for file in &files {
+            let text = fs::read_to_string(file).unwrap();
+            assert!(text.len() <= 200 && !text.is_empty(), "{file:?}: {}", text.len());
+            assert!(text.lines().all(|line| line.contains(" job 7: line ")), "{text}");
+        }
+        assert!(fs::read_to_string(&files[0]).unwrap().contains("line 99 with a break"));
+        let reopened = MigrationLog::with_bytes_max(&dir.path().join("new"), 200);
+        reopened.note(8, "after a restart");
+        let text = fs::read_to_string(dir.path().join("new").join(NAME)).unwrap();
+        assert!(text.contains("line 99") || text.contains("after a restart"), "{text}");
+    }
+}

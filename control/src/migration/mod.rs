@@ -1,0 +1,52 @@
+//! Migration. Its copy engine: one measurement of one database, from one backend to another, or out of a place where it does not belong.
+//!
+//! ```text
+//!   copy ─┬─> policies   the target gets the source's database and policies, with their settings
+//!         ├─> slices     what is read, verified and noted as done at a time: part of one shard group
+//!         ├─> rows       a slice, typed, as the source answers it
+//!         ├─> pour       rows as lines, written to the target in bounded batches
+//!         └─> verify     nothing of the slice is missing at the target
+//!   delete ──> verify    everything lies at its right place: only then it is dropped at the wrong one
+//!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
+//! ```
+//!
+//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch of lines and, where
+//! counts differ, one number per value of a slice; never by the size of a measurement.
+//!
+//! Around it, the jobs:
+//!
+//! ```text
+//!   jobs          which there are and may begin; the control thread's
+//!     └─> job     one of them, on threads of its own: peers -> settle -> inventory -> plan -> chains -> peers
+//!           ├─> plan        what is to be copied where, pure
+//!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
+//!           ├─> peers       other proxies
+//!           ├─> checkpoint  the file of a job
+//!           └─> log         the migration log
+//! ```
+
+mod around;
+pub mod checkpoint;
+pub mod copy;
+pub mod delete;
+pub mod ground;
+pub mod job;
+pub mod jobs;
+pub mod mlog;
+pub mod peers;
+pub mod plan;
+pub mod policies;
+mod pour;
+pub mod progress;
+pub mod rows;
+pub mod side;
+pub mod slices;
+pub mod steering;
+pub mod verify;
+
+pub use copy::{Copied, CopyError, SliceFailure, Task, copy};
+pub use delete::{Kept, clear};
+pub use progress::Progress;
+pub use side::Side;
+pub use slices::Slice;
+pub use steering::Steering;

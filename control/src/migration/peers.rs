@@ -1,0 +1,220 @@
+//! The other proxies of a call, its `ha_addrs`: what they are asked and told about migrations.
+//!
+//! They speak influx-proxy's own `/migrate/state`, so that one of these may be an influx-proxy. A proxy finds itself in
+//! the list by [`INSTANCE`], a field of its answers: addresses have too many names to be compared.
+//!
+//! Calls block, each within its timeout; nothing is retried here (`job.rs` does).
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use base64::Engine;
+use fluxgate_dataplane::settings::Credentials;
+use serde::Deserialize;
+
+use crate::limits;
+
+/// Names the process that answers `/migrate/state`, anew with each start.
+pub const INSTANCE: &str = "X-Fluxgate-Instance";
+
+/// How other proxies are talked to, with this proxy's own user.
+#[derive(Debug)]
+pub struct Peers {
+    agent: ureq::Agent,
+    authorization: Option<String>,
+    instance: String,
+}
+
+/// What a proxy says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// It is this very process.
+    Myself,
+    State {
+        /// By circle.
+        migrating: Vec<bool>,
+        resyncing: bool,
+    },
+    /// It answers, but not as a proxy of this kind does.
+    Nothing,
+}
+
+#[derive(Deserialize)]
+struct State {
+    circles: Vec<Circle>,
+    is_resyncing: bool,
+}
+
+#[derive(Deserialize)]
+struct Circle {
+    circle_id: usize,
+    is_migrating: bool,
+}
+
+/// A change that peers are told, as they would be told by influx-proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// `moved`: all is at its new place, dual writes may end. influx-proxy ignores it.
+    Migrating {
+        circle: usize,
+        migrating: bool,
+        moved: bool,
+    },
+    Resyncing(bool),
+}
+
+impl Change {
+    fn query(self) -> String {
+        match self {
+            Self::Migrating { circle, migrating, moved } => {
+                let moved = if moved { "&moved=true" } else { "" };
+                format!("circle_id={circle}&migrating={migrating}{moved}")
+            }
+            Self::Resyncing(resyncing) => format!("resyncing={resyncing}"),
+        }
+    }
+}
+
+impl Peers {
+    pub fn new(credentials: &Credentials) -> Self {
+        let authorization = credentials.required().then(|| {
+            let pair = format!("{}:{}", credentials.username, credentials.password);
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+        });
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(0)
+            .timeout_global(Some(limits::PEER_TIMEOUT))
+            .proxy(None)
+            .build()
+            .new_agent();
+        // Keys of the standard library's hasher are random for each process.
+        let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+        Self { agent, authorization, instance: format!("{:016x}{:016x}", random(), random()) }
+    }
+
+    /// The value of [`INSTANCE`] in this process's answers.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Asks a proxy for its state.
+    ///
+    /// # Errors
+    /// Why there was no good answer, for the operator.
+    pub fn ask(&self, addr: &str) -> Result<Said, String> {
+        let request = self.agent.get(format!("http://{addr}/migrate/state"));
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        let mut answer = request.call().map_err(|e| e.to_string())?;
+        if answer.headers().get(INSTANCE).is_some_and(|value| value.as_bytes() == self.instance.as_bytes()) {
+            return Ok(Said::Myself);
+        }
+        match answer.status().as_u16() {
+            200..=299 => {}
+            404 | 405 => return Ok(Said::Nothing),
+            status => return Err(format!("answered {status}")),
+        }
+        let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
+        let body = body.map_err(|e| e.to_string())?;
+        let Ok(state) = serde_json::from_slice::<State>(&body) else { return Ok(Said::Nothing) };
+        let mut migrating = Vec::new();
+        for circle in state.circles.iter().filter(|circle| circle.circle_id < limits::PEER_CIRCLES_MAX) {
+            migrating.resize(migrating.len().max(circle.circle_id + 1), false);
+            migrating[circle.circle_id] = circle.is_migrating;
+        }
+        Ok(Said::State { migrating, resyncing: state.is_resyncing })
+    }
+
+    /// Tells a proxy.
+    ///
+    /// # Errors
+    /// Why it may not know now.
+    pub fn tell(&self, addr: &str, change: Change) -> Result<(), String> {
+        let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        let answer = request.send_empty().map_err(|e| e.to_string())?;
+        match answer.status().as_u16() {
+            200..=299 => Ok(()),
+            status => Err(format!("answered {status}")),
+        }
+    }
+}
+
+/// Waits before the `attempt`th repeat of a call: doubling, bounded.
+pub fn pause(attempt: u32) -> Duration {
+    (limits::PEER_PAUSE_MIN * 2u32.saturating_pow(attempt.min(16))).min(limits::PEER_PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request and returns it.
+    fn answer_once(head: String, body: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut got = vec![0; 4096];
+            let n = stream.read(&mut got).unwrap();
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
+            String::from_utf8_lossy(&got[..n]).into_owned()
+        });
+        (addr, thread)
+    }
+
+    const STATE: &str = r#"{"circles":[{"circle_id":0,"circle_name":"a","is_migrating":false},{"circle_id":1,"circle_name":"b","is_migrating":true}],"is_resyncing":false}"#;
+
+    #[test]
+    fn a_proxy_says_what_it_is_doing_and_knows_itself() {
+        let peers = Peers::new(&Credentials { username: "u".into(), password: "p".into() });
+        let (addr, thread) = answer_once("200 OK".into(), STATE);
+        let said = Said::State { migrating: vec![false, true], resyncing: false };
+        assert_eq!(peers.ask(&addr), Ok(said));
+        let got = thread.join().unwrap().to_ascii_lowercase();
+        assert!(got.starts_with("get /migrate/state ") && got.contains("authorization: basic dtpw"), "{got}");
+
+        let (addr, thread) = answer_once(format!("200 OK\r\n{INSTANCE}: {}", peers.instance()), STATE);
+        assert_eq!(peers.ask(&addr), Ok(Said::Myself));
+        thread.join().unwrap();
+        let (addr, thread) = answer_once("401 Unauthorized".into(), "");
+        assert_eq!(peers.ask(&addr), Err("answered 401".to_owned()));
+        thread.join().unwrap();
+        let (addr, thread) = answer_once("404 Not Found".into(), "");
+        assert_eq!(peers.ask(&addr), Ok(Said::Nothing));
+        thread.join().unwrap();
+        assert_ne!(peers.instance(), Peers::new(&Credentials::default()).instance());
+    }
+
+    #[test]
+    fn changes_are_told_in_influx_proxys_words() {
+        let peers = Peers::new(&Credentials::default());
+        let all = [
+            (Change::Migrating { circle: 0, migrating: true, moved: false }, "circle_id=0&migrating=true"),
+            (Change::Migrating { circle: 1, migrating: false, moved: true }, "circle_id=1&migrating=false&moved=true"),
+            (Change::Resyncing(false), "resyncing=false"),
+        ];
+        for (change, query) in all {
+            let (addr, thread) = answer_once("200 OK".into(), "{}");
+            assert_eq!(peers.tell(&addr, change), Ok(()));
+            let got = thread.join().unwrap();
+            assert!(got.starts_with(&format!("POST /migrate/state?{query} HTTP/1.1\r\n")), "{got}");
+        }
+        let (addr, thread) = answer_once("503 No".into(), "");
+        assert_eq!(peers.tell(&addr, Change::Resyncing(true)), Err("answered 503".to_owned()));
+        thread.join().unwrap();
+        assert!(peers.tell(&addr, Change::Resyncing(true)).is_err(), "nobody listens any more");
+    }
+}

@@ -1,0 +1,398 @@
+//! What a migration has to do: pure, from where measurements lie and where they belong.
+//!
+//! ```text
+//!   inventory: by site, by database, the measurements there  ─┐
+//!   placement: the owner in each circle                       ├─> tasks, in chains
+//!   what is asked for                                         ─┘
+//! ```
+//!
+//! A *site* is a backend of the topology, by its number, or after those one that has left it. Tasks of one (database,
+//! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a resync
+//! the chain goes by source circle, after which all circles hold the same: where two differ the lower circle counts.
+//!
+//! Not here: asking backends (`inventory.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
+use serde::{Deserialize, Serialize};
+
+/// Number of a backend, or of one that has left the configuration, counted on from the last backend.
+pub type Site = usize;
+
+/// By site: what it holds, by database. A site that is not in it has not told.
+pub type Inventory = BTreeMap<Site, BTreeMap<String, BTreeSet<String>>>;
+
+/// What a migration is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Goal {
+    /// Everything in the circle, and on the backends that left it, to where the ring says.
+    Rebalance { circle: usize, removed: Vec<Removed> },
+    /// From the backends of one circle to the owners in another; `urls` = only to these, empty = to all.
+    Recovery { from: usize, to: usize, urls: Vec<String> },
+    /// Each circle gets what the others have.
+    Resync,
+    /// Removes what lies on a backend of the circle that does not own it.
+    Clear { circle: usize },
+}
+
+/// A backend that has left the configuration, from the body of the request. Its password never reaches a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    #[serde(default)]
+    pub name: String,
+    pub url: String,
+    #[serde(default)]
+    pub username: String,
+    #[serde(default)]
+    pub password: String,
+}
+
+impl std::fmt::Debug for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Removed").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Goal {
+    /// As in `/migrate/stats?type=`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Rebalance { .. } => "rebalance",
+            Self::Recovery { .. } => "recovery",
+            Self::Resync => "resync",
+            Self::Clear { .. } => "clear",
+        }
+    }
+
+    /// The circle that is shown as migrating meanwhile; a resync has a flag of its own.
+    pub fn migrating(&self) -> Option<usize> {
+        match self {
+            Self::Rebalance { circle, .. } | Self::Clear { circle } => Some(*circle),
+            Self::Recovery { to, .. } => Some(*to),
+            Self::Resync => None,
+        }
+    }
+
+    pub fn removed(&self) -> &[Removed] {
+        match self {
+            Self::Rebalance { removed, .. } => removed,
+            _ => &[],
+        }
+    }
+
+    /// The sites whose measurements are looked at.
+    pub fn sources(&self, topology: &Topology) -> Vec<Site> {
+        let of = |circle: usize| topology.circles[circle].backends.iter().map(|id| id.index());
+        match self {
+            Self::Rebalance { circle, removed } => {
+                let left = (0..removed.len()).map(|n| topology.backends.len() + n);
+                of(*circle).chain(left).collect()
+            }
+            Self::Recovery { from, .. } => of(*from).collect(),
+            Self::Resync => (0..topology.circles.len()).flat_map(of).collect(),
+            Self::Clear { circle } => of(*circle).collect(),
+        }
+    }
+}
+
+/// One measurement of one database, from one site.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Task {
+    pub db: String,
+    pub measurement: String,
+    pub at: Site,
+    pub work: Work,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Work {
+    /// Copy it to `to`, which then has it, too.
+    Copy { to: Site },
+    /// Remove it from `at`, provided that `right`, where it belongs, has it.
+    Delete { right: Site },
+}
+
+impl Work {
+    pub fn other(self) -> Site {
+        match self {
+            Self::Copy { to } => to,
+            Self::Delete { right } => right,
+        }
+    }
+}
+
+/// Tasks of one (database, measurement), to be done in this order.
+pub type Chain = Vec<Task>;
+
+/// The chains that reach the goal, in order of database and measurement. Only what `inventory` knows is in it, and of
+/// that only databases in `dbs` (empty = all).
+pub fn chains(
+    goal: &Goal,
+    inventory: &Inventory,
+    topology: &Topology,
+    placement: &Placement,
+    dbs: &[String],
+) -> Vec<Chain> {
+    let mut chains = BTreeMap::<(&str, &str), Chain>::new();
+    let sources = goal.sources(topology);
+    for &at in &sources {
+        for (db, measurement) in names(inventory, at, dbs) {
+            let owner = |circle| placement.owner(circle, db.as_bytes(), measurement.as_bytes()).index();
+            let mut add = |work| {
+                let task = Task { db: db.to_owned(), measurement: measurement.to_owned(), at, work };
+                chains.entry((db, measurement)).or_default().push(task);
+            };
+            // Where a backend is named twice, with another name say, nothing is copied onto itself.
+            match goal {
+                Goal::Rebalance { circle, removed } => {
+                    let to = owner(*circle);
+                    let is_itself = at >= topology.backends.len()
+                        && removed[at - topology.backends.len()].url == topology.backends[to].url;
+                    if to != at && !is_itself {
+                        add(Work::Copy { to });
+                    }
+                }
+                Goal::Recovery { to, urls, .. } => {
+                    let to = owner(*to);
+                    if urls.is_empty() || urls.contains(&topology.backends[to].url) {
+                        add(Work::Copy { to });
+                    }
+                }
+                Goal::Resync => {
+                    let here = topology.backends[at].circle;
+                    for circle in (0..topology.circles.len()).filter(|&circle| circle != here) {
+                        add(Work::Copy { to: owner(circle) });
+                    }
+                }
+                Goal::Clear { circle } => {
+                    let right = owner(*circle);
+                    if right != at {
+                        add(Work::Delete { right });
+                    }
+                }
+            }
+        }
+    }
+    // What the owner has is newer than what lies elsewhere: the owner's copy goes last, and what it says counts.
+    for chain in chains.values_mut() {
+        chain.sort_by_key(|task| {
+            let circle = topology.backends.get(task.at).map(|backend| backend.circle);
+            let owns = circle.is_some_and(|circle| {
+                placement.owner(circle, task.db.as_bytes(), task.measurement.as_bytes()).index() == task.at
+            });
+            (circle, owns, task.at, task.work)
+        });
+    }
+    chains.into_values().collect()
+}
+
+/// All sites by number: the backends, and those that have left.
+pub fn sites(topology: &Topology, goal: &Goal) -> Vec<Backend> {
+    let circle = goal.migrating().unwrap_or(0);
+    let left = goal.removed().iter().enumerate().map(|(n, removed)| Backend {
+        id: BackendId((topology.backends.len() + n) as u16),
+        // Its own name may be that of a backend of today.
+        name: format!("{} ({})", removed.name, removed.url),
+        url: removed.url.clone(),
+        circle,
+        index: n,
+        username: removed.username.clone(),
+        password: removed.password.clone(),
+        write_only: false,
+        leaving: true,
+    });
+    topology.backends.iter().cloned().chain(left).collect()
+}
+
+/// What `site` is known to hold.
+pub fn names<'a>(
+    inventory: &'a Inventory,
+    site: Site,
+    dbs: &'a [String],
+) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+    let databases = inventory.get(&site).into_iter().flatten();
+    let wanted =
+        databases.filter(move |(db, _)| *db != crate::catalog::INTERNAL && (dbs.is_empty() || dbs.contains(db)));
+    wanted.flat_map(|(db, measurements)| measurements.iter().map(move |m| (db.as_str(), m.as_str())))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use fluxgate_dataplane::placement::PlacementSettings;
+    use fluxgate_dataplane::topology::Circle;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Circles of so many backends each.
+    pub fn topology(circles: &[usize]) -> Topology {
+        let mut topology = Topology::default();
+        for (circle, &size) in circles.iter().enumerate() {
+            let ids = topology.backends.len()..topology.backends.len() + size;
+            for (index, number) in ids.clone().enumerate() {
+                topology.backends.push(Backend {
+                    id: BackendId(number as u16),
+                    name: format!("b{circle}-{index}"),
+                    url: format!("http://b{number}"),
+                    circle,
+                    index,
+                    username: String::new(),
+                    password: String::new(),
+                    write_only: false,
+                    leaving: false,
+                });
+            }
+            let backends = ids.map(|number| BackendId(number as u16)).collect();
+            topology.circles.push(Circle { name: format!("c{circle}"), backends });
+        }
+        topology
+    }
+
+    fn removed(url: &str) -> Removed {
+        Removed { name: "gone".into(), url: url.into(), username: String::new(), password: String::new() }
+    }
+
+    /// Does what the plan says.
+    fn run(inventory: &mut Inventory, chains: &[Chain]) {
+        for task in chains.iter().flatten() {
+            let holds = |inventory: &Inventory, site: Site| {
+                names(inventory, site, &[]).any(|name| name == (&task.db, &task.measurement))
+            };
+            assert!(holds(inventory, task.at), "{task:?}: the source has it");
+            match task.work {
+                Work::Copy { to } => {
+                    assert_ne!(to, task.at);
+                    let there = inventory.entry(to).or_default().entry(task.db.clone()).or_default();
+                    there.insert(task.measurement.clone());
+                }
+                Work::Delete { right } => {
+                    assert!(holds(inventory, right), "{task:?}: the right place has it");
+                    inventory.get_mut(&task.at).unwrap().get_mut(&task.db).unwrap().remove(&task.measurement);
+                }
+            }
+        }
+    }
+
+    /// (db, measurement) anywhere at `sites`.
+    fn anywhere(inventory: &Inventory, sites: impl Iterator<Item = Site>) -> BTreeSet<(String, String)> {
+        let at = |site| names(inventory, site, &[]).map(|(db, m)| (db.to_owned(), m.to_owned())).collect::<Vec<_>>();
+        sites.flat_map(at).collect()
+    }
+
+    prop_compose! {
+        fn world()(circles in prop::collection::vec(1..4usize, 1..4))(
+            placed in prop::collection::vec((0..3u8, 0..12u8, 0..circles.iter().sum::<usize>() + 1), 0..60),
+            circles in Just(circles),
+        ) -> (Topology, Inventory) {
+            let topology = topology(&circles);
+            let mut inventory = Inventory::new();
+            for (db, m, site) in placed {
+                let db = if db == 2 { "_internal".to_owned() } else { format!("db{db}") };
+                inventory.entry(site).or_default().entry(db).or_default().insert(format!("m{m}"));
+            }
+            (topology, inventory)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn afterwards_every_measurement_is_where_the_ring_says_and_nowhere_else((topology, start) in world()) {
+            let placement = Placement::new(&topology, &PlacementSettings::default());
+            let owner = |circle: usize, (db, m): &(String, String)| {
+                placement.owner(circle, db.as_bytes(), m.as_bytes()).index()
+            };
+            let mut inventory = start.clone();
+            let plan = |goal: Goal, inventory: &Inventory| chains(&goal, inventory, &topology, &placement, &[]);
+            let sites = |circle: usize| topology.circles[circle].backends.iter().map(|id| id.index());
+            let gone = topology.backends.len();
+            for circle in 0..topology.circles.len() {
+                let all = anywhere(&inventory, sites(circle).chain([gone]));
+                let todo = plan(Goal::Rebalance { circle, removed: vec![removed("http://gone")] }, &inventory);
+                run(&mut inventory, &todo);
+                for name in &all {
+                    let here = anywhere(&inventory, [owner(circle, name)].into_iter());
+                    prop_assert!(here.contains(name), "{name:?}");
+                }
+            }
+            let all = anywhere(&inventory, 0..gone);
+            let todo = plan(Goal::Resync, &inventory);
+            run(&mut inventory, &todo);
+            for circle in 0..topology.circles.len() {
+                let todo = plan(Goal::Clear { circle }, &inventory);
+                run(&mut inventory, &todo);
+                for site in sites(circle) {
+                    let right = all.iter().filter(|name| owner(circle, name) == site).cloned().collect();
+                    prop_assert_eq!(anywhere(&inventory, [site].into_iter()), right);
+                }
+                let again = plan(Goal::Clear { circle }, &inventory);
+                prop_assert!(again.is_empty());
+                let again = plan(Goal::Rebalance { circle, removed: vec![] }, &inventory);
+                prop_assert!(again.is_empty());
+            }
+            let internal = |inventory: &Inventory| -> Vec<_> {
+                let at = |(site, dbs): (&Site, &BTreeMap<String, BTreeSet<String>>)| (*site, dbs.get("_internal").cloned());
+                inventory.iter().map(at).filter(|(_, names)| names.is_some()).collect()
+            };
+            prop_assert_eq!(internal(&inventory), internal(&start), "_internal belongs to its server");
+        }
+
+        #[test]
+        fn recovery_fills_the_owners_of_the_other_circle((topology, start) in world()) {
+            prop_assume!(topology.circles.len() > 1);
+            let placement = Placement::new(&topology, &PlacementSettings::default());
+            let mut inventory = start;
+            let from = anywhere(&inventory, topology.circles[0].backends.iter().map(|id| id.index()));
+            let only = topology.backend(topology.circles[1].backends[0]).url.clone();
+            let goal = |urls: Vec<String>| Goal::Recovery { from: 0, to: 1, urls };
+            let first = chains(&goal(vec![only.clone()]), &inventory, &topology, &placement, &[]);
+            for task in first.iter().flatten() {
+                prop_assert_eq!(&topology.backends[task.work.other()].url, &only);
+            }
+            let todo = chains(&goal(vec![]), &inventory, &topology, &placement, &[]);
+            run(&mut inventory, &todo);
+            for name in &from {
+                let owner = placement.owner(1, name.0.as_bytes(), name.1.as_bytes()).index();
+                prop_assert!(anywhere(&inventory, [owner].into_iter()).contains(name));
+            }
+        }
+    }
+
+    #[test]
+    fn only_databases_asked_for_are_touched() {
+        let topology = topology(&[1, 1]);
+        let placement = Placement::new(&topology, &PlacementSettings::default());
+        let names = BTreeSet::from(["m".to_owned()]);
+        let dbs = ["a", "b", "_internal"].map(|db| (db.to_owned(), names.clone()));
+        let inventory = Inventory::from([(0, BTreeMap::from(dbs))]);
+        let plan = |dbs: &[String]| chains(&Goal::Resync, &inventory, &topology, &placement, dbs);
+        assert_eq!(plan(&["b".to_owned()]).concat().iter().map(|task| &task.db[..]).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(plan(&[]).len(), 2);
+        assert_eq!(plan(&["_internal".to_owned()]).len(), 0);
+    }
+
+    #[test]
+    fn a_resync_goes_by_source_circle_and_the_owner_comes_last() {
+        let topology = topology(&[2, 1, 1]);
+        let placement = Placement::new(&topology, &PlacementSettings::default());
+        let everywhere = |site| (site, BTreeMap::from([("d".to_owned(), BTreeSet::from(["m".to_owned()]))]));
+        let inventory: Inventory = (0..4).map(everywhere).collect();
+        let plan = chains(&Goal::Resync, &inventory, &topology, &placement, &[]);
+        let owner = placement.owner(0, b"d", b"m").index();
+        let order: Vec<_> = plan[0].iter().map(|task| (task.at, task.work.other())).collect();
+        let want = [(1 - owner, 2), (1 - owner, 3), (owner, 2), (owner, 3), (2, owner), (2, 3), (3, owner), (3, 2)];
+        assert_eq!(order, want);
+    }
+
+    #[test]
+    fn a_backend_named_in_the_body_that_is_the_owner_itself_is_not_copied_onto_itself() {
+        let topology = topology(&[1]);
+        let placement = Placement::new(&topology, &PlacementSettings::default());
+        let inventory = Inventory::from([(1, BTreeMap::from([("d".to_owned(), BTreeSet::from(["m".to_owned()]))]))]);
+        let goal = |url: &str| Goal::Rebalance { circle: 0, removed: vec![removed(url)] };
+        assert!(chains(&goal("http://b0"), &inventory, &topology, &placement, &[]).is_empty());
+        assert_eq!(chains(&goal("http://b9"), &inventory, &topology, &placement, &[]).len(), 1);
+    }
+}

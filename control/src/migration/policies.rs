@@ -1,0 +1,98 @@
+//! The target gets the source's database and all its policies: duration, shard duration, and which one is the default.
+//!
+//! Policies that only the target has stay: dropping one would drop its points.
+
+use super::side::Side;
+use crate::backend::{Failure, quote_ident};
+use crate::catalog::{self, Policy};
+use crate::create::{self, create_policy, settings};
+
+/// Makes it so, and returns the policies.
+///
+/// # Errors
+/// With whose fault it is; also when the target does not have them afterwards.
+pub fn ensure(source: &Side, target: &Side, db: &str) -> Result<Vec<Policy>, Unequal> {
+    let model = catalog::database(&source.client, db).map_err(Unequal::Source)?;
+    let model = model.ok_or_else(|| Unequal::Source(Failure::Refused(format!("database not found: {db}"))))?;
+    let there = catalog::database(&target.client, db).map_err(Unequal::Target)?;
+    for statement in statements(there.as_deref(), &model, db) {
+        create::run(&target.client, &statement).map_err(Unequal::Target)?;
+        log::info!("{}: {statement}", target.name);
+    }
+    let there = catalog::database(&target.client, db).map_err(Unequal::Target)?.unwrap_or_default();
+    if let Some(policy) = model.iter().find(|policy| !there.contains(policy)) {
+        let text = format!("retention policy {} of {db} is not what it is at {}", policy.name, source.name);
+        return Err(Unequal::Target(Failure::Refused(text)));
+    }
+    Ok(model)
+}
+
+/// Who could not be asked, or did not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unequal {
+    Source(Failure),
+    Target(Failure),
+}
+
+fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str) -> Vec<String> {
+    let Some(there) = there else { return create::statements(None, model, db, "") };
+    let mut statements = Vec::new();
+    for policy in model {
+        match there.iter().find(|other| other.name == policy.name) {
+            None => statements.push(create_policy(policy, db)),
+            Some(other) if other == policy => {}
+            Some(other) => {
+                let (name, db) = (quote_ident(&policy.name), quote_ident(db));
+                let same = other.duration == policy.duration && other.shard_duration == policy.shard_duration;
+                let default = if policy.default { " DEFAULT" } else { "" };
+                // Both durations at once: each alone may contradict the old other one.
+                let settings = settings(policy);
+                match same {
+                    false => statements.push(format!("ALTER RETENTION POLICY {name} ON {db} {settings}{default}")),
+                    // One stops being the default when another one becomes it.
+                    true if policy.default => {
+                        statements.push(format!("ALTER RETENTION POLICY {name} ON {db} DEFAULT"));
+                    }
+                    true => {}
+                }
+            }
+        }
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, duration: &str, default: bool) -> Policy {
+        Policy { name: name.into(), duration: duration.into(), shard_duration: "24h0m0s".into(), default }
+    }
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let model = [policy("a", "0s", true), policy("b", "48h0m0s", false)];
+        let cases: [(&[Policy], &[&str]); 4] = [
+            (&model, &[]),
+            (
+                &[policy("b", "0s", true)],
+                &[
+                    r#"CREATE RETENTION POLICY "a" ON "d" DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s DEFAULT"#,
+                    r#"ALTER RETENTION POLICY "b" ON "d" DURATION 48h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"#,
+                ],
+            ),
+            (
+                &[policy("a", "0s", false), policy("b", "48h0m0s", true)],
+                &[r#"ALTER RETENTION POLICY "a" ON "d" DEFAULT"#],
+            ),
+            (
+                &[policy("a", "1h0m0s", false), policy("b", "48h0m0s", false), policy("c", "0s", true)],
+                &[r#"ALTER RETENTION POLICY "a" ON "d" DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s DEFAULT"#],
+            ),
+        ];
+        for (there, want) in cases {
+            assert_eq!(statements(Some(there), &model, "d"), want);
+        }
+        assert!(statements(None, &model, "d")[0].starts_with(r#"CREATE DATABASE "d" WITH DURATION 0s"#));
+    }
+}

@@ -1,0 +1,191 @@
+//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may come back.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::progress::Progress;
+use super::rows::Sink;
+use super::side::{Side, Window};
+use super::steering::{Halt, Lost, Steering};
+use crate::backend::Failure;
+use crate::limits;
+use crate::line;
+use crate::query::wire::msgpack::Value;
+
+/// Writes what it is given to the target.
+#[derive(Debug)]
+pub struct Pour<'a> {
+    target: &'a Side,
+    window: &'a Window<'a>,
+    steering: &'a Steering,
+    progress: &'a Progress,
+    retry_for: Duration,
+    /// Of the series that is being read.
+    key: Vec<u8>,
+    fields: Vec<Vec<u8>>,
+    lines: Vec<u8>,
+    /// Points in `lines`.
+    points: u64,
+    /// Points that the target refused, and what it said first.
+    pub refused: Option<(u64, String)>,
+}
+
+/// Why nothing more is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    Halt(Halt),
+    /// The target takes nothing.
+    Gone(String),
+    /// A value that no InfluxDB could have.
+    NoPoint,
+}
+
+impl From<Halt> for Ended {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(halt)
+    }
+}
+
+impl<'a> Pour<'a> {
+    pub fn new(
+        target: &'a Side,
+        window: &'a Window<'a>,
+        steering: &'a Steering,
+        progress: &'a Progress,
+        retry_for: Duration,
+    ) -> Self {
+        let (key, fields, lines) = (Vec::new(), Vec::new(), Vec::new());
+        Self { target, window, steering, progress, retry_for, key, fields, lines, points: 0, refused: None }
+    }
+
+    /// Writes what is left.
+    pub fn flush(&mut self) -> Result<(), Ended> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        self.steering.admit(self.lines.len())?;
+        let points = std::mem::take(&mut self.points);
+        let Self { target, window, lines, .. } = &*self;
+        let write = || target.client.write(window.db, window.rp, lines, limits::MIGRATION_WRITE_TIMEOUT);
+        match self.steering.retry(self.retry_for, self.progress, write) {
+            Ok(()) => {
+                self.progress.points.fetch_add(points, Relaxed);
+                self.progress.bytes.fetch_add(self.lines.len() as u64, Relaxed);
+            }
+            Err(Lost::Cancelled) => return Err(Ended::Halt(Halt::Cancelled)),
+            Err(Lost::Gone(why)) => return Err(Ended::Gone(why)),
+            Err(Lost::Refused(failure @ Failure::Status(400 | 413, _))) => self.note_refused(points, &failure),
+            // Its user, the database: no other batch would fare better.
+            Err(Lost::Refused(failure)) => return Err(Ended::Gone(failure.to_string())),
+        }
+        self.lines.clear();
+        Ok(())
+    }
+
+    /// Others of the batch, or all, may have been taken: it goes on, and verification tells what is missing.
+    fn note_refused(&mut self, points: u64, failure: &Failure) {
+        let text = failure.to_string();
+        // Those have expired between reading and writing; what still lives is verified.
+        if text.contains("points beyond retention policy") && matches!(failure, Failure::Status(400, _)) {
+            self.progress.points.fetch_add(points.saturating_sub(dropped(&text).unwrap_or(points)), Relaxed);
+            return;
+        }
+        let refused = match failure {
+            Failure::Status(400, text) if text.contains("partial write") => {
+                dropped(text).filter(|&dropped| dropped > 0).unwrap_or(1).min(points)
+            }
+            _ => points,
+        };
+        self.progress.points.fetch_add(points - refused, Relaxed);
+        self.progress.points_refused.fetch_add(refused, Relaxed);
+        self.refused.get_or_insert((0, text)).0 += refused;
+    }
+}
+
+/// How many points a partial write says it has dropped.
+fn dropped(text: &str) -> Option<u64> {
+    let digits = text.rsplit_once("dropped=")?.1;
+    digits[..digits.bytes().take_while(u8::is_ascii_digit).count()].parse().ok()
+}
+
+impl Sink for Pour<'_> {
+    type Error = Ended;
+
+    fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
+        self.key.clear();
+        line::push_key(&mut self.key, self.window.measurement.as_bytes(), tags.iter().copied());
+        self.fields.clear();
+        self.fields.extend(fields.iter().map(|field| {
+            let mut name = Vec::with_capacity(field.len() + 1);
+            line::push_field_name(&mut name, field);
+            name.push(b'=');
+            name
+        }));
+    }
+
+    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Ended> {
+        self.lines.extend_from_slice(&self.key);
+        let mut separator = b' ';
+        for (field, value) in self.fields.iter().zip(values) {
+            if matches!(value, Value::Nil) {
+                continue;
+            }
+            self.lines.push(separator);
+            separator = b',';
+            self.lines.extend_from_slice(field);
+            let is_value = match *value {
+                Value::Float(value) => line::push_float(&mut self.lines, value),
+                Value::Int(value) => {
+                    line::push_integer(&mut self.lines, value);
+                    true
+                }
+                Value::Unsigned(value) => {
+                    self.lines.extend_from_slice(format!("{value}u").as_bytes());
+                    true
+                }
+                Value::Bool(value) => {
+                    self.lines.extend_from_slice(if value { b"true" } else { b"false" });
+                    true
+                }
+                Value::String(text) => {
+                    line::push_string(&mut self.lines, text);
+                    true
+                }
+                Value::Nil | Value::Array(_) | Value::Map(_) | Value::Extension(..) => false,
+            };
+            if !is_value {
+                return Err(Ended::NoPoint);
+            }
+        }
+        if separator == b' ' {
+            return Err(Ended::NoPoint);
+        }
+        line::push_time(&mut self.lines, time_ns);
+        self.points += 1;
+        if self.points as usize >= limits::MIGRATION_WRITE_LINES || self.lines.len() >= limits::MIGRATION_WRITE_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, bytes: usize) {
+        self.progress.held_bytes_max.fetch_max((bytes + self.lines.capacity()) as u64, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_dropped_points_is_read() {
+        for (text, want) in [
+            ("partial write: field type conflict: dropped=12", Some(12)),
+            ("partial write: points beyond retention policy dropped=3 ", Some(3)),
+            ("unable to parse", None),
+            ("dropped=", None),
+        ] {
+            assert_eq!(dropped(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The points of a slice as the source answers them, in msgpack: integers to their bounds, floats bit for bit, strings and names byte for
+//! byte, even where they are not UTF-8.
+//!
+//! A document has rows of one or more series. They are handed to a [`Sink`] and nothing is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::side::{Side, Window};
+use crate::query::ask::Unread;
+use crate::query::context::Stop;
+use crate::query::wire::WireError;
+use crate::query::wire::msgpack::{Read, Reader, TIME_EXTENSION, Value, nanoseconds};
+
+/// What is done with points.
+pub trait Sink {
+    type Error;
+
+    /// A series begins, or goes on: its tags (empty = none) and its fields. Rows have a value, or nil, for each field.
+    fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]);
+
+    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Self::Error>;
+
+    /// A document is at its end; `bytes` were held for it.
+    fn document(&mut self, bytes: usize);
+}
+
+/// Why not all points came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadError<E> {
+    Cancelled,
+    /// The source's verdict on the statement.
+    Refused(String),
+    /// The answer was cut, or not in InfluxDB's form: another try may bring it.
+    Cut(String),
+    /// The sink does not want more.
+    Sink(E),
+}
+
+/// Hands all points of `window` to `sink`, in pieces of `piece_rows` rows.
+pub fn read<S: Sink>(
+    side: &Side,
+    window: &Window<'_>,
+    piece_rows: usize,
+    cancelled: &Arc<AtomicBool>,
+    sink: &mut S,
+) -> Result<(), ReadError<S::Error>> {
+    let mut ended = None;
+    let read = side.documents(window, piece_rows, cancelled, &mut |body| {
+        let result = document(&body, sink);
+        sink.document(body.len());
+        Ok(match result {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                ended = Some(error);
+                // Only the way out of the loop that reads.
+                Err(String::new())
+            }
+        })
+    });
+    match (ended, read) {
+        (Some(ended), _) => Err(ended),
+        (None, Ok(Ok(()))) => Ok(()),
+        (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(error)),
+        (None, Ok(Err(Unread::Cut(why)))) => Err(ReadError::Cut(why)),
+        (None, Err(Stop::Cancelled)) => Err(ReadError::Cancelled),
+        (None, Err(Stop::Failed { text, .. })) => Err(ReadError::Cut(text)),
+    }
+}
+
+impl<E> From<WireError> for ReadError<E> {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Malformed => Self::Cut(error.to_string()),
+            WireError::Refused(text) => Self::Refused(text),
+        }
+    }
+}
+
+fn document<S: Sink>(body: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
+    let mut reader = Reader::new(body);
+    for _ in 0..reader.map()? {
+        match reader.string()? {
+            b"error" => return Err(ReadError::Refused(reader.text()?)),
+            b"results" => {
+                for _ in 0..reader.array()? {
+                    statement(&mut reader, sink)?;
+                }
+            }
+            _ => reader.skip(0)?,
+        }
+    }
+    if reader.is_at_end() { Ok(()) } else { Err(WireError::Malformed.into()) }
+}
+
+fn statement<S: Sink>(reader: &mut Reader<'_>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+    for _ in 0..reader.map()? {
+        match reader.string()? {
+            b"error" => return Err(ReadError::Refused(reader.text()?)),
+            b"series" => {
+                for _ in 0..reader.array()? {
+                    series(reader, sink)?;
+                }
+            }
+            _ => reader.skip(0)?,
+        }
+    }
+    Ok(())
+}
+
+fn series<'a, S: Sink>(reader: &mut Reader<'a>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+    let mut tags: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut columns: Vec<&[u8]> = Vec::new();
+    let mut values: Vec<Value<'a>> = Vec::new();
+    for _ in 0..reader.map()? {
+        match reader.string()? {
+            b"tags" => {
+                for _ in 0..reader.map()? {
+                    tags.push((reader.string()?, reader.string()?));
+                }
+                // In msgpack they come in any order.
+                tags.sort_unstable();
+            }
+            b"columns" => columns = strings(reader)?,
+            b"values" => {
+                // InfluxDB writes the columns before, `time` the first of them.
+                let Some((&b"time", fields)) = columns.split_first() else { return Err(WireError::Malformed.into()) };
+                sink.series(&tags, fields);
+                for _ in 0..reader.array()? {
+                    let len = reader.array()?;
+                    if len != columns.len() {
+                        return Err(WireError::Malformed.into());
+                    }
+                    let time_ns = time(reader)?;
+                    values.clear();
+                    for _ in 1..len {
+                        values.push(reader.value()?);
+                    }
+                    sink.row(time_ns, &values).map_err(ReadError::Sink)?;
+                }
+            }
+            _ => reader.skip(0)?,
+        }
+    }
+    Ok(())
+}
+
+fn strings<'a>(reader: &mut Reader<'a>) -> Read<Vec<&'a [u8]>> {
+    let len = reader.array()?;
+    let mut strings = Vec::new();
+    for _ in 0..len {
+        strings.push(reader.string()?);
+    }
+    Ok(strings)
+}
+
+fn time(reader: &mut Reader<'_>) -> Read<i64> {
+    match reader.value()? {
+        Value::Extension(TIME_EXTENSION, bytes) => nanoseconds(bytes),
+        Value::Int(time_ns) => Ok(time_ns),
+        _ => Err(WireError::Malformed),
+    }
+}

@@ -1,0 +1,99 @@
+//! A backend as the source or the target of a copy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fluxgate_dataplane::tls::Trust;
+use fluxgate_dataplane::topology::Backend;
+
+use crate::backend::{self, Failure, Statement, quote_ident};
+use crate::limits;
+use crate::query::ask::{self, Call};
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Side {
+    pub name: String,
+    pub client: backend::Client,
+    reader: ask::Client,
+}
+
+/// A time range of one measurement in one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window<'a> {
+    pub db: &'a str,
+    pub rp: &'a str,
+    pub measurement: &'a str,
+    pub begin_ns: i64,
+    /// Exclusive.
+    pub end_ns: i64,
+}
+
+impl Window<'_> {
+    /// What stands behind the columns of a SELECT.
+    fn clause(&self) -> String {
+        let Self { begin_ns, end_ns, .. } = self;
+        let (db, rp, measurement) = (quote_ident(self.db), quote_ident(self.rp), quote_ident(self.measurement));
+        format!("FROM {db}.{rp}.{measurement} WHERE time >= {begin_ns} AND time < {end_ns}")
+    }
+}
+
+impl Side {
+    pub fn new(backend: &Backend, trust: &Trust) -> Self {
+        Self {
+            name: backend.name.clone(),
+            client: backend::Client::new(backend, trust),
+            reader: ask::Client::new(backend, trust),
+        }
+    }
+
+    /// Runs one statement.
+    ///
+    /// # Errors
+    /// Also [`Failure::Refused`] for the statement's own error.
+    pub fn statement(&self, db: &str, statement: &str) -> Result<Statement, Failure> {
+        let answers = self.client.query_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)?;
+        let mut answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+        answer.error.take().map_or(Ok(answer), |error| Err(Failure::Refused(error)))
+    }
+
+    /// How many values each field has in the window; fields without any are left out.
+    pub fn counts(&self, window: &Window<'_>) -> Result<BTreeMap<String, u64>, Failure> {
+        let answer = self.statement(window.db, &format!("SELECT count(*::field) {}", window.clause()))?;
+        let mut counts = BTreeMap::new();
+        for series in &answer.series {
+            for (at, column) in series.columns.iter().enumerate() {
+                let Some(field) = column.strip_prefix("count_") else { continue };
+                let count: u64 = series.values.iter().filter_map(|row| row.get(at)?.as_u64()).sum();
+                if count > 0 {
+                    *counts.entry(field.to_owned()).or_default() += count;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Every point of the window, typed, by series; handed over document by document.
+    pub(super) fn documents(
+        &self,
+        window: &Window<'_>,
+        piece_rows: usize,
+        cancelled: &Arc<AtomicBool>,
+        take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, crate::query::context::Stop>,
+    ) -> Result<Result<(), ask::Unread>, crate::query::context::Stop> {
+        let call = Call {
+            statement: format!("SELECT *::field {} GROUP BY *", window.clause()),
+            db: window.db.to_owned(),
+            rp: String::new(),
+            epoch: "ns".to_owned(),
+            typed: true,
+            by_get: false,
+            piece_rows,
+            piece_bytes_max: limits::MIGRATION_PIECE_BYTES_MAX,
+            time_left: limits::SLICE_TIMEOUT,
+            cancelled: Arc::clone(cancelled),
+        };
+        self.reader.documents(&call, take)
+    }
+}

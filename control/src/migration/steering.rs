@@ -1,0 +1,217 @@
+//! What an operator holds in hand while copy threads run: cancel, pause, rate limit. And how long a call is tried again.
+//!
+//! All threads of a migration share one. It is looked at between batches; what is under way is finished first.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::progress::Progress;
+use crate::backend::Failure;
+use crate::limits;
+
+#[derive(Debug)]
+pub struct Steering {
+    pub(super) cancelled: Arc<AtomicBool>,
+    paused: AtomicBool,
+    /// Line protocol per second, over all threads; 0 = unlimited.
+    bytes_per_second: AtomicU64,
+    bucket: Mutex<Bucket>,
+}
+
+/// Why a thread does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    Cancelled,
+    /// What is open is to be closed, since nobody knows for how long.
+    Paused,
+}
+
+/// Why a call brought nothing, retries included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lost {
+    Cancelled,
+    /// It failed all the time in ways that may pass.
+    Gone(String),
+    /// It failed in a way that another try does not change.
+    Refused(Failure),
+}
+
+impl Steering {
+    /// `bytes_per_second` of line protocol over all threads; 0 = unlimited.
+    pub fn new(bytes_per_second: u64) -> Self {
+        Self {
+            cancelled: Arc::default(),
+            paused: AtomicBool::new(false),
+            bytes_per_second: AtomicU64::new(bytes_per_second),
+            bucket: Mutex::new(Bucket { tokens: 0.0, filled: Instant::now() }),
+        }
+    }
+
+    /// For good.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+    }
+
+    /// Slices that are being read begin anew afterwards.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    /// 0 = unlimited.
+    pub fn limit_rate(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second, Relaxed);
+    }
+
+    pub(super) fn check(&self) -> Result<(), Halt> {
+        match (self.is_cancelled(), self.is_paused()) {
+            (true, _) => Err(Halt::Cancelled),
+            (false, true) => Err(Halt::Paused),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Returns when nobody pauses; false when cancelled.
+    pub(super) fn wait_while_paused(&self) -> bool {
+        while self.check() == Err(Halt::Paused) {
+            thread::sleep(limits::MIGRATION_NAP);
+        }
+        !self.is_cancelled()
+    }
+
+    /// False when cancelled meanwhile.
+    pub(super) fn sleep(&self, duration: Duration) -> bool {
+        let end = Instant::now() + duration;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_cancelled() {
+                return !self.is_cancelled();
+            }
+            thread::sleep(left.min(limits::MIGRATION_NAP));
+        }
+    }
+
+    /// Waits until `bytes` may be written.
+    pub(super) fn admit(&self, bytes: usize) -> Result<(), Halt> {
+        loop {
+            self.check()?;
+            let rate = self.bytes_per_second.load(Relaxed);
+            if rate == 0 {
+                return Ok(());
+            }
+            let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(wait) = bucket.take(bytes as f64, rate as f64, Instant::now()) else { return Ok(()) };
+            drop(bucket);
+            thread::sleep(wait.min(limits::MIGRATION_NAP));
+        }
+    }
+
+    /// Calls again, ever more slowly, while the failure may pass, for at most `retry_for`.
+    pub(super) fn retry<T>(
+        &self,
+        retry_for: Duration,
+        progress: &Progress,
+        mut call: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Lost> {
+        let begin = Instant::now();
+        let mut back_off = limits::BACK_OFF_MIN;
+        loop {
+            let failure = match call() {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if !may_pass(&failure) {
+                return Err(Lost::Refused(failure));
+            }
+            if begin.elapsed() + back_off > retry_for {
+                return Err(Lost::Gone(failure.to_string()));
+            }
+            progress.retries.fetch_add(1, Relaxed);
+            if !self.sleep(back_off) {
+                return Err(Lost::Cancelled);
+            }
+            back_off = (back_off * 2).min(limits::BACK_OFF_MAX);
+        }
+    }
+}
+
+fn may_pass(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable(_) => true,
+        Failure::Status(status, _) => matches!(status, 408 | 429 | 500..),
+        Failure::Unauthorized | Failure::NotInflux | Failure::Refused(_) => false,
+    }
+}
+
+/// Holds at most what comes in within one second. A batch may be larger than that: it leaves a debt.
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    /// Takes `bytes`; Some = not yet, ask again after so long.
+    fn take(&mut self, bytes: f64, rate: f64, now: Instant) -> Option<Duration> {
+        let since = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + since * rate).min(rate);
+        self.filled = now;
+        if self.tokens < 0.0 {
+            return Some(Duration::from_secs_f64((-self.tokens / rate).min(3600.0)));
+        }
+        self.tokens -= bytes;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_goes_through_than_the_rate_allows() {
+        let begin = Instant::now();
+        let mut bucket = Bucket { tokens: 0.0, filled: begin };
+        let (mut passed, mut now) = (0.0, begin);
+        while now < begin + Duration::from_secs(100) {
+            if bucket.take(700.0, 1000.0, now).is_none() {
+                passed += 700.0;
+            }
+            now += Duration::from_millis(10);
+        }
+        assert!((98_000.0..=101_400.0).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn only_failures_that_may_pass_are_tried_again() {
+        let (steering, progress) = (Steering::new(0), Progress::default());
+        let mut left = 2;
+        let mut fails = |failure: Failure| {
+            left = 2;
+            steering.retry(Duration::from_secs(5), &progress, || {
+                left -= 1;
+                if left == 0 { Ok(()) } else { Err(failure.clone()) }
+            })
+        };
+        assert_eq!(fails(Failure::Unreachable("reset".into())), Ok(()));
+        assert_eq!(fails(Failure::Status(503, String::new())), Ok(()));
+        let refused = Failure::Status(400, "partial write".into());
+        assert_eq!(fails(refused.clone()), Err(Lost::Refused(refused)));
+        let gone = steering.retry(Duration::ZERO, &progress, || Err::<(), _>(Failure::Unreachable("no".into())));
+        assert_eq!(gone, Err(Lost::Gone("no".into())));
+        steering.cancel();
+        let cancelled =
+            steering.retry(Duration::from_secs(5), &progress, || Err::<(), _>(Failure::Unreachable("no".into())));
+        assert_eq!(cancelled, Err(Lost::Cancelled));
+    }
+}

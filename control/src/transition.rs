@@ -1,0 +1,354 @@
+//! Which circles are in transition: their backends, or the hash settings, are others than at the last start, and what lies on
+//! former owners is still to be moved.
+//!
+//! ```text
+//!   circles.json (last start)  ─┐
+//!   configuration (this start) ─┴─> former rings + marks ─> Placement ─> workers, queries
+//! ```
+//!
+//! [`Transitions`] is the one writer of that file and of [`Placement`]s. Each change is on disk before any thread goes by it, so
+//! that a restart never goes back behind what was done. What a placement with a former ring means for reads and writes is told in
+//! the data plane (`placement::moves`); the file's form in `transition/file.rs`; who copies and verifies is the migration.
+//!
+//! A second change while one is going on keeps the first former ring: its owners have got every write since, and so still
+//! have all there is, wherever the data was being moved to. Marks are forgotten then. A former backend that is missing in the
+//! configuration once is not read again.
+
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam::channel::Sender;
+use fluxgate_dataplane::placement::{Former, FormerMember, Placement, PlacementSettings};
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::{Circle, Topology};
+
+use crate::limits;
+use crate::report::Report;
+
+/// Databases and measurements of them.
+type Places = BTreeMap<String, BTreeSet<String>>;
+
+/// One circle as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    name: String,
+    now: Former,
+    /// While in transition: the ring before.
+    former: Option<Former>,
+    /// Verified to be whole at their owners.
+    moved: Places,
+}
+
+/// A circle whose backends are others than before, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub circle: String,
+    /// Names of its backends before; empty for a circle that was not there.
+    pub before: Vec<String>,
+    pub now: Vec<String>,
+    /// Former backends that cannot be read any more.
+    pub gone: Vec<String>,
+    /// The ring changed a second time before the first change had ended.
+    pub again: bool,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { circle, before, now, gone, again } = self;
+        if before.is_empty() {
+            return write!(
+                f,
+                "{circle} is new and has none of the data from before: it takes all writes; run a recovery into it, and keep \
+                 its backends `write_only` until then"
+            );
+        }
+        write!(
+            f,
+            "{circle} is in transition: its backends were {}, and are {} (or the hash settings have changed); writes go to \
+             old and new places, reads to the old one until its data has been moved: run a rebalance",
+            before.join(", "),
+            now.join(", ")
+        )?;
+        if *again {
+            f.write_str("; it changed again before that had ended, and what had been moved is to be moved anew")?;
+        }
+        if !gone.is_empty() {
+            write!(
+                f,
+                "; {} cannot be read any more, and what only it held is not seen: to remove a backend without a gap, mark \
+                 it `leaving` until the rebalance has ended",
+                gone.join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The transitions of all circles: a handle that threads share.
+#[derive(Clone, Debug)]
+pub struct Transitions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    file: PathBuf,
+    changes: Vec<Change>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By circle of the topology.
+    circles: Vec<Kept>,
+    placement: Arc<Placement>,
+    /// None before the control thread runs.
+    told: Option<Told>,
+}
+
+/// Who is told of a new placement.
+#[derive(Debug)]
+struct Told {
+    reports: Sender<Report>,
+    stats: Arc<Stats>,
+}
+
+impl Transitions {
+    /// Compares the configuration with `file`, which need not be there, and saves what is so now.
+    ///
+    /// # Errors
+    /// One sentence: the file cannot be read or written, or is not one.
+    pub fn open(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Self, String> {
+        let saved = file::load(file)?;
+        let (circles, placement, changes) = compare(saved.as_deref(), topology, settings);
+        // A start as the one before needs no space: a full disk must not keep what is on it from being delivered.
+        if saved.as_ref() != Some(&circles) {
+            file::save(file, &circles)?;
+        }
+        let state = State { circles, placement: Arc::new(placement), told: None };
+        Ok(Self(Arc::new(Shared { file: file.to_owned(), changes, state: Mutex::new(state) })))
+    }
+
+    /// What [`Transitions::open`] would find; nothing is saved.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn preview(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Vec<Change>, String> {
+        Ok(compare(file::load(file)?.as_deref(), topology, settings).2)
+    }
+
+    /// Where the file lies.
+    pub fn file_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("circles.json")
+    }
+
+    /// The circles found in transition, or new, at the start.
+    pub fn changes(&self) -> &[Change] {
+        &self.0.changes
+    }
+
+    /// The newest placement.
+    pub fn placement(&self) -> Arc<Placement> {
+        Arc::clone(&self.state().placement)
+    }
+
+    /// The former ring of a circle in transition.
+    pub fn of(&self, circle: usize) -> Option<Former> {
+        self.state().circles[circle].former.clone()
+    }
+
+    /// Whether a measurement has a former owner that gets its writes too, marked as moved or not.
+    pub fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool {
+        self.placement().former(circle, db.as_bytes(), measurement.as_bytes()).is_some()
+    }
+
+    /// These (database, measurement) are whole at their owners, which reads go to from now on; writes go on to both.
+    ///
+    /// It must have been verified after the former owner had got all that was taken before the process started (double writes
+    /// begin with the process), and after the owner had got all that was taken before the copy ended. All marks of a circle are
+    /// written each time: give many at once.
+    ///
+    /// # Errors
+    /// One sentence; nothing has changed then.
+    pub fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String> {
+        let mut state = self.state();
+        let mut circles = state.circles.clone();
+        let kept = &mut circles[circle];
+        if kept.former.is_none() {
+            return Err(format!("{} is not in transition", kept.name));
+        }
+        for (db, measurement) in places {
+            kept.moved.entry(db.clone()).or_default().insert(measurement.clone());
+        }
+        if kept.moved.values().map(BTreeSet::len).sum::<usize>() > limits::MOVED_MARKS_MAX {
+            let max = limits::MOVED_MARKS_MAX;
+            return Err(format!(
+                "{} has more than {max} measurements that move: they are switched over at the end",
+                kept.name
+            ));
+        }
+        file::save(&self.0.file, &circles)?;
+        state.circles = circles;
+        let next = state.placement.with_moved(circle, places.iter().map(|(db, m)| (&db[..], &m[..])));
+        let told = state.publish(next);
+        drop(state);
+        tell(told);
+        Ok(())
+    }
+
+    /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former owners any more.
+    /// Waits until no worker reads from them; not to be called on the control thread. A query that was under way may still do so
+    /// for as long as `query_timeout`: clear nothing before that.
+    ///
+    /// # Errors
+    /// One sentence: the file cannot be written, or a worker does not answer. Writes still go to both then.
+    pub fn end(&self, circle: usize) -> Result<(), String> {
+        let mut state = self.state();
+        if state.circles[circle].former.is_none() {
+            return Ok(());
+        }
+        let next = state.placement.with_settled(circle);
+        let version = next.version();
+        let stats = state.told.as_ref().map(|told| Arc::clone(&told.stats));
+        let told = state.publish(next);
+        drop(state);
+        tell(told);
+        if let Some(stats) = stats {
+            wait_for_workers(&stats, version)?;
+        }
+        let mut state = self.state();
+        let mut circles = state.circles.clone();
+        circles[circle].former = None;
+        circles[circle].moved.clear();
+        file::save(&self.0.file, &circles)?;
+        state.circles = circles;
+        let next = state.placement.with_ended(circle);
+        let told = state.publish(next);
+        drop(state);
+        tell(told);
+        Ok(())
+    }
+
+    /// The control thread runs: it is told of new placements from now on, and tells the workers.
+    pub(crate) fn attach(&self, reports: Sender<Report>, stats: Arc<Stats>) {
+        self.state().told = Some(Told { reports, stats });
+    }
+
+    /// Each change is made whole under the lock, so that a panic of another thread leaves nothing half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns what is to be told once the lock has been let go: the control thread may want it.
+    fn publish(&mut self, placement: Placement) -> Option<(Sender<Report>, Arc<Placement>)> {
+        self.placement = Arc::new(placement);
+        self.told.as_ref().map(|told| (told.reports.clone(), Arc::clone(&self.placement)))
+    }
+}
+
+/// Two that tell at once may come in any order: receivers keep the newer version.
+fn tell(told: Option<(Sender<Report>, Arc<Placement>)>) {
+    if let Some((reports, placement)) = told {
+        // Closed = the process stops; the file knows.
+        let _ = reports.send(Report::Placement(placement));
+    }
+}
+
+fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
+    let deadline = Instant::now() + limits::PLACEMENT_TAKEN_TIMEOUT;
+    for (id, worker) in stats.workers.iter().enumerate() {
+        while worker.placement_version.load(Acquire) < version {
+            if Instant::now() >= deadline {
+                return Err(format!("worker {id} has not taken the new placement: the transition goes on"));
+            }
+            thread::sleep(limits::PLACEMENT_TAKEN_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+type Compared = (Vec<Kept>, Placement, Vec<Change>);
+
+/// What is to be kept now, the placement that follows, and what the operator should know.
+fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSettings) -> Compared {
+    let mut placement = Placement::new(topology, settings);
+    let (mut kept, mut changes) = (Vec::new(), Vec::new());
+    for (index, circle) in topology.circles.iter().enumerate() {
+        let now = ring(topology, settings, circle, false);
+        let before = match saved {
+            Some(saved) => find(saved, topology, circle).cloned(),
+            // Backends that are leaving at the very first start have left a ring of all.
+            None => Some(Kept {
+                name: circle.name.clone(),
+                now: ring(topology, settings, circle, true),
+                former: None,
+                moved: Places::new(),
+            }),
+        };
+        let Some(before) = before else {
+            changes.push(Change {
+                circle: circle.name.clone(),
+                before: Vec::new(),
+                now: names(&now),
+                gone: Vec::new(),
+                again: false,
+            });
+            kept.push(Kept { name: circle.name.clone(), now, former: None, moved: Places::new() });
+            continue;
+        };
+        let was_in_transition = before.former.is_some();
+        let again = was_in_transition && before.now != now;
+        let moved = if again { Places::new() } else { before.moved };
+        let mut former = before.former.unwrap_or(before.now);
+        for member in &mut former.members {
+            member.gone |= topology.by_name(&member.name).is_none_or(|backend| backend.circle != index);
+        }
+        placement = placement.with_former(topology, index, &former);
+        let former = placement.in_transition(index).then_some(former);
+        if let Some(former) = &former {
+            let marks = moved.iter().flat_map(|(db, names)| names.iter().map(move |name| (&db[..], &name[..])));
+            placement = placement.with_moved(index, marks);
+            changes.push(Change {
+                circle: circle.name.clone(),
+                before: names(former),
+                now: names(&now),
+                gone: former.members.iter().filter(|m| m.gone).map(|m| m.name.clone()).collect(),
+                again,
+            });
+        }
+        let moved = if former.is_some() { moved } else { Places::new() };
+        kept.push(Kept { name: circle.name.clone(), now, former, moved });
+    }
+    (kept, placement.at_start(), changes)
+}
+
+/// The ring of a circle, of all its backends or of those that stay.
+fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all: bool) -> Former {
+    let backends = circle.backends.iter().map(|&id| topology.backend(id)).filter(|backend| all || !backend.leaving);
+    let member = |name: &str, url: &str| FormerMember { name: name.to_owned(), url: url.to_owned(), gone: false };
+    Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
+}
+
+/// The saved circle of that name, else (it has been renamed) one that shares a backend with it.
+fn find<'a>(saved: &'a [Kept], topology: &Topology, circle: &Circle) -> Option<&'a Kept> {
+    let is_configured = |kept: &Kept| topology.circles.iter().any(|circle| circle.name == kept.name);
+    let shares = |kept: &Kept| {
+        kept.now.members.iter().any(|m| circle.backends.iter().any(|&id| topology.backend(id).name == m.name))
+    };
+    let by_name = saved.iter().find(|kept| kept.name == circle.name);
+    by_name.or_else(|| saved.iter().find(|kept| !is_configured(kept) && shares(kept)))
+}
+
+fn names(former: &Former) -> Vec<String> {
+    former.members.iter().map(|member| member.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests;

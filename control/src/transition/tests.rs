@@ -1,0 +1,239 @@
+//! What a start makes of the file and the configuration, and what restarts keep.
+
+use fluxgate_dataplane::placement::HashKey;
+use fluxgate_dataplane::topology::{Backend, BackendId};
+
+use super::*;
+
+/// One circle; a name with `-` before it is leaving.
+fn circle(names: &[&str]) -> Topology {
+    circles(&[("c", names)])
+}
+
+fn circles(list: &[(&str, &[&str])]) -> Topology {
+    let mut topology = Topology::default();
+    for (circle, (circle_name, names)) in list.iter().enumerate() {
+        let mut backends = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let id = BackendId(topology.backends.len() as u16);
+            backends.push(id);
+            let plain = name.trim_start_matches('-');
+            topology.backends.push(Backend {
+                id,
+                name: plain.to_owned(),
+                url: format!("http://{plain}"),
+                circle,
+                index,
+                username: "user".to_owned(),
+                password: "secret".to_owned(),
+                write_only: false,
+                leaving: name.starts_with('-'),
+            });
+        }
+        topology.circles.push(Circle { name: (*circle_name).to_owned(), backends });
+    }
+    topology
+}
+
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        Transitions::file_in(self.dir.path())
+    }
+
+    fn start(&self, topology: &Topology) -> Transitions {
+        self.start_with(topology, &PlacementSettings::default())
+    }
+
+    fn start_with(&self, topology: &Topology, settings: &PlacementSettings) -> Transitions {
+        let preview = Transitions::preview(&self.file(), topology, settings).unwrap();
+        let transitions = Transitions::open(&self.file(), topology, settings).unwrap();
+        assert_eq!(transitions.changes(), preview, "a check says what a start finds");
+        transitions
+    }
+}
+
+/// A measurement that moves.
+fn moving(transitions: &Transitions) -> String {
+    (0..1000).map(|i| format!("m{i}")).find(|m| transitions.is_moving(0, "db", m)).expect("one of a thousand")
+}
+
+fn reads_from_owner(transitions: &Transitions, name: &str) -> bool {
+    let placement = transitions.placement();
+    placement.reader(0, b"db", name.as_bytes()) == placement.owner(0, b"db", name.as_bytes())
+}
+
+fn former_names(transitions: &Transitions) -> Option<Vec<String>> {
+    transitions.of(0).as_ref().map(names)
+}
+
+#[test]
+fn a_first_start_and_an_unchanged_one_make_no_transition() {
+    let house = House::new();
+    for _ in 0..2 {
+        let transitions = house.start(&circle(&["a", "b"]));
+        assert_eq!((transitions.changes(), transitions.of(0)), (&[][..], None));
+        assert!(!transitions.placement().in_transition(0));
+    }
+    let text = std::fs::read_to_string(house.file()).unwrap();
+    assert!(text.contains("http://a") && !text.contains("secret") && !text.contains("user"), "{text}");
+}
+
+#[test]
+fn a_start_as_the_one_before_writes_nothing() {
+    let house = House::new();
+    house.start(&circle(&["a", "b"]));
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(house.file()).unwrap());
+    let before = inode();
+    house.start(&circle(&["a", "b"]));
+    assert_eq!(inode(), before);
+    house.start(&circle(&["a", "b", "c"]));
+    assert_ne!(inode(), before, "the file is never changed in place");
+}
+
+#[test]
+fn a_transition_and_its_marks_survive_restarts_until_it_ends() {
+    let house = House::new();
+    house.start(&circle(&["a", "b"]));
+    let after = circle(&["a", "b", "c"]);
+    let transitions = house.start(&after);
+    assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
+    let name = moving(&transitions);
+    assert!(!reads_from_owner(&transitions, &name));
+    transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
+    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
+
+    let transitions = house.start(&after);
+    assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
+    assert_eq!(transitions.placement().version(), 0);
+    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
+    transitions.end(0).unwrap();
+    assert!(!transitions.is_moving(0, "db", &name) && !transitions.placement().in_transition(0));
+
+    let transitions = house.start(&after);
+    assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
+    assert!(transitions.mark_moved(0, &[]).unwrap_err().contains("not in transition"));
+}
+
+#[test]
+fn a_second_change_keeps_the_first_ring_and_forgets_the_marks() {
+    let house = House::new();
+    house.start(&circle(&["a", "b"]));
+    let transitions = house.start(&circle(&["a", "b", "c"]));
+    let name = moving(&transitions);
+    transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
+    let transitions = house.start(&circle(&["a", "b", "c", "d"]));
+    assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
+    assert!(!transitions.placement().has_moved(0, b"db", name.as_bytes()));
+    assert!(transitions.changes()[0].again && transitions.changes()[0].to_string().contains("changed again"));
+    // Back to where it began: everything is where it belongs, since it has got all writes.
+    let transitions = house.start(&circle(&["a", "b"]));
+    assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
+}
+
+#[test]
+fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
+    let house = House::new();
+    let leaving = circle(&["a", "-b", "c"]);
+    let transitions = house.start(&leaving);
+    assert_eq!(former_names(&transitions).unwrap(), ["a", "b", "c"]);
+    assert_eq!(transitions.changes()[0].now, ["a", "c"]);
+    transitions.end(0).unwrap();
+    assert_eq!(house.start(&leaving).of(0), None);
+    // Then it may go.
+    assert_eq!(house.start(&circle(&["a", "c"])).of(0), None);
+}
+
+#[test]
+fn a_backend_that_was_missing_once_is_not_read_again() {
+    let house = House::new();
+    house.start(&circle(&["a", "b", "c"]));
+    let transitions = house.start(&circle(&["a", "b"]));
+    assert_eq!(transitions.changes()[0].gone, ["c"]);
+    assert!(transitions.changes()[0].to_string().contains("mark it `leaving`"));
+    let back = house.start(&circle(&["a", "b", "c"]));
+    let c = BackendId(2);
+    assert!((0..200).all(|i| back.placement().former(0, b"db", format!("m{i}").as_bytes()) != Some(c)));
+    assert_eq!(back.changes()[0].gone, ["c"]);
+}
+
+#[test]
+fn hash_settings_count_and_addresses_only_where_they_are_the_key() {
+    let house = House::new();
+    let topology = circle(&["a", "b", "c"]);
+    house.start(&topology);
+    let mut elsewhere = topology.clone();
+    elsewhere.backends[0].url = "http://other".to_owned();
+    assert_eq!(house.start(&elsewhere).of(0), None);
+    let by_name = PlacementSettings { hash_key: HashKey::Name, ..Default::default() };
+    let transitions = house.start_with(&topology, &by_name);
+    assert_eq!(transitions.of(0).unwrap().settings.hash_key, HashKey::Idx);
+    moving(&transitions);
+}
+
+#[test]
+fn circles_are_known_by_name_or_by_a_backend_and_a_new_one_is_named() {
+    let house = House::new();
+    house.start(&circles(&[("one", &["a", "b"]), ("two", &["x"])]));
+    let transitions = house.start(&circles(&[("two", &["x"]), ("uno", &["a", "b", "c"]), ("three", &["y"])]));
+    assert_eq!(transitions.of(0), None);
+    assert_eq!(names(&transitions.of(1).unwrap()), ["a", "b"]);
+    let texts: Vec<_> = transitions.changes().iter().map(ToString::to_string).collect();
+    assert!(texts[0].starts_with("uno is in transition: its backends were a, b, and are a, b, c"), "{texts:?}");
+    assert!(texts[1].starts_with("three is new"), "{texts:?}");
+}
+
+#[test]
+fn a_file_that_is_none_stops_the_start_and_stays() {
+    let house = House::new();
+    for text in [
+        "",
+        "{}",
+        r#"{"version":2,"circles":[]}"#,
+        r#"{"version":1,"circles":[{"name":"c","ring":
+        {"hash_key":"idx","vnode_size":0,"shard_key":"%db","hash":"crc32","members":[]}}]}"#,
+    ] {
+        std::fs::write(house.file(), text).unwrap();
+        let error = Transitions::open(&house.file(), &circle(&["a"]), &PlacementSettings::default()).unwrap_err();
+        assert!(error.contains("circles.json says where data lies"), "{error}");
+        assert_eq!(std::fs::read_to_string(house.file()).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_transition_does_not_end_before_all_workers_read_from_the_owners() {
+    let house = House::new();
+    house.start(&circle(&["a", "b"]));
+    let transitions = house.start(&circle(&["a", "b", "c"]));
+    let name = moving(&transitions);
+    let stats = Arc::new(Stats::new(2, 3, 1));
+    let (sender, receiver) = crossbeam::channel::unbounded();
+    transitions.attach(sender, Arc::clone(&stats));
+    let next = || match receiver.recv_timeout(std::time::Duration::from_secs(10)) {
+        Ok(Report::Placement(placement)) => placement,
+        other => panic!("{other:?}"),
+    };
+    let ending = transitions.clone();
+    let end = thread::spawn(move || ending.end(0));
+    let settled = next();
+    let owner = settled.owner(0, b"db", name.as_bytes());
+    assert_eq!(settled.reader(0, b"db", name.as_bytes()), owner);
+    assert!(settled.former(0, b"db", name.as_bytes()).is_some(), "still written to");
+    let take = |worker: usize| {
+        stats.workers[worker].placement_version.store(settled.version(), std::sync::atomic::Ordering::Release);
+    };
+    take(0);
+    thread::sleep(std::time::Duration::from_millis(50));
+    assert!(receiver.is_empty() && transitions.of(0).is_some(), "one worker may still read from the former owner");
+    take(1);
+    assert_eq!(next().former(0, b"db", name.as_bytes()), None);
+    end.join().unwrap().unwrap();
+    assert_eq!(transitions.of(0), None);
+}

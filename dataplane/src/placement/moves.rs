@@ -1,0 +1,178 @@
+//! A circle in transition: its backends or its hash settings have changed, and its data is being moved to where it belongs now.
+//!
+//! ```text
+//!                    writes go to          reads go to
+//!   being moved      owner + former owner  former owner
+//!   marked as moved  owner + former owner  owner
+//!   settled          owner + former owner  owner (whatever was not marked was only written since, to both)
+//!   ended            owner                 owner
+//! ```
+//!
+//! Why no read sees a hole: the former owner has all from before and, by the double writes, all since; the owner has all
+//! since, and all from before once it has been copied. Writes are doubled until the end, so that a backend that reads go to
+//! has got every write, whichever of the two versions of a [`Placement`] the thread that took it goes by.
+//!
+//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Lookup, Placement, PlacementSettings, Ring};
+use crate::topology::{BackendId, Topology};
+
+/// A ring as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    pub settings: PlacementSettings,
+    /// In the order of their ring; at least one.
+    pub members: Vec<FormerMember>,
+}
+
+/// A backend of a former ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerMember {
+    pub name: String,
+    pub url: String,
+    /// Since then it has been missing in the configuration, and so has not got all writes: it is not read any more.
+    pub gone: bool,
+}
+
+/// Measurements, by database.
+type Places = HashMap<Box<[u8]>, HashSet<Box<[u8]>>>;
+
+/// What of a former ring still counts.
+#[derive(Clone, Debug)]
+pub(super) struct Move {
+    former: Arc<FormerRing>,
+    /// What the owner has all of.
+    moved: Arc<Places>,
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct FormerRing {
+    lookup: Lookup,
+    /// Its ids are positions in `members`.
+    ring: Ring,
+    members: Vec<Option<BackendId>>,
+}
+
+impl FormerRing {
+    fn owner(&self, db: &[u8], measurement: &[u8]) -> Option<BackendId> {
+        self.members[self.ring.owner(self.lookup.hash(db, measurement)).index()]
+    }
+}
+
+impl Placement {
+    /// This placement with a former ring of `circle`. Without effect when both place alike.
+    ///
+    /// # Panics
+    /// When there is no such circle, or `former` has no member or no point.
+    #[must_use]
+    pub fn with_former(mut self, topology: &Topology, circle: usize, former: &Former) -> Self {
+        let present = |member: &FormerMember| {
+            let backend = topology.by_name(&member.name).filter(|b| b.circle == circle && !member.gone)?;
+            Some(backend.id)
+        };
+        let PlacementSettings { hash_key, vnode_size, hash, .. } = &former.settings;
+        let ring_members = former.members.iter().enumerate().map(|(index, member)| {
+            let id = u16::try_from(index).expect("a circle has no more members than there are ids");
+            (BackendId(id), hash_key.member(index, &member.name, &member.url))
+        });
+        let ring = Ring::new(ring_members, *vnode_size, *hash);
+        let members: Vec<_> = former.members.iter().map(present).collect();
+        let lookup = Lookup::new(&former.settings);
+        let places_alike = {
+            let former = ring.points().map(|(point, id)| (point, members[id.index()]));
+            former.eq(self.circles[circle].points().map(|(point, id)| (point, Some(id))))
+        };
+        if lookup == self.lookup && places_alike {
+            return self;
+        }
+        for &member in members.iter().flatten() {
+            if !self.members[circle].contains(&member) {
+                self.members[circle].push(member);
+            }
+        }
+        let former = Arc::new(FormerRing { lookup, ring, members });
+        self.moves[circle] = Some(Move { former, moved: Arc::default(), settled: false });
+        self
+    }
+
+    /// Whether `circle` has a former ring that still counts.
+    pub fn in_transition(&self, circle: usize) -> bool {
+        self.moves[circle].is_some()
+    }
+
+    /// The former owner of a measurement (unescaped) that is being moved, until the transition has ended; it gets all writes.
+    /// None: it is where it was, or the former owner is gone.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn former(&self, circle: usize, db: &[u8], measurement: &[u8]) -> Option<BackendId> {
+        let former = self.moves[circle].as_ref()?.former.owner(db, measurement)?;
+        (former != self.owner(circle, db, measurement)).then_some(former)
+    }
+
+    /// The backend of `circle` that has all there is of a measurement (unescaped): reads go there.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn reader(&self, circle: usize, db: &[u8], measurement: &[u8]) -> BackendId {
+        let former = match &self.moves[circle] {
+            Some(moving) if !moving.settled && !self.has_moved(circle, db, measurement) => {
+                self.former(circle, db, measurement)
+            }
+            _ => None,
+        };
+        former.unwrap_or_else(|| self.owner(circle, db, measurement))
+    }
+
+    /// Whether a measurement (unescaped) has been marked as moved.
+    pub fn has_moved(&self, circle: usize, db: &[u8], measurement: &[u8]) -> bool {
+        let moved = self.moves[circle].as_ref().and_then(|moving| moving.moved.get(db));
+        moved.is_some_and(|names| names.contains(measurement))
+    }
+
+    /// The next version, with these (database, measurement) of `circle` marked as moved. Without a transition nothing changes but
+    /// the version.
+    #[must_use]
+    pub fn with_moved<'a>(&self, circle: usize, places: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        self.changed(circle, |moving| {
+            let moved = Arc::make_mut(&mut moving.moved);
+            for (db, measurement) in places {
+                moved.entry(db.as_bytes().into()).or_default().insert(measurement.as_bytes().into());
+            }
+        })
+    }
+
+    /// The next version, in which all reads of `circle` go to the owners.
+    #[must_use]
+    pub fn with_settled(&self, circle: usize) -> Self {
+        self.changed(circle, |moving| moving.settled = true)
+    }
+
+    /// The next version, in which the transition of `circle` is over. To be used only after every thread reads by one that is
+    /// settled: else a thread that has not heard of the end would look for a new point where it is no longer written to.
+    #[must_use]
+    pub fn with_ended(&self, circle: usize) -> Self {
+        let mut next = self.changed(circle, |_| {});
+        next.moves[circle] = None;
+        next.members[circle] = next.circles[circle].members().to_vec();
+        next
+    }
+
+    /// This one as the first version, before any thread goes by it.
+    #[must_use]
+    pub fn at_start(self) -> Self {
+        Self { version: 0, ..self }
+    }
+
+    fn changed(&self, circle: usize, change: impl FnOnce(&mut Move)) -> Self {
+        let mut next = Self { version: self.version + 1, ..self.clone() };
+        if let Some(moving) = &mut next.moves[circle] {
+            change(moving);
+        }
+        next
+    }
+}

@@ -1,0 +1,159 @@
+//! `fluxgate migrate`: begins migrations at a running proxy, and watches and steers them.
+//!
+//! The proxy does the work and goes on when the command ends; a proxy that starts again while it is watched is waited for.
+//! Not here: what a migration does (`control/src/migration`).
+
+mod args;
+mod remote;
+mod view;
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use args::MigrateArgs;
+use args::What;
+use remote::{Fault, Remote};
+use view::View;
+
+/// Between two looks at a migration.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks at the flag that says stop.
+const NAP: Duration = Duration::from_millis(50);
+/// A proxy that is away for longer than a start of it may take is gone.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// Why the migration is not known to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The arguments, the proxy, or another migration do not allow it; or the proxy cannot be asked any more.
+    NotBegun(String),
+    /// It failed or was cancelled. The errors are listed.
+    NotDone(String),
+    /// We were told to stop. The migration goes on.
+    Interrupted,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::NotBegun(fault.into_sentence())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::NotDone(format!("cannot print: {error}"))
+    }
+}
+
+/// Carries it out. With `stop` raised, a watched migration is left alone.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), Failure> {
+    let what = match (&args.what, args.watch) {
+        (Some(what), false) => what,
+        (None, true) => &What::Watch { id: None },
+        (Some(_), true) => {
+            return Err(Failure::NotBegun("--watch stands alone: what is begun is watched anyway".to_owned()));
+        }
+        (None, false) => {
+            return Err(Failure::NotBegun("say what to do: `fluxgate migrate --help` lists it".to_owned()));
+        }
+    };
+    let remote = Remote::new(&args.proxy).map_err(Failure::NotBegun)?;
+    let (order, common) = match what {
+        What::Rebalance(args) => (args.order().map_err(Failure::NotBegun)?, &args.common),
+        What::Recovery(args) => (args.order(), &args.common),
+        What::Resync(args) => (args.order(), &args.common),
+        What::Clear(args) => (args.order(), &args.common),
+        What::Watch { id } => {
+            let id = match id {
+                Some(id) => *id,
+                None => under_way(&remote)?,
+            };
+            return watch(&remote, id, stop, out);
+        }
+        What::Jobs => return Ok(view::list(&remote.jobs()?, out)?),
+        What::Pause { id } => return steer(&remote, *id, "pause", out),
+        What::Resume { id } => return steer(&remote, *id, "resume", out),
+        What::Cancel { id } => return steer(&remote, *id, "cancel", out),
+    };
+    let id = remote.begin(&order)?;
+    if common.detach {
+        return Ok(writeln!(out, "{id}")?);
+    }
+    watch(&remote, id, stop, out)
+}
+
+/// The only migration that has not ended.
+fn under_way(remote: &Remote) -> Result<u64, Failure> {
+    let active: Vec<_> = remote.jobs()?.into_iter().filter(|job| !job.is_over()).collect();
+    match &active[..] {
+        [job] => Ok(job.id),
+        [] => Err(Failure::NotBegun(
+            "no migration is under way; `fluxgate migrate jobs` lists those that were".to_owned(),
+        )),
+        several => {
+            let names: Vec<_> = several.iter().map(ToString::to_string).collect();
+            Err(Failure::NotBegun(format!("several are under way, name one: {}", names.join(", "))))
+        }
+    }
+}
+
+fn steer(remote: &Remote, id: u64, word: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    remote.steer(id, word)?;
+    Ok(writeln!(out, "migration {id}: {word} is accepted")?)
+}
+
+/// Shows it until it has ended, then says how.
+fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut view = View::new(out);
+    let (mut away, mut seen): (Option<Instant>, bool) = (None, false);
+    let job = loop {
+        match remote.job(id) {
+            Ok(job) => {
+                (away, seen) = (None, true);
+                view.show(&job)?;
+                if job.is_over() {
+                    break job;
+                }
+            }
+            Err(Fault::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < AWAY_MAX) => {
+                if away.is_none() {
+                    view.say(&format!("{why}; waiting for it to come back"))?;
+                    away = Some(Instant::now());
+                }
+            }
+            Err(fault) => {
+                view.close();
+                return Err(fault.into());
+            }
+        }
+        if !sleep(LOOK_INTERVAL, stop) {
+            view.say(&format!(
+                "migration {id} goes on: watch it with `migrate watch {id}`, end it with `migrate cancel {id}`"
+            ))?;
+            view.close();
+            return Err(Failure::Interrupted);
+        }
+    };
+    view.close();
+    if job.state == "done" {
+        return Ok(writeln!(out, "{}", view::end(&job))?);
+    }
+    Err(Failure::NotDone(view::end(&job)))
+}
+
+/// False: stop was raised.
+fn sleep(time: Duration, stop: &AtomicBool) -> bool {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        if stop.load(Relaxed) {
+            return false;
+        }
+        thread::sleep(NAP);
+    }
+    true
+}

@@ -1,0 +1,184 @@
+//! A running proxy, as seen from the command line: its migrations over HTTP.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use fluxgate_control::endpoint::order;
+use serde::Deserialize;
+use ureq::http::{Request, Response};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::args::{Order, ProxyArgs};
+use crate::tls;
+
+/// Where the password may stand, so that it stands in no list of processes.
+const PASSWORD_VARIABLE: &str = "FLUXGATE_PASSWORD";
+/// A proxy that says nothing for so long is not there. Beginning one asks other proxies first.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer, in bytes: some dozens of migrations with up to 100 errors each.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A migration, as `/migrate/jobs` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Job {
+    pub id: u64,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub state: String,
+    pub doing: String,
+    pub percent: f64,
+    pub rows: u64,
+    pub bytes: u64,
+    pub bytes_per_second: u64,
+    pub eta_seconds: Option<u64>,
+    /// Seconds since 1970.
+    pub started: u64,
+    pub ended: Option<u64>,
+    pub tasks: Tasks,
+    pub errors: Vec<String>,
+    pub errors_left_out: u64,
+    pub circle_id: Option<usize>,
+    pub from_circle_id: Option<usize>,
+    pub to_circle_id: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Tasks {
+    pub total: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+impl Job {
+    pub fn is_over(&self) -> bool {
+        matches!(&self.state[..], "done" | "failed" | "cancelled")
+    }
+}
+
+/// `migration 3 (rebalance of circle 0)`.
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "migration {} ({}", self.id, self.kind)?;
+        match (self.circle_id, self.from_circle_id, self.to_circle_id) {
+            (Some(circle), ..) => write!(f, " of circle {circle})"),
+            (None, Some(from), Some(to)) => write!(f, " from circle {from} to {to})"),
+            _ => f.write_str(")"),
+        }
+    }
+}
+
+/// Why there is no answer to go on with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The proxy cannot be reached, perhaps only now.
+    Away(String),
+    /// It says no.
+    Refused(String),
+}
+
+impl Fault {
+    pub fn into_sentence(self) -> String {
+        match self {
+            Self::Away(sentence) | Self::Refused(sentence) => sentence,
+        }
+    }
+}
+
+pub struct Remote {
+    agent: ureq::Agent,
+    url: String,
+    authorization: Option<String>,
+}
+
+impl Remote {
+    /// # Errors
+    /// One sentence, about `--ca-file` or the system's authorities, or a password without a user.
+    pub fn new(args: &ProxyArgs) -> Result<Self, String> {
+        if args.password.is_some() && args.user.is_none() {
+            return Err("--password is of no use without --user".to_owned());
+        }
+        let roots = roots(args)?.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>();
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::from(roots))
+            .disable_verification(args.insecure)
+            .build();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // One from the environment is meant for the way out, not for our own servers.
+            .proxy(None)
+            .tls_config(tls)
+            .build();
+        let password = match &args.password {
+            Some(password) => password.0.clone(),
+            None => std::env::var(PASSWORD_VARIABLE).unwrap_or_default(),
+        };
+        let authorization = args.user.as_ref().map(|user| {
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+        });
+        Ok(Self { agent: config.into(), url: args.url.clone(), authorization })
+    }
+
+    pub fn jobs(&self) -> Result<Vec<Job>, Fault> {
+        let (_, text) = self.ask("GET", "/migrate/jobs", "", 200)?;
+        serde_json::from_str(&text)
+            .map_err(|e| Fault::Refused(format!("{} does not answer as fluxgate does: {e}", self.url)))
+    }
+
+    pub fn job(&self, id: u64) -> Result<Job, Fault> {
+        let found = self.jobs()?.into_iter().find(|job| job.id == id);
+        found.ok_or_else(|| Fault::Refused(format!("{} knows no migration {id}", self.url)))
+    }
+
+    /// Begins a migration; returns its number.
+    pub fn begin(&self, order: &Order) -> Result<u64, Fault> {
+        let (head, text) = self.ask("POST", &order.target, &order.body, 202)?;
+        let id = head.headers().get(order::MIGRATION).and_then(|id| id.to_str().ok()?.parse().ok());
+        // What is in its way comes with 202 too, as with influx-proxy.
+        id.ok_or_else(|| Fault::Refused(format!("it does not begin: {}", text.trim_end())))
+    }
+
+    /// `pause`, `resume` or `cancel`.
+    pub fn steer(&self, id: u64, word: &str) -> Result<(), Fault> {
+        let (method, rest) = if word == "cancel" { ("DELETE", String::new()) } else { ("POST", format!("/{word}")) };
+        self.ask(method, &format!("/migrate/jobs/{id}{rest}"), "", 202).map(drop)
+    }
+
+    fn ask(&self, method: &str, target: &str, body: &str, want: u16) -> Result<(Response<()>, String), Fault> {
+        let away = |e: ureq::Error| Fault::Away(format!("{} does not answer: {e}", self.url));
+        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let answer = if method == "POST" {
+            let request = request.header("Content-Type", "application/json").body(body.to_owned());
+            self.agent.run(request.map_err(|e| Fault::Refused(format!("{}: {e}", self.url)))?)
+        } else {
+            self.agent.run(request.body(()).map_err(|e| Fault::Refused(format!("{}: {e}", self.url)))?)
+        };
+        let (head, body) = answer.map_err(away)?.into_parts();
+        let text = body.into_with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(away)?;
+        match head.status.as_u16() {
+            status if status == want => Ok((Response::from_parts(head, ()), text)),
+            401 => Err(Fault::Refused(format!(
+                "{} wants its user: --user, and --password or the environment's {PASSWORD_VARIABLE}",
+                self.url
+            ))),
+            status @ (502 | 503) if method == "GET" => Err(Fault::Away(format!("{}: {status}", self.url))),
+            status => Err(Fault::Refused(format!("{}: {status}: {}", self.url, text.trim_end()))),
+        }
+    }
+}
+
+/// Whom to believe that the proxy is who it says.
+fn roots(args: &ProxyArgs) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, String> {
+    if !tls::is_https(&args.url) || args.insecure {
+        return Ok(Vec::new());
+    }
+    tls::authorities(args.ca_file.as_deref())
+}

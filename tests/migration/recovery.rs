@@ -1,0 +1,57 @@
+//! Promise: a circle that lost everything, or a part, gets it back from another one.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::house::{DB, house, points};
+
+#[test]
+fn a_wiped_backend_is_recovered_under_writes() {
+    let Some(house) = house(&[2, 2]) else { return };
+    house.fill(0..3000);
+    house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
+    let traffic = house.traffic(10_000, false);
+    let url = house.servers[1][0].url();
+    let job = house.wait(house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&backend_urls={url}"), ""));
+    assert_eq!(job["state"], "done", "{job:#}");
+    traffic.stop();
+    house.check(true);
+}
+
+#[test]
+fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
+    let Some(house) = house(&[1, 1]) else { return };
+    house.fill(0..100);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let lines = |n: u64| format!("m0,host=h0 n={n}i {}\nm0,host=h0 n={n}i {}", now - n, now - 7_200_000_000_000 - n);
+    for (circle, n) in [(0, 500_000), (1, 600_000)] {
+        let url = format!("{}/write?db={DB}", house.servers[circle][0].url());
+        assert_eq!(ureq::post(url).send(lines(n)).unwrap().status(), 204);
+    }
+    let job = house.wait(house.begin("/resync?seconds=3600", ""));
+    assert_eq!(job["state"], "done", "{job:#}");
+    let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
+    let both = |n: u64| a.contains(&(now - n, n)) && b.contains(&(now - n, n));
+    assert!(both(500_000) && both(600_000));
+    assert_ne!(a, b, "what is older stays");
+    let job = house.wait(house.begin("/resync", ""));
+    assert_eq!(job["state"], "done", "{job:#}");
+    let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_recovery_waits_for_a_circle_that_is_down_and_keeps_others_off() {
+    let Some(mut house) = house(&[1, 1]) else { return };
+    house.fill(0..100);
+    house.servers[1][0].kill();
+    let id = house.begin("/recovery?from_circle_id=0&to_circle_id=1", "");
+    let (_, state) = house.proxy.get("/migrate/state").unwrap();
+    assert!(state.contains(r#""circle_id":1,"circle_name":"circle-2","is_migrating":true"#), "{state}");
+    let mut client = fluxgate::client::Client::connect(house.proxy.addr()).unwrap();
+    let reply = client.request("POST", "/resync", &[], b"").unwrap();
+    assert_eq!((reply.status, &reply.text()[..]), (202, "circle 1 is migrating\n"));
+    house.servers[1][0].restart().unwrap();
+    let job = house.wait(id);
+    assert_eq!(job["state"], "done", "it came back in time: {job:#}");
+    house.check(true);
+}

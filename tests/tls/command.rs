@@ -1,0 +1,29 @@
+//! Promise: `fluxgate migrate` talks to an https proxy only if it may believe its certificate, or is told to.
+
+use std::process::Command;
+
+use fluxgate::proxy::ProxyConfig;
+use fluxgate::standin::StandIn;
+
+use crate::support::Authority;
+
+#[test]
+fn the_command_believes_the_authorities_it_is_told_and_no_others() {
+    let (authority, other) = (Authority::new("the proxy's"), Authority::new("another"));
+    let standin = StandIn::with_databases(&["db"]).unwrap();
+    let proxy = crate::start(&authority.https(ProxyConfig::new(&[vec![standin.url()]])));
+    let path = |authority: &Authority| authority.ca().to_str().unwrap().to_owned();
+    let missing = "/nonexistent.pem".to_owned();
+    for (options, status, says) in [
+        (vec!["--ca-file".to_owned(), path(&authority)], 0, "no migration is known"),
+        (vec!["--insecure".to_owned()], 0, "no migration is known"),
+        (vec!["--ca-file".to_owned(), path(&other)], 2, "does not answer"),
+        (vec!["--ca-file".to_owned(), missing], 2, "ca_file /nonexistent.pem cannot be read"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+        let output = command.args(["migrate", "jobs", "--url", &proxy.url()]).args(&options).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{options:?}: {text}");
+        assert!(text.contains(says), "{options:?}: {text}");
+    }
+}

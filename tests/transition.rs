@@ -1,0 +1,279 @@
+//! Promise: when a circle gets other backends, no query sees a hole and no write is lost, from the restart until its data has been
+//! moved; single-circle deployments keep answering.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fluxgate::client::Client;
+use fluxgate::config;
+use fluxgate::influxd::Influxd;
+use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate_control::transition::Transitions;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const MEASUREMENTS: usize = 24;
+
+fn name(i: usize) -> String {
+    format!("m{i}")
+}
+
+struct House {
+    servers: Vec<Influxd>,
+    proxy: Proxy,
+    /// Points of each measurement so far.
+    written: u64,
+}
+
+impl House {
+    /// One circle of the first `used` of `servers`, each measurement with one point.
+    fn start(servers: usize, used: usize) -> Option<Self> {
+        if Influxd::executable().is_none() {
+            eprintln!("skipped: influxd is not on PATH");
+            return None;
+        }
+        let servers: Vec<_> = (0..servers).map(|_| Influxd::start().unwrap()).collect();
+        let urls = servers[..used].iter().map(Influxd::url).collect();
+        let proxy = support::start(&ProxyConfig::new(&[urls]).set("workers", 2));
+        let mut house = Self { servers, proxy, written: 0 };
+        house.servers[..used].iter().for_each(|server| server.create_database("db").unwrap());
+        house.write();
+        house.drained();
+        Some(house)
+    }
+
+    /// One more point of each measurement, confirmed by all it goes to.
+    fn write(&mut self) {
+        let reply = self.write_with("&consistency=all");
+        assert_eq!((reply.status, reply.header("X-Fluxgate-Ack")), (204, Some("circles=1/1")), "{}", reply.text());
+    }
+
+    fn write_with(&mut self, params: &str) -> fluxgate::client::Reply {
+        self.written += 1;
+        let lines: String =
+            (0..MEASUREMENTS).map(|i| format!("{},host=a v={} {}\n", name(i), self.written, self.written)).collect();
+        let mut client = Client::connect(self.proxy.addr()).unwrap();
+        client.request("POST", &format!("/write?db=db{params}"), &[], lines.as_bytes()).unwrap()
+    }
+
+    fn drained(&self) {
+        let drained = || self.proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
+        assert!(eventually(PATIENCE, drained), "{:?}\n{}", self.proxy.ledger(), self.proxy.stderr());
+        assert!(self.proxy.ledger().unwrap().proven_balanced(), "{:?}", self.proxy.ledger());
+    }
+
+    /// Stops as an operator does, changes the configuration, starts again.
+    fn restart_with(&mut self, change: impl FnOnce(&mut Value)) {
+        self.stop();
+        let mut file: Value = serde_json::from_slice(&std::fs::read(self.proxy.config_file()).unwrap()).unwrap();
+        change(&mut file);
+        std::fs::write(self.proxy.config_file(), file.to_string()).unwrap();
+        self.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    fn stop(&mut self) {
+        assert!(self.proxy.terminate(PATIENCE).unwrap().success(), "{}", self.proxy.stderr());
+    }
+
+    /// What a migration would say while the proxy runs; here it stands still, and hears of it at its start.
+    fn change_transition(&mut self, change: impl FnOnce(&Transitions)) {
+        self.stop();
+        let data = config::load(self.proxy.config_file()).unwrap().data;
+        let file = Transitions::file_in(&self.proxy.data_dir());
+        change(&Transitions::open(&file, &data.topology, &data.placement).unwrap());
+        self.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Names of the backends each measurement is written to, the owner first.
+    fn routes(&self) -> BTreeMap<String, Vec<String>> {
+        let route = |i: usize| {
+            let (status, text) = self.proxy.get(&format!("/replica?db=db&meas={}", name(i))).unwrap();
+            assert_eq!(status, 200, "{text}");
+            let list: Vec<Value> = serde_json::from_str(&text).unwrap();
+            (name(i), list.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect())
+        };
+        (0..MEASUREMENTS).map(route).collect()
+    }
+
+    /// `influxdb-1-N`.
+    fn server(&self, backend: &str) -> &Influxd {
+        &self.servers[backend.strip_prefix("influxdb-1-").unwrap().parse::<usize>().unwrap() - 1]
+    }
+
+    /// Points that a query over everything sees, by measurement.
+    fn seen(&self) -> BTreeMap<String, u64> {
+        counts(&fluxgate::influxd::query(&self.proxy.url(), "db", "SELECT count(v) FROM /.*/").unwrap())
+    }
+
+    fn stored(&self, backend: &str, measurement: &str) -> u64 {
+        let answer = self.server(backend).query("db", &format!("SELECT count(v) FROM {measurement}")).unwrap();
+        counts(&answer).get(measurement).copied().unwrap_or(0)
+    }
+
+    /// No query sees a hole: named, by a regular expression, several at once, SHOW.
+    fn assert_whole(&self) {
+        let whole: BTreeMap<_, _> = (0..MEASUREMENTS).map(|i| (name(i), self.written)).collect();
+        assert_eq!(self.seen(), whole, "by a regular expression");
+        let ask = |q: &str| fluxgate::influxd::query(&self.proxy.url(), "db", q).unwrap();
+        for i in 0..MEASUREMENTS {
+            let answer = counts(&ask(&format!("SELECT count(v) FROM {}", name(i))));
+            assert_eq!(answer.get(&name(i)), Some(&self.written), "{}", name(i));
+        }
+        let all: Vec<_> = (0..MEASUREMENTS).map(name).collect();
+        assert_eq!(counts(&ask(&format!("SELECT count(v) FROM {}", all.join(", ")))), whole);
+        let shown = ask("SHOW MEASUREMENTS");
+        assert_eq!(shown["results"][0]["series"][0]["values"].as_array().unwrap().len(), MEASUREMENTS, "{shown}");
+        let series = ask("SHOW SERIES");
+        assert_eq!(series["results"][0]["series"][0]["values"].as_array().unwrap().len(), MEASUREMENTS, "{series}");
+    }
+}
+
+fn counts(answer: &Value) -> BTreeMap<String, u64> {
+    let series = answer["results"][0]["series"].as_array().into_iter().flatten();
+    series.map(|s| (s["name"].as_str().unwrap().to_owned(), s["values"][0][1].as_u64().unwrap())).collect()
+}
+
+fn backends(file: &mut Value) -> &mut Vec<Value> {
+    file["circles"][0]["backends"].as_array_mut().unwrap()
+}
+
+#[test]
+fn a_backend_is_added_without_a_gap() {
+    let Some(mut house) = House::start(3, 2) else { return };
+    let new = house.servers[2].url();
+    house.restart_with(|file| backends(file).push(json!({"name": "influxdb-1-3", "url": new})));
+    assert!(house.proxy.stderr().contains("circle-1 is in transition: its backends were influxdb-1-1, influxdb-1-2"));
+    house.assert_whole();
+    house.write();
+    house.assert_whole();
+    let routes = house.routes();
+    let moving: Vec<_> = routes.iter().filter(|(_, route)| route.len() == 2).collect();
+    assert!(moving.len() > 2, "{routes:?}");
+    for (measurement, route) in &moving {
+        assert_eq!(
+            (house.stored(&route[0], measurement), house.stored(&route[1], measurement)),
+            (1, 2),
+            "{measurement}"
+        );
+    }
+
+    // It goes on after a crash.
+    house.proxy.kill();
+    house.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(house.routes(), routes);
+    house.write();
+    house.assert_whole();
+
+    // Marked (though nothing was copied, so that it shows): read from its owner, written to both, and so after a restart.
+    let (marked, route) = moving[0];
+    house.change_transition(|transitions| transitions.mark_moved(0, &[("db".to_owned(), marked.clone())]).unwrap());
+    let seen = house.seen();
+    assert!(seen.iter().all(|(name, n)| *n == house.written - u64::from(name == marked)), "{marked}: {seen:?}");
+    assert_eq!(&house.routes()[marked], route);
+    // What its owner lacks, as a copy would bring it.
+    let first = format!("{marked},host=a v=1 1");
+    ureq::post(format!("{}/write?db=db", house.server(&route[0]).url())).send(first).unwrap();
+    house.write();
+    house.assert_whole();
+
+    for (measurement, route) in &moving {
+        let first = format!("{measurement},host=a v=1 1");
+        ureq::post(format!("{}/write?db=db", house.server(&route[0]).url())).send(first).unwrap();
+    }
+    house.change_transition(|transitions| transitions.end(0).unwrap());
+    house.assert_whole();
+    let before = house.written;
+    house.write();
+    house.assert_whole();
+    for (measurement, route) in &moving {
+        let stored = |backend: &str| house.stored(backend, measurement);
+        assert_eq!((stored(&route[0]), stored(&route[1])), (house.written, before), "{measurement}");
+    }
+    house.drained();
+}
+
+#[test]
+fn a_backend_leaves_without_a_gap_and_is_shown_as_leaving() {
+    let Some(mut house) = House::start(2, 2) else { return };
+    house.restart_with(|file| backends(file)[0]["leaving"] = json!(true));
+    house.assert_whole();
+    house.write();
+    house.assert_whole();
+    let (leaving, staying) = ("influxdb-1-1", "influxdb-1-2");
+    let routes = house.routes();
+    assert!(routes.values().all(|route| route[0] == staying), "{routes:?}");
+    let moving: Vec<_> = routes.iter().filter(|(_, route)| route.get(1).is_some_and(|b| b == leaving)).collect();
+    assert!(moving.len() > 2, "{routes:?}");
+    let health: Value = serde_json::from_str(&house.proxy.get("/health").unwrap().1).unwrap();
+    assert_eq!(health[0]["backends"][0]["leaving"], true);
+    assert_eq!(health[0]["backends"][1].get("leaving"), None);
+    for (measurement, _) in &moving {
+        let first = format!("{measurement},host=a v=1 1");
+        ureq::post(format!("{}/write?db=db", house.server(staying).url())).send(first).unwrap();
+    }
+    house.change_transition(|transitions| transitions.end(0).unwrap());
+    house.servers[0].kill();
+    assert!(eventually(PATIENCE, || house.proxy.health().is_ok_and(|circles| !circles[0].backends[0].active)));
+    house.write();
+    house.assert_whole();
+    house.restart_with(|file| _ = backends(file).remove(0));
+    house.assert_whole();
+    assert!(house.proxy.ledger().unwrap().proven_balanced());
+}
+
+#[test]
+fn what_waits_for_both_owners_reaches_both_when_another_worker_takes_it_over() {
+    let Some(mut house) = House::start(3, 2) else { return };
+    let new = house.servers[2].url();
+    house.restart_with(|file| backends(file).push(json!({"name": "influxdb-1-3", "url": new})));
+    house.write();
+    house.drained();
+    house.servers.iter_mut().for_each(Influxd::kill);
+    for _ in 0..8 {
+        let reply = house.write_with("");
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+    house.restart_with(|file| file["workers"] = json!(1));
+    house.servers.iter_mut().for_each(|server| server.restart().unwrap());
+    house.drained();
+    house.assert_whole();
+    for (measurement, route) in house.routes() {
+        for (place, backend) in route.iter().enumerate() {
+            let is_new = route.len() == 2 && place == 0;
+            assert_eq!(
+                house.stored(backend, &measurement),
+                house.written - u64::from(is_new),
+                "{measurement} {route:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_check_tells_what_a_start_would_find() {
+    let Some(mut house) = House::start(2, 2) else { return };
+    house.stop();
+    let check = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+        let output = command.arg("check").arg("--config").arg(house.proxy.config_file()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!check().contains("in transition"));
+    let saved = std::fs::read(Transitions::file_in(&house.proxy.data_dir())).unwrap();
+    let text = std::fs::read_to_string(house.proxy.config_file()).unwrap();
+    let mut file: Value = serde_json::from_str(&text).unwrap();
+    backends(&mut file)[1]["leaving"] = json!(true);
+    std::fs::write(house.proxy.config_file(), file.to_string()).unwrap();
+    let said = check();
+    assert!(
+        said.contains(
+            "  circle-1 is in transition: its backends were influxdb-1-1, influxdb-1-2, and are influxdb-1-1"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("run a rebalance") && said.contains("0.00 %  leaving"), "{said}");
+    assert_eq!(std::fs::read(Transitions::file_in(&house.proxy.data_dir())).unwrap(), saved, "a check changes nothing");
+}
