@@ -54,6 +54,7 @@ fn every_name_that_influxdb_takes_is_written_to() {
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
     let proxy = support::start(&ProxyConfig::new(&circles).set("workers", 1));
     let mut client = Client::connect(proxy.addr()).unwrap();
+    let delivered = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
     for name in &made {
         let measurement = name.replace(',', "\\,").replace(' ', "\\ ").replace('=', "\\=").replace('\n', "");
         // Without a policy, and with it by name.
@@ -63,10 +64,10 @@ fn every_name_that_influxdb_takes_is_written_to() {
             let line = format!("m{measurement},t=x n={n}i\n");
             let reply = client.request("POST", &target, &[], line.as_bytes()).unwrap();
             assert_eq!(reply.status, 204, "{name:?}: {}", reply.text());
+            // Not both at once: InfluxDB 1.x may not show what comes beside the first write to a new shard (ARCHITECTURE, found).
+            assert!(eventually(Duration::from_secs(30), delivered), "{:?}\n{}", proxy.ledger(), proxy.stderr());
         }
     }
-    let delivered = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-    assert!(eventually(Duration::from_secs(30), delivered), "{:?}\n{}", proxy.ledger(), proxy.stderr());
     let ledger = proxy.ledger().unwrap();
     assert_eq!((ledger.totals.delivered, ledger.totals.rejected), (4 * made.len() as u64, 0), "{ledger:?}");
     for backend in &backends {

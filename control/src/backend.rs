@@ -242,37 +242,3 @@ fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::R
         }
     }
 }
-
-/// `name` as a quoted identifier of InfluxQL, safe for any text.
-pub fn quote_ident(name: &str) -> String {
-    let mut quoted = String::with_capacity(name.len() + 2);
-    quoted.push('"');
-    for c in name.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identifiers_cannot_leave_their_quotes() {
-        for (name, want) in [
-            ("db1", r#""db1""#),
-            ("中文", r#""中文""#),
-            (r#"a"; DROP DATABASE "b"#, r#""a\"; DROP DATABASE \"b""#),
-            (r"ends with \", r#""ends with \\""#),
-            ("two\nlines", r#""two\nlines""#),
-        ] {
-            assert_eq!(quote_ident(name), want);
-        }
-    }
-}

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use fluxgate_dataplane::handoff;
+use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::backend::{Client, Failure, Series, quote_ident};
+use crate::backend::{Client, Failure, Series};
 use crate::limits;
 
 /// InfluxDB's own database; it belongs to one server and is no part of the load.
@@ -66,7 +67,7 @@ pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, Failur
 pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, Failure> {
     let mut loads = BTreeMap::new();
     for db in names(client)?.into_iter().filter(|db| db != INTERNAL) {
-        let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", quote_ident(&db)), limits::LOAD_TIMEOUT)?;
+        let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", print::name(&db)), limits::LOAD_TIMEOUT)?;
         let mut load = Load::default();
         for measurement in answers.iter().flat_map(|answer| &answer.series).flat_map(|series| series.strings(0)) {
             if placement.owner(backend.circle, db.as_bytes(), measurement.as_bytes()) == backend.id {
@@ -114,7 +115,7 @@ pub fn names(client: &Client) -> Result<Vec<String>, Failure> {
 }
 
 fn show_policies(db: &str) -> String {
-    format!("SHOW RETENTION POLICIES ON {}", quote_ident(db))
+    format!("SHOW RETENTION POLICIES ON {}", print::name(db))
 }
 
 /// Reads the answer by column name: InfluxDB has added columns over time.

@@ -5,8 +5,9 @@
 use std::thread;
 
 use fluxgate_dataplane::handoff::Created;
+use fluxgate_dataplane::influxql::print;
 
-use crate::backend::{Client, Failure, quote_ident};
+use crate::backend::{Client, Failure};
 use crate::catalog::{self, Policy};
 use crate::limits;
 
@@ -73,26 +74,26 @@ pub fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str
         let database = match defaults.first() {
             Some(policy) => format!(
                 "CREATE DATABASE {} WITH {} NAME {}",
-                quote_ident(db),
+                print::name(db),
                 settings(policy),
-                quote_ident(&policy.name)
+                print::name(&policy.name)
             ),
             // A model without a default policy: the new one then has the server's own, which takes nothing away.
-            None => format!("CREATE DATABASE {}", quote_ident(db)),
+            None => format!("CREATE DATABASE {}", print::name(db)),
         };
         return std::iter::once(database).chain(rest.into_iter().map(|policy| create_policy(policy, db))).collect();
     };
     let wanted = model.iter().find(|policy| if rp.is_empty() { policy.default } else { policy.name == rp });
     let Some(wanted) = wanted else { return Vec::new() };
     if there.iter().any(|policy| policy.name == wanted.name) {
-        return vec![format!("ALTER RETENTION POLICY {} ON {} DEFAULT", quote_ident(&wanted.name), quote_ident(db))];
+        return vec![format!("ALTER RETENTION POLICY {} ON {} DEFAULT", print::name(&wanted.name), print::name(db))];
     }
     vec![create_policy(wanted, db)]
 }
 
 pub fn create_policy(policy: &Policy, db: &str) -> String {
     let default = if policy.default { " DEFAULT" } else { "" };
-    let (name, db) = (quote_ident(&policy.name), quote_ident(db));
+    let (name, db) = (print::name(&policy.name), print::name(db));
     format!("CREATE RETENTION POLICY {name} ON {db} {}{default}", settings(policy))
 }
 

@@ -153,3 +153,10 @@ pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 pub const SLICE_FAILURES_KEPT: usize = 100;
 /// Longest sleep of a migration between two looks at whether it goes on.
 pub const MIGRATION_NAP: Duration = Duration::from_millis(50);
+
+/// Rows read from msgpack lie in buffers of this size, many in one. Full: the next one begins.
+pub const MSGPACK_ROWS_BYTES: usize = 64 * 1024;
+/// Depth of values under names that are not known. More: the answer is malformed.
+pub const MSGPACK_DEPTH_MAX: usize = 32;
+/// Elements that a length may make us reserve room for before they have been seen. More: room is made as they come.
+pub const MSGPACK_RESERVED_MAX: usize = 1024;

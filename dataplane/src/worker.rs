@@ -208,12 +208,15 @@ impl Worker {
         if !catalog.known {
             return Found::Yes;
         }
-        let Some(database) = std::str::from_utf8(db).ok().and_then(|db| catalog.databases.get(db)) else {
+        // InfluxDB's names are UTF-8.
+        let Some(db) = std::str::from_utf8(db).ok().filter(|db| catalog.may_have_database(db)) else {
             return Found::NoDatabase;
         };
-        let known =
-            rp.is_empty() || database.policies.is_empty() || database.policies.iter().any(|p| p.as_bytes() == rp);
-        if known { Found::Yes } else { Found::NoPolicy }
+        let has_policy = match std::str::from_utf8(rp) {
+            Ok(rp) => catalog.may_have_policy(db, rp),
+            Err(_) => catalog.databases[db].policies.is_empty(),
+        };
+        if has_policy { Found::Yes } else { Found::NoPolicy }
     }
 
     fn recently_unknown(&self, db: &[u8], rp: &[u8]) -> bool {

@@ -1,5 +1,5 @@
 //! `POST /rebalance`: everything in a circle to where its ring says. With `operation=rm` the body names backends that have left
-//! the circle, whose data goes to those that stay.
+//! the circle, whose data goes to those that stay. Those marked `leaving` in the configuration need no naming.
 
 use serde::Deserialize;
 
@@ -19,6 +19,7 @@ pub fn decide(state: &State, call: &Call<'_>) -> Action {
     };
     let removed = match &*call.text("operation") {
         "add" => Vec::new(),
+        "rm" if call.body.is_empty() && has_leaving(state, circle) => Vec::new(),
         // serde would read an array as the fields of a struct, in order.
         "rm" => match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(call.body)
             .and_then(|body| serde_json::from_value::<Body>(body.into()))
@@ -29,4 +30,8 @@ pub fn decide(state: &State, call: &Call<'_>) -> Action {
         _ => return call.refuse(400, "invalid operation"),
     };
     order::begin(state, call, Goal::Rebalance { circle, removed })
+}
+
+fn has_leaving(state: &State, circle: usize) -> bool {
+    state.topology.circles[circle].backends.iter().any(|&id| state.topology.backend(id).leaving)
 }

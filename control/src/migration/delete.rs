@@ -9,9 +9,10 @@ use super::side::{Side, Window};
 use super::slices::{self, Interval};
 use super::steering::{Lost, Steering};
 use super::verify;
-use crate::backend::{Failure, quote_ident};
+use crate::backend::Failure;
 use crate::catalog::{self, Policy};
 use crate::limits;
+use fluxgate_dataplane::influxql::print;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ pub fn clear(
         return Err(Kept::Cancelled);
     }
     let failed = |failure: Failure| Kept::Failed { name: misplaced.name.clone(), why: failure.to_string() };
-    misplaced.statement(db, &format!("DROP MEASUREMENT {}", quote_ident(measurement))).map_err(failed)?;
+    misplaced.statement(db, &format!("DROP MEASUREMENT {}", print::name(measurement))).map_err(failed)?;
     log::info!("{}: dropped {measurement} of {db}, {values} values of which are at {}", misplaced.name, right.name);
     Ok(values)
 }

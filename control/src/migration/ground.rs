@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
@@ -13,7 +14,7 @@ use super::delete;
 use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
-use crate::backend::{Client, Failure, quote_ident};
+use crate::backend::{Client, Failure};
 use crate::catalog;
 use crate::limits;
 use crate::transition::Transitions;
@@ -79,7 +80,7 @@ impl Ground for Field {
 fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
     let mut databases = BTreeMap::new();
     for db in catalog::names(client)?.into_iter().filter(|db| db != catalog::INTERNAL) {
-        let statement = format!("SHOW MEASUREMENTS ON {}", quote_ident(&db));
+        let statement = format!("SHOW MEASUREMENTS ON {}", print::name(&db));
         let answers = client.query(&statement, limits::LOAD_TIMEOUT)?;
         let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
         if let Some(error) = answer.error {

@@ -3,9 +3,10 @@
 //! Policies that only the target has stay: dropping one would drop its points.
 
 use super::side::Side;
-use crate::backend::{Failure, quote_ident};
+use crate::backend::Failure;
 use crate::catalog::{self, Policy};
 use crate::create::{self, create_policy, settings};
+use fluxgate_dataplane::influxql::print;
 
 /// Makes it so, and returns the policies.
 ///
@@ -42,7 +43,7 @@ fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str) -> Vec<Strin
             None => statements.push(create_policy(policy, db)),
             Some(other) if other == policy => {}
             Some(other) => {
-                let (name, db) = (quote_ident(&policy.name), quote_ident(db));
+                let (name, db) = (print::name(&policy.name), print::name(db));
                 let same = other.duration == policy.duration && other.shard_duration == policy.shard_duration;
                 let default = if policy.default { " DEFAULT" } else { "" };
                 // Both durations at once: each alone may contradict the old other one.

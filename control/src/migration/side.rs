@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::backend::{self, Failure, Statement, quote_ident};
+use crate::backend::{self, Failure, Statement};
 use crate::limits;
 use crate::query::ask::{self, Call};
 
@@ -34,7 +35,7 @@ impl Window<'_> {
     /// What stands behind the columns of a SELECT.
     fn clause(&self) -> String {
         let Self { begin_ns, end_ns, .. } = self;
-        let (db, rp, measurement) = (quote_ident(self.db), quote_ident(self.rp), quote_ident(self.measurement));
+        let (db, rp, measurement) = (print::name(self.db), print::name(self.rp), print::name(self.measurement));
         format!("FROM {db}.{rp}.{measurement} WHERE time >= {begin_ns} AND time < {end_ns}")
     }
 }

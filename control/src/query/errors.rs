@@ -3,9 +3,7 @@
 use fluxgate_dataplane::topology::BackendId;
 
 use super::model::Answer;
-
-/// InfluxDB 1.6 marks a series with more rows than this as partial though all of them are there.
-pub const MARKED_ROWS: usize = 10_000;
+use crate::limits::ROWS_UNMARKED_MAX;
 
 /// Sorts out the backends' errors.
 ///
@@ -59,13 +57,13 @@ pub fn bounded(answer: Answer, rows_max: usize) -> Answer {
         return answer;
     }
     Answer::failed(format!(
-        "the merged answer has {rows} rows, more than the {rows_max} allowed here (query_rows_max): use LIMIT, or ask for less"
+        "the merged answer has {rows} rows, more than the {rows_max} allowed here (max_result_rows): use LIMIT, or ask for less"
     ))
 }
 
 /// A whole answer is partial only when it is long, or cut by the server's max-row-limit.
 fn is_cut(answer: &Answer) -> bool {
-    answer.series.iter().any(|series| series.partial && series.rows.len() <= MARKED_ROWS)
+    answer.series.iter().any(|series| series.partial && series.rows.len() <= ROWS_UNMARKED_MAX)
 }
 
 #[cfg(test)]
@@ -103,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_cut_answer_is_refused_and_a_long_one_is_not() {
-        assert!(settled(vec![rows(MARKED_ROWS, true), rows(1, false)]).is_err());
-        assert!(settled(vec![rows(MARKED_ROWS + 1, true), rows(1, false)]).is_ok());
+        assert!(settled(vec![rows(ROWS_UNMARKED_MAX, true), rows(1, false)]).is_err());
+        assert!(settled(vec![rows(ROWS_UNMARKED_MAX + 1, true), rows(1, false)]).is_ok());
     }
 
     #[test]
@@ -112,6 +110,7 @@ mod tests {
         assert_eq!(bounded(rows(3, false), 3), rows(3, false));
         assert_eq!(bounded(rows(3, false), 0), rows(3, false));
         let refused = bounded(rows(4, false), 3);
-        assert!(refused.series.is_empty() && refused.error.unwrap().contains("4 rows"));
+        assert!(refused.series.is_empty() && refused.error.as_deref().unwrap().contains("4 rows"));
+        assert!(refused.error.unwrap().contains("(max_result_rows)"), "the key to change");
     }
 }

@@ -32,7 +32,7 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     if db.is_empty() {
         return Ok(Answer::failed("database name required"));
     }
-    if !is_known(context, |catalog| has_database(catalog, db)) {
+    if !is_known(context, |catalog| catalog.may_have_database(db)) {
         return Ok(Answer::failed(format!("database not found: {db}")));
     }
     let mut writer = Writer {
@@ -171,7 +171,7 @@ impl Writer<'_> {
         }
         if !self.policy_known {
             let (db, rp) = (self.db, self.rp);
-            if !is_known(self.context, |catalog| has_policy(catalog, db, rp)) {
+            if !is_known(self.context, |catalog| catalog.may_have_policy(db, rp)) {
                 return Err(self.fail(format!("retention policy not found: {rp}")));
             }
             self.policy_known = true;
@@ -191,16 +191,6 @@ impl Writer<'_> {
 fn is_known(context: &Context<'_>, there: impl Fn(&Catalog) -> bool) -> bool {
     let refreshed = || context.house.workers.refresh_catalog(limits::ROUND_DEADLINE * 2);
     there(&context.catalog) || refreshed().is_some_and(|catalog| there(&catalog))
-}
-
-fn has_database(catalog: &Catalog, db: &str) -> bool {
-    !catalog.known || catalog.databases.contains_key(db)
-}
-
-/// Policies that could not be asked for may be there; an empty `rp` is the default one.
-fn has_policy(catalog: &Catalog, db: &str, rp: &str) -> bool {
-    let policies = catalog.databases.get(db).map(|database| &database.policies);
-    rp.is_empty() || policies.is_none_or(|policies| policies.is_empty() || policies.iter().any(|policy| policy == rp))
 }
 
 /// The statement with databases and policies filled in, as InfluxDB prints it in its warning.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::support::{Bench, Influxd, placement, topology, wait_for};
-use fluxgate_control::backend::{Failure, quote_ident};
+use fluxgate_control::backend::Failure;
 use fluxgate_control::catalog::{self, Policy};
 use fluxgate_dataplane::handoff::{Created, ToWorker};
+use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::topology::BackendId;
 
 #[test]
@@ -49,7 +50,7 @@ fn a_refresh_finds_what_was_created_just_before() {
     assert_eq!(bench.refresh().expect("a catalog").databases["db1"].policies, ["autogen"]);
 
     let name = r#"odd " ; name"#;
-    b.run(&format!("CREATE DATABASE {}", quote_ident(name)));
+    b.run(&format!("CREATE DATABASE {}", print::name(name)));
     b.run("CREATE DATABASE db1; CREATE RETENTION POLICY rp1 ON db1 DURATION 2d REPLICATION 1");
     let catalog = bench.refresh().expect("a catalog");
     assert!(catalog.known);

@@ -210,6 +210,19 @@ pub struct Catalog {
     pub databases: HashMap<String, Database>,
 }
 
+impl Catalog {
+    /// False when the database is known to be nowhere.
+    pub fn may_have_database(&self, db: &str) -> bool {
+        !self.known || self.databases.contains_key(db)
+    }
+
+    /// False when the database is there and the policy known not to be; an empty `rp` is the default one.
+    pub fn may_have_policy(&self, db: &str, rp: &str) -> bool {
+        let policies = self.databases.get(db).map_or(&[][..], |database| &database.policies);
+        rp.is_empty() || policies.is_empty() || policies.iter().any(|policy| policy == rp)
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Database {
     /// Names of its retention policies, over all backends; empty = could not be asked.

@@ -80,6 +80,22 @@ fn statements_are_written_in_full() {
     }
 }
 
+#[test]
+fn a_name_cannot_leave_its_quotes() {
+    for (name, want) in [
+        ("db1", r#""db1""#),
+        ("", r#""""#),
+        ("中文", r#""中文""#),
+        (r#"a"; DROP DATABASE "b"#, r#""a\"; DROP DATABASE \"b""#),
+        (r"ends with \", r#""ends with \\""#),
+        (r#"\""#, r#""\\\"""#),
+        ("two\nlines", r#""two\nlines""#),
+    ] {
+        assert_eq!(super::print::name(name), want);
+        assert_eq!(printed(&format!("drop database {want}")), format!("DROP DATABASE {want}"));
+    }
+}
+
 fn variable(name: &str) -> Box<Expr> {
     Box::new(Expr::Variable { parts: vec![name.into()], of: None })
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A request whose statements are all answered by one backend stays on the worker and is never held in memory. Everything else
-//! (several owners, INTO, changes of structure) is handed over; see `control::query`.
+//! (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
 
 mod access;
 mod backends;

@@ -164,19 +164,16 @@ fn learn(context: &Context<'_>, select: &Select, fixed: &Select, parts: &Parts) 
 
 /// Whether what a backend says it lacks is lacking everywhere, as far as the catalog knows: then a single server would say so too.
 fn is_nowhere(context: &Context<'_>, select: &Select, error: &str) -> bool {
-    let catalog = &context.catalog;
-    let has_policy = |policy: &str| {
-        leaves(select).into_iter().filter(|m| m.rp.as_deref() == Some(policy)).any(|m| {
-            let db = m.db.as_deref().unwrap_or(&context.request.db);
-            catalog.databases.get(db).is_some_and(|db| db.policies.iter().any(|name| name == policy))
-        })
+    let may_have_policy = |policy: &str| {
+        let named = leaves(select).into_iter().filter(|m| m.rp.as_deref() == Some(policy));
+        let mut dbs = named.map(|m| m.db.as_deref().unwrap_or(&context.request.db));
+        context.request.rp == policy || dbs.any(|db| context.catalog.may_have_policy(db, policy))
     };
-    let exists = match (missing_database(error), missing_policy(error)) {
-        (Some(db), _) => catalog.databases.contains_key(db),
-        (_, Some(policy)) => has_policy(policy) || context.request.rp == policy,
-        _ => true,
-    };
-    catalog.known && !exists
+    match (missing_database(error), missing_policy(error)) {
+        (Some(db), _) => !context.catalog.may_have_database(db),
+        (_, Some(policy)) => context.catalog.known && !may_have_policy(policy),
+        _ => false,
+    }
 }
 
 /// The client asks for what cannot be merged.

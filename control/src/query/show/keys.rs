@@ -7,7 +7,7 @@ use fluxgate_dataplane::influxql::ast::Show;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{string, window};
-use crate::query::errors::MARKED_ROWS;
+use crate::limits::ROWS_UNMARKED_MAX;
 use crate::query::model::{Answer, Row, Series};
 
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
@@ -46,7 +46,7 @@ fn finish(series: &mut Series, several: bool, show: &Show) {
     if show.limit.is_some_and(|limit| limit > 0) || show.offset.is_some() {
         series.rows = window(std::mem::take(&mut series.rows).into_iter(), show.limit, show.offset).collect();
     }
-    series.partial &= series.rows.len() > MARKED_ROWS;
+    series.partial &= series.rows.len() > ROWS_UNMARKED_MAX;
 }
 
 /// Sorted by first and second column, each once.

@@ -7,7 +7,7 @@ use fluxgate_dataplane::influxql::visit;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{by_parts, string, window};
-use crate::query::errors::MARKED_ROWS;
+use crate::limits::ROWS_UNMARKED_MAX;
 use crate::query::model::{Answer, Series};
 
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
@@ -26,8 +26,8 @@ pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
         return Vec::new();
     }
     // InfluxDB 1.6 marks what is long; a backend that has shown that it does not is a later one.
-    let unmarked = all.iter().any(|series| series.rows.len() > MARKED_ROWS && !series.partial);
-    let partial = rows.len() > MARKED_ROWS && !unmarked;
+    let unmarked = all.iter().any(|series| series.rows.len() > ROWS_UNMARKED_MAX && !series.partial);
+    let partial = rows.len() > ROWS_UNMARKED_MAX && !unmarked;
     vec![Series { rows, partial, name: first.name.clone(), columns: first.columns.clone(), ..Series::default() }]
 }
 

@@ -10,14 +10,9 @@ use bytes::{Bytes, BytesMut};
 use fluxgate_dataplane::http::go_json;
 
 use super::{StatementAnswer, WireError};
+use crate::limits::{MSGPACK_DEPTH_MAX, MSGPACK_RESERVED_MAX, MSGPACK_ROWS_BYTES};
 use crate::query::model::{Answer, Message, Row, Series};
 
-/// Rows are written into buffers of this size, many into one.
-const ROW_BUFFER_BYTES: usize = 64 * 1024;
-/// Depth of values under names that are not known. More: malformed.
-const SKIP_DEPTH_MAX: usize = 32;
-/// What a length may make us reserve before its elements have been seen.
-const RESERVED_MAX: usize = 1024;
 pub const TIME_EXTENSION: i8 = 5;
 
 pub type Read<T> = Result<T, WireError>;
@@ -144,7 +139,7 @@ impl<'a> Reader<'a> {
         self.text.push(b']');
         if self.rows.capacity() < self.text.len() {
             // What is left of the last buffer stays unused; it lives as long as its rows.
-            self.rows = BytesMut::with_capacity(ROW_BUFFER_BYTES.max(self.text.len()));
+            self.rows = BytesMut::with_capacity(MSGPACK_ROWS_BYTES.max(self.text.len()));
         }
         self.rows.extend_from_slice(&self.text);
         Ok(Row(self.rows.split().freeze()))
@@ -152,7 +147,7 @@ impl<'a> Reader<'a> {
 
     fn list<T>(&mut self, element: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let len = self.array()?;
-        let mut elements = Vec::with_capacity(len.min(RESERVED_MAX));
+        let mut elements = Vec::with_capacity(len.min(MSGPACK_RESERVED_MAX));
         for _ in 0..len {
             elements.push(element(self)?);
         }
@@ -191,7 +186,7 @@ impl<'a> Reader<'a> {
             Value::Map(len) => 2 * len,
             _ => 0,
         };
-        if elements > 0 && depth == SKIP_DEPTH_MAX {
+        if elements > 0 && depth == MSGPACK_DEPTH_MAX {
             return Err(WireError::Malformed);
         }
         (0..elements).try_for_each(|_| self.skip(depth + 1))
@@ -401,8 +396,8 @@ mod tests {
             assert_eq!(parsed(&body), Err(WireError::Malformed));
         }
         let nested = |depth| [&b"\x82\xa1x"[..], &vec![0x91; depth], b"\x01\xa7results\x90"].concat();
-        assert_eq!(parsed(&nested(SKIP_DEPTH_MAX)), Ok(Vec::new()));
-        assert_eq!(parsed(&nested(SKIP_DEPTH_MAX + 1)), Err(WireError::Malformed));
+        assert_eq!(parsed(&nested(MSGPACK_DEPTH_MAX)), Ok(Vec::new()));
+        assert_eq!(parsed(&nested(MSGPACK_DEPTH_MAX + 1)), Err(WireError::Malformed));
         assert_eq!(parsed(&nested(1_000_000)), Err(WireError::Malformed));
     }
 }
