@@ -138,6 +138,11 @@ impl Client {
         Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
     }
 
+    /// What the calls go through; shut down, all of them end at once.
+    pub fn agent(&self) -> ureq::Agent {
+        self.agent.clone()
+    }
+
     /// Asks `GET /ping`; any 2xx is good.
     pub fn ping(&self, timeout: Duration) -> Result<(), Failure> {
         let request = self.agent.get(format!("{}/ping", self.url)).config().timeout_global(Some(timeout)).build();

@@ -108,6 +108,7 @@ impl EventLoop {
         transitions.attach(reports.clone(), Arc::clone(&stats));
         let placement = transitions.placement();
         let workers = Workers::new(reports.clone(), end.workers());
+        let query_timeout = query.timeout;
         let house = Arc::new(House::new(&topology, &placement, &stats, query, workers, &trust));
         let now = Instant::now();
         let known = |backend: &Backend| {
@@ -127,7 +128,7 @@ impl EventLoop {
         let migrations = migration::job::House {
             topology: Arc::clone(&topology),
             placement: Arc::clone(&placement),
-            ground: Box::new(Field { stats: Arc::clone(&stats), transitions, trust: trust.clone() }),
+            ground: Box::new(Field { stats: Arc::clone(&stats), transitions, trust: trust.clone(), query_timeout }),
             peers: Peers::new(&credentials),
             log: MigrationLog::new(&mlog_dir),
             folder: migration::checkpoint::folder(&data_dir),

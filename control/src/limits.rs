@@ -136,8 +136,21 @@ pub const MIGRATION_WRITE_BYTES: usize = 1024 * 1024;
 /// Reading one slice, writing what was read included. Longer: another attempt. It bounds the rate limit below: what a slice holds must get
 /// through in this time.
 pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);
-/// Attempts to copy a slice and find it whole. More: it has failed.
+/// Attempts to copy a slice and find it whole; one that leaves open less than half of what was open before does not count. More: it has
+/// failed.
 pub const SLICE_ATTEMPTS: u32 = 3;
+/// Looks at a slice after each copy of it, while clients write to it. More: what is still open is copied again.
+pub const SLICE_LOOKS: u32 = 2;
+/// Before a look the source must have got what had been taken until then, within this time. Longer: the slice has failed.
+pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The target is waited for so long. Longer: what is still on its way there may be open, and is looked for again.
+pub const BARRIER_TARGET_TIMEOUT: Duration = Duration::from_secs(2);
+/// From the first pause between two looks at whether all has been delivered; doubled up to `MIGRATION_STEP`.
+pub const BARRIER_STEP_MIN: Duration = Duration::from_millis(2);
+/// Waits for deliveries that are longer than this are shown.
+pub const BARRIER_QUIET: Duration = Duration::from_secs(1);
+/// A backend that sends not a byte of a slice for so long: another attempt.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// One write of a migration. Longer: another try.
 pub const MIGRATION_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// One count over a slice, or a statement about shards and policies. Longer: another try.

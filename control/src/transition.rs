@@ -107,6 +107,8 @@ struct State {
     /// By circle of the topology.
     circles: Vec<Kept>,
     placement: Arc<Placement>,
+    /// By circle: when its transition ended, if it did since the start.
+    ended: Vec<Option<Instant>>,
     /// None before the control thread runs.
     told: Option<Told>,
 }
@@ -130,7 +132,8 @@ impl Transitions {
         if saved.as_ref() != Some(&circles) {
             file::save(file, &circles)?;
         }
-        let state = State { circles, placement: Arc::new(placement), told: None };
+        let ended = vec![None; circles.len()];
+        let state = State { circles, placement: Arc::new(placement), ended, told: None };
         Ok(Self(Arc::new(Shared { file: file.to_owned(), changes, state: Mutex::new(state) })))
     }
 
@@ -227,11 +230,17 @@ impl Transitions {
         circles[circle].moved.clear();
         file::save(&self.0.file, &circles)?;
         state.circles = circles;
+        state.ended[circle] = Some(Instant::now());
         let next = state.placement.with_ended(circle);
         let told = state.publish(next);
         drop(state);
         tell(told);
         Ok(())
+    }
+
+    /// When the transition of a circle ended, if it did since the start: no query that began later reads from a former owner.
+    pub fn ended(&self, circle: usize) -> Option<Instant> {
+        self.state().ended[circle]
     }
 
     /// The control thread runs: it is told of new placements from now on, and tells the workers.

@@ -47,13 +47,20 @@ pub fn urls(servers: &[Vec<Influxd>]) -> Vec<Vec<String>> {
 }
 
 pub fn config(circles: &[Vec<String>]) -> ProxyConfig {
-    ProxyConfig::new(circles).set("workers", 2).set("write_timeout", 5)
+    // A clear waits so long after the end of a transition.
+    ProxyConfig::new(circles).set("workers", 2).set("write_timeout", 5).set("query_timeout", 10)
 }
 
 fn line(number: u64) -> (String, u64, String) {
-    let (measurement, time) = (format!("m{}", number % MEASUREMENTS), FIRST_NS + number * STEP_NS);
-    let text = format!("{measurement},host=h{} n={number}i {time}\n", number % 3);
+    let ((measurement, time), text) = line_of(number, number);
     (measurement, time, text)
+}
+
+/// Measurement and time of the point with this number, and its line with a value.
+pub fn line_of(number: u64, value: u64) -> ((String, u64), String) {
+    let (measurement, time) = (format!("m{}", number % MEASUREMENTS), FIRST_NS + number * STEP_NS);
+    let text = format!("{measurement},host=h{} n={value}i {time}\n", number % 3);
+    ((measurement, time), text)
 }
 
 /// Writes these points and notes them once they are acknowledged.

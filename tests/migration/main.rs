@@ -8,6 +8,7 @@ mod clear;
 mod command;
 mod house;
 mod interrupted;
+mod overwritten;
 mod peers;
 mod rebalance;
 mod recovery;

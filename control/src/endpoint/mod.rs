@@ -6,6 +6,7 @@
 //!
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
+mod backlog;
 mod clear;
 pub mod debug_pprof;
 mod decrypt;
@@ -38,7 +39,7 @@ use serde::Serialize;
 use crate::catalog::Load;
 use crate::migration::job::Order;
 use crate::migration::jobs::Jobs;
-use crate::migration::peers::Change;
+use crate::migration::peers::{self, Change};
 pub use jobs::Steer;
 use params::Params;
 
@@ -144,6 +145,7 @@ pub fn decide(state: &State, request: &AdminRequest) -> Action {
         "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Accepted, Older),
         "/migrate/state" => (migrate::state, &["GET", "POST"], Refused, Older),
         "/migrate/stats" => (migrate::stats, &["GET"], Refused, Older),
+        peers::BACKLOG => (backlog::decide, &["GET"], Accepted, Older),
         "/rebalance" => (rebalance::decide, &["POST"], Refused, Older),
         "/recovery" => (recovery::decide, &["POST"], Refused, Older),
         "/resync" => (resync::decide, &["POST"], Refused, Older),

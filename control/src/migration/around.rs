@@ -1,17 +1,21 @@
-//! What comes before and after the work of a job: other proxies are told, and points from before are waited for.
+//! What a job does around its work: other proxies are told, and points and queries from before are waited for.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 
 use std::collections::HashSet;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::topology::Backend;
 
+use super::copy::Undelivered;
 use super::job::{House, Job, unix_ms};
 use super::peers::{self, Change, Said};
 use super::plan::Goal;
 use crate::limits;
+
+/// What a job says it is at while its chains run.
+pub(super) const MOVING: &str = "moving measurements";
 
 impl Job {
     /// Tells all other proxies, and takes this one out of the list. One that does not answer is asked until it does;
@@ -90,29 +94,114 @@ impl Job {
         }
     }
 
-    /// Waits until what was acknowledged before the job is delivered: a copy made earlier would lack it. False = not in
-    /// time.
+    /// Waits until what was acknowledged before the job is delivered to where it is copied from: before that, points may yet appear there in
+    /// places that have been found empty. False = not in time.
     pub(super) fn settle(&self, house: &House) -> bool {
-        let now = unix_ms();
-        let until = Instant::now() + limits::SETTLE_TIMEOUT;
         let sources = self.order.goal.sources(&house.topology);
-        let mut behind: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
-        loop {
-            behind.retain(|backend| house.ground.is_behind(backend.id, now));
-            let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
-            if names.is_empty() {
-                return true;
+        let sources: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
+        match self.caught_up(house, &sources, limits::SETTLE_TIMEOUT) {
+            Ok(()) => true,
+            Err(Undelivered::Cancelled) => false,
+            Err(Undelivered::Late(whom)) => {
+                self.complain(house, format!("points from before this migration still wait for {whom}"));
+                false
             }
+        }
+    }
+
+    /// The barrier before a look at a slice: see `verify`.
+    pub(super) fn delivered(&self, house: &House, source: &Backend, target: &Backend) -> Result<(), Undelivered> {
+        let late = |whom| Undelivered::Late(format!("points taken meanwhile still wait for {whom}"));
+        match self.caught_up(house, &[source, target], limits::BARRIER_TARGET_TIMEOUT) {
+            // What the target lacks comes after all that is there, and so does no harm.
+            Err(Undelivered::Late(_)) => match self.caught_up(house, &[source], limits::BARRIER_TIMEOUT) {
+                Err(Undelivered::Late(whom)) => Err(late(whom)),
+                result => result,
+            },
+            result => result,
+        }
+    }
+
+    /// Waits until all that this proxy and the others had taken when this was called is delivered to `backends`. A proxy that does not
+    /// answer is asked until it does: what it holds is not known. Each one's time is compared with its own clock only.
+    pub(super) fn caught_up(
+        &self,
+        house: &House,
+        backends: &[&Backend],
+        patience: Duration,
+    ) -> Result<(), Undelivered> {
+        let now_ms = unix_ms();
+        let begun = Instant::now();
+        let mut until = begun + patience;
+        let mut behind = backends.to_vec();
+        // With the time at which each was asked first.
+        let mut peers: Vec<(String, Option<u64>)> = self.look().peers.iter().map(|addr| (addr.clone(), None)).collect();
+        let (mut pause, mut attempt, mut is_told) = (limits::BARRIER_STEP_MIN, 0, false);
+        let result = loop {
+            behind.retain(|backend| house.ground.is_behind(backend.id, now_ms));
+            let mut waits_for: Vec<String> = behind.iter().map(|backend| backend.name.clone()).collect();
+            let mut silent = 0;
+            peers.retain_mut(|(addr, since_ms)| match house.peers.backlog(addr) {
+                Ok(Some(backlog)) => {
+                    let since_ms = *since_ms.get_or_insert(backlog.now_ms);
+                    let late = backends.iter().filter(|backend| backlog.is_behind(backend, since_ms));
+                    let before = waits_for.len();
+                    waits_for.extend(late.map(|backend| format!("{} (at proxy {addr})", backend.name)));
+                    waits_for.len() > before
+                }
+                Ok(None) => {
+                    self.look().peers.retain(|peer| peer != addr);
+                    house.log.note(self.id, &format!("proxy {addr} does not tell what it has not delivered yet"));
+                    false
+                }
+                Err(error) => {
+                    silent += 1;
+                    waits_for.push(format!("proxy {addr}: {error}"));
+                    true
+                }
+            });
+            if waits_for.is_empty() {
+                break Ok(());
+            }
+            if silent > 0 {
+                until = Instant::now() + patience;
+                pause = peers::pause(attempt);
+                attempt += 1;
+            }
+            let waits_for = waits_for.join(", ");
             if Instant::now() >= until {
-                let text = format!("points from before this migration still wait for {}", names.join(", "));
-                self.complain(house, text);
-                return false;
+                break Err(Undelivered::Late(waits_for));
             }
-            self.doing(house, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
-            if !self.steering.sleep(limits::MIGRATION_STEP) {
+            if begun.elapsed() >= limits::BARRIER_QUIET {
+                self.doing(house, &format!("waiting until earlier points are delivered to {waits_for}"));
+                is_told = true;
+            }
+            if !self.steering.sleep(pause) {
+                break Err(Undelivered::Cancelled);
+            }
+            pause = (pause * 2).min(limits::MIGRATION_STEP);
+        };
+        if is_told {
+            self.doing(house, MOVING);
+        }
+        result
+    }
+
+    /// Before anything is removed: waits until no query can be reading it where it was. False = cancelled.
+    pub(super) fn wait_for_readers(&self, house: &House, circle: usize) -> bool {
+        let mut is_told = false;
+        while let Some(until) = house.ground.former_read_until(circle).filter(|until| *until > Instant::now()) {
+            self.doing(house, "waiting for the end of queries that began before the transition ended (query_timeout)");
+            is_told = true;
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.steering.sleep(left.min(limits::MIGRATION_STEP)) {
                 return false;
             }
         }
+        if is_told {
+            self.doing(house, MOVING);
+        }
+        !self.steering.is_cancelled()
     }
 }
 

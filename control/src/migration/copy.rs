@@ -1,12 +1,14 @@
 //! One measurement of one database, from one backend to another, in all its policies.
 //!
-//! Per slice: read, write, compare counts; only what is found whole is given to `checkpoint`. A slice that fails is kept with its reason and
-//! the others go on. A backend that does not come back ends the copy: every slice after it would wait just as long.
+//! Per slice: read, write, look whether each value is there (`verify` tells why that is enough); only what is found whole is given to
+//! `checkpoint`. A slice that fails is kept with its reason and the others go on. A backend that does not come back ends the copy: every slice
+//! after it would wait just as long.
 //!
-//! New points that arrive meanwhile are the business of whoever writes: to be complete at the end, they must go to the target too from
-//! before the copy begins. Points of a policy that have outlived it, and are there only because their shard is not yet full, are not copied:
+//! Clients go on writing. They write to the target at least ([`Writes`]), from before the copy begins; what is there already when a slice is
+//! found to be empty at the source goes to both. Points of a policy that have outlived it, and are there only because their shard is not yet full, are not copied:
 //! the target would refuse them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +19,7 @@ use super::rows::{self, ReadError};
 use super::side::{Side, Window};
 use super::slices::{self, Interval, Slice};
 use super::steering::{Halt, Lost, Steering};
-use super::verify::{self, Counts};
+use super::verify::{self, Open};
 use crate::backend::Failure;
 use crate::catalog::Policy;
 use crate::limits;
@@ -33,6 +35,25 @@ pub struct Task {
     pub done: Vec<Slice>,
     /// How long a call is tried again while its backend does not take it; `limits::RETRY_FOR`.
     pub retry_for: Duration,
+}
+
+/// Where clients' writes go while a measurement is copied.
+#[derive(Clone, Copy)]
+pub enum Writes<'a> {
+    /// To source and target, in one order. The function returns once the source (and, if that does not take long, the target) has got all that
+    /// was taken before the call.
+    ToBoth(&'a dyn Fn() -> Result<(), Undelivered>),
+    /// Not to the source any more: whatever the target has is newer, and only what it lacks is copied. If such a point is written for the
+    /// first time between the look at the target and the copy's write, the copy's older value wins: nothing at the source would tell.
+    ToTarget,
+}
+
+/// Points taken before have not all been delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    Cancelled,
+    /// Not in time; to whom.
+    Late(String),
 }
 
 /// Everything is at the target.
@@ -91,6 +112,7 @@ pub fn copy(
     task: &Task,
     source: &Side,
     target: &Side,
+    writes: Writes<'_>,
     steering: &Steering,
     progress: &Progress,
     checkpoint: &mut dyn FnMut(&Slice),
@@ -98,7 +120,8 @@ pub fn copy(
     let mut failures = Vec::new();
     let mut failed = 0;
     let mut copied = Copied::default();
-    let engine = Engine { task, source, target, steering, progress };
+    let engine = Engine { task, source, target, writes, steering, progress };
+    let _interrupts = steering.interrupts([source, target]);
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, now_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));
@@ -166,6 +189,7 @@ struct Engine<'a> {
     task: &'a Task,
     source: &'a Side,
     target: &'a Side,
+    writes: Writes<'a>,
     steering: &'a Steering,
     progress: &'a Progress,
 }
@@ -208,14 +232,32 @@ impl Engine<'_> {
     fn slice(&self, policy: &Policy, window: &Window<'_>, counts: Counts) -> Result<Result<(), String>, CopyError> {
         let mut counts = counts;
         let mut piece_rows = verify::piece_rows(counts.len());
+        // None = all.
+        let mut open = None;
+        if matches!(self.writes, Writes::ToTarget) && !counts.is_empty() {
+            match self.counts(self.target, window)? {
+                Ok(there) if there.is_empty() => {}
+                Ok(_) => match self.look(window, piece_rows, None)? {
+                    Ok(found) => open = Some(found.lacking()),
+                    Err(why) => return Ok(Err(why)),
+                },
+                Err(why) => return Ok(Err(why)),
+            }
+        }
         let mut attempts = 0;
         loop {
-            if counts.is_empty() {
+            if counts.is_empty() || open.as_ref().is_some_and(Open::is_empty) {
                 return Ok(Ok(()));
             }
-            let why = match self.pour(window, piece_rows)? {
-                Poured::All => match self.verify(policy, window, piece_rows)? {
-                    Ok(()) => return Ok(Ok(())),
+            let why = match self.pour(window, piece_rows, open.as_ref())? {
+                Poured::All => match self.verify(policy, window, piece_rows, open.as_ref())? {
+                    Ok(left) if left.is_empty() => return Ok(Ok(())),
+                    Ok(left) => {
+                        if open.replace(left.clone()).is_some_and(|open| left.len() < open.len() / 2) {
+                            attempts = 0;
+                        }
+                        left.to_string()
+                    }
                     Err(why) => why,
                 },
                 Poured::Refused(why) => return Ok(Err(why)),
@@ -242,8 +284,8 @@ impl Engine<'_> {
         }
     }
 
-    fn pour(&self, window: &Window<'_>, piece_rows: usize) -> Result<Poured, CopyError> {
-        let mut pour = Pour::new(self.target, window, self.steering, self.progress, self.task.retry_for);
+    fn pour(&self, window: &Window<'_>, piece_rows: usize, only: Option<&Open>) -> Result<Poured, CopyError> {
+        let mut pour = Pour::new(self.target, window, self.steering, self.progress, self.task.retry_for, only);
         let read = rows::read(self.source, window, piece_rows, &self.steering.cancelled, &mut pour);
         let ended = read.and_then(|()| pour.flush().map_err(ReadError::Sink));
         match (ended, pour.refused) {
@@ -262,35 +304,70 @@ impl Engine<'_> {
                 Ok(Poured::Refused("the source has a value that cannot be written".to_owned()))
             }
             (Err(ReadError::Refused(why)), _) => Ok(Poured::Refused(format!("the source refuses: {why}"))),
-            (Err(ReadError::Cut(why)), _) => Ok(Poured::Cut(format!("the source's answer: {why}"))),
+            (Err(ReadError::Cut(why)), _) => {
+                Ok(Poured::Cut(format!("the source's answer: {}: {why}", self.source.name)))
+            }
         }
     }
 
-    /// The inner error says what is missing.
-    fn verify(&self, policy: &Policy, window: &Window<'_>, piece_rows: usize) -> Result<Result<(), String>, CopyError> {
+    /// What of `among` (None = all) is not settled; the inner error says why that is not known.
+    fn verify(
+        &self,
+        policy: &Policy,
+        window: &Window<'_>,
+        piece_rows: usize,
+        among: Option<&Open>,
+    ) -> Result<Result<Open, String>, CopyError> {
         let from_ns = living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
         let window = Window { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
         if window.begin_ns >= window.end_ns {
-            return Ok(Ok(()));
+            return Ok(Ok(Open::default()));
         }
-        // The source first: what arrives on both sides in between can then only be more at the target.
-        let (there, here) = match (self.counts(self.source, &window)?, self.counts(self.target, &window)?) {
-            (Ok(there), Ok(here)) if there == here => return Ok(Ok(())),
-            (Ok(there), Ok(here)) => (there, here),
-            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
+        let Writes::ToBoth(delivered) = self.writes else {
+            return Ok(self.look(&window, piece_rows, among)?.map(Open::lacking));
         };
-        let difference = verify::difference(&there, &here);
-        match verify::missing(self.source, self.target, &window, piece_rows, &self.steering.cancelled) {
-            Ok(0) => Ok(Ok(())),
-            Ok(missing) => Ok(Err(format!("{missing} values are missing; counts at the target: {difference}"))),
+        let mut earlier: Option<Open> = None;
+        for _ in 0..limits::SLICE_LOOKS {
+            match delivered() {
+                Ok(()) => {}
+                Err(Undelivered::Cancelled) => return Err(CopyError::Cancelled),
+                Err(Undelivered::Late(why)) => return Ok(Err(why)),
+            }
+            let open = match self.look(&window, piece_rows, earlier.as_ref().or(among))? {
+                Ok(open) => open,
+                Err(why) => return Ok(Err(why)),
+            };
+            let open = match &earlier {
+                Some(earlier) => open.unchanged_since(earlier),
+                None => open,
+            };
+            if open.is_empty() {
+                return Ok(Ok(open));
+            }
+            earlier = Some(open);
+        }
+        Ok(Ok(earlier.unwrap_or_default()))
+    }
+
+    fn look(
+        &self,
+        window: &Window<'_>,
+        piece_rows: usize,
+        among: Option<&Open>,
+    ) -> Result<Result<Open, String>, CopyError> {
+        match verify::look(self.source, self.target, window, piece_rows, among, &self.steering.cancelled) {
+            Ok(open) => Ok(Ok(open)),
             Err((_, ReadError::Cancelled)) => Err(CopyError::Cancelled),
             Err((is_source, ReadError::Refused(why) | ReadError::Cut(why))) => {
-                let side = if is_source { "source" } else { "target" };
-                Ok(Err(format!("counts at the target: {difference}; comparing: {side}: {why}")))
+                let side = if is_source { self.source } else { self.target };
+                Ok(Err(format!("comparing: {}: {why}", side.name)))
             }
         }
     }
 }
+
+/// How many values each field has.
+type Counts = BTreeMap<String, u64>;
 
 fn lost_by(lost: Lost, side: impl Fn(String) -> CopyError) -> CopyError {
     match lost {

@@ -1,6 +1,7 @@
 //! Takes a measurement away from where it does not belong, once every point of it has been found where it does.
 //!
-//! Points are compared one by one, not counted: the right place may have as many, and other ones.
+//! Points are looked for one by one, not counted: the right place may have as many, and other ones. Values are not compared: nothing has been
+//! written to the wrong place since, so the right one has the newer value, if they differ.
 
 use super::copy::now_ns;
 use super::progress::Progress;
@@ -8,7 +9,7 @@ use super::rows::ReadError;
 use super::side::{Side, Window};
 use super::slices::{self, Interval};
 use super::steering::{Lost, Steering};
-use super::verify;
+use super::verify::{self, Open};
 use crate::backend::Failure;
 use crate::catalog::{self, Policy};
 use crate::limits;
@@ -64,6 +65,7 @@ pub fn clear(
     progress: &Progress,
 ) -> Result<u64, Kept> {
     let at_misplaced = |lost| lost_by(lost, misplaced);
+    let _interrupts = steering.interrupts([misplaced, right]);
     let policies = steering
         .retry(retry_for, progress, || catalog::database(&misplaced.client, db))
         .map_err(at_misplaced)?
@@ -137,9 +139,10 @@ fn compare(
     piece_rows: usize,
     steering: &Steering,
 ) -> Result<(), Kept> {
-    match verify::missing(misplaced, right, window, piece_rows, &steering.cancelled) {
-        Ok(0) => Ok(()),
-        Ok(values) => {
+    match verify::look(misplaced, right, window, piece_rows, None, &steering.cancelled).map(Open::lacking) {
+        Ok(lacking) if lacking.is_empty() => Ok(()),
+        Ok(lacking) => {
+            let values = lacking.len() as u64;
             Err(Kept::Missing { values, rp: window.rp.to_owned(), interval: (window.begin_ns, window.end_ns) })
         }
         Err((_, ReadError::Cancelled)) => Err(Kept::Cancelled),

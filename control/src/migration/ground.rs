@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
-use super::copy::{self, copy};
+use super::copy::{self, Writes, copy};
 use super::delete;
 use super::job::{Ground, Seat};
 use super::plan::Task;
@@ -25,11 +26,22 @@ pub struct Field {
     pub stats: Arc<Stats>,
     pub transitions: Transitions,
     pub trust: Trust,
+    /// How long a query may take.
+    pub query_timeout: Duration,
 }
 
 impl Field {
     fn side(&self, backend: &Backend) -> Side {
         Side::new(backend, &self.trust)
+    }
+
+    /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former one.
+    fn is_written_to(&self, backend: &Backend, db: &str, measurement: &str) -> bool {
+        let placement = self.transitions.placement();
+        let (circle, db, measurement) = (backend.circle, db.as_bytes(), measurement.as_bytes());
+        // One that has left the configuration has a number that no owner has.
+        placement.owner(circle, db, measurement) == backend.id
+            || placement.former(circle, db, measurement) == Some(backend.id)
     }
 }
 
@@ -46,7 +58,14 @@ impl Ground for Field {
             done: seat.done.clone(),
             retry_for: limits::RETRY_FOR,
         };
-        let copied = copy(&task, &self.side(from), &self.side(to), seat.steering, seat.progress, &mut |slice| {
+        let delivered = || (seat.delivered)(from, to);
+        let writes = if self.is_written_to(from, &task.db, &task.measurement) {
+            Writes::ToBoth(&delivered)
+        } else {
+            Writes::ToTarget
+        };
+        let (source, target) = (self.side(from), self.side(to));
+        let copied = copy(&task, &source, &target, writes, seat.steering, seat.progress, &mut |slice| {
             (seat.note)(slice);
         });
         copied.map(drop).map_err(|error| error.to_string())
@@ -60,7 +79,11 @@ impl Ground for Field {
     }
 
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
-        self.stats.workers.iter().any(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed) <= ms)
+        oldest_ms(&self.stats, backend).is_some_and(|oldest| oldest <= ms)
+    }
+
+    fn former_read_until(&self, circle: usize) -> Option<Instant> {
+        self.transitions.ended(circle).map(|ended| ended + self.query_timeout)
     }
 
     fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool {
@@ -74,6 +97,12 @@ impl Ground for Field {
     fn end(&self, circle: usize) -> Result<(), String> {
         self.transitions.end(circle)
     }
+}
+
+/// When the oldest point was taken (milliseconds since 1970) that this proxy has not delivered to a backend; 0 = not known yet, None = all are.
+pub fn oldest_ms(stats: &Stats, backend: BackendId) -> Option<u64> {
+    let oldest = stats.workers.iter().map(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed)).min();
+    oldest.filter(|oldest| *oldest < u64::MAX)
 }
 
 /// All measurements of a backend, by database. Unlike the counts of `/health`, all or nothing.

@@ -23,7 +23,10 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 use serde::{Deserialize, Serialize};
 
+use super::around;
 use super::checkpoint::{Key, Saved, SavedTask};
+use super::copy::Undelivered;
+use super::marks::Verified;
 use super::mlog::MigrationLog;
 use super::peers::Peers;
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
@@ -83,6 +86,8 @@ pub struct Seat<'a> {
     pub since_ns: Option<i64>,
     pub steering: &'a Steering,
     pub progress: &'a Progress,
+    /// Waits until a source, and if that does not take long the target, have got what proxies took before the call.
+    pub delivered: &'a dyn Fn(&Backend, &Backend) -> Result<(), Undelivered>,
     /// Slices that are done, perhaps before a restart.
     pub done: Vec<Slice>,
     /// Notes another one, which a repeat need not do again.
@@ -97,8 +102,10 @@ pub trait Ground: Send + Sync {
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String>;
     /// Removes one measurement from `at` after finding all of it at `right`.
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String>;
-    /// True while points accepted before `ms` (since 1970) are not delivered to `backend`.
+    /// True while points that this proxy accepted before `ms` (since 1970) are not delivered to `backend`.
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
+    /// Queries that began before the end of a transition may read former owners of the circle until then; None: there are no such queries.
+    fn former_read_until(&self, circle: usize) -> Option<Instant>;
     /// It has another place than before, and the transition has not ended.
     fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool;
     /// These are verified at their new places; reads go there from now on.
@@ -157,19 +164,11 @@ pub struct Inner {
     /// By key, from before a restart: what need not be done again.
     former: HashMap<Key, SavedTask>,
     saved: Option<(Instant, Duration)>,
+    /// Other proxies, without this one.
+    pub(super) peers: Vec<String>,
     /// Of a rebalance: copied, not marked yet.
-    verified: Vec<Verified>,
-    marked: Option<Instant>,
-}
-
-/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
-#[derive(Debug)]
-struct Verified {
-    circle: usize,
-    /// Database, measurement.
-    place: (String, String),
-    owner: BackendId,
-    at_ms: u64,
+    pub(super) verified: Vec<Verified>,
+    pub(super) marked: Option<Instant>,
 }
 
 /// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments, never
@@ -258,6 +257,7 @@ impl Job {
                 entries,
                 former: former.into_iter().map(|task| (task.key.clone(), task)).collect(),
                 saved: None,
+                peers: Vec::new(),
                 verified: Vec::new(),
                 marked: None,
             }),
@@ -370,6 +370,7 @@ impl Job {
         if !self.meet_peers(house, &mut peers, is_resumed) {
             return self.part_from_peers(house, &peers, false);
         }
+        self.look().peers.clone_from(&peers);
         let settled = self.settle(house);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
@@ -486,7 +487,7 @@ impl Job {
         for chain in &done {
             self.note_verified(chain, complete);
         }
-        self.doing(house, "moving measurements");
+        self.doing(house, around::MOVING);
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..self.order.cpus.clamp(1, open.len().max(1)) {
@@ -521,8 +522,15 @@ impl Job {
                 self.look().entries[index].slices.push(slice.clone());
                 self.save_if_due(house);
             };
-            let since_ns = self.order.since_ns;
-            let seat = Seat { since_ns, steering: &self.steering, progress: &progress, done: slices, note: &note };
+            let delivered = |source: &Backend, target: &Backend| self.delivered(house, source, target);
+            let seat = Seat {
+                since_ns: self.order.since_ns,
+                steering: &self.steering,
+                progress: &progress,
+                delivered: &delivered,
+                done: slices,
+                note: &note,
+            };
             let done = catch_unwind(AssertUnwindSafe(|| self.run_task(house, sites, &task, &seat)));
             let done = done.unwrap_or_else(|_| Err("panicked".to_owned()));
             let (state, error) = match done {
@@ -550,61 +558,8 @@ impl Job {
             Work::Delete { .. } if house.ground.is_moving(other.circle, &task.db, &task.measurement) => {
                 Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
             }
+            Work::Delete { .. } if !self.wait_for_readers(house, other.circle) => Err("cancelled".to_owned()),
             Work::Delete { .. } => house.ground.delete(task, at, other, seat),
-        }
-    }
-
-    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.
-    fn note_verified(&self, chain: &[usize], complete: bool) {
-        let Goal::Rebalance { circle, .. } = self.order.goal else { return };
-        let mut inner = self.look();
-        if complete && chain.iter().all(|&index| inner.entries[index].state == TaskState::Done) {
-            let Task { db, measurement, work, .. } = &inner.entries[chain[0]].task;
-            let verified = Verified {
-                circle,
-                place: (db.clone(), measurement.clone()),
-                owner: BackendId(work.other() as u16),
-                at_ms: unix_ms(),
-            };
-            inner.verified.push(verified);
-        }
-    }
-
-    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
-    /// copied.
-    fn mark_moved(&self, house: &House, wait: bool) {
-        let until = Instant::now() + limits::SETTLE_TIMEOUT;
-        loop {
-            let mut verified = {
-                let mut inner = self.look();
-                let is_due = inner.marked.is_none_or(|at| at.elapsed() >= limits::MARK_INTERVAL);
-                if inner.verified.is_empty() || !(is_due || wait) {
-                    return;
-                }
-                inner.marked = Some(Instant::now());
-                std::mem::take(&mut inner.verified)
-            };
-            let behind: Vec<_> = verified.extract_if(.., |v| house.ground.is_behind(v.owner, v.at_ms)).collect();
-            if let Some(Verified { circle, .. }) = verified.first() {
-                let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
-                let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
-                if !places.is_empty()
-                    && let Err(error) = house.ground.mark_moved(*circle, &places)
-                {
-                    // Reads go on at the old places, which have everything; the end of the transition switches them.
-                    house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
-                }
-            }
-            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
-            self.look().verified.extend(behind);
-            let Some(name) = waits_for.filter(|_| wait) else { return };
-            if Instant::now() >= until {
-                return self
-                    .complain(house, format!("points taken while measurements were moved still wait for {name}"));
-            }
-            if !self.steering.sleep(limits::MIGRATION_STEP) {
-                return;
-            }
         }
     }
 }

@@ -27,6 +27,7 @@ struct State {
     copies: Vec<(String, String, String)>,
     deletes: Vec<(String, String)>,
     moving: bool,
+    former_read_until: Option<Instant>,
     behind: u64,
     moved: BTreeSet<(String, String)>,
     ended: Vec<usize>,
@@ -89,6 +90,10 @@ impl Ground for World {
         let mut state = self.state();
         state.behind = state.behind.saturating_sub(1);
         state.behind > 0
+    }
+
+    fn former_read_until(&self, _circle: usize) -> Option<Instant> {
+        self.state().former_read_until
     }
 
     fn is_moving(&self, _circle: usize, _db: &str, _measurement: &str) -> bool {
@@ -374,6 +379,7 @@ fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
         "GET /migrate/state",
         "GET /migrate/state",
         "POST /migrate/state?circle_id=0&migrating=true",
+        "GET /migrate/backlog",
         "POST /migrate/state?circle_id=0&migrating=false&moved=true",
     ];
     assert_eq!(*lock(&got), want);
@@ -405,4 +411,31 @@ fn a_transition_does_not_end_while_a_proxy_does_not_know() {
     assert_eq!(job.look().phase, Phase::Cancelled);
     let state = place.world.state();
     assert!(state.copies.is_empty() && state.ended.is_empty());
+}
+
+#[test]
+fn nothing_is_removed_while_queries_may_still_read_it() {
+    let place = crowded();
+    assert_eq!(place.run(order(REBALANCE)).look().phase, Phase::Done);
+    let until = Instant::now() + Duration::from_secs(1);
+    place.world.state().former_read_until = Some(until);
+    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.house.rings()));
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the report", || job.look().doing.contains("query_timeout"));
+    assert!(place.world.state().deletes.is_empty());
+    thread.join().unwrap();
+    assert!(Instant::now() >= until && !place.world.state().deletes.is_empty());
+    assert_eq!(job.look().phase, Phase::Done);
+
+    let place = crowded();
+    assert_eq!(place.run(order(REBALANCE)).look().phase, Phase::Done);
+    place.world.state().former_read_until = Some(Instant::now() + Duration::from_secs(600));
+    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.house.rings()));
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the report", || job.look().doing.contains("query_timeout"));
+    job.steering.cancel();
+    thread.join().unwrap();
+    assert_eq!((job.look().phase, place.world.state().deletes.len()), (Phase::Cancelled, 0));
 }

@@ -5,13 +5,13 @@
 //!         ├─> slices     what is read, verified and noted as done at a time: part of one shard group
 //!         ├─> rows       a slice, typed, as the source answers it
 //!         ├─> pour       rows as lines, written to the target in bounded batches
-//!         └─> verify     nothing of the slice is missing at the target
+//!         └─> verify     every value of the slice is at the target, and stays right whatever clients write meanwhile
 //!   delete ──> verify    everything lies at its right place: only then it is dropped at the wrong one
 //!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
 //! ```
 //!
-//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch of lines and, where
-//! counts differ, one number per value of a slice; never by the size of a measurement.
+//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch of lines and two
+//! numbers per value of a slice; never by the size of a measurement.
 //!
 //! Around it, the jobs:
 //!
@@ -21,6 +21,7 @@
 //!           ├─> plan        what is to be copied where, pure
 //!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
 //!           ├─> peers       other proxies
+//!           ├─> marks       reads switch over
 //!           ├─> checkpoint  the file of a job
 //!           └─> log         the migration log
 //! ```
@@ -32,6 +33,7 @@ pub mod delete;
 pub mod ground;
 pub mod job;
 pub mod jobs;
+mod marks;
 pub mod mlog;
 pub mod peers;
 pub mod plan;
@@ -44,7 +46,7 @@ pub mod slices;
 pub mod steering;
 pub mod verify;
 
-pub use copy::{Copied, CopyError, SliceFailure, Task, copy};
+pub use copy::{Copied, CopyError, SliceFailure, Task, Undelivered, Writes, copy};
 pub use delete::{Kept, clear};
 pub use progress::Progress;
 pub use side::Side;

@@ -10,12 +10,40 @@ use std::time::Duration;
 
 use base64::Engine;
 use fluxgate_dataplane::settings::Credentials;
-use serde::Deserialize;
+use fluxgate_dataplane::topology::Backend;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
 /// Names the process that answers `/migrate/state`, anew with each start.
 pub const INSTANCE: &str = "X-Fluxgate-Instance";
+
+/// Where a proxy tells its [`Backlog`]. influx-proxy has no such path.
+pub const BACKLOG: &str = "/migrate/backlog";
+
+/// What a proxy has taken and not delivered yet. Times are milliseconds since 1970 by its own clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    pub now_ms: u64,
+    /// Backends that lack something.
+    pub behind: Vec<Behind>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    pub name: String,
+    pub url: String,
+    /// When the oldest point for it was taken; 0 = not known yet.
+    pub oldest_ms: u64,
+}
+
+impl Backlog {
+    /// Whether `backend` lacks points that were taken before `ms`.
+    pub fn is_behind(&self, backend: &Backend, ms: u64) -> bool {
+        let is_it = |other: &&Behind| other.name == backend.name || other.url == backend.url;
+        self.behind.iter().filter(is_it).any(|other| other.oldest_ms <= ms)
+    }
+}
 
 /// How other proxies are talked to, with this proxy's own user.
 #[derive(Debug)]
@@ -128,6 +156,26 @@ impl Peers {
             migrating[circle.circle_id] = circle.is_migrating;
         }
         Ok(Said::State { migrating, resyncing: state.is_resyncing })
+    }
+
+    /// Asks a proxy what it has not delivered yet; None when it is not one of these.
+    ///
+    /// # Errors
+    /// Why there was no good answer, for the operator.
+    pub fn backlog(&self, addr: &str) -> Result<Option<Backlog>, String> {
+        let request = self.agent.get(format!("http://{addr}{BACKLOG}"));
+        let request = match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        };
+        let mut answer = request.call().map_err(|e| e.to_string())?;
+        match answer.status().as_u16() {
+            200..=299 => {}
+            404 | 405 => return Ok(None),
+            status => return Err(format!("answered {status}")),
+        }
+        let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
+        Ok(serde_json::from_slice(&body.map_err(|e| e.to_string())?).ok())
     }
 
     /// Tells a proxy.

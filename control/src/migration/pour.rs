@@ -1,4 +1,5 @@
-//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may come back.
+//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may come back. All values,
+//! or those that are still open.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use super::progress::Progress;
 use super::rows::Sink;
 use super::side::{Side, Window};
 use super::steering::{Halt, Lost, Steering};
+use super::verify::{Keys, Open};
 use crate::backend::Failure;
 use crate::limits;
 use crate::line;
@@ -20,6 +22,9 @@ pub struct Pour<'a> {
     steering: &'a Steering,
     progress: &'a Progress,
     retry_for: Duration,
+    /// None = all values.
+    only: Option<&'a Open>,
+    keys: Keys,
     /// Of the series that is being read.
     key: Vec<u8>,
     fields: Vec<Vec<u8>>,
@@ -53,9 +58,22 @@ impl<'a> Pour<'a> {
         steering: &'a Steering,
         progress: &'a Progress,
         retry_for: Duration,
+        only: Option<&'a Open>,
     ) -> Self {
-        let (key, fields, lines) = (Vec::new(), Vec::new(), Vec::new());
-        Self { target, window, steering, progress, retry_for, key, fields, lines, points: 0, refused: None }
+        Self {
+            target,
+            window,
+            steering,
+            progress,
+            retry_for,
+            only,
+            keys: Keys::default(),
+            key: Vec::new(),
+            fields: Vec::new(),
+            lines: Vec::new(),
+            points: 0,
+            refused: None,
+        }
     }
 
     /// Writes what is left.
@@ -112,6 +130,9 @@ impl Sink for Pour<'_> {
     type Error = Ended;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
+        if self.only.is_some() {
+            self.keys.series(tags, fields);
+        }
         self.key.clear();
         line::push_key(&mut self.key, self.window.measurement.as_bytes(), tags.iter().copied());
         self.fields.clear();
@@ -124,10 +145,12 @@ impl Sink for Pour<'_> {
     }
 
     fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Ended> {
+        let begin = self.lines.len();
         self.lines.extend_from_slice(&self.key);
         let mut separator = b' ';
-        for (field, value) in self.fields.iter().zip(values) {
-            if matches!(value, Value::Nil) {
+        for (at, (field, value)) in self.fields.iter().zip(values).enumerate() {
+            if matches!(value, Value::Nil) || self.only.is_some_and(|only| !only.has(self.keys.key(at, time_ns, value)))
+            {
                 continue;
             }
             self.lines.push(separator);
@@ -158,7 +181,8 @@ impl Sink for Pour<'_> {
             }
         }
         if separator == b' ' {
-            return Err(Ended::NoPoint);
+            self.lines.truncate(begin);
+            return if self.only.is_some() { Ok(()) } else { Err(Ended::NoPoint) };
         }
         line::push_time(&mut self.lines, time_ns);
         self.points += 1;

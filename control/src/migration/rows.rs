@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::side::{Side, Window};
 use crate::query::ask::Unread;
@@ -61,6 +62,8 @@ pub fn read<S: Sink>(
     match (ended, read) {
         (Some(ended), _) => Err(ended),
         (None, Ok(Ok(()))) => Ok(()),
+        // A cancel cuts what is under way.
+        (None, Ok(Err(_))) if cancelled.load(Relaxed) => Err(ReadError::Cancelled),
         (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(error)),
         (None, Ok(Err(Unread::Cut(why)))) => Err(ReadError::Cut(why)),
         (None, Err(Stop::Cancelled)) => Err(ReadError::Cancelled),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::tls::Trust;
@@ -12,12 +13,14 @@ use crate::backend::{self, Failure, Statement};
 use crate::limits;
 use crate::query::ask::{self, Call};
 
-/// Cheap to clone.
+/// Cheap to clone. Of one copy: a cancel ends all calls of its sides for good.
 #[derive(Debug, Clone)]
 pub struct Side {
     pub name: String,
     pub client: backend::Client,
     reader: ask::Client,
+    /// A backend that sends nothing of a slice for so long has failed; `limits::SILENCE_MAX`.
+    pub silence_max: Duration,
 }
 
 /// A time range of one measurement in one policy.
@@ -46,7 +49,13 @@ impl Side {
             name: backend.name.clone(),
             client: backend::Client::new(backend, trust),
             reader: ask::Client::new(backend, trust),
+            silence_max: limits::SILENCE_MAX,
         }
+    }
+
+    /// What [`super::Steering::interrupts`] shuts down when it is cancelled.
+    pub(super) fn agents(&self) -> [ureq::Agent; 2] {
+        [self.client.agent(), self.reader.agent()]
     }
 
     /// Runs one statement.
@@ -93,6 +102,7 @@ impl Side {
             piece_rows,
             piece_bytes_max: limits::MIGRATION_PIECE_BYTES_MAX,
             time_left: limits::SLICE_TIMEOUT,
+            silence_max: Some(self.silence_max),
             cancelled: Arc::clone(cancelled),
         };
         self.reader.documents(&call, take)

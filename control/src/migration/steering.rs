@@ -1,14 +1,17 @@
 //! What an operator holds in hand while copy threads run: cancel, pause, rate limit. And how long a call is tried again.
 //!
-//! All threads of a migration share one. It is looked at between batches; what is under way is finished first.
+//! All threads of a migration share one. A pause is looked at between batches; what is under way is finished first. A cancel also ends the calls
+//! that are under way.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
+use super::side::Side;
 use crate::backend::Failure;
 use crate::limits;
 
@@ -19,6 +22,27 @@ pub struct Steering {
     /// Line protocol per second, over all threads; 0 = unlimited.
     bytes_per_second: AtomicU64,
     bucket: Mutex<Bucket>,
+    calls: Mutex<Calls>,
+}
+
+/// Calls that may be under way.
+#[derive(Debug, Default)]
+struct Calls {
+    last: u64,
+    agents: BTreeMap<u64, Vec<ureq::Agent>>,
+}
+
+/// While it lives, a cancel ends the calls of these backends at once.
+#[derive(Debug)]
+pub struct Interrupts<'a> {
+    steering: &'a Steering,
+    number: u64,
+}
+
+impl Drop for Interrupts<'_> {
+    fn drop(&mut self) {
+        self.steering.calls().agents.remove(&self.number);
+    }
 }
 
 /// Why a thread does not go on.
@@ -47,12 +71,33 @@ impl Steering {
             paused: AtomicBool::new(false),
             bytes_per_second: AtomicU64::new(bytes_per_second),
             bucket: Mutex::new(Bucket { tokens: 0.0, filled: Instant::now() }),
+            calls: Mutex::default(),
         }
     }
 
     /// For good.
     pub fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
+        let agents = std::mem::take(&mut self.calls().agents);
+        agents.into_values().flatten().for_each(ureq::Agent::shutdown);
+    }
+
+    /// From now on a cancel ends calls of `sides`, which nobody else uses.
+    pub(super) fn interrupts(&self, sides: [&Side; 2]) -> Interrupts<'_> {
+        let agents: Vec<_> = sides.into_iter().flat_map(Side::agents).collect();
+        let mut calls = self.calls();
+        calls.last += 1;
+        let number = calls.last;
+        calls.agents.insert(number, agents);
+        drop(calls);
+        if self.is_cancelled() {
+            self.cancel();
+        }
+        Interrupts { steering: self, number }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Slices that are being read begin anew afterwards.
@@ -128,6 +173,7 @@ impl Steering {
         loop {
             let failure = match call() {
                 Ok(value) => return Ok(value),
+                Err(_) if self.is_cancelled() => return Err(Lost::Cancelled),
                 Err(failure) => failure,
             };
             if !may_pass(&failure) {

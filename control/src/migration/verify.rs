@@ -1,15 +1,31 @@
-//! Whether a target has every value that the source has, in one window.
+//! Whether a target has what the source has, value by value, in one window.
 //!
-//! The rule: equal counts of every field, the source counted first. Where they differ, points are compared: every value of the source (its
-//! series, time, field and type) must be at the target, which may have more. It may: it got new points while the source, a place that
-//! nothing is written to any more, did not; or it got them a moment earlier, while writes go to both. So neither a slice that is being
-//! written to nor one with other points at the target is held to be wrong, and one that lacks a point never to be right.
+//! A *value* is one field of one point: its key is series, time, field and type, its content the bits. Both are compared as 64-bit hashes. The
+//! target may have more: it got new points while the source, a place that nothing is written to any more, did not; or it got them a moment
+//! earlier, while writes go to both.
 //!
-//! Before anything is deleted ([`missing`]) points are compared in any case: two places may have as many points, and other ones.
+//! # Why it is sound to look at two servers at two moments
 //!
-//! Values themselves are not compared: a newer write may have replaced one.
+//! While couriers write to source A and target B, a copy that is under way can undo a write: it reads v1 at A, a client's v2 reaches A and B,
+//! then the copy writes v1 to B. What is relied on: both get all writes of clients, in one order ([`crate::migration`] makes sure of the
+//! first, couriers of the second); besides clients only the copy writes to B; nobody else writes to A.
+//!
+//! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all that was taken before is
+//! delivered to A. Then it reads A, then B. The value is right for ever if
+//!
+//! * **it is equal in a look.** Let w be the last write of it by clients, ever. Was w delivered to B after the look? Then B ends with w, as A
+//!   does. Was it delivered before, and to A before A was read? Then what was read at A is w, and so is what B has and keeps.
+//!   Was it delivered to B before, and to A only after A was read? Then it was taken after E, because of the barrier, and so nothing has
+//!   replaced it at B.
+//! * **or B changes between two looks.** After E only clients write: a write of theirs has come after the copy's, so B ends with their last one,
+//!   as A does. This is how a value settles that is overwritten all the time, and so is never seen equal.
+//!
+//! So what is open only shrinks, from look to look and from copy to copy: only values that are still open are copied again, and a value that is
+//! settled is never touched again. Nobody has to hold still.
+//!
+//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied ([`Open::lacking`]),
+//! and only that it is there is verified.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -21,67 +37,162 @@ use super::side::{Side, Window};
 use crate::limits;
 use crate::query::wire::msgpack::Value;
 
-/// How many values each field has.
-pub type Counts = BTreeMap<String, u64>;
-
 /// Rows of a piece where each has so many fields.
 pub fn piece_rows(fields: usize) -> usize {
     let rows = limits::MIGRATION_PIECE_VALUES / fields.max(1) as u64;
     (rows as usize).clamp(1, limits::QUERY_PIECE_ROWS)
 }
 
-/// What a target lacks, for people: fields with their counts on both sides.
-pub fn difference(source: &Counts, target: &Counts) -> String {
-    let mut text = String::new();
-    for field in source.keys().chain(target.keys().filter(|field| !source.contains_key(*field))) {
-        let (there, here) = (source.get(field).unwrap_or(&0), target.get(field).unwrap_or(&0));
-        if there != here {
-            let separator = if text.is_empty() { "" } else { ", " };
-            text += &format!("{separator}{field}: {here} of {there}");
-        }
+/// Values of the source that the target did not have in a look: by key, with what it had instead (None = nothing).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Open(Vec<(u64, Option<u64>)>);
+
+impl Open {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    text
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn has(&self, key: u64) -> bool {
+        self.at(key).is_some()
+    }
+
+    fn at(&self, key: u64) -> Option<Option<u64>> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|at| self.0[at].1)
+    }
+
+    /// Only those of which the target has nothing.
+    pub fn lacking(mut self) -> Self {
+        self.0.retain(|(_, there)| there.is_none());
+        self
+    }
+
+    /// Without those that have changed at the target since `earlier`, a look after the same copy.
+    pub fn unchanged_since(mut self, earlier: &Self) -> Self {
+        self.0.retain(|(key, there)| !matches!((earlier.at(*key).flatten(), there), (Some(x), Some(y)) if x != *y));
+        self
+    }
 }
 
-/// How many values of `source` are not at `target`. Holds 9 bytes for each value of the source in the window.
+impl std::fmt::Display for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let missing = self.0.iter().filter(|(_, there)| there.is_none()).count();
+        match (missing, self.len() - missing) {
+            (missing, 0) => write!(f, "{missing} values are missing"),
+            (0, other) => write!(f, "{other} values are other ones"),
+            (missing, other) => write!(f, "{missing} values are missing, {other} are other ones"),
+        }
+    }
+}
+
+/// One look: which values of `source` (of `among`; None = of all) are not at `target` as they are at the source. Holds 17 bytes for each value
+/// of the source in the window, and 24 for each that differs.
 ///
 /// # Errors
 /// (true, _) for the source's, (false, _) for the target's.
-pub fn missing(
+pub fn look(
     source: &Side,
     target: &Side,
     window: &Window<'_>,
     piece_rows: usize,
+    among: Option<&Open>,
     cancelled: &Arc<AtomicBool>,
-) -> Result<u64, (bool, ReadError<Infallible>)> {
-    let mut wanted = Values::new(|values: &mut Vec<u64>, value| values.push(value), Vec::new());
-    rows::read(source, window, piece_rows, cancelled, &mut wanted).map_err(|error| (true, error))?;
-    let mut wanted = wanted.state;
-    wanted.sort_unstable();
-    // Where shard groups overlap a point may come twice.
-    wanted.dedup();
-    let found = vec![false; wanted.len()];
-    let find = |state: &mut (Vec<u64>, Vec<bool>), value| {
-        if let Ok(at) = state.0.binary_search(&value) {
-            state.1[at] = true;
+) -> Result<Open, (bool, ReadError<Infallible>)> {
+    let is_wanted = |key| among.is_none_or(|among| among.has(key));
+    let gather = |wanted: &mut Vec<(u64, u64)>, value: (u64, u64)| {
+        if is_wanted(value.0) {
+            wanted.push(value);
         }
     };
-    let mut seen = Values::new(find, (wanted, found));
+    let mut wanted = Values::new(gather, Vec::new());
+    rows::read(source, window, piece_rows, cancelled, &mut wanted).map_err(|error| (true, error))?;
+    let mut seen = Values::new(|seen: &mut Seen, (key, content)| seen.note(key, content), Seen::new(wanted.state));
     rows::read(target, window, piece_rows, cancelled, &mut seen).map_err(|error| (false, error))?;
-    Ok(seen.state.1.iter().filter(|found| !**found).count() as u64)
+    Ok(seen.state.open())
 }
 
-/// Turns points into one number per value.
-struct Values<S, F> {
-    take: F,
-    state: S,
+/// What a source has, and what of it has been found.
+struct Seen {
+    /// Key and content, in order. Where shard groups overlap a point may come twice: any of its contents will do.
+    wanted: Vec<(u64, u64)>,
+    is_found: Vec<bool>,
+    others: Vec<(u64, u64)>,
+}
+
+impl Seen {
+    fn new(mut wanted: Vec<(u64, u64)>) -> Self {
+        wanted.sort_unstable();
+        wanted.dedup();
+        Self { is_found: vec![false; wanted.len()], wanted, others: Vec::new() }
+    }
+
+    fn note(&mut self, key: u64, content: u64) {
+        let first = self.wanted.partition_point(|(wanted, _)| *wanted < key);
+        let same = self.wanted[first..].iter().take_while(|(wanted, _)| *wanted == key);
+        let (mut is_wanted, mut is_equal) = (false, false);
+        for (_, wanted) in same {
+            is_wanted = true;
+            is_equal |= *wanted == content;
+        }
+        if is_equal {
+            // The first of its key stands for all.
+            self.is_found[first] = true;
+        } else if is_wanted {
+            self.others.push((key, content));
+        }
+    }
+
+    fn open(mut self) -> Open {
+        self.others.sort_unstable();
+        let mut open: Vec<(u64, Option<u64>)> = Vec::new();
+        let mut last = None;
+        for ((key, _), is_found) in self.wanted.iter().zip(&self.is_found) {
+            if last.replace(*key) == Some(*key) || *is_found {
+                continue;
+            }
+            let at = self.others.partition_point(|(other, _)| other < key);
+            open.push((*key, self.others.get(at).filter(|(other, _)| other == key).map(|(_, content)| *content)));
+        }
+        Open(open)
+    }
+}
+
+/// Turns points into keys.
+#[derive(Debug, Default)]
+pub struct Keys {
     series: u64,
     fields: Vec<u64>,
 }
 
-impl<S, F: Fn(&mut S, u64)> Values<S, F> {
+impl Keys {
+    /// As [`Sink::series`].
+    pub fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
+        // One side may know tags that no point of the other one has.
+        let there: Vec<_> = tags.iter().filter(|(_, value)| !value.is_empty()).collect();
+        self.series = hash(there);
+        self.fields.clear();
+        self.fields.extend(fields.iter().map(hash));
+    }
+
+    /// The key of a value of field number `field`.
+    pub fn key(&self, field: usize, time_ns: i64, value: &Value<'_>) -> u64 {
+        hash((self.series, self.fields[field], time_ns, discriminant(value)))
+    }
+}
+
+/// Hands keys and contents on.
+struct Values<S, F> {
+    take: F,
+    state: S,
+    keys: Keys,
+}
+
+impl<S, F: Fn(&mut S, (u64, u64))> Values<S, F> {
     fn new(take: F, state: S) -> Self {
-        Self { take, state, series: 0, fields: Vec::new() }
+        Self { take, state, keys: Keys::default() }
     }
 }
 
@@ -91,20 +202,29 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-impl<S, F: Fn(&mut S, u64)> Sink for Values<S, F> {
+/// Types are told apart by the key.
+fn content(value: &Value<'_>) -> u64 {
+    match *value {
+        Value::Float(value) => value.to_bits(),
+        Value::Int(value) => value.cast_unsigned(),
+        Value::Unsigned(value) => value,
+        Value::Bool(value) => u64::from(value),
+        Value::String(text) => hash(text),
+        // No field has such a value, and copies of one are refused.
+        Value::Nil | Value::Array(_) | Value::Map(_) | Value::Extension(..) => 0,
+    }
+}
+
+impl<S, F: Fn(&mut S, (u64, u64))> Sink for Values<S, F> {
     type Error = Infallible;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
-        // One side may know tags that no point of the other one has.
-        let there: Vec<_> = tags.iter().filter(|(_, value)| !value.is_empty()).collect();
-        self.series = hash(there);
-        self.fields.clear();
-        self.fields.extend(fields.iter().map(hash));
+        self.keys.series(tags, fields);
     }
 
     fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Infallible> {
-        for (field, value) in self.fields.iter().zip(values).filter(|(_, value)| !matches!(value, Value::Nil)) {
-            (self.take)(&mut self.state, hash((self.series, field, time_ns, discriminant(value))));
+        for (field, value) in values.iter().enumerate().filter(|(_, value)| !matches!(value, Value::Nil)) {
+            (self.take)(&mut self.state, (self.keys.key(field, time_ns, value), content(value)));
         }
         Ok(())
     }
@@ -114,18 +234,113 @@ impl<S, F: Fn(&mut S, u64)> Sink for Values<S, F> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn differences_name_every_field_with_both_numbers() {
-        let source = Counts::from([("a".into(), 3), ("b".into(), 2), ("c".into(), 1)]);
-        let target = Counts::from([("a".into(), 3), ("b".into(), 1), ("d".into(), 4)]);
-        assert_eq!(difference(&source, &target), "b: 1 of 2, c: 0 of 1, d: 4 of 0");
-        assert_eq!(difference(&source, &source), "");
-    }
+    use super::*;
 
     #[test]
     fn wide_rows_make_small_pieces() {
         assert_eq!([0, 1, 2, 200, 1_000_000].map(piece_rows), [10_000, 10_000, 10_000, 100, 1]);
+    }
+
+    /// What a look finds between a source and a target with these (key, content).
+    fn seen(source: &[(u64, u64)], target: &[(u64, u64)]) -> Open {
+        let mut seen = Seen::new(source.to_vec());
+        target.iter().for_each(|(key, content)| seen.note(*key, *content));
+        seen.open()
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_another_one_is_open_and_more_at_the_target_is_not() {
+        let open = seen(&[(1, 10), (2, 20), (3, 30)], &[(9, 9), (3, 31), (2, 20)]);
+        assert_eq!(open, Open(vec![(1, None), (3, Some(31))]));
+        assert_eq!(open.to_string(), "1 values are missing, 1 are other ones");
+        assert_eq!(open.lacking(), Open(vec![(1, None)]));
+        assert!(seen(&[(1, 10)], &[(1, 10), (2, 5)]).is_empty());
+        // A point that comes twice, where shard groups overlap.
+        assert!(seen(&[(1, 10), (1, 11)], &[(1, 11)]).is_empty());
+        assert!(seen(&[(1, 10)], &[(1, 9), (1, 10)]).is_empty());
+        assert_eq!(seen(&[(1, 10), (1, 11)], &[(1, 9)]).len(), 1);
+    }
+
+    #[test]
+    fn only_another_value_than_before_proves_a_later_write() {
+        let earlier = Open(vec![(1, Some(5)), (2, Some(6)), (3, None)]);
+        let later = Open(vec![(1, Some(5)), (2, Some(7)), (3, Some(8)), (4, Some(9))]);
+        // That something is there at all may be the copy's own write that has been seen late.
+        assert_eq!(later.unchanged_since(&earlier), Open(vec![(1, Some(5)), (3, Some(8)), (4, Some(9))]));
+    }
+
+    /// Of one value. Writes of clients reach A and B in one order, each side at its own pace, and a copy and looks fall in between anywhere.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Taken,
+        ToA,
+        ToB,
+        CopyReads,
+        CopyWrites,
+        Barrier,
+        LookAtA,
+        LookAtB,
+    }
+
+    const STEPS: [Step; 8] = [
+        Step::Taken,
+        Step::ToA,
+        Step::ToB,
+        Step::CopyReads,
+        Step::CopyWrites,
+        Step::Barrier,
+        Step::LookAtA,
+        Step::LookAtB,
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// The argument above, over any order of events: once a value counts as settled, B ends as A does.
+        #[test]
+        fn what_is_settled_stays_right(
+            steps in proptest::collection::vec(0..STEPS.len(), 1..40),
+            // Few, so that the same value comes back.
+            values in proptest::array::uniform8(0..3_u64),
+            before in proptest::option::of(Just(8_u64)),
+        ) {
+            let mut taken = vec![];
+            // Number of writes delivered, and what is there: A had a value before, B another one or none.
+            let (mut to_a, mut a) = (0, 7);
+            let (mut to_b, mut b) = (0, before);
+            let (mut read, mut waited, mut looked_at) = (None, false, None);
+            let (mut earlier, mut settled) = (None::<Open>, false);
+            for step in steps {
+                match STEPS[step] {
+                    Step::Taken if taken.len() < values.len() => taken.push(values[taken.len()]),
+                    Step::ToA if to_a < taken.len() => (to_a, a) = (to_a + 1, taken[to_a]),
+                    Step::ToB if to_b < taken.len() => (to_b, b) = (to_b + 1, Some(taken[to_b])),
+                    Step::CopyReads if !settled => (read, waited, looked_at, earlier) = (Some(a), false, None, None),
+                    Step::CopyWrites if !settled && read.is_some() => b = read.take(),
+                    // What was taken until now is at A; what comes until A is looked at may be, or not.
+                    Step::Barrier if !settled && read.is_none() => {
+                        (to_a, a) = (taken.len(), taken.last().copied().unwrap_or(a));
+                        waited = true;
+                    }
+                    Step::LookAtA if !settled && std::mem::take(&mut waited) => looked_at = Some(a),
+                    Step::LookAtB if !settled => {
+                        if let Some(at_a) = looked_at.take() {
+                            let there: Vec<_> = b.into_iter().map(|b| (1, b)).collect();
+                            let open = seen(&[(1, at_a)], &there);
+                            let open = earlier.iter().fold(open, Open::unchanged_since);
+                            settled = open.is_empty();
+                            earlier = Some(open);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if settled {
+                let ends_a = taken[to_a..].last().copied().unwrap_or(a);
+                prop_assert_eq!(taken[to_b..].last().copied().or(b), Some(ends_a));
+            }
+        }
     }
 }

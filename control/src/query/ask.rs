@@ -46,6 +46,8 @@ pub struct Call {
     /// One piece. Longer: as if the backend had not answered.
     pub piece_bytes_max: u64,
     pub time_left: Duration,
+    /// Between two parts of the answer. Longer: as if the backend had not answered. None: as long as `time_left`.
+    pub silence_max: Option<Duration>,
     pub cancelled: Arc<AtomicBool>,
 }
 
@@ -62,6 +64,11 @@ impl Client {
         let config = agent_config(backend, trust).timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT));
         let (authorization, agent) = (authorization(backend), config.build().new_agent());
         Self { url: format!("{}/query", backend.url.trim_end_matches('/')), authorization, agent }
+    }
+
+    /// What the calls go through; shut down, all of them end at once.
+    pub fn agent(&self) -> ureq::Agent {
+        self.agent.clone()
     }
 
     /// The whole answer; the inner error says why there is none.
@@ -175,7 +182,8 @@ impl Client {
                 .query_pairs(form)
                 .call()
         } else {
-            let request = self.agent.post(&self.url).config().timeout_global(timeout).build();
+            let config = self.agent.post(&self.url).config().timeout_global(timeout);
+            let request = config.timeout_per_read(call.silence_max).build();
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send_form(form)
         };
         let mut response = sent.map_err(|e| why(&e))?;

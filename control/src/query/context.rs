@@ -355,6 +355,7 @@ impl<'a> Context<'a> {
             piece_rows: limits::QUERY_PIECE_ROWS,
             piece_bytes_max: limits::QUERY_DOCUMENT_BYTES_MAX,
             time_left: self.time_left()?,
+            silence_max: None,
             cancelled: Arc::clone(&self.cancelled),
         })
     }

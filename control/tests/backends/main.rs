@@ -3,6 +3,7 @@
 mod faults;
 mod influxd;
 mod migration;
+mod overwritten;
 mod render;
 mod select;
 mod show;

@@ -1,0 +1,258 @@
+//! The copy engine between two real InfluxDB servers while clients overwrite what is being copied, and with servers that hang.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::migration::{PATIENCE, T0, everything, side, task, write};
+use super::support::{Influxd, StandIn};
+use fluxgate_control::migration::{CopyError, Progress, Steering, Undelivered, Writes, copy};
+
+/// What a door does with a request.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Pass,
+    /// The connection stays open, and nothing comes.
+    Hang,
+}
+
+/// A door before an influxd: shows each request to `look`, and passes it on when that has returned.
+fn door(influxd: &Influxd, look: impl Fn(&str) -> Then + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let behind = influxd.url().trim_start_matches("http://").to_owned();
+    let look = Arc::new(look);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, look, behind) = (client.unwrap(), Arc::clone(&look), behind.clone());
+            thread::spawn(move || {
+                let request = whole_request(&mut client);
+                if look(&String::from_utf8_lossy(&request)) == Then::Hang {
+                    // Until the client goes away.
+                    let _ = client.read(&mut [0]);
+                    return;
+                }
+                let server = TcpStream::connect(behind).unwrap();
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let _ = (&server).write_all(&request);
+                        let _ = std::io::copy(&mut &client, &mut &server);
+                        let _ = server.shutdown(Shutdown::Write);
+                    });
+                    let _ = std::io::copy(&mut &server, &mut &client);
+                    let _ = client.shutdown(Shutdown::Write);
+                });
+            });
+        }
+    });
+    url
+}
+
+fn whole_request(client: &mut TcpStream) -> Vec<u8> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length: usize = length.map_or(0, |length| length.parse().unwrap());
+            if request.len() >= head.len() + 4 + length {
+                return request;
+            }
+        }
+        match client.read(&mut buffer) {
+            Ok(0) | Err(_) => return request,
+            Ok(read) => request.extend_from_slice(&buffer[..read]),
+        }
+    }
+}
+
+/// A and B, both with the database, A with points of `value`.
+fn pair(value: u64) -> (Influxd, Influxd) {
+    let (a, b) = (Influxd::start(), Influxd::start());
+    a.run("CREATE DATABASE db");
+    b.run("CREATE DATABASE db");
+    write(&a, "autogen", points(0..100, value).as_bytes());
+    (a, b)
+}
+
+fn points(range: std::ops::Range<i64>, value: u64) -> String {
+    range.map(|at| format!("m,host=h{} n={value}i,s=\"{value}\" {}\n", at % 7, T0 + at * 1_000_000_000)).collect()
+}
+
+/// What a client's write does while both are written to.
+fn write_both(urls: &[String], lines: &str) {
+    for url in urls {
+        side(url.clone()).client.write("db", "autogen", lines.as_bytes(), PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_value_that_was_overwritten_between_reading_and_writing_it_is_not_undone() {
+    let (a, b) = pair(1);
+    let (both, first) = ([a.url(), b.url()], AtomicBool::new(true));
+    // The copy has read 1 when its write comes: before that is passed on, a client's 2 reaches both.
+    let target = door(&b, move |request| {
+        if request.starts_with("POST /write") && first.swap(false, Relaxed) {
+            write_both(&both, &points(10..13, 2));
+        }
+        Then::Pass
+    });
+    let progress = Progress::default();
+    let writes = Writes::ToBoth(&|| Ok(()));
+    let copied =
+        copy(&task("m"), &side(a.url()), &side(target), writes, &Steering::new(0), &progress, &mut |_| ()).unwrap();
+    assert_eq!(copied.values, 200);
+    assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
+    assert_eq!(everything(&b, "autogen", "m").iter().filter(|value| value.ends_with("Int(2)")).count(), 3);
+    assert_eq!(progress.points.load(Relaxed), 103, "only what was not right is copied again");
+}
+
+#[test]
+fn a_source_that_gets_a_point_later_than_the_target_is_waited_for() {
+    let (a, b) = pair(1);
+    let (to_b, first) = ([b.url()], AtomicBool::new(true));
+    let target = door(&b, move |request| {
+        if request.starts_with("POST /write") && first.swap(false, Relaxed) {
+            write_both(&to_b, &points(10..13, 2));
+        }
+        Then::Pass
+    });
+    // Both have 1 until then.
+    let calls = AtomicUsize::new(0);
+    let delivered = || {
+        if calls.fetch_add(1, Relaxed) == 0 {
+            write(&a, "autogen", points(10..13, 2).as_bytes());
+        }
+        Ok(())
+    };
+    let (source, target) = (side(a.url()), side(target));
+    let writes = Writes::ToBoth(&delivered);
+    copy(&task("m"), &source, &target, writes, &Steering::new(0), &Progress::default(), &mut |_| ()).unwrap();
+    assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
+
+    // When that takes too long, nothing is held to be right.
+    let late = Writes::ToBoth(&|| Err(Undelivered::Late("points still wait for a".to_owned())));
+    let copied = copy(&task("m"), &source, &target, late, &Steering::new(0), &Progress::default(), &mut |_| {
+        panic!("not known to be right");
+    });
+    let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
+    assert_eq!(failures[0].why, "points still wait for a");
+}
+
+#[test]
+fn a_slice_that_is_overwritten_all_the_time_is_copied_all_the_same() {
+    let (a, b) = pair(0);
+    let urls = [a.url(), b.url()];
+    let (stop, taken, delivered) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let barrier = || {
+        let now = taken.load(Relaxed);
+        let end = Instant::now() + PATIENCE;
+        while delivered.load(Relaxed) < now {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    };
+    let progress = Progress::default();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                let value = taken.fetch_add(1, Relaxed) + 1;
+                write_both(&urls, &points(0..50, value));
+                delivered.store(value, Relaxed);
+            }
+        });
+        for _ in 0..5 {
+            let before = taken.load(Relaxed);
+            let (writes, steering) = (Writes::ToBoth(&barrier), Steering::new(0));
+            let copied =
+                copy(&task("m"), &side(a.url()), &side(b.url()), writes, &steering, &progress, &mut |_| ()).unwrap();
+            assert_eq!(copied.values, 200);
+            assert!(taken.load(Relaxed) > before, "nothing was overwritten");
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
+}
+
+#[test]
+fn what_a_target_has_is_newer_than_what_lies_where_nothing_is_written_to_any_more() {
+    let (a, b) = pair(1);
+    write(&b, "autogen", points(10..13, 2).as_bytes());
+    // One field of two.
+    write(&b, "autogen", format!("m,host=h0 n=3i {T0}\n").as_bytes());
+    let progress = Progress::default();
+    let (source, target) = (side(a.url()), side(b.url()));
+    let copied =
+        copy(&task("m"), &source, &target, Writes::ToTarget, &Steering::new(0), &progress, &mut |_| ()).unwrap();
+    assert_eq!((copied.values, progress.points.load(Relaxed)), (200, 97));
+    let (there, here) = (everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
+    assert_eq!((here.len(), here.difference(&there).count()), (200, 7));
+    assert_eq!(here.iter().filter(|value| value.ends_with("Int(3)")).count(), 1);
+    // Again: there is nothing to do.
+    copy(&task("m"), &source, &target, Writes::ToTarget, &Steering::new(0), &progress, &mut |_| ()).unwrap();
+    assert_eq!((progress.points.load(Relaxed), progress.retries.load(Relaxed)), (97, 0));
+}
+
+/// That rows of a slice are asked for.
+fn asks_for_rows(request: &str) -> bool {
+    request.contains("chunked=true")
+}
+
+#[test]
+fn a_source_that_hangs_is_left_after_a_while_and_named() {
+    let (a, b) = pair(1);
+    let hangs = Arc::new(AtomicUsize::new(0));
+    let hung = Arc::clone(&hangs);
+    let source = door(&a, move |request| {
+        // The first time only.
+        if asks_for_rows(request) && hung.fetch_add(1, Relaxed) == 0 { Then::Hang } else { Then::Pass }
+    });
+    let mut source = side(source);
+    source.silence_max = Duration::from_millis(300);
+    let (writes, progress) = (Writes::ToBoth(&|| Ok(())), Progress::default());
+    let begin = Instant::now();
+    copy(&task("m"), &source, &side(b.url()), writes, &Steering::new(0), &progress, &mut |_| ()).unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(300) && progress.retries.load(Relaxed) == 1);
+    assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
+
+    let mut source = side(door(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass }));
+    source.silence_max = Duration::from_millis(300);
+    let copied = copy(&task("m"), &source, &side(b.url()), writes, &Steering::new(0), &progress, &mut |_| ());
+    let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
+    assert!(failures[0].why.contains(&source.name) && failures[0].why.contains("timeout"), "{failures:?}");
+}
+
+#[test]
+fn a_cancel_does_not_wait_for_a_server_that_hangs() {
+    let (a, b) = pair(1);
+    let silent = StandIn::start(None);
+    // Everything hangs; only the rows; the target's writes.
+    let rows = door(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass });
+    let writes = door(&b, |request| if request.starts_with("POST /write") { Then::Hang } else { Then::Pass });
+    for (source, target) in [(silent.url(), b.url()), (rows, b.url()), (a.url(), writes)] {
+        let (source, target, steering) = (side(source), side(target), Steering::new(0));
+        thread::scope(|scope| {
+            let copying = scope.spawn(|| {
+                let writes = Writes::ToBoth(&|| Ok(()));
+                copy(&task("m"), &source, &target, writes, &steering, &Progress::default(), &mut |_| ())
+            });
+            thread::sleep(Duration::from_millis(500));
+            assert!(!copying.is_finished());
+            let begin = Instant::now();
+            steering.cancel();
+            assert_eq!(copying.join().unwrap(), Err(CopyError::Cancelled));
+            assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        });
+    }
+    let cancelled = Steering::new(0);
+    cancelled.cancel();
+    let (source, target) = (side(a.url()), side(b.url()));
+    let copied = copy(&task("m"), &source, &target, Writes::ToTarget, &cancelled, &Progress::default(), &mut |_| ());
+    assert_eq!(copied, Err(CopyError::Cancelled));
+}

@@ -1,0 +1,156 @@
+//! Promise: a point that is overwritten while it is being copied has its newest acknowledged value everywhere in the end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fluxgate::client::Client;
+use fluxgate::influxd::Influxd;
+use fluxgate::proxy::{Proxy, backend_name, eventually};
+use serde_json::json;
+
+use crate::house::{DB, House, config, house, job, line_of, points, urls};
+
+/// Writes these points again and again, each time with a greater value, and notes what was acknowledged.
+struct Overwriting {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Overwriting {
+    /// Two writers, each with points of its own.
+    fn begin(house: &House, numbers: std::ops::Range<u64>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let middle = u64::midpoint(numbers.start, numbers.end);
+        let writer = |numbers: std::ops::Range<u64>| {
+            let (addr, acked, stop) = (house.proxy.addr(), Arc::clone(&house.acked), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut client = Client::connect(addr).unwrap();
+                for value in (1_000_000..).take_while(|_| !stop.load(Relaxed)) {
+                    for number in numbers.clone().step_by(50) {
+                        let numbers = number..(number + 50).min(numbers.end);
+                        overwrite(&mut client, numbers.clone(), value);
+                        let place = |number| (line_of(number, value).0, value);
+                        acked.lock().unwrap().extend(numbers.map(place));
+                    }
+                }
+            })
+        };
+        let threads = vec![writer(numbers.start..middle), writer(middle..numbers.end)];
+        Self { stop, threads }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn overwrite(client: &mut Client, numbers: std::ops::Range<u64>, value: u64) {
+    let text: String = numbers.map(|number| line_of(number, value).1).collect();
+    let reply = client.write(DB, &text).unwrap();
+    assert_eq!(reply.status, 204, "{}", reply.text());
+}
+
+#[test]
+fn a_rebalance_while_points_are_overwritten_keeps_the_newest_values() {
+    let Some(mut house) = house(&[2, 1]) else { return };
+    house.fill(0..3000);
+    house.servers[0].push(Influxd::start().unwrap());
+    house.restart_with(&urls(&house.servers));
+    let overwriting = Overwriting::begin(&house, 1000..1400);
+    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=add&cpus=2", ""));
+    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
+    overwriting.end();
+    house.check(false);
+}
+
+#[test]
+fn a_recovery_while_points_are_overwritten_keeps_the_newest_values() {
+    let Some(house) = house(&[2, 2]) else { return };
+    house.fill(0..3000);
+    house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
+    let overwriting = Overwriting::begin(&house, 1000..1400);
+    let job = house.wait(house.begin("/recovery?from_circle_id=0&to_circle_id=1", ""));
+    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    overwriting.end();
+    house.check(false);
+}
+
+/// Its data is older than what has been written since it left.
+#[test]
+fn a_backend_that_was_removed_does_not_bring_older_values_back() {
+    let Some(mut house) = house(&[3, 1]) else { return };
+    house.fill(0..3000);
+    let gone = house.servers[0].pop().unwrap();
+    house.restart_with(&urls(&house.servers));
+    let mut client = Client::connect(house.proxy.addr()).unwrap();
+    overwrite(&mut client, 1000..1400, 900_000);
+    house.acked.lock().unwrap().extend((1000..1400).map(|number| (line_of(number, 0).0, 900_000)));
+    house.drained();
+    let overwriting = Overwriting::begin(&house, 1000..1400);
+    let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
+    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
+    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    overwriting.end();
+    house.check(false);
+}
+
+/// A door before a server that cuts every connection until it is opened.
+fn door(server: SocketAddr) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            if !is_open.load(Relaxed) {
+                continue;
+            }
+            let server = TcpStream::connect(server).unwrap();
+            let (client, server) = (Arc::new(client), Arc::new(server));
+            for (from, to) in [(Arc::clone(&client), Arc::clone(&server)), (server, client)] {
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(read @ 1..) = (&*from).read(&mut buffer) {
+                        if (&*to).write_all(&buffer[..read]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    (url, open)
+}
+
+#[test]
+fn what_another_proxy_has_not_delivered_to_the_source_is_waited_for() {
+    let Some(house) = house(&[1, 1]) else { return };
+    house.fill(0..120);
+    // The other proxy does not reach the source, only the target.
+    let (url, open) = door(house.servers[0][0].addr());
+    let other: Proxy = crate::support::start(&config(&[vec![url], vec![house.servers[1][0].url()]]));
+    let at = |circle: usize, value: u64| {
+        (0..12).flat_map(|n| points(&house.servers[circle][0], &format!("m{n}"))).filter(|(_, n)| *n == value).count()
+    };
+    overwrite(&mut Client::connect(other.addr()).unwrap(), 0..120, 7_000);
+    assert!(eventually(Duration::from_secs(20), || at(1, 7_000) == 120), "{:?}", other.ledger());
+    assert_eq!(at(0, 7_000), 0);
+
+    let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
+    let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&{addrs}"), "");
+    let waits = format!("{} (at proxy {})", backend_name(0, 0), other.addr());
+    let shown = || job(&house.proxy, id)["doing"].as_str().unwrap().contains(&waits);
+    assert!(eventually(Duration::from_secs(20), shown), "{:#}", job(&house.proxy, id));
+    open.store(true, Relaxed);
+    let job = house.wait(id);
+    assert_eq!(job["state"], "done", "{job:#}");
+    assert!(eventually(Duration::from_secs(20), || other.ledger().is_ok_and(|ledger| ledger.totals.queued == 0)));
+    assert_eq!([at(0, 7_000), at(1, 7_000)], [120, 120]);
+}
