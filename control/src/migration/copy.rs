@@ -44,7 +44,8 @@ pub enum Writes<'a> {
     /// was taken before the call.
     ToBoth(&'a dyn Fn() -> Result<(), Undelivered>),
     /// Not to the source any more: whatever the target has is newer, and only what it lacks is copied. If such a point is written for the
-    /// first time between the look at the target and the copy's write, the copy's older value wins: nothing at the source would tell.
+    /// first time between the look at the target and the copy's write, the copy's older value wins, as nothing at the source tells: until a copy
+    /// from a place that is written to mends it, which goes last (`plan`). There is none where a backend has left without `leaving`.
     ToTarget,
 }
 
@@ -121,7 +122,7 @@ pub fn copy(
     let mut failed = 0;
     let mut copied = Copied::default();
     let engine = Engine { task, source, target, writes, steering, progress };
-    let _interrupts = steering.interrupts([source, target]);
+    let _interrupts = steering.interrupts([source.agents(), target.agents()].concat());
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, now_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));

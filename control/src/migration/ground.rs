@@ -15,6 +15,7 @@ use super::delete;
 use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
+use super::steering::Steering;
 use crate::backend::{Client, Failure};
 use crate::catalog;
 use crate::limits;
@@ -46,8 +47,10 @@ impl Field {
 }
 
 impl Ground for Field {
-    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-        measurements(&Client::new(at, &self.trust)).map_err(|failure| failure.to_string())
+    fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+        let client = Client::new(at, &self.trust);
+        let _interrupts = steering.interrupts([client.agent()]);
+        measurements(&client).map_err(|failure| failure.to_string())
     }
 
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String> {

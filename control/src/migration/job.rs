@@ -97,7 +97,7 @@ pub struct Seat<'a> {
 /// What jobs do to the world; a double stands in for it in tests. Calls block, and come from several threads.
 pub trait Ground: Send + Sync {
     /// Databases of a backend with their measurements.
-    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String>;
+    fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String>;
     /// Copies and verifies one measurement. An error is for the operator; retries are over by then.
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String>;
     /// Removes one measurement from `at` after finding all of it at `right`.
@@ -462,7 +462,7 @@ impl Job {
     fn ask_inventory(&self, house: &House, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         let mut attempt = 1;
         loop {
-            match house.ground.inventory(at) {
+            match house.ground.inventory(at, &self.steering) {
                 Err(_) if attempt < limits::INVENTORY_ATTEMPTS && self.steering.sleep(limits::INVENTORY_PAUSE) => {
                     attempt += 1;
                 }

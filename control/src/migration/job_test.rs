@@ -48,7 +48,7 @@ impl World {
 }
 
 impl Ground for World {
-    fn inventory(&self, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+    fn inventory(&self, at: &Backend, _steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         let state = self.state();
         if state.down.contains(&at.name) {
             return Err("is down".to_owned());

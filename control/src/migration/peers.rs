@@ -247,6 +247,27 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_tells_what_it_has_not_delivered_and_influx_proxy_does_not() {
+        let peers = Peers::new(&Credentials::default());
+        let body = r#"{"now_ms":20,"behind":[{"name":"b0-0","url":"http://elsewhere","oldest_ms":10}]}"#;
+        let (addr, thread) = answer_once("200 OK".into(), body);
+        let backlog = peers.backlog(&addr).unwrap().unwrap();
+        assert!(thread.join().unwrap().starts_with("GET /migrate/backlog HTTP/1.1\r\n"));
+        let topology = crate::migration::plan::tests::topology(&[2]);
+        let is_behind = |backend: usize, ms| backlog.is_behind(&topology.backends[backend], ms);
+        assert_eq!((backlog.now_ms, is_behind(0, 10), is_behind(0, 9), is_behind(1, 10)), (20, true, false, false));
+        for (head, body, want) in [
+            ("404 Not Found", "", Ok(None)),
+            ("200 OK", STATE, Ok(None)),
+            ("401 Unauthorized", "", Err("answered 401".to_owned())),
+        ] {
+            let (addr, thread) = answer_once(head.into(), body);
+            assert_eq!(peers.backlog(&addr), want, "{head}");
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
     fn changes_are_told_in_influx_proxys_words() {
         let peers = Peers::new(&Credentials::default());
         let all = [

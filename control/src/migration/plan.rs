@@ -176,14 +176,18 @@ pub fn chains(
             }
         }
     }
-    // What the owner has is newer than what lies elsewhere: the owner's copy goes last, and what it says counts.
+    // What is written to is newer than what lies elsewhere, and of two such places the former owner is the one that is whole: it goes last, and what
+    // it says counts.
     for chain in chains.values_mut() {
         chain.sort_by_key(|task| {
             let circle = topology.backends.get(task.at).map(|backend| backend.circle);
-            let owns = circle.is_some_and(|circle| {
-                placement.owner(circle, task.db.as_bytes(), task.measurement.as_bytes()).index() == task.at
+            let rank = circle.map_or(0, |circle| {
+                let (db, measurement) = (task.db.as_bytes(), task.measurement.as_bytes());
+                let is_former = placement.former(circle, db, measurement).is_some_and(|id| id.index() == task.at);
+                let owns = placement.owner(circle, db, measurement).index() == task.at;
+                if is_former { 2 } else { u8::from(owns) }
             });
-            (circle, owns, task.at, task.work)
+            (circle, rank, task.at, task.work)
         });
     }
     chains.into_values().collect()
@@ -221,7 +225,7 @@ pub fn names<'a>(
 
 #[cfg(test)]
 pub mod tests {
-    use fluxgate_dataplane::placement::PlacementSettings;
+    use fluxgate_dataplane::placement::{Former, FormerMember, PlacementSettings};
     use fluxgate_dataplane::topology::Circle;
     use proptest::prelude::*;
 
@@ -384,6 +388,22 @@ pub mod tests {
         let order: Vec<_> = plan[0].iter().map(|task| (task.at, task.work.other())).collect();
         let want = [(1 - owner, 2), (1 - owner, 3), (owner, 2), (owner, 3), (2, owner), (2, 3), (3, owner), (3, 2)];
         assert_eq!(order, want);
+    }
+
+    /// It has had all writes, and so mends what an older copy from elsewhere may have undone.
+    #[test]
+    fn in_a_rebalance_the_former_owner_comes_last() {
+        let topology = topology(&[3]);
+        let member = FormerMember { name: "b0-0".into(), url: "http://b0".into(), gone: false };
+        let former = Former { settings: PlacementSettings::default(), members: vec![member] };
+        let placement = Placement::new(&topology, &PlacementSettings::default()).with_former(&topology, 0, &former);
+        let name =
+            (0..).map(|n| format!("m{n}")).find(|m| placement.owner(0, b"d", m.as_bytes()).index() == 2).unwrap();
+        let everywhere = |site| (site, BTreeMap::from([("d".to_owned(), BTreeSet::from([name.clone()]))]));
+        let inventory: Inventory = (0..4).map(everywhere).collect();
+        let goal = Goal::Rebalance { circle: 0, removed: vec![removed("http://gone")] };
+        let plan = chains(&goal, &inventory, &topology, &placement, &[]);
+        assert_eq!(plan[0].iter().map(|task| task.at).collect::<Vec<_>>(), [3, 1, 0]);
     }
 
     #[test]

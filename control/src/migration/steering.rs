@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::side::Side;
 use crate::backend::Failure;
 use crate::limits;
 
@@ -82,9 +81,9 @@ impl Steering {
         agents.into_values().flatten().for_each(ureq::Agent::shutdown);
     }
 
-    /// From now on a cancel ends calls of `sides`, which nobody else uses.
-    pub(super) fn interrupts(&self, sides: [&Side; 2]) -> Interrupts<'_> {
-        let agents: Vec<_> = sides.into_iter().flat_map(Side::agents).collect();
+    /// From now on a cancel ends the calls of `agents`, which nobody else uses.
+    pub(super) fn interrupts(&self, agents: impl IntoIterator<Item = ureq::Agent>) -> Interrupts<'_> {
+        let agents: Vec<_> = agents.into_iter().collect();
         let mut calls = self.calls();
         calls.last += 1;
         let number = calls.last;

@@ -296,7 +296,7 @@ mod tests {
     ];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         /// The argument above, over any order of events: once a value counts as settled, B ends as A does.
         #[test]
