@@ -141,6 +141,8 @@ pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const SLICE_ATTEMPTS: u32 = 3;
 /// Looks at a slice after each copy of it, while clients write to it. More: what is still open is copied again.
 pub const SLICE_LOOKS: u32 = 2;
+/// Values of the target that are kept while the source's are not all read yet. More: the target waits.
+pub const LOOK_EARLY_MAX: usize = 2 * SLICE_VALUES_MAX as usize;
 /// Before a look the source must have got what had been taken until then, within this time. Longer: the slice has failed.
 pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The target is waited for so long. Longer: what is still on its way there may be open, and is looked for again.

@@ -36,7 +36,8 @@ impl Servers {
 
     pub fn proxy(&self, keys: &[(&str, Value)]) -> Proxy {
         let urls: Vec<Vec<_>> = self.circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-        let config = ProxyConfig::new(&urls).set("workers", 1).set("hash_key", "idx");
+        // A `/clear` waits so long after the end of a transition.
+        let config = ProxyConfig::new(&urls).set("workers", 1).set("hash_key", "idx").set("query_timeout", 5);
         support::start(&keys.iter().fold(config, |config, (key, value)| config.set(key, value.clone())))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A *value* is one field of one point: its key is series, time, field and type, its content the bits. Both are compared as 64-bit hashes. The
 //! target may have more: it got new points while the source, a place that nothing is written to any more, did not; or it got them a moment
-//! earlier, while writes go to both.
+//! earlier, while writes go to both. So a point that is removed (DELETE, DROP SERIES) after the copy has read it, and before the copy writes it,
+//! comes back at the target.
 //!
 //! # Why it is sound to look at two servers at two moments
 //!
@@ -11,7 +12,7 @@
 //! first, couriers of the second); besides clients only the copy writes to B; nobody else writes to A.
 //!
 //! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all that was taken before is
-//! delivered to A. Then it reads A, then B. The value is right for ever if
+//! delivered to A. Then it reads A and B, in any order. The value is right for ever if
 //!
 //! * **it is equal in a look.** Let w be the last write of it by clients, ever. Was w delivered to B after the look? Then B ends with w, as A
 //!   does. Was it delivered before, and to A before A was read? Then what was read at A is w, and so is what B has and keeps.
@@ -29,8 +30,12 @@
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use crossbeam::channel::{Receiver, bounded};
 
 use super::rows::{self, ReadError, Sink};
 use super::side::{Side, Window};
@@ -88,8 +93,8 @@ impl std::fmt::Display for Open {
     }
 }
 
-/// One look: which values of `source` (of `among`; None = of all) are not at `target` as they are at the source. Holds 17 bytes for each value
-/// of the source in the window, and 24 for each that differs.
+/// One look, at both sides at a time: which values of `source` (of `among`; None = of all) are not at `target` as they are at the source. Holds
+/// 17 bytes for each value of the source in the window, 24 for each that differs, and 16 for at most `LOOK_EARLY_MAX` values of the target.
 ///
 /// # Errors
 /// (true, _) for the source's, (false, _) for the target's.
@@ -107,14 +112,64 @@ pub fn look(
             wanted.push(value);
         }
     };
-    let mut wanted = Values::new(gather, Vec::new());
-    rows::read(source, window, piece_rows, cancelled, &mut wanted).map_err(|error| (true, error))?;
-    let mut seen = Values::new(|seen: &mut Seen, (key, content)| seen.note(key, content), Seen::new(wanted.state));
-    rows::read(target, window, piece_rows, cancelled, &mut seen).map_err(|error| (false, error))?;
-    Ok(seen.state.open())
+    let (tell, told) = bounded(1);
+    let (read, met) = thread::scope(|scope| {
+        let source = scope.spawn(move || {
+            let mut wanted = Values::new(gather, Vec::new());
+            let read = rows::read(source, window, piece_rows, cancelled, &mut wanted);
+            // Closed = the target has failed.
+            let _ = tell.send(wanted.state);
+            read
+        });
+        let meeting = Meeting { source: told, early: Vec::new(), early_max: limits::LOOK_EARLY_MAX, seen: None };
+        let mut there = Values::new(Meeting::note, meeting);
+        let read = rows::read(target, window, piece_rows, cancelled, &mut there);
+        let met = read.map(|()| there.state.end());
+        (source.join().unwrap_or_else(|panic| resume_unwind(panic)), met)
+    });
+    read.map_err(|error| (true, error))?;
+    met.map_err(|error| (false, error))
+}
+
+/// The target's values, of which there may be any number, meet those of the source, which are read at the same time: what comes before these are
+/// known is kept, up to a bound.
+struct Meeting {
+    source: Receiver<Vec<(u64, u64)>>,
+    early: Vec<(u64, u64)>,
+    early_max: usize,
+    seen: Option<Seen>,
+}
+
+impl Meeting {
+    fn note(&mut self, value: (u64, u64)) {
+        match &mut self.seen {
+            Some(seen) => seen.note(value),
+            None => {
+                self.early.push(value);
+                if self.early.len() >= self.early_max {
+                    self.meet();
+                }
+            }
+        }
+    }
+
+    fn meet(&mut self) -> &mut Seen {
+        let (source, early) = (&self.source, &mut self.early);
+        self.seen.get_or_insert_with(|| {
+            // Without an answer its thread has panicked, which is told there.
+            let mut seen = Seen::new(source.recv().unwrap_or_default());
+            std::mem::take(early).into_iter().for_each(|value| seen.note(value));
+            seen
+        })
+    }
+
+    fn end(mut self) -> Open {
+        std::mem::take(self.meet()).open()
+    }
 }
 
 /// What a source has, and what of it has been found.
+#[derive(Default)]
 struct Seen {
     /// Key and content, in order. Where shard groups overlap a point may come twice: any of its contents will do.
     wanted: Vec<(u64, u64)>,
@@ -129,7 +184,7 @@ impl Seen {
         Self { is_found: vec![false; wanted.len()], wanted, others: Vec::new() }
     }
 
-    fn note(&mut self, key: u64, content: u64) {
+    fn note(&mut self, (key, content): (u64, u64)) {
         let first = self.wanted.partition_point(|(wanted, _)| *wanted < key);
         let same = self.wanted[first..].iter().take_while(|(wanted, _)| *wanted == key);
         let (mut is_wanted, mut is_equal) = (false, false);
@@ -246,7 +301,7 @@ mod tests {
     /// What a look finds between a source and a target with these (key, content).
     fn seen(source: &[(u64, u64)], target: &[(u64, u64)]) -> Open {
         let mut seen = Seen::new(source.to_vec());
-        target.iter().for_each(|(key, content)| seen.note(*key, *content));
+        target.iter().for_each(|value| seen.note(*value));
         seen.open()
     }
 
@@ -261,6 +316,17 @@ mod tests {
         assert!(seen(&[(1, 10), (1, 11)], &[(1, 11)]).is_empty());
         assert!(seen(&[(1, 10)], &[(1, 9), (1, 10)]).is_empty());
         assert_eq!(seen(&[(1, 10), (1, 11)], &[(1, 9)]).len(), 1);
+    }
+
+    #[test]
+    fn what_comes_before_the_source_is_known_counts_however_much_it_is() {
+        for early_max in [1, 2, 3, 100] {
+            let (tell, source) = bounded(1);
+            tell.send(vec![(1, 10), (2, 20), (3, 30), (4, 40)]).unwrap();
+            let mut meeting = Meeting { source, early: Vec::new(), early_max, seen: None };
+            [(1, 10), (2, 21), (3, 30), (7, 70)].into_iter().for_each(|value| meeting.note(value));
+            assert_eq!(meeting.end(), Open(vec![(2, Some(21)), (4, None)]), "{early_max}");
+        }
     }
 
     #[test]
@@ -310,31 +376,32 @@ mod tests {
             // Number of writes delivered, and what is there: A had a value before, B another one or none.
             let (mut to_a, mut a) = (0, 7);
             let (mut to_b, mut b) = (0, before);
-            let (mut read, mut waited, mut looked_at) = (None, false, None);
+            let (mut read, mut waited, mut at_a, mut at_b) = (None, false, None, None);
             let (mut earlier, mut settled) = (None::<Open>, false);
             for step in steps {
                 match STEPS[step] {
                     Step::Taken if taken.len() < values.len() => taken.push(values[taken.len()]),
                     Step::ToA if to_a < taken.len() => (to_a, a) = (to_a + 1, taken[to_a]),
                     Step::ToB if to_b < taken.len() => (to_b, b) = (to_b + 1, Some(taken[to_b])),
-                    Step::CopyReads if !settled => (read, waited, looked_at, earlier) = (Some(a), false, None, None),
+                    Step::CopyReads if !settled => {
+                        (read, waited, at_a, at_b, earlier) = (Some(a), false, None, None, None);
+                    }
                     Step::CopyWrites if !settled && read.is_some() => b = read.take(),
                     // What was taken until now is at A; what comes until A is looked at may be, or not.
                     Step::Barrier if !settled && read.is_none() => {
                         (to_a, a) = (taken.len(), taken.last().copied().unwrap_or(a));
-                        waited = true;
+                        (waited, at_a, at_b) = (true, None, None);
                     }
-                    Step::LookAtA if !settled && std::mem::take(&mut waited) => looked_at = Some(a),
-                    Step::LookAtB if !settled => {
-                        if let Some(at_a) = looked_at.take() {
-                            let there: Vec<_> = b.into_iter().map(|b| (1, b)).collect();
-                            let open = seen(&[(1, at_a)], &there);
-                            let open = earlier.iter().fold(open, Open::unchanged_since);
-                            settled = open.is_empty();
-                            earlier = Some(open);
-                        }
-                    }
+                    Step::LookAtA if !settled && waited => at_a = Some(a),
+                    Step::LookAtB if !settled && waited => at_b = Some(b),
                     _ => {}
+                }
+                // In whichever order they were looked at.
+                if let (Some(a), Some(b)) = (at_a, at_b) {
+                    let there: Vec<_> = b.into_iter().map(|b| (1, b)).collect();
+                    let open = earlier.iter().fold(seen(&[(1, a)], &there), Open::unchanged_since);
+                    settled = open.is_empty();
+                    (earlier, waited, at_a, at_b) = (Some(open), false, None, None);
                 }
             }
             if settled {
