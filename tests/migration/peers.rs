@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use fluxgate::client::Client;
+use fluxgate::influxd::Influxd;
 use fluxgate::proxy::eventually;
 
-use crate::house::{begin, config, house, job, urls, wait};
+use crate::house::{Traffic, at_rest, begin, config, drained, house, job, restart_with, traffic, urls, wait};
 
 #[test]
 fn two_proxies_do_not_migrate_one_circle_at_a_time() {
@@ -31,4 +32,44 @@ fn two_proxies_do_not_migrate_one_circle_at_a_time() {
     let id = begin(&other, &format!("/resync?{addrs}"), "");
     assert_eq!(wait(&other, id)["state"], "done");
     house.check(true);
+}
+
+/// Two proxies, a backend more, writes and queries through both; in the middle of the migration one is killed and comes back.
+fn one_is_killed(other_one: bool) {
+    let Some(mut house) = house(&[2, 1]) else { return };
+    house.fill(0..3000);
+    let mut other = crate::support::start(&config(&urls(&house.servers)));
+    house.servers[0].push(Influxd::start().unwrap());
+    house.restart_with(&urls(&house.servers));
+    restart_with(&mut other, &urls(&house.servers));
+    let through = [house.traffic(10_000, true), traffic(&other, &house.acked, 100_000, true)];
+    let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
+    let id = house.begin(&format!("/rebalance?circle_id=0&operation=add&rate=10000&{addrs}"), "");
+    let begun = || job(&house.proxy, id)["bytes"].as_u64().unwrap() > 0;
+    assert!(eventually(Duration::from_secs(60), begun), "{:#}", job(&house.proxy, id));
+    let killed = if other_one { &mut other } else { &mut house.proxy };
+    killed.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    killed.restart().unwrap();
+    let running = job(&house.proxy, id);
+    assert_eq!(running["state"], "running", "{running:#}");
+    let ended = house.wait(id);
+    assert_eq!(ended["state"], "done", "{ended:#}\n{}", house.proxy.stderr());
+    [&house.proxy, &other].into_iter().for_each(at_rest);
+    through.into_iter().for_each(Traffic::stop_after_restart);
+    drained(&other);
+    house.check(false);
+    let ended = wait(&other, begin(&other, &format!("/clear?circle_id=0&{addrs}"), ""));
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    house.check(true);
+}
+
+#[test]
+fn a_rebalance_ends_at_both_when_the_other_proxy_is_killed_in_the_middle() {
+    one_is_killed(true);
+}
+
+#[test]
+fn a_rebalance_ends_at_both_when_the_proxy_that_runs_it_is_killed_in_the_middle() {
+    one_is_killed(false);
 }

@@ -431,10 +431,8 @@ impl Job {
                 Ok(databases) => _ = inventory.insert(site, databases),
                 Err(error) => {
                     complete = false;
-                    self.complain(
-                        house,
-                        format!("backend {}: its measurements are not known: {error}", sites[site].name),
-                    );
+                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&house.topology, site));
+                    self.complain(house, format!("backend {name}: what it has is not known: {error}; {advice}"));
                 }
             }
         }
