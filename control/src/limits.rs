@@ -95,6 +95,9 @@ pub const MIGRATION_SHOWN_MAX: usize = 10_000;
 /// fails in the end.
 pub const INVENTORY_ATTEMPTS: u32 = 5;
 pub const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+/// A clear looks again at a measurement that is still being written to at the wrong place, this often. Then: it stays, and the clear fails.
+pub const CLEAR_ATTEMPTS: u32 = 5;
+pub const CLEAR_PAUSE: Duration = Duration::from_secs(1);
 /// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the end.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Reads are switched over to measurements that have been moved this often: each time all marks are written.

@@ -6,7 +6,7 @@ use fluxgate::client::Client;
 use fluxgate::influxd::Influxd;
 use fluxgate::proxy::eventually;
 
-use crate::house::{Traffic, at_rest, begin, config, drained, house, job, restart_with, traffic, urls, wait};
+use crate::house::{Traffic, at_rest, begin, config, drained, house, job, post, restart_with, traffic, urls, wait};
 
 #[test]
 fn two_proxies_do_not_migrate_one_circle_at_a_time() {
@@ -72,4 +72,17 @@ fn a_rebalance_ends_at_both_when_the_other_proxy_is_killed_in_the_middle() {
 #[test]
 fn a_rebalance_ends_at_both_when_the_proxy_that_runs_it_is_killed_in_the_middle() {
     one_is_killed(false);
+}
+
+#[test]
+fn who_has_said_that_it_knows_of_the_end_knows_it_after_kill_nine() {
+    let Some(mut house) = house(&[2]) else { return };
+    house.fill(0..100);
+    house.servers[0].push(Influxd::start().unwrap());
+    house.restart_with(&urls(&house.servers));
+    let (status, _) = post(&house.proxy, "/migrate/state?circle_id=0&migrating=false&moved=true", "");
+    house.proxy.kill();
+    house.proxy.restart().unwrap();
+    assert_eq!(status, 200);
+    at_rest(&house.proxy);
 }

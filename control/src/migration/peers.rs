@@ -54,7 +54,7 @@ struct Circle {
 /// A change that peers are told, as they would be told by influx-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// `moved`: all is at its new place, dual writes may end. influx-proxy ignores it.
+    /// `moved`: all is at its new place, dual writes end before the answer. influx-proxy ignores it.
     Migrating {
         circle: usize,
         migrating: bool,
@@ -64,6 +64,14 @@ pub enum Change {
 }
 
 impl Change {
+    /// The circle of which all has been moved.
+    pub fn moved(self) -> Option<usize> {
+        match self {
+            Self::Migrating { circle, moved: true, .. } => Some(circle),
+            _ => None,
+        }
+    }
+
     fn query(self) -> String {
         match self {
             Self::Migrating { circle, migrating, moved } => {
