@@ -116,6 +116,8 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Another proxy's answer, and circles in it. Larger: taken for no answer; left out.
 pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub const PEER_CIRCLES_MAX: usize = 1024;
+/// While a migration goes on, other proxies are told so, and tell what they still hold, this often.
+pub const PEER_REMINDER: Duration = Duration::from_millis(500);
 /// Before a call to another proxy is repeated: doubling from the one to the other.
 pub const PEER_PAUSE_MIN: Duration = Duration::from_millis(200);
 pub const PEER_PAUSE_MAX: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use fluxgate::client::Client;
 use fluxgate::influxd::Influxd;
 use fluxgate::proxy::eventually;
 
-use crate::house::{Traffic, at_rest, begin, config, drained, house, job, post, restart_with, traffic, urls, wait};
+use crate::house::{DB, Traffic, at_rest, begin, config, drained, house, job, post, restart_with, traffic, urls, wait};
 
 #[test]
 fn two_proxies_do_not_migrate_one_circle_at_a_time() {
@@ -44,7 +44,7 @@ fn one_is_killed(other_one: bool) {
     restart_with(&mut other, &urls(&house.servers));
     let through = [house.traffic(10_000, true), traffic(&other, &house.acked, 100_000, true)];
     let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
-    let id = house.begin(&format!("/rebalance?circle_id=0&operation=add&rate=10000&{addrs}"), "");
+    let id = house.begin(&format!("/rebalance?circle_id=0&operation=add&rate=20000&{addrs}"), "");
     let begun = || job(&house.proxy, id)["bytes"].as_u64().unwrap() > 0;
     assert!(eventually(Duration::from_secs(60), begun), "{:#}", job(&house.proxy, id));
     let killed = if other_one { &mut other } else { &mut house.proxy };
@@ -72,6 +72,30 @@ fn a_rebalance_ends_at_both_when_the_other_proxy_is_killed_in_the_middle() {
 #[test]
 fn a_rebalance_ends_at_both_when_the_proxy_that_runs_it_is_killed_in_the_middle() {
     one_is_killed(false);
+}
+
+#[test]
+fn a_proxy_that_was_started_again_hears_of_the_migration_and_its_queries_see_no_hole() {
+    let Some(house) = house(&[1, 1]) else { return };
+    house.fill(0..3000);
+    let mut other = crate::support::start(&config(&urls(&house.servers)));
+    house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
+    let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
+    let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&rate=20000&{addrs}"), "");
+    assert!(eventually(Duration::from_secs(60), || job(&house.proxy, id)["bytes"].as_u64().unwrap() > 0));
+    other.kill();
+    other.restart().unwrap();
+    let shows = || {
+        other.get("/migrate/state").unwrap().1.contains(r#""circle_id":1,"circle_name":"circle-2","is_migrating":true"#)
+    };
+    assert!(eventually(Duration::from_secs(20), shows), "{:#}", job(&house.proxy, id));
+    let through = traffic(&other, &house.acked, 10_000, true);
+    let ended = house.wait(id);
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    through.stop();
+    [&house.proxy, &other].into_iter().for_each(at_rest);
+    drained(&other);
+    house.check(true);
 }
 
 #[test]
