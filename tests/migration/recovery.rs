@@ -45,7 +45,7 @@ fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
     let Some(house) = house(&[2, 1]) else { return };
     house.fill(0..3000);
     let traffic = house.traffic(10_000, true);
-    let job = house.wait(house.begin("/resync?rate=300000", ""));
+    let job = house.wait(house.begin("/resync?rate=1000000", ""));
     assert_eq!(job["state"], "done", "{job:#}");
     traffic.stop();
     house.check(true);

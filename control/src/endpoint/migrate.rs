@@ -100,7 +100,10 @@ fn set(state: &State, call: &Call<'_>) -> Action {
         return call.refuse(400, "missing query parameter");
     }
     let mut response = json(&answer, call.query.pretty());
-    response.headers.push((WAITING.to_owned(), peers::waiting(&state.stats, unix_ms())));
+    let waiting = peers::waiting(&state.stats, unix_ms());
+    if !waiting.is_empty() {
+        response.headers.push((WAITING.to_owned(), waiting));
+    }
     Action::SetMigration { changes, response }
 }
 
