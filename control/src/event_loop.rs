@@ -276,6 +276,7 @@ impl EventLoop {
                 self.profiling = false;
                 self.answer(asker, response);
             }
+            Report::Ended { asker, response } => self.answer(asker, response),
             // The loop has ended on it.
             Report::Stop => {}
         }
@@ -283,7 +284,7 @@ impl EventLoop {
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
         let now = Instant::now();
-        let (mut asked, mut profile, mut asked_later) = (None, None, false);
+        let (mut asked, mut profile, mut moved, mut asked_later) = (None, None, None, false);
         let response = guarded(&request.path, || match endpoint::decide(&self.state, request) {
             Action::Answer(response) => response,
             Action::Migrate { order, form } => match self.state.jobs.start(*order, (asker, form), &self.reports) {
@@ -294,6 +295,7 @@ impl EventLoop {
                 refused => endpoint::order::answer(form, &refused),
             },
             Action::SetMigration { changes, response } => {
+                moved = changes.iter().find_map(|change| change.moved());
                 changes.into_iter().for_each(|change| self.state.jobs.set(change));
                 response
             }
@@ -314,6 +316,9 @@ impl EventLoop {
         if let Some(wanted) = profile {
             return self.profile(asker, wanted);
         }
+        if let Some(circle) = moved {
+            return self.end_transition(asker, circle, response);
+        }
         if let Some(ticket) = asked {
             return self.broadcast(&ToWorker::LedgerWanted { ticket });
         }
@@ -325,6 +330,14 @@ impl EventLoop {
             self.health_asked = Some(now);
         }
         self.answer(asker, response);
+    }
+
+    /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not tell it again.
+    fn end_transition(&mut self, asker: Asker, circle: usize, response: AdminResponse) {
+        self.job(self.state.jobs.ending(circle), move |result| {
+            let failed = |why| endpoint::failed(503, &format!("the transition of circle {circle} cannot end: {why}"));
+            Report::Ended { asker, response: result.flatten().map_or_else(failed, |()| response) }
+        });
     }
 
     /// Takes its time on a thread of its own. Whether anybody still waits for it is not known here.

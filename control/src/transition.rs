@@ -202,7 +202,7 @@ impl Transitions {
     }
 
     /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former owners any more.
-    /// Waits until no worker reads from them; not to be called on the control thread. A query that was under way may still do so
+    /// Waits until no worker reads from them, or writes; not to be called on the control thread. A query that was under way may still do so
     /// for as long as `query_timeout`: clear nothing before that.
     ///
     /// # Errors
@@ -218,8 +218,8 @@ impl Transitions {
         let told = state.publish(next);
         drop(state);
         tell(told);
-        if let Some(stats) = stats {
-            wait_for_workers(&stats, version)?;
+        if let Some(stats) = &stats {
+            wait_for_workers(stats, version)?;
         }
         let mut state = self.state();
         let mut circles = state.circles.clone();
@@ -228,9 +228,14 @@ impl Transitions {
         file::save(&self.0.file, &circles)?;
         state.circles = circles;
         let next = state.placement.with_ended(circle);
+        let version = next.version();
         let told = state.publish(next);
         drop(state);
         tell(told);
+        // Who is told of the end may clear at once: nothing should come to former owners then.
+        if let Some(Err(why)) = stats.map(|stats| wait_for_workers(&stats, version)) {
+            log::warn!("{why}; it writes to former owners until then");
+        }
         Ok(())
     }
 
@@ -266,7 +271,7 @@ fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
     for (id, worker) in stats.workers.iter().enumerate() {
         while worker.placement_version.load(Acquire) < version {
             if Instant::now() >= deadline {
-                return Err(format!("worker {id} has not taken the new placement: the transition goes on"));
+                return Err(format!("worker {id} has not taken the new placement"));
             }
             thread::sleep(limits::PLACEMENT_TAKEN_PAUSE);
         }

@@ -1,15 +1,18 @@
-//! What comes before and after the work of a job: other proxies are told, and points from before are waited for.
+//! What goes around the work of a job: other proxies are told before, meanwhile and after, and points from before are waited for,
+//! theirs too.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Instant;
 
-use fluxgate_dataplane::topology::Backend;
+use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::job::{House, Job, unix_ms};
-use super::peers::{self, Change, Said};
+use super::peers::{self, Change, Heard, Said};
 use super::plan::Goal;
 use crate::limits;
 
@@ -34,7 +37,7 @@ impl Job {
                         peers.retain(|peer| told.contains(peer));
                         return false;
                     }
-                    Ok(_) => match house.peers.tell(&addr, self.change(true, false)) {
+                    Ok(_) => match self.remind(house, &addr) {
                         Ok(()) => _ = told.insert(addr),
                         Err(error) => silent.push(format!("{addr}: {error}")),
                     },
@@ -53,6 +56,76 @@ impl Job {
         }
     }
 
+    /// Does `work`, and meanwhile tells all other proxies again and again: one that was started again knows nothing. What they say
+    /// is kept.
+    pub(super) fn while_reminding<T>(&self, house: &House, peers: &[String], work: impl FnOnce() -> T) -> T {
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Also when `work` panics: the scope waits for all threads.
+            let _over = Over(&is_over);
+            for addr in peers {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut reminded = Instant::now();
+                    while !is_over.load(Relaxed) {
+                        if reminded.elapsed() >= limits::PEER_REMINDER {
+                            // It may only be starting again.
+                            let _ = self.remind(house, addr);
+                            reminded = Instant::now();
+                        }
+                        thread::sleep(limits::MIGRATION_NAP);
+                    }
+                });
+            }
+            work()
+        })
+    }
+
+    /// Tells another proxy that this migration goes on, and notes what it says.
+    fn remind(&self, house: &House, addr: &str) -> Result<(), String> {
+        let at_ms = unix_ms();
+        let result = house.peers.tell(addr, self.change(true, false));
+        let mut inner = self.look();
+        match result {
+            Ok(waiting) => _ = inner.heard.insert(addr.to_owned(), Heard { at_ms, waiting, is_silent: false }),
+            Err(error) => {
+                if let Some(heard) = inner.heard.get_mut(addr) {
+                    heard.is_silent = true;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// True while points that were accepted before `ms` (since 1970), here or by another proxy, are not delivered to `backend`, or
+    /// another proxy has not been heard of since.
+    pub(super) fn is_behind(&self, house: &House, backend: BackendId, ms: u64) -> bool {
+        house.ground.is_behind(backend, ms) || self.look().heard.values().any(|heard| heard.is_behind(backend, ms))
+    }
+
+    /// True while another proxy does not answer, whose points may be waited for: nobody knows for how long.
+    pub(super) fn waits_for_peers(&self, house: &House) -> bool {
+        let silent = self
+            .look()
+            .heard
+            .iter()
+            .filter(|(_, heard)| heard.is_silent)
+            .map(|(addr, _)| &addr[..])
+            .collect::<Vec<_>>()
+            .join(", ");
+        if !silent.is_empty() {
+            self.doing(house, &format!("waiting for other proxies, which may hold points: {silent}"));
+        }
+        !silent.is_empty()
+    }
+
     /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is cancelled.
     pub(super) fn part_from_peers(&self, house: &House, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
@@ -60,7 +133,7 @@ impl Job {
         loop {
             let mut silent = Vec::new();
             left.retain(|addr| match house.peers.tell(addr, self.change(false, moved)) {
-                Ok(()) => false,
+                Ok(_) => false,
                 Err(error) => {
                     silent.push(format!("{addr}: {error}"));
                     true
@@ -90,25 +163,27 @@ impl Job {
         }
     }
 
-    /// Waits until what was acknowledged before the job is delivered: a copy made earlier would lack it. False = not in
+    /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it. False = not in
     /// time.
-    pub(super) fn settle(&self, house: &House) -> bool {
-        let now = unix_ms();
-        let until = Instant::now() + limits::SETTLE_TIMEOUT;
+    pub(super) fn settle(&self, house: &House, ms: u64) -> bool {
+        let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         let sources = self.order.goal.sources(&house.topology);
         let mut behind: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
         loop {
-            behind.retain(|backend| house.ground.is_behind(backend.id, now));
+            behind.retain(|backend| self.is_behind(house, backend.id, ms));
             let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
             if names.is_empty() {
                 return true;
             }
-            if Instant::now() >= until {
+            if self.waits_for_peers(house) {
+                until = Instant::now() + limits::SETTLE_TIMEOUT;
+            } else if Instant::now() >= until {
                 let text = format!("points from before this migration still wait for {}", names.join(", "));
                 self.complain(house, text);
                 return false;
+            } else {
+                self.doing(house, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
             }
-            self.doing(house, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return false;
             }

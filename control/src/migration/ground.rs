@@ -10,7 +10,7 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::copy::{self, copy};
-use super::delete;
+use super::delete::{self, Kept};
 use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
@@ -55,8 +55,16 @@ impl Ground for Field {
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String> {
         let Task { db, measurement, .. } = task;
         let (at, right) = (self.side(at), self.side(right));
-        let cleared = delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress);
-        cleared.map(drop).map_err(|kept| kept.to_string())
+        let mut attempt = 1;
+        loop {
+            match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress) {
+                // What was taken before the end of a transition may still be on its way.
+                Err(Kept::Changing) if attempt < limits::CLEAR_ATTEMPTS && seat.steering.sleep(limits::CLEAR_PAUSE) => {
+                    attempt += 1;
+                }
+                cleared => return cleared.map(drop).map_err(|kept| kept.to_string()),
+            }
+        }
     }
 
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool {

@@ -24,8 +24,9 @@ use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Key, Saved, SavedTask};
+use super::marks::Verified;
 use super::mlog::MigrationLog;
-use super::peers::Peers;
+use super::peers::{Heard, Peers};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
@@ -158,18 +159,10 @@ pub struct Inner {
     former: HashMap<Key, SavedTask>,
     saved: Option<(Instant, Duration)>,
     /// Of a rebalance: copied, not marked yet.
-    verified: Vec<Verified>,
-    marked: Option<Instant>,
-}
-
-/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
-#[derive(Debug)]
-struct Verified {
-    circle: usize,
-    /// Database, measurement.
-    place: (String, String),
-    owner: BackendId,
-    at_ms: u64,
+    pub(super) verified: Vec<Verified>,
+    pub(super) marked: Option<Instant>,
+    /// By address: what other proxies have said last.
+    pub(super) heard: HashMap<String, Heard>,
 }
 
 /// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments, never
@@ -193,7 +186,7 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-pub(super) fn unix_ms() -> u64 {
+pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
@@ -260,6 +253,7 @@ impl Job {
                 saved: None,
                 verified: Vec::new(),
                 marked: None,
+                heard: HashMap::new(),
             }),
             file: Mutex::new(()),
         }
@@ -366,11 +360,27 @@ impl Job {
     fn work(&self, house: &House, is_resumed: bool) {
         let text = if is_resumed { "resumed" } else { "started" };
         house.log.note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
-        let mut peers = self.order.ha_addrs.clone();
+        let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
         if !self.meet_peers(house, &mut peers, is_resumed) {
             return self.part_from_peers(house, &peers, false);
         }
-        let settled = self.settle(house);
+        let is_whole = self.while_reminding(house, &peers, || self.move_all(house, begun_ms));
+        let ends = match self.order.goal {
+            // Other databases may still be at their old places.
+            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
+            _ => None,
+        };
+        self.part_from_peers(house, &peers, ends.is_some());
+        if let Some(circle) = ends.filter(|_| !self.is_failing())
+            && let Err(error) = house.ground.end(circle)
+        {
+            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
+        }
+    }
+
+    /// True when nothing is left and nothing is unknown.
+    fn move_all(&self, house: &House, begun_ms: u64) -> bool {
+        let settled = self.settle(house, begun_ms);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
             let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };
@@ -389,18 +399,7 @@ impl Job {
                 );
             }
         }
-        let is_whole = complete && !self.steering.is_cancelled() && !self.is_failing();
-        let ends = match self.order.goal {
-            // Other databases may still be at their old places.
-            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
-            _ => None,
-        };
-        self.part_from_peers(house, &peers, ends.is_some());
-        if let Some(circle) = ends.filter(|_| !self.is_failing())
-            && let Err(error) = house.ground.end(circle)
-        {
-            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
-        }
+        complete && !self.steering.is_cancelled() && !self.is_failing()
     }
 
     fn is_failing(&self) -> bool {
@@ -431,10 +430,8 @@ impl Job {
                 Ok(databases) => _ = inventory.insert(site, databases),
                 Err(error) => {
                     complete = false;
-                    self.complain(
-                        house,
-                        format!("backend {}: its measurements are not known: {error}", sites[site].name),
-                    );
+                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&house.topology, site));
+                    self.complain(house, format!("backend {name}: what it has is not known: {error}; {advice}"));
                 }
             }
         }
@@ -554,60 +551,6 @@ impl Job {
                 Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
             }
             Work::Delete { .. } => house.ground.delete(task, at, other, seat),
-        }
-    }
-
-    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.
-    fn note_verified(&self, chain: &[usize], complete: bool) {
-        let Goal::Rebalance { circle, .. } = self.order.goal else { return };
-        let mut inner = self.look();
-        if complete && chain.iter().all(|&index| inner.entries[index].state == TaskState::Done) {
-            let Task { db, measurement, work, .. } = &inner.entries[chain[0]].task;
-            let verified = Verified {
-                circle,
-                place: (db.clone(), measurement.clone()),
-                owner: BackendId(work.other() as u16),
-                at_ms: unix_ms(),
-            };
-            inner.verified.push(verified);
-        }
-    }
-
-    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
-    /// copied.
-    fn mark_moved(&self, house: &House, wait: bool) {
-        let until = Instant::now() + limits::SETTLE_TIMEOUT;
-        loop {
-            let mut verified = {
-                let mut inner = self.look();
-                let is_due = inner.marked.is_none_or(|at| at.elapsed() >= limits::MARK_INTERVAL);
-                if inner.verified.is_empty() || !(is_due || wait) {
-                    return;
-                }
-                inner.marked = Some(Instant::now());
-                std::mem::take(&mut inner.verified)
-            };
-            let behind: Vec<_> = verified.extract_if(.., |v| house.ground.is_behind(v.owner, v.at_ms)).collect();
-            if let Some(Verified { circle, .. }) = verified.first() {
-                let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
-                let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
-                if !places.is_empty()
-                    && let Err(error) = house.ground.mark_moved(*circle, &places)
-                {
-                    // Reads go on at the old places, which have everything; the end of the transition switches them.
-                    house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
-                }
-            }
-            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
-            self.look().verified.extend(behind);
-            let Some(name) = waits_for.filter(|_| wait) else { return };
-            if Instant::now() >= until {
-                return self
-                    .complain(house, format!("points taken while measurements were moved still wait for {name}"));
-            }
-            if !self.steering.sleep(limits::MIGRATION_STEP) {
-                return;
-            }
         }
     }
 }

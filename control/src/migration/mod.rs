@@ -21,6 +21,7 @@
 //!           ├─> plan        what is to be copied where, pure
 //!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
 //!           ├─> peers       other proxies
+//!           ├─> marks       when reads may go to the new place
 //!           ├─> checkpoint  the file of a job
 //!           └─> log         the migration log
 //! ```
@@ -32,6 +33,7 @@ pub mod delete;
 pub mod ground;
 pub mod job;
 pub mod jobs;
+mod marks;
 pub mod mlog;
 pub mod peers;
 pub mod plan;

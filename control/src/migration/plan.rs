@@ -83,6 +83,21 @@ impl Goal {
         }
     }
 
+    /// What an operator can do about a source that does not answer.
+    pub fn advice(&self, topology: &Topology, site: Site) -> String {
+        let Self::Rebalance { circle, .. } = self else {
+            return "the rest is done: start it, and this again".to_owned();
+        };
+        if topology.circles.len() == 1 {
+            return "the rest is moved: start it, and this again; no other circle has what it held".to_owned();
+        }
+        let gone = if site < topology.backends.len() { "take it out of the configuration, restart, " } else { "" };
+        format!(
+            "the rest is moved: start it, and this again; if it is lost, {gone}run a recovery of circle {circle} from another one, \
+             and then a rebalance with `operation=add`"
+        )
+    }
+
     /// The sites whose measurements are looked at.
     pub fn sources(&self, topology: &Topology) -> Vec<Site> {
         let of = |circle: usize| topology.circles[circle].backends.iter().map(|id| id.index());

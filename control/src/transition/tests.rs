@@ -208,7 +208,7 @@ fn a_file_that_is_none_stops_the_start_and_stays() {
 }
 
 #[test]
-fn a_transition_does_not_end_before_all_workers_read_from_the_owners() {
+fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_all_write_only_there() {
     let house = House::new();
     house.start(&circle(&["a", "b"]));
     let transitions = house.start(&circle(&["a", "b", "c"]));
@@ -226,14 +226,19 @@ fn a_transition_does_not_end_before_all_workers_read_from_the_owners() {
     let owner = settled.owner(0, b"db", name.as_bytes());
     assert_eq!(settled.reader(0, b"db", name.as_bytes()), owner);
     assert!(settled.former(0, b"db", name.as_bytes()).is_some(), "still written to");
-    let take = |worker: usize| {
-        stats.workers[worker].placement_version.store(settled.version(), std::sync::atomic::Ordering::Release);
+    let take = |worker: usize, placement: &Placement| {
+        stats.workers[worker].placement_version.store(placement.version(), std::sync::atomic::Ordering::Release);
     };
-    take(0);
+    take(0, &settled);
     thread::sleep(std::time::Duration::from_millis(50));
     assert!(receiver.is_empty() && transitions.of(0).is_some(), "one worker may still read from the former owner");
-    take(1);
-    assert_eq!(next().former(0, b"db", name.as_bytes()), None);
+    take(1, &settled);
+    let ended = next();
+    assert_eq!(ended.former(0, b"db", name.as_bytes()), None);
+    take(0, &ended);
+    thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!end.is_finished(), "one worker may still write to the former owner");
+    take(1, &ended);
     end.join().unwrap().unwrap();
     assert_eq!(transitions.of(0), None);
 }

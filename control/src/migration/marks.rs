@@ -1,0 +1,80 @@
+//! Of a rebalance: when reads of a measurement may go to its new place.
+//!
+//! That is when all of it has been copied and verified, and its owner has got what this proxy and others took meanwhile.
+
+use std::time::Instant;
+
+use fluxgate_dataplane::topology::BackendId;
+
+use super::job::{House, Job, TaskState, unix_ms};
+use super::plan::{Goal, Task};
+use crate::limits;
+
+/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
+#[derive(Debug)]
+pub struct Verified {
+    pub circle: usize,
+    /// Database, measurement.
+    pub place: (String, String),
+    pub owner: BackendId,
+    pub at_ms: u64,
+}
+
+impl Job {
+    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.
+    pub(super) fn note_verified(&self, chain: &[usize], complete: bool) {
+        let Goal::Rebalance { circle, .. } = self.order.goal else { return };
+        let mut inner = self.look();
+        if complete && chain.iter().all(|&index| inner.entries[index].state == TaskState::Done) {
+            let Task { db, measurement, work, .. } = &inner.entries[chain[0]].task;
+            let verified = Verified {
+                circle,
+                place: (db.clone(), measurement.clone()),
+                owner: BackendId(work.other() as u16),
+                at_ms: unix_ms(),
+            };
+            inner.verified.push(verified);
+        }
+    }
+
+    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
+    /// copied.
+    pub(super) fn mark_moved(&self, house: &House, wait: bool) {
+        let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
+        loop {
+            let mut verified = {
+                let mut inner = self.look();
+                let is_due = inner.marked.is_none_or(|at| at.elapsed() >= limits::MARK_INTERVAL);
+                if inner.verified.is_empty() || !(is_due || wait) {
+                    return;
+                }
+                inner.marked = Some(Instant::now());
+                std::mem::take(&mut inner.verified)
+            };
+            let behind: Vec<_> = verified.extract_if(.., |v| self.is_behind(house, v.owner, v.at_ms)).collect();
+            if let Some(Verified { circle, .. }) = verified.first() {
+                let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
+                let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
+                if !places.is_empty()
+                    && let Err(error) = house.ground.mark_moved(*circle, &places)
+                {
+                    // Reads go on at the old places, which have everything; the end of the transition switches them.
+                    house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
+                }
+            }
+            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
+            self.look().verified.extend(behind);
+            let Some(name) = waits_for.filter(|_| wait) else { return };
+            if self.waits_for_peers(house) {
+                until = Instant::now() + limits::SETTLE_TIMEOUT;
+            }
+            if Instant::now() >= until {
+                return self
+                    .complain(house, format!("points taken while measurements were moved still wait for {name}"));
+            }
+            if !self.steering.sleep(limits::MIGRATION_STEP) {
+                return;
+            }
+        }
+    }
+}
