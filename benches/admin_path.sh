@@ -2,8 +2,8 @@
 # Does an admin request of any kind change the p99 of writes by more than noise?
 #
 # A steady, paced load of writes, while admin endpoints are asked ASKS times per second, a profile is taken, or a migration
-# runs. Before each such row there is a row `none`, in which the same client asks a backend instead of the proxy: their
-# lowest and highest p99 are the noise. All rows are measured ROUNDS times in turn, and the medians are judged.
+# runs. Before each such row there is a row `none`, in which the same client asks a backend instead of the proxy, or reads
+# one backend and writes the other as a migration would: their lowest and highest p99 are the noise. All rows are measured ROUNDS times in turn, and the medians are judged.
 #
 # Two houses of 2 circles: one of sinks (`fluxgate sink`), and for migrations one of real influxd, which are given
 # databases that only the first circle has. The proxy has the first CPU to itself; all others share the last one, so that
@@ -45,17 +45,26 @@ begin_job() { # path with parameters
   job=$(sed -n 's/^[Xx]-[Ff]luxgate-[Mm]igration: *\([0-9]*\).*/\1/p' "$dir/begun")
   [ -n "$job" ] || fail "$1 did not begin: $(cat "$dir/answer")"
 }
-running() { curl -sS "$url/migrate/jobs/$job" | grep -q '"state": *"running"'; }
+# What a migration asks of the backends, without the proxy: as many bytes read, as many points (of some 90 bytes) written.
+load_backends() {
+  taskset -c "$load_cpu" curl -sS --limit-rate "$job_rate" -m "$seconds" -o /dev/null -G "${backends[0]}/query?db=recovery1&chunked=true" \
+    --data-urlencode 'q=SELECT * FROM /.*/' 2> /dev/null &
+  others=("$!")
+  taskset -c "$load_cpu" "$FLUXGATE" load --url "${backends[1]}" --db elsewhere --connections 1 --lines 5000 \
+    --rate $((job_rate / 90)) --seconds "$seconds" > /dev/null 2>&1 &
+  others+=("$!")
+}
+running() { curl -sS -o "$dir/job" "$url/migrate/jobs/$job" && grep -q '"state": *"running"' "$dir/job"; }
 end_job() {
-  running || fail "the migration ended before its row did: $(curl -sS "$url/migrate/jobs/$job")"
+  running || fail "the migration ended before its row did: $(cat "$dir/job")"
   curl -sS -o "$dir/answer" -XDELETE "$url/migrate/jobs/$job"
   while running; do sleep 0.1; done
 }
 
 row() { # what round
-  local asker= job= asked=1
+  local asker= job= asked=1 others=()
   case $1 in
-    none) ask "${backends[0]}/ping" ;;
+    none) if [ "$house" = sinks ]; then ask "${backends[0]}/ping"; else load_backends; fi ;;
     profile)
       taskset -c "$load_cpu" curl -sS -o /dev/null -w '%{http_code}\n' \
         "$url/debug/pprof/profile?seconds=$(((seconds + 1) / 2))" > "$dir/answers" &
@@ -66,6 +75,8 @@ row() { # what round
   esac
   load --url "$url" --db bench --rate "$rate" --lines "$lines" --seconds "$seconds"
   [ -z "$job" ] || end_job
+  # The reader ends by its time limit, which is no success to curl.
+  [ ${#others[@]} = 0 ] || wait "${others[@]}" || true
   if [ -n "$asker" ]; then
     wait "$asker" || fail "$1 could not be asked"
     awk '!/^20[04]$/ {print "an answer was " $0; exit 1}' "$dir/answers" >&2 || fail "$1 was not answered well"
@@ -111,6 +122,7 @@ for house in $houses; do
         load --url "${backends[0]}" --db "$kind$round" --create-db --connections 1 --lines 5000 --points $((seconds * job_rate / 55 + 10000))
       done
     done
+    load --url "${backends[1]}" --db elsewhere --create-db --connections 1 --points 1
     # A new shard's first request comes alone.
     load --url "$url" --db bench --connections 1 --points 1
   fi

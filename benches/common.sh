@@ -14,6 +14,7 @@ commit=unknown
 if [ -z "${FLUXGATE:-}" ]; then
   commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
   [ -z "$(git status --porcelain -- src control dataplane Cargo.toml Cargo.lock 2>/dev/null)" ] || commit+=+changes
+  echo "building (FLUXGATE=BINARY uses another one) ..." >&2
   cargo build --release --quiet
   FLUXGATE=${CARGO_TARGET_DIR:-target}/release/fluxgate
 fi
