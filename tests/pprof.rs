@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::Read as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,12 +46,14 @@ fn samples(profile: &Profile) -> Vec<(String, Vec<String>)> {
     profile.sample.iter().map(sample).collect()
 }
 
-/// Writes for so long, while `meanwhile` is done.
-fn writing<T>(proxy: &Proxy, seconds: f64, meanwhile: impl FnOnce() -> T) -> (Summary, T) {
-    let args = LoadArgs { connections: 4, lines: 20, seconds: Some(seconds), ..LoadArgs::new(&proxy.url(), "db") };
+/// Writes until `meanwhile` is done.
+fn writing<T>(proxy: &Proxy, meanwhile: impl FnOnce() -> T) -> (Summary, T) {
+    let args = LoadArgs { connections: 4, lines: 20, seconds: Some(120.0), ..LoadArgs::new(&proxy.url(), "db") };
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let load = scope.spawn(|| load::run(&args, &AtomicBool::new(false), &mut |_| {}).unwrap());
+        let load = scope.spawn(|| load::run(&args, &stop, &mut |_| {}).unwrap());
         let done = meanwhile();
+        stop.store(true, Relaxed);
         (load.join().unwrap(), done)
     })
 }
@@ -61,7 +63,7 @@ fn profiles_under_load_name_workers_and_cost_no_write() {
     let backend = StandIn::with_databases(&["db"]).unwrap();
     // Without syncs: on a busy disk the workers would wait more than they use the CPU, and there would be few samples.
     let proxy = started(&backend, &[("durability", "os")]);
-    let (summary, (profile, svg, second)) = writing(&proxy, 9.0, || {
+    let (summary, (profile, svg, second)) = writing(&proxy, || {
         let profile = thread::scope(|scope| {
             let first = scope.spawn(|| get(&proxy, "/debug/pprof/profile?seconds=3"));
             // While it is taken there is no second one, and everything else is answered.
