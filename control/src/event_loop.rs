@@ -311,7 +311,9 @@ impl EventLoop {
                 profile = Some(wanted).filter(|_| !self.profiling);
                 debug_pprof::busy()
             }
-            Action::Heap => debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed)),
+            Action::Heap(format) => {
+                debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed), format)
+            }
         });
         if let Some(wanted) = profile {
             return self.profile(asker, wanted);

@@ -72,7 +72,7 @@ pub enum Action {
     /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless one is being taken.
     Profile(debug_pprof::cpu::Wanted),
     /// Answer with [`debug_pprof::heap::response_with`].
-    Heap,
+    Heap(debug_pprof::heap::Format),
     /// Begin a migration, then answer with [`order::answer`].
     Migrate {
         order: Box<Order>,
