@@ -10,7 +10,7 @@ use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
-use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 
 use super::document::{Step, path_text};
 use super::file::{self, File, nearest};
@@ -160,7 +160,7 @@ fn newer_generation(file: &File) -> bool {
 
 fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
     let mut topology = Topology::default();
-    let mut names = HashSet::new();
+    let (mut circle_names, mut names) = (HashSet::new(), HashSet::new());
     for (circle, table) in file.circles.iter().flatten().enumerate() {
         let path = vec![Step::Key("circles".to_owned()), Step::Item(circle)];
         if circle == limits::CIRCLES_MAX {
@@ -168,17 +168,21 @@ fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
             return Err(problem(path, what));
         }
         let name = required(&table.name, &path, "name")?;
+        if !circle_names.insert(name.clone()) {
+            let path = below(&path, "name");
+            let what = format!("{} is \"{name}\", which another circle has too; names are unique", path_text(&path));
+            return Err(problem(path, what));
+        }
         let tables = table.backends.as_deref().unwrap_or_default();
         if tables.is_empty() {
             let what = format!("{} has no backends; a circle needs at least one", path_text(&path));
             return Err(problem(below_if(table.backends.is_some(), path, "backends"), what));
         }
-        let mut backends = Vec::with_capacity(tables.len());
+        let mut backends: Vec<Backend> = Vec::with_capacity(tables.len());
         for (index, table) in tables.iter().enumerate() {
             let mut path = path.clone();
             path.extend([Step::Key("backends".to_owned()), Step::Item(index)]);
-            let id = BackendId(topology.backends.len() as u16);
-            let backend = backend(table, id, (circle, index), file.auth_secure, cipher_key, &path)?;
+            let backend = backend(table, file.auth_secure, cipher_key, &path)?;
             if !names.insert(backend.name.clone()) {
                 let what = format!(
                     "{} is \"{}\", which another backend has too; names are unique over all circles",
@@ -187,19 +191,18 @@ fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
                 );
                 return Err(problem(below(&path, "name"), what));
             }
-            if topology.backends.len() == limits::BACKENDS_MAX {
+            if topology.backends.len() + backends.len() == limits::BACKENDS_MAX {
                 let what = format!("{} is one too many; there may be {}", path_text(&path), limits::BACKENDS_MAX);
                 return Err(problem(path, what));
             }
-            backends.push(id);
-            topology.backends.push(backend);
+            backends.push(backend);
         }
-        if backends.iter().all(|&id| topology.backend(id).leaving) {
+        if backends.iter().all(|backend| backend.leaving) {
             let what =
                 format!("every backend of {} is leaving; a circle needs at least one that stays", path_text(&path));
             return Err(problem(below(&path, "backends"), what));
         }
-        topology.circles.push(Circle { name, backends });
+        topology.add_circle(name, backends);
     }
     if topology.circles.is_empty() {
         let path = if file.circles.is_some() { key("circles") } else { Vec::new() };
@@ -210,8 +213,6 @@ fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
 
 fn backend(
     table: &file::Backend,
-    id: BackendId,
-    (circle, index): (usize, usize),
     auth_secure: Option<bool>,
     cipher_key: Key,
     path: &[Step],
@@ -240,15 +241,11 @@ fn backend(
     }
     let encrypted = auth_secure.or(table.auth_encrypt).unwrap_or(false);
     Ok(Backend {
-        id,
-        name,
-        url,
-        circle,
-        index,
         username: secret(&table.username, encrypted, cipher_key, below(path, "username"))?,
         password: secret(&table.password, encrypted, cipher_key, below(path, "password"))?,
         write_only: table.write_only.unwrap_or(false),
         leaving: table.leaving.unwrap_or(false),
+        ..Backend::new(name, url)
     })
 }
 

@@ -363,6 +363,7 @@ fn refusals_name_file_line_and_key() {
         // Unknown keys.
         ("\n\"flush_sise\": 3", "f.json:3: unknown key flush_sise; the nearest known key is flush_size"),
         (r#""Listen-Addr": "x""#, "f.json:2: unknown key Listen-Addr; the nearest known key is listen_addr"),
+        (r#""user": "x""#, "f.json:2: unknown key user; the nearest known key is username"),
         (
             r#""tls": {"min_versoin": "x"}"#,
             "f.json:2: unknown key tls.min_versoin; the nearest known key is min_version",
@@ -529,6 +530,11 @@ fn refusals_of_circles_and_backends_point_at_the_one_meant() {
         ("\"name\": \"influxdb-1-2\",", "", "p.json:14: circles[0].backends[1] has no name"),
         ("\"url\": \"http://127.0.0.1:8087\",", "", "p.json:13: circles[0].backends[1] has no url"),
         ("\"name\": \"circle-2\",", "", "p.json:22: circles[1] has no name"),
+        (
+            "circle-2",
+            "circle-1",
+            "p.json:21: circles[1].name is \"circle-1\", which another circle has too; names are unique",
+        ),
         (
             "http://127.0.0.1:8089",
             "127.0.0.1:8089",

@@ -222,7 +222,6 @@ pub fn names<'a>(
 #[cfg(test)]
 pub mod tests {
     use fluxgate_dataplane::placement::PlacementSettings;
-    use fluxgate_dataplane::topology::Circle;
     use proptest::prelude::*;
 
     use super::*;
@@ -231,22 +230,9 @@ pub mod tests {
     pub fn topology(circles: &[usize]) -> Topology {
         let mut topology = Topology::default();
         for (circle, &size) in circles.iter().enumerate() {
-            let ids = topology.backends.len()..topology.backends.len() + size;
-            for (index, number) in ids.clone().enumerate() {
-                topology.backends.push(Backend {
-                    id: BackendId(number as u16),
-                    name: format!("b{circle}-{index}"),
-                    url: format!("http://b{number}"),
-                    circle,
-                    index,
-                    username: String::new(),
-                    password: String::new(),
-                    write_only: false,
-                    leaving: false,
-                });
-            }
-            let backends = ids.map(|number| BackendId(number as u16)).collect();
-            topology.circles.push(Circle { name: format!("c{circle}"), backends });
+            let first = topology.backends.len();
+            let backend = |index| Backend::new(format!("b{circle}-{index}"), format!("http://b{}", first + index));
+            topology.add_circle(format!("c{circle}"), (0..size).map(backend));
         }
         topology
     }

@@ -12,25 +12,14 @@ fn circle(names: &[&str]) -> Topology {
 
 fn circles(list: &[(&str, &[&str])]) -> Topology {
     let mut topology = Topology::default();
-    for (circle, (circle_name, names)) in list.iter().enumerate() {
-        let mut backends = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let id = BackendId(topology.backends.len() as u16);
-            backends.push(id);
+    for (name, backends) in list {
+        let backend = |name: &&str| {
             let plain = name.trim_start_matches('-');
-            topology.backends.push(Backend {
-                id,
-                name: plain.to_owned(),
-                url: format!("http://{plain}"),
-                circle,
-                index,
-                username: "user".to_owned(),
-                password: "secret".to_owned(),
-                write_only: false,
-                leaving: name.starts_with('-'),
-            });
-        }
-        topology.circles.push(Circle { name: (*circle_name).to_owned(), backends });
+            let (username, password) = ("user".to_owned(), "secret".to_owned());
+            let leaving = name.starts_with('-');
+            Backend { username, password, leaving, ..Backend::new(plain, format!("http://{plain}")) }
+        };
+        topology.add_circle(*name, backends.iter().map(backend));
     }
     topology
 }
