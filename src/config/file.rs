@@ -7,8 +7,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Problem;
 use super::document::{Step, path_text};
+use super::problem::Problem;
 
 /// What a key holds. The type of the struct field follows from it.
 #[derive(Clone, Copy)]
