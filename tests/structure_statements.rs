@@ -10,6 +10,7 @@ use std::time::Duration;
 use fluxgate::client::Client;
 use fluxgate::influxd::Influxd;
 use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::standin::{Fault, StandIn};
 use serde_json::{Value, json};
 
 /// Two circles, the first one of two backends.
@@ -187,6 +188,34 @@ fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
     assert_eq!(house.rows(&house.servers[..2], "db", "SELECT * FROM m").len(), 1);
     let databases = house.servers[0].query("", "SHOW DATABASES").unwrap().to_string();
     assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
+}
+
+#[test]
+fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
+    if Influxd::executable().is_none() {
+        return eprintln!("skipped: influxd is not on PATH");
+    }
+    let (server, slow) = (Influxd::start().unwrap(), StandIn::with_databases(&["db"]).unwrap());
+    server.create_database("db").unwrap();
+    let config = ProxyConfig::new(&[vec![server.url()], vec![slow.url()]]).set("query_timeout", 4);
+    // It is up, it is asked, and it keeps what it is sent waiting.
+    let proxy = config.set("write_timeout", 60).start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap();
+    slow.always(Some(Fault::Hang));
+    let mut client = Client::connect(proxy.addr()).unwrap();
+    assert_eq!(client.write("db", "m v=1 1\n").unwrap().status, 204);
+    assert!(eventually(Duration::from_secs(20), || slow.writes() == 1));
+    for q in ["DROP MEASUREMENT m", "DELETE FROM m WHERE time < 5", "DROP DATABASE db"] {
+        let (status, answer) = query(&proxy.url(), "db", q);
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, 503, "{q}: {answer}");
+        assert_eq!(error, "points taken before are still queued for influxdb-2-1: nothing was changed", "{q}");
+    }
+    // Nobody is held any more.
+    assert_eq!(client.write("db", "m v=2 2\n").unwrap().status, 204);
+    let both = || server.query("db", "SELECT count(v) FROM m").unwrap()["results"][0]["series"][0]["values"][0][1] == 2;
+    assert!(eventually(Duration::from_secs(20), both), "{:?}", proxy.ledger());
+    slow.always(None);
+    assert!(eventually(Duration::from_secs(20), || slow.points("db") == 2), "{:?}", proxy.ledger());
 }
 
 #[test]

@@ -201,7 +201,7 @@ pub fn stats(state: &State, call: &Call<'_>) -> Action {
     Action::Answer(json(&Stats { form: call.form, by_url }, call.query.pretty()))
 }
 
-/// The seed's counters of one circle's backends, by their urls.
+/// influx-proxy's counters of one circle's backends, by their urls.
 pub fn counters(job: &Job, circle: usize) -> BTreeMap<String, Counters> {
     let inner = job.look();
     // By backend: what there is to do with each (database, measurement), and whether all of it has ended, and well.

@@ -193,6 +193,7 @@ fn error(form: Form, status: u16, why: &str, pretty: bool) -> AdminResponse {
     // As Go writes JSON.
     let escaped = String::from_utf8_lossy(&response.body).replace('<', "\\u003c").replace('>', "\\u003e");
     response.body = Bytes::from(escaped.replace('&', "\\u0026"));
+    response.headers.push(("X-Influxdb-Error".to_owned(), why.to_owned()));
     response
 }
 

@@ -68,7 +68,7 @@ pub enum TaskState {
     Failed,
 }
 
-/// What of a backend is known to a job; the rest of the seed's counters follows from the tasks.
+/// What of a backend is known to a job; the rest of influx-proxy's counters follows from the tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub circle: usize,
@@ -373,7 +373,7 @@ impl Job {
         let settled = self.settle(house);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
-            let Some(asked_all) = self.take_inventory(house) else { break };
+            let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };
             complete = settled && asked_all;
             let is_more = self.run_chains(house, complete);
             // What appeared meanwhile at a wrong place, written by a proxy with the old placement say, is found by the
@@ -408,7 +408,7 @@ impl Job {
     }
 
     /// Plans anew from what lies where; Some(all backends could be asked), None = cancelled.
-    fn take_inventory(&self, house: &House) -> Option<bool> {
+    fn take_inventory(&self, house: &House, is_first: bool) -> Option<bool> {
         let sites = plan::sites(&house.topology, &self.order.goal);
         let wanted = self.order.goal.sources(&house.topology);
         self.doing(house, "looking for measurements");
@@ -449,7 +449,10 @@ impl Job {
             Counts { circle: *circle, name: name.clone(), url: url.clone(), databases }
         };
         let mut inner = self.look();
-        inner.counts = wanted.iter().map(count).collect();
+        // Later passes also see what earlier ones have brought, which was there only once to begin with.
+        if is_first {
+            inner.counts = wanted.iter().map(count).collect();
+        }
         inner.plan(&chains, &sites);
         let (tasks, measurements) = (inner.entries.len(), chains.len());
         drop(inner);
