@@ -341,14 +341,16 @@ fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all:
     Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
 }
 
-/// The saved circle of that name, else (it has been renamed) one that shares a backend with it.
+/// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice, as in
+/// influx-proxy: then backends tell which is which.
 fn find<'a>(saved: &'a [Kept], topology: &Topology, circle: &Circle) -> Option<&'a Kept> {
-    let is_configured = |kept: &Kept| topology.circles.iter().any(|circle| circle.name == kept.name);
-    let shares = |kept: &Kept| {
+    let configured = |name: &str| topology.circles.iter().filter(|circle| circle.name == name).count();
+    let shares = |kept: &&Kept| {
         kept.now.members.iter().any(|m| circle.backends.iter().any(|&id| topology.backend(id).name == m.name))
     };
-    let by_name = saved.iter().find(|kept| kept.name == circle.name);
-    by_name.or_else(|| saved.iter().find(|kept| !is_configured(kept) && shares(kept)))
+    let mut named = saved.iter().filter(|kept| kept.name == circle.name);
+    let by_name = named.clone().find(shares).or_else(|| named.next().filter(|_| configured(&circle.name) == 1));
+    by_name.or_else(|| saved.iter().filter(|kept| configured(&kept.name) == 0).find(shares))
 }
 
 fn names(former: &Former) -> Vec<String> {

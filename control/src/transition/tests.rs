@@ -12,25 +12,14 @@ fn circle(names: &[&str]) -> Topology {
 
 fn circles(list: &[(&str, &[&str])]) -> Topology {
     let mut topology = Topology::default();
-    for (circle, (circle_name, names)) in list.iter().enumerate() {
-        let mut backends = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let id = BackendId(topology.backends.len() as u16);
-            backends.push(id);
+    for (name, backends) in list {
+        let backend = |name: &&str| {
             let plain = name.trim_start_matches('-');
-            topology.backends.push(Backend {
-                id,
-                name: plain.to_owned(),
-                url: format!("http://{plain}"),
-                circle,
-                index,
-                username: "user".to_owned(),
-                password: "secret".to_owned(),
-                write_only: false,
-                leaving: name.starts_with('-'),
-            });
-        }
-        topology.circles.push(Circle { name: (*circle_name).to_owned(), backends });
+            let (username, password) = ("user".to_owned(), "secret".to_owned());
+            let leaving = name.starts_with('-');
+            Backend { username, password, leaving, ..Backend::new(plain, format!("http://{plain}")) }
+        };
+        topology.add_circle(*name, backends.iter().map(backend));
     }
     topology
 }
@@ -149,6 +138,18 @@ fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
     assert_eq!(house.start(&leaving).of(0), None);
     // Then it may go.
     assert_eq!(house.start(&circle(&["a", "c"])).of(0), None);
+}
+
+#[test]
+fn circles_of_one_name_are_told_apart_by_their_backends() {
+    let house = House::new();
+    let twins = |second: &[&str]| circles(&[("c", &["a", "b"]), ("c", second)]);
+    for _ in 0..2 {
+        assert_eq!(house.start(&twins(&["x", "y"])).changes(), &[][..]);
+    }
+    let transitions = house.start(&twins(&["x", "y", "z"]));
+    assert!(!transitions.placement().in_transition(0) && transitions.placement().in_transition(1));
+    assert_eq!(transitions.changes()[0].before, ["x", "y"]);
 }
 
 #[test]

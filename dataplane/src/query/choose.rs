@@ -144,7 +144,6 @@ impl Shares {
 mod tests {
     use super::*;
     use crate::placement::{Former, FormerMember, PlacementSettings};
-    use crate::topology::{Backend, Circle};
 
     const NOW: u64 = 1_000_000;
 
@@ -158,26 +157,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let (mut topology, mut next) = (Topology::default(), 0);
-            for (circle, members) in [2, 3].into_iter().enumerate() {
-                let first = next;
-                for index in 0..members {
-                    topology.backends.push(Backend {
-                        id: BackendId(next),
-                        name: format!("b{next}"),
-                        url: format!("http://b{next}"),
-                        circle,
-                        index,
-                        username: String::new(),
-                        password: String::new(),
-                        write_only: false,
-                        leaving: false,
-                    });
-                    next += 1;
-                }
-                let backends = (first..next).map(BackendId).collect();
-                topology.circles.push(Circle { name: format!("c{circle}"), backends });
-            }
+            let topology = Topology::of_sizes(&[2, 3]);
             let placement = Placement::new(&topology, &PlacementSettings::default());
             Self { stats: Stats::new(2, 5, 2), topology, placement, failed: BTreeSet::new() }
         }
