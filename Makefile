@@ -35,9 +35,11 @@ unit:
 	@# Each bench once, as a test: they cannot rot.
 	$(CARGO) test --package fluxgate --bench '*'
 
-bench: ## Measure the whole write path and the way of queries (CPU seconds per million points); results in benches/baselines/
+bench: ## Measure writes, queries, admin requests and migration (some 25 minutes; needs influxd); results in benches/baselines/
 	benches/write_path.sh
 	benches/query_path.sh
+	benches/admin_path.sh
+	benches/migration.sh
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 30)
 	fuzz/run.sh $(FUZZ_SECONDS)

@@ -6,28 +6,16 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fluxgate_dataplane::placement::{Placement, PlacementSettings, RouteTable};
-use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+use fluxgate_dataplane::topology::{Backend, Topology};
 
 fn topology(circles: usize, backends: usize) -> Topology {
     let mut topology = Topology::default();
     for circle in 0..circles {
-        let mut ids = Vec::new();
-        for index in 0..backends {
-            let id = BackendId(topology.backends.len() as u16);
-            ids.push(id);
-            topology.backends.push(Backend {
-                id,
-                name: format!("influxdb-{circle}-{index}"),
-                url: format!("http://127.0.0.1:{}", 8086 + topology.backends.len()),
-                circle,
-                index,
-                username: String::new(),
-                password: String::new(),
-                write_only: false,
-                leaving: false,
-            });
-        }
-        topology.circles.push(Circle { name: format!("circle-{circle}"), backends: ids });
+        let backend = |index| {
+            let port = 8086 + circle * backends + index;
+            Backend::new(format!("influxdb-{circle}-{index}"), format!("http://127.0.0.1:{port}"))
+        };
+        topology.add_circle(format!("circle-{circle}"), (0..backends).map(backend));
     }
     topology
 }

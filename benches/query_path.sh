@@ -1,127 +1,85 @@
 #!/usr/bin/env bash
 # What does a query cost on its way through the proxy, compared with asking influxd itself?
 #
-#   small   one short answer, asked again and again by 1 and by 16 connections (wrk): added p50 and p99
+#   small   one short answer, asked again and again by 1 and by 16 connections: added p50 and p99, CPU per request
 #   stream  one long chunked answer: CPU seconds of the proxy per GB, and its largest resident size
-#   merge   SHOW SERIES of 100,000 series that lie on two backends: seconds, and CPU seconds of the proxy
+#   merge   SHOW of 100,000 series that lie on two backends: seconds, and CPU seconds of the proxy
 #
-# Two circles, of one and of two real influxd. The proxy has the first CPU to itself. Results go to benches/baselines/.
+# Both ways are asked in turn (small: request by request; stream: answer by answer), so that what drifts meanwhile, drifts
+# for both. Two circles, of one and of two real influxd. The proxy has the first CPU to itself; influxd has the others,
+# and shares the last one with the clients. Results go to benches/baselines/.
 #
-#   SECONDS_PER_ROW=5  STREAM_ROWS=3000000  SERIES=100000  OUT=FILE  FLUXGATE=BINARY
-set -euo pipefail
-export LC_ALL=C
-cd "$(dirname "$0")/.."
-seconds=${SECONDS_PER_ROW:-5}
+#   PAIRS=2000  STREAM_ROWS=3000000  STREAM_PAIRS=3  SERIES=100000  MERGES=3  OUT=FILE  FLUXGATE=BINARY
+. "$(dirname "$0")/common.sh"
+pairs=${PAIRS:-2000}
 stream_rows=${STREAM_ROWS:-3000000}
+stream_pairs=${STREAM_PAIRS:-3}
 series=${SERIES:-100000}
+merges=${MERGES:-3}
 
-fail() { echo "query_path.sh: $*" >&2; exit 1; }
-for tool in influxd wrk curl; do command -v "$tool" > /dev/null || fail "$tool is not installed"; done
-
-commit=unknown
-if [ -z "${FLUXGATE:-}" ]; then
-  commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-  [ -z "$(git status --porcelain -- src control dataplane Cargo.toml Cargo.lock 2>/dev/null)" ] || commit+=+changes
-  cargo build --release --quiet
-  FLUXGATE=${CARGO_TARGET_DIR:-target}/release/fluxgate
-fi
-FLUXGATE=$(realpath "$FLUXGATE")
-
-model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
-machine=$(echo "${model:-$(uname -m)}-$(nproc)cpu" | tr 'A-Z' 'a-z' | sed 's/([a-z]*)//g; s/[^a-z0-9]\+/-/g; s/^-//; s/-$//')
-out=${OUT:-benches/baselines/$machine/$(date +%F)-queries.csv}
-mkdir -p "$(dirname "$out")" target
-dir=$(mktemp -d "$PWD/target/bench.XXXXXX")
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-
-ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{print $12 + $13}'; }
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_it_answers() { # url
-  for _ in $(seq 300); do curl -s -o "$dir/ping" "$1/ping" && return; sleep 0.1; done
-  fail "$1 does not answer"
-}
-
-ports=()
-for n in 0 1 2; do
-  port=$(free_port); ports+=("$port")
-  mkdir -p "$dir/influxd-$n"
-  INFLUXDB_REPORTING_DISABLED=true INFLUXDB_META_DIR="$dir/influxd-$n/meta" INFLUXDB_DATA_DIR="$dir/influxd-$n/data" \
-    INFLUXDB_DATA_WAL_DIR="$dir/influxd-$n/wal" INFLUXDB_HTTP_BIND_ADDRESS="127.0.0.1:$port" \
-    INFLUXDB_BIND_ADDRESS="127.0.0.1:$(free_port)" INFLUXDB_HTTP_LOG_ENABLED=false INFLUXDB_MONITOR_STORE_ENABLED=false \
-    influxd run -config /dev/null > "$dir/influxd-$n.log" 2>&1 &
-  pids+=("$!")
-done
-for port in "${ports[@]}"; do until_it_answers "http://127.0.0.1:$port"; done
-
-proxy_port=$(free_port)
-cat > "$dir/proxy.json" <<JSON
-{"circles": [
-   {"name": "circle-1", "backends": [{"name": "influxdb-1-1", "url": "http://127.0.0.1:${ports[0]}"}]},
-   {"name": "circle-2", "backends": [{"name": "influxdb-2-1", "url": "http://127.0.0.1:${ports[1]}"}, {"name": "influxdb-2-2", "url": "http://127.0.0.1:${ports[2]}"}]}],
- "listen_addr": "127.0.0.1:$proxy_port", "data_dir": "$dir/data", "workers": 1, "max_body_bytes": 0}
-JSON
-taskset -c 0 "$FLUXGATE" -config "$dir/proxy.json" 2> "$dir/proxy.log" &
-proxy=$!
-pids+=("$proxy")
-through=http://127.0.0.1:$proxy_port
-direct=http://127.0.0.1:${ports[0]}
-until_it_answers "$through"
+start_influxd 3 "$(IFS=,; echo "${cpus[*]:1}")"
+start_proxy "${cpus[0]}" "$(circle 1 "${backends[0]}"), $(circle 2 "${backends[@]:1}")" '"workers": 1, "max_body_bytes": 0'
+declare -A asked=([direct]=${backends[0]} [through]=$url)
 
 echo "loading $stream_rows rows and $series series ..." >&2
-curl -sf -XPOST "$through/query" --data-urlencode 'q=CREATE DATABASE bench' > "$dir/created"
-awk -v n="$stream_rows" -v pad="$(printf 'the quick brown fox jumps over the lazy dog %.0s' {1..6})" 'BEGIN { for (i = 0; i < n; i++) printf "long,host=h%d a=%d.5,b=%di,c=\"%s%d\" %.0f000000\n", i % 4, i, i * 7, pad, i, 1700000000000 + i }' \
-  | curl -sS -o "$dir/written" -w "%{http_code}\n" -XPOST "$through/write?db=bench" -T - -H 'Expect:' >&2
-awk -v n="$series" 'BEGIN { for (i = 0; i < n; i++) printf "many%d,host=host-%07d v=1i 1700000000000000000\n", i % 20, i }' \
-  | curl -sS -o "$dir/written" -w "%{http_code}\n" -XPOST "$through/write?db=bench" --data-binary @- >&2
-for _ in $(seq 3000); do
-  curl -s "$through/ledger" | grep -q '"totals":{[^}]*"queued":0' && break
-  sleep 0.2
-done
+curl -sSf -o "$dir/created" -XPOST "$url/query" --data-urlencode 'q=CREATE DATABASE bench'
+write() { curl -sSf -o "$dir/written" -XPOST "$url/write?db=bench" -T - -H 'Expect:' || fail "$(cat "$dir/written")"; }
+awk -v n="$stream_rows" -v pad="$(printf 'the quick brown fox jumps over the lazy dog %.0s' {1..6})" 'BEGIN { for (i = 0; i < n; i++) printf "long,host=h%d a=%d.5,b=%di,c=\"%s%d\" %.0f000000\n", i % 4, i, i * 7, pad, i, 1700000000000 + i }' | write
+awk -v n="$series" 'BEGIN { for (i = 0; i < n; i++) printf "many%d,host=host-%07d v=1i 1700000000000000000\n", i % 20, i }' | write
+drain 600
 
-{
-  echo "# $(date -u +%FT%TZ) commit $commit, $("$FLUXGATE" --version), influxd $(influxd version | cut -d' ' -f2)"
-  echo "# ${model:-unknown CPU}, $(nproc) CPUs, load average $(cut -d' ' -f1-3 /proc/loadavg)"
-  echo "what,asked,connections,requests_per_s,p50_ms,p99_ms,seconds,megabytes,proxy_cpu_s,rss_peak_mb"
-} | tee -a "$out"
+results -queries "what,asked,connections,requests,p50_ms,p99_ms,added_p50_ms,added_p99_ms,seconds,megabytes,proxy_cpu_s,proxy_cpu_us_per_request,proxy_cpu_s_per_gb,rss_peak_mb"
+tail -1 "$out"
 
-small() { # name url connections
-  local cpu0 cpu1
+small() { # connections
+  local short='SELECT%20last(a)%20FROM%20long%20WHERE%20time%20%3E%3D%201700000000s%20AND%20time%20%3C%201700000001s'
+  local each=$((pairs / $1)) cpu0 cpu1 n way clients=()
+  for n in $(seq "$each"); do
+    for way in direct through; do
+      printf 'url = "%s/query?db=bench&q=%s"\noutput = "/dev/null"\n' "${asked[$way]}" "$short"
+    done
+  done > "$dir/urls"
   cpu0=$(ticks "$proxy")
-  wrk -t1 -c"$3" -d"${seconds}s" --latency "$2/query?db=bench&q=SELECT%20last(a)%20FROM%20long%20WHERE%20time%20%3E%3D%201700000001s%20AND%20time%20%3C%201700000002s" > "$dir/wrk"
+  for n in $(seq "$1"); do
+    # The first pair opens the connections.
+    taskset -c "$load_cpu" curl -sS -K "$dir/urls" -w '%{http_code} %{time_total}\n' > "$dir/times-$n" &
+    clients+=("$!")
+  done
+  for n in "${clients[@]}"; do wait "$n" || fail "a client failed"; done
   cpu1=$(ticks "$proxy")
-  awk -v name="$1" -v c="$3" -v cpu="$((cpu1 - cpu0))" -v hz="$(getconf CLK_TCK)" -v s="$seconds" '
-    function ms(t) { return t ~ /us$/ ? t / 1000 : t ~ /ms$/ ? t + 0 : t * 1000 }
-    $1 == "50%" { p50 = ms($2) } $1 == "99%" { p99 = ms($2) } /Requests\/sec/ { rate = $2 }
-    END { printf "small,%s,%d,%.0f,%.3f,%.3f,%d,,%.2f,\n", name, c, rate, p50, p99, s, name == "direct" ? 0 : cpu / hz }' "$dir/wrk" | tee -a "$out"
+  sort "$dir"/times-* | awk '$1 != 200 {print; exit 1}' || fail "a query was not answered 200"
+  awk 'FNR > 2 && FNR % 2 == 1 {print $2 * 1000}' "$dir"/times-* > "$dir/direct"
+  awk 'FNR > 2 && FNR % 2 == 0 {print $2 * 1000}' "$dir"/times-* > "$dir/through"
+  awk -v c="$1" -v n="$((each * $1))" -v direct="$(quantiles "$dir/direct" 0.5 0.99)" \
+    -v through="$(quantiles "$dir/through" 0.5 0.99)" -v cpu="$((cpu1 - cpu0))" -v hz="$hz" 'BEGIN {
+      split(direct, d, " "); split(through, t, " ")
+      printf "small,direct,%d,%d,%.3f,%.3f,,,,,,,,\n", c, n, d[1], d[2]
+      printf "small,through,%d,%d,%.3f,%.3f,%.3f,%.3f,,,%.2f,%.1f,,\n", c, n, t[1], t[2], t[1] - d[1], t[2] - d[2], cpu / hz, cpu / hz / n * 1e6 }' | tee -a "$out"
+  rm "$dir"/times-*
 }
-for connections in 1 16; do
-  small direct "$direct" "$connections"
-  small through "$through" "$connections"
-done
+for connections in 1 16; do small "$connections"; done
 
-long() { # what name url query extra
-  local cpu0 cpu1 start end bytes
+long() { # what way query parameters
+  local cpu0 cpu1 start end told
   cpu0=$(ticks "$proxy"); start=${EPOCHREALTIME/./}
-  bytes=$(curl -s -o "$dir/answer" -w '%{size_download} %{http_code}' -G "$3/query?db=bench$5" --data-urlencode "q=$4")
+  told=$(curl -s -o "$dir/answer" -w '%{size_download} %{http_code}' -G "${asked[$2]}/query?db=bench$4" --data-urlencode "q=$3")
   end=${EPOCHREALTIME/./}; cpu1=$(ticks "$proxy")
-  [ "${bytes#* }" = 200 ] || fail "$4: $(head -c 300 "$dir/answer")"
-  awk -v what="$1" -v name="$2" -v us="$((end - start))" -v bytes="${bytes% *}" -v cpu="$((cpu1 - cpu0))" -v hz="$(getconf CLK_TCK)" \
-    -v rss="$(awk '/^VmHWM/{print $2}' "/proc/$proxy/status")" 'BEGIN {
-      printf "%s,%s,1,,,,%.2f,%.1f,%.2f,%d\n", what, name, us / 1e6, bytes / 1e6, name == "direct" ? 0 : cpu / hz, rss / 1024 }' | tee -a "$out"
+  [ "${told#* }" = 200 ] || fail "$3: $(head -c 300 "$dir/answer")"
+  awk -v what="$1" -v way="$2" -v us="$((end - start))" -v bytes="${told% *}" -v cpu="$((cpu1 - cpu0))" -v hz="$hz" \
+    -v rss="$(resident "$proxy" VmHWM)" 'BEGIN {
+      printf "%s,%s,1,1,,,,,%.2f,%.1f,", what, way, us / 1e6, bytes / 1e6
+      if (way == "direct") print ",,,"
+      else printf "%.2f,,%.2f,%d\n", cpu / hz, cpu / hz / (bytes / 1e9), rss / 1024 }' | tee -a "$out"
 }
-for who in direct through; do
-  long stream "$who" "${!who}" 'SELECT * FROM long' '&chunked=true'
+for n in $(seq "$stream_pairs"); do
+  for way in direct through; do long stream "$way" 'SELECT * FROM long' '&chunked=true'; done
 done
-cmp -s <(curl -s "$direct/query?db=bench&q=SHOW%20SERIES") <(curl -s "$through/query?db=bench&q=SHOW%20SERIES") || fail "the answers differ"
+cmp -s <(curl -s "${asked[direct]}/query?db=bench&q=SHOW%20SERIES") <(curl -s "$url/query?db=bench&q=SHOW%20SERIES") || fail "the answers differ"
 # The circle of one backend passes it through; without it the two others are merged.
-kill "${pids[0]}"
-until curl -s "$through/health" | grep -q '"active":false'; do sleep 0.2; done
-long merge through "$through" 'SHOW SERIES' ''
-long merge through "$through" 'SHOW TAG VALUES WITH KEY = host' ''
+stop "${influxds[0]}"
+until curl -s "$url/health" | grep -q '"active":false'; do sleep 0.2; done
+for n in $(seq "$merges"); do
+  long merge through 'SHOW SERIES' ''
+  long merge through 'SHOW TAG VALUES WITH KEY = host' ''
+done
 echo "results: $out"

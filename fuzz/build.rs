@@ -1,5 +1,7 @@
-//! Routes glommio's ring creation through our shim (`dataplane/src/io/coop.rs`), for every binary and test of this package.
+//! Routes two of glommio's calls through our own (`dataplane/src/io/rings.rs`), for every binary and test of this package.
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-link-arg=-Wl,--wrap=io_uring_queue_init_params");
+    for function in ["io_uring_queue_init_params", "io_uring_wait_cqes"] {
+        println!("cargo:rustc-link-arg=-Wl,--wrap={function}");
+    }
 }

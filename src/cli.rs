@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use fluxgate_control::cipher::{self, CipherError, Key};
 
 use crate::demo::DemoArgs;
@@ -69,7 +69,7 @@ Examples:
     /// Prints points/s, MB/s, latency percentiles and errors by kind. Exit status 1 when any request failed.
     #[command(after_help = "\
 Examples:
-  fluxgate load --create-db --backend http://127.0.0.1:8086 --seconds 10
+  fluxgate load --create-db --seconds 10
   fluxgate load --lines 1 --connections 64 --rate 20000 --seconds 30 --json")]
     Load(Box<LoadArgs>),
 
@@ -87,12 +87,14 @@ Examples:
     /// The proxy does the work, while it goes on serving: the command begins it, shows its progress and tells how it ended.
     /// Interrupted, the command ends and the work goes on (`migrate watch`); stop it with `migrate cancel`.
     ///
-    /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not begin, or the proxy is not there.
+    /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not begin, or the proxy is not there,
+    /// 130 interrupted.
     Migrate(Box<MigrateArgs>),
 
     /// Encrypt a user name or password for a file with auth_secure or auth_encrypt.
     ///
-    /// influx-proxy's cipher: it hides a password from a glance, not from anyone who wants it, since its key is public.
+    /// influx-proxy's cipher. Its key is public, so that it hides a password from a glance, not from anyone who wants it; with --key it is
+    /// as secret as that key, which stands in the same file.
     #[command(after_help = "Example:\n  echo s3cret | fluxgate encrypt")]
     Encrypt(TextArgs),
 
@@ -139,13 +141,30 @@ impl Cli {
     /// Reads the arguments, the program's name first. The error is what to print, help and version included; its
     /// `exit()` prints it and ends with the right status.
     pub fn parse_from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args.into_iter().map(two_dashes))
+        let mut definition = definition();
+        let matches = definition.try_get_matches_from_mut(args.into_iter().map(two_dashes))?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
     }
 
     /// What is to be done.
     pub fn command_or_serve(&self) -> Command {
         self.command.clone().unwrap_or(Command::Serve)
     }
+}
+
+/// The command line as defined; `--config` goes with any command, and is shown where it has a meaning.
+fn definition() -> clap::Command {
+    let mut whole = Cli::command();
+    // Hands it down to all commands.
+    whole.build();
+    whole.mut_subcommands(|command| match command.get_name() {
+        "serve" | "check" | "hashdist" => command,
+        _ => without_config(command),
+    })
+}
+
+fn without_config(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| if arg.get_id() == "config" { arg.hide(true) } else { arg }).mut_subcommands(without_config)
 }
 
 /// Gives Go's one-dash form of the options influx-proxy has its second dash.
@@ -195,8 +214,6 @@ impl TextArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -261,8 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn config_is_shown_where_it_has_a_meaning_and_taken_everywhere() {
+        for (line, shown) in [
+            ("fluxgate -help", true),
+            ("fluxgate check -help", true),
+            ("fluxgate load -help", false),
+            ("fluxgate migrate recovery -help", false),
+        ] {
+            assert_eq!(parse(line).expect_err(line).to_string().contains("--config"), shown, "{line}");
+        }
+        let load = parse("fluxgate load --seconds 1 -config a.toml").expect("one word for all commands");
+        assert_eq!(load.config.to_str(), Some("a.toml"));
+    }
+
+    #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

@@ -42,18 +42,8 @@ mod tests {
 
     #[test]
     fn rows_of_all_workers_are_added_up() {
-        let backend = Backend {
-            id: BackendId(0),
-            name: "b".into(),
-            url: String::new(),
-            circle: 0,
-            index: 0,
-            username: String::new(),
-            password: String::new(),
-            write_only: false,
-            leaving: false,
-        };
-        let topology = Topology { circles: Vec::new(), backends: vec![backend] };
+        let mut topology = Topology::default();
+        topology.add_circle("c", [Backend::new("b", "http://b")]);
         let row = LedgerRow {
             db: "db".into(),
             backend: BackendId(0),

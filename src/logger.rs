@@ -1,4 +1,4 @@
-//! Log lines on standard error: `2026-01-02T03:04:05.678Z INFO fluxgate_control::probe influxdb-1-1 is up`.
+//! Log lines on standard error: `2026-01-02T03:04:05.678Z INFO backend influxdb-1-1: up`.
 
 use std::io::Write as _;
 

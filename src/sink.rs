@@ -29,9 +29,9 @@ const STOP_INTERVAL: Duration = Duration::from_millis(200);
 const NO_CONTENT: &[u8] = b"HTTP/1.1 204 No Content\r\nX-Influxdb-Build: OSS\r\nX-Influxdb-Version: 1.8.10\r\n\r\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Where to listen; port 0 takes a free one. Each address is printed, then the sinks serve until SIGTERM or SIGINT.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct SinkArgs {
+    /// Where to listen; port 0 takes a free one. Each address is printed, then the sinks serve until SIGTERM or SIGINT.
     #[arg(required = true, value_name = "ADDR")]
     pub addrs: Vec<SocketAddr>,
 }

@@ -3,7 +3,7 @@
 //! What a backend once said stays until it says something else: a backend that is down still has its databases. A
 //! backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
 //!
-//! Not here: when to ask (`event_loop.rs`).
+//! Not here: when to ask (`refresh`, and `event_loop/backends.rs` for how measurements lie).
 
 use std::collections::BTreeMap;
 

@@ -3,12 +3,13 @@
 //! It never waits for a backend: probes and jobs have threads of their own and send a [`Report`]. There is at most one
 //! job of a kind per backend, so that a backend that hangs cannot gather threads.
 //!
-//! Not here: what an admin request asks for (`endpoint`), when the catalog is asked for (`refresh`), who has sent its
-//! ledger (`census`).
+//! Not here: what is done about each backend (`backends`), what an admin request asks for (`endpoint`), when the catalog
+//! is asked for (`refresh`), who has sent its ledger (`census`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod backends;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,16 +19,14 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
 use fluxgate_dataplane::handoff::{
-    AdminRequest, AdminResponse, Catalog, ControlEnd, Created, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
+    AdminRequest, AdminResponse, Catalog, ControlEnd, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
 };
 use fluxgate_dataplane::http::auth::Guard;
 use fluxgate_dataplane::stats::Stats;
-use fluxgate_dataplane::topology::{Backend, BackendId};
+use fluxgate_dataplane::topology::BackendId;
 
-use crate::backend::{Client, Failure};
-use crate::catalog;
+use self::backends::Known;
 use crate::census::{Census, Question};
-use crate::create::{self, Other};
 use crate::endpoint::debug_pprof::cpu::Wanted;
 use crate::endpoint::{self, Action, State, debug_pprof};
 use crate::limits;
@@ -36,26 +35,10 @@ use crate::migration::ground::Field;
 use crate::migration::jobs::Jobs;
 use crate::migration::mlog::MigrationLog;
 use crate::migration::peers::Peers;
-use crate::probe::{Probe, Watch};
 use crate::query::workers::{Done, Errand, Errands, Workers, Write};
 use crate::query::{self, House};
 use crate::refresh::Refresh;
 use crate::report::{Asker, ControlSettings, CreateKey, Report};
-
-/// What is known of one backend, beside what endpoints read.
-#[derive(Debug)]
-struct Known {
-    client: Client,
-    probe: Probe,
-    addr: Option<SocketAddr>,
-    probed: Watch,
-    /// By the results of couriers; down while any worker is in `failing`.
-    writes: Watch,
-    failing: HashSet<usize>,
-    /// A job is counting measurements.
-    counting: bool,
-    counted_at: Option<Instant>,
-}
 
 /// Who waits for a refreshed catalog.
 #[derive(Debug)]
@@ -110,20 +93,7 @@ impl EventLoop {
         let workers = Workers::new(reports.clone(), end.workers());
         let query_timeout = query.timeout;
         let house = Arc::new(House::new(&topology, &placement, &stats, query, workers, &trust));
-        let now = Instant::now();
-        let known = |backend: &Backend| {
-            let client = Client::new(backend, &trust);
-            Ok(Known {
-                probe: Probe::start(backend.id, client.clone(), check_interval, reports.clone())?,
-                client,
-                addr: None,
-                probed: Watch::new(None, now),
-                writes: Watch::new(Some(true), now),
-                failing: HashSet::new(),
-                counting: false,
-                counted_at: None,
-            })
-        };
+        let known = |backend| Known::start(backend, &trust, check_interval, &reports);
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
         let migrations = migration::job::House {
             topology: Arc::clone(&topology),
@@ -150,7 +120,7 @@ impl EventLoop {
             state,
             end,
             reports,
-            refresh: Refresh::new(backends.len(), now),
+            refresh: Refresh::new(backends.len(), Instant::now()),
             errands: Errands::default(),
             backends,
             census: Census::default(),
@@ -205,11 +175,7 @@ impl EventLoop {
             let response = guarded("/ledger", || endpoint::ledger::response(topology, stats, rows, missing, *pretty));
             self.answer(*asker, response);
         }
-        for index in 0..self.backends.len() {
-            if self.is_count_due(index, now) {
-                self.count(index);
-            }
-        }
+        self.count_where_due(now);
         self.catch_up();
     }
 
@@ -231,29 +197,9 @@ impl EventLoop {
     fn report(&mut self, report: Report) {
         match report {
             Report::Probe { backend, result } => self.probed(backend, &result),
-            Report::Address { backend, addr } => {
-                log::debug!("backend {}: {addr}", self.name(backend));
-                self.backends[backend.index()].addr = Some(addr);
-                self.broadcast(&ToWorker::Address { backend, addr });
-            }
-            Report::Databases { backend, result } => {
-                if let Err(failure) = &result {
-                    log::debug!("backend {}: no databases: {failure}", self.name(backend));
-                }
-                self.refresh.answered(backend, result.ok());
-                if let Some(catalog) = self.refresh.changed() {
-                    self.broadcast(&ToWorker::Catalog(catalog));
-                }
-            }
-            Report::Load { backend, result } => {
-                let known = &mut self.backends[backend.index()];
-                known.counting = false;
-                known.counted_at = Some(Instant::now());
-                match result {
-                    Ok(load) => self.state.loads[backend.index()] = load,
-                    Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
-                }
-            }
+            Report::Address { backend, addr } => self.found(backend, addr),
+            Report::Databases { backend, result } => self.listed(backend, result),
+            Report::Load { backend, result } => self.counted(backend, result),
             Report::Placement(placement) => {
                 if placement.version() > self.state.placement.version() {
                     self.state.placement = Arc::clone(&placement);
@@ -277,6 +223,7 @@ impl EventLoop {
                 self.profiling = false;
                 self.answer(asker, response);
             }
+            Report::Ended { asker, response } => self.answer(asker, response),
             // The loop has ended on it.
             Report::Stop => {}
         }
@@ -284,7 +231,7 @@ impl EventLoop {
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
         let now = Instant::now();
-        let (mut asked, mut profile, mut asked_later) = (None, None, false);
+        let (mut asked, mut profile, mut moved, mut asked_later) = (None, None, None, false);
         let response = guarded(&request.path, || match endpoint::decide(&self.state, request) {
             Action::Answer(response) => response,
             Action::Migrate { order, form } => match self.state.jobs.start(*order, (asker, form), &self.reports) {
@@ -295,6 +242,7 @@ impl EventLoop {
                 refused => endpoint::order::answer(form, &refused),
             },
             Action::SetMigration { changes, response } => {
+                moved = changes.iter().find_map(|change| change.moved());
                 changes.into_iter().for_each(|change| self.state.jobs.set(change));
                 response
             }
@@ -310,10 +258,15 @@ impl EventLoop {
                 profile = Some(wanted).filter(|_| !self.profiling);
                 debug_pprof::busy()
             }
-            Action::Heap => debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed)),
+            Action::Heap(format) => {
+                debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed), format)
+            }
         });
         if let Some(wanted) = profile {
             return self.profile(asker, wanted);
+        }
+        if let Some(circle) = moved {
+            return self.end_transition(asker, circle, response);
         }
         if let Some(ticket) = asked {
             return self.broadcast(&ToWorker::LedgerWanted { ticket });
@@ -326,6 +279,14 @@ impl EventLoop {
             self.health_asked = Some(now);
         }
         self.answer(asker, response);
+    }
+
+    /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not tell it again.
+    fn end_transition(&mut self, asker: Asker, circle: usize, response: AdminResponse) {
+        self.job(self.state.jobs.ending(circle), move |result| {
+            let failed = |why| endpoint::failed(503, &format!("the transition of circle {circle} cannot end: {why}"));
+            Report::Ended { asker, response: result.flatten().map_or_else(failed, |()| response) }
+        });
     }
 
     /// Takes its time on a thread of its own. Whether anybody still waits for it is not known here.
@@ -394,64 +355,6 @@ impl EventLoop {
         self.send(worker, ToWorker::Admin { ticket, response });
     }
 
-    fn probed(&mut self, backend: BackendId, result: &Result<(), String>) {
-        let index = backend.index();
-        let up = result.is_ok();
-        let before = self.state.probed_up[index].replace(up);
-        self.state.stats.reads[index].down.store(!up, Relaxed);
-        let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
-            // A worker whose writes failed need not wait for its own next attempt.
-            for worker in 0..self.end.workers() {
-                let stats = self.state.stats.workers.get(worker);
-                if up && stats.is_some_and(|stats| !stats.backends[index].up.load(Relaxed)) {
-                    self.send(worker, ToWorker::Probed { backend, up });
-                }
-            }
-            return;
-        };
-        let name = self.name(backend);
-        match (result, before) {
-            (Ok(()), None) => log::info!("backend {name}: up"),
-            (Ok(()), Some(_)) => log::info!("backend {name}: up again after {lasted:.1?}"),
-            (Err(why), None) => log::warn!("backend {name}: down: {why}"),
-            (Err(why), Some(_)) => log::warn!("backend {name}: down after {lasted:.1?}: {why}"),
-        }
-        self.broadcast(&ToWorker::Probed { backend, up });
-        if up {
-            // It may have come back with other databases.
-            self.backends[index].counted_at = None;
-            self.refresh.hurry(Instant::now());
-        }
-    }
-
-    /// A courier found that writes fail, or succeed again.
-    fn written(&mut self, worker: usize, backend: BackendId, up: bool, reason: &str) {
-        let known = &mut self.backends[backend.index()];
-        if up {
-            known.failing.remove(&worker);
-        } else {
-            known.failing.insert(worker);
-        }
-        known.probe.now();
-        let writable = known.failing.is_empty();
-        if let Some(lasted) = known.writes.note(writable, Instant::now()) {
-            let name = self.name(backend);
-            if writable {
-                log::info!("backend {name}: writes succeed again after {lasted:.1?}");
-            } else {
-                log::warn!("backend {name}: writes fail: {reason}");
-            }
-        }
-    }
-
-    fn list(&mut self, backend: BackendId) {
-        let client = self.backends[backend.index()].client.clone();
-        self.job(
-            move || catalog::databases(&client),
-            move |result| Report::Databases { backend, result: result.unwrap_or_else(no_answer) },
-        );
-    }
-
     fn end_round(&mut self, now: Instant) {
         for waiter in self.refresh.end(now) {
             match waiter {
@@ -459,59 +362,6 @@ impl EventLoop {
                 // Closed = it has given up.
                 Waiter::Query(answers) => _ = answers.try_send(self.refresh.catalog()),
             }
-        }
-    }
-
-    fn is_count_due(&self, index: usize, now: Instant) -> bool {
-        let known = &self.backends[index];
-        let wanted = self.health_asked.is_some_and(|at| now.duration_since(at) < limits::LOAD_WANTED);
-        let due = |at: Instant| wanted && now.duration_since(at) >= limits::LOAD_INTERVAL;
-        !known.counting && known.probed.up() == Some(true) && known.counted_at.is_none_or(due)
-    }
-
-    fn count(&mut self, index: usize) {
-        let (topology, placement) = (Arc::clone(&self.state.topology), Arc::clone(&self.state.placement));
-        let backend = topology.backends[index].id;
-        let client = self.backends[index].client.clone();
-        self.backends[index].counting = true;
-        self.job(
-            move || catalog::load(&client, &placement, topology.backend(backend)),
-            move |result| Report::Load { backend, result: result.unwrap_or_else(no_answer) },
-        );
-    }
-
-    fn create(&mut self, asker: Asker, key: CreateKey) {
-        if let Some(askers) = self.creating.get_mut(&key) {
-            return askers.push(asker);
-        }
-        if self.creating.len() >= limits::CREATES_MAX {
-            let result = Created::Failed("too many creations at a time".to_owned());
-            return self.send(asker.0, ToWorker::Created { ticket: asker.1, result });
-        }
-        self.creating.insert(key.clone(), vec![asker]);
-        let (backend, db, rp) = key.clone();
-        let target = self.backends[backend.index()].client.clone();
-        let other = |other: &Backend| Other {
-            name: other.name.clone(),
-            client: self.backends[other.id.index()].client.clone(),
-            is_influx: self.refresh.is_influx(other.id),
-        };
-        let others: Vec<_> = self.state.topology.backends.iter().filter(|b| b.id != backend).map(other).collect();
-        self.job(
-            move || create::create(&target, &others, &db, &rp),
-            move |result| Report::Created { key, result: result.unwrap_or_else(Created::Failed) },
-        );
-    }
-
-    fn created(&mut self, key: &CreateKey, result: &Created) {
-        let (backend, db, rp) = key;
-        match result {
-            Created::Done => self.refresh.hurry(Instant::now()),
-            Created::NowhereElse => log::debug!("backend {}: {db:?}.{rp:?} is nowhere", self.name(*backend)),
-            Created::Failed(why) => log::warn!("backend {}: creating {db:?}.{rp:?}: {why}", self.name(*backend)),
-        }
-        for (worker, ticket) in self.creating.remove(key).unwrap_or_default() {
-            self.send(worker, ToWorker::Created { ticket, result: result.clone() });
         }
     }
 
@@ -576,8 +426,4 @@ fn guarded(path: &str, respond: impl FnOnce() -> AdminResponse) -> AdminResponse
         log::error!("{path}: the endpoint panicked");
         endpoint::failed(500, "internal error")
     })
-}
-
-fn no_answer<T>(why: String) -> Result<T, Failure> {
-    Err(Failure::Unreachable(why))
 }

@@ -95,6 +95,9 @@ pub const MIGRATION_SHOWN_MAX: usize = 10_000;
 /// fails in the end.
 pub const INVENTORY_ATTEMPTS: u32 = 5;
 pub const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+/// A clear looks again at a measurement that is still being written to at the wrong place, this often. Then: it stays, and the clear fails.
+pub const CLEAR_ATTEMPTS: u32 = 5;
+pub const CLEAR_PAUSE: Duration = Duration::from_secs(1);
 /// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the end.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Reads are switched over to measurements that have been moved this often: each time all marks are written.
@@ -113,6 +116,8 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Another proxy's answer, and circles in it. Larger: taken for no answer; left out.
 pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub const PEER_CIRCLES_MAX: usize = 1024;
+/// While a migration goes on, other proxies are told so, and tell what they still hold, this often.
+pub const PEER_REMINDER: Duration = Duration::from_millis(500);
 /// Before a call to another proxy is repeated: doubling from the one to the other.
 pub const PEER_PAUSE_MIN: Duration = Duration::from_millis(200);
 pub const PEER_PAUSE_MAX: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 //! The same thread resolves the backend's host name, before the first probe and again after each failed one, since a
 //! server that has moved looks like one that is down.
 //!
-//! Not here: what a result means for workers and logs (`event_loop.rs`).
+//! Not here: what a result means for workers and logs (`event_loop/backends.rs`).
 
 use std::io;
 use std::thread;

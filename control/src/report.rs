@@ -75,6 +75,11 @@ pub enum Report {
         asker: Asker,
         response: AdminResponse,
     },
+    /// The transition of a circle, or not.
+    Ended {
+        asker: Asker,
+        response: AdminResponse,
+    },
     ShutdownWorkers,
     Stop,
 }

@@ -205,7 +205,7 @@ impl Transitions {
     }
 
     /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former owners any more.
-    /// Waits until no worker reads from them; not to be called on the control thread. A query that was under way may still do so
+    /// Waits until no worker reads from them, or writes; not to be called on the control thread. A query that was under way may still do so
     /// for as long as `query_timeout`: clear nothing before that.
     ///
     /// # Errors
@@ -221,8 +221,8 @@ impl Transitions {
         let told = state.publish(next);
         drop(state);
         tell(told);
-        if let Some(stats) = stats {
-            wait_for_workers(&stats, version)?;
+        if let Some(stats) = &stats {
+            wait_for_workers(stats, version)?;
         }
         let mut state = self.state();
         let mut circles = state.circles.clone();
@@ -232,9 +232,14 @@ impl Transitions {
         state.circles = circles;
         state.ended[circle] = Some(Instant::now());
         let next = state.placement.with_ended(circle);
+        let version = next.version();
         let told = state.publish(next);
         drop(state);
         tell(told);
+        // Who is told of the end may clear at once: nothing should come to former owners then.
+        if let Some(Err(why)) = stats.map(|stats| wait_for_workers(&stats, version)) {
+            log::warn!("{why}; it writes to former owners until then");
+        }
         Ok(())
     }
 
@@ -275,7 +280,7 @@ fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
     for (id, worker) in stats.workers.iter().enumerate() {
         while worker.placement_version.load(Acquire) < version {
             if Instant::now() >= deadline {
-                return Err(format!("worker {id} has not taken the new placement: the transition goes on"));
+                return Err(format!("worker {id} has not taken the new placement"));
             }
             thread::sleep(limits::PLACEMENT_TAKEN_PAUSE);
         }
@@ -345,14 +350,16 @@ fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all:
     Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
 }
 
-/// The saved circle of that name, else (it has been renamed) one that shares a backend with it.
+/// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice, as in
+/// influx-proxy: then backends tell which is which.
 fn find<'a>(saved: &'a [Kept], topology: &Topology, circle: &Circle) -> Option<&'a Kept> {
-    let is_configured = |kept: &Kept| topology.circles.iter().any(|circle| circle.name == kept.name);
-    let shares = |kept: &Kept| {
+    let configured = |name: &str| topology.circles.iter().filter(|circle| circle.name == name).count();
+    let shares = |kept: &&Kept| {
         kept.now.members.iter().any(|m| circle.backends.iter().any(|&id| topology.backend(id).name == m.name))
     };
-    let by_name = saved.iter().find(|kept| kept.name == circle.name);
-    by_name.or_else(|| saved.iter().find(|kept| !is_configured(kept) && shares(kept)))
+    let mut named = saved.iter().filter(|kept| kept.name == circle.name);
+    let by_name = named.clone().find(shares).or_else(|| named.next().filter(|_| configured(&circle.name) == 1));
+    by_name.or_else(|| saved.iter().filter(|kept| configured(&kept.name) == 0).find(shares))
 }
 
 fn names(former: &Former) -> Vec<String> {

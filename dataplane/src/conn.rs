@@ -5,14 +5,14 @@
 
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
+use crate::ack::{self, Taken};
 use crate::body::{Body, BodyError};
 use crate::conns::Phase;
-use crate::disklog::Durable;
 use crate::handoff::{AdminRequest, ToControl, ToWorker};
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::error_body::{Format, JSON, Refused};
@@ -27,7 +27,7 @@ use crate::limits::{
 use crate::query::{self, Ended, Own};
 use crate::reject::Reject;
 use crate::worker::Worker;
-use crate::write::{self, Confirmation, Taken};
+use crate::write;
 
 /// What is read at once where speed does not matter. On the heap: a local would be part of every connection's task.
 const PIECE_BYTES: usize = 4096;
@@ -426,7 +426,7 @@ impl Conn {
             let waits_longer = taken.confirmation.is_some();
             let answer = match (&committed, taken.last_seq) {
                 (Err(error), Some(_)) => Err(Reject::from(error)),
-                (Ok(Some(durable)), Some(_)) => acknowledge(&worker, durable, taken).await,
+                (Ok(Some(durable)), Some(_)) => ack::acknowledge(&worker, durable, taken).await.map(Some),
                 // No line, no promise.
                 _ => taken.some_refused.map_or(Ok(None), Err),
             };
@@ -439,68 +439,6 @@ impl Conn {
         }
         Ok(())
     }
-}
-
-/// The text of `X-Fluxgate-Ack`; the token proves that the lines are where the level says.
-async fn acknowledge(
-    worker: &Worker,
-    durable: &Durable,
-    taken: Taken,
-) -> Result<Option<std::borrow::Cow<'static, str>>, Reject> {
-    let last = taken.last_seq.expect("the caller has looked");
-    if let Some(confirmation) = &taken.confirmation {
-        let all = worker.settings.topology.circles.len();
-        let confirmed = confirm(worker, confirmation, last).await?;
-        if let Some(reject) = taken.some_refused {
-            return Err(reject);
-        }
-        return Ok(Some(format!("circles={confirmed}/{all}").into()));
-    }
-    match taken.some_refused {
-        Some(reject) => Err(reject),
-        None => {
-            let level = taken.consistency.durability(worker.settings.durability);
-            assert!(durable.level() >= level, "an ack needs its own level");
-            Ok(Some(level.name().into()))
-        }
-    }
-}
-
-/// Waits until enough circles have confirmed everything up to `last`.
-async fn confirm(worker: &Worker, confirmation: &Confirmation, last: crate::disklog::Seq) -> Result<usize, Reject> {
-    let wanted = confirmation.wanted;
-    let circle_done = |circle: &crate::topology::Circle| {
-        let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
-        touched.clone().all(|&b| worker.log.cursor(b) > last)
-    };
-    let circle_refused = |circle: &crate::topology::Circle| {
-        let now = worker.rejected_points(confirmation.db);
-        circle
-            .backends
-            .iter()
-            .any(|b| confirmation.touched[b.index()] && now[b.index()] > confirmation.rejected_before[b.index()])
-    };
-    let wait = async {
-        loop {
-            let changed = worker.log.confirmed();
-            let done: Vec<_> = worker.settings.topology.circles.iter().filter(|c| circle_done(c)).collect();
-            let refused = done.iter().filter(|c| circle_refused(c)).count();
-            let confirmed = done.len() - refused;
-            if confirmed >= wanted {
-                return Ok(confirmed);
-            }
-            if refused > 0 && done.len() == worker.settings.topology.circles.len() {
-                return Err(Reject::RefusedByBackend { confirmed, wanted });
-            }
-            worker.hurry_couriers();
-            changed.await;
-        }
-    };
-    let timeout: Duration = worker.settings.write_timeout;
-    io::timeout(timeout, wait).await.unwrap_or_else(|_| {
-        let circles = &worker.settings.topology.circles;
-        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(|c| circle_done(c)).count(), wanted })
-    })
 }
 
 fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owned) {

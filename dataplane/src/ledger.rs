@@ -228,23 +228,12 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Backend, Circle};
+    use crate::topology::Backend;
 
     fn topology(names: &[&str]) -> Arc<Topology> {
-        let backend = |i: usize, name: &&str| Backend {
-            id: BackendId(u16::try_from(i).unwrap()),
-            name: (*name).into(),
-            url: String::new(),
-            circle: 0,
-            index: i,
-            username: String::new(),
-            password: String::new(),
-            write_only: false,
-            leaving: false,
-        };
-        let backends: Vec<_> = names.iter().enumerate().map(|(i, n)| backend(i, n)).collect();
-        let circle = Circle { name: "c".into(), backends: backends.iter().map(|b| b.id).collect() };
-        Arc::new(Topology { circles: vec![circle], backends })
+        let mut topology = Topology::default();
+        topology.add_circle("c", names.iter().map(|name| Backend::new(*name, "")));
+        Arc::new(topology)
     }
 
     #[test]

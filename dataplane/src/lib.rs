@@ -6,6 +6,7 @@
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
 pub mod accept;
+pub mod ack;
 pub mod adopt;
 pub mod body;
 pub mod cache_files;

@@ -33,6 +33,23 @@ pub struct Backend {
     pub leaving: bool,
 }
 
+impl Backend {
+    /// One without credentials, that is read from and stays. [`Topology::add_circle`] gives it its place.
+    pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            id: BackendId(0),
+            name: name.into(),
+            url: url.into(),
+            circle: 0,
+            index: 0,
+            username: String::new(),
+            password: String::new(),
+            write_only: false,
+            leaving: false,
+        }
+    }
+}
+
 /// Without user name and password, so that no log line can show them.
 impl std::fmt::Debug for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,11 +88,36 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// Appends a circle; its backends are numbered on from the last one.
+    pub fn add_circle(&mut self, name: impl Into<String>, backends: impl IntoIterator<Item = Backend>) {
+        let (circle, first) = (self.circles.len(), self.backends.len());
+        self.backends.extend(backends);
+        let mut ids = Vec::with_capacity(self.backends.len() - first);
+        for (index, backend) in self.backends[first..].iter_mut().enumerate() {
+            backend.id = BackendId(u16::try_from(first + index).expect("BACKENDS_MAX keeps numbers small"));
+            (backend.circle, backend.index) = (circle, index);
+            ids.push(backend.id);
+        }
+        self.circles.push(Circle { name: name.into(), backends: ids });
+    }
+
     pub fn backend(&self, id: BackendId) -> &Backend {
         &self.backends[id.index()]
     }
 
     pub fn by_name(&self, name: &str) -> Option<&Backend> {
         self.backends.iter().find(|b| b.name == name)
+    }
+
+    /// Circles of so many backends each; the backends are b0, b1 and so on, at http://b0 ...
+    #[cfg(test)]
+    pub fn of_sizes(sizes: &[usize]) -> Self {
+        let mut topology = Self::default();
+        for &size in sizes {
+            let (circle, first) = (topology.circles.len(), topology.backends.len());
+            let backend = |number| Backend::new(format!("b{number}"), format!("http://b{number}"));
+            topology.add_circle(format!("c{circle}"), (first..first + size).map(backend));
+        }
+        topology
     }
 }

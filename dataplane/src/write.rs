@@ -1,11 +1,11 @@
-//! `/write`, decided: who may write what where, what of the body is taken, what the answer waits for.
+//! `/write`, decided: who may write what where, and what of the body is taken. What its answer waits for is `ack`'s.
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
 use std::borrow::Cow;
 
+use crate::ack::{Confirmation, Consistency, Taken};
 use crate::body::{Body, BodyError};
-use crate::disklog::Seq;
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::head::{Head, Method};
 use crate::http::query;
@@ -16,71 +16,7 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::pool::Loan;
 use crate::precision::Precision;
 use crate::reject::Reject;
-use crate::settings::Durability;
 use crate::worker::{Found, Worker};
-
-/// What `consistency` asks for beyond the configured durability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Not given: the configured durability.
-    Default,
-    /// Synced to disk here.
-    Any,
-    /// And confirmed by so many circles.
-    One,
-    Quorum,
-    All,
-}
-
-impl Consistency {
-    /// InfluxDB takes the names in any case.
-    fn from_param(text: &[u8]) -> Option<Self> {
-        Some(match text.to_ascii_lowercase().as_slice() {
-            b"" => Self::Default,
-            b"any" => Self::Any,
-            b"one" => Self::One,
-            b"quorum" => Self::Quorum,
-            b"all" => Self::All,
-            _ => return None,
-        })
-    }
-
-    /// Circles that must confirm.
-    pub fn circles(self, all: usize) -> usize {
-        match self {
-            Self::Default | Self::Any => 0,
-            Self::One => 1,
-            Self::Quorum => all / 2 + 1,
-            Self::All => all,
-        }
-    }
-
-    pub fn durability(self, default: Durability) -> Durability {
-        if self == Self::Default { default } else { Durability::Disk }
-    }
-}
-
-/// A write that has been taken: what its answer waits for.
-#[derive(Debug)]
-pub struct Taken {
-    /// None: there was no line, nothing to wait for.
-    pub last_seq: Option<Seq>,
-    pub consistency: Consistency,
-    /// For levels that wait for circles.
-    pub confirmation: Option<Confirmation>,
-    /// Set when some lines were refused: the good ones must be safe before that is said.
-    pub some_refused: Option<Reject>,
-}
-
-/// What must be seen confirmed.
-#[derive(Debug)]
-pub struct Confirmation {
-    pub wanted: usize,
-    pub touched: Vec<bool>,
-    pub db: crate::ledger::DbId,
-    /// Points of this database each backend had refused before, by `BackendId`.
-    pub rejected_before: Vec<u64>,
-}
 
 /// The parameters of one write, checked as far as they can be before the body.
 pub struct Plan {

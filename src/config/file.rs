@@ -7,8 +7,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Problem;
 use super::document::{Step, path_text};
+use super::problem::Problem;
 
 /// What a key holds. The type of the struct field follows from it.
 #[derive(Clone, Copy)]
@@ -224,10 +224,12 @@ fn unknown(path: &[Step], key: &str, keys: &[(&'static str, Kind)]) -> Problem {
     Problem { path: path.to_vec(), what }
 }
 
-/// The candidate with the fewest typing mistakes between; capitals and `-` for `_` do not count.
+/// A candidate that `word` is a part of (`user` of `username`), else the one with the fewest typing mistakes between;
+/// capitals and `-` for `_` do not count.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
     let word = word.to_lowercase().replace('-', "_");
-    candidates.min_by_key(|candidate| strsim::damerau_levenshtein(&word, candidate)).unwrap_or_default()
+    let distance = |candidate: &&str| (!candidate.contains(&word), strsim::damerau_levenshtein(&word, candidate));
+    candidates.min_by_key(distance).unwrap_or_default()
 }
 
 fn wanted(kind: Kind) -> &'static str {

@@ -6,15 +6,18 @@
 //!
 //! One file format after the other ends at `document`: JSON, TOML and YAML become one tree, and from there on there is
 //! one set of keys, one set of rules and one wording. A key may be influx-proxy's, of either generation, or our own; a
-//! missing, empty or non-positive value means the default (`max_body_bytes = 0` alone means "no bound").
+//! missing, empty or non-positive value means the default; where 0 is "no bound" (`max_body_bytes`, `max_concurrent_queries`,
+//! `max_result_rows`), a negative number is refused.
 //!
 //! Where influx-proxy ignores what it does not understand, this refuses: each error is one sentence that names file,
 //! line and key, and never shows a password. Not here: starting anything, and what the settings mean to their users.
 
+mod circles;
+#[cfg(test)]
+mod circles_test;
 mod document;
 mod file;
-#[cfg(test)]
-mod leaving_test;
+mod problem;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,8 @@ use std::time::Duration;
 
 use fluxgate_dataplane::settings::Settings;
 
-use document::{Format, Step};
+use document::Format;
+use problem::Problem;
 pub(crate) use resolve::{BACKLOG_FULL, DURABILITY, HASH, MISSING_DB};
 
 /// Everything a configuration file says, defaults filled in. `Debug` shows no password.
@@ -88,13 +92,6 @@ impl std::fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// A rule that a value at `path` breaks; the line is found when it is reported.
-#[derive(Debug)]
-struct Problem {
-    path: Vec<Step>,
-    what: String,
-}
 
 /// Reads a file: TOML for `.toml`, YAML for `.yaml` and `.yml`, else JSON. Blocks (file, and name lookup when
 /// `listen_addr` holds a name).

@@ -37,6 +37,9 @@ pub struct LoadArgs {
     /// Different hosts
     #[arg(long, default_value_t = 200)]
     pub hosts: usize,
+    /// Also a boolean and a string field
+    #[arg(long)]
+    pub all_types: bool,
     /// Points per second; 0 = as fast as answers come. Paced latency counts from the moment a request was due
     #[arg(long, default_value_t = 0)]
     pub rate: u64,

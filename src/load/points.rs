@@ -88,7 +88,7 @@ impl Points {
             head: head.into_bytes(),
             measurements: (0..args.measurements).map(measurement).collect(),
             hosts: (0..args.hosts).map(host).collect(),
-            fields: (0..FIELDS).map(fields).collect(),
+            fields: (0..FIELDS).map(|index| fields(index, args.all_types)).collect(),
             first: args.first,
             time_start: now.as_nanos() as u64 / unit,
             time_step: (step_ns / unit).max(1),
@@ -167,10 +167,11 @@ fn host(index: usize) -> String {
     format!(",host=host-{index:03},dc=dc{dc},rack=r{rack:02},env=prod,cpu=cpu{cpu} ")
 }
 
-fn fields(index: usize) -> String {
+fn fields(index: usize, all_types: bool) -> String {
     let (user, system) = (index * 37 % 60, index * 11 % 30);
     let (part, idle) = (index * 7 % 100, 100 - user - system);
-    format!("usage_user={user}.{part:02},usage_system={system}.{part:02},usage_idle={idle}.{part:02},n=")
+    let more = if all_types { format!("busy={},state=\"load {part} %\",", user > 30) } else { String::new() };
+    format!("usage_user={user}.{part:02},usage_system={system}.{part:02},usage_idle={idle}.{part:02},{more}n=")
 }
 
 #[cfg(test)]
@@ -226,6 +227,14 @@ mod tests {
             }
             assert_eq!((times.len(), series.len()), (1008, 90));
         }
+    }
+
+    #[test]
+    fn all_types_are_there_when_asked_for() {
+        let text = &requests(&LoadArgs { all_types: true, ..args() }, &[300])[0].1;
+        let line = text.lines().next().unwrap();
+        assert!(line.contains(",usage_idle=100.00,busy=false,state=\"load 0 %\",n=95i "), "{line}");
+        assert!(text.contains("busy=true") && text.lines().count() == 300, "{text}");
     }
 
     #[test]

@@ -121,15 +121,24 @@ Examples:
 
     /// Let a migration rest, also over restarts of the proxy.
     #[command(after_help = "Example:\n  fluxgate migrate pause 3")]
-    Pause { id: u64 },
+    Pause {
+        /// Its number, as `migrate jobs` shows it.
+        id: u64,
+    },
 
     /// Let a paused migration go on.
     #[command(after_help = "Example:\n  fluxgate migrate resume 3")]
-    Resume { id: u64 },
+    Resume {
+        /// Its number, as `migrate jobs` shows it.
+        id: u64,
+    },
 
     /// End a migration; what it has copied stays.
     #[command(after_help = "Example:\n  fluxgate migrate cancel 3")]
-    Cancel { id: u64 },
+    Cancel {
+        /// Its number, as `migrate jobs` shows it.
+        id: u64,
+    },
 }
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]

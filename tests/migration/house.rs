@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
+use fluxgate::influxd::{Influxd, query};
 use fluxgate::proxy::{Proxy, ProxyConfig, backend_name, eventually};
 use serde_json::{Value, json};
 
@@ -76,14 +76,89 @@ fn write(client: &mut Client, acked: &Mutex<Points>, numbers: std::ops::Range<u6
 /// Writes and asks until it is stopped.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    writer: JoinHandle<()>,
+    /// How many answers it got, and why it got no other ones.
+    reader: Option<JoinHandle<(u64, Vec<String>)>>,
 }
 
 impl Traffic {
+    /// Every query was answered.
     pub fn stop(self) {
-        self.stop.store(true, Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        if let Some((answers, failures)) = self.ended() {
+            assert!(failures.is_empty(), "{failures:?}");
+            assert!(answers > 0);
+        }
     }
+
+    /// While the proxy was not there, nobody answered.
+    pub fn stop_after_restart(self) {
+        if let Some((answers, failures)) = self.ended() {
+            assert!(failures.iter().all(|failure| !failure.starts_with("SELECT")), "{failures:?}");
+            assert!(answers > 0);
+        }
+    }
+
+    fn ended(self) -> Option<(u64, Vec<String>)> {
+        // As queries see it after what has happened last.
+        thread::sleep(Duration::from_millis(500));
+        self.stop.store(true, Relaxed);
+        self.writer.join().unwrap();
+        self.reader.map(|reader| reader.join().unwrap())
+    }
+}
+
+/// Writes on through `proxy` from number `first`; with `queries`, what was there at the beginning must be seen all the time.
+pub fn traffic(proxy: &Proxy, acked: &Arc<Mutex<Points>>, first: u64, queries: bool) -> Traffic {
+    let stop = Arc::new(AtomicBool::new(false));
+    let before = acked.lock().unwrap().clone();
+    let (addr, acked, stopped) = (proxy.addr(), Arc::clone(acked), Arc::clone(&stop));
+    let writer = thread::spawn(move || {
+        for first in (first..).step_by(20) {
+            if stopped.load(Relaxed) {
+                return;
+            }
+            // The proxy may just be starting again.
+            if let Ok(mut client) = Client::connect(addr) {
+                write(&mut client, &acked, first..first + 20);
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+    });
+    let (url, stopped) = (proxy.url(), Arc::clone(&stop));
+    let reader = queries.then(|| thread::spawn(move || watch(&url, &before, &stopped)));
+    Traffic { stop, writer, reader }
+}
+
+/// Asks for one measurement after the other, and now and then for all together.
+fn watch(url: &str, before: &Points, stopped: &AtomicBool) -> (u64, Vec<String>) {
+    let mut want = BTreeMap::<&str, u64>::new();
+    before.keys().for_each(|(name, _)| *want.entry(name).or_default() += 1);
+    let (mut answers, mut failures) = (0, Vec::new());
+    let sources: Vec<_> = want.keys().map(ToString::to_string).chain(["/^m/".to_owned()]).collect();
+    for source in sources.iter().cycle() {
+        if stopped.load(Relaxed) {
+            break;
+        }
+        let answer = match query(url, DB, &format!("SELECT count(n) FROM {source}")) {
+            Ok(answer) => answer,
+            Err(error) => {
+                failures.push(error.to_string());
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+        };
+        answers += 1;
+        // Most of what there is to do is for the servers.
+        thread::sleep(Duration::from_millis(10));
+        let series = answer["results"][0]["series"].as_array().cloned().unwrap_or_default();
+        let seen: BTreeMap<_, _> =
+            series.iter().map(|s| (s["name"].as_str().unwrap(), s["values"][0][1].as_u64().unwrap())).collect();
+        for (name, want) in want.iter().filter(|(name, _)| source.starts_with('/') || source == *name) {
+            let seen = seen.get(name).unwrap_or(&0);
+            assert!(seen >= want, "{seen} of {want} points of {name} are seen by {source}");
+        }
+    }
+    (answers, failures)
 }
 
 impl House {
@@ -93,62 +168,17 @@ impl House {
         for first in numbers.clone().step_by(500) {
             write(&mut client, &self.acked, first..(first + 500).min(numbers.end));
         }
-        self.drained();
+        drained(&self.proxy);
     }
 
-    pub fn drained(&self) {
-        let drained = || self.proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-        assert!(eventually(Duration::from_secs(60), drained), "{:?}", self.proxy.ledger());
-    }
-
-    /// Writes on from number `first`; with `queries`, what was there at the beginning must be seen all the time.
+    /// As [`traffic`], through this house's proxy.
     pub fn traffic(&self, first: u64, queries: bool) -> Traffic {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (addr, acked, stopped) = (self.proxy.addr(), Arc::clone(&self.acked), Arc::clone(&stop));
-        let writer = thread::spawn(move || {
-            for first in (first..).step_by(20) {
-                if stopped.load(Relaxed) {
-                    return;
-                }
-                // The proxy may just be starting again.
-                if let Ok(mut client) = Client::connect(addr) {
-                    write(&mut client, &acked, first..first + 20);
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-        });
-        let mut threads = vec![writer];
-        if queries {
-            let before = self.acked.lock().unwrap().clone();
-            let (url, stopped) = (self.proxy.url(), Arc::clone(&stop));
-            threads.push(thread::spawn(move || {
-                for number in (0..).map(|n| n % MEASUREMENTS) {
-                    if stopped.load(Relaxed) {
-                        return;
-                    }
-                    let name = format!("m{number}");
-                    let want = before.keys().filter(|(m, _)| *m == name).count() as u64;
-                    let answer = fluxgate::influxd::query(&url, DB, &format!("SELECT count(n) FROM {name}")).unwrap();
-                    let seen = answer["results"][0]["series"][0]["values"][0][1].as_u64().unwrap_or(0);
-                    assert!(seen >= want, "{name}: {seen} of {want} points are seen");
-                }
-            }));
-        }
-        Traffic { stop, threads }
+        traffic(&self.proxy, &self.acked, first, queries)
     }
 
     /// Starts the proxy again, with other circles.
     pub fn restart_with(&mut self, circles: &[Vec<String>]) {
-        let file = self.proxy.config_file();
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        let backend = |c: usize, b: usize, url: &String| json!({"name": backend_name(c, b), "url": url});
-        let circle = |(c, urls): (usize, &Vec<String>)| {
-            let backends: Vec<_> = urls.iter().enumerate().map(|(b, url)| backend(c, b, url)).collect();
-            json!({"name": format!("circle-{}", c + 1), "backends": backends})
-        };
-        config["circles"] = circles.iter().enumerate().map(circle).collect();
-        std::fs::write(&file, config.to_string()).unwrap();
-        self.proxy.restart().unwrap();
+        restart_with(&mut self.proxy, circles);
     }
 
     /// Begins a migration; returns its number.
@@ -162,7 +192,7 @@ impl House {
 
     /// Every circle holds what was acknowledged, each measurement at its owner; with `alone`, nowhere else.
     pub fn check(&self, alone: bool) {
-        self.drained();
+        drained(&self.proxy);
         let acked = self.acked.lock().unwrap().clone();
         for (c, circle) in self.servers.iter().enumerate() {
             for number in 0..MEASUREMENTS {
@@ -200,6 +230,54 @@ impl House {
     }
 }
 
+/// All that was acknowledged is delivered.
+pub fn drained(proxy: &Proxy) {
+    let drained = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
+    assert!(eventually(Duration::from_secs(60), drained), "{:?}", proxy.ledger());
+}
+
+/// Starts a proxy again, with other circles.
+pub fn restart_with(proxy: &mut Proxy, circles: &[Vec<String>]) {
+    let backend = |c: usize, b: usize, url: &String| json!({"name": backend_name(c, b), "url": url});
+    let circle = |(c, urls): (usize, &Vec<String>)| {
+        let backends: Vec<_> = urls.iter().enumerate().map(|(b, url)| backend(c, b, url)).collect();
+        json!({"name": format!("circle-{}", c + 1), "backends": backends})
+    };
+    let circles: Value = circles.iter().enumerate().map(circle).collect();
+    restart_changed(proxy, |file| file["circles"] = circles);
+}
+
+/// Stops a proxy as an operator does, changes its configuration, and starts it again.
+pub fn restart_changed(proxy: &mut Proxy, change: impl FnOnce(&mut Value)) {
+    assert!(proxy.terminate(Duration::from_secs(20)).unwrap().success(), "{}", proxy.stderr());
+    let path = proxy.config_file();
+    let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut file);
+    std::fs::write(&path, file.to_string()).unwrap();
+    proxy.restart().unwrap();
+}
+
+/// The backends of a circle in a configuration.
+pub fn backends_of(file: &mut Value, circle: usize) -> &mut Vec<Value> {
+    file["circles"][circle]["backends"].as_array_mut().unwrap()
+}
+
+/// Nothing migrates, and no circle has other backends than its data lies on.
+pub fn at_rest(proxy: &Proxy) {
+    let (_, state) = proxy.get("/migrate/state").unwrap();
+    assert!(!state.contains("true"), "{state}");
+    let saved = std::fs::read_to_string(proxy.data_dir().join("circles.json")).unwrap();
+    let saved: Value = serde_json::from_str(&saved).unwrap();
+    assert!(saved["circles"].as_array().unwrap().iter().all(|circle| circle["former"].is_null()), "{saved:#}");
+}
+
+/// Status and body of the answer to a POST.
+pub fn post(proxy: &Proxy, target: &str, body: &str) -> (u16, String) {
+    let mut client = Client::connect(proxy.addr()).unwrap();
+    let reply = client.request("POST", target, &["Content-Type: application/json"], body.as_bytes()).unwrap();
+    (reply.status, reply.text())
+}
+
 pub fn points(server: &Influxd, measurement: &str) -> BTreeSet<(u64, u64)> {
     let q = format!("SELECT n FROM {measurement}");
     let form = [("db", DB), ("q", &q[..]), ("epoch", "ns")];
@@ -210,9 +288,7 @@ pub fn points(server: &Influxd, measurement: &str) -> BTreeSet<(u64, u64)> {
 }
 
 pub fn begin(proxy: &Proxy, target: &str, body: &str) -> u64 {
-    let mut client = Client::connect(proxy.addr()).unwrap();
-    let reply = client.request("POST", target, &["Content-Type: application/json"], body.as_bytes()).unwrap();
-    assert_eq!((reply.status, &reply.text()[..]), (202, "accepted\n"), "{target}");
+    assert_eq!(post(proxy, target, body), (202, "accepted\n".to_owned()), "{target}");
     let (_, text) = proxy.get("/migrate/jobs").unwrap();
     let jobs: Value = serde_json::from_str(&text).unwrap();
     jobs.as_array().unwrap().last().unwrap()["id"].as_u64().unwrap()

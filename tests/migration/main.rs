@@ -8,6 +8,8 @@ mod clear;
 mod command;
 mod house;
 mod interrupted;
+mod leaving;
+mod lost;
 mod overwritten;
 mod peers;
 mod rebalance;

@@ -12,7 +12,7 @@ use fluxgate::influxd::Influxd;
 use fluxgate::proxy::{Proxy, backend_name, eventually};
 use serde_json::json;
 
-use crate::house::{DB, House, config, house, job, line_of, points, urls};
+use crate::house::{DB, House, config, drained, house, job, line_of, points, urls};
 
 /// Writes these points again, each with another value, and notes what was acknowledged. Each once: a second time would mend what the first had
 /// been undone.
@@ -98,7 +98,7 @@ fn a_backend_that_was_removed_does_not_bring_older_values_back() {
     let mut client = Client::connect(house.proxy.addr()).unwrap();
     overwrite(&mut client, 1000..1400, 900_000);
     house.acked.lock().unwrap().extend((1000..1400).map(|number| (line_of(number, 0).0, 900_000)));
-    house.drained();
+    drained(&house.proxy);
     let overwriting = Overwriting::begin(&house, 1200..1400);
     let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
     let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
@@ -152,7 +152,7 @@ fn what_another_proxy_has_not_delivered_to_the_source_is_waited_for() {
 
     let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
     let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&{addrs}"), "");
-    let waits = format!("{} (at proxy {})", backend_name(0, 0), other.addr());
+    let waits = format!("delivered to {}", backend_name(0, 0));
     let shown = || job(&house.proxy, id)["doing"].as_str().unwrap().contains(&waits);
     assert!(eventually(Duration::from_secs(20), shown), "{:#}", job(&house.proxy, id));
     open.store(true, Relaxed);

@@ -1,9 +1,13 @@
 //! Promise: after backends have come or gone a rebalance brings everything to where the ring says, and meanwhile all is seen.
 
+use std::thread;
+use std::time::Duration;
+
 use fluxgate::influxd::Influxd;
+use fluxgate::proxy::eventually;
 use serde_json::json;
 
-use crate::house::{DB, house, urls};
+use crate::house::{DB, at_rest, house, job, post, urls};
 
 #[test]
 fn a_backend_that_is_added_gets_its_part() {
@@ -22,11 +26,42 @@ fn a_backend_that_is_added_gets_its_part() {
     }
     traffic.stop();
     house.check(false);
+    let traffic = house.traffic(100_000, true);
     let job = house.wait(house.begin("/clear?circle_id=0", ""));
     assert_eq!(job["state"], "done", "{job:#}");
+    traffic.stop();
+    at_rest(&house.proxy);
     house.check(true);
-    let (_, state) = house.proxy.get("/migrate/state").unwrap();
-    assert!(!state.contains("true"), "{state}");
+}
+
+#[test]
+fn a_rebalance_of_the_only_circle_is_paused_goes_on_and_is_cleared_without_a_hole() {
+    let Some(mut house) = house(&[2]) else { return };
+    house.fill(0..3000);
+    house.servers[0].push(Influxd::start().unwrap());
+    house.restart_with(&urls(&house.servers));
+    let traffic = house.traffic(10_000, true);
+    let id = house.begin("/rebalance?circle_id=0&operation=add&rate=20000", "");
+    let bytes = || job(&house.proxy, id)["bytes"].as_u64().unwrap();
+    assert!(eventually(Duration::from_secs(60), || bytes() > 0), "{:#}", job(&house.proxy, id));
+    let steer = |what: &str| post(&house.proxy, &format!("/migrate/jobs/{id}/{what}"), "");
+    assert_eq!(steer("pause"), (202, "accepted\n".to_owned()));
+    assert!(eventually(Duration::from_secs(10), || job(&house.proxy, id)["state"] == "paused"));
+    // What is under way is finished first.
+    thread::sleep(Duration::from_millis(500));
+    let paused_at = bytes();
+    thread::sleep(Duration::from_millis(1500));
+    let paused = job(&house.proxy, id);
+    assert_eq!((&paused["state"], bytes()), (&json!("paused"), paused_at), "{paused:#}");
+    assert_ne!(paused["percent"], 100.0, "{paused:#}");
+    assert_eq!(steer("resume"), (202, "accepted\n".to_owned()));
+    let ended = house.wait(id);
+    assert_eq!(ended["state"], "done", "{ended:#}\n{}", house.proxy.stderr());
+    at_rest(&house.proxy);
+    let ended = house.wait(house.begin("/clear?circle_id=0", ""));
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    traffic.stop();
+    house.check(true);
 }
 
 #[test]
@@ -35,7 +70,7 @@ fn a_backend_that_was_removed_and_is_named_in_the_body_gives_all_it_has() {
     house.fill(0..3000);
     let gone = house.servers[0].pop().unwrap();
     house.restart_with(&urls(&house.servers));
-    let traffic = house.traffic(10_000, false);
+    let traffic = house.traffic(10_000, true);
     let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
     let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
     assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());

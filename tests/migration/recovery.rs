@@ -5,13 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::house::{DB, house, points};
 
 #[test]
-fn a_wiped_backend_is_recovered_under_writes() {
+fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped() {
     let Some(house) = house(&[2, 2]) else { return };
     house.fill(0..3000);
     house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
-    let traffic = house.traffic(10_000, false);
     let url = house.servers[1][0].url();
-    let job = house.wait(house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&backend_urls={url}"), ""));
+    let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&rate=20000&backend_urls={url}"), "");
+    let traffic = house.traffic(10_000, true);
+    let job = house.wait(id);
     assert_eq!(job["state"], "done", "{job:#}");
     traffic.stop();
     house.check(true);
@@ -37,6 +38,17 @@ fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
     assert_eq!(job["state"], "done", "{job:#}");
     let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
     assert_eq!(a, b);
+}
+
+#[test]
+fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
+    let Some(house) = house(&[2, 1]) else { return };
+    house.fill(0..3000);
+    let traffic = house.traffic(10_000, true);
+    let job = house.wait(house.begin("/resync?rate=1000000", ""));
+    assert_eq!(job["state"], "done", "{job:#}");
+    traffic.stop();
+    house.check(true);
 }
 
 #[test]

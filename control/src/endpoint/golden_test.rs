@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use base64::Engine;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::Credentials;
-use fluxgate_dataplane::topology::{Backend, BackendId, Circle};
+use fluxgate_dataplane::topology::Backend;
 use serde_json::Value;
 
 use super::*;
@@ -21,26 +21,13 @@ fn needs_user(path: &str) -> bool {
 
 /// The proxy of a configuration of the record (`tests/golden`): two circles of two backends each.
 pub fn state(config: &str) -> State {
-    let names = [["influxdb-1-1", "influxdb-1-2"], ["influxdb-2-1", "influxdb-2-2"]];
     let mut topology = Topology::default();
-    for (circle, names) in names.iter().enumerate() {
-        let mut backends = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let number = topology.backends.len() as u16;
-            backends.push(BackendId(number));
-            topology.backends.push(Backend {
-                id: BackendId(number),
-                name: (*name).to_owned(),
-                url: format!("http://127.0.0.1:{}", 18086 + number),
-                circle,
-                index,
-                username: String::new(),
-                password: String::new(),
-                write_only: false,
-                leaving: false,
-            });
-        }
-        topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
+    for circle in 1..=2 {
+        let backend = |index| {
+            let port = 18_083 + 2 * circle + index;
+            Backend::new(format!("influxdb-{circle}-{index}"), format!("http://127.0.0.1:{port}"))
+        };
+        topology.add_circle(format!("circle-{circle}"), (1..=2).map(backend));
     }
     let settings = PlacementSettings {
         hash_key: HashKey::Idx,

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
 use super::{Action, Call, Form, State, json, order};
-use crate::migration::job::{Job, TaskState};
+use crate::migration::job::{Job, TaskState, unix_ms};
 use crate::migration::jobs;
-use crate::migration::peers::{Change, INSTANCE};
+use crate::migration::peers::{self, Change, INSTANCE, WAITING};
 
 struct Circle<'a> {
     form: Form,
@@ -99,7 +99,12 @@ fn set(state: &State, call: &Call<'_>) -> Action {
     if changes.is_empty() {
         return call.refuse(400, "missing query parameter");
     }
-    Action::SetMigration { changes, response: json(&answer, call.query.pretty()) }
+    let mut response = json(&answer, call.query.pretty());
+    let waiting = peers::waiting(&state.stats, unix_ms());
+    if !waiting.is_empty() {
+        response.headers.push((WAITING.to_owned(), waiting));
+    }
+    Action::SetMigration { changes, response }
 }
 
 /// As Go reads a truth value.

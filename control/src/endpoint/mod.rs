@@ -6,7 +6,6 @@
 //!
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
-mod backlog;
 mod clear;
 pub mod debug_pprof;
 mod decrypt;
@@ -39,7 +38,7 @@ use serde::Serialize;
 use crate::catalog::Load;
 use crate::migration::job::Order;
 use crate::migration::jobs::Jobs;
-use crate::migration::peers::{self, Change};
+use crate::migration::peers::Change;
 pub use jobs::Steer;
 use params::Params;
 
@@ -73,7 +72,7 @@ pub enum Action {
     /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless one is being taken.
     Profile(debug_pprof::cpu::Wanted),
     /// Answer with [`debug_pprof::heap::response_with`].
-    Heap,
+    Heap(debug_pprof::heap::Format),
     /// Begin a migration, then answer with [`order::answer`].
     Migrate {
         order: Box<Order>,
@@ -145,7 +144,6 @@ pub fn decide(state: &State, request: &AdminRequest) -> Action {
         "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Accepted, Older),
         "/migrate/state" => (migrate::state, &["GET", "POST"], Refused, Older),
         "/migrate/stats" => (migrate::stats, &["GET"], Refused, Older),
-        peers::BACKLOG => (backlog::decide, &["GET"], Accepted, Older),
         "/rebalance" => (rebalance::decide, &["POST"], Refused, Older),
         "/recovery" => (recovery::decide, &["POST"], Refused, Older),
         "/resync" => (resync::decide, &["POST"], Refused, Older),

@@ -1,16 +1,19 @@
-//! What a job does around its work: other proxies are told, and points and queries from before are waited for.
+//! What goes around the work of a job: other proxies are told before, meanwhile and after, and points from before are waited for,
+//! theirs too.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fluxgate_dataplane::topology::Backend;
+use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::copy::Undelivered;
 use super::job::{House, Job, unix_ms};
-use super::peers::{self, Change, Said};
+use super::peers::{self, Change, Heard, Said};
 use super::plan::Goal;
 use crate::limits;
 
@@ -38,7 +41,7 @@ impl Job {
                         peers.retain(|peer| told.contains(peer));
                         return false;
                     }
-                    Ok(_) => match house.peers.tell(&addr, self.change(true, false)) {
+                    Ok(_) => match self.remind(house, &addr) {
                         Ok(()) => _ = told.insert(addr),
                         Err(error) => silent.push(format!("{addr}: {error}")),
                     },
@@ -57,6 +60,76 @@ impl Job {
         }
     }
 
+    /// Does `work`, and meanwhile tells all other proxies again and again: one that was started again knows nothing. What they say
+    /// is kept.
+    pub(super) fn while_reminding<T>(&self, house: &House, peers: &[String], work: impl FnOnce() -> T) -> T {
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Also when `work` panics: the scope waits for all threads.
+            let _over = Over(&is_over);
+            for addr in peers {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut reminded = Instant::now();
+                    while !is_over.load(Relaxed) {
+                        if reminded.elapsed() >= limits::PEER_REMINDER {
+                            // It may only be starting again.
+                            let _ = self.remind(house, addr);
+                            reminded = Instant::now();
+                        }
+                        thread::sleep(limits::MIGRATION_NAP);
+                    }
+                });
+            }
+            work()
+        })
+    }
+
+    /// Tells another proxy that this migration goes on, and notes what it says.
+    fn remind(&self, house: &House, addr: &str) -> Result<(), String> {
+        let at_ms = unix_ms();
+        let result = house.peers.tell(addr, self.change(true, false));
+        let mut inner = self.look();
+        match result {
+            Ok(waiting) => _ = inner.heard.insert(addr.to_owned(), Heard { at_ms, waiting, is_silent: false }),
+            Err(error) => {
+                if let Some(heard) = inner.heard.get_mut(addr) {
+                    heard.is_silent = true;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// True while points that were accepted before `ms` (since 1970), here or by another proxy, are not delivered to `backend`, or
+    /// another proxy has not been heard of since.
+    pub(super) fn is_behind(&self, house: &House, backend: BackendId, ms: u64) -> bool {
+        house.ground.is_behind(backend, ms) || self.look().heard.values().any(|heard| heard.is_behind(backend, ms))
+    }
+
+    /// True while another proxy does not answer, whose points may be waited for: nobody knows for how long.
+    pub(super) fn waits_for_peers(&self, house: &House) -> bool {
+        let silent = self
+            .look()
+            .heard
+            .iter()
+            .filter(|(_, heard)| heard.is_silent)
+            .map(|(addr, _)| &addr[..])
+            .collect::<Vec<_>>()
+            .join(", ");
+        if !silent.is_empty() {
+            self.doing(house, &format!("waiting for other proxies, which may hold points: {silent}"));
+        }
+        !silent.is_empty()
+    }
+
     /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is cancelled.
     pub(super) fn part_from_peers(&self, house: &House, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
@@ -64,7 +137,7 @@ impl Job {
         loop {
             let mut silent = Vec::new();
             left.retain(|addr| match house.peers.tell(addr, self.change(false, moved)) {
-                Ok(()) => false,
+                Ok(_) => false,
                 Err(error) => {
                     silent.push(format!("{addr}: {error}"));
                     true
@@ -94,87 +167,65 @@ impl Job {
         }
     }
 
-    /// Waits until what was acknowledged before the job is delivered to where it is copied from: before that, points may yet appear there in
-    /// places that have been found empty. False = not in time.
-    pub(super) fn settle(&self, house: &House) -> bool {
+    /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it. False = not in
+    /// time.
+    pub(super) fn settle(&self, house: &House, ms: u64) -> bool {
+        let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         let sources = self.order.goal.sources(&house.topology);
-        let sources: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
-        match self.caught_up(house, &sources, limits::SETTLE_TIMEOUT) {
-            Ok(()) => true,
-            Err(Undelivered::Cancelled) => false,
-            Err(Undelivered::Late(whom)) => {
-                self.complain(house, format!("points from before this migration still wait for {whom}"));
-                false
+        let mut behind: Vec<&Backend> = sources.iter().filter_map(|&site| house.topology.backends.get(site)).collect();
+        loop {
+            behind.retain(|backend| self.is_behind(house, backend.id, ms));
+            let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
+            if names.is_empty() {
+                return true;
+            }
+            if self.waits_for_peers(house) {
+                until = Instant::now() + limits::SETTLE_TIMEOUT;
+            } else if Instant::now() >= until {
+                let text = format!("points from before this migration still wait for {}", names.join(", "));
+                self.complain(house, text);
+                return false;
+            } else {
+                self.doing(house, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
+            }
+            if !self.steering.sleep(limits::MIGRATION_STEP) {
+                return false;
             }
         }
     }
+}
 
-    /// The barrier before a look at a slice: see `verify`.
+impl Job {
+    /// The barrier before a look at a slice (see `verify`): waits until the source, and the target if that does not take long, have got what this
+    /// proxy and the others had taken when it was called.
     pub(super) fn delivered(&self, house: &House, source: &Backend, target: &Backend) -> Result<(), Undelivered> {
-        let late = |whom| Undelivered::Late(format!("points taken meanwhile still wait for {whom}"));
-        match self.caught_up(house, &[source, target], limits::BARRIER_TARGET_TIMEOUT) {
-            // What the target lacks comes after all that is there, and so does no harm.
-            Err(Undelivered::Late(_)) => match self.caught_up(house, &[source], limits::BARRIER_TIMEOUT) {
-                Err(Undelivered::Late(whom)) => Err(late(whom)),
-                result => result,
-            },
-            result => result,
+        let (now_ms, begun) = (unix_ms(), Instant::now());
+        // Else each slice would wait for the next reminder.
+        let others: Vec<String> = self.look().heard.keys().cloned().collect();
+        for addr in &others {
+            // A silent one counts as behind, and is waited for below.
+            let _ = self.remind(house, addr);
         }
-    }
-
-    /// Waits until all that this proxy and the others had taken when this was called is delivered to `backends`. A proxy that does not
-    /// answer is asked until it does: what it holds is not known. Each one's time is compared with its own clock only.
-    pub(super) fn caught_up(
-        &self,
-        house: &House,
-        backends: &[&Backend],
-        patience: Duration,
-    ) -> Result<(), Undelivered> {
-        let now_ms = unix_ms();
-        let begun = Instant::now();
-        let mut until = begun + patience;
-        let mut behind = backends.to_vec();
-        // With the time at which each was asked first.
-        let mut peers: Vec<(String, Option<u64>)> = self.look().peers.iter().map(|addr| (addr.clone(), None)).collect();
-        let (mut pause, mut attempt, mut is_told) = (limits::BARRIER_STEP_MIN, 0, false);
+        let mut until = begun + limits::BARRIER_TIMEOUT;
+        let (mut pause, mut is_told) = (limits::BARRIER_STEP_MIN, false);
         let result = loop {
-            behind.retain(|backend| house.ground.is_behind(backend.id, now_ms));
-            let mut waits_for: Vec<String> = behind.iter().map(|backend| backend.name.clone()).collect();
-            let mut silent = 0;
-            peers.retain_mut(|(addr, since_ms)| match house.peers.backlog(addr) {
-                Ok(Some(backlog)) => {
-                    let since_ms = *since_ms.get_or_insert(backlog.now_ms);
-                    let late = backends.iter().filter(|backend| backlog.is_behind(backend, since_ms));
-                    let before = waits_for.len();
-                    waits_for.extend(late.map(|backend| format!("{} (at proxy {addr})", backend.name)));
-                    waits_for.len() > before
-                }
-                Ok(None) => {
-                    self.look().peers.retain(|peer| peer != addr);
-                    house.log.note(self.id, &format!("proxy {addr} does not tell what it has not delivered yet"));
-                    false
-                }
-                Err(error) => {
-                    silent += 1;
-                    waits_for.push(format!("proxy {addr}: {error}"));
-                    true
-                }
-            });
-            if waits_for.is_empty() {
-                break Ok(());
-            }
-            if silent > 0 {
-                until = Instant::now() + patience;
-                pause = peers::pause(attempt);
-                attempt += 1;
-            }
-            let waits_for = waits_for.join(", ");
-            if Instant::now() >= until {
-                break Err(Undelivered::Late(waits_for));
-            }
+            let is_late = |backend: &Backend| self.is_behind(house, backend.id, now_ms);
+            // What the target lacks comes after all that is there, and so does no harm.
+            let waits_for = match is_late(source) {
+                true => &source.name,
+                false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => &target.name,
+                false => break Ok(()),
+            };
             if begun.elapsed() >= limits::BARRIER_QUIET {
-                self.doing(house, &format!("waiting until earlier points are delivered to {waits_for}"));
+                if self.waits_for_peers(house) {
+                    until = Instant::now() + limits::BARRIER_TIMEOUT;
+                } else {
+                    self.doing(house, &format!("waiting until earlier points are delivered to {waits_for}"));
+                }
                 is_told = true;
+            }
+            if Instant::now() >= until {
+                break Err(Undelivered::Late(format!("points taken meanwhile still wait for {waits_for}")));
             }
             if !self.steering.sleep(pause) {
                 break Err(Undelivered::Cancelled);

@@ -11,7 +11,7 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::copy::{self, Writes, copy};
-use super::delete;
+use super::delete::{self, Kept};
 use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
@@ -77,12 +77,20 @@ impl Ground for Field {
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String> {
         let Task { db, measurement, .. } = task;
         let (at, right) = (self.side(at), self.side(right));
-        let cleared = delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress);
-        cleared.map(drop).map_err(|kept| kept.to_string())
+        let mut attempt = 1;
+        loop {
+            match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress) {
+                // What was taken before the end of a transition may still be on its way.
+                Err(Kept::Changing) if attempt < limits::CLEAR_ATTEMPTS && seat.steering.sleep(limits::CLEAR_PAUSE) => {
+                    attempt += 1;
+                }
+                cleared => return cleared.map(drop).map_err(|kept| kept.to_string()),
+            }
+        }
     }
 
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
-        oldest_ms(&self.stats, backend).is_some_and(|oldest| oldest <= ms)
+        self.stats.workers.iter().any(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed) <= ms)
     }
 
     fn former_read_until(&self, circle: usize) -> Option<Instant> {
@@ -100,12 +108,6 @@ impl Ground for Field {
     fn end(&self, circle: usize) -> Result<(), String> {
         self.transitions.end(circle)
     }
-}
-
-/// When the oldest point was taken (milliseconds since 1970) that this proxy has not delivered to a backend; 0 = not known yet, None = all are.
-pub fn oldest_ms(stats: &Stats, backend: BackendId) -> Option<u64> {
-    let oldest = stats.workers.iter().map(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed)).min();
-    oldest.filter(|oldest| *oldest < u64::MAX)
 }
 
 /// All measurements of a backend, by database. Unlike the counts of `/health`, all or nothing.

@@ -28,7 +28,7 @@ use super::checkpoint::{Key, Saved, SavedTask};
 use super::copy::Undelivered;
 use super::marks::Verified;
 use super::mlog::MigrationLog;
-use super::peers::Peers;
+use super::peers::{Heard, Peers};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
@@ -164,11 +164,11 @@ pub struct Inner {
     /// By key, from before a restart: what need not be done again.
     former: HashMap<Key, SavedTask>,
     saved: Option<(Instant, Duration)>,
-    /// Other proxies, without this one.
-    pub(super) peers: Vec<String>,
     /// Of a rebalance: copied, not marked yet.
     pub(super) verified: Vec<Verified>,
     pub(super) marked: Option<Instant>,
+    /// By address: what other proxies have said last.
+    pub(super) heard: HashMap<String, Heard>,
 }
 
 /// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments, never
@@ -192,7 +192,7 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-pub(super) fn unix_ms() -> u64 {
+pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
@@ -257,9 +257,9 @@ impl Job {
                 entries,
                 former: former.into_iter().map(|task| (task.key.clone(), task)).collect(),
                 saved: None,
-                peers: Vec::new(),
                 verified: Vec::new(),
                 marked: None,
+                heard: HashMap::new(),
             }),
             file: Mutex::new(()),
         }
@@ -366,12 +366,27 @@ impl Job {
     fn work(&self, house: &House, is_resumed: bool) {
         let text = if is_resumed { "resumed" } else { "started" };
         house.log.note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
-        let mut peers = self.order.ha_addrs.clone();
+        let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
         if !self.meet_peers(house, &mut peers, is_resumed) {
             return self.part_from_peers(house, &peers, false);
         }
-        self.look().peers.clone_from(&peers);
-        let settled = self.settle(house);
+        let is_whole = self.while_reminding(house, &peers, || self.move_all(house, begun_ms));
+        let ends = match self.order.goal {
+            // Other databases may still be at their old places.
+            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
+            _ => None,
+        };
+        self.part_from_peers(house, &peers, ends.is_some());
+        if let Some(circle) = ends.filter(|_| !self.is_failing())
+            && let Err(error) = house.ground.end(circle)
+        {
+            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
+        }
+    }
+
+    /// True when nothing is left and nothing is unknown.
+    fn move_all(&self, house: &House, begun_ms: u64) -> bool {
+        let settled = self.settle(house, begun_ms);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
             let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };
@@ -390,18 +405,7 @@ impl Job {
                 );
             }
         }
-        let is_whole = complete && !self.steering.is_cancelled() && !self.is_failing();
-        let ends = match self.order.goal {
-            // Other databases may still be at their old places.
-            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
-            _ => None,
-        };
-        self.part_from_peers(house, &peers, ends.is_some());
-        if let Some(circle) = ends.filter(|_| !self.is_failing())
-            && let Err(error) = house.ground.end(circle)
-        {
-            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
-        }
+        complete && !self.steering.is_cancelled() && !self.is_failing()
     }
 
     fn is_failing(&self) -> bool {
@@ -432,10 +436,8 @@ impl Job {
                 Ok(databases) => _ = inventory.insert(site, databases),
                 Err(error) => {
                     complete = false;
-                    self.complain(
-                        house,
-                        format!("backend {}: its measurements are not known: {error}", sites[site].name),
-                    );
+                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&house.topology, site));
+                    self.complain(house, format!("backend {name}: what it has is not known: {error}; {advice}"));
                 }
             }
         }

@@ -158,27 +158,19 @@ impl Jobs {
         answer
     }
 
-    /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same. With `moved`, another proxy has ended the
-    /// transition of a circle, and so does this one, on a thread of its own.
+    /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same.
     pub fn set(&mut self, change: Change) {
         match change {
-            Change::Migrating { circle, migrating, moved } => {
-                self.migrating[circle] = migrating;
-                if moved {
-                    let house = Arc::clone(&self.house);
-                    let end = move || {
-                        if let Err(error) = house.ground.end(circle) {
-                            log::error!("the transition of circle {circle} cannot end: {error}");
-                        }
-                    };
-                    if let Err(error) = spawn(0, end) {
-                        log::error!("the transition of circle {circle} cannot end: no thread: {error}");
-                    }
-                }
-            }
+            Change::Migrating { circle, migrating, .. } => self.migrating[circle] = migrating,
             Change::Resyncing(resyncing) => self.resyncing = resyncing,
         }
         self.show();
+    }
+
+    /// Ends the transition of a circle that another proxy has moved all of. Takes its time; an error is for that one.
+    pub fn ending(&self, circle: usize) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+        let house = Arc::clone(&self.house);
+        move || house.ground.end(circle)
     }
 
     /// Cancels, pauses or resumes what is under way.

@@ -1,25 +1,23 @@
-//! Reads switch over to what a rebalance has moved: measurement by measurement, many at a time.
+//! Of a rebalance: when reads of a measurement may go to its new place.
 //!
-//! Not here: what a mark means for reads and writes (`transition`), and the end, when all reads switch (`job.rs`).
+//! That is when all of it has been copied and verified, and its owner has got what this proxy and others took meanwhile.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
-use fluxgate_dataplane::topology::{Backend, BackendId};
+use fluxgate_dataplane::topology::BackendId;
 
-use super::copy::Undelivered;
 use super::job::{House, Job, TaskState, unix_ms};
 use super::plan::{Goal, Task};
 use crate::limits;
 
 /// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
 #[derive(Debug)]
-pub(super) struct Verified {
-    circle: usize,
+pub struct Verified {
+    pub circle: usize,
     /// Database, measurement.
-    place: (String, String),
-    owner: BackendId,
-    at_ms: u64,
+    pub place: (String, String),
+    pub owner: BackendId,
+    pub at_ms: u64,
 }
 
 impl Job {
@@ -42,7 +40,7 @@ impl Job {
     /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
     /// copied.
     pub(super) fn mark_moved(&self, house: &House, wait: bool) {
-        let until = Instant::now() + limits::SETTLE_TIMEOUT;
+        let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         loop {
             let mut verified = {
                 let mut inner = self.look();
@@ -53,12 +51,7 @@ impl Job {
                 inner.marked = Some(Instant::now());
                 std::mem::take(&mut inner.verified)
             };
-            let mut behind: Vec<_> = verified.extract_if(.., |v| house.ground.is_behind(v.owner, v.at_ms)).collect();
-            let mut waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
-            if let Err(late) = self.others_delivered(house, &verified) {
-                waits_for = Some(late);
-                behind.append(&mut verified);
-            }
+            let behind: Vec<_> = verified.extract_if(.., |v| self.is_behind(house, v.owner, v.at_ms)).collect();
             if let Some(Verified { circle, .. }) = verified.first() {
                 let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
                 let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
@@ -69,8 +62,12 @@ impl Job {
                     house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
                 }
             }
+            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
             self.look().verified.extend(behind);
             let Some(name) = waits_for.filter(|_| wait) else { return };
+            if self.waits_for_peers(house) {
+                until = Instant::now() + limits::SETTLE_TIMEOUT;
+            }
             if Instant::now() >= until {
                 return self
                     .complain(house, format!("points taken while measurements were moved still wait for {name}"));
@@ -78,20 +75,6 @@ impl Job {
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return;
             }
-        }
-    }
-
-    /// Whether owners have got what other proxies had taken; Err = who has not.
-    fn others_delivered(&self, house: &House, verified: &[Verified]) -> Result<(), String> {
-        if verified.is_empty() || self.look().peers.is_empty() {
-            return Ok(());
-        }
-        let owners: BTreeSet<BackendId> = verified.iter().map(|v| v.owner).collect();
-        let owners: Vec<&Backend> = owners.into_iter().map(|owner| house.topology.backend(owner)).collect();
-        match self.caught_up(house, &owners, limits::BARRIER_TARGET_TIMEOUT) {
-            Ok(()) => Ok(()),
-            Err(Undelivered::Late(whom)) => Err(whom),
-            Err(Undelivered::Cancelled) => Err("nobody any more".to_owned()),
         }
     }
 }

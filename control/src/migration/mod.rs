@@ -21,7 +21,7 @@
 //!           ├─> plan        what is to be copied where, pure
 //!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
 //!           ├─> peers       other proxies
-//!           ├─> marks       reads switch over
+//!           ├─> marks       when reads may go to the new place
 //!           ├─> checkpoint  the file of a job
 //!           └─> log         the migration log
 //! ```

@@ -5,45 +5,25 @@
 //!
 //! Calls block, each within its timeout; nothing is retried here (`job.rs` does).
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use base64::Engine;
 use fluxgate_dataplane::settings::Credentials;
-use fluxgate_dataplane::topology::Backend;
-use serde::{Deserialize, Serialize};
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::BackendId;
+use serde::Deserialize;
 
 use crate::limits;
 
 /// Names the process that answers `/migrate/state`, anew with each start.
 pub const INSTANCE: &str = "X-Fluxgate-Instance";
 
-/// Where a proxy tells its [`Backlog`]. influx-proxy has no such path.
-pub const BACKLOG: &str = "/migrate/backlog";
-
-/// What a proxy has taken and not delivered yet. Times are milliseconds since 1970 by its own clock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backlog {
-    pub now_ms: u64,
-    /// Backends that lack something.
-    pub behind: Vec<Behind>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Behind {
-    pub name: String,
-    pub url: String,
-    /// When the oldest point for it was taken; 0 = not known yet.
-    pub oldest_ms: u64,
-}
-
-impl Backlog {
-    /// Whether `backend` lacks points that were taken before `ms`.
-    pub fn is_behind(&self, backend: &Backend, ms: u64) -> bool {
-        let is_it = |other: &&Behind| other.name == backend.name || other.url == backend.url;
-        self.behind.iter().filter(is_it).any(|other| other.oldest_ms <= ms)
-    }
-}
+/// In answers of `/migrate/state`: the backends that points wait for, by their numbers, each with how long the oldest has waited
+/// (milliseconds): `0=12,3=70000`. Left out when there is none.
+pub const WAITING: &str = "X-Fluxgate-Waiting";
 
 /// How other proxies are talked to, with this proxy's own user.
 #[derive(Debug)]
@@ -51,6 +31,42 @@ pub struct Peers {
     agent: ureq::Agent,
     authorization: Option<String>,
     instance: String,
+}
+
+/// What another proxy has said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// When it was asked (since 1970).
+    pub at_ms: u64,
+    /// By backend: how long the oldest point for it had waited then. An influx-proxy says nothing.
+    pub waiting: HashMap<usize, u64>,
+    /// It has not answered since.
+    pub is_silent: bool,
+}
+
+impl Heard {
+    /// Points that it took before `ms` may still wait for `backend`. Ages are compared, not times: clocks differ.
+    pub fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
+        let oldest = |age: &u64| self.at_ms.saturating_sub(*age) <= ms;
+        self.at_ms < ms || self.waiting.get(&backend.index()).is_some_and(oldest)
+    }
+}
+
+/// The value of [`WAITING`] at time `now_ms`.
+pub fn waiting(stats: &Stats, now_ms: u64) -> String {
+    let oldest = |backend: usize| {
+        stats.workers.iter().map(|worker| worker.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
+    };
+    // One that is not known yet begins as 0, and so has waited long.
+    let waits = (0..stats.reads.len()).map(|backend| (backend, oldest(backend))).filter(|(_, at)| *at != u64::MAX);
+    waits.map(|(backend, at)| format!("{backend}={}", now_ms.saturating_sub(at))).collect::<Vec<_>>().join(",")
+}
+
+fn read_waiting(text: &str) -> HashMap<usize, u64> {
+    text.split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .filter_map(|(backend, age)| Some((backend.parse().ok()?, age.parse().ok()?)))
+        .collect()
 }
 
 /// What a proxy says of itself.
@@ -82,7 +98,7 @@ struct Circle {
 /// A change that peers are told, as they would be told by influx-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// `moved`: all is at its new place, dual writes may end. influx-proxy ignores it.
+    /// `moved`: all is at its new place, dual writes end before the answer. influx-proxy ignores it.
     Migrating {
         circle: usize,
         migrating: bool,
@@ -92,6 +108,14 @@ pub enum Change {
 }
 
 impl Change {
+    /// The circle of which all has been moved.
+    pub fn moved(self) -> Option<usize> {
+        match self {
+            Self::Migrating { circle, moved: true, .. } => Some(circle),
+            _ => None,
+        }
+    }
+
     fn query(self) -> String {
         match self {
             Self::Migrating { circle, migrating, moved } => {
@@ -158,31 +182,11 @@ impl Peers {
         Ok(Said::State { migrating, resyncing: state.is_resyncing })
     }
 
-    /// Asks a proxy what it has not delivered yet; None when it is not one of these.
-    ///
-    /// # Errors
-    /// Why there was no good answer, for the operator.
-    pub fn backlog(&self, addr: &str) -> Result<Option<Backlog>, String> {
-        let request = self.agent.get(format!("http://{addr}{BACKLOG}"));
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
-        let mut answer = request.call().map_err(|e| e.to_string())?;
-        match answer.status().as_u16() {
-            200..=299 => {}
-            404 | 405 => return Ok(None),
-            status => return Err(format!("answered {status}")),
-        }
-        let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
-        Ok(serde_json::from_slice(&body.map_err(|e| e.to_string())?).ok())
-    }
-
-    /// Tells a proxy.
+    /// Tells a proxy. Ok = its [`WAITING`].
     ///
     /// # Errors
     /// Why it may not know now.
-    pub fn tell(&self, addr: &str, change: Change) -> Result<(), String> {
+    pub fn tell(&self, addr: &str, change: Change) -> Result<HashMap<usize, u64>, String> {
         let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
@@ -190,7 +194,10 @@ impl Peers {
         };
         let answer = request.send_empty().map_err(|e| e.to_string())?;
         match answer.status().as_u16() {
-            200..=299 => Ok(()),
+            200..=299 => {
+                let waiting = answer.headers().get(WAITING).and_then(|value| value.to_str().ok());
+                Ok(waiting.map(read_waiting).unwrap_or_default())
+            }
             status => Err(format!("answered {status}")),
         }
     }
@@ -247,27 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_tells_what_it_has_not_delivered_and_influx_proxy_does_not() {
-        let peers = Peers::new(&Credentials::default());
-        let body = r#"{"now_ms":20,"behind":[{"name":"b0-0","url":"http://elsewhere","oldest_ms":10}]}"#;
-        let (addr, thread) = answer_once("200 OK".into(), body);
-        let backlog = peers.backlog(&addr).unwrap().unwrap();
-        assert!(thread.join().unwrap().starts_with("GET /migrate/backlog HTTP/1.1\r\n"));
-        let topology = crate::migration::plan::tests::topology(&[2]);
-        let is_behind = |backend: usize, ms| backlog.is_behind(&topology.backends[backend], ms);
-        assert_eq!((backlog.now_ms, is_behind(0, 10), is_behind(0, 9), is_behind(1, 10)), (20, true, false, false));
-        for (head, body, want) in [
-            ("404 Not Found", "", Ok(None)),
-            ("200 OK", STATE, Ok(None)),
-            ("401 Unauthorized", "", Err("answered 401".to_owned())),
-        ] {
-            let (addr, thread) = answer_once(head.into(), body);
-            assert_eq!(peers.backlog(&addr), want, "{head}");
-            thread.join().unwrap();
-        }
-    }
-
-    #[test]
     fn changes_are_told_in_influx_proxys_words() {
         let peers = Peers::new(&Credentials::default());
         let all = [
@@ -277,13 +263,29 @@ mod tests {
         ];
         for (change, query) in all {
             let (addr, thread) = answer_once("200 OK".into(), "{}");
-            assert_eq!(peers.tell(&addr, change), Ok(()));
+            assert_eq!(peers.tell(&addr, change), Ok(HashMap::new()));
             let got = thread.join().unwrap();
             assert!(got.starts_with(&format!("POST /migrate/state?{query} HTTP/1.1\r\n")), "{got}");
         }
+        let (addr, thread) = answer_once(format!("200 OK\r\n{WAITING}: 0=12,3=70000"), "{}");
+        assert_eq!(peers.tell(&addr, Change::Resyncing(true)), Ok(HashMap::from([(0, 12), (3, 70_000)])));
+        thread.join().unwrap();
         let (addr, thread) = answer_once("503 No".into(), "");
         assert_eq!(peers.tell(&addr, Change::Resyncing(true)), Err("answered 503".to_owned()));
         thread.join().unwrap();
         assert!(peers.tell(&addr, Change::Resyncing(true)).is_err(), "nobody listens any more");
+    }
+
+    #[test]
+    fn what_another_proxy_holds_is_known_by_its_age() {
+        let stats = Stats::new(2, 3, 1);
+        for (worker, backend, at) in [(0, 0, 900), (1, 0, 400), (0, 1, u64::MAX), (1, 1, u64::MAX), (0, 2, u64::MAX)] {
+            stats.workers[worker].backends[backend].oldest_ms.store(at, Relaxed);
+        }
+        assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one a worker does not know yet");
+        let heard = Heard { at_ms: 50_000, waiting: read_waiting(&waiting(&stats, 1000)), is_silent: false };
+        let is_behind = |backend, ms| heard.is_behind(BackendId(backend), ms);
+        assert!(!is_behind(0, 49_399) && is_behind(0, 49_400));
+        assert!(!is_behind(1, 50_000) && is_behind(1, 50_001), "what it took since is not known");
     }
 }

@@ -10,7 +10,7 @@
 //! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a resync
 //! the chain goes by source circle, after which all circles hold the same: where two differ the lower circle counts.
 //!
-//! Not here: asking backends (`inventory.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
+//! Not here: asking backends (`ground.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +81,21 @@ impl Goal {
             Self::Rebalance { removed, .. } => removed,
             _ => &[],
         }
+    }
+
+    /// What an operator can do about a source that does not answer.
+    pub fn advice(&self, topology: &Topology, site: Site) -> String {
+        let Self::Rebalance { circle, .. } = self else {
+            return "the rest is done: start it, and this again".to_owned();
+        };
+        if topology.circles.len() == 1 {
+            return "the rest is moved: start it, and this again; no other circle has what it held".to_owned();
+        }
+        let gone = if site < topology.backends.len() { "take it out of the configuration, restart, " } else { "" };
+        format!(
+            "the rest is moved: start it, and this again; if it is lost, {gone}run a recovery of circle {circle} from another one, \
+             and then a rebalance with `operation=add`"
+        )
     }
 
     /// The sites whose measurements are looked at.
@@ -226,7 +241,6 @@ pub fn names<'a>(
 #[cfg(test)]
 pub mod tests {
     use fluxgate_dataplane::placement::{Former, FormerMember, PlacementSettings};
-    use fluxgate_dataplane::topology::Circle;
     use proptest::prelude::*;
 
     use super::*;
@@ -235,22 +249,9 @@ pub mod tests {
     pub fn topology(circles: &[usize]) -> Topology {
         let mut topology = Topology::default();
         for (circle, &size) in circles.iter().enumerate() {
-            let ids = topology.backends.len()..topology.backends.len() + size;
-            for (index, number) in ids.clone().enumerate() {
-                topology.backends.push(Backend {
-                    id: BackendId(number as u16),
-                    name: format!("b{circle}-{index}"),
-                    url: format!("http://b{number}"),
-                    circle,
-                    index,
-                    username: String::new(),
-                    password: String::new(),
-                    write_only: false,
-                    leaving: false,
-                });
-            }
-            let backends = ids.map(|number| BackendId(number as u16)).collect();
-            topology.circles.push(Circle { name: format!("c{circle}"), backends });
+            let first = topology.backends.len();
+            let backend = |index| Backend::new(format!("b{circle}-{index}"), format!("http://b{}", first + index));
+            topology.add_circle(format!("c{circle}"), (0..size).map(backend));
         }
         topology
     }

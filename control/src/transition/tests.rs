@@ -12,25 +12,14 @@ fn circle(names: &[&str]) -> Topology {
 
 fn circles(list: &[(&str, &[&str])]) -> Topology {
     let mut topology = Topology::default();
-    for (circle, (circle_name, names)) in list.iter().enumerate() {
-        let mut backends = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let id = BackendId(topology.backends.len() as u16);
-            backends.push(id);
+    for (name, backends) in list {
+        let backend = |name: &&str| {
             let plain = name.trim_start_matches('-');
-            topology.backends.push(Backend {
-                id,
-                name: plain.to_owned(),
-                url: format!("http://{plain}"),
-                circle,
-                index,
-                username: "user".to_owned(),
-                password: "secret".to_owned(),
-                write_only: false,
-                leaving: name.starts_with('-'),
-            });
-        }
-        topology.circles.push(Circle { name: (*circle_name).to_owned(), backends });
+            let (username, password) = ("user".to_owned(), "secret".to_owned());
+            let leaving = name.starts_with('-');
+            Backend { username, password, leaving, ..Backend::new(plain, format!("http://{plain}")) }
+        };
+        topology.add_circle(*name, backends.iter().map(backend));
     }
     topology
 }
@@ -152,6 +141,18 @@ fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
 }
 
 #[test]
+fn circles_of_one_name_are_told_apart_by_their_backends() {
+    let house = House::new();
+    let twins = |second: &[&str]| circles(&[("c", &["a", "b"]), ("c", second)]);
+    for _ in 0..2 {
+        assert_eq!(house.start(&twins(&["x", "y"])).changes(), &[][..]);
+    }
+    let transitions = house.start(&twins(&["x", "y", "z"]));
+    assert!(!transitions.placement().in_transition(0) && transitions.placement().in_transition(1));
+    assert_eq!(transitions.changes()[0].before, ["x", "y"]);
+}
+
+#[test]
 fn a_backend_that_was_missing_once_is_not_read_again() {
     let house = House::new();
     house.start(&circle(&["a", "b", "c"]));
@@ -208,7 +209,7 @@ fn a_file_that_is_none_stops_the_start_and_stays() {
 }
 
 #[test]
-fn a_transition_does_not_end_before_all_workers_read_from_the_owners() {
+fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_all_write_only_there() {
     let house = House::new();
     house.start(&circle(&["a", "b"]));
     let transitions = house.start(&circle(&["a", "b", "c"]));
@@ -226,14 +227,19 @@ fn a_transition_does_not_end_before_all_workers_read_from_the_owners() {
     let owner = settled.owner(0, b"db", name.as_bytes());
     assert_eq!(settled.reader(0, b"db", name.as_bytes()), owner);
     assert!(settled.former(0, b"db", name.as_bytes()).is_some(), "still written to");
-    let take = |worker: usize| {
-        stats.workers[worker].placement_version.store(settled.version(), std::sync::atomic::Ordering::Release);
+    let take = |worker: usize, placement: &Placement| {
+        stats.workers[worker].placement_version.store(placement.version(), std::sync::atomic::Ordering::Release);
     };
-    take(0);
+    take(0, &settled);
     thread::sleep(std::time::Duration::from_millis(50));
     assert!(receiver.is_empty() && transitions.of(0).is_some(), "one worker may still read from the former owner");
-    take(1);
-    assert_eq!(next().former(0, b"db", name.as_bytes()), None);
+    take(1, &settled);
+    let ended = next();
+    assert_eq!(ended.former(0, b"db", name.as_bytes()), None);
+    take(0, &ended);
+    thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!end.is_finished(), "one worker may still write to the former owner");
+    take(1, &ended);
     end.join().unwrap().unwrap();
     assert_eq!(transitions.of(0), None);
 }

@@ -9,9 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::migration::{PATIENCE, T0, everything, side, task, write};
-use super::support::{Bench, Influxd, StandIn};
-use serde_json::json;
-
+use super::support::{Influxd, StandIn};
 use fluxgate_control::migration::{CopyError, Progress, Steering, Undelivered, Writes, copy};
 
 /// What a door does with a request.
@@ -257,19 +255,4 @@ fn a_cancel_does_not_wait_for_a_server_that_hangs() {
     let (source, target) = (side(a.url()), side(b.url()));
     let copied = copy(&task("m"), &source, &target, Writes::ToTarget, &cancelled, &Progress::default(), &mut |_| ());
     assert_eq!(copied, Err(CopyError::Cancelled));
-}
-
-#[test]
-fn other_proxies_are_told_what_has_not_been_delivered() {
-    let mut bench = Bench::start(&[vec!["http://127.0.0.1:1".to_owned()]]);
-    let mut told = |oldest_ms: u64| {
-        bench.stats.workers[0].backends[0].oldest_ms.store(oldest_ms, Relaxed);
-        let told = bench.json("/migrate/backlog");
-        assert!(told["now_ms"].as_u64().unwrap() > 1_700_000_000_000);
-        told["behind"].clone()
-    };
-    assert_eq!(told(5), json!([{"name": "influxdb-1-1", "url": "http://127.0.0.1:1", "oldest_ms": 5}]));
-    // A worker that has not looked yet may hold anything.
-    assert_eq!(told(0)[0]["oldest_ms"], 0);
-    assert_eq!(told(u64::MAX), json!([]));
 }

@@ -1,10 +1,7 @@
 //! What we write is, byte for byte, what InfluxDB writes: each statement is asked alone in one form, rendered in every form, and compared with
 //! InfluxDB's own answer in that form.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use super::support::Influxd;
+use super::support::{self, Influxd};
 use bytes::Bytes;
 use fluxgate_control::query::model::{Answer, Message};
 use fluxgate_control::query::render::{Chunking, Outcome, render};
@@ -123,20 +120,7 @@ fn loaded() -> Influxd {
 }
 
 fn request(format: Format) -> QueryRequest {
-    QueryRequest {
-        is_get: true,
-        q: String::new(),
-        db: "db".to_owned(),
-        rp: String::new(),
-        params: None,
-        epoch: String::new(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 10_000,
-        format,
-        gzip: false,
-        cancelled: Arc::new(AtomicBool::new(false)),
-    }
+    QueryRequest { is_get: true, format, ..support::query("db") }
 }
 
 /// InfluxDB's answer to a GET: content type and body.

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::support::{self, Influxd, topology};
 use fluxgate_control::query::context::{Context, House, Stop, Times};
 use fluxgate_control::query::model::Answer;
 use fluxgate_control::query::select;
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
-use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
 use fluxgate_dataplane::query::reach::{Class, Reach, class};
@@ -133,20 +131,7 @@ fn seeded() -> (Site, Site) {
 }
 
 fn request(epoch: &str) -> QueryRequest {
-    QueryRequest {
-        is_get: false,
-        q: String::new(),
-        db: "p".to_owned(),
-        rp: String::new(),
-        params: None,
-        epoch: epoch.to_owned(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 10_000,
-        format: Format::Json,
-        gzip: false,
-        cancelled: Arc::new(AtomicBool::new(false)),
-    }
+    QueryRequest { epoch: epoch.to_owned(), ..support::query("p") }
 }
 
 /// What the house says to a statement; always merged, as if over several owners.

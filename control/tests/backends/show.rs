@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fluxgate_control::query::context::{Context, House, Stop, Times};
 use fluxgate_control::query::model::Answer;
 use fluxgate_control::query::{server, show};
-use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
-use fluxgate_dataplane::http::error_body::Format;
+use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::influxql::{Params, parse};
 use fluxgate_dataplane::query::reach::{Class, class};
 use fluxgate_dataplane::topology::BackendId;
@@ -173,26 +171,9 @@ fn house(influxds: &[&Influxd]) -> House {
     support::house(topology(&[influxds.iter().map(|influxd| influxd.url()).collect()]))
 }
 
-fn request() -> QueryRequest {
-    QueryRequest {
-        is_get: false,
-        q: String::new(),
-        db: "p".to_owned(),
-        rp: String::new(),
-        params: None,
-        epoch: String::new(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 10_000,
-        format: Format::Json,
-        gzip: false,
-        cancelled: Arc::new(AtomicBool::new(false)),
-    }
-}
-
 /// Runs `text` as the engine does when several backends have a part of it.
 fn merged(house: &House, text: &str) -> Result<Answer, Stop> {
-    let request = request();
+    let request = support::query("p");
     let context = Context::new(house, &request, Arc::new(Catalog::default()));
     context.begin_statement();
     let statement = parse(text, &Params::default()).unwrap().pop().unwrap();
@@ -246,7 +227,7 @@ impl World {
 
     /// Whether the shards together say what the server with all data says; else both.
     fn compare(&self, text: &str) -> Result<(), String> {
-        let request = request();
+        let request = support::query("p");
         let context = Context::new(&self.all, &request, Arc::new(Catalog::default()));
         let whole = context.ask(BackendId(0), text, Times::AsAsked).unwrap().unwrap();
         let merged = merged(&self.parts, text).unwrap();

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,13 @@ use fluxgate_control::query::House;
 use fluxgate_control::query::workers::Workers;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
-use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, ToControl, ToWorker, WorkerEnd};
+use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, QueryRequest, ToControl, ToWorker, WorkerEnd};
+use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
-use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
+use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -160,29 +161,29 @@ impl StandIn {
 
 pub fn topology(circles: &[Vec<String>]) -> Topology {
     let mut topology = Topology::default();
-    for (circle, urls) in circles.iter().enumerate() {
-        let mut backends = Vec::new();
-        for (index, url) in urls.iter().enumerate() {
-            let id = BackendId(topology.backends.len() as u16);
-            let name = format!("influxdb-{}-{}", circle + 1, index + 1);
-            let (username, password) = (String::new(), String::new());
-            backends.push(id);
-            let (write_only, leaving) = (false, false);
-            topology.backends.push(Backend {
-                id,
-                name,
-                url: url.clone(),
-                circle,
-                index,
-                username,
-                password,
-                write_only,
-                leaving,
-            });
-        }
-        topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
+    for (circle, urls) in (1..).zip(circles) {
+        let backend = |(index, url): (usize, &String)| Backend::new(format!("influxdb-{circle}-{index}"), url);
+        topology.add_circle(format!("circle-{circle}"), (1..).zip(urls).map(backend));
     }
     topology
+}
+
+/// A query in `db`, with everything else as InfluxDB's defaults are.
+pub fn query(db: &str) -> QueryRequest {
+    QueryRequest {
+        is_get: false,
+        q: String::new(),
+        db: db.to_owned(),
+        rp: String::new(),
+        params: None,
+        epoch: String::new(),
+        pretty: false,
+        chunked: false,
+        chunk_size: 10_000,
+        format: Format::Json,
+        gzip: false,
+        cancelled: Arc::new(AtomicBool::new(false)),
+    }
 }
 
 pub fn placement(topology: &Topology) -> Placement {

@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn entries_survive_a_restart_and_the_oldest_file_goes_at_the_bound() {
-        super::super::stand_in::run(|| async {
+        crate::io::block_on(|| async {
             let dir = tempfile::tempdir().unwrap();
             let open = || DeadLetters::open(dir.path(), "b/1", 0, 2, 64 * 1024).unwrap();
             let folder = dir.path().join("rejected/b%2F1");

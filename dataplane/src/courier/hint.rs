@@ -117,17 +117,8 @@ fn has_field(line: &[u8], field: &str, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bisect_test::split;
     use super::*;
-
-    fn split(body: &[u8]) -> Vec<Range<usize>> {
-        let mut lines = Vec::new();
-        let mut start = 0;
-        for (at, _) in body.iter().enumerate().filter(|(_, b)| **b == b'\n') {
-            lines.push(start..at);
-            start = at + 1;
-        }
-        lines
-    }
 
     fn guessed(text: &str, body: &str) -> Option<Vec<u32>> {
         let lines = split(body.as_bytes());

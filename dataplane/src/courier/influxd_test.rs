@@ -5,9 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::stand_in::run;
 use super::tests::rig_with;
-use crate::io;
+use crate::io::{self, block_on};
 use crate::precision::Precision;
 
 const INFLUXD: &str = "/usr/bin/influxd";
@@ -83,7 +82,7 @@ impl Drop for Influxd {
 
 #[test]
 fn a_real_influxd_keeps_the_good_points_and_its_refusals_become_dead_letters() {
-    run(|| async {
+    block_on(|| async {
         let Some(influxd) = Influxd::start().await else { return };
         for db in ["conflict", "fresh", "expiry"] {
             influxd.query("POST", "", &format!("CREATE DATABASE {db}"));

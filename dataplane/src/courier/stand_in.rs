@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
@@ -15,26 +14,6 @@ use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
 use crate::precision::Precision;
-
-/// Runs a test on an executor. The heartbeat is there because glommio 0.9 parks with a task ready to run when the
-/// preempt timer (1 ms) has passed before the first task of a round; without any timer it would never wake.
-pub fn run<F, Fut>(test: F)
-where
-    F: Fn() -> Fut + Send + Clone + 'static,
-    Fut: Future<Output = ()> + 'static,
-{
-    io::block_on(move || {
-        let test = test.clone();
-        async move {
-            let heartbeat = async {
-                loop {
-                    io::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            futures_lite::future::or(test(), heartbeat).await;
-        }
-    });
-}
 
 /// Waits until the condition holds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::bisect_test::split;
-use super::stand_in::{Act, Asked, Ears, Log, StandIn, run, until};
+use super::stand_in::{Act, Asked, Ears, Log, StandIn, until};
 use super::*;
 use crate::handoff::Created;
+use crate::io::block_on;
 use crate::precision::Precision;
 
 const OK: Act = Act::Answer(204, "");
@@ -81,7 +82,7 @@ fn first(acts: Vec<Act>) -> impl FnMut(&Asked) -> Act + Send {
 
 #[test]
 fn lines_arrive_once_in_order_over_one_kept_connection() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         for i in 0..20 {
@@ -101,7 +102,7 @@ fn lines_arrive_once_in_order_over_one_kept_connection() {
 
 #[test]
 fn precision_splits_a_database_and_keeps_its_order() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         rig.log.append_with("db", "rp", Precision::Second, &["m v=1 1"]);
@@ -118,7 +119,7 @@ fn precision_splits_a_database_and_keeps_its_order() {
 
 #[test]
 fn a_hanging_backend_gets_the_batch_again_after_its_time_is_up() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(first(vec![Act::Hang]));
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
@@ -140,7 +141,7 @@ fn cut_answers_and_server_errors_are_repeated_until_they_end() {
         vec![Act::Answer(500, "engine: x"), Act::Answer(502, ""), Act::Answer(500, "timeout")],
         vec![Act::Answer(503, ""), Act::Answer(429, ""), Act::Answer(503, "")],
     ] {
-        run(move || {
+        block_on(move || {
             let acts = acts.clone();
             async move {
                 let failures = acts.len();
@@ -161,7 +162,7 @@ fn cut_answers_and_server_errors_are_repeated_until_they_end() {
 
 #[test]
 fn failures_are_paced_however_long_they_last() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| Act::Answer(503, ""));
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
@@ -175,7 +176,7 @@ fn failures_are_paced_however_long_they_last() {
 
 #[test]
 fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let slow = |s: &mut Setup| s.rewrite_interval = Duration::from_secs(600);
         let rig = rig_with(server.address, slow, ("", ""), false);
@@ -198,7 +199,7 @@ fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
 #[test]
 fn a_poison_line_is_found_set_aside_and_not_sent_again() {
     for act in [Act::Cut, Act::Error(500, "engine: unable to parse".into())] {
-        run(move || {
+        block_on(move || {
             let act = act.clone();
             async move {
                 let server = StandIn::start(move |asked| if asked.body.contains("poison") { act.clone() } else { OK });
@@ -228,7 +229,7 @@ fn a_poison_line_is_found_set_aside_and_not_sent_again() {
 /// A full disk looks like poison everywhere: as long as nothing is taken, no line is blamed.
 #[test]
 fn a_backend_that_fails_for_everything_loses_nothing() {
-    run(|| async {
+    block_on(|| async {
         let full = Arc::new(AtomicUsize::new(0));
         let disk = full.clone();
         let server = StandIn::start(move |_| match disk.load(SeqCst) {
@@ -251,7 +252,7 @@ fn a_backend_that_fails_for_everything_loses_nothing() {
 /// Alone in its window a failing line has no witness; what comes in behind it becomes one.
 #[test]
 fn a_lonely_poison_line_does_not_hold_up_what_comes_after_it() {
-    run(|| async {
+    block_on(|| async {
         let poison = |asked: &Asked| if asked.body.contains("poison") { Act::Error(500, "x".into()) } else { OK };
         let server = StandIn::start(poison);
         let rig = rig(&server);
@@ -269,7 +270,7 @@ fn a_lonely_poison_line_does_not_hold_up_what_comes_after_it() {
 
 #[test]
 fn a_missing_database_is_created_and_the_batch_repeated() {
-    run(|| async {
+    block_on(|| async {
         let created = Arc::new(AtomicUsize::new(0));
         let exists = created.clone();
         let server = StandIn::start(move |_| match exists.fetch_add(1, SeqCst) {
@@ -290,7 +291,7 @@ fn a_missing_database_is_created_and_the_batch_repeated() {
 
 #[test]
 fn a_database_that_cannot_be_created_now_holds_up_only_itself() {
-    run(|| async {
+    block_on(|| async {
         let missing = |asked: &Asked| match asked.query.starts_with("db=gone&") {
             true => Act::Error(500, "retention policy not found: x".into()),
             false => OK,
@@ -314,7 +315,7 @@ fn a_database_that_cannot_be_created_now_holds_up_only_itself() {
 
 #[test]
 fn a_missing_database_is_rejected_when_the_settings_say_so() {
-    run(|| async {
+    block_on(|| async {
         let missing = |asked: &Asked| match asked.query.starts_with("db=gone&") {
             true => Act::Error(404, "database not found: \"gone\"".into()),
             false => OK,
@@ -335,7 +336,7 @@ fn a_missing_database_is_rejected_when_the_settings_say_so() {
 #[test]
 fn unauthorized_keeps_everything_until_somebody_acts() {
     for status in [401, 403, 302, 404] {
-        run(move || async move {
+        block_on(move || async move {
             let fixed = Arc::new(AtomicUsize::new(0));
             let ok = fixed.clone();
             let server = StandIn::start(move |_| match ok.load(SeqCst) {
@@ -359,7 +360,7 @@ fn unauthorized_keeps_everything_until_somebody_acts() {
 
 #[test]
 fn too_large_is_halved_in_order_and_later_requests_stay_smaller() {
-    run(|| async {
+    block_on(|| async {
         let limit = |asked: &Asked| match asked.body.len() {
             0..=100_000 => OK,
             _ => Act::Answer(413, "Request Entity Too Large"),
@@ -397,7 +398,7 @@ fn too_large_is_halved_in_order_and_later_requests_stay_smaller() {
 
 #[test]
 fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
-    run(|| async {
+    block_on(|| async {
         let conflict = |asked: &Asked| match asked.lines().iter().filter(|l| l.contains("=1i")).count() {
             0 => OK,
             n => Act::Error(
@@ -425,7 +426,7 @@ fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
 
 #[test]
 fn a_kept_connection_that_was_closed_is_replaced_without_anybody_noticing() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| Act::AnswerAndClose);
         let rig = rig(&server);
         for i in 0..5 {
@@ -441,7 +442,7 @@ fn a_kept_connection_that_was_closed_is_replaced_without_anybody_noticing() {
 
 #[test]
 fn order_within_a_database_survives_failures_while_others_go_on() {
-    run(|| async {
+    block_on(|| async {
         let count = Arc::new(AtomicUsize::new(0));
         // In bursts, so that no request fails again and again while others succeed: that would be its own fault.
         let server = StandIn::start(move |_| match count.fetch_add(1, SeqCst) % 12 {
@@ -477,7 +478,7 @@ fn order_within_a_database_survives_failures_while_others_go_on() {
 
 #[test]
 fn databases_are_served_side_by_side() {
-    run(|| async {
+    block_on(|| async {
         let connections = Arc::new(AtomicUsize::new(0));
         let seen = connections.clone();
         // A second connection is opened only while the first one waits for its answer.
@@ -498,7 +499,7 @@ fn databases_are_served_side_by_side() {
 
 #[test]
 fn bodies_are_compressed_when_the_settings_say_so() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig_with(server.address, |_| {}, ("", ""), true);
         for i in 0..3 {
@@ -515,7 +516,7 @@ fn bodies_are_compressed_when_the_settings_say_so() {
 
 #[test]
 fn dead_letters_that_cannot_be_written_hold_the_cursor() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|asked| match asked.body.contains("bad") {
             true => Act::Error(400, "unable to parse 'bad'".into()),
             false => OK,
@@ -537,7 +538,7 @@ fn dead_letters_that_cannot_be_written_hold_the_cursor() {
 
 #[test]
 fn small_appends_are_paced_and_hurry_overrides() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         let start = Instant::now();
@@ -562,7 +563,7 @@ fn small_appends_are_paced_and_hurry_overrides() {
 
 #[test]
 fn a_point_waits_for_older_ones_that_another_worker_holds() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         rig.ears.set_elsewhere(Some(1_000));
@@ -589,7 +590,7 @@ fn a_point_waits_for_older_ones_that_another_worker_holds() {
 
 #[test]
 fn a_hold_lets_the_older_through_and_keeps_the_newer_back() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
@@ -613,7 +614,7 @@ fn a_hold_lets_the_older_through_and_keeps_the_newer_back() {
 
 #[test]
 fn a_hold_can_come_while_the_courier_waits_for_records_and_move_on_in_steps() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
@@ -637,7 +638,7 @@ fn a_hold_can_come_while_the_courier_waits_for_records_and_move_on_in_steps() {
 /// A batch that has to be repeated was taken before the hold, and is owed.
 #[test]
 fn a_hold_does_not_stop_repetitions_of_older_records() {
-    run(|| async {
+    block_on(|| async {
         let server = StandIn::start(first(vec![Act::Answer(503, ""), Act::Cut]));
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);

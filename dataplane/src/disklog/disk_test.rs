@@ -10,25 +10,14 @@ use crate::io::{block_on, sleep};
 use crate::limits::HOT_TAIL_BYTES_MIN;
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
-use crate::topology::{Backend, BackendId, Circle, Topology};
+use crate::topology::{Backend, BackendId, Topology};
 
 fn topology(names: &[&str]) -> Arc<Topology> {
-    let backend = |(i, name): (usize, &&str)| Backend {
-        id: BackendId(i as u16),
-        name: (*name).to_owned(),
-        url: String::new(),
-        circle: i,
-        index: 0,
-        username: String::new(),
-        password: String::new(),
-        write_only: false,
-        leaving: false,
-    };
-    let circle = |i: usize| Circle { name: format!("circle-{i}"), backends: vec![BackendId(i as u16)] };
-    Arc::new(Topology {
-        circles: (0..names.len()).map(circle).collect(),
-        backends: names.iter().enumerate().map(backend).collect(),
-    })
+    let mut topology = Topology::default();
+    for (circle, name) in names.iter().enumerate() {
+        topology.add_circle(format!("circle-{circle}"), [Backend::new(*name, "")]);
+    }
+    Arc::new(topology)
 }
 
 async fn open(dir: &Path, names: &[&str], durability: Durability) -> Result<(Rc<Log>, Opened), Error> {

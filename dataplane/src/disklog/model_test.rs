@@ -12,7 +12,7 @@ use super::{Damage, DamageKind, Error, Log, LogSettings, Opened, Reader, RecordK
 use crate::io::{block_on, timeout};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
-use crate::topology::{Backend, BackendId, Circle, Topology};
+use crate::topology::{Backend, BackendId, Topology};
 
 /// Small enough that a few hundred lines fill several segments and lap the ring.
 const SIZES: Sizes =
@@ -21,23 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two circles: `a` and `b` share the first, `c` is the second.
 fn topology(names: &[&str]) -> Arc<Topology> {
-    let circle = |c| Circle { name: format!("circle-{c}"), backends: Vec::new() };
     let mut topology = Topology::default();
-    topology.circles.extend((0..=usize::from(names.len() > 2)).map(circle));
-    for (i, name) in names.iter().enumerate() {
-        let circle = usize::from(i >= 2);
-        topology.circles[circle].backends.push(BackendId(i as u16));
-        topology.backends.push(Backend {
-            id: BackendId(i as u16),
-            name: (*name).to_owned(),
-            url: String::new(),
-            circle,
-            index: i,
-            username: String::new(),
-            password: String::new(),
-            write_only: false,
-            leaving: false,
-        });
+    for (circle, names) in names.chunks(2).enumerate() {
+        topology.add_circle(format!("circle-{circle}"), names.iter().map(|name| Backend::new(*name, "")));
     }
     Arc::new(topology)
 }

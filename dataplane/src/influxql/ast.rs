@@ -226,6 +226,26 @@ pub struct Show {
     pub soffset: Option<u64>,
 }
 
+impl Show {
+    /// Without any clause.
+    pub fn new(what: ShowKind) -> Self {
+        Self {
+            what,
+            db: None,
+            sources: Vec::new(),
+            with_measurement: None,
+            with_key: None,
+            condition: None,
+            dimensions: Vec::new(),
+            order: None,
+            limit: None,
+            offset: None,
+            slimit: None,
+            soffset: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ShowKind {
     Measurements,

@@ -37,16 +37,8 @@ pub fn walk_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
             walk_mut(right, visit);
         }
         Expr::Paren(inner) | Expr::Negative(inner) => walk_mut(inner, visit),
-        Expr::Variable { .. }
-        | Expr::Wildcard(_)
-        | Expr::Regex(_)
-        | Expr::String(_)
-        | Expr::Integer(_)
-        | Expr::Unsigned(_)
-        | Expr::Number(_)
-        | Expr::Duration(_)
-        | Expr::Boolean(_)
-        | Expr::Distinct(_) => {}
+        // Leaves, as `walk` lists them.
+        _ => {}
     }
     visit(expr);
 }
@@ -76,7 +68,7 @@ pub fn exprs_mut(select: &mut Select, visit: &mut dyn FnMut(&mut Expr)) {
 }
 
 /// All sources, each subquery before those in it.
-pub fn sources(sources: &[Source], visit: &mut dyn FnMut(&Source)) {
+pub fn sources<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Source)) {
     for source in sources {
         visit(source);
         if let Source::Subquery(inner) = source {
@@ -96,7 +88,7 @@ pub fn sources_mut(sources: &mut [Source], visit: &mut dyn FnMut(&mut Source)) {
 }
 
 /// The measurements among all sources. Targets of INTO are not sources.
-pub fn measurements(sources: &[Source], visit: &mut dyn FnMut(&Measurement)) {
+pub fn measurements<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Measurement)) {
     self::sources(sources, &mut |source| {
         if let Source::Measurement(measurement) = source {
             visit(measurement);

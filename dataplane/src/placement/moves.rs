@@ -12,7 +12,8 @@
 //! since, and all from before once it has been copied. Writes are doubled until the end, so that a backend that reads go to
 //! has got every write, whichever of the two versions of a [`Placement`] the thread that took it goes by.
 //!
-//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once.
+//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once, and other
+//! circles are asked before this one ([`Placement::lacks`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -102,6 +103,15 @@ impl Placement {
     /// Whether `circle` has a former ring that still counts.
     pub fn in_transition(&self, circle: usize) -> bool {
         self.moves[circle].is_some()
+    }
+
+    /// Whether a former backend of `circle` is gone, and what it held perhaps not yet anywhere in the circle.
+    ///
+    /// # Panics
+    /// When there is no such circle.
+    pub fn lacks(&self, circle: usize) -> bool {
+        let gone = |moving: &Move| !moving.settled && moving.former.members.contains(&None);
+        self.moves[circle].as_ref().is_some_and(gone)
     }
 
     /// The former owner of a measurement (unescaped) that is being moved, until the transition has ended; it gets all writes.

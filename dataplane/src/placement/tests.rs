@@ -13,23 +13,11 @@ use crate::topology::Backend;
 pub(super) fn topology(sizes: &[usize]) -> Topology {
     let mut topology = Topology::default();
     for (circle, &size) in sizes.iter().enumerate() {
-        let mut backends = Vec::new();
-        for index in 0..size {
-            let id = BackendId(topology.backends.len() as u16);
-            backends.push(id);
-            topology.backends.push(Backend {
-                id,
-                name: format!("influxdb-{}-{}", circle + 1, index + 1),
-                url: format!("http://127.0.0.1:{}", 18_201 + index + 100 * circle),
-                circle,
-                index,
-                username: String::new(),
-                password: String::new(),
-                write_only: false,
-                leaving: false,
-            });
-        }
-        topology.circles.push(Circle { name: format!("circle-{}", circle + 1), backends });
+        let backend = |index| {
+            let port = 18_201 + index + 100 * circle;
+            Backend::new(format!("influxdb-{}-{}", circle + 1, index + 1), format!("http://127.0.0.1:{port}"))
+        };
+        topology.add_circle(format!("circle-{}", circle + 1), (0..size).map(backend));
     }
     topology
 }

@@ -110,20 +110,8 @@ mod tests {
     }
 
     fn show(db: Option<&str>, sources: Vec<Source>) -> Statement {
-        Statement::Show(Box::new(Show {
-            what: ShowKind::TagKeys,
-            db: db.map(Into::into),
-            sources,
-            with_measurement: None,
-            with_key: None,
-            condition: None,
-            dimensions: Vec::new(),
-            order: None,
-            limit: None,
-            offset: None,
-            slimit: None,
-            soffset: None,
-        }))
+        let db = db.map(Into::into);
+        Statement::Show(Box::new(Show { db, sources, ..Show::new(ShowKind::TagKeys) }))
     }
 
     fn policy(db: &str) -> RetentionPolicy {

@@ -1,7 +1,7 @@
 //! Which backends are asked: a pure choice by what the counters say.
 //!
-//! Order of preference: up to date, then least behind, `write_only` backends and circles under migration last, and among equals
-//! whoever has the fewest queries running. A backend that the last probe found down is not asked. A backend is never chosen
+//! Order of preference: up to date, then least behind, `write_only` backends and circles under migration, or without a
+//! backend that took data with it, last, and among equals whoever has the fewest queries running. A backend that the last probe found down is not asked. A backend is never chosen
 //! for a whole circle's sake: where only some of a circle is up, each measurement goes to whichever of those that have it is best.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use crate::topology::{BackendId, Topology};
 /// Lower is better, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Not meant for reads now: `write_only`, or its circle is being migrated.
+    /// Not meant for reads now: `write_only`, or its circle is being migrated or lacks what was on a backend that is gone.
     pub spared: bool,
     /// Milliseconds the oldest point still meant for it has waited; 0 up to [`STALE_AFTER`].
     pub behind_ms: u64,
@@ -57,7 +57,7 @@ impl Chooser<'_> {
         let waited = self.now_ms.saturating_sub(oldest);
         let at = self.topology.backend(backend);
         Some(Rank {
-            spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed),
+            spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed) || self.placement.lacks(at.circle),
             behind_ms: if waited > STALE_AFTER.as_millis() as u64 { waited } else { 0 },
             running: reads.running.load(Relaxed),
         })
@@ -143,8 +143,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::PlacementSettings;
-    use crate::topology::{Backend, Circle};
+    use crate::placement::{Former, FormerMember, PlacementSettings};
 
     const NOW: u64 = 1_000_000;
 
@@ -158,26 +157,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let (mut topology, mut next) = (Topology::default(), 0);
-            for (circle, members) in [2, 3].into_iter().enumerate() {
-                let first = next;
-                for index in 0..members {
-                    topology.backends.push(Backend {
-                        id: BackendId(next),
-                        name: format!("b{next}"),
-                        url: format!("http://b{next}"),
-                        circle,
-                        index,
-                        username: String::new(),
-                        password: String::new(),
-                        write_only: false,
-                        leaving: false,
-                    });
-                    next += 1;
-                }
-                let backends = (first..next).map(BackendId).collect();
-                topology.circles.push(Circle { name: format!("c{circle}"), backends });
-            }
+            let topology = Topology::of_sizes(&[2, 3]);
             let placement = Placement::new(&topology, &PlacementSettings::default());
             Self { stats: Stats::new(2, 5, 2), topology, placement, failed: BTreeSet::new() }
         }
@@ -239,6 +219,26 @@ mod tests {
         assert_eq!(shares.backends, want.into());
         bench.down(4);
         assert_eq!(bench.shares(&Reach::Places([c].into())), Err([BackendId(0), BackendId(4)].into()));
+    }
+
+    #[test]
+    fn a_circle_without_a_backend_that_took_data_with_it_comes_last_until_all_is_moved() {
+        let mut bench = Bench::new();
+        let reach = Reach::Places([bench.place([0, 2])].into());
+        let member = |name: &str, gone| FormerMember { name: name.into(), url: format!("http://{name}"), gone };
+        let mut former = Former {
+            settings: PlacementSettings::default(),
+            members: vec![member("b0", false), member("b1", false), member("lost", true)],
+        };
+        bench.placement = bench.placement.with_former(&bench.topology, 0, &former);
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [2]);
+        assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [2, 3, 4]);
+        bench.placement = bench.placement.with_settled(0).with_ended(0);
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [0]);
+        // Only another order: everything can be read.
+        former.members = vec![member("b1", false), member("b0", false)];
+        bench.placement = bench.placement.clone().with_former(&bench.topology, 0, &former);
+        assert!(bench.placement.in_transition(0) && !bench.placement.lacks(0));
     }
 
     #[test]

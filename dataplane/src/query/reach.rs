@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::influxql::ast::{Measurement, Name, Select, Show, ShowKind, Source, Statement};
+use crate::influxql::visit;
 use crate::placement::Placement;
 use crate::topology::BackendId;
 
@@ -64,16 +65,7 @@ pub fn class(statement: &Statement, default_db: &str) -> Class {
 /// All measurements that a SELECT reads, those of its subqueries included, in the order written.
 pub fn leaves(select: &Select) -> Vec<&Measurement> {
     let mut leaves = Vec::new();
-    // Depth is bounded by the parser.
-    fn gather<'a>(sources: &'a [Source], leaves: &mut Vec<&'a Measurement>) {
-        for source in sources {
-            match source {
-                Source::Measurement(measurement) => leaves.push(measurement),
-                Source::Subquery(select) => gather(&select.sources, leaves),
-            }
-        }
-    }
-    gather(&select.sources, &mut leaves);
+    visit::measurements(&select.sources, &mut |measurement| leaves.push(measurement));
     leaves
 }
 

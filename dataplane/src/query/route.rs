@@ -49,30 +49,10 @@ mod tests {
     use super::*;
     use crate::influxql::ast::{Measurement, Name, Select, ServerFact, Source};
     use crate::placement::PlacementSettings;
-    use crate::topology::{Backend, Circle};
 
     /// Circles with so many backends each.
     fn house(sizes: &[usize]) -> (Topology, Placement) {
-        let mut topology = Topology::default();
-        for (circle, &size) in sizes.iter().enumerate() {
-            let mut backends = Vec::new();
-            for index in 0..size {
-                let id = BackendId(topology.backends.len() as u16);
-                backends.push(id);
-                topology.backends.push(Backend {
-                    id,
-                    name: format!("b{}", id.0),
-                    url: format!("http://b{}", id.0),
-                    circle,
-                    index,
-                    username: String::new(),
-                    password: String::new(),
-                    write_only: false,
-                    leaving: false,
-                });
-            }
-            topology.circles.push(Circle { name: format!("c{circle}"), backends });
-        }
+        let topology = Topology::of_sizes(sizes);
         let placement = Placement::new(&topology, &PlacementSettings::default());
         (topology, placement)
     }

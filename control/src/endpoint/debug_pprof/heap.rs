@@ -1,8 +1,8 @@
-//! `GET /debug/pprof/heap`: memory by part, always as text (`debug` changes nothing).
+//! `GET /debug/pprof/heap`: memory by part; with `debug=1` as text, beside what the kernel counts.
 //!
-//! Not a profile by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large
-//! parts that are counted anyway; what is left is `anonymous` less these. Parts are bytes taken from the system, which is
-//! more than what is resident while a part has never been full.
+//! Not by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large parts that
+//! are counted anyway; `other` is what is resident beside them. Parts are bytes taken from the system, which is more than
+//! what is resident while a part has never been full.
 //!
 //! ```text
 //! resident          81002496   pages in memory now
@@ -16,9 +16,13 @@ use std::{fs, io};
 
 use fluxgate_dataplane::handoff::AdminResponse;
 use fluxgate_dataplane::stats::WorkerStats;
+use pprof::protos::Profile;
 
-use super::{Action, Call, PLAIN, State, not_sniffed, or_failed, response};
+use super::stacks::{self, Stack};
+use super::{Action, Call, PLAIN, State, download, not_sniffed, or_failed, response, wants_text};
 
+/// Its name in the kernel's list.
+const ANONYMOUS: &str = "Anonymous";
 /// Our name, the file below `/proc/self`, the kernel's name there, and what it is.
 const PROCESS: [(&str, Source, &str, &str); 8] = [
     ("resident", Source::Status, "VmRSS", "pages in memory now"),
@@ -28,7 +32,7 @@ const PROCESS: [(&str, Source, &str, &str); 8] = [
     ("locked", Source::Status, "VmLck", "locked in memory: rings of io_uring"),
     ("stack", Source::Status, "VmStk", "stack of the main thread"),
     ("proportional", Source::Rollup, "Pss", "resident, shared pages divided among those who share them"),
-    ("anonymous", Source::Rollup, "Anonymous", "resident and not of a file: heap, stacks, rings"),
+    ("anonymous", Source::Rollup, ANONYMOUS, "resident and not of a file: heap, stacks, rings"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,44 +41,76 @@ enum Source {
     Rollup,
 }
 
-pub fn decide(_: &State, _: &Call<'_>) -> Action {
-    Action::Heap
+/// What the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Protobuf, gzip: for `go tool pprof`.
+    Pprof,
+    Text,
+}
+
+pub fn decide(_: &State, call: &Call<'_>) -> Action {
+    Action::Heap(if wants_text(call.query) { Format::Text } else { Format::Pprof })
 }
 
 /// The answer; `query_bytes` is what answers of backends hold that are being merged.
-pub fn response_with(state: &State, query_bytes: usize) -> AdminResponse {
+pub fn response_with(state: &State, query_bytes: usize, format: Format) -> AdminResponse {
     let read = || Ok((fs::read_to_string("/proc/self/status")?, fs::read_to_string("/proc/self/smaps_rollup")?));
     let answer: io::Result<(String, String)> = read();
-    or_failed(answer.map(|(status, rollup)| {
-        not_sniffed(response(200, PLAIN, table(state, query_bytes, &status, &rollup).into_bytes()))
+    let parts = parts(state, query_bytes);
+    or_failed(answer.and_then(|(status, rollup)| match format {
+        Format::Pprof => download("heap", &profile(&parts, bytes_of(&rollup, ANONYMOUS).unwrap_or(0))),
+        Format::Text => Ok(not_sniffed(response(200, PLAIN, table(state, &parts, &status, &rollup).into_bytes()))),
     }))
 }
 
-fn table(state: &State, query_bytes: usize, status: &str, rollup: &str) -> String {
+/// Name, bytes, and what it is.
+type Part = (&'static str, u64, &'static str);
+
+fn parts(state: &State, query_bytes: usize) -> [Part; 3] {
+    let workers = &state.stats.workers;
+    [
+        (
+            "hot_tails",
+            state.hot_tail_bytes as u64 * workers.len() as u64,
+            "newest log in memory, hot_tail_bytes for each worker",
+        ),
+        (
+            "bodies",
+            sum(state, |worker| &worker.body_bytes),
+            "buffers of bodies beyond a connection's own, in use or kept",
+        ),
+        ("query_answers", query_bytes as u64, "answers of backends being merged"),
+    ]
+}
+
+fn sum(state: &State, count: fn(&WorkerStats) -> &AtomicU64) -> u64 {
+    state.stats.workers.iter().map(|worker| count(worker).load(Relaxed)).sum()
+}
+
+fn profile(parts: &[Part], anonymous: u64) -> Profile {
+    let other = anonymous.saturating_sub(parts.iter().map(|part| part.1).sum());
+    let parts = parts.iter().map(|&(name, bytes, _)| (name, bytes)).chain([("other", other)]);
+    let stacks: Vec<_> = parts.map(|(name, bytes)| Stack { names: vec![name], values: [bytes as i64] }).collect();
+    stacks::profile([("inuse_space", "bytes")], &stacks)
+}
+
+fn table(state: &State, parts: &[Part], status: &str, rollup: &str) -> String {
     let mut text = "memory profile, in bytes; the process, as the kernel counts it:\n".to_owned();
-    let mut line = |name: &str, value: u64, what: &str| {
+    let line = |text: &mut String, name: &str, value: u64, what: &str| {
         writeln!(text, "{name:<16} {value:>14}   {what}").expect("a String takes everything");
     };
     for (name, source, kernel_name, what) in PROCESS {
         let file = if source == Source::Status { status } else { rollup };
         if let Some(bytes) = bytes_of(file, kernel_name) {
-            line(name, bytes, what);
+            line(&mut text, name, bytes, what);
         }
     }
     text += "\nparts, as the program counts them:\n";
-    let workers = &state.stats.workers;
-    let sum = |count: fn(&WorkerStats) -> &AtomicU64| workers.iter().map(|worker| count(worker).load(Relaxed)).sum();
-    let mut line = |name: &str, value: u64, what: &str| {
-        writeln!(text, "{name:<16} {value:>14}   {what}").expect("a String takes everything");
-    };
-    let hot_tails = state.hot_tail_bytes as u64 * workers.len() as u64;
-    line("hot_tails", hot_tails, "newest log in memory, hot_tail_bytes for each worker");
-    line("bodies", sum(|worker| &worker.body_bytes), "buffers of bodies beyond a connection's own, in use or kept");
-    line("query_answers", query_bytes as u64, "answers of backends being merged");
+    parts.iter().for_each(|&(name, bytes, what)| line(&mut text, name, bytes, what));
     text += "\ncounts:\n";
-    let connections = sum(|worker| &worker.connections_open);
-    writeln!(text, "{:<16} {connections:>14}   open, each with buffers of its own", "connections")
-        .expect("a String takes everything");
+    let connections = sum(state, |worker| &worker.connections_open);
+    line(&mut text, "connections", connections, "open, each with buffers of its own");
     text
 }
 
@@ -96,8 +132,9 @@ mod tests {
             worker.body_bytes.store(bytes, Relaxed);
             worker.connections_open.store(bytes * 10, Relaxed);
         }
+        let parts = parts(&state, 33);
         let text =
-            table(&state, 33, "VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads:\t4\n", "Pss:  1 kB\nPss_Anon: 3 kB\n");
+            table(&state, &parts, "VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads:\t4\n", "Pss:  1 kB\nPss_Anon: 3 kB\n");
         let value = |name: &str| {
             let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
             line.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
@@ -105,11 +142,18 @@ mod tests {
         let names = ["resident", "proportional", "swapped", "hot_tails", "bodies", "query_answers", "connections"];
         let want = [Some(2048 * 1024), Some(1024), None, Some(2000), Some(12), Some(33), Some(120)];
         assert_eq!(names.map(value), want, "{text}");
+        // What is resident may be less than what the parts have taken.
+        for (anonymous, other) in [(2045, 0), (2046, 1), (0, 0)] {
+            let want = [("hot_tails", 2000), ("bodies", 12), ("query_answers", 33), ("other", other)];
+            let profile = profile(&parts, anonymous);
+            let stacks = stacks::tests::stacks(&profile);
+            assert_eq!(stacks, want.each_ref().map(|(name, bytes)| (vec![*name], std::slice::from_ref(bytes))));
+        }
     }
 
     #[test]
     fn this_process_has_memory() {
-        let answer = response_with(&state("open"), 0);
+        let answer = response_with(&state("open"), 0, Format::Text);
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let known = |name: &str| text.lines().any(|line| line.starts_with(name));
         assert!(answer.status == 200 && PROCESS.iter().all(|(name, ..)| known(name)), "{text}");

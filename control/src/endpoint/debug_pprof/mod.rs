@@ -7,6 +7,7 @@
 
 pub mod cpu;
 pub mod heap;
+mod stacks;
 mod threads;
 
 use std::fs;
@@ -131,7 +132,7 @@ pub mod tests {
             let (path, query) = link.split_once('?').unwrap_or((link, ""));
             let known = match ask(&state("open"), &format!("/debug/pprof/{path}"), query) {
                 Action::Answer(response) => response.status == 200,
-                Action::Profile(_) | Action::Heap => true,
+                Action::Profile(_) | Action::Heap(_) => true,
                 _ => false,
             };
             assert!(known, "{link}");

@@ -5,11 +5,12 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use std::{fs, path::Path};
 
-use pprof::protos::{Function, Line, Location, Profile, Sample, ValueType};
+use pprof::protos::Profile;
 
+use super::stacks::{self, Stack};
 use super::{Action, Call, PLAIN, State, download, not_sniffed, or_failed, response, wants_text};
 
 /// Unit of CPU times in `/proc` (USER_HZ): 1/100 s on all architectures there is io_uring for.
@@ -80,63 +81,19 @@ fn table(threads: &[Thread]) -> String {
 }
 
 fn profile(threads: &[Thread]) -> Profile {
-    let mut names = Names { strings: vec![String::new()], functions: Vec::new() };
-    let kinds = [("threads", "count"), ("cpu", "nanoseconds")];
-    let sample_type = kinds.map(|(kind, unit)| ValueType { ty: names.string(kind), unit: names.string(unit) }).to_vec();
-    let sample = threads.iter().map(|thread| {
-        let place =
-            if thread.waits_in.is_empty() { format!("state {}", thread.state) } else { thread.waits_in.clone() };
-        let cpu = (thread.user + thread.system).as_nanos() as i64;
-        // The innermost one comes first.
-        Sample {
-            location_id: vec![names.function(&place), names.function(&thread.name)],
-            value: vec![1, cpu],
-            ..Sample::default()
-        }
+    let places: Vec<_> = threads
+        .iter()
+        .map(|thread| match &thread.waits_in[..] {
+            "" => format!("state {}", thread.state),
+            place => place.to_owned(),
+        })
+        .collect();
+    let stacks = threads.iter().zip(&places).map(|(thread, place)| Stack {
+        names: vec![&place[..], &thread.name[..]],
+        values: [1, (thread.user + thread.system).as_nanos() as i64],
     });
-    let sample = sample.collect();
-    let location = |function: &Function| Location {
-        id: function.id,
-        line: vec![Line { function_id: function.id, line: 0 }],
-        ..Location::default()
-    };
-    Profile {
-        sample_type,
-        sample,
-        location: names.functions.iter().map(location).collect(),
-        function: names.functions,
-        string_table: names.strings,
-        time_nanos: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
-        ..Profile::default()
-    }
-}
-
-/// What a profile refers to by number. Few: they are looked for one by one.
-struct Names {
-    /// The first one is empty, as the format wants it.
-    strings: Vec<String>,
-    functions: Vec<Function>,
-}
-
-impl Names {
-    fn string(&mut self, text: &str) -> i64 {
-        let index = self.strings.iter().position(|known| known == text).unwrap_or_else(|| {
-            self.strings.push(text.to_owned());
-            self.strings.len() - 1
-        });
-        index as i64
-    }
-
-    /// The number of a function, which is that of its only location too.
-    fn function(&mut self, name: &str) -> u64 {
-        let name = self.string(name);
-        if let Some(known) = self.functions.iter().find(|known| known.name == name) {
-            return known.id;
-        }
-        let id = self.functions.len() as u64 + 1;
-        self.functions.push(Function { id, name, system_name: name, ..Function::default() });
-        id
-    }
+    let stacks: Vec<_> = stacks.collect();
+    stacks::profile([("threads", "count"), ("cpu", "nanoseconds")], &stacks)
 }
 
 #[cfg(test)]
@@ -178,15 +135,11 @@ mod tests {
     fn a_profile_names_each_thread_and_where_it_waits() {
         let running = Thread { name: "w".to_owned(), state: "R".to_owned(), waits_in: String::new(), ..thread() };
         let profile = profile(&[thread(), running]);
-        let function = |id: u64| {
-            let function = profile.function.iter().find(|function| function.id == id).unwrap();
-            profile.string_table[function.name as usize].as_str()
-        };
-        let stacks: Vec<Vec<_>> =
-            profile.sample.iter().map(|sample| sample.location_id.iter().map(|&id| function(id)).collect()).collect();
-        assert_eq!(stacks, [["futex_do_wait", "a (b) c"], ["state R", "w"]]);
-        assert_eq!(profile.sample[0].value, [1, 1_750_000_000]);
-        assert_eq!(profile.string_table[0], "");
+        let want = [1, 1_750_000_000];
+        assert_eq!(
+            stacks::tests::stacks(&profile),
+            [(vec!["futex_do_wait", "a (b) c"], &want[..]), (vec!["state R", "w"], &want)]
+        );
     }
 
     #[test]

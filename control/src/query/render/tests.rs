@@ -180,25 +180,7 @@ fn series_and_whole_answers_are_not_cut_and_not_marked() {
 
 #[test]
 fn how_an_answer_is_cut_follows_from_its_statement() {
-    let show = |what| {
-        let (sources, dimensions) = (Vec::new(), Vec::new());
-        let (db, with_measurement, with_key, condition, order) = (None, None, None, None, None);
-        let (limit, offset, slimit, soffset) = (None, None, None, None);
-        Statement::Show(Box::new(Show {
-            what,
-            db,
-            sources,
-            with_measurement,
-            with_key,
-            condition,
-            dimensions,
-            order,
-            limit,
-            offset,
-            slimit,
-            soffset,
-        }))
-    };
+    let show = |what| Statement::Show(Box::new(Show::new(what)));
     let select = Box::<Select>::default();
     for (statement, want) in [
         (Statement::Explain { analyze: false, select: select.clone() }, Chunking::Whole),

@@ -48,7 +48,7 @@ impl Parser<'_> {
     }
 
     fn show_measurements(&mut self) -> Result<Statement> {
-        let mut show = blank(ShowKind::Measurements);
+        let mut show = Show::new(ShowKind::Measurements);
         show.db = self.on()?;
         if self.accept_key(Word::With) {
             self.expect_key(Word::Measurement, "MEASUREMENT")?;
@@ -69,7 +69,7 @@ impl Parser<'_> {
             return self.show_cardinality(ShowKind::SeriesCardinality { exact });
         }
         // InfluxDB forgets an EXACT that no CARDINALITY follows.
-        let mut show = blank(ShowKind::Series);
+        let mut show = Show::new(ShowKind::Series);
         show.db = self.on()?;
         self.from(&mut show)?;
         self.show_tail(&mut show)?;
@@ -84,7 +84,7 @@ impl Parser<'_> {
                 self.show_cardinality(ShowKind::TagKeyCardinality { exact })
             }
             Kind::Key(Word::Keys) => {
-                let mut show = blank(ShowKind::TagKeys);
+                let mut show = Show::new(ShowKind::TagKeys);
                 show.db = self.on()?;
                 self.from(&mut show)?;
                 self.show_tail(&mut show)?;
@@ -100,7 +100,7 @@ impl Parser<'_> {
                 if exact || self.accept_key(Word::Cardinality) {
                     return self.show_cardinality(ShowKind::TagValuesCardinality { exact });
                 }
-                let mut show = blank(ShowKind::TagValues);
+                let mut show = Show::new(ShowKind::TagValues);
                 show.db = self.on()?;
                 self.from(&mut show)?;
                 show.with_key = Some(self.with_key()?);
@@ -119,7 +119,7 @@ impl Parser<'_> {
                 self.show_cardinality(ShowKind::FieldKeyCardinality { exact })
             }
             Kind::Key(Word::Keys) => {
-                let mut show = blank(ShowKind::FieldKeys);
+                let mut show = Show::new(ShowKind::FieldKeys);
                 show.db = self.on()?;
                 self.from(&mut show)?;
                 show.order = self.order()?;
@@ -140,7 +140,7 @@ impl Parser<'_> {
 
     /// What follows CARDINALITY.
     fn show_cardinality(&mut self, what: ShowKind) -> Result<Statement> {
-        let mut show = blank(what);
+        let mut show = Show::new(what);
         show.db = self.on()?;
         self.from(&mut show)?;
         if matches!(what, ShowKind::TagValuesCardinality { .. }) {
@@ -208,21 +208,4 @@ const SHOWN: &str = "CONTINUOUS, DATABASES, DIAGNOSTICS, FIELD, GRANTS, MEASUREM
 
 fn server(what: ServerFact, module: Option<String>) -> Statement {
     Statement::ShowServer { what, module }
-}
-
-fn blank(what: ShowKind) -> Show {
-    Show {
-        what,
-        db: None,
-        sources: Vec::new(),
-        with_measurement: None,
-        with_key: None,
-        condition: None,
-        dimensions: Vec::new(),
-        order: None,
-        limit: None,
-        offset: None,
-        slimit: None,
-        soffset: None,
-    }
 }

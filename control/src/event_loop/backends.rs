@@ -1,0 +1,212 @@
+//! What the control thread does about backends: what probes and couriers tell of them, what they hold, and what they lack.
+//!
+//! Not here: the calls themselves (`backend`, `catalog`, `create`), when the catalog is asked for (`refresh`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use fluxgate_dataplane::handoff::{Created, ToWorker};
+use fluxgate_dataplane::tls::Trust;
+use fluxgate_dataplane::topology::{Backend, BackendId};
+
+use super::EventLoop;
+use crate::backend::{Client, Failure};
+use crate::catalog::{self, Databases, Load};
+use crate::create::{self, Other};
+use crate::limits;
+use crate::probe::{Probe, Watch};
+use crate::report::{Asker, CreateKey, Report};
+
+/// What is known of one backend, beside what endpoints read.
+#[derive(Debug)]
+pub(super) struct Known {
+    client: Client,
+    probe: Probe,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) probed: Watch,
+    /// By the results of couriers; down while any worker is in `failing`.
+    writes: Watch,
+    failing: HashSet<usize>,
+    /// A job is counting measurements.
+    counting: bool,
+    counted_at: Option<Instant>,
+}
+
+impl Known {
+    /// # Errors
+    /// No thread for its probe.
+    pub(super) fn start(
+        backend: &Backend,
+        trust: &Trust,
+        check_interval: Duration,
+        reports: &Sender<Report>,
+    ) -> io::Result<Self> {
+        let (client, now) = (Client::new(backend, trust), Instant::now());
+        Ok(Self {
+            probe: Probe::start(backend.id, client.clone(), check_interval, reports.clone())?,
+            client,
+            addr: None,
+            probed: Watch::new(None, now),
+            writes: Watch::new(Some(true), now),
+            failing: HashSet::new(),
+            counting: false,
+            counted_at: None,
+        })
+    }
+}
+
+impl EventLoop {
+    pub(super) fn found(&mut self, backend: BackendId, addr: SocketAddr) {
+        log::debug!("backend {}: {addr}", self.name(backend));
+        self.backends[backend.index()].addr = Some(addr);
+        self.broadcast(&ToWorker::Address { backend, addr });
+    }
+
+    pub(super) fn probed(&mut self, backend: BackendId, result: &Result<(), String>) {
+        let index = backend.index();
+        let up = result.is_ok();
+        let before = self.state.probed_up[index].replace(up);
+        self.state.stats.reads[index].down.store(!up, Relaxed);
+        let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
+            // A worker whose writes failed need not wait for its own next attempt.
+            for worker in 0..self.end.workers() {
+                let stats = self.state.stats.workers.get(worker);
+                if up && stats.is_some_and(|stats| !stats.backends[index].up.load(Relaxed)) {
+                    self.send(worker, ToWorker::Probed { backend, up });
+                }
+            }
+            return;
+        };
+        let name = self.name(backend);
+        match (result, before) {
+            (Ok(()), None) => log::info!("backend {name}: up"),
+            (Ok(()), Some(_)) => log::info!("backend {name}: up again after {lasted:.1?}"),
+            (Err(why), None) => log::warn!("backend {name}: down: {why}"),
+            (Err(why), Some(_)) => log::warn!("backend {name}: down after {lasted:.1?}: {why}"),
+        }
+        self.broadcast(&ToWorker::Probed { backend, up });
+        if up {
+            // It may have come back with other databases.
+            self.backends[index].counted_at = None;
+            self.refresh.hurry(Instant::now());
+        }
+    }
+
+    /// A courier found that writes fail, or succeed again.
+    pub(super) fn written(&mut self, worker: usize, backend: BackendId, up: bool, reason: &str) {
+        let known = &mut self.backends[backend.index()];
+        if up {
+            known.failing.remove(&worker);
+        } else {
+            known.failing.insert(worker);
+        }
+        known.probe.now();
+        let writable = known.failing.is_empty();
+        if let Some(lasted) = known.writes.note(writable, Instant::now()) {
+            let name = self.name(backend);
+            if writable {
+                log::info!("backend {name}: writes succeed again after {lasted:.1?}");
+            } else {
+                log::warn!("backend {name}: writes fail: {reason}");
+            }
+        }
+    }
+
+    pub(super) fn list(&mut self, backend: BackendId) {
+        let client = self.backends[backend.index()].client.clone();
+        self.job(
+            move || catalog::databases(&client),
+            move |result| Report::Databases { backend, result: result.unwrap_or_else(no_answer) },
+        );
+    }
+
+    pub(super) fn listed(&mut self, backend: BackendId, result: Result<Databases, Failure>) {
+        if let Err(failure) = &result {
+            log::debug!("backend {}: no databases: {failure}", self.name(backend));
+        }
+        self.refresh.answered(backend, result.ok());
+        if let Some(catalog) = self.refresh.changed() {
+            self.broadcast(&ToWorker::Catalog(catalog));
+        }
+    }
+
+    pub(super) fn count_where_due(&mut self, now: Instant) {
+        for index in 0..self.backends.len() {
+            if self.is_count_due(index, now) {
+                self.count(index);
+            }
+        }
+    }
+
+    fn is_count_due(&self, index: usize, now: Instant) -> bool {
+        let known = &self.backends[index];
+        let wanted = self.health_asked.is_some_and(|at| now.duration_since(at) < limits::LOAD_WANTED);
+        let due = |at: Instant| wanted && now.duration_since(at) >= limits::LOAD_INTERVAL;
+        !known.counting && known.probed.up() == Some(true) && known.counted_at.is_none_or(due)
+    }
+
+    fn count(&mut self, index: usize) {
+        let (topology, placement) = (Arc::clone(&self.state.topology), Arc::clone(&self.state.placement));
+        let backend = topology.backends[index].id;
+        let client = self.backends[index].client.clone();
+        self.backends[index].counting = true;
+        self.job(
+            move || catalog::load(&client, &placement, topology.backend(backend)),
+            move |result| Report::Load { backend, result: result.unwrap_or_else(no_answer) },
+        );
+    }
+
+    pub(super) fn counted(&mut self, backend: BackendId, result: Result<BTreeMap<String, Load>, Failure>) {
+        let known = &mut self.backends[backend.index()];
+        known.counting = false;
+        known.counted_at = Some(Instant::now());
+        match result {
+            Ok(load) => self.state.loads[backend.index()] = load,
+            Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
+        }
+    }
+
+    pub(super) fn create(&mut self, asker: Asker, key: CreateKey) {
+        if let Some(askers) = self.creating.get_mut(&key) {
+            return askers.push(asker);
+        }
+        if self.creating.len() >= limits::CREATES_MAX {
+            let result = Created::Failed("too many creations at a time".to_owned());
+            return self.send(asker.0, ToWorker::Created { ticket: asker.1, result });
+        }
+        self.creating.insert(key.clone(), vec![asker]);
+        let (backend, db, rp) = key.clone();
+        let target = self.backends[backend.index()].client.clone();
+        let other = |other: &Backend| Other {
+            name: other.name.clone(),
+            client: self.backends[other.id.index()].client.clone(),
+            is_influx: self.refresh.is_influx(other.id),
+        };
+        let others: Vec<_> = self.state.topology.backends.iter().filter(|b| b.id != backend).map(other).collect();
+        self.job(
+            move || create::create(&target, &others, &db, &rp),
+            move |result| Report::Created { key, result: result.unwrap_or_else(Created::Failed) },
+        );
+    }
+
+    pub(super) fn created(&mut self, key: &CreateKey, result: &Created) {
+        let (backend, db, rp) = key;
+        match result {
+            Created::Done => self.refresh.hurry(Instant::now()),
+            Created::NowhereElse => log::debug!("backend {}: {db:?}.{rp:?} is nowhere", self.name(*backend)),
+            Created::Failed(why) => log::warn!("backend {}: creating {db:?}.{rp:?}: {why}", self.name(*backend)),
+        }
+        for (worker, ticket) in self.creating.remove(key).unwrap_or_default() {
+            self.send(worker, ToWorker::Created { ticket, result: result.clone() });
+        }
+    }
+}
+
+fn no_answer<T>(why: String) -> Result<T, Failure> {
+    Err(Failure::Unreachable(why))
+}

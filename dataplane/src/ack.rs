@@ -1,0 +1,135 @@
+//! What the answer to a write waits for: a commit of the log, and the circles that `consistency` asks for.
+//!
+//! Not here: what of a request is taken (`write`), when its answer is sent (`conn`).
+
+use std::borrow::Cow;
+
+use crate::disklog::{Durable, Seq};
+use crate::io;
+use crate::ledger::DbId;
+use crate::reject::Reject;
+use crate::settings::Durability;
+use crate::topology::Circle;
+use crate::worker::Worker;
+
+/// What `consistency` asks for beyond the configured durability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Not given: the configured durability.
+    Default,
+    /// Synced to disk here.
+    Any,
+    /// And confirmed by so many circles.
+    One,
+    Quorum,
+    All,
+}
+
+impl Consistency {
+    /// Empty = not given. InfluxDB takes the names in any case; None = there is no such level.
+    pub fn from_param(text: &[u8]) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_slice() {
+            b"" => Self::Default,
+            b"any" => Self::Any,
+            b"one" => Self::One,
+            b"quorum" => Self::Quorum,
+            b"all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    /// Circles that must confirm.
+    pub fn circles(self, all: usize) -> usize {
+        match self {
+            Self::Default | Self::Any => 0,
+            Self::One => 1,
+            Self::Quorum => all / 2 + 1,
+            Self::All => all,
+        }
+    }
+
+    /// What the log must have done, given what the configuration asks for.
+    pub fn durability(self, default: Durability) -> Durability {
+        if self == Self::Default { default } else { Durability::Disk }
+    }
+}
+
+/// A write that has been taken: what its answer waits for.
+#[derive(Debug)]
+pub struct Taken {
+    /// None: there was no line, nothing to wait for.
+    pub last_seq: Option<Seq>,
+    pub consistency: Consistency,
+    /// For levels that wait for circles.
+    pub confirmation: Option<Confirmation>,
+    /// Set when some lines were refused: the good ones must be safe before that is said.
+    pub some_refused: Option<Reject>,
+}
+
+/// What must be seen confirmed.
+#[derive(Debug)]
+pub struct Confirmation {
+    /// So many circles.
+    pub wanted: usize,
+    /// Which backends the write goes to, by `BackendId`.
+    pub touched: Vec<bool>,
+    pub db: DbId,
+    /// Points of this database each backend had refused before, by `BackendId`.
+    pub rejected_before: Vec<u64>,
+}
+
+/// The text of `X-Fluxgate-Ack` for a write with lines in the log; the token proves that they are where the level says.
+///
+/// # Errors
+/// Some lines were refused, or not enough circles have confirmed within `write_timeout`; the others are safe.
+pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Result<Cow<'static, str>, Reject> {
+    let last = taken.last_seq.expect("the caller has looked");
+    let text = match &taken.confirmation {
+        Some(confirmation) => {
+            let confirmed = confirm(worker, confirmation, last).await?;
+            format!("circles={confirmed}/{}", worker.settings.topology.circles.len()).into()
+        }
+        None => {
+            let level = taken.consistency.durability(worker.settings.durability);
+            assert!(durable.level() >= level, "an ack needs its own level");
+            level.name().into()
+        }
+    };
+    taken.some_refused.map_or(Ok(text), Err)
+}
+
+/// Waits until enough circles have confirmed everything up to `last`.
+async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Result<usize, Reject> {
+    let wanted = confirmation.wanted;
+    let circle_done = |circle: &Circle| {
+        let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
+        touched.clone().all(|&b| worker.log.cursor(b) > last)
+    };
+    let circle_refused = |circle: &Circle| {
+        let now = worker.rejected_points(confirmation.db);
+        circle
+            .backends
+            .iter()
+            .any(|b| confirmation.touched[b.index()] && now[b.index()] > confirmation.rejected_before[b.index()])
+    };
+    let wait = async {
+        loop {
+            let changed = worker.log.confirmed();
+            let done: Vec<_> = worker.settings.topology.circles.iter().filter(|c| circle_done(c)).collect();
+            let refused = done.iter().filter(|c| circle_refused(c)).count();
+            let confirmed = done.len() - refused;
+            if confirmed >= wanted {
+                return Ok(confirmed);
+            }
+            if refused > 0 && done.len() == worker.settings.topology.circles.len() {
+                return Err(Reject::RefusedByBackend { confirmed, wanted });
+            }
+            worker.hurry_couriers();
+            changed.await;
+        }
+    };
+    io::timeout(worker.settings.write_timeout, wait).await.unwrap_or_else(|_| {
+        let circles = &worker.settings.topology.circles;
+        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(|c| circle_done(c)).count(), wanted })
+    })
+}

@@ -1,0 +1,174 @@
+//! The circles of a file to a [`Topology`]: backends' names that are unique and fit for files, urls, credentials in plain text.
+
+use std::collections::HashSet;
+use std::net::Ipv6Addr;
+
+use fluxgate_control::cipher::{self, Key};
+use fluxgate_dataplane::limits;
+use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
+
+use super::document::{Step, path_text};
+use super::file::{self, File};
+use super::problem::{Problem, below, key, problem};
+use crate::tls;
+
+pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem> {
+    let mut topology = Topology::default();
+    let mut names = HashSet::new();
+    for (circle, table) in file.circles.iter().flatten().enumerate() {
+        let path = vec![Step::Key("circles".to_owned()), Step::Item(circle)];
+        if circle == limits::CIRCLES_MAX {
+            let what = format!("{} is one too many; there may be {}", path_text(&path), limits::CIRCLES_MAX);
+            return Err(problem(path, what));
+        }
+        let name = required(&table.name, &path, "name")?;
+        let tables = table.backends.as_deref().unwrap_or_default();
+        if tables.is_empty() {
+            let what = format!("{} has no backends; a circle needs at least one", path_text(&path));
+            return Err(problem(below_if(table.backends.is_some(), path, "backends"), what));
+        }
+        let mut backends: Vec<Backend> = Vec::with_capacity(tables.len());
+        for (index, table) in tables.iter().enumerate() {
+            let mut path = path.clone();
+            path.extend([Step::Key("backends".to_owned()), Step::Item(index)]);
+            let backend = backend(table, file.auth_secure, cipher_key, &path)?;
+            if !names.insert(backend.name.clone()) {
+                let what = format!(
+                    "{} is \"{}\", which another backend has too; names are unique over all circles",
+                    path_text(&below(&path, "name")),
+                    backend.name
+                );
+                return Err(problem(below(&path, "name"), what));
+            }
+            if topology.backends.len() + backends.len() == limits::BACKENDS_MAX {
+                let what = format!("{} is one too many; there may be {}", path_text(&path), limits::BACKENDS_MAX);
+                return Err(problem(path, what));
+            }
+            backends.push(backend);
+        }
+        if backends.iter().all(|backend| backend.leaving) {
+            let what =
+                format!("every backend of {} is leaving; a circle needs at least one that stays", path_text(&path));
+            return Err(problem(below(&path, "backends"), what));
+        }
+        topology.add_circle(name, backends);
+    }
+    if topology.circles.is_empty() {
+        let path = if file.circles.is_some() { key("circles") } else { Vec::new() };
+        return Err(problem(path, "circles is missing or empty; fluxgate needs at least one circle with one backend"));
+    }
+    Ok(topology)
+}
+
+fn backend(
+    table: &file::Backend,
+    auth_secure: Option<bool>,
+    cipher_key: Key,
+    path: &[Step],
+) -> Result<Backend, Problem> {
+    let name = required(&table.name, path, "name")?;
+    if name.len() > limits::BACKEND_NAME_BYTES_MAX || name == "." || name == ".." || name.contains(['/', '\0']) {
+        let what = format!(
+            "{} must be fit for the name of a file: at most {} bytes, without \"/\", and neither \".\" nor \"..\"",
+            path_text(&below(path, "name")),
+            limits::BACKEND_NAME_BYTES_MAX
+        );
+        return Err(problem(below(path, "name"), what));
+    }
+    let url = required(&table.url, path, "url")?;
+    check_url(&url).map_err(|why| {
+        let path = below(path, "url");
+        let what = format!("{} {why}", path_text(&path));
+        problem(path, what)
+    })?;
+    if let (Some(all), Some(own)) = (auth_secure, table.auth_encrypt)
+        && all != own
+    {
+        let path = below(path, "auth_encrypt");
+        let what = format!("{} is {own}, but auth_secure says {all} for the whole file", path_text(&path));
+        return Err(problem(path, what));
+    }
+    let encrypted = auth_secure.or(table.auth_encrypt).unwrap_or(false);
+    Ok(Backend {
+        username: secret(&table.username, encrypted, cipher_key, below(path, "username"))?,
+        password: secret(&table.password, encrypted, cipher_key, below(path, "password"))?,
+        write_only: table.write_only.unwrap_or(false),
+        leaving: table.leaving.unwrap_or(false),
+        ..Backend::new(name, url)
+    })
+}
+
+/// `http://host` or `http://host:port`, or the same with `https`, nothing behind. The text is not repeated: it may hold a
+/// password.
+fn check_url(url: &str) -> Result<(), &'static str> {
+    let form = "must be http://host:port or https://host:port, with nothing behind the port";
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(form)?;
+    if authority.contains('@') {
+        return Err(
+            "must be http://host:port or https://host:port; user and password belong in the keys username and password",
+        );
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().map(|_| "v6").map_err(|_| form)?,
+        None => host,
+    };
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() || !host.bytes().all(in_name) {
+        return Err(form);
+    }
+    if tls::is_https(url) && rustls::pki_types::ServerName::try_from(host).is_err() && host != "v6" {
+        return Err("has a host that no certificate can be for");
+    }
+    match port.map(str::parse::<u16>) {
+        Some(Ok(0) | Err(_)) => Err("must have a port from 1 to 65535"),
+        _ => Ok(()),
+    }
+}
+
+/// Backends that speak https and are not to be verified.
+pub(super) fn unverified(file: &File, topology: &Topology) -> Vec<BackendId> {
+    let tables = file.circles.iter().flatten().flat_map(|circle| circle.backends.iter().flatten());
+    let skip = |(table, backend): &(&file::Backend, &Backend)| {
+        table.insecure_skip_verify == Some(true) && tls::is_https(&backend.url)
+    };
+    tables.zip(&topology.backends).filter(skip).map(|(_, backend)| backend.id).collect()
+}
+
+/// A user name or password in plain text. Neither it nor its cipher goes into an error.
+pub(super) fn secret(
+    value: &Option<String>,
+    encrypted: bool,
+    cipher_key: Key,
+    path: Vec<Step>,
+) -> Result<String, Problem> {
+    let value = value.as_deref().unwrap_or_default();
+    if !encrypted {
+        return Ok(value.to_owned());
+    }
+    let why = match cipher::decrypt_with(cipher_key, value).map(String::from_utf8) {
+        Ok(Ok(plain)) => return Ok(plain),
+        Ok(Err(_)) => "what it decrypts to is not text".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    let what = format!("{} is said to be encrypted, but cannot be decrypted: {why}", path_text(&path));
+    Err(problem(path, what))
+}
+
+fn required(value: &Option<String>, path: &[Step], name: &str) -> Result<String, Problem> {
+    match value {
+        Some(value) if !value.is_empty() => Ok(value.clone()),
+        _ => {
+            let what = format!("{} has no {name}", path_text(path));
+            Err(problem(below_if(value.is_some(), path.to_vec(), name), what))
+        }
+    }
+}
+
+/// The key below `path` where it is in the file, else `path` itself: the nearest place there is.
+fn below_if(present: bool, path: Vec<Step>, name: &str) -> Vec<Step> {
+    if present { below(&path, name) } else { path }
+}
