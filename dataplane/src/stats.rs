@@ -66,6 +66,11 @@ pub struct Stats {
     pub reads: Vec<ReadStats>,
     /// By circle: its data is being moved, so that reads go elsewhere if they can.
     pub migrating: Vec<AtomicBool>,
+    /// Data is being moved, in any circle: what is removed meanwhile might come back with a copy, so nothing is. Set before a migration
+    /// looks at `removing`, which statements raise before they look here (sequentially consistent): one sees the other.
+    pub moving: AtomicBool,
+    /// Statements under way that remove data.
+    pub removing: AtomicU64,
     /// Set when the process stops, for workers that the control thread can no longer tell.
     pub stopping: AtomicBool,
 }
@@ -80,6 +85,8 @@ impl Stats {
             workers: (0..workers).map(|_| worker()).collect(),
             reads: (0..backends).map(|_| ReadStats::default()).collect(),
             migrating: (0..circles).map(|_| AtomicBool::new(false)).collect(),
+            moving: AtomicBool::new(false),
+            removing: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
     }

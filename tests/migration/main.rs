@@ -14,3 +14,4 @@ mod overwritten;
 mod peers;
 mod rebalance;
 mod recovery;
+mod removals;

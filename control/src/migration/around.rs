@@ -167,6 +167,18 @@ impl Job {
         }
     }
 
+    /// Waits for statements that remove data: what they have not reached yet must not be copied. They end with `query_timeout`. False =
+    /// cancelled.
+    pub(super) fn wait_for_removals(&self, house: &House) -> bool {
+        while house.ground.is_removing() {
+            self.doing(house, "waiting for a DELETE or DROP that is under way");
+            if !self.steering.sleep(limits::MIGRATION_STEP) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it. False = not in
     /// time.
     pub(super) fn settle(&self, house: &House, ms: u64) -> bool {

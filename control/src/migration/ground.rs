@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::influxql::print;
@@ -87,6 +87,10 @@ impl Ground for Field {
                 cleared => return cleared.map(drop).map_err(|kept| kept.to_string()),
             }
         }
+    }
+
+    fn is_removing(&self) -> bool {
+        self.stats.removing.load(SeqCst) > 0
     }
 
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool {

@@ -102,6 +102,8 @@ pub trait Ground: Send + Sync {
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String>;
     /// Removes one measurement from `at` after finding all of it at `right`.
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String>;
+    /// True while statements that remove data, begun before the job, are under way.
+    fn is_removing(&self) -> bool;
     /// True while points that this proxy accepted before `ms` (since 1970) are not delivered to `backend`.
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
     /// Queries that began before the end of a transition may read former owners of the circle until then; None: there are no such queries.
@@ -386,7 +388,7 @@ impl Job {
 
     /// True when nothing is left and nothing is unknown.
     fn move_all(&self, house: &House, begun_ms: u64) -> bool {
-        let settled = self.settle(house, begun_ms);
+        let settled = self.wait_for_removals(house) && self.settle(house, begun_ms);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
             let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };

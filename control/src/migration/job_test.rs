@@ -27,6 +27,7 @@ struct State {
     copies: Vec<(String, String, String)>,
     deletes: Vec<(String, String)>,
     moving: bool,
+    removing: bool,
     former_read_until: Option<Instant>,
     behind: u64,
     moved: BTreeSet<(String, String)>,
@@ -94,6 +95,10 @@ impl Ground for World {
 
     fn former_read_until(&self, _circle: usize) -> Option<Instant> {
         self.state().former_read_until
+    }
+
+    fn is_removing(&self) -> bool {
+        self.state().removing
     }
 
     fn is_moving(&self, _circle: usize, _db: &str, _measurement: &str) -> bool {
@@ -398,6 +403,20 @@ fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
     got.dedup_by(|next, last| next == last && next.starts_with("POST"));
     assert_eq!(got, want);
     assert_eq!(place.world.state().ended, [0]);
+}
+
+#[test]
+fn a_removal_that_began_earlier_is_waited_for() {
+    let place = crowded();
+    place.world.state().removing = true;
+    let job = Arc::new(Job::new(1, order(REBALANCE), &place.house.rings()));
+    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let thread = thread::spawn(move || running.run(&house, false));
+    eventually("the wait", || job.look().doing == "waiting for a DELETE or DROP that is under way");
+    assert!(place.world.state().copies.is_empty());
+    place.world.state().removing = false;
+    thread.join().unwrap();
+    assert!(job.look().phase == Phase::Done && !place.world.state().copies.is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 
 use crossbeam::channel::Sender;
@@ -81,6 +81,7 @@ impl Jobs {
 
     /// Starts the threads of all that had not ended. One whose circle is no more fails at once.
     pub fn resume(&mut self, reports: &Sender<Report>) {
+        self.show();
         for job in self.jobs.values().filter(|job| job.is_active()).cloned().collect::<Vec<_>>() {
             let (house, reports, id) = (Arc::clone(&self.house), reports.clone(), job.id);
             let is_possible = fits(&job.order.goal, house.topology.circles.len());
@@ -97,7 +98,6 @@ impl Jobs {
                 log::error!("migration {id} is not resumed: no thread: {error}");
             }
         }
-        self.show();
     }
 
     /// Begins `order` unless something is in its way; its number. The answer to `applicant` comes as [`Event::Begun`].
@@ -119,6 +119,9 @@ impl Jobs {
         let job = Arc::new(Job::new(id, order, &self.house.rings()));
         let (house, reports) = (Arc::clone(&self.house), reports.clone());
         let starting = Arc::clone(&job);
+        // Seen by all before its thread looks at what others are doing.
+        self.jobs.insert(id, job);
+        self.show();
         let run = move || {
             let result = begin(&starting, &house);
             let is_begun = result.is_ok();
@@ -129,9 +132,11 @@ impl Jobs {
                 let _ = reports.send(Report::Migration(Event::Ended { id }));
             }
         };
-        spawn(id, run).map_err(|error| Refused::Failed(format!("no thread: {error}")))?;
-        self.jobs.insert(id, job);
-        self.show();
+        if let Err(error) = spawn(id, run) {
+            self.jobs.remove(&id);
+            self.show();
+            return Err(Refused::Failed(format!("no thread: {error}")));
+        }
         Ok(id)
     }
 
@@ -225,8 +230,10 @@ impl Jobs {
         self.house.peers.instance()
     }
 
-    /// Lets reads avoid circles that migrate.
+    /// Lets reads avoid circles that migrate, and keeps data from being removed meanwhile.
     fn show(&self) {
+        let is_moving = self.is_resyncing() || (0..self.migrating.len()).any(|circle| self.is_migrating(circle));
+        self.stats.moving.store(is_moving, SeqCst);
         for (circle, flag) in self.stats.migrating.iter().enumerate() {
             flag.store(self.is_migrating(circle), Relaxed);
         }

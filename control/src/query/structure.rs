@@ -3,13 +3,15 @@
 //! 1. Every backend must answer; else nothing is changed.
 //! 2. What removes something waits until all that was taken before it has been delivered, and nothing newer is delivered meanwhile: on every
 //!    backend the order is the same, older points, the change, newer points.
+//!    Nothing is removed while a migration moves data: what it has read and not yet written would come back.
 //! 3. All backends at once. Statements are idempotent: one that was carried out only in part is repeated.
 //! 4. Workers know the new databases and policies before the client has its answer.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use fluxgate_dataplane::influxql::ast::{Expr, Statement};
 use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::ask::Call;
@@ -19,12 +21,13 @@ use super::workers::{Hold, Undrained};
 use crate::limits;
 
 /// # Errors
-/// 503 while a backend is down or too far behind: nothing has been changed then.
+/// 503 while a backend is down or too far behind, and to removals during a migration: nothing has been changed then.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
     let workers = &context.house.workers;
     let Some(_alone) = workers.alone(context.time_left()?) else {
         return Err(unchanged("another change of structure is under way"));
     };
+    let _removal = removes(statement).then(|| Removal::begin(&context.house.stats)).transpose()?;
     let all: Vec<BackendId> = context.house.topology.backends.iter().map(|backend| backend.id).collect();
     all_answer(context, &all)?;
     let hold = if removes(statement) { Some(hold(context)?) } else { None };
@@ -48,6 +51,30 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
         (context.name(backend), result)
     });
     Ok(together(removes(statement), &results.collect::<Vec<_>>()))
+}
+
+/// Keeps migrations from beginning to copy.
+struct Removal<'a>(&'a Stats);
+
+impl<'a> Removal<'a> {
+    /// # Errors
+    /// 503 while a migration is under way.
+    fn begin(stats: &'a Stats) -> Result<Self, Stop> {
+        stats.removing.fetch_add(1, SeqCst);
+        let removal = Self(stats);
+        if stats.moving.load(SeqCst) {
+            return Err(unchanged(
+                "data is being moved (see /migrate/jobs), and what is removed meanwhile might come back; wait for the end, or cancel it",
+            ));
+        }
+        Ok(removal)
+    }
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        self.0.removing.fetch_sub(1, SeqCst);
+    }
 }
 
 fn unchanged(why: &str) -> Stop {
