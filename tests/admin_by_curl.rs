@@ -145,7 +145,9 @@ impl World {
         let circles: Value = circles.iter().enumerate().map(circle).collect();
         match what {
             "new" => {
-                let config = ProxyConfig::new(&[]).set("hash_key", "name").set("workers", 1).set("circles", circles);
+                // A clear waits so long for queries from before the end of a transition.
+                let config = ProxyConfig::new(&[]).set("query_timeout", 5).set("hash_key", "name").set("workers", 1);
+                let config = config.set("circles", circles);
                 self.proxies.insert(port.to_owned(), support::start(&config));
             }
             "restart" => {
