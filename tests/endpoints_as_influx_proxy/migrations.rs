@@ -205,11 +205,14 @@ impl Peer {
         peer
     }
 
-    /// What it has been told since the last time, without what only fluxgate says and asks.
+    /// What it has been told since the last time, without what only fluxgate says and asks. It is told again and again, in case it has
+    /// forgotten.
     fn told(&self) -> Vec<String> {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
         let told = asked.into_iter().filter(|asked| asked.starts_with("POST "));
-        told.map(|told| told.replace("&moved=true", "")).collect()
+        let mut told: Vec<_> = told.map(|told| told.replace("&moved=true", "")).collect();
+        told.dedup();
+        told
     }
 }
 
