@@ -28,11 +28,11 @@ use fluxgate_dataplane::topology::BackendId;
 use self::backends::Known;
 use crate::census::{Census, Question};
 use crate::endpoint::debug_pprof::cpu::Wanted;
-use crate::endpoint::{self, Action, State, debug_pprof};
+use crate::endpoint::{self, Action, Form, State, debug_pprof};
 use crate::limits;
 use crate::migration;
 use crate::migration::ground::Field;
-use crate::migration::jobs::Jobs;
+use crate::migration::jobs::{Event, Jobs};
 use crate::migration::mlog::MigrationLog;
 use crate::migration::peers::Peers;
 use crate::query::workers::{Done, Errand, Errands, Workers, Write};
@@ -59,6 +59,8 @@ pub struct EventLoop {
     errands: Errands,
     census: Census,
     creating: HashMap<CreateKey, Vec<Asker>>,
+    /// Who asked for a migration of which is not known yet whether it begins, and in whose words; by its number.
+    applicants: HashMap<u64, (Asker, Form)>,
     health_asked: Option<Instant>,
     /// What queries work with, and how many are under way.
     house: Arc<House>,
@@ -125,6 +127,7 @@ impl EventLoop {
             backends,
             census: Census::default(),
             creating: HashMap::new(),
+            applicants: HashMap::new(),
             health_asked: None,
             house,
             merging: 0,
@@ -172,7 +175,8 @@ impl EventLoop {
         while let Some(question) = self.census.close(now) {
             let Question { asker, pretty, rows, missing, .. } = &question;
             let State { topology, stats, .. } = &self.state;
-            let response = guarded("/ledger", || endpoint::ledger::response(topology, stats, rows, missing, *pretty));
+            let response = catch_unwind(|| endpoint::ledger::response(topology, stats, rows, missing, *pretty));
+            let response = response.unwrap_or_else(|_| panicked("/ledger"));
             self.answer(*asker, response);
         }
         self.count_where_due(now);
@@ -208,8 +212,11 @@ impl EventLoop {
                 }
             }
             Report::Migration(event) => {
-                if let Some(((asker, form), result)) = self.state.jobs.event(event) {
-                    self.answer(asker, endpoint::order::answer(form, &result));
+                self.state.jobs.event(&event);
+                if let Event::Begun { id, result } = event
+                    && let Some((asker, form)) = self.applicants.remove(&id)
+                {
+                    self.answer(asker, endpoint::order::answer(form, &result.map(|()| id)));
                 }
             }
             Report::Errand(errand) => self.errand(errand),
@@ -230,55 +237,58 @@ impl EventLoop {
     }
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
-        let now = Instant::now();
-        let (mut asked, mut profile, mut moved, mut asked_later) = (None, None, None, false);
-        let response = guarded(&request.path, || match endpoint::decide(&self.state, request) {
-            Action::Answer(response) => response,
-            Action::Migrate { order, form } => match self.state.jobs.start(*order, (asker, form), &self.reports) {
-                begins @ Ok(_) => {
-                    asked_later = true;
-                    endpoint::order::answer(form, &begins)
+        // Endpoints change nothing, and what is done afterwards is whole before and after each call: nothing is left half done.
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            let action = endpoint::decide(&self.state, request);
+            self.carry_out(asker, action)
+        }));
+        let Some(response) = answered.unwrap_or_else(|_| Some(panicked(&request.path))) else { return };
+        if request.path == "/health" && response.status == 200 {
+            self.health_asked = Some(Instant::now());
+        }
+        self.answer(asker, response);
+    }
+
+    /// None: the answer comes later.
+    fn carry_out(&mut self, asker: Asker, action: Action) -> Option<AdminResponse> {
+        match action {
+            Action::Answer(response) => Some(response),
+            Action::Migrate { order, form } => match self.state.jobs.start(*order, &self.reports) {
+                Ok(id) => {
+                    self.applicants.insert(id, (asker, form));
+                    None
                 }
-                refused => endpoint::order::answer(form, &refused),
+                Err(refused) => Some(endpoint::order::answer(form, &Err(refused))),
             },
             Action::SetMigration { changes, response } => {
-                moved = changes.iter().find_map(|change| change.moved());
+                let moved = changes.iter().find_map(|change| change.moved());
                 changes.into_iter().for_each(|change| self.state.jobs.set(change));
-                response
+                let Some(circle) = moved else { return Some(response) };
+                self.end_transition(asker, circle, response);
+                None
             }
             Action::SteerMigration { id, steer, response } => {
                 self.state.jobs.steer(id, steer);
-                response
+                Some(response)
             }
             Action::AskLedgers { pretty } => {
-                asked = self.census.open(asker, pretty, self.end.workers(), now);
-                endpoint::failed(503, "too many ledgers are being asked for")
+                match self.census.open(asker, pretty, self.end.workers(), Instant::now()) {
+                    Some(ticket) => {
+                        self.broadcast(&ToWorker::LedgerWanted { ticket });
+                        None
+                    }
+                    None => Some(endpoint::failed(503, "too many ledgers are being asked for")),
+                }
             }
+            Action::Profile(_) if self.profiling => Some(debug_pprof::busy()),
             Action::Profile(wanted) => {
-                profile = Some(wanted).filter(|_| !self.profiling);
-                debug_pprof::busy()
+                self.profile(asker, wanted);
+                None
             }
             Action::Heap(format) => {
-                debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed), format)
+                Some(debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed), format))
             }
-        });
-        if let Some(wanted) = profile {
-            return self.profile(asker, wanted);
         }
-        if let Some(circle) = moved {
-            return self.end_transition(asker, circle, response);
-        }
-        if let Some(ticket) = asked {
-            return self.broadcast(&ToWorker::LedgerWanted { ticket });
-        }
-        // The answer comes with a report.
-        if asked_later {
-            return;
-        }
-        if request.path == "/health" && response.status == 200 {
-            self.health_asked = Some(now);
-        }
-        self.answer(asker, response);
     }
 
     /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not tell it again.
@@ -420,10 +430,7 @@ impl EventLoop {
 }
 
 /// Runs what makes a response; a panic in it becomes a 500.
-fn guarded(path: &str, respond: impl FnOnce() -> AdminResponse) -> AdminResponse {
-    // Endpoints change nothing, and the census is whole before and after each of its calls: nothing is left half done.
-    catch_unwind(AssertUnwindSafe(respond)).unwrap_or_else(|_| {
-        log::error!("{path}: the endpoint panicked");
-        endpoint::failed(500, "internal error")
-    })
+fn panicked(path: &str) -> AdminResponse {
+    log::error!("{path}: the endpoint panicked");
+    endpoint::failed(500, "internal error")
 }

@@ -186,6 +186,13 @@ impl House {
         begin(&self.proxy, target, body)
     }
 
+    /// A migration, to its good end.
+    pub fn complete(&self, target: &str, body: &str) -> Value {
+        let job = self.wait(self.begin(target, body));
+        assert_eq!(job["state"], "done", "{target}: {job:#}\n{}", self.proxy.stderr());
+        job
+    }
+
     pub fn wait(&self, id: u64) -> Value {
         wait(&self.proxy, id)
     }

@@ -12,8 +12,7 @@ fn goes(circles: &[usize]) {
     assert_eq!(post(&house.proxy, rm, ""), (400, "invalid backends from body\n".to_owned()), "nobody is leaving");
     restart_changed(&mut house.proxy, |file| backends_of(file, 0)[0]["leaving"] = json!(true));
     let traffic = house.traffic(10_000, true);
-    let job = house.wait(house.begin(rm, ""));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    let job = house.complete(rm, "");
     assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
     traffic.stop();
     at_rest(&house.proxy);
@@ -26,8 +25,7 @@ fn goes(circles: &[usize]) {
     drop(gone);
     traffic.stop_after_restart();
     house.check(false);
-    let job = house.wait(house.begin("/clear?circle_id=0", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/clear?circle_id=0", "");
     house.check(true);
 }
 

@@ -29,10 +29,8 @@ fn what_a_dead_backend_held_comes_from_another_circle() {
     let tasks = &job["tasks"];
     assert!(tasks["done"].as_u64().unwrap() > 0 && tasks["done"] == tasks["total"], "{job:#}");
 
-    let job = house.wait(house.begin("/recovery?from_circle_id=1&to_circle_id=0", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=add", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/recovery?from_circle_id=1&to_circle_id=0", "");
+    house.complete("/rebalance?circle_id=0&operation=add", "");
     traffic.stop();
     at_rest(&house.proxy);
     house.check(false);
@@ -53,8 +51,7 @@ fn a_leaving_backend_that_is_dead_in_the_only_circle_has_to_come_back() {
     let up = || house.proxy.health().is_ok_and(|circles| circles[0].backends[2].active);
     assert!(eventually(Duration::from_secs(20), up));
     let traffic = house.traffic(10_000, true);
-    let job = house.wait(house.begin(rm, ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete(rm, "");
     traffic.stop();
     at_rest(&house.proxy);
     house.check(false);

@@ -69,8 +69,7 @@ fn a_rebalance_while_points_are_overwritten_keeps_the_newest_values() {
     restart(&mut house);
     let overwriting = Overwriting::begin(&house, 0..3000);
     // Slow, so that much happens between reading and writing.
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=add&cpus=2&rate=8000", ""));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    let job = house.complete("/rebalance?circle_id=0&operation=add&cpus=2&rate=8000", "");
     assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
     overwriting.end();
     house.check(false);
@@ -82,8 +81,7 @@ fn a_recovery_while_points_are_overwritten_keeps_the_newest_values() {
     house.fill(0..3000);
     house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
     let overwriting = Overwriting::begin(&house, 0..3000);
-    let job = house.wait(house.begin("/recovery?from_circle_id=0&to_circle_id=1&rate=15000", ""));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    house.complete("/recovery?from_circle_id=0&to_circle_id=1&rate=15000", "");
     overwriting.end();
     house.check(false);
 }
@@ -101,8 +99,7 @@ fn a_backend_that_was_removed_does_not_bring_older_values_back() {
     drained(&house.proxy);
     let overwriting = Overwriting::begin(&house, 1200..1400);
     let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    house.complete("/rebalance?circle_id=0&operation=rm", &body.to_string());
     overwriting.end();
     house.check(false);
 }

@@ -16,8 +16,7 @@ fn a_backend_that_is_added_gets_its_part() {
     house.servers[0].push(Influxd::start().unwrap());
     house.restart_with(&urls(&house.servers));
     let traffic = house.traffic(10_000, true);
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=add&cpus=2", ""));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    let job = house.complete("/rebalance?circle_id=0&operation=add&cpus=2", "");
     assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
     let (_, stats) = house.proxy.get("/migrate/stats?circle_id=0&type=rebalance").unwrap();
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
@@ -27,8 +26,7 @@ fn a_backend_that_is_added_gets_its_part() {
     traffic.stop();
     house.check(false);
     let traffic = house.traffic(100_000, true);
-    let job = house.wait(house.begin("/clear?circle_id=0", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/clear?circle_id=0", "");
     traffic.stop();
     at_rest(&house.proxy);
     house.check(true);
@@ -72,8 +70,7 @@ fn a_backend_that_was_removed_and_is_named_in_the_body_gives_all_it_has() {
     house.restart_with(&urls(&house.servers));
     let traffic = house.traffic(10_000, true);
     let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
-    assert_eq!(job["state"], "done", "{job:#}\n{}", house.proxy.stderr());
+    house.complete("/rebalance?circle_id=0&operation=rm", &body.to_string());
     traffic.stop();
     house.check(false);
     assert!(gone.query(DB, "SHOW MEASUREMENTS").unwrap().to_string().contains("\"m"), "nothing is taken away");

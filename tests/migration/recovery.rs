@@ -28,14 +28,12 @@ fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
         let url = format!("{}/write?db={DB}", house.servers[circle][0].url());
         assert_eq!(ureq::post(url).send(lines(n)).unwrap().status(), 204);
     }
-    let job = house.wait(house.begin("/resync?seconds=3600", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/resync?seconds=3600", "");
     let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
     let both = |n: u64| a.contains(&(now - n, n)) && b.contains(&(now - n, n));
     assert!(both(500_000) && both(600_000));
     assert_ne!(a, b, "what is older stays");
-    let job = house.wait(house.begin("/resync", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/resync", "");
     let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
     assert_eq!(a, b);
 }
@@ -45,8 +43,7 @@ fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
     let Some(house) = house(&[2, 1]) else { return };
     house.fill(0..3000);
     let traffic = house.traffic(10_000, true);
-    let job = house.wait(house.begin("/resync?rate=1000000", ""));
-    assert_eq!(job["state"], "done", "{job:#}");
+    house.complete("/resync?rate=1000000", "");
     traffic.stop();
     house.check(true);
 }

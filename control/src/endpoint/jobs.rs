@@ -10,14 +10,7 @@ use super::{Action, Call, State, json};
 use crate::limits;
 use crate::migration::job::{Entry, Job, Phase, TaskState};
 use crate::migration::plan::{Goal, Work};
-
-/// What is done to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steer {
-    Cancel,
-    Pause,
-    Resume,
-}
+use crate::migration::steering::Steer;
 
 #[derive(Serialize)]
 struct Shown {

@@ -134,54 +134,26 @@ struct Stats {
 
 impl Serialize for Stats {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Older {
-            database_total: u64,
-            database_done: u64,
-            measurement_total: u64,
-            measurement_done: u64,
-            migrate_count: u64,
-            inplace_count: u64,
-        }
-        #[derive(Serialize)]
-        struct Newer {
-            database_total: u64,
-            database_done: u64,
-            measurement_total: u64,
-            measurement_done: u64,
-            transfer_count: u64,
-            inplace_count: u64,
-        }
-        let mut map = serializer.serialize_map(Some(self.by_url.len()))?;
-        for (url, counters) in &self.by_url {
-            let &Counters { database_total, database_done, measurement_total, measurement_done, .. } = counters;
-            let &Counters { migrate_count, inplace_count, .. } = counters;
-            match self.form {
-                Form::Older => map.serialize_entry(
-                    url,
-                    &Older {
-                        database_total,
-                        database_done,
-                        measurement_total,
-                        measurement_done,
-                        migrate_count,
-                        inplace_count,
-                    },
-                )?,
-                Form::Newer => map.serialize_entry(
-                    url,
-                    &Newer {
-                        database_total,
-                        database_done,
-                        measurement_total,
-                        measurement_done,
-                        transfer_count: migrate_count,
-                        inplace_count,
-                    },
-                )?,
-            }
-        }
-        map.end()
+        let shown = |(url, counters)| (url, InWords(self.form, counters));
+        serializer.collect_map(self.by_url.iter().map(shown))
+    }
+}
+
+/// Counters in the words of a generation.
+struct InWords<'a>(Form, &'a Counters);
+
+impl Serialize for InWords<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(form, counters) = self;
+        let count = if *form == Form::Older { "migrate_count" } else { "transfer_count" };
+        serializer.collect_map([
+            ("database_total", counters.database_total),
+            ("database_done", counters.database_done),
+            ("measurement_total", counters.measurement_total),
+            ("measurement_done", counters.measurement_done),
+            (count, counters.migrate_count),
+            ("inplace_count", counters.inplace_count),
+        ])
     }
 }
 

@@ -39,7 +39,7 @@ use crate::catalog::Load;
 use crate::migration::job::Order;
 use crate::migration::jobs::Jobs;
 use crate::migration::peers::Change;
-pub use jobs::Steer;
+use crate::migration::steering::Steer;
 use params::Params;
 
 /// What endpoints read.

@@ -1,35 +1,27 @@
-//! One migration: what it is asked to do, how far it is, and the thread that does it.
+//! One migration: what it is asked to do, and how far it is.
 //!
-//! ```text
-//!   tell peers -> settle -> [ inventory -> plan -> chains on `cpus` threads ] -> tell peers -> end of the transition
-//!                             ^______________ a rebalance, until nothing is left ____|
-//! ```
+//! A job with a failed task, or with a backend that could not be asked, is `failed`, never `done`. After a restart a job begins again from the top, and tasks that were done stay done.
 //!
-//! A task that fails does not stop the others; a job with a failed task, or with a backend that could not be asked, is
-//! `failed`, never `done`. After a restart a job begins again from the top, and tasks that were done stay done.
-//!
-//! Here nothing is asked of a backend: [`Ground`] does that. Not here: which jobs there are (`jobs.rs`), the file
-//! (`checkpoint.rs`).
+//! Here nothing is asked of a backend: [`Ground`] does that. Not here: what its threads do (`work.rs`), which jobs there
+//! are (`jobs.rs`), the file (`checkpoint.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 use serde::{Deserialize, Serialize};
 
-use super::around;
 use super::checkpoint::{Key, Saved, SavedTask};
 use super::copy::Undelivered;
 use super::marks::Verified;
 use super::mlog::MigrationLog;
 use super::peers::{Heard, Peers};
-use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
+use super::plan::{Goal, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
@@ -164,7 +156,7 @@ pub struct Inner {
     pub counts: Vec<Counts>,
     pub entries: Vec<Entry>,
     /// By key, from before a restart: what need not be done again.
-    former: HashMap<Key, SavedTask>,
+    pub(super) former: HashMap<Key, SavedTask>,
     saved: Option<(Instant, Duration)>,
     /// Of a rebalance: copied, not marked yet.
     pub(super) verified: Vec<Verified>,
@@ -312,7 +304,7 @@ impl Job {
     }
 
     /// Writes the file if that is due; a file that cannot be written is an error of the job, which goes on.
-    fn save_if_due(&self, house: &House) {
+    pub(super) fn save_if_due(&self, house: &House) {
         let due = match self.look().saved {
             Some((at, cost)) => at.elapsed() >= limits::CHECKPOINT_INTERVAL.max(cost * limits::CHECKPOINT_SHARE),
             None => true,
@@ -364,255 +356,10 @@ impl Job {
             house.log.note(self.id, &format!("error: its end cannot be saved: {error}"));
         }
     }
-
-    fn work(&self, house: &House, is_resumed: bool) {
-        let text = if is_resumed { "resumed" } else { "started" };
-        house.log.note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
-        let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
-        if !self.meet_peers(house, &mut peers, is_resumed) {
-            return self.part_from_peers(house, &peers, false);
-        }
-        let is_whole = self.while_reminding(house, &peers, || self.move_all(house, begun_ms));
-        let ends = match self.order.goal {
-            // Other databases may still be at their old places.
-            Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
-            _ => None,
-        };
-        self.part_from_peers(house, &peers, ends.is_some());
-        if let Some(circle) = ends.filter(|_| !self.is_failing())
-            && let Err(error) = house.ground.end(circle)
-        {
-            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
-        }
-    }
-
-    /// True when nothing is left and nothing is unknown.
-    fn move_all(&self, house: &House, begun_ms: u64) -> bool {
-        let settled = self.wait_for_removals(house) && self.settle(house, begun_ms);
-        let mut complete = false;
-        for pass in 0..limits::REBALANCE_PASSES {
-            let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };
-            complete = settled && asked_all;
-            let is_more = self.run_chains(house, complete);
-            // What appeared meanwhile at a wrong place, written by a proxy with the old placement say, is found by the
-            // next pass.
-            let again = is_more && matches!(self.order.goal, Goal::Rebalance { .. });
-            if !again || self.steering.is_cancelled() || self.is_failing() {
-                break;
-            }
-            if pass + 1 == limits::REBALANCE_PASSES {
-                self.complain(
-                    house,
-                    "measurements keep appearing at wrong places; is a proxy without this placement writing?".into(),
-                );
-            }
-        }
-        complete && !self.steering.is_cancelled() && !self.is_failing()
-    }
-
-    fn is_failing(&self) -> bool {
-        !self.look().errors.is_empty()
-    }
-
-    /// Plans anew from what lies where; Some(all backends could be asked), None = cancelled.
-    fn take_inventory(&self, house: &House, is_first: bool) -> Option<bool> {
-        let sites = plan::sites(&house.topology, &self.order.goal);
-        let wanted = self.order.goal.sources(&house.topology);
-        self.doing(house, "looking for measurements");
-        let mut inventory = Inventory::new();
-        let mut complete = true;
-        let answers: Vec<_> = thread::scope(|scope| {
-            let asked = wanted.iter().map(|&site| {
-                let backend = &sites[site];
-                (site, scope.spawn(move || self.ask_inventory(house, backend)))
-            });
-            let asked: Vec<_> = asked.collect();
-            let panicked = || Err("asking it panicked".to_owned());
-            asked.into_iter().map(|(site, thread)| (site, thread.join().unwrap_or_else(|_| panicked()))).collect()
-        });
-        if self.steering.is_cancelled() {
-            return None;
-        }
-        for (site, answer) in answers {
-            match answer {
-                Ok(databases) => _ = inventory.insert(site, databases),
-                Err(error) => {
-                    complete = false;
-                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&house.topology, site));
-                    self.complain(house, format!("backend {name}: what it has is not known: {error}; {advice}"));
-                }
-            }
-        }
-        let Order { goal, dbs, .. } = &self.order;
-        let chains = plan::chains(goal, &inventory, &house.topology, &house.placement, dbs);
-        let count = |&site: &Site| {
-            let mut databases = BTreeMap::new();
-            for (db, _) in plan::names(&inventory, site, dbs) {
-                *databases.entry(db.to_owned()).or_default() += 1;
-            }
-            let Backend { circle, name, url, .. } = &sites[site];
-            Counts { circle: *circle, name: name.clone(), url: url.clone(), databases }
-        };
-        let mut inner = self.look();
-        // Later passes also see what earlier ones have brought, which was there only once to begin with.
-        if is_first {
-            inner.counts = wanted.iter().map(count).collect();
-        }
-        inner.plan(&chains, &sites);
-        let (tasks, measurements) = (inner.entries.len(), chains.len());
-        drop(inner);
-        house.log.note(self.id, &format!("{measurements} measurements to see to, {tasks} tasks in all"));
-        self.save_if_due(house);
-        Some(complete)
-    }
-
-    fn ask_inventory(&self, house: &House, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-        let mut attempt = 1;
-        loop {
-            match house.ground.inventory(at, &self.steering) {
-                Err(_) if attempt < limits::INVENTORY_ATTEMPTS && self.steering.sleep(limits::INVENTORY_PAUSE) => {
-                    attempt += 1;
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Does all that is not done, on `cpus` threads. False = there was nothing.
-    fn run_chains(&self, house: &House, complete: bool) -> bool {
-        let sites = plan::sites(&house.topology, &self.order.goal);
-        let mut chains = BTreeMap::<usize, Vec<usize>>::new();
-        for (index, entry) in self.look().entries.iter().enumerate() {
-            chains.entry(entry.chain).or_default().push(index);
-        }
-        let is_open = |index: &usize, inner: &Inner| inner.entries[*index].state == TaskState::Waiting;
-        let (open, done): (Vec<_>, Vec<_>) = {
-            let inner = self.look();
-            chains.into_values().partition(|chain| chain.iter().any(|index| is_open(index, &inner)))
-        };
-        // Done before a restart, which may have come before it was marked.
-        for chain in &done {
-            self.note_verified(chain, complete);
-        }
-        self.doing(house, around::MOVING);
-        let next = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            for _ in 0..self.order.cpus.clamp(1, open.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some(chain) = open.get(next.fetch_add(1, Relaxed)) {
-                        self.run_chain(house, &sites, chain);
-                        self.note_verified(chain, complete);
-                        self.mark_moved(house, false);
-                        self.save_if_due(house);
-                    }
-                });
-            }
-        });
-        self.mark_moved(house, true);
-        !open.is_empty()
-    }
-
-    fn run_chain(&self, house: &House, sites: &[Backend], chain: &[usize]) {
-        for &index in chain {
-            if !self.steering.wait_while_paused() {
-                return;
-            }
-            let (task, slices, progress) = {
-                let entry = &mut self.look().entries[index];
-                if entry.state != TaskState::Waiting {
-                    continue;
-                }
-                entry.state = TaskState::Running;
-                (entry.task.clone(), entry.slices.clone(), Arc::clone(&entry.progress))
-            };
-            let note = |slice: &Slice| {
-                self.look().entries[index].slices.push(slice.clone());
-                self.save_if_due(house);
-            };
-            let delivered = |source: &Backend, target: &Backend| self.delivered(house, source, target);
-            let seat = Seat {
-                since_ns: self.order.since_ns,
-                steering: &self.steering,
-                progress: &progress,
-                delivered: &delivered,
-                done: slices,
-                note: &note,
-            };
-            let done = catch_unwind(AssertUnwindSafe(|| self.run_task(house, sites, &task, &seat)));
-            let done = done.unwrap_or_else(|_| Err("panicked".to_owned()));
-            let (state, error) = match done {
-                Ok(()) => (TaskState::Done, None),
-                Err(_) if self.steering.is_cancelled() => (TaskState::Waiting, None),
-                Err(error) => (TaskState::Failed, Some(error)),
-            };
-            if let Some(error) = &error {
-                let (at, other) = (&sites[task.at].name, &sites[task.work.other()].name);
-                let verb = if matches!(task.work, Work::Copy { .. }) { "to" } else { "for" };
-                self.complain(house, format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.db, task.measurement));
-            }
-            let entry = &mut self.look().entries[index];
-            (entry.state, entry.error) = (state, error);
-            if state == TaskState::Done {
-                entry.slices = Vec::new();
-            }
-        }
-    }
-
-    fn run_task(&self, house: &House, sites: &[Backend], task: &Task, seat: &Seat<'_>) -> Result<(), String> {
-        let (at, other) = (&sites[task.at], &sites[task.work.other()]);
-        match task.work {
-            Work::Copy { .. } => house.ground.copy(task, at, other, seat),
-            Work::Delete { .. } if house.ground.is_moving(other.circle, &task.db, &task.measurement) => {
-                Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
-            }
-            Work::Delete { .. } if !self.wait_for_readers(house, other.circle) => Err("cancelled".to_owned()),
-            Work::Delete { .. } => house.ground.delete(task, at, other, seat),
-        }
-    }
-}
-
-impl Inner {
-    /// Adds what is new in `chains`. What is known stays as it is.
-    fn plan(&mut self, chains: &[Chain], sites: &[Backend]) {
-        let known: HashSet<Key> = self.entries.iter().map(|entry| entry.key.clone()).collect();
-        let first = self.entries.last().map_or(0, |entry| entry.chain + 1);
-        for (number, chain) in chains.iter().enumerate() {
-            for task in chain {
-                let key = Key {
-                    db: task.db.clone(),
-                    measurement: task.measurement.clone(),
-                    from: sites[task.at].name.clone(),
-                    to: sites[task.work.other()].name.clone(),
-                };
-                if known.contains(&key) {
-                    continue;
-                }
-                let entry = match self.former.remove(&key) {
-                    // What failed before a restart gets another try; within one run an error is final.
-                    Some(mut former) => {
-                        if former.state != TaskState::Done {
-                            (former.state, former.error) = (TaskState::Waiting, None);
-                        }
-                        Entry::former(task.clone(), first + number, &former)
-                    }
-                    None => Entry {
-                        task: task.clone(),
-                        key,
-                        chain: first + number,
-                        state: TaskState::Waiting,
-                        progress: Arc::default(),
-                        slices: Vec::new(),
-                        error: None,
-                    },
-                };
-                self.entries.push(entry);
-            }
-        }
-    }
 }
 
 impl Entry {
-    fn former(task: Task, chain: usize, saved: &SavedTask) -> Self {
+    pub(super) fn former(task: Task, chain: usize, saved: &SavedTask) -> Self {
         let progress = Progress::default();
         progress.points.store(saved.points, Relaxed);
         progress.bytes.store(saved.bytes, Relaxed);
@@ -636,19 +383,6 @@ impl Entry {
             slices: self.slices.clone(),
             error: self.error.clone(),
         }
-    }
-}
-
-/// An order without passwords.
-struct Shown<'a>(&'a Order);
-
-impl Serialize for Shown<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut order = self.0.clone();
-        if let Goal::Rebalance { removed, .. } = &mut order.goal {
-            removed.iter_mut().for_each(|removed| removed.password.clear());
-        }
-        order.serialize(serializer)
     }
 }
 

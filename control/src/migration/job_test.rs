@@ -3,12 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::thread;
 
 use fluxgate_dataplane::placement::PlacementSettings;
 use fluxgate_dataplane::settings::Credentials;
 
 use super::*;
 use crate::migration::checkpoint::read_all;
+use crate::migration::plan;
 
 /// Backends in memory, and what jobs have done to them. Clones are the same world.
 #[derive(Clone, Default)]

@@ -16,16 +16,15 @@ use super::checkpoint::{self, Saved};
 use super::job::{self, House, Job, Order, Phase};
 use super::peers::{Change, Said};
 use super::plan::{self, Goal};
-use crate::endpoint::{Form, Steer};
+use super::steering::Steer;
 use crate::limits;
-use crate::report::{Asker, Report};
+use crate::report::Report;
 
 /// What a job's thread tells the control thread.
 #[derive(Debug)]
 pub enum Event {
     /// Whether it begins: Err = why not, in influx-proxy's words.
     Begun {
-        applicant: Applicant,
         id: u64,
         result: Result<(), Refused>,
     },
@@ -33,9 +32,6 @@ pub enum Event {
         id: u64,
     },
 }
-
-/// Who asked for a migration, and in whose words.
-pub type Applicant = (Asker, Form);
 
 /// Why a migration does not begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +96,11 @@ impl Jobs {
         }
     }
 
-    /// Begins `order` unless something is in its way; its number. The answer to `applicant` comes as [`Event::Begun`].
+    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as [`Event::Begun`].
     ///
     /// # Errors
     /// What is in its way at this proxy.
-    pub fn start(&mut self, order: Order, applicant: Applicant, reports: &Sender<Report>) -> Result<u64, Refused> {
+    pub fn start(&mut self, order: Order, reports: &Sender<Report>) -> Result<u64, Refused> {
         if let Some(text) = self.conflict(&order.goal) {
             return Err(Refused::Conflict(text));
         }
@@ -126,7 +122,7 @@ impl Jobs {
             let result = begin(&starting, &house);
             let is_begun = result.is_ok();
             // Closed = we are stopping.
-            let _ = reports.send(Report::Migration(Event::Begun { applicant, id, result }));
+            let _ = reports.send(Report::Migration(Event::Begun { id, result }));
             if is_begun {
                 starting.run(&house, false);
                 let _ = reports.send(Report::Migration(Event::Ended { id }));
@@ -140,27 +136,19 @@ impl Jobs {
         Ok(id)
     }
 
-    /// What a thread has told; the answer (Ok = its number) to whoever asked for the migration, if there is one.
-    pub fn event(&mut self, event: Event) -> Option<(Applicant, Result<u64, Refused>)> {
-        let answer = match event {
-            Event::Begun { applicant, id, result } => {
-                if result.is_err() {
-                    self.jobs.remove(&id);
-                }
-                Some((applicant, result.map(|()| id)))
-            }
-            Event::Ended { id } => {
-                log::debug!("migration {id} has ended");
-                None
-            }
-        };
+    /// What a thread has told.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Begun { result: Ok(()), .. } => {}
+            Event::Begun { id, result: Err(_) } => _ = self.jobs.remove(id),
+            Event::Ended { id } => log::debug!("migration {id} has ended"),
+        }
         let ended: Vec<u64> = self.jobs.values().filter(|job| !job.is_active()).map(|job| job.id).collect();
         for &id in &ended[..ended.len().saturating_sub(limits::MIGRATIONS_KEPT)] {
             self.jobs.remove(&id);
             checkpoint::remove(&self.house.folder, id);
         }
         self.show();
-        answer
     }
 
     /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same.

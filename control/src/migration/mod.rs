@@ -17,7 +17,9 @@
 //!
 //! ```text
 //!   jobs          which there are and may begin; the control thread's
-//!     └─> job     one of them, on threads of its own: peers -> settle -> inventory -> plan -> chains -> peers
+//!     └─> job     one of them: its order, how far it is
+//!           ├─> work        what its threads do: peers -> settle -> inventory -> plan -> chains -> peers
+//!           ├─> around      what is waited for, and who is told
 //!           ├─> plan        what is to be copied where, pure
 //!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
 //!           ├─> peers       other proxies
@@ -45,6 +47,7 @@ pub mod side;
 pub mod slices;
 pub mod steering;
 pub mod verify;
+mod work;
 
 pub use copy::{Copied, CopyError, SliceFailure, Task, Undelivered, Writes, copy};
 pub use delete::{Kept, clear};

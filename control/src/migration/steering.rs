@@ -14,6 +14,14 @@ use super::progress::Progress;
 use crate::backend::Failure;
 use crate::limits;
 
+/// What is done to a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    Cancel,
+    Pause,
+    Resume,
+}
+
 #[derive(Debug)]
 pub struct Steering {
     pub(super) cancelled: Arc<AtomicBool>,

@@ -64,7 +64,7 @@ impl<'a> Removal<'a> {
         let removal = Self(stats);
         if stats.moving.load(SeqCst) {
             return Err(unchanged(
-                "data is being moved (see /migrate/jobs), and what is removed meanwhile might come back; wait for the end, or cancel it",
+                "data is being moved (see /migrate/state and /migrate/jobs), and what is removed meanwhile might come back; wait for the end, or cancel it",
             ));
         }
         Ok(removal)

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fluxgate_control::backend::Client;
 use fluxgate_control::query::House;
 use fluxgate_control::query::workers::Workers;
@@ -268,9 +267,7 @@ impl Bench {
             method: "GET".to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
-            authorization: None,
-            content_type: None,
-            body: Bytes::new(),
+            ..Default::default()
         };
         self.send(ToControl::Admin { worker: 0, ticket, request });
         ticket

@@ -26,7 +26,7 @@ use crate::topology::BackendId;
 pub type Ticket = u64;
 
 /// An admin request, owned: head and body have been read completely by the worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AdminRequest {
     pub method: String,
     /// Percent-decoded path, e.g. `/health`.

@@ -110,9 +110,7 @@ pub mod tests {
             method: "GET".to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
-            authorization: None,
-            content_type: None,
-            body: Default::default(),
+            ..Default::default()
         };
         super::super::decide(state, &request)
     }
