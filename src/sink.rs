@@ -2,7 +2,7 @@
 //!
 //! One thread serves all of them over one epoll. `/ping` and `/write` are 204, `/query` always names the one database
 //! [`DATABASE`], bodies are dropped in the kernel without being copied. Nothing is remembered: for a stand-in that
-//! counts and misbehaves see [`crate::standin`]. Chunked requests are refused, since couriers send none.
+//! counts and misbehaves see [`crate::lab::stand_in`]. Chunked requests are refused, since couriers send none.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -244,7 +244,7 @@ pub fn main(args: &SinkArgs, out: &mut impl Write, stop: &AtomicBool) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::Response;
+    use crate::lab::http1::Response;
 
     /// Runs `talk` against a sink of its own.
     fn with_sink(talk: impl FnOnce(TcpStream)) {

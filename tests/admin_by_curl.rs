@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::{Value, json};
 
 /// Commands of the description and of InfluxDB's reference in the file. Fewer: something was left out.

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use fluxgate::influxd::Influxd;
+use fluxgate::lab::influxd::Influxd;
 
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fluxgate")).arg("demo").args(arguments).output().unwrap()

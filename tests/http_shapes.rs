@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use fluxgate::client::{Client, Reply};
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use serde_json::Value;
 
 /// What the body of a request may have at most here.

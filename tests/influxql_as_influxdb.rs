@@ -5,9 +5,9 @@
 //!
 //! Not here: the recorded verdicts themselves (`dataplane/src/influxql/golden_test.rs`), what the proxy answers.
 
-use fluxgate::client::Client;
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
 use fluxgate_dataplane::influxql::ast::{ServerFact, Statement};
 use fluxgate_dataplane::influxql::{ErrorKind, Params, parse};
 use serde_json::Value;

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 /// Workers are told apart by the clock sequence of the request ids they make (the fourth group of a version 1 UUID).
 fn worker_of(client: &mut Client) -> String {

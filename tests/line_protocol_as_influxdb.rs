@@ -14,10 +14,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fluxgate::client::{Client, Reply};
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{ProxyConfig, eventually};
+use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{ProxyConfig, eventually};
 use serde_json::{Value, json};
 
 /// Fewer compared requests: the records or their choice have changed.

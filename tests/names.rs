@@ -5,10 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{ProxyConfig, eventually};
 
 const NAMES: &[&str] = &[
     "plain",

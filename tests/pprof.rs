@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use fluxgate::client::{Client, Reply};
+use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use fluxgate::load::{self, LoadArgs, Summary};
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::standin::StandIn;
 use pprof::protos::{Message, Profile};
 
 fn started(backend: &StandIn, keys: &[(&str, &str)]) -> Proxy {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::{die_with_us, free_addr};
-use fluxgate::proxy::{ProxyConfig, eventually};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::{die_with_us, free_addr};
+use fluxgate::lab::proxy::{ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
 
 /// A process that neither ends nor listens within this has failed.

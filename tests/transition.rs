@@ -6,10 +6,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fluxgate::client::Client;
 use fluxgate::config;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate_control::transition::Transitions;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ impl House {
         assert_eq!((reply.status, reply.header("X-Fluxgate-Ack")), (204, Some("circles=1/1")), "{}", reply.text());
     }
 
-    fn write_with(&mut self, params: &str) -> fluxgate::client::Reply {
+    fn write_with(&mut self, params: &str) -> fluxgate::lab::client::Reply {
         self.written += 1;
         let lines: String =
             (0..MEASUREMENTS).map(|i| format!("{},host=a v={} {}\n", name(i), self.written, self.written)).collect();
@@ -104,7 +104,7 @@ impl House {
 
     /// Points that a query over everything sees, by measurement.
     fn seen(&self) -> BTreeMap<String, u64> {
-        counts(&fluxgate::influxd::query(&self.proxy.url(), "db", "SELECT count(v) FROM /.*/").unwrap())
+        counts(&fluxgate::lab::influxd::query(&self.proxy.url(), "db", "SELECT count(v) FROM /.*/").unwrap())
     }
 
     fn stored(&self, backend: &str, measurement: &str) -> u64 {
@@ -116,7 +116,7 @@ impl House {
     fn assert_whole(&self) {
         let whole: BTreeMap<_, _> = (0..MEASUREMENTS).map(|i| (name(i), self.written)).collect();
         assert_eq!(self.seen(), whole, "by a regular expression");
-        let ask = |q: &str| fluxgate::influxd::query(&self.proxy.url(), "db", q).unwrap();
+        let ask = |q: &str| fluxgate::lab::influxd::query(&self.proxy.url(), "db", q).unwrap();
         for i in 0..MEASUREMENTS {
             let answer = counts(&ask(&format!("SELECT count(v) FROM {}", name(i))));
             assert_eq!(answer.get(&name(i)), Some(&self.written), "{}", name(i));

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
-use fluxgate::client::Client;
 use fluxgate::config;
-use fluxgate::influxd::{Influxd, query};
-use fluxgate::proxy::eventually;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::{Influxd, query};
+use fluxgate::lab::proxy::eventually;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::run::{self, Start};

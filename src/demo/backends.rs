@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::influxd::Influxd;
-use crate::serials::Serials;
-use crate::standin::StandIn;
+use crate::lab::influxd::Influxd;
+use crate::lab::serials::Serials;
+use crate::lab::stand_in::StandIn;
 
 pub enum Backend {
     Influxd(Box<Influxd>),

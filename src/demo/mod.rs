@@ -19,9 +19,9 @@ use clap::Args;
 use verdict::{Stored, Verdict};
 use view::{Frame, Row, Screen, grouped};
 
-use crate::influxd::Influxd;
+use crate::lab::influxd::Influxd;
+use crate::lab::proxy::{Proxy, ProxyConfig, backend_name};
 use crate::load::{self, LoadArgs, Snapshot, Summary};
-use crate::proxy::{Proxy, ProxyConfig, backend_name};
 
 const DB: &str = "demo";
 const CIRCLES: usize = 2;

@@ -1,9 +1,9 @@
 //! The end of the demo: is everything there that was acknowledged, and does the ledger add up?
 
 use super::view::{equation, grouped};
+use crate::lab::proxy::Ledger;
+use crate::lab::serials::Serials;
 use crate::load::Summary;
-use crate::proxy::Ledger;
-use crate::serials::Serials;
 
 /// What the backends of one circle hold.
 #[derive(Clone, Debug, Default)]

@@ -20,7 +20,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::points::Points;
 use super::report::{Counts, Failure, Range};
-use crate::http1::Response;
+use crate::lab::http1::Response;
 
 /// Deadlines and reconnects are looked at this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);

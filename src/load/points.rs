@@ -12,7 +12,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::args::{LoadArgs, Target};
-use crate::http1::url_encoded;
+use crate::lab::http1::url_encoded;
 
 const MEASUREMENTS: [&str; 20] = [
     "cpu",
@@ -181,7 +181,7 @@ mod tests {
 
     use super::super::args::Unit;
     use super::*;
-    use crate::http1::{Request, RequestState};
+    use crate::lab::http1::{Request, RequestState};
 
     fn args() -> LoadArgs {
         LoadArgs { measurements: 30, hosts: 3, first: 95, ..LoadArgs::new("http://127.0.0.1:1/x", "a b") }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::standin::{Fault, StandIn};
+use crate::lab::stand_in::{Fault, StandIn};
 
 fn loaded(args: LoadArgs) -> Summary {
     run(&args, &AtomicBool::new(false), &mut |_| {}).unwrap()

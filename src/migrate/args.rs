@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::http1::url_encoded;
+use crate::lab::http1::url_encoded;
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(

@@ -19,9 +19,9 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, backend_name, eventually};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, backend_name, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
 
 use answers::{differences, send};
@@ -296,7 +296,7 @@ const HEALTH: &[&[u64]] =
 /// The first `db` of a write.
 fn database(record: &Value) -> String {
     let query = record["request"]["path"].as_str().unwrap().split_once('?').map_or("", |(_, query)| query);
-    fluxgate::http1::form_value(query, "db").unwrap_or_default()
+    fluxgate::lab::http1::form_value(query, "db").unwrap_or_default()
 }
 
 /// The records are queries; whether a user is let in is asked of a write.

@@ -11,8 +11,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, backend_name, eventually};
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, backend_name, eventually};
 use serde_json::{Value, json};
 
 use crate::answers::{differences, send};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate::influxd::Influxd;
+use fluxgate::lab::influxd::Influxd;
 use serde_json::Value;
 
 use crate::answers::{differences, send};

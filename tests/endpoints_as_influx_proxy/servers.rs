@@ -1,8 +1,8 @@
 //! Two circles of two real servers, as recorded, and what they hold.
 
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, backend_name};
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, backend_name};
 use serde_json::{Map, Value, json};
 
 use crate::support;

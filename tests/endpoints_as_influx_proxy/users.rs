@@ -1,8 +1,8 @@
 //! Promise: where a user is configured every path but `/ping` asks for it, `/encrypt`, `/decrypt` and profiles too, takes it as `u` and `p` or
 //! as Basic credentials, and refuses any other; where none is configured nobody is asked.
 
-use fluxgate::proxy::{Proxy, ProxyConfig};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig};
+use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
 
 use crate::answers::{Answer, send};

@@ -4,9 +4,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::{Circles, DB, Points, balanced, start};
-use fluxgate::client::Client;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 use fluxgate::load::LoadArgs;
-use fluxgate::proxy::{Proxy, ProxyConfig};
 
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing, start};
-use fluxgate::client::Client;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, eventually};
 use fluxgate::load::{LoadArgs, Summary};
-use fluxgate::proxy::{Proxy, eventually};
 
 /// A file system of its own, of 64 MiB.
 struct SmallDisk {

@@ -57,7 +57,7 @@ fn the_ledger_goes_on_where_it_stopped() {
     circles.0[1][0].stop();
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
     let served = || crate::support::balanced(&proxy).backend("influxdb-1-1").queued == 0;
-    assert!(fluxgate::proxy::eventually(crate::support::DRAIN, served));
+    assert!(fluxgate::lab::proxy::eventually(crate::support::DRAIN, served));
     assert_eq!(proxy.terminate(STOP).unwrap().code(), Some(0));
     let told = proxy.stderr();
     let total = "total all: accepted 10000 = delivered 8000 + queued 2000 + rejected 0 + dropped 0";
@@ -74,7 +74,7 @@ fn the_ledger_goes_on_where_it_stopped() {
 fn a_hanging_backend_does_not_delay_the_stop() {
     let circles = Circles::new(2, 1);
     let mut proxy = start(&circles.config());
-    circles.0[1][0].always(Some(fluxgate::standin::Fault::Hang));
+    circles.0[1][0].always(Some(fluxgate::lab::stand_in::Fault::Hang));
     let mut points = Points::default();
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
     assert_eq!(proxy.terminate(STOP).unwrap().code(), Some(0));

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::support::{DB, drained, start};
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 
 /// The one value of the one point.
 fn value(server: &Influxd) -> serde_json::Value {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::{Circles, DB, DRAIN, balanced, drained, start};
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::standin::Fault;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::Fault;
 
 /// Two servers with [`DB`], a proxy in front of them, each a circle of its own. None, said loudly, without influxd.
 fn servers() -> Option<[Influxd; 2]> {

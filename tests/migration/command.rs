@@ -3,9 +3,9 @@
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use fluxgate::influxd::{Influxd, free_addr};
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::influxd::{Influxd, free_addr};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::house::{DB, house, job, points, urls};

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::{Influxd, query};
-use fluxgate::proxy::{Proxy, ProxyConfig, backend_name, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::{Influxd, query};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, backend_name, eventually};
 use serde_json::{Value, json};
 
 pub const DB: &str = "db";

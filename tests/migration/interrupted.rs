@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::eventually;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::eventually;
 
 use crate::house::{house, job, urls};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fluxgate::proxy::eventually;
+use fluxgate::lab::proxy::eventually;
 use serde_json::json;
 
 use crate::house::{at_rest, backends_of, house, restart_changed, urls};

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, backend_name, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, backend_name, eventually};
 use serde_json::json;
 
 use crate::house::{DB, House, config, drained, house, job, line_of, points, urls};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::eventually;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::eventually;
 
 use crate::house::{DB, Traffic, at_rest, begin, config, drained, house, job, post, restart_with, traffic, urls, wait};
 

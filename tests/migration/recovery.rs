@@ -56,7 +56,7 @@ fn a_recovery_waits_for_a_circle_that_is_down_and_keeps_others_off() {
     let id = house.begin("/recovery?from_circle_id=0&to_circle_id=1", "");
     let (_, state) = house.proxy.get("/migrate/state").unwrap();
     assert!(state.contains(r#""circle_id":1,"circle_name":"circle-2","is_migrating":true"#), "{state}");
-    let mut client = fluxgate::client::Client::connect(house.proxy.addr()).unwrap();
+    let mut client = fluxgate::lab::client::Client::connect(house.proxy.addr()).unwrap();
     let reply = client.request("POST", "/resync", &[], b"").unwrap();
     assert_eq!((reply.status, &reply.text()[..]), (202, "circle 1 is migrating\n"));
     house.servers[1][0].restart().unwrap();

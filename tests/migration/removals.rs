@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::proxy::{Proxy, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, eventually};
 
 use crate::house::{DB, house, wait};
 
 /// Status and text of the answer to a statement.
 fn ask(proxy: &Proxy, q: &str) -> (u16, String) {
-    let form = format!("db={DB}&q={}", fluxgate::http1::url_encoded(q));
+    let form = format!("db={DB}&q={}", fluxgate::lab::http1::url_encoded(q));
     let head = ["Content-Type: application/x-www-form-urlencoded"];
     let reply = Client::connect(proxy.addr()).unwrap().request("POST", "/query", &head, form.as_bytes()).unwrap();
     (reply.status, reply.text())

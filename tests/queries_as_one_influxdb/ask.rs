@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fluxgate::client::Client;
+use fluxgate::lab::client::Client;
 
 /// How often a request is sent again when the server closed an idle connection.
 const ATTEMPTS: usize = 3;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use fluxgate::influxd::die_with_us;
+use fluxgate::lab::influxd::die_with_us;
 
 use crate::world::World;
 

@@ -8,7 +8,7 @@
 //! `rows` (status 200, no error, a series), `empty` (200, no error, no series), `error` (200, an error in it), `refused` (400), `bytes` (200, not JSON);
 //! `departs`, the name of a departure. A JSON object after the name of a category gives what holds for all its lines.
 
-use fluxgate::http1::url_encoded;
+use fluxgate::lab::http1::url_encoded;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};

@@ -1,6 +1,6 @@
 //! Promise: a backend that lacks what was written while it was away is not asked for it while another has it.
 
-use fluxgate::proxy::{backend_name, eventually};
+use fluxgate::lab::proxy::{backend_name, eventually};
 
 use crate::corpus::{self, Kind};
 use crate::data;

@@ -1,8 +1,8 @@
 //! Promise: the corpus asks only what has one answer. Two single servers with the same data agree on all of it, so that
 //! any other difference is the cluster's.
 
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
 
 use crate::pair::{Findings, Pair};
 use crate::{corpus, data};

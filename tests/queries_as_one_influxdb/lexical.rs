@@ -5,7 +5,7 @@
 //! answers are compared; the records tell whether the oracle still is what it was. Not here: statements that change
 //! something (`changes.rs`), and those that depart as a class (`departures.rs`).
 
-use fluxgate::influxd::Influxd;
+use fluxgate::lab::influxd::Influxd;
 use serde_json::{Map, Value, json};
 
 use crate::ask::Request;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use fluxgate::client::Client;
-use fluxgate::http1::url_encoded;
+use fluxgate::lab::client::Client;
+use fluxgate::lab::http1::url_encoded;
 
 use crate::ask::{Answer, Request, Side};
 use crate::compare::difference;

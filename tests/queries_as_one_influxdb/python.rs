@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use fluxgate::influxd::die_with_us;
+use fluxgate::lab::influxd::die_with_us;
 
 use crate::world::World;
 

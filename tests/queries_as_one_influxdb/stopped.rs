@@ -1,7 +1,7 @@
 //! Promise: while every measurement has a backend that answers, answers are whole; what has none is refused with 503,
 //! and the answer names what is down. Never a part of the data as if it were all.
 
-use fluxgate::proxy::backend_name;
+use fluxgate::lab::proxy::backend_name;
 
 use crate::corpus::{self, Kind, Query};
 use crate::data;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::Value;
 
 use crate::data;

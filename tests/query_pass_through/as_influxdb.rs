@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use fluxgate::client::{Client, Reply};
-use fluxgate::http1::url_encoded;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::http1::url_encoded;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 use crate::support::start;
 

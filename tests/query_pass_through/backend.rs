@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use fluxgate::http1::{Request, RequestState, form_value};
+use fluxgate::lab::http1::{Request, RequestState, form_value};
 
 /// What influxd says when there is nothing to say.
 pub const EMPTY: &str = "{\"results\":[{\"statement_id\":0}]}\n";

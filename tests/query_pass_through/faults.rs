@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use fluxgate::client::Client;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 use crate::backend::{Backend, EMPTY, Then, whole};
 use crate::support::start;
@@ -78,7 +78,7 @@ fn when_nobody_answers_the_error_says_who_failed_and_how() {
 #[test]
 fn a_backend_that_is_down_is_not_asked() {
     let good = Backend::saying(GOOD);
-    let nobody = fluxgate::influxd::free_addr().unwrap();
+    let nobody = fluxgate::lab::influxd::free_addr().unwrap();
     let config = ProxyConfig::new(&[vec![format!("http://{nobody}")], vec![good.url()]]).set("workers", 1);
     let proxy = ready(&config);
     let mut client = Client::connect(proxy.addr()).unwrap();

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 use crate::backend::{Backend, EMPTY, Then};
 use crate::support::start;

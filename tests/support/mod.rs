@@ -1,8 +1,8 @@
 //! What the tests of the real binary share: where it is. The rest lives in the library, where the demo uses it too:
-//! the proxy as a process (`fluxgate::proxy`), backends (`fluxgate::standin`, `fluxgate::influxd`), numbered points
-//! (`fluxgate::load`) and a client that sends exactly the bytes it is given (`fluxgate::client`).
+//! the proxy as a process (`fluxgate::lab::proxy`), backends (`fluxgate::lab::stand_in`, `fluxgate::lab::influxd`), numbered points
+//! (`fluxgate::load`) and a client that sends exactly the bytes it is given (`fluxgate::lab::client`).
 
-use fluxgate::proxy::{Proxy, ProxyConfig};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 
 /// Starts the real binary with this configuration. Panics, with what it printed, if it does not start.
 pub fn start(config: &ProxyConfig) -> Proxy {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fluxgate::client::Client;
-use fluxgate::influxd::Influxd;
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::json;
 
 use super::start;

@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use fluxgate::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::standin::StandIn;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
 use rustix::process::Signal;
 use serde_json::json;
 

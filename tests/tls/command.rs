@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use fluxgate::proxy::ProxyConfig;
-use fluxgate::standin::StandIn;
+use fluxgate::lab::proxy::ProxyConfig;
+use fluxgate::lab::stand_in::StandIn;
 
 use crate::support::Authority;
 

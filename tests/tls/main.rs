@@ -6,7 +6,7 @@ mod command;
 mod support;
 
 /// Starts the real binary with this configuration. Panics, with what it printed, if it does not start.
-fn start(config: &fluxgate::proxy::ProxyConfig) -> fluxgate::proxy::Proxy {
+fn start(config: &fluxgate::lab::proxy::ProxyConfig) -> fluxgate::lab::proxy::Proxy {
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_fluxgate"));
     config.start(executable).unwrap_or_else(|e| panic!("{e}"))
 }

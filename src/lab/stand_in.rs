@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http1::{Request, RequestState, form_value};
-use crate::serials::Serials;
+use crate::lab::http1::{Request, RequestState, form_value};
+use crate::lab::serials::Serials;
 
 /// What `X-Influxdb-Version` says.
 pub const VERSION: &str = "1.8.10";
@@ -422,5 +422,5 @@ fn response(status: u16, body: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "standin_test.rs"]
+#[path = "stand_in_test.rs"]
 mod tests;

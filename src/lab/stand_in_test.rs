@@ -14,7 +14,7 @@ fn exchange(standin: &StandIn, request: &[u8]) -> Option<(u16, String)> {
     let mut answer = Vec::new();
     let mut block = [0; 4096];
     loop {
-        let response = crate::http1::Response::parse(&answer, false).unwrap();
+        let response = crate::lab::http1::Response::parse(&answer, false).unwrap();
         if let Some(response) = response {
             return Some((response.status, String::from_utf8(response.body(&answer).into_owned()).unwrap()));
         }
@@ -31,7 +31,7 @@ fn write(standin: &StandIn, db: &str) -> Option<u16> {
 }
 
 fn query(standin: &StandIn, q: &str) -> (u16, String) {
-    let request = format!("GET /query?q={} HTTP/1.1\r\n\r\n", crate::http1::url_encoded(q));
+    let request = format!("GET /query?q={} HTTP/1.1\r\n\r\n", crate::lab::http1::url_encoded(q));
     exchange(standin, request.as_bytes()).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`, and
 //! what an operator can see and do from outside.
 //!
-//! As with [`crate::influxd`], the kernel kills the child when the *thread* that started it ends.
+//! As with [`crate::lab::influxd`], the kernel kills the child when the *thread* that started it ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::influxd::{agent, die_with_us, free_addr};
+use crate::lab::influxd::{agent, die_with_us, free_addr};
 
 /// A proxy that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

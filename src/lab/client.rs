@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::http1::Response;
+use crate::lab::http1::Response;
 
 /// A server that says nothing for so long is an error.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,7 +124,7 @@ impl Client {
 
     /// Writes lines to a database.
     pub fn write(&mut self, db: &str, lines: &str) -> io::Result<Reply> {
-        self.request("POST", &format!("/write?db={}", crate::http1::url_encoded(db)), &[], lines.as_bytes())
+        self.request("POST", &format!("/write?db={}", crate::lab::http1::url_encoded(db)), &[], lines.as_bytes())
     }
 }
 
@@ -140,7 +140,7 @@ fn printable(message: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::standin::{Fault, StandIn};
+    use crate::lab::stand_in::{Fault, StandIn};
 
     #[test]
     fn a_connection_carries_one_answer_after_the_other() {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(client.write("db", "m n=1i 1\n").unwrap().status, 204);
         let reply = client.get("/query?q=SHOW+DATABASES").unwrap();
         assert!(reply.text().contains("[\"db\"]"), "{}", reply.text());
-        assert_eq!(reply.header("x-influxdb-version"), Some(crate::standin::VERSION));
+        assert_eq!(reply.header("x-influxdb-version"), Some(crate::lab::stand_in::VERSION));
         // Two requests in one packet: two answers.
         client.send(b"GET /ping HTTP/1.1\r\n\r\nGET /no HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
         let statuses: Vec<_> = std::iter::from_fn(|| client.receive().unwrap()).map(|reply| reply.status).collect();
