@@ -5,13 +5,14 @@
 //!                            │
 //!                            ├─ probe        one thread per backend: name resolution and GET /ping
 //!                            ├─ refresh      when to ask for the catalog
-//!                            │   └─ catalog  which databases and policies exist, and how measurements lie
 //!                            ├─ census       the ledgers of all workers
 //!                            ├─ create       a database or policy that a backend lacks
-//!                            │   └─ backend  the calls themselves (ureq)
+//!                            │
+//!                            ├─ query        answers that need several backends
 //!                            ├─ transition   where data lies while a circle's backends change
 //!                            └─ migration    copies measurements between backends, on threads of its own
-//!                                └─ line     rows as line protocol
+//!                                   │
+//!                                   └─ influx   the calls to a backend, its answers, lines, catalogs
 //! ```
 //!
 //! Whatever asks a backend runs on a thread of its own and reports back, so that a hung backend delays neither another
@@ -20,20 +21,14 @@
 
 pub mod backend;
 pub mod catalog;
-mod census;
 pub mod cipher;
-mod create;
 pub mod endpoint;
 mod event_loop;
 pub mod limits;
 mod line;
 pub mod migration;
-mod probe;
 pub mod query;
-mod refresh;
-mod report;
-mod thread;
 pub mod transition;
 
-pub use report::ControlSettings;
-pub use thread::Control;
+pub use event_loop::report::ControlSettings;
+pub use event_loop::thread::Control;

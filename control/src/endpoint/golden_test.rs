@@ -61,7 +61,7 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
     let house = House {
         topology: Arc::clone(topology),
         placement: Arc::clone(placement),
-        ground: Box::new(crate::migration::job::tests::World::default()),
+        ground: Box::new(crate::migration::job_test::World::default()),
         peers: Peers::new(&Credentials::default()),
         log: MigrationLog::new(nowhere),
         folder: nowhere.to_owned(),

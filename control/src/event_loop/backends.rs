@@ -17,10 +17,10 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 use super::EventLoop;
 use crate::backend::{Client, Failure};
 use crate::catalog::{self, Databases, Load};
-use crate::create::{self, Other};
+use crate::event_loop::create::{self, Other};
+use crate::event_loop::probe::{Probe, Watch};
+use crate::event_loop::report::{Asker, CreateKey, Report};
 use crate::limits;
-use crate::probe::{Probe, Watch};
-use crate::report::{Asker, CreateKey, Report};
 
 /// What is known of one backend, beside what endpoints read.
 #[derive(Debug)]

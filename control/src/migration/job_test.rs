@@ -1,16 +1,26 @@
 //! Jobs over a world in memory: what is copied, what a failure, a restart, a pause or another proxy does to one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use fluxgate_dataplane::placement::PlacementSettings;
+use fluxgate_dataplane::placement::{Placement, PlacementSettings};
 use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::topology::{Backend, BackendId};
 
-use super::*;
-use crate::migration::checkpoint::read_all;
-use crate::migration::plan;
+use super::checkpoint::{Saved, read_all};
+use super::job::*;
+use super::mlog::MigrationLog;
+use super::peers::Peers;
+use super::plan::{self, Goal, Task};
+use super::slices::Slice;
+use super::steering::Steering;
+use crate::limits;
 
 /// Backends in memory, and what jobs have done to them. Clones are the same world.
 #[derive(Clone, Default)]

@@ -17,8 +17,8 @@ use super::job::{self, House, Job, Order, Phase};
 use super::peers::{Change, Said};
 use super::plan::{self, Goal};
 use super::steering::Steer;
+use crate::event_loop::report::Report;
 use crate::limits;
-use crate::report::Report;
 
 /// What a job's thread tells the control thread.
 #[derive(Debug)]

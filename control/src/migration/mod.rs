@@ -34,6 +34,8 @@ pub mod copy;
 pub mod delete;
 pub mod ground;
 pub mod job;
+#[cfg(test)]
+pub mod job_test;
 pub mod jobs;
 mod marks;
 pub mod mlog;

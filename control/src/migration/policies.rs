@@ -5,7 +5,7 @@
 use super::side::Side;
 use crate::backend::Failure;
 use crate::catalog::{self, Policy};
-use crate::create::{self, create_policy, settings};
+use crate::event_loop::create::{self, create_policy, settings};
 use fluxgate_dataplane::influxql::print;
 
 /// Makes it so, and returns the policies.

@@ -19,8 +19,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use fluxgate_dataplane::handoff::{Catalog, Ticket, Written};
 use fluxgate_dataplane::topology::BackendId;
 
+use crate::event_loop::report::Report;
 use crate::limits;
-use crate::report::Report;
 
 /// What the event loop is asked to do for a query's thread.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ mod msgpack;
 mod part;
 mod pieces;
 #[cfg(test)]
-mod tests;
+mod render_test;
 
 use fluxgate_dataplane::handoff::{QueryReply, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;

@@ -19,9 +19,9 @@ mod now;
 mod pattern;
 mod probe;
 mod rewrite;
-mod shares;
 #[cfg(test)]
-mod tests;
+mod select_test;
+mod shares;
 mod twice;
 mod types;
 

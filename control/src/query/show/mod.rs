@@ -157,4 +157,4 @@ fn messages(answers: &[(BackendId, Answer)]) -> Vec<Message> {
 }
 
 #[cfg(test)]
-mod tests;
+mod show_test;

@@ -29,8 +29,8 @@ use fluxgate_dataplane::placement::{Former, FormerMember, Placement, PlacementSe
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Circle, Topology};
 
+use crate::event_loop::report::Report;
 use crate::limits;
-use crate::report::Report;
 
 /// Databases and measurements of them.
 type Places = BTreeMap<String, BTreeSet<String>>;
@@ -367,4 +367,4 @@ fn names(former: &Former) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod transition_test;

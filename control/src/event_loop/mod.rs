@@ -7,13 +7,18 @@
 //! is asked for (`refresh`), who has sent its ledger (`census`).
 
 mod backends;
+mod census;
+pub mod create;
+mod probe;
+mod refresh;
+pub mod report;
+pub mod thread;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
@@ -26,9 +31,11 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
 use self::backends::Known;
-use crate::census::{Census, Question};
 use crate::endpoint::debug_pprof::cpu::Wanted;
 use crate::endpoint::{self, Action, Form, State, debug_pprof};
+use crate::event_loop::census::{Census, Question};
+use crate::event_loop::refresh::Refresh;
+use crate::event_loop::report::{Asker, ControlSettings, CreateKey, Report};
 use crate::limits;
 use crate::migration;
 use crate::migration::ground::Field;
@@ -37,8 +44,6 @@ use crate::migration::mlog::MigrationLog;
 use crate::migration::peers::Peers;
 use crate::query::workers::{Done, Errand, Errands, Workers, Write};
 use crate::query::{self, House};
-use crate::refresh::Refresh;
-use crate::report::{Asker, ControlSettings, CreateKey, Report};
 
 /// Who waits for a refreshed catalog.
 #[derive(Debug)]
@@ -423,7 +428,7 @@ impl EventLoop {
             // Closed = we are stopping.
             let _ = reports.send(report(result));
         };
-        if let Err(error) = thread::Builder::new().name("control-job".to_owned()).spawn(run) {
+        if let Err(error) = std::thread::Builder::new().name("control-job".to_owned()).spawn(run) {
             self.report(unstarted(Err(format!("no thread: {error}"))));
         }
     }

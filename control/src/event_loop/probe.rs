@@ -13,8 +13,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fluxgate_dataplane::topology::BackendId;
 
 use crate::backend::Client;
+use crate::event_loop::report::Report;
 use crate::limits;
-use crate::report::Report;
 
 /// A running probe. Dropping it ends the thread as soon as it waits, that is within one ping.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use fluxgate_dataplane::handoff::ControlEnd;
 use fluxgate_dataplane::stats::Stats;
 
 use crate::event_loop::EventLoop;
+use crate::event_loop::report::{ControlSettings, Report};
 use crate::limits;
-use crate::report::{ControlSettings, Report};
 
 /// The running control thread. Dropping this without [`Control::stop`] leaves it running.
 #[derive(Debug)]

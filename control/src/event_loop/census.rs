@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use fluxgate_dataplane::handoff::{LedgerRow, Ticket};
 
+use crate::event_loop::report::Asker;
 use crate::limits;
-use crate::report::Asker;
 
 /// All questions that are open.
 #[derive(Debug, Default)]
