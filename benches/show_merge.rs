@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use fluxgate_control::query::model::{Answer, Row, Series};
+use fluxgate_control::influx::answer::{Answer, Row, Series};
 use fluxgate_control::query::show::merge;
 use fluxgate_dataplane::influxql::ast::{Show, Statement};
 use fluxgate_dataplane::influxql::{Params, parse};

@@ -19,13 +19,11 @@
 //! one nor an admin request. Nothing here can slow a worker down: the handoff is bounded, and a control thread that has
 //! ended is seen by workers as such.
 
-pub mod backend;
-pub mod catalog;
 pub mod cipher;
 pub mod endpoint;
 mod event_loop;
+pub mod influx;
 pub mod limits;
-mod line;
 pub mod migration;
 pub mod query;
 pub mod transition;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::params::Params;
 use super::{Action, State, json};
-use crate::catalog::Load;
+use crate::influx::catalog::Load;
 
 /// Fields in the order of influx-proxy 2.4.7, which is that of their names.
 #[derive(Serialize)]

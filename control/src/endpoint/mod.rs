@@ -35,7 +35,7 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::Topology;
 use serde::Serialize;
 
-use crate::catalog::Load;
+use crate::influx::catalog::Load;
 use crate::migration::job::Order;
 use crate::migration::jobs::Jobs;
 use crate::migration::peers::Change;

@@ -1,6 +1,6 @@
 //! What the control thread does about backends: what probes and couriers tell of them, what they hold, and what they lack.
 //!
-//! Not here: the calls themselves (`backend`, `catalog`, `create`), when the catalog is asked for (`refresh`).
+//! Not here: the calls themselves (`influx`, `create`), when the catalog is asked for (`refresh`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -15,11 +15,11 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::EventLoop;
-use crate::backend::{Client, Failure};
-use crate::catalog::{self, Databases, Load};
 use crate::event_loop::create::{self, Other};
 use crate::event_loop::probe::{Probe, Watch};
 use crate::event_loop::report::{Asker, CreateKey, Report};
+use crate::influx::catalog::{self, Databases, Load};
+use crate::influx::client::{Client, Failure};
 use crate::limits;
 
 /// What is known of one backend, beside what endpoints read.

@@ -1,6 +1,6 @@
 //! Questions to all workers for their ledgers: who has answered, and when to stop waiting.
 //!
-//! Pure: the time is an argument, asking and sending are the caller's (`event_loop.rs`).
+//! Pure: the time is an argument, asking and sending are the caller's (`event_loop`).
 
 use std::time::Instant;
 

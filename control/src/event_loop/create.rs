@@ -7,8 +7,8 @@ use std::thread;
 use fluxgate_dataplane::handoff::Created;
 use fluxgate_dataplane::influxql::print;
 
-use crate::backend::{Client, Failure};
-use crate::catalog::{self, Policy};
+use crate::influx::catalog::{self, Policy};
+use crate::influx::client::{Client, Failure};
 use crate::limits;
 
 /// A backend that may have what is missing.

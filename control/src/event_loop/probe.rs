@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::backend::Client;
 use crate::event_loop::report::Report;
+use crate::influx::client::Client;
 use crate::limits;
 
 /// A running probe. Dropping it ends the thread as soon as it waits, that is within one ping.

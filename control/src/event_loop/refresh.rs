@@ -6,7 +6,7 @@
 //!
 //! What a backend once said stays until it says something else: a backend that is down still has its databases.
 //!
-//! Pure: the time is an argument, asking and sending are the caller's (`event_loop.rs`).
+//! Pure: the time is an argument, asking and sending are the caller's (`event_loop`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::catalog::{self, Databases};
+use crate::influx::catalog::{self, Databases};
 use crate::limits;
 
 /// `A` is whoever waits for a round.

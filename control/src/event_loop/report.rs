@@ -12,8 +12,8 @@ use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
-use crate::backend::Failure;
-use crate::catalog::{Databases, Load};
+use crate::influx::catalog::{Databases, Load};
+use crate::influx::client::Failure;
 use crate::migration::jobs::Event;
 use crate::query::workers::Errand;
 use crate::transition::Transitions;

@@ -16,8 +16,8 @@ use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
 use super::steering::Steering;
-use crate::backend::{Client, Failure};
-use crate::catalog;
+use crate::influx::catalog;
+use crate::influx::client::{Client, Failure};
 use crate::limits;
 use crate::transition::Transitions;
 

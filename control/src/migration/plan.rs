@@ -233,8 +233,8 @@ pub fn names<'a>(
     dbs: &'a [String],
 ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
     let databases = inventory.get(&site).into_iter().flatten();
-    let wanted =
-        databases.filter(move |(db, _)| *db != crate::catalog::INTERNAL && (dbs.is_empty() || dbs.contains(db)));
+    let wanted = databases
+        .filter(move |(db, _)| *db != crate::influx::catalog::INTERNAL && (dbs.is_empty() || dbs.contains(db)));
     wanted.flat_map(|(db, measurements)| measurements.iter().map(move |m| (db.as_str(), m.as_str())))
 }
 

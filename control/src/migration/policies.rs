@@ -3,9 +3,9 @@
 //! Policies that only the target has stay: dropping one would drop its points.
 
 use super::side::Side;
-use crate::backend::Failure;
-use crate::catalog::{self, Policy};
 use crate::event_loop::create::{self, create_policy, settings};
+use crate::influx::catalog::{self, Policy};
+use crate::influx::client::Failure;
 use fluxgate_dataplane::influxql::print;
 
 /// Makes it so, and returns the policies.

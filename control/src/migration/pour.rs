@@ -9,10 +9,10 @@ use super::rows::Sink;
 use super::side::{Side, Window};
 use super::steering::{Halt, Lost, Steering};
 use super::verify::{Keys, Open};
-use crate::backend::Failure;
+use crate::influx::client::Failure;
+use crate::influx::line;
+use crate::influx::wire::msgpack::Value;
 use crate::limits;
-use crate::line;
-use crate::query::wire::msgpack::Value;
 
 /// Writes what it is given to the target.
 #[derive(Debug)]

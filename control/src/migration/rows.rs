@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::side::{Side, Window};
-use crate::query::ask::Unread;
+use crate::influx::reader::Unread;
+use crate::influx::wire::WireError;
+use crate::influx::wire::msgpack::{Read, Reader, TIME_EXTENSION, Value, nanoseconds};
 use crate::query::context::Stop;
-use crate::query::wire::WireError;
-use crate::query::wire::msgpack::{Read, Reader, TIME_EXTENSION, Value, nanoseconds};
 
 /// What is done with points.
 pub trait Sink {

@@ -9,16 +9,16 @@ use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::backend::{self, Failure, Statement};
+use crate::influx::client::{self, Failure, Statement};
+use crate::influx::reader::{self, Call};
 use crate::limits;
-use crate::query::ask::{self, Call};
 
 /// Cheap to clone. Of one copy: a cancel ends all calls of its sides for good.
 #[derive(Debug, Clone)]
 pub struct Side {
     pub name: String,
-    pub client: backend::Client,
-    reader: ask::Client,
+    pub client: client::Client,
+    reader: reader::Client,
     /// A backend that sends nothing of a slice for so long has failed; `limits::SILENCE_MAX`.
     pub silence_max: Duration,
 }
@@ -47,8 +47,8 @@ impl Side {
     pub fn new(backend: &Backend, trust: &Trust) -> Self {
         Self {
             name: backend.name.clone(),
-            client: backend::Client::new(backend, trust),
-            reader: ask::Client::new(backend, trust),
+            client: client::Client::new(backend, trust),
+            reader: reader::Client::new(backend, trust),
             silence_max: limits::SILENCE_MAX,
         }
     }
@@ -91,7 +91,7 @@ impl Side {
         piece_rows: usize,
         cancelled: &Arc<AtomicBool>,
         take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, crate::query::context::Stop>,
-    ) -> Result<Result<(), ask::Unread>, crate::query::context::Stop> {
+    ) -> Result<Result<(), reader::Unread>, crate::query::context::Stop> {
         let call = Call {
             statement: format!("SELECT *::field {} GROUP BY *", window.clause()),
             db: window.db.to_owned(),

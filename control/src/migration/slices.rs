@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::side::Side;
-use crate::backend::Failure;
-use crate::catalog::Policy;
+use crate::influx::catalog::Policy;
+use crate::influx::client::Failure;
 use crate::limits;
 
 /// Part of one shard group's time. What a checkpoint notes.

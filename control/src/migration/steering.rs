@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use crate::backend::Failure;
+use crate::influx::client::Failure;
 use crate::limits;
 
 /// What is done to a migration.

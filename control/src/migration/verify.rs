@@ -39,8 +39,8 @@ use crossbeam::channel::{Receiver, bounded};
 
 use super::rows::{self, ReadError, Sink};
 use super::side::{Side, Window};
+use crate::influx::wire::msgpack::Value;
 use crate::limits;
-use crate::query::wire::msgpack::Value;
 
 /// Rows of a piece where each has so many fields.
 pub fn piece_rows(fields: usize) -> usize {

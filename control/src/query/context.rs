@@ -21,9 +21,9 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
-use super::ask::{Call, Client};
-use super::model::Answer;
 use super::workers::Workers;
+use crate::influx::answer::Answer;
+use crate::influx::reader::{Call, Client};
 use crate::limits;
 
 /// What all requests share.

@@ -2,7 +2,7 @@
 
 use fluxgate_dataplane::topology::BackendId;
 
-use super::model::Answer;
+use crate::influx::answer::Answer;
 use crate::limits::ROWS_UNMARKED_MAX;
 
 /// Sorts out the backends' errors.
@@ -69,7 +69,7 @@ fn is_cut(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::model::{Row, Series};
+    use crate::influx::answer::{Row, Series};
 
     fn rows(count: usize, partial: bool) -> Answer {
         let rows = vec![Row::of(["1"]); count];

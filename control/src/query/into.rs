@@ -16,11 +16,11 @@ use fluxgate_dataplane::influxql::{Params, parse, print, visit};
 use fluxgate_dataplane::query::reach::{Class, Reach, class};
 
 use super::context::{Context, Stop, Times};
-use super::model::{Answer, Message, Row, Series};
 use super::select;
 use super::workers::Write;
+use crate::influx::answer::{Answer, Message, Row, Series};
+use crate::influx::line::Layout;
 use crate::limits;
-use crate::line::Layout;
 
 /// # Errors
 /// What ends the whole request.

@@ -10,9 +10,9 @@ use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
 
 use super::context::{Context, House, Stop};
-use super::model::Answer;
 use super::render::{Chunking, Outcome, render};
 use super::statement;
+use crate::influx::answer::Answer;
 
 /// Runs the statements of `request` and puts their answers together.
 pub fn run(house: &House, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {

@@ -7,24 +7,21 @@
 //!                     │                                    ├─> into      read, then written through the workers
 //!                     │                                    └─> structure all backends, none overtaken by older points
 //!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
-//!   context: who is asked (choose), the calls (ask), deadline, memory, cancellation; model: what answers are
+//!   context: who is asked (choose), deadline, memory, cancellation; `influx`: the calls and their answers
 //! ```
 //!
 //! The rule everything here serves: the answer is what one InfluxDB that holds all data would say, or an error that says why not.
 
-pub mod ask;
 pub mod context;
 pub mod errors;
 pub mod into;
 pub mod job;
-pub mod model;
 pub mod render;
 pub mod select;
 pub mod server;
 pub mod show;
 pub mod statement;
 pub mod structure;
-pub mod wire;
 pub mod workers;
 
 pub use context::House;

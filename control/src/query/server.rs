@@ -10,7 +10,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use super::context::{Context, Stop, Times};
 use super::errors::bounded;
-use super::model::{Answer, Message, Series};
+use crate::influx::answer::{Answer, Message, Series};
 
 /// Asks every backend that is up. The others are named in warnings.
 ///
@@ -68,7 +68,7 @@ fn tagged(mut series: Series, backend: &str) -> Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::model::Row;
+    use crate::influx::answer::Row;
 
     fn stats(tags: &[(&str, &str)]) -> Answer {
         let tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();

@@ -4,8 +4,8 @@ use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::query::reach::{Class, Reach, class};
 
 use super::context::{Context, Stop, Times};
-use super::model::Answer;
 use super::{into, select, server, show, structure};
+use crate::influx::answer::Answer;
 
 /// # Errors
 /// What ends the whole request.

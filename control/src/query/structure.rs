@@ -14,10 +14,10 @@ use fluxgate_dataplane::influxql::visit;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
-use super::ask::Call;
 use super::context::{Context, Stop, Times};
-use super::model::{Answer, Message};
 use super::workers::{Hold, Undrained};
+use crate::influx::answer::{Answer, Message};
+use crate::influx::reader::Call;
 use crate::limits;
 
 /// # Errors

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::support::{Bench, Influxd, placement, topology, wait_for};
-use fluxgate_control::backend::Failure;
-use fluxgate_control::catalog::{self, Policy};
+use fluxgate_control::influx::catalog::{self, Policy};
+use fluxgate_control::influx::client::Failure;
 use fluxgate_dataplane::handoff::{Created, ToWorker};
 use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::topology::BackendId;

@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::support::{Influxd, topology};
-use fluxgate_control::catalog::{self, Policy};
+use fluxgate_control::influx::catalog::{self, Policy};
+use fluxgate_control::influx::wire::msgpack::Value;
 use fluxgate_control::migration::rows::{self, Sink};
 use fluxgate_control::migration::side::Window;
 use fluxgate_control::migration::slices;
 use fluxgate_control::migration::{Copied, CopyError, Kept, Progress, Side, Slice, Steering, Task, Writes, clear};
-use fluxgate_control::query::wire::msgpack::Value;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: i64 = 86_400_000_000_000;

@@ -3,9 +3,9 @@
 
 use super::support::{self, Influxd};
 use bytes::Bytes;
-use fluxgate_control::query::model::{Answer, Message};
+use fluxgate_control::influx::answer::{Answer, Message};
+use fluxgate_control::influx::wire::{WireError, json, msgpack};
 use fluxgate_control::query::render::{Chunking, Outcome, render};
-use fluxgate_control::query::wire::{WireError, json, msgpack};
 use fluxgate_dataplane::handoff::{QueryReply, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::support::{self, Influxd, topology};
+use fluxgate_control::influx::answer::Answer;
 use fluxgate_control::query::context::{Context, House, Stop, Times};
-use fluxgate_control::query::model::Answer;
 use fluxgate_control::query::select;
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fluxgate_control::influx::answer::Answer;
 use fluxgate_control::query::context::{Context, House, Stop, Times};
-use fluxgate_control::query::model::Answer;
 use fluxgate_control::query::{server, show};
 use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::influxql::{Params, parse};

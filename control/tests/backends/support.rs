@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fluxgate_control::backend::Client;
+use fluxgate_control::influx::client::Client;
 use fluxgate_control::query::House;
 use fluxgate_control::query::workers::Workers;
 use fluxgate_control::transition::Transitions;

@@ -7,7 +7,7 @@ use fluxgate_dataplane::http::error_body::push_csv_field;
 
 use super::part::Part;
 use super::pieces::Pieces;
-use crate::query::model::Series;
+use crate::influx::answer::Series;
 
 /// What stands above the next row. It outlives a document: a chunked answer is one table per statement.
 #[derive(Default)]

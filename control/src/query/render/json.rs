@@ -6,7 +6,7 @@ use fluxgate_dataplane::http::go_json;
 
 use super::part::{Part, SeriesPart};
 use super::pieces::Pieces;
-use crate::query::model::Message;
+use crate::influx::answer::Message;
 
 const INDENT: &[u8] = b"    ";
 

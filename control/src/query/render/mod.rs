@@ -20,7 +20,7 @@ use fluxgate_dataplane::handoff::{QueryReply, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::influxql::ast::{ShowKind, Statement};
 
-use super::model::Answer;
+use crate::influx::answer::Answer;
 use pieces::Pieces;
 
 /// One result of the whole answer.

@@ -6,7 +6,7 @@ use fluxgate_dataplane::http::error_body::push_msgpack_string;
 use super::csv::decoded;
 use super::part::{Part, SeriesPart};
 use super::pieces::Pieces;
-use crate::query::model::Row;
+use crate::influx::answer::Row;
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 

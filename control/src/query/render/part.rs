@@ -1,8 +1,8 @@
 //! What of an answer one result of a document shows, and its marks.
 
 use super::{Chunking, Outcome};
+use crate::influx::answer::{Message, Row, Series};
 use crate::limits::ROWS_UNMARKED_MAX;
-use crate::query::model::{Message, Row, Series};
 
 /// One element of `results`.
 pub(super) struct Part<'a> {

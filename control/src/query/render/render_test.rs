@@ -9,9 +9,9 @@ use fluxgate_dataplane::influxql::ast::{Select, Show};
 use proptest::prelude::*;
 
 use super::*;
+use crate::influx::answer::{Message, Row, Series};
+use crate::influx::wire::{StatementAnswer, json, msgpack};
 use crate::limits::ANSWER_PIECE_BYTES;
-use crate::query::model::{Message, Row, Series};
-use crate::query::wire::{StatementAnswer, json, msgpack};
 
 fn request(format: Format) -> QueryRequest {
     QueryRequest {

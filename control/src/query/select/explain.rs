@@ -8,8 +8,8 @@ use fluxgate_dataplane::influxql::ast::{Select, Statement};
 use fluxgate_dataplane::query::reach::Reach;
 
 use super::{ask, refused};
+use crate::influx::answer::{Answer, Row, Series};
 use crate::query::context::{Context, Stop};
-use crate::query::model::{Answer, Row, Series};
 
 /// # Errors
 /// As [`super::run`]; for ANALYZE always.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::query::model::{Answer, Series};
+use crate::influx::answer::{Answer, Series};
 
 /// Merges answers that are no errors. `choose` names the backend to believe about a measurement that several have.
 ///
@@ -51,7 +51,7 @@ pub fn merge<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::model::Row;
+    use crate::influx::answer::Row;
 
     fn series(name: &str, value: &str) -> Series {
         Series { name: name.to_owned(), rows: vec![Row::of([value])], ..Series::default() }

@@ -34,7 +34,7 @@ use self::shares::Parts;
 use self::types::Known;
 use super::context::{Context, Stop, Times, Unanswered};
 use super::errors::{bounded, is_missing, missing_database, missing_policy, settle};
-use super::model::Answer;
+use crate::influx::answer::Answer;
 
 pub use explain::explain;
 

@@ -12,7 +12,7 @@ use fluxgate_dataplane::query::reach::restrict;
 use super::now::time_part;
 use super::shares::NOBODYS;
 use super::types::Known;
-use crate::query::model::Answer;
+use crate::influx::answer::Answer;
 
 /// The questions about one FROM, alike for all SELECTs that read the same.
 pub struct Probe {

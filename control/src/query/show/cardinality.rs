@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::query::model::{Answer, Row, Series};
+use crate::influx::answer::{Answer, Row, Series};
 
 pub fn merge(answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();

@@ -7,8 +7,8 @@ use fluxgate_dataplane::influxql::ast::Show;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{string, window};
+use crate::influx::answer::{Answer, Row, Series};
 use crate::limits::ROWS_UNMARKED_MAX;
-use crate::query::model::{Answer, Row, Series};
 
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::query::model::{Answer, Row, Series};
+use crate::influx::answer::{Answer, Row, Series};
 
 pub fn merge(answers: Vec<(BackendId, Answer)>) -> Answer {
     let mut merged = Answer { messages: super::messages(&answers), ..Answer::default() };

@@ -4,7 +4,7 @@ use fluxgate_dataplane::influxql::ast::Show;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{string, window};
-use crate::query::model::{Answer, Series};
+use crate::influx::answer::{Answer, Series};
 
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     let all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();

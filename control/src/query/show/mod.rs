@@ -26,7 +26,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use super::context::{Context, Stop, Times};
 use super::errors::{bounded, is_missing, missing_database, settle};
-use super::model::{Answer, Message};
+use crate::influx::answer::{Answer, Message};
 
 /// Answers a SHOW that more than one backend has a part of.
 ///

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::query::model::Row;
+use crate::influx::answer::Row;
 
 /// The string at `column`, borrowed unless it has escapes; of anything else its JSON text, and "" beyond the end.
 pub fn string(row: &Row, column: usize) -> Cow<'_, str> {

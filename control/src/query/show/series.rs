@@ -7,8 +7,8 @@ use fluxgate_dataplane::influxql::visit;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{by_parts, string, window};
+use crate::influx::answer::{Answer, Series};
 use crate::limits::ROWS_UNMARKED_MAX;
-use crate::query::model::{Answer, Series};
 
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     let all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();

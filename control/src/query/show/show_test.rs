@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::order::window;
 use super::{cardinality, listing, merge, nowhere, rewrite};
-use crate::query::model::{Answer, Message, Row, Series};
+use crate::influx::answer::{Answer, Message, Row, Series};
 
 fn show(text: &str) -> Show {
     match parse(text, &Params::default()).unwrap().pop() {

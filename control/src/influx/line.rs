@@ -7,7 +7,7 @@
 
 use std::io::Write;
 
-use crate::query::model::{Row, Series};
+use crate::influx::answer::{Row, Series};
 
 /// Writes measurement and tags; a tag without a value is none.
 pub fn push_key<'a>(out: &mut Vec<u8>, measurement: &[u8], tags: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {

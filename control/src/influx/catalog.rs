@@ -12,7 +12,7 @@ use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::backend::{Client, Failure, Series};
+use crate::influx::client::{Client, Failure, Series};
 use crate::limits;
 
 /// InfluxDB's own database; it belongs to one server and is no part of the load.

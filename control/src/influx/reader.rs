@@ -12,11 +12,11 @@ use bytes::Bytes;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
-use super::context::{Held, Stop};
-use super::model::Answer;
+use super::answer::Answer;
 use super::wire::{self, StatementAnswer, WireError, frame};
-use crate::backend::{agent_config, authorization, why};
+use crate::influx::client::{agent_config, authorization, why};
 use crate::limits;
+use crate::query::context::{Held, Stop};
 
 const NOT_INFLUX: &str = "does not answer as InfluxDB does";
 

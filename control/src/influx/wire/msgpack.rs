@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use fluxgate_dataplane::http::go_json;
 
 use super::{StatementAnswer, WireError};
+use crate::influx::answer::{Answer, Message, Row, Series};
 use crate::limits::{MSGPACK_DEPTH_MAX, MSGPACK_RESERVED_MAX, MSGPACK_ROWS_BYTES};
-use crate::query::model::{Answer, Message, Row, Series};
 
 pub const TIME_EXTENSION: i8 = 5;
 

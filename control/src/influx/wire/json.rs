@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{StatementAnswer, WireError};
-use crate::query::model::{Answer, Message, Row, Series};
+use crate::influx::answer::{Answer, Message, Row, Series};
 
 #[derive(Deserialize)]
 struct Document<'a> {

@@ -10,7 +10,7 @@ pub mod msgpack;
 
 use std::fmt;
 
-use super::model::Answer;
+use crate::influx::answer::Answer;
 
 /// What a backend answered to one statement.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,18 @@
+//! InfluxDB as control speaks to it: the calls, what answers say, line protocol, databases and policies.
+//!
+//! ```text
+//!   client    one backend: ping, statements, writes
+//!   reader    one backend's /query, read as it streams
+//!   wire/     answers in JSON and msgpack      answer   what they say
+//!   catalog   databases, policies, measurements
+//!   line      rows as line protocol
+//! ```
+//!
+//! Not here: when a backend is asked, and what its answer is for (`event_loop`, `query`, `migration`).
+
+pub mod answer;
+pub mod catalog;
+pub mod client;
+pub mod line;
+pub mod reader;
+pub mod wire;
