@@ -65,7 +65,7 @@ pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<
         worker.ledger.borrow_mut().absorb(&text);
         let points = take_over(worker, &mut pending, true).await?;
         worker.save_state().await?;
-        std::fs::remove_dir_all(&dir)?;
+        io::remove_folder(&dir)?;
         log::info!("took over {points} points from {}", dir.display());
     }
     for file in cache_files {

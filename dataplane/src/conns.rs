@@ -4,11 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::Shutdown;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::io::Event;
+use crate::io::{self, Event};
 
 /// What a connection is doing; decides what an idle sweep or a stop does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub enum Phase {
 /// One connection's entry, shared with its task.
 #[derive(Debug)]
 pub struct Conn {
+    /// The task owns the descriptor, and this entry leaves the registry before it is closed.
     fd: RawFd,
     phase: Cell<Phase>,
     /// Last time a byte arrived or an answer went out.
@@ -69,12 +71,7 @@ impl Conn {
     }
 
     fn end_reading(&self) {
-        self.shut(libc::SHUT_RD);
-    }
-
-    fn shut(&self, how: libc::c_int) {
-        // SAFETY: the task owns the descriptor and its entry leaves the registry before the descriptor is closed.
-        unsafe { libc::shutdown(self.fd, how) };
+        io::shut(self.fd, Shutdown::Read);
     }
 }
 
@@ -143,7 +140,7 @@ impl Conns {
                 conn.end_reading();
             }
             if conn.is_stuck(now, idle) {
-                conn.shut(libc::SHUT_RDWR);
+                io::shut(conn.fd, Shutdown::Both);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! From the bytes of a body to records in the log: scan, route, stamp, append. What is refused is remembered for the
 //! answer.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use crate::disklog::{self, RecordKey, Seq};
 use crate::grouping::Grouping;
+use crate::io;
 use crate::ledger::DbId;
 use crate::limits::{LINE_BYTES_MAX, ROUTE_BACKENDS_MAX};
 use crate::lineproto::{Item, Scanner};
@@ -148,7 +149,7 @@ impl Intake {
 
 /// The server's clock in units of `precision`, cut down as InfluxDB does.
 fn clock_text(precision: Precision) -> Vec<u8> {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let nanos = io::system_time().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let units = nanos / precision.nanos() as u128;
     units.to_string().into_bytes()
 }

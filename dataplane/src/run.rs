@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use crate::adopt::{self, Legacy};
 use crate::cache_files::CacheFile;
 use crate::disklog::{Log, LogSettings, Opened};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
-use crate::io::{self, Listener, Signal};
+use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
 use crate::link::Link;
@@ -47,7 +45,7 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
     // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
     io::sleep(Duration::from_millis(1)).await;
     let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
-    let signal = Signal::new(end.eventfd()?);
+    let signal = end.signal()?;
     let log_settings = LogSettings {
         dir: settings.data_dir.join(format!("worker-{id}")),
         worker: id,
@@ -143,7 +141,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.report_damage();
         if worker.log.poison().is_some() {
             worker.stats().ready.store(false, Relaxed);
-        } else if saved.elapsed() >= STATE_SAVE_INTERVAL {
+        } else if io::elapsed(saved) >= STATE_SAVE_INTERVAL {
             saved = io::now();
             if let Err(error) = worker.save_state().await {
                 log::error!("cannot save cursors and ledger: {error}");

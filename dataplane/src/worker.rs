@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::conns::Conns;
 use crate::courier::Served;
@@ -223,7 +223,7 @@ impl Worker {
         let unknown = self.unknown.borrow();
         // Only asked on the way to a refusal, so the two small copies do not matter.
         let key: Named = (db.into(), rp.into());
-        unknown.get(&key).is_some_and(|at| at.elapsed() < UNKNOWN_DB_CACHE)
+        unknown.get(&key).is_some_and(|at| io::elapsed(*at) < UNKNOWN_DB_CACHE)
     }
 
     /// The time of the oldest record that other workers hold for a backend.
@@ -380,7 +380,7 @@ fn responder(id: usize, settings: &Settings) -> Responder {
 
 /// Since 1970; 0 for a clock before that.
 pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    io::system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Why a worker does not start, or ends by itself.

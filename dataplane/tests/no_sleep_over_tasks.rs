@@ -10,7 +10,7 @@ use fluxgate_dataplane::io::{block_on, yield_if_needed};
 
 const STARTS: usize = 300;
 
-/// glommio 0.9 alone loses about one start in a thousand here (see `io/rings.rs`), and more on a machine that steals time.
+/// glommio 0.9 alone loses about one start in a thousand here (see `io/uring/rings.rs`), and more on a machine that steals time.
 #[test]
 fn no_executor_sleeps_over_its_first_task_on_a_busy_machine() {
     let busy = Arc::new(AtomicBool::new(true));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::client::{Target, percent_encode};
-use crate::io::{AppendFile, remove, sync_folder};
+use crate::io::{AppendFile, list_files, remove, sync_folder};
 use crate::limits::DEAD_LETTER_FILES;
 
 /// What an almost empty file takes on disk.
@@ -44,18 +44,11 @@ impl DeadLetters {
         let folder = data_dir.join("rejected").join(file_name(backend));
         let mut found = Vec::new();
         let mut number = 0;
-        match std::fs::read_dir(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-            Ok(entries) => {
-                for entry in entries {
-                    let entry = entry?;
-                    let Some((owner, n)) = parse_file_name(&entry.file_name()) else { continue };
-                    if owner % workers.max(1) == worker {
-                        found.push((n, owner, entry.path(), entry.metadata()?.len()));
-                        number = number.max(n);
-                    }
-                }
+        for (path, bytes) in list_files(&folder)? {
+            let Some((owner, n)) = path.file_name().and_then(parse_file_name) else { continue };
+            if owner % workers.max(1) == worker {
+                found.push((n, owner, path, bytes));
+                number = number.max(n);
             }
         }
         found.sort_unstable();

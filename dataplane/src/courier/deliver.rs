@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::Handle;
 use super::answer::Answer;
@@ -175,7 +175,7 @@ impl<R: Reports> Delivery<R> {
         let refused = request.search.as_ref().map(Bisect::refused).unwrap_or_default();
         if let Some(search) = &request.search {
             let mut letters = self.letters.borrow_mut();
-            let at = SystemTime::now();
+            let at = io::system_time();
             for line in refused {
                 let bytes = &request.body.bytes()[search.line(line.line)];
                 dead_letter::entry(&mut letters, at, group.target(request.precision), &line.text, bytes);
@@ -195,7 +195,7 @@ impl<R: Reports> Delivery<R> {
     /// The first request will not be taken as a whole.
     fn reject_all(&self, group: &mut Group, reason: &'static str, text: &str) {
         let request = group.requests.pop_front().expect("a request is being rejected");
-        let at = SystemTime::now();
+        let at = io::system_time();
         let body = request.body.bytes();
         let mut letters = self.letters.borrow_mut();
         for line in (self.split)(body) {

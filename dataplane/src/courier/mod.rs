@@ -364,7 +364,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
             Err(e) => {
                 // No lane is at work, so nothing has been added meanwhile.
                 self.delivery.letters.replace(letters);
-                if self.loud_at.is_none_or(|at| at.elapsed() >= LOUD_INTERVAL) {
+                if self.loud_at.is_none_or(|at| io::elapsed(at) >= LOUD_INTERVAL) {
                     self.loud_at = Some(io::now());
                     log::error!("{}: dead letters cannot be written, its cursor waits: {e}", self.delivery.label);
                 }
@@ -425,6 +425,6 @@ impl<S: Source, R: Reports> Courier<S, R> {
 
 /// Different for each worker, backend and start.
 fn seed(setup: &Setup) -> u64 {
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    let time = io::system_time().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     setup.backend.bytes().fold(time ^ setup.worker as u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))
 }

@@ -12,7 +12,6 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::gather::Gather;
 use super::scan::{Scan, Step};
@@ -361,7 +360,7 @@ async fn prepare_if_needed(shared: &Shared) -> Result<(), Error> {
         }
         let mut inner = shared.inner.borrow_mut();
         inner.full = true;
-        inner.retry_after = Instant::now() + LOG_FULL_RETRY;
+        inner.retry_after = now() + LOG_FULL_RETRY;
         drop(inner);
         shared.room.notify();
         return Ok(());

@@ -17,10 +17,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::io::Event;
-use crate::io::spawn;
+use crate::io::{Event, now, spawn};
 use crate::limits::{FRAME_BYTES_MAX, HOT_TAIL_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
@@ -249,7 +248,7 @@ impl Log {
                 closing: false,
                 full: false,
                 stuck: false,
-                retry_after: Instant::now(),
+                retry_after: now(),
                 saving: false,
                 saved: found.state,
                 dropped: HashMap::new(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::recovery::{read_chain, read_state};
 use super::scan::{Found, Scan, Step};
 use super::segment::Segment;
-use super::store::Files;
+use super::store::{self, Files};
 use super::{Error, RecordView, Seq, record, state};
 use crate::topology::Topology;
 
@@ -43,7 +43,7 @@ struct Current {
 
 /// What is still needed of the log in `dir`. A directory without a log yields nothing.
 pub fn pending(dir: &Path) -> Result<Pending, Error> {
-    if !dir.is_dir() {
+    if !store::is_dir(dir) {
         return Ok(Pending {
             dir: dir.to_owned(),
             segments: Vec::new(),

@@ -68,11 +68,7 @@ pub(super) fn parse_file_name(name: &str) -> Option<Seq> {
 
 /// A number that no earlier life of any segment has had.
 pub(super) fn new_epoch() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // Keyed by the operating system's randomness; the time makes two calls differ.
-    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.write_u128(std::time::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_nanos()));
-    hasher.finish().max(1)
+    crate::io::unlike().max(1)
 }
 
 impl Header {

@@ -13,7 +13,7 @@ use super::segment::{Mark, Segment};
 use super::store::{self, Store, WriteFile};
 use super::tail::Tail;
 use super::{Damage, DamageKind, Error, Seq, Sizes, spare_name, state};
-use crate::io::Event;
+use crate::io::{Event, now};
 use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
@@ -149,7 +149,7 @@ impl Shared {
 
     /// Asks the commit task to try again whether there is space, not too often.
     pub(super) fn look_for_space(&self, inner: &mut Inner) {
-        let now = Instant::now();
+        let now = now();
         if now >= inner.retry_after {
             inner.retry_after = now + LOG_FULL_RETRY;
             self.work.notify();

@@ -17,7 +17,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::{ToControl, ToWorker};
+use crate::io::{Bell, Signal};
 use crate::limits;
 
 /// Makes the door between the control thread and `workers` workers.
@@ -73,13 +73,11 @@ impl WorkerEnd {
         self.gone.load(SeqCst)
     }
 
-    /// A descriptor of this end's eventfd, the caller's own: it becomes readable (8 bytes, a counter) when a message has
-    /// been put or the control thread has ended. Reading blocks until then: a ring waits for such a descriptor, while
-    /// from one with `O_NONBLOCK` it would come back at once with EAGAIN.
+    /// What this worker waits for: it resolves when a message has been put or the control thread has ended.
     ///
     /// Fails only when the process has no descriptor left.
-    pub fn eventfd(&self) -> io::Result<OwnedFd> {
-        self.bell.0.try_clone()
+    pub fn signal(&self) -> io::Result<Signal> {
+        self.bell.signal()
     }
 }
 
@@ -148,40 +146,16 @@ struct WorkerQueue {
     stuck: Cell<bool>,
 }
 
-/// An eventfd, shared by both ends so that neither can ring or read a number that has been given to another file.
-#[derive(Debug)]
-struct Bell(OwnedFd);
-
-impl Bell {
-    fn new() -> io::Result<Self> {
-        // SAFETY: eventfd takes two integers and touches no memory of ours.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: fd was just made, is open, and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Adds one to the counter. It would wait only at the counter's end (2^64 - 2), which nobody lives to see, and fails
-    /// for no reason that a valid descriptor leaves.
-    fn ring(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: the descriptor is open (we own it) and `one` is 8 readable bytes for the length of the call.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::thread;
 
     use super::*;
-    use crate::io::Signal;
     use crate::topology::BackendId;
 
     fn is_rung(end: &WorkerEnd, wait_ms: i32) -> bool {
-        let mut poll = libc::pollfd { fd: end.bell.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd { fd: end.bell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, writable for the length of the call.
         unsafe { libc::poll(&mut poll, 1, wait_ms) == 1 }
     }
@@ -190,8 +164,7 @@ mod tests {
     fn wait_rung(end: &WorkerEnd) -> bool {
         let mut count = [0u8; 8];
         // SAFETY: the descriptor is open as long as `end`, and `count` is 8 writable bytes.
-        is_rung(end, 5_000)
-            && unsafe { libc::read(end.bell.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) } == 8
+        is_rung(end, 5_000) && unsafe { libc::read(end.bell.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) } == 8
     }
 
     fn question(ticket: u64) -> ToControl {
@@ -246,7 +219,7 @@ mod tests {
                 control.send(0, ToWorker::Shutdown).unwrap();
                 thread::sleep(Duration::from_millis(50));
             });
-            let signal = Signal::new(workers[0].eventfd().unwrap());
+            let signal = workers[0].signal().unwrap();
             signal.wait().await.unwrap();
             assert!(matches!(workers[0].try_recv(), Some(ToWorker::Shutdown)));
             assert!(!workers[0].control_gone());

@@ -1,23 +1,24 @@
-//! Thin interfaces over the runtime: sockets, timers, events. Only this folder and `disklog/store.rs` name glommio, so
-//! that a fork or another runtime can take its place.
+//! Thin interfaces over the runtime: sockets, files, timers, clocks, events. Only this folder and `disklog/store` name
+//! glommio, so that another runtime can take its place.
+//!
+//! `uring` is the runtime; clocks, sockets, files and wake-ups from other threads are asked of it alone.
 
-mod append;
 mod event;
-mod executor;
-mod listener;
-pub mod rings;
-mod signal;
 mod stream;
 mod time;
 mod tls;
 
-pub use append::{AppendFile, remove, sync_folder};
+mod uring;
+use uring as runtime;
+
 pub use event::Event;
-pub use executor::{block_on, executor, spawn};
-pub use listener::{Listener, PortGuard, bind};
-pub use signal::Signal;
+pub use runtime::{
+    AppendFile, Bell, Listener, PortGuard, Signal, Socket, bind, block_on, list_files, now, remove, remove_folder,
+    shut, sleep, spawn, sync_folder, system_time, unlike, yield_if_needed,
+};
+pub use runtime::{executor, rings};
 pub use stream::Stream;
-pub use time::{Elapsed, now, sleep, timeout, yield_if_needed};
+pub use time::{Elapsed, elapsed, timeout};
 pub use tls::HandshakeError;
 
 #[cfg(test)]

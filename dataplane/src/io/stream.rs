@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use glommio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 
+use super::runtime::{self, TcpStream};
 use super::tls::{HandshakeError, Tls};
 use crate::tls::ServerTls;
 
@@ -34,9 +34,7 @@ impl Stream {
     /// # Errors
     /// Of `connect(2)`; `TimedOut` after `timeout`.
     pub async fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let inner = TcpStream::connect_timeout(addr, timeout).await.map_err(io::Error::from)?;
-        inner.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Self::from(inner))
+        runtime::connect(addr, timeout).await.map(Self::from)
     }
 
     /// Connects and speaks TLS with whom `name` belongs to, all within `timeout`.
@@ -114,16 +112,12 @@ impl Stream {
             // A peer that cannot be told is gone, or has not agreed on TLS.
             let _ = tls.shutdown(&mut self.inner, how).await;
         }
-        self.inner.shutdown(how).await.map_err(io::Error::from)
+        runtime::shutdown(&self.inner, how).await
     }
 
     /// Makes the end of this stream a reset, for a peer that would take a plain end for the end of the data.
     pub fn reset_at_end(&self) {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let len = size_of::<libc::linger>() as libc::socklen_t;
-        // SAFETY: the descriptor is ours and open while `self` lives; `linger` is what SO_LINGER takes, with its size. A failure
-        // leaves a plain end.
-        unsafe { libc::setsockopt(self.raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
+        runtime::reset_at_end(&self.inner);
     }
 
     /// # Errors
@@ -132,7 +126,7 @@ impl Stream {
         self.inner.peer_addr().map_err(io::Error::from)
     }
 
-    /// For `shutdown(2)` from beside the reading task; valid while the stream lives.
+    /// For [`super::shut`] from beside the reading task; valid while the stream lives.
     pub fn raw_fd(&self) -> RawFd {
         self.inner.as_raw_fd()
     }

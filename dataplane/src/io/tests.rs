@@ -1,7 +1,6 @@
 //! What the house relies on in the runtime.
 
 use std::net::Shutdown;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::*;
@@ -41,18 +40,13 @@ fn bytes_go_both_ways_and_a_closed_listener_ends_its_accept() {
 #[test]
 fn a_signal_from_another_thread_wakes_the_executor() {
     block_on(|| async {
-        // SAFETY: plain system call; the descriptor is checked and owned below.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        assert!(fd >= 0);
-        // SAFETY: `fd` is open and owned by nobody else.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-        let writer = owned.try_clone().unwrap();
+        let bell = std::sync::Arc::new(Bell::new().unwrap());
+        let ringing = bell.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(30));
-            use std::io::Write;
-            std::fs::File::from(writer).write_all(&1u64.to_ne_bytes()).unwrap();
+            ringing.ring();
         });
-        timeout(Duration::from_secs(5), Signal::new(owned).wait()).await.unwrap().unwrap();
+        timeout(Duration::from_secs(5), bell.signal().unwrap().wait()).await.unwrap().unwrap();
         thread.join().unwrap();
     });
 }

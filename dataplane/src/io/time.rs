@@ -1,22 +1,19 @@
-//! Clock and timers of the executor.
+//! What follows from a clock and a timer.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use glommio::timer::Timer;
+
+use super::runtime::{now, sleep};
 
 /// The time was up first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-pub fn now() -> Instant {
-    Instant::now()
-}
-
-/// The first sleep of an executor takes about 10 ms whatever is asked (glommio 0.9); workers warm up with one.
-pub async fn sleep(duration: Duration) {
-    Timer::new(duration).await;
+/// Since `then`; nothing for a time to come.
+pub fn elapsed(then: Instant) -> Duration {
+    now().saturating_duration_since(then)
 }
 
 /// Drops `task` when `duration` has passed first.
@@ -29,9 +26,4 @@ pub async fn timeout<T>(duration: Duration, task: impl Future<Output = T>) -> Re
         Err(Elapsed)
     })
     .await
-}
-
-/// Lets others run when this task has had its share; a socket with data always ready never yields by itself.
-pub async fn yield_if_needed() {
-    glommio::executor().yield_if_needed().await;
 }

@@ -15,11 +15,11 @@ use std::io;
 use std::net::Shutdown;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use glommio::net::TcpStream;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
+use super::runtime::TcpStream;
 use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_INPUT_BYTES, TLS_OUTPUT_BYTES, TLS_OUTPUT_KEPT_BYTES};
 
 /// Why no TLS came about.

@@ -1,7 +1,7 @@
 //! A file that only grows, written beside everything else the executor does.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use glommio::io::{BufferedFile, Directory};
 
@@ -72,4 +72,24 @@ pub async fn sync_folder(path: &Path) -> io::Result<()> {
 /// Of `unlink(2)`.
 pub async fn remove(path: &Path) -> io::Result<()> {
     glommio::io::remove(path).await.map_err(io::Error::from)
+}
+
+/// Paths and sizes of what is in a folder; nothing when there is no such folder. Blocks: at start only.
+///
+/// # Errors
+/// Of reading the folder.
+pub fn list_files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+        Ok(entries) => entries.map(|entry| entry.and_then(|e| Ok((e.path(), e.metadata()?.len())))).collect(),
+    }
+}
+
+/// Removes a folder and all that is in it. Blocks: at start only.
+///
+/// # Errors
+/// Of `unlink(2)` and `rmdir(2)`.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(path)
 }

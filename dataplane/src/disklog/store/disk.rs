@@ -1,69 +1,23 @@
-//! The files of one log directory. Nothing else in the log touches a file of an open log.
-//!
-//! Two doors: [`Files`] reads a directory at rest with ordinary calls (at open, before the worker accepts, and in
-//! tools), [`Store`] is what an open log uses and never blocks the executor. Tests put a disk that lies behind both.
-//! Not here: what failures mean (`commit.rs` latches them).
+//! The real disk. Its first use of DMA is a file opened write-only: a read-write or empty file would make the runtime believe
+//! that the device can be polled, and spin on every write.
 
 use std::fs::{self, File};
-use std::future::Future;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::rc::Rc;
 
 use glommio::io::{DmaFile, OpenOptions};
 
+use super::{ASIDE_DIR, Files, Io, ReadFile, Store, WriteFile};
 use crate::limits::LOG_DAMAGED_FILES_MAX;
 
-/// Directory, inside the log's, for files kept because they are damaged.
-pub(super) const ASIDE_DIR: &str = "damaged";
 const LOCK_FILE: &str = "lock";
 
-pub(super) type Io<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
-
-/// A directory read with blocking calls.
-pub(super) trait Files {
-    /// Names and lengths of the ordinary files.
-    fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// Fewer bytes than `len` only at the end of the file.
-    fn read(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>>;
-}
-
-/// A file of frames, open for writing only.
-pub(super) trait WriteFile {
-    /// Lets `fill` write `len` bytes into the device's buffer before this returns, then writes them. Offset and length
-    /// are multiples of the block. May write less; yields how much.
-    fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize>;
-    /// Returns when all that was written survives power loss.
-    fn sync(&self) -> Io<()>;
-}
-
-pub(super) trait ReadFile {
-    /// Fewer bytes than `len` only at the end of the file.
-    fn read(&self, offset: u64, len: usize) -> Io<Vec<u8>>;
-}
-
-/// What an open log does with its directory. A change of names is durable when it returns.
-pub(super) trait Store: Files {
-    /// Opens or creates a file for writing, with `bytes` of disk reserved for it. With `dsync` each write is durable
-    /// when it returns.
-    fn create(&self, name: &str, bytes: u64, dsync: bool) -> Io<Rc<dyn WriteFile>>;
-    fn open(&self, name: &str) -> Io<Rc<dyn ReadFile>>;
-    fn truncate(&self, name: &str, bytes: u64) -> Io<()>;
-    fn rename(&self, from: &str, to: &str) -> Io<()>;
-    fn remove(&self, name: &str) -> Io<()>;
-    /// Makes `name` hold `bytes`, or leaves it as it was.
-    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()>;
-    /// Gives the file a second name under [`ASIDE_DIR`], so that it outlives the log's use of it. Beyond
-    /// `LOG_DAMAGED_FILES_MAX` files there: does nothing.
-    fn keep_aside(&self, name: &str) -> Io<()>;
-}
-
-/// True for "no space" and "over quota".
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+/// Blocks.
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
 }
 
 impl Files for Path {
@@ -97,20 +51,19 @@ impl Files for Path {
     }
 }
 
-/// The real disk, through the runtime. Its first use of DMA is a file opened write-only: a read-write or empty file
-/// would make the runtime believe that the device can be polled, and spin on every write.
-pub(super) struct Disk {
+/// A log's directory, through the runtime.
+pub struct Disk {
     dir: PathBuf,
 }
 
 /// Held as long as a log is open; the kernel lets go of it when the process ends, however it ends.
-pub(super) struct DirLock {
+pub struct DirLock {
     _file: File,
 }
 
 impl Disk {
     /// Opens the directory, making it if necessary. `WouldBlock` if another log has it open.
-    pub(super) fn open(dir: &Path) -> io::Result<(Self, DirLock)> {
+    pub fn open(dir: &Path) -> io::Result<(Self, DirLock)> {
         fs::create_dir_all(dir)?;
         let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE))?;
         file.try_lock()?;
@@ -118,7 +71,7 @@ impl Disk {
     }
 
     /// Bytes of the whole file system.
-    pub(super) fn fs_bytes(&self) -> io::Result<u64> {
+    pub fn fs_bytes(&self) -> io::Result<u64> {
         let path = std::ffi::CString::new(self.dir.as_os_str().as_bytes()).map_err(io::Error::other)?;
         // SAFETY: all-zero bytes are a valid statvfs, which is made of integers.
         let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };

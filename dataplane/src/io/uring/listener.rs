@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Stream;
+use crate::io::Stream;
 
 /// Connections that wait for accept.
 const LISTEN_BACKLOG: i32 = 4096;

@@ -1,0 +1,18 @@
+//! The runtime of the program: glommio, one executor per thread, over io_uring.
+
+mod append;
+mod clock;
+mod executor;
+mod listener;
+pub mod rings;
+mod signal;
+mod tcp;
+
+pub use append::{AppendFile, list_files, remove, remove_folder, sync_folder};
+pub use clock::{now, sleep, system_time, unlike, yield_if_needed};
+pub use executor::{block_on, executor, spawn};
+pub use listener::{Listener, PortGuard, bind};
+pub use signal::{Bell, Signal};
+pub use socket2::Socket;
+pub use tcp::shut;
+pub(super) use tcp::{TcpStream, connect, reset_at_end, shutdown};
