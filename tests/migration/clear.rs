@@ -1,13 +1,13 @@
-//! Promise: a clear removes what lies at a wrong place, and only what its right place has.
+//! Promise: a clear removes points from servers that do not own them, and only points that the owner has.
 
-use crate::house::{DB, house, points};
+use crate::cluster::{Cluster, points, write_to};
 
 #[test]
 fn only_what_the_right_place_has_is_removed() {
-    let Some(house) = house(&[2]) else { return };
-    house.fill(0..600);
-    // Copies at the wrong place: of one measurement with a point more than its owner has.
-    let [a, b] = &house.servers[0][..] else { panic!("two servers") };
+    let Some(cluster) = Cluster::start(&[2]) else { return };
+    cluster.fill(0..600);
+    // Copies on the wrong server; of one measurement with a point that its owner does not have.
+    let [a, b] = &cluster.servers[0][..] else { panic!("two servers") };
     let (mut safe, mut more) = (None, None);
     for name in (0..12).map(|n| format!("m{n}")) {
         let (wrong, rows) = match (points(a, &name), points(b, &name)) {
@@ -22,13 +22,13 @@ fn only_what_the_right_place_has_is_removed() {
         } else {
             safe = Some((name, wrong));
         }
-        assert_eq!(ureq::post(format!("{}/write?db={DB}", wrong.url())).send(lines).unwrap().status(), 204);
+        write_to(wrong, &lines);
     }
     let (safe, more) = (safe.unwrap(), more.unwrap());
-    let job = house.wait(house.begin("/clear?circle_id=0", ""));
+    let job = cluster.wait(cluster.begin("/clear?circle_id=0", ""));
     assert_eq!(job["state"], "failed", "{job:#}");
     assert!(job["errors"][0].as_str().unwrap().contains(&more.0), "{job:#}");
     assert!(points(safe.1, &safe.0).is_empty());
     assert!(points(more.1, &more.0).contains(&(42, 7)));
-    house.check(false);
+    cluster.check(false);
 }

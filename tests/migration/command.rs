@@ -1,14 +1,15 @@
-//! Promise: `fluxgate migrate` does from a shell what the endpoints do, shows how far it is, and its exit status says how it ended.
+//! Promise: `fluxgate migrate` does from a shell what the endpoints do and shows the progress. Its exit status says how
+//! the migration ended.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use fluxgate::lab::influxd::{Influxd, free_addr};
+use fluxgate::lab::influxd::free_addr;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::house::{DB, house, job, points, urls};
+use crate::cluster::{Cluster, DB, job, points, write_to};
 
 /// `fluxgate migrate ...` against this proxy, with words that are separated by blanks.
 fn migrate(url: &str, words: &str) -> Command {
@@ -33,11 +34,10 @@ fn watching(proxy: &Proxy, words: &str) -> Child {
 
 #[test]
 fn a_rebalance_is_run_to_its_end_with_lines_where_no_terminal_is() {
-    let Some(mut house) = house(&[2, 1]) else { return };
-    house.fill(0..3000);
-    house.servers[0].push(Influxd::start().unwrap());
-    house.restart_with(&urls(&house.servers));
-    let (status, out, err) = run(&house.proxy.url(), "rebalance --circle 0 --cpus 2 --rate 20k");
+    let Some(mut cluster) = Cluster::start(&[2, 1]) else { return };
+    cluster.fill(0..3000);
+    cluster.restart_with_one_more();
+    let (status, out, err) = run(&cluster.proxy.url(), "rebalance --circle 0 --cpus 2 --rate 20k");
     assert_eq!((status, &err[..]), (0, ""), "{out}");
     let lines: Vec<_> = out.lines().collect();
     let (end, progress) = lines.split_last().unwrap();
@@ -45,60 +45,59 @@ fn a_rebalance_is_run_to_its_end_with_lines_where_no_terminal_is() {
     assert!(progress.len() >= 2 && progress.iter().all(|line| line.starts_with("migration 1: ")), "{out}");
     assert!(progress[progress.len() - 1].starts_with("migration 1: 100.0% done: "), "{out}");
     assert!(!out.contains('\x1b'), "{out:?}");
-    house.check(false);
-    let (status, out, _) = run(&house.proxy.url(), "clear --circle 0");
+    cluster.check(false);
+    let (status, out, _) = run(&cluster.proxy.url(), "clear --circle 0");
     assert!(status == 0 && out.contains("migration 2 (clear of circle 0) is done after "), "{out}");
-    house.check(true);
+    cluster.check(true);
 }
 
 #[test]
 fn a_migration_that_fails_ends_with_one_and_every_error() {
-    let Some(house) = house(&[2]) else { return };
-    house.fill(0..600);
-    let [a, b] = &house.servers[0][..] else { panic!("two servers") };
-    // At the wrong place lies a point that the owner has not.
+    let Some(cluster) = Cluster::start(&[2]) else { return };
+    cluster.fill(0..600);
+    let [a, b] = &cluster.servers[0][..] else { panic!("two servers") };
+    // The wrong server holds a point that the owner does not have.
     for name in ["m0", "m1"] {
         let wrong = if points(a, name).is_empty() { a } else { b };
-        let url = format!("{}/write?db={DB}", wrong.url());
-        assert_eq!(ureq::post(url).send(format!("{name},host=h0 n=7i 42\n")).unwrap().status(), 204);
+        write_to(wrong, &format!("{name},host=h0 n=7i 42\n"));
     }
-    let (status, _, err) = run(&house.proxy.url(), "clear --circle 0");
+    let (status, _, err) = run(&cluster.proxy.url(), "clear --circle 0");
     assert_eq!(status, 1, "{err}");
     assert!(err.starts_with("fluxgate: migration 1 (clear of circle 0) failed after "), "{err}");
     let errors: Vec<_> = err.lines().skip(1).collect();
     for name in ["m0", "m1"] {
         assert!(errors.iter().any(|line| line.starts_with("  ") && line.contains(name)), "{name}: {err}");
     }
-    let (status, out, _) = run(&house.proxy.url(), "jobs");
+    let (status, out, _) = run(&cluster.proxy.url(), "jobs");
     assert!(status == 0 && out.contains("migration 1 (clear of circle 0): 100.0% failed: "), "{out}");
 }
 
 #[test]
 fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
-    let Some(house) = house(&[1, 1]) else { return };
-    house.fill(0..3000);
-    let url = house.proxy.url();
+    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..3000);
+    let url = cluster.proxy.url();
     let nothing = run(&url, "--watch");
     assert!(nothing.0 == 2 && nothing.2.contains("no migration is under way"), "{nothing:?}");
 
     let begun = run(&url, "recovery --from 0 --to 1 --rate 2k --detach");
     assert_eq!(begun, (0, "1\n".to_owned(), String::new()));
-    let (any, named) = (watching(&house.proxy, "--watch"), watching(&house.proxy, "watch 1"));
+    let (any, named) = (watching(&cluster.proxy, "--watch"), watching(&cluster.proxy, "watch 1"));
     let other = run(&url, "resync --hours 1");
     assert!(other.0 == 2 && other.2.contains("it does not begin: circle 1 is migrating"), "{other:?}");
 
     assert_eq!(run(&url, "pause 1").0, 0);
-    assert!(eventually(Duration::from_secs(20), || job(&house.proxy, 1)["state"] == "paused"));
-    // Those who watch look twice a second, and on a busy machine may have begun only now.
+    assert!(eventually(Duration::from_secs(20), || job(&cluster.proxy, 1)["state"] == "paused"));
+    // A watcher asks twice a second; on a busy machine it may have started only now.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(run(&url, "resume 1").0, 0);
     std::thread::sleep(Duration::from_secs(2));
 
-    // Who stops looking stops nothing.
+    // Stopping a watcher does not stop the migration.
     kill_process(Pid::from_child(&named), Signal::INT).unwrap();
     let left = ended(named.wait_with_output().unwrap());
     assert!(left.0 == 130 && left.1.contains("migration 1 goes on"), "{left:?}");
-    assert_eq!(job(&house.proxy, 1)["state"], "running");
+    assert_eq!(job(&cluster.proxy, 1)["state"], "running");
 
     assert_eq!(run(&url, "cancel 1"), (0, "migration 1: cancel is accepted\n".to_owned(), String::new()));
     let watched = ended(any.wait_with_output().unwrap());
@@ -113,19 +112,19 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
 
 #[test]
 fn a_watch_goes_on_when_the_proxy_starts_again() {
-    let Some(mut house) = house(&[1, 1]) else { return };
-    house.fill(0..1500);
-    let watch = watching(&house.proxy, "recovery --from 0 --to 1 --rate 10k");
-    let begun = || house.proxy.get("/migrate/jobs").is_ok_and(|(_, text)| text.contains("\"running\""));
+    let Some(mut cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..1500);
+    let watch = watching(&cluster.proxy, "recovery --from 0 --to 1 --rate 10k");
+    let begun = || cluster.proxy.get("/migrate/jobs").is_ok_and(|(_, text)| text.contains("\"running\""));
     assert!(eventually(Duration::from_secs(20), begun));
     std::thread::sleep(Duration::from_secs(1));
-    house.proxy.kill();
+    cluster.proxy.kill();
     std::thread::sleep(Duration::from_secs(1));
-    house.proxy.restart().unwrap();
+    cluster.proxy.restart().unwrap();
     let (status, out, err) = ended(watch.wait_with_output().unwrap());
     assert_eq!((status, &err[..]), (0, ""), "{out}");
     assert!(out.contains("waiting for it to come back\n") && out.contains("is done after"), "{out}");
-    house.check(true);
+    cluster.check(true);
 }
 
 #[test]

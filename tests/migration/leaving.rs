@@ -1,32 +1,33 @@
-//! Promise: a backend that is marked as leaving is emptied without being named, and may go without a query that sees a hole.
+//! Promise: a rebalance empties a backend that is marked as leaving, without being told its name. Afterwards the
+//! backend can be removed, and no query misses a point.
 
 use serde_json::json;
 
-use crate::house::{at_rest, backends_of, house, post, restart_changed};
+use crate::cluster::{Cluster, at_rest, backends_of, post, restart_changed};
 
-/// The first one of the first circle, so that the others change their places, too.
+/// Removes the first backend of the first circle, so that the positions of the others change, too.
 fn goes(circles: &[usize]) {
-    let Some(mut house) = house(circles) else { return };
-    house.fill(0..3000);
+    let Some(mut cluster) = Cluster::start(circles) else { return };
+    cluster.fill(0..3000);
     let rm = "/rebalance?circle_id=0&operation=rm";
-    assert_eq!(post(&house.proxy, rm, ""), (400, "invalid backends from body\n".to_owned()), "nobody is leaving");
-    restart_changed(&mut house.proxy, |file| backends_of(file, 0)[0]["leaving"] = json!(true));
-    let traffic = house.traffic(10_000, true);
-    let job = house.complete(rm, "");
+    assert_eq!(post(&cluster.proxy, rm, ""), (400, "invalid backends from body\n".to_owned()), "nobody is leaving");
+    restart_changed(&mut cluster.proxy, |file| backends_of(file, 0)[0]["leaving"] = json!(true));
+    let traffic = cluster.traffic(10_000, true);
+    let job = cluster.complete(rm, "");
     assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
     traffic.stop();
-    at_rest(&house.proxy);
-    house.check(false);
+    at_rest(&cluster.proxy);
+    cluster.check(false);
 
-    let traffic = house.traffic(100_000, true);
-    restart_changed(&mut house.proxy, |file| _ = backends_of(file, 0).remove(0));
-    let gone = house.servers[0].remove(0);
-    at_rest(&house.proxy);
+    let traffic = cluster.traffic(100_000, true);
+    restart_changed(&mut cluster.proxy, |file| _ = backends_of(file, 0).remove(0));
+    let gone = cluster.servers[0].remove(0);
+    at_rest(&cluster.proxy);
     drop(gone);
     traffic.stop_after_restart();
-    house.check(false);
-    house.complete("/clear?circle_id=0", "");
-    house.check(true);
+    cluster.check(false);
+    cluster.complete("/clear?circle_id=0", "");
+    cluster.check(true);
 }
 
 #[test]

@@ -1,23 +1,23 @@
-//! Promise: when a backend that is to be emptied is dead, the migration says so, names it and what to do, moves what the others have, and
-//! other circles answer for what was lost until it is back.
+//! Promise: when a backend that is to be emptied is dead, the migration reports an error with its name and what to do,
+//! and moves what the others have. Other circles answer queries for the lost points until these are back.
 
 use std::time::Duration;
 
 use fluxgate::lab::proxy::eventually;
 use serde_json::json;
 
-use crate::house::{at_rest, backends_of, house, restart_changed, urls};
+use crate::cluster::{Cluster, at_rest, backends_of, restart_changed, urls};
 
 #[test]
 fn what_a_dead_backend_held_comes_from_another_circle() {
-    let Some(mut house) = house(&[3, 2]) else { return };
-    house.fill(0..3000);
-    let mut gone = house.servers[0].remove(0);
+    let Some(mut cluster) = Cluster::start(&[3, 2]) else { return };
+    cluster.fill(0..3000);
+    let mut gone = cluster.servers[0].remove(0);
     gone.kill();
-    house.restart_with(&urls(&house.servers));
-    let traffic = house.traffic(10_000, true);
+    cluster.restart_with(&urls(&cluster.servers));
+    let traffic = cluster.traffic(10_000, true);
     let body = json!({"backends": [{"name": "influxdb-1-1", "url": gone.url(), "username": "", "password": ""}]});
-    let job = house.wait(house.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
+    let job = cluster.wait(cluster.begin("/rebalance?circle_id=0&operation=rm", &body.to_string()));
     assert_eq!(job["state"], "failed", "{job:#}");
     let errors = job["errors"].as_array().unwrap();
     let error = errors[0].as_str().unwrap();
@@ -29,30 +29,30 @@ fn what_a_dead_backend_held_comes_from_another_circle() {
     let tasks = &job["tasks"];
     assert!(tasks["done"].as_u64().unwrap() > 0 && tasks["done"] == tasks["total"], "{job:#}");
 
-    house.complete("/recovery?from_circle_id=1&to_circle_id=0", "");
-    house.complete("/rebalance?circle_id=0&operation=add", "");
+    cluster.complete("/recovery?from_circle_id=1&to_circle_id=0", "");
+    cluster.complete("/rebalance?circle_id=0&operation=add", "");
     traffic.stop();
-    at_rest(&house.proxy);
-    house.check(false);
+    at_rest(&cluster.proxy);
+    cluster.check(false);
 }
 
 #[test]
 fn a_leaving_backend_that_is_dead_in_the_only_circle_has_to_come_back() {
-    let Some(mut house) = house(&[3]) else { return };
-    house.fill(0..600);
-    restart_changed(&mut house.proxy, |file| backends_of(file, 0)[2]["leaving"] = json!(true));
-    house.servers[0][2].kill();
+    let Some(mut cluster) = Cluster::start(&[3]) else { return };
+    cluster.fill(0..600);
+    restart_changed(&mut cluster.proxy, |file| backends_of(file, 0)[2]["leaving"] = json!(true));
+    cluster.servers[0][2].kill();
     let rm = "/rebalance?circle_id=0&operation=rm";
-    let job = house.wait(house.begin(rm, ""));
+    let job = cluster.wait(cluster.begin(rm, ""));
     assert_eq!(job["state"], "failed", "{job:#}");
     let error = job["errors"][0].as_str().unwrap();
     assert!(error.contains("influxdb-1-3") && error.contains("no other circle"), "{error}");
-    house.servers[0][2].restart().unwrap();
-    let up = || house.proxy.health().is_ok_and(|circles| circles[0].backends[2].active);
+    cluster.servers[0][2].restart().unwrap();
+    let up = || cluster.proxy.health().is_ok_and(|circles| circles[0].backends[2].active);
     assert!(eventually(Duration::from_secs(20), up));
-    let traffic = house.traffic(10_000, true);
-    house.complete(rm, "");
+    let traffic = cluster.traffic(10_000, true);
+    cluster.complete(rm, "");
     traffic.stop();
-    at_rest(&house.proxy);
-    house.check(false);
+    at_rest(&cluster.proxy);
+    cluster.check(false);
 }

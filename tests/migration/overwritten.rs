@@ -1,4 +1,5 @@
-//! Promise: a point that is overwritten while it is being copied has its newest acknowledged value everywhere in the end.
+//! Promise: a point that is overwritten while it is being copied has its newest acknowledged value on every circle in
+//! the end.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,10 +13,10 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, backend_name, eventually};
 use serde_json::json;
 
-use crate::house::{DB, House, config, drained, house, job, line_of, points, urls};
+use crate::cluster::{Cluster, DB, config, drained, job, line_of, points, urls};
 
-/// Writes these points again, each with another value, and notes what was acknowledged. Each once: a second time would mend what the first had
-/// been undone.
+/// Writes these points again, each with another value, and notes what was acknowledged. Each point once: a second write
+/// would hide that a copy had undone the first one.
 struct Overwriting {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -23,11 +24,11 @@ struct Overwriting {
 
 impl Overwriting {
     /// Two writers, each with points of its own.
-    fn begin(house: &House, numbers: std::ops::Range<u64>) -> Self {
+    fn begin(cluster: &Cluster, numbers: std::ops::Range<u64>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let middle = u64::midpoint(numbers.start, numbers.end);
         let writer = |numbers: std::ops::Range<u64>| {
-            let (addr, acked, stop) = (house.proxy.addr(), Arc::clone(&house.acked), Arc::clone(&stop));
+            let (addr, acked, stop) = (cluster.proxy.addr(), Arc::clone(&cluster.acked), Arc::clone(&stop));
             thread::spawn(move || {
                 let mut client = Client::connect(addr).unwrap();
                 for number in numbers.clone().step_by(10).take_while(|_| !stop.load(Relaxed)) {
@@ -48,10 +49,10 @@ impl Overwriting {
     }
 }
 
-/// With the circles of today. What was delivered just before is delivered again, perhaps by another worker than takes what comes now: points
-/// that are no further apart than a second have no order then (`ORDER_SLACK`).
-fn restart(house: &mut House) {
-    house.restart_with(&urls(&house.servers));
+/// With the circles of now. What was delivered just before the restart is delivered again, perhaps by another worker
+/// than the one that takes the next writes. Points written within one second have no order then (`ORDER_SLACK`).
+fn restart(cluster: &mut Cluster) {
+    cluster.restart_with(&urls(&cluster.servers));
     thread::sleep(Duration::from_millis(1200));
 }
 
@@ -63,48 +64,48 @@ fn overwrite(client: &mut Client, numbers: std::ops::Range<u64>, value: u64) {
 
 #[test]
 fn a_rebalance_while_points_are_overwritten_keeps_the_newest_values() {
-    let Some(mut house) = house(&[2, 1]) else { return };
-    house.fill(0..3000);
-    house.servers[0].push(Influxd::start().unwrap());
-    restart(&mut house);
-    let overwriting = Overwriting::begin(&house, 0..3000);
+    let Some(mut cluster) = Cluster::start(&[2, 1]) else { return };
+    cluster.fill(0..3000);
+    cluster.servers[0].push(Influxd::start().unwrap());
+    restart(&mut cluster);
+    let overwriting = Overwriting::begin(&cluster, 0..3000);
     // Slow, so that much happens between reading and writing.
-    let job = house.complete("/rebalance?circle_id=0&operation=add&cpus=2&rate=8000", "");
+    let job = cluster.complete("/rebalance?circle_id=0&operation=add&cpus=2&rate=8000", "");
     assert!(job["tasks"]["done"].as_u64().unwrap() > 0, "{job:#}");
     overwriting.end();
-    house.check(false);
+    cluster.check(false);
 }
 
 #[test]
 fn a_recovery_while_points_are_overwritten_keeps_the_newest_values() {
-    let Some(house) = house(&[2, 2]) else { return };
-    house.fill(0..3000);
-    house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
-    let overwriting = Overwriting::begin(&house, 0..3000);
-    house.complete("/recovery?from_circle_id=0&to_circle_id=1&rate=15000", "");
+    let Some(cluster) = Cluster::start(&[2, 2]) else { return };
+    cluster.fill(0..3000);
+    cluster.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
+    let overwriting = Overwriting::begin(&cluster, 0..3000);
+    cluster.complete("/recovery?from_circle_id=0&to_circle_id=1&rate=15000", "");
     overwriting.end();
-    house.check(false);
+    cluster.check(false);
 }
 
 /// Its data is older than what has been written since it left.
 #[test]
 fn a_backend_that_was_removed_does_not_bring_older_values_back() {
-    let Some(mut house) = house(&[3, 1]) else { return };
-    house.fill(0..3000);
-    let gone = house.servers[0].pop().unwrap();
-    restart(&mut house);
-    let mut client = Client::connect(house.proxy.addr()).unwrap();
+    let Some(mut cluster) = Cluster::start(&[3, 1]) else { return };
+    cluster.fill(0..3000);
+    let gone = cluster.servers[0].pop().unwrap();
+    restart(&mut cluster);
+    let mut client = Client::connect(cluster.proxy.addr()).unwrap();
     overwrite(&mut client, 1000..1400, 900_000);
-    house.acked.lock().unwrap().extend((1000..1400).map(|number| (line_of(number, 0).0, 900_000)));
-    drained(&house.proxy);
-    let overwriting = Overwriting::begin(&house, 1200..1400);
+    cluster.acked.lock().unwrap().extend((1000..1400).map(|number| (line_of(number, 0).0, 900_000)));
+    drained(&cluster.proxy);
+    let overwriting = Overwriting::begin(&cluster, 1200..1400);
     let body = json!({"backends": [{"name": "influxdb-1-3", "url": gone.url(), "username": "", "password": ""}]});
-    house.complete("/rebalance?circle_id=0&operation=rm", &body.to_string());
+    cluster.complete("/rebalance?circle_id=0&operation=rm", &body.to_string());
     overwriting.end();
-    house.check(false);
+    cluster.check(false);
 }
 
-/// A door before a server that cuts every connection until it is opened.
+/// A relay in front of a server. It closes every connection until it is opened.
 fn door(server: SocketAddr) -> (String, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -135,25 +136,25 @@ fn door(server: SocketAddr) -> (String, Arc<AtomicBool>) {
 
 #[test]
 fn what_another_proxy_has_not_delivered_to_the_source_is_waited_for() {
-    let Some(house) = house(&[1, 1]) else { return };
-    house.fill(0..120);
+    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..120);
     // The other proxy does not reach the source, only the target.
-    let (url, open) = door(house.servers[0][0].addr());
-    let other: Proxy = crate::support::start(&config(&[vec![url], vec![house.servers[1][0].url()]]));
+    let (url, open) = door(cluster.servers[0][0].addr());
+    let other: Proxy = crate::support::start(&config(&[vec![url], vec![cluster.servers[1][0].url()]]));
     let at = |circle: usize, value: u64| {
-        (0..12).flat_map(|n| points(&house.servers[circle][0], &format!("m{n}"))).filter(|(_, n)| *n == value).count()
+        (0..12).flat_map(|n| points(&cluster.servers[circle][0], &format!("m{n}"))).filter(|(_, n)| *n == value).count()
     };
     overwrite(&mut Client::connect(other.addr()).unwrap(), 0..120, 7_000);
     assert!(eventually(Duration::from_secs(20), || at(1, 7_000) == 120), "{:?}", other.ledger());
     assert_eq!(at(0, 7_000), 0);
 
-    let addrs = format!("ha_addrs={},{}", house.proxy.addr(), other.addr());
-    let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&{addrs}"), "");
+    let addrs = format!("ha_addrs={},{}", cluster.proxy.addr(), other.addr());
+    let id = cluster.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&{addrs}"), "");
     let waits = format!("delivered to {}", backend_name(0, 0));
-    let shown = || job(&house.proxy, id)["doing"].as_str().unwrap().contains(&waits);
-    assert!(eventually(Duration::from_secs(20), shown), "{:#}", job(&house.proxy, id));
+    let shown = || job(&cluster.proxy, id)["doing"].as_str().unwrap().contains(&waits);
+    assert!(eventually(Duration::from_secs(20), shown), "{:#}", job(&cluster.proxy, id));
     open.store(true, Relaxed);
-    let job = house.wait(id);
+    let job = cluster.wait(id);
     assert_eq!(job["state"], "done", "{job:#}");
     assert!(eventually(Duration::from_secs(20), || other.ledger().is_ok_and(|ledger| ledger.totals.queued == 0)));
     assert_eq!([at(0, 7_000), at(1, 7_000)], [120, 120]);

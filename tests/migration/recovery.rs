@@ -2,65 +2,64 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::house::{DB, house, points};
+use crate::cluster::{Cluster, DB, points, write_to};
 
 #[test]
 fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped() {
-    let Some(house) = house(&[2, 2]) else { return };
-    house.fill(0..3000);
-    house.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
-    let url = house.servers[1][0].url();
-    let id = house.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&rate=20000&backend_urls={url}"), "");
-    let traffic = house.traffic(10_000, true);
-    let job = house.wait(id);
+    let Some(cluster) = Cluster::start(&[2, 2]) else { return };
+    cluster.fill(0..3000);
+    cluster.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
+    let url = cluster.servers[1][0].url();
+    let id = cluster.begin(&format!("/recovery?from_circle_id=0&to_circle_id=1&rate=20000&backend_urls={url}"), "");
+    let traffic = cluster.traffic(10_000, true);
+    let job = cluster.wait(id);
     assert_eq!(job["state"], "done", "{job:#}");
     traffic.stop();
-    house.check(true);
+    cluster.check(true);
 }
 
 #[test]
 fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
-    let Some(house) = house(&[1, 1]) else { return };
-    house.fill(0..100);
+    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..100);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let lines = |n: u64| format!("m0,host=h0 n={n}i {}\nm0,host=h0 n={n}i {}", now - n, now - 7_200_000_000_000 - n);
     for (circle, n) in [(0, 500_000), (1, 600_000)] {
-        let url = format!("{}/write?db={DB}", house.servers[circle][0].url());
-        assert_eq!(ureq::post(url).send(lines(n)).unwrap().status(), 204);
+        write_to(&cluster.servers[circle][0], &lines(n));
     }
-    house.complete("/resync?seconds=3600", "");
-    let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
+    cluster.complete("/resync?seconds=3600", "");
+    let [a, b] = [0, 1].map(|circle| points(&cluster.servers[circle][0], "m0"));
     let both = |n: u64| a.contains(&(now - n, n)) && b.contains(&(now - n, n));
     assert!(both(500_000) && both(600_000));
     assert_ne!(a, b, "what is older stays");
-    house.complete("/resync", "");
-    let [a, b] = [0, 1].map(|circle| points(&house.servers[circle][0], "m0"));
+    cluster.complete("/resync", "");
+    let [a, b] = [0, 1].map(|circle| points(&cluster.servers[circle][0], "m0"));
     assert_eq!(a, b);
 }
 
 #[test]
 fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
-    let Some(house) = house(&[2, 1]) else { return };
-    house.fill(0..3000);
-    let traffic = house.traffic(10_000, true);
-    house.complete("/resync?rate=1000000", "");
+    let Some(cluster) = Cluster::start(&[2, 1]) else { return };
+    cluster.fill(0..3000);
+    let traffic = cluster.traffic(10_000, true);
+    cluster.complete("/resync?rate=1000000", "");
     traffic.stop();
-    house.check(true);
+    cluster.check(true);
 }
 
 #[test]
 fn a_recovery_waits_for_a_circle_that_is_down_and_keeps_others_off() {
-    let Some(mut house) = house(&[1, 1]) else { return };
-    house.fill(0..100);
-    house.servers[1][0].kill();
-    let id = house.begin("/recovery?from_circle_id=0&to_circle_id=1", "");
-    let (_, state) = house.proxy.get("/migrate/state").unwrap();
+    let Some(mut cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..100);
+    cluster.servers[1][0].kill();
+    let id = cluster.begin("/recovery?from_circle_id=0&to_circle_id=1", "");
+    let (_, state) = cluster.proxy.get("/migrate/state").unwrap();
     assert!(state.contains(r#""circle_id":1,"circle_name":"circle-2","is_migrating":true"#), "{state}");
-    let mut client = fluxgate::lab::client::Client::connect(house.proxy.addr()).unwrap();
+    let mut client = fluxgate::lab::client::Client::connect(cluster.proxy.addr()).unwrap();
     let reply = client.request("POST", "/resync", &[], b"").unwrap();
     assert_eq!((reply.status, &reply.text()[..]), (202, "circle 1 is migrating\n"));
-    house.servers[1][0].restart().unwrap();
-    let job = house.wait(id);
+    cluster.servers[1][0].restart().unwrap();
+    let job = cluster.wait(id);
     assert_eq!(job["state"], "done", "it came back in time: {job:#}");
-    house.check(true);
+    cluster.check(true);
 }

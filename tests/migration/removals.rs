@@ -1,11 +1,12 @@
-//! Promise: nothing is removed while data is moved, so that a copy brings nothing back; and the refusal ends with the migration.
+//! Promise: while data is moved, statements that remove data are refused, so that no copy brings removed points back.
+//! The refusal ends with the migration.
 
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
 use fluxgate::lab::proxy::{Proxy, eventually};
 
-use crate::house::{DB, house, wait};
+use crate::cluster::{Cluster, DB, wait};
 
 /// Status and text of the answer to a statement.
 fn ask(proxy: &Proxy, q: &str) -> (u16, String) {
@@ -17,22 +18,22 @@ fn ask(proxy: &Proxy, q: &str) -> (u16, String) {
 
 #[test]
 fn a_removal_waits_for_the_end_of_a_migration() {
-    let Some(house) = house(&[1, 1]) else { return };
-    house.fill(0..3000);
-    let id = house.begin("/recovery?from_circle_id=0&to_circle_id=1&rate=2000", "");
+    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    cluster.fill(0..3000);
+    let id = cluster.begin("/recovery?from_circle_id=0&to_circle_id=1&rate=2000", "");
     for q in ["DROP MEASUREMENT m1", "DELETE FROM m1 WHERE time > 0", "DROP SERIES FROM m1"] {
-        let (status, text) = ask(&house.proxy, q);
+        let (status, text) = ask(&cluster.proxy, q);
         assert_eq!(status, 503, "{q}: {text}");
         assert!(text.contains("/migrate/jobs") && text.contains("nothing was changed"), "{text}");
     }
-    assert_eq!(ask(&house.proxy, "CREATE DATABASE other").0, 200, "what removes nothing is carried out");
+    assert_eq!(ask(&cluster.proxy, "CREATE DATABASE other").0, 200, "what removes nothing is carried out");
     let delete = format!("/migrate/jobs/{id}");
-    let reply = Client::connect(house.proxy.addr()).unwrap().request("DELETE", &delete, &[], b"").unwrap();
+    let reply = Client::connect(cluster.proxy.addr()).unwrap().request("DELETE", &delete, &[], b"").unwrap();
     assert_eq!(reply.status, 202, "{}", reply.text());
-    assert_eq!(wait(&house.proxy, id)["state"], "cancelled");
-    let dropped = || ask(&house.proxy, "DROP MEASUREMENT m1").0 == 200;
-    assert!(eventually(Duration::from_secs(20), dropped), "{:?}", ask(&house.proxy, "DROP MEASUREMENT m1"));
-    for server in house.servers.iter().flatten() {
+    assert_eq!(wait(&cluster.proxy, id)["state"], "cancelled");
+    let dropped = || ask(&cluster.proxy, "DROP MEASUREMENT m1").0 == 200;
+    assert!(eventually(Duration::from_secs(20), dropped), "{:?}", ask(&cluster.proxy, "DROP MEASUREMENT m1"));
+    for server in cluster.servers.iter().flatten() {
         let left = server.query(DB, "SHOW MEASUREMENTS").unwrap().to_string();
         assert!(!left.contains(r#"["m1"]"#) && left.contains(r#"["m2"]"#), "{left}");
     }

@@ -1,4 +1,4 @@
-//! Servers, a proxy before them, a writer that knows what was acknowledged, and what an operator does.
+//! Circles of real servers behind one proxy, a writer that knows what was acknowledged, and what an operator does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,31 +15,18 @@ pub const DB: &str = "db";
 pub const MEASUREMENTS: u64 = 12;
 /// Some years, so that there are several shard groups.
 const FIRST_NS: u64 = 1_500_000_000_000_000_000;
-/// Few new shards: InfluxDB 1.6 loses sight of acknowledged points (until it is restarted) when two requests are the first ones in a
-/// new shard at the same moment, seen twice in 600 such moments with two plain clients.
+/// Small, so that few shards are created. InfluxDB 1.6 loses sight of acknowledged points (until it is restarted) when
+/// two requests create the same shard at the same moment: seen twice in 600 such moments with two plain clients.
 const STEP_NS: u64 = 300_000_000_000;
 
 /// Measurement and time of a point; its value is its number.
 pub type Points = BTreeMap<(String, u64), u64>;
 
 /// Circles of servers behind one proxy.
-pub struct House {
+pub struct Cluster {
     pub servers: Vec<Vec<Influxd>>,
     pub proxy: Proxy,
     pub acked: Arc<Mutex<Points>>,
-}
-
-/// None: there is no influxd here.
-pub fn house(circles: &[usize]) -> Option<House> {
-    if Influxd::executable().is_none() {
-        eprintln!("skipped: influxd is not on PATH");
-        return None;
-    }
-    let servers: Vec<Vec<_>> =
-        circles.iter().map(|&size| (0..size).map(|_| Influxd::start().unwrap()).collect()).collect();
-    servers.iter().flatten().for_each(|server| server.create_database(DB).unwrap());
-    let proxy = crate::support::start(&config(&urls(&servers)));
-    Some(House { servers, proxy, acked: Arc::default() })
 }
 
 pub fn urls(servers: &[Vec<Influxd>]) -> Vec<Vec<String>> {
@@ -47,7 +34,8 @@ pub fn urls(servers: &[Vec<Influxd>]) -> Vec<Vec<String>> {
 }
 
 pub fn config(circles: &[Vec<String>]) -> ProxyConfig {
-    // A clear waits so long after the end of a transition.
+    // Two workers, so that points of one measurement lie in two logs. A clear waits for `query_timeout` after the end of
+    // a transition.
     ProxyConfig::new(circles).set("workers", 2).set("write_timeout", 5).set("query_timeout", 10)
 }
 
@@ -107,7 +95,8 @@ impl Traffic {
     }
 }
 
-/// Writes on through `proxy` from number `first`; with `queries`, what was there at the beginning must be seen all the time.
+/// Writes through `proxy`, beginning with point number `first`. With `queries`, a reader checks all the time that no
+/// query misses a point that was there at the beginning.
 pub fn traffic(proxy: &Proxy, acked: &Arc<Mutex<Points>>, first: u64, queries: bool) -> Traffic {
     let stop = Arc::new(AtomicBool::new(false));
     let before = acked.lock().unwrap().clone();
@@ -161,7 +150,20 @@ fn watch(url: &str, before: &Points, stopped: &AtomicBool) -> (u64, Vec<String>)
     (answers, failures)
 }
 
-impl House {
+impl Cluster {
+    /// None: there is no influxd here.
+    pub fn start(circles: &[usize]) -> Option<Self> {
+        if Influxd::executable().is_none() {
+            eprintln!("skipped: influxd is not on PATH");
+            return None;
+        }
+        let servers: Vec<Vec<_>> =
+            circles.iter().map(|&size| (0..size).map(|_| Influxd::start().unwrap()).collect()).collect();
+        servers.iter().flatten().for_each(|server| server.create_database(DB).unwrap());
+        let proxy = crate::support::start(&config(&urls(&servers)));
+        Some(Self { servers, proxy, acked: Arc::default() })
+    }
+
     /// Points with these numbers, delivered everywhere.
     pub fn fill(&self, numbers: std::ops::Range<u64>) {
         let mut client = Client::connect(self.proxy.addr()).unwrap();
@@ -171,9 +173,15 @@ impl House {
         drained(&self.proxy);
     }
 
-    /// As [`traffic`], through this house's proxy.
+    /// As [`traffic`], through this cluster's proxy.
     pub fn traffic(&self, first: u64, queries: bool) -> Traffic {
         traffic(&self.proxy, &self.acked, first, queries)
+    }
+
+    /// Starts the proxy again with an empty server more in the first circle.
+    pub fn restart_with_one_more(&mut self) {
+        self.servers[0].push(Influxd::start().unwrap());
+        self.restart_with(&urls(&self.servers));
     }
 
     /// Starts the proxy again, with other circles.
@@ -285,6 +293,13 @@ pub fn post(proxy: &Proxy, target: &str, body: &str) -> (u16, String) {
     (reply.status, reply.text())
 }
 
+/// Writes these lines to one server, past the proxy.
+pub fn write_to(server: &Influxd, lines: &str) {
+    let answer = ureq::post(format!("{}/write?db={DB}", server.url())).send(lines).unwrap();
+    assert_eq!(answer.status(), 204);
+}
+
+/// Times and values of a measurement's points on one server.
 pub fn points(server: &Influxd, measurement: &str) -> BTreeSet<(u64, u64)> {
     let q = format!("SELECT n FROM {measurement}");
     let form = [("db", DB), ("q", &q[..]), ("epoch", "ns")];

@@ -1,5 +1,6 @@
-//! Promise: while measurements are marked as moved one by one and the transition ends, under writes, no query misses a point that was
-//! confirmed before it was asked. The proxy runs inside this test, so that it can be told what a migration would tell it.
+//! Promise: while measurements are marked as moved one by one and the transition ends, under writes, no query misses a
+//! point that was confirmed before the query was sent. The proxy runs inside this test, so that the test can do to it
+//! what a migration would do.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,18 +23,20 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::{handoff, io};
 use serde_json::{Value, json};
 
+use crate::cluster::write_to;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEASUREMENTS: usize = 12;
 
-/// Workers and control thread, as `serve` starts them.
-struct Running {
+/// A proxy inside this test: workers and control thread, as `serve` starts them.
+struct ProxyInProcess {
     addr: SocketAddr,
     transitions: Transitions,
     control: Control,
     workers: Vec<thread::JoinHandle<()>>,
 }
 
-impl Running {
+impl ProxyInProcess {
     fn start(settings: Settings) -> Self {
         let settings = Arc::new(settings);
         let file = Transitions::file_in(&settings.data_dir);
@@ -85,8 +88,8 @@ impl Running {
 
 fn settings(dir: &Path, backends: &Value) -> Settings {
     let file = json!({
-        "circles": [{"name": "c", "backends": backends}], "listen_addr": "127.0.0.1:0", "workers": 2, "check_interval": 1,
-        "data_dir": dir.join("data"), "rewrite_interval": 1,
+        "circles": [{"name": "c", "backends": backends}], "listen_addr": "127.0.0.1:0", "workers": 2,
+        "check_interval": 1, "data_dir": dir.join("data"), "rewrite_interval": 1,
     });
     config::parse(Path::new("proxy.json"), &file.to_string()).unwrap().data
 }
@@ -109,14 +112,14 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
     std::fs::create_dir(&before.data_dir).unwrap();
     Transitions::open(&Transitions::file_in(&before.data_dir), &before.topology, &before.placement).unwrap();
     // One comes and one goes.
-    let running = Running::start(settings(dir.path(), &json!([backend(0), leaving, backend(2)])));
-    let (addr, url) = (running.addr, format!("http://{}", running.addr));
+    let proxy = ProxyInProcess::start(settings(dir.path(), &json!([backend(0), leaving, backend(2)])));
+    let (addr, url) = (proxy.addr, format!("http://{}", proxy.addr));
 
     // From before: only where each measurement was.
-    let placement = running.transitions.placement();
+    let placement = proxy.transitions.placement();
     for i in 0..MEASUREMENTS {
         let server = &servers[placement.reader(0, b"db", format!("m{i}").as_bytes()).index()];
-        ureq::post(format!("{}/write?db=db", server.url())).send(format!("m{i} v=0 0")).unwrap();
+        write_to(server, &format!("m{i} v=0 0"));
     }
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -166,14 +169,14 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
         let rows = answer["results"][0]["series"][0]["values"].as_array().unwrap().clone();
         // The n-th point has the value and the time n.
         let lines: String = rows.iter().map(|row| format!("{name} v={0} {0}\n", row[1])).collect();
-        ureq::post(format!("{}/write?db=db", servers[owner.index()].url())).send(lines).unwrap();
-        running.transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
+        write_to(&servers[owner.index()], &lines);
+        proxy.transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
         moved.insert((name, former));
         thread::sleep(Duration::from_millis(50));
     }
     assert!(moved.iter().any(|(_, former)| former.index() == 1), "{moved:?}");
-    running.transitions.end(0).unwrap();
-    assert_eq!(running.transitions.of(0), None);
+    proxy.transitions.end(0).unwrap();
+    assert_eq!(proxy.transitions.of(0), None);
     let at_end = confirmed[0].load(SeqCst);
     assert!(eventually(PATIENCE, || confirmed[0].load(SeqCst) > at_end + 20));
     stop.store(true, SeqCst);
@@ -187,5 +190,5 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
         let there = count(&servers[former.index()].query("db", &format!("SELECT count(v) FROM {name}")).unwrap());
         assert!(there < all && there + 22 > at_end, "{name}: {there} of {all}, {at_end} at the end");
     }
-    running.stop();
+    proxy.stop();
 }

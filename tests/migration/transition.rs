@@ -1,7 +1,5 @@
-//! Promise: when a circle gets other backends, no query sees a hole and no write is lost, from the restart until its data has been
-//! moved; single-circle deployments keep answering.
-
-mod support;
+//! Promise: when a circle gets other backends, no query misses a point and no write is lost, from the restart until its
+//! data has been moved. A cluster of one circle keeps answering, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +11,8 @@ use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate_control::transition::Transitions;
 use serde_json::{Value, json};
 
+use crate::cluster::{backends_of, drained, restart_changed, write_to};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEASUREMENTS: usize = 24;
 
@@ -20,14 +20,14 @@ fn name(i: usize) -> String {
     format!("m{i}")
 }
 
-struct House {
+struct OneCircle {
     servers: Vec<Influxd>,
     proxy: Proxy,
     /// Points of each measurement so far.
     written: u64,
 }
 
-impl House {
+impl OneCircle {
     /// One circle of the first `used` of `servers`, each measurement with one point.
     fn start(servers: usize, used: usize) -> Option<Self> {
         if Influxd::executable().is_none() {
@@ -36,12 +36,12 @@ impl House {
         }
         let servers: Vec<_> = (0..servers).map(|_| Influxd::start().unwrap()).collect();
         let urls = servers[..used].iter().map(Influxd::url).collect();
-        let proxy = support::start(&ProxyConfig::new(&[urls]).set("workers", 2));
-        let mut house = Self { servers, proxy, written: 0 };
-        house.servers[..used].iter().for_each(|server| server.create_database("db").unwrap());
-        house.write();
-        house.drained();
-        Some(house)
+        let proxy = crate::support::start(&ProxyConfig::new(&[urls]).set("workers", 2));
+        let mut circle = Self { servers, proxy, written: 0 };
+        circle.servers[..used].iter().for_each(|server| server.create_database("db").unwrap());
+        circle.write();
+        circle.drained();
+        Some(circle)
     }
 
     /// One more point of each measurement, confirmed by all it goes to.
@@ -59,18 +59,12 @@ impl House {
     }
 
     fn drained(&self) {
-        let drained = || self.proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-        assert!(eventually(PATIENCE, drained), "{:?}\n{}", self.proxy.ledger(), self.proxy.stderr());
+        drained(&self.proxy);
         assert!(self.proxy.ledger().unwrap().proven_balanced(), "{:?}", self.proxy.ledger());
     }
 
-    /// Stops as an operator does, changes the configuration, starts again.
     fn restart_with(&mut self, change: impl FnOnce(&mut Value)) {
-        self.stop();
-        let mut file: Value = serde_json::from_slice(&std::fs::read(self.proxy.config_file()).unwrap()).unwrap();
-        change(&mut file);
-        std::fs::write(self.proxy.config_file(), file.to_string()).unwrap();
-        self.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
+        restart_changed(&mut self.proxy, change);
     }
 
     fn stop(&mut self) {
@@ -135,116 +129,113 @@ fn counts(answer: &Value) -> BTreeMap<String, u64> {
     series.map(|s| (s["name"].as_str().unwrap().to_owned(), s["values"][0][1].as_u64().unwrap())).collect()
 }
 
-fn backends(file: &mut Value) -> &mut Vec<Value> {
-    file["circles"][0]["backends"].as_array_mut().unwrap()
-}
-
 #[test]
 fn a_backend_is_added_without_a_gap() {
-    let Some(mut house) = House::start(3, 2) else { return };
-    let new = house.servers[2].url();
-    house.restart_with(|file| backends(file).push(json!({"name": "influxdb-1-3", "url": new})));
-    assert!(house.proxy.stderr().contains("circle-1 is in transition: its backends were influxdb-1-1, influxdb-1-2"));
-    house.assert_whole();
-    house.write();
-    house.assert_whole();
-    let routes = house.routes();
+    let Some(mut circle) = OneCircle::start(3, 2) else { return };
+    let new = circle.servers[2].url();
+    circle.restart_with(|file| backends_of(file, 0).push(json!({"name": "influxdb-1-3", "url": new})));
+    assert!(circle.proxy.stderr().contains("circle-1 is in transition: its backends were influxdb-1-1, influxdb-1-2"));
+    circle.assert_whole();
+    circle.write();
+    circle.assert_whole();
+    let routes = circle.routes();
     let moving: Vec<_> = routes.iter().filter(|(_, route)| route.len() == 2).collect();
     assert!(moving.len() > 2, "{routes:?}");
     for (measurement, route) in &moving {
         assert_eq!(
-            (house.stored(&route[0], measurement), house.stored(&route[1], measurement)),
+            (circle.stored(&route[0], measurement), circle.stored(&route[1], measurement)),
             (1, 2),
             "{measurement}"
         );
     }
 
     // It goes on after a crash.
-    house.proxy.kill();
-    house.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(house.routes(), routes);
-    house.write();
-    house.assert_whole();
+    circle.proxy.kill();
+    circle.proxy.restart().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(circle.routes(), routes);
+    circle.write();
+    circle.assert_whole();
 
-    // Marked (though nothing was copied, so that it shows): read from its owner, written to both, and so after a restart.
+    // Marked (though nothing was copied, so that it shows): read from its owner, written to both, and so after a
+    // restart.
     let (marked, route) = moving[0];
-    house.change_transition(|transitions| transitions.mark_moved(0, &[("db".to_owned(), marked.clone())]).unwrap());
-    let seen = house.seen();
-    assert!(seen.iter().all(|(name, n)| *n == house.written - u64::from(name == marked)), "{marked}: {seen:?}");
-    assert_eq!(&house.routes()[marked], route);
+    circle.change_transition(|transitions| transitions.mark_moved(0, &[("db".to_owned(), marked.clone())]).unwrap());
+    let seen = circle.seen();
+    assert!(seen.iter().all(|(name, n)| *n == circle.written - u64::from(name == marked)), "{marked}: {seen:?}");
+    assert_eq!(&circle.routes()[marked], route);
     // What its owner lacks, as a copy would bring it.
     let first = format!("{marked},host=a v=1 1");
-    ureq::post(format!("{}/write?db=db", house.server(&route[0]).url())).send(first).unwrap();
-    house.write();
-    house.assert_whole();
+    write_to(circle.server(&route[0]), &first);
+    circle.write();
+    circle.assert_whole();
 
     for (measurement, route) in &moving {
         let first = format!("{measurement},host=a v=1 1");
-        ureq::post(format!("{}/write?db=db", house.server(&route[0]).url())).send(first).unwrap();
+        write_to(circle.server(&route[0]), &first);
     }
-    house.change_transition(|transitions| transitions.end(0).unwrap());
-    house.assert_whole();
-    let before = house.written;
-    house.write();
-    house.assert_whole();
+    circle.change_transition(|transitions| transitions.end(0).unwrap());
+    circle.assert_whole();
+    let before = circle.written;
+    circle.write();
+    circle.assert_whole();
     for (measurement, route) in &moving {
-        let stored = |backend: &str| house.stored(backend, measurement);
-        assert_eq!((stored(&route[0]), stored(&route[1])), (house.written, before), "{measurement}");
+        let stored = |backend: &str| circle.stored(backend, measurement);
+        assert_eq!((stored(&route[0]), stored(&route[1])), (circle.written, before), "{measurement}");
     }
-    house.drained();
+    circle.drained();
 }
 
 #[test]
 fn a_backend_leaves_without_a_gap_and_is_shown_as_leaving() {
-    let Some(mut house) = House::start(2, 2) else { return };
-    house.restart_with(|file| backends(file)[0]["leaving"] = json!(true));
-    house.assert_whole();
-    house.write();
-    house.assert_whole();
+    let Some(mut circle) = OneCircle::start(2, 2) else { return };
+    circle.restart_with(|file| backends_of(file, 0)[0]["leaving"] = json!(true));
+    circle.assert_whole();
+    circle.write();
+    circle.assert_whole();
     let (leaving, staying) = ("influxdb-1-1", "influxdb-1-2");
-    let routes = house.routes();
+    let routes = circle.routes();
     assert!(routes.values().all(|route| route[0] == staying), "{routes:?}");
     let moving: Vec<_> = routes.iter().filter(|(_, route)| route.get(1).is_some_and(|b| b == leaving)).collect();
     assert!(moving.len() > 2, "{routes:?}");
-    let health: Value = serde_json::from_str(&house.proxy.get("/health").unwrap().1).unwrap();
+    let health: Value = serde_json::from_str(&circle.proxy.get("/health").unwrap().1).unwrap();
     assert_eq!(health[0]["backends"][0]["leaving"], true);
     assert_eq!(health[0]["backends"][1].get("leaving"), None);
     for (measurement, _) in &moving {
         let first = format!("{measurement},host=a v=1 1");
-        ureq::post(format!("{}/write?db=db", house.server(staying).url())).send(first).unwrap();
+        write_to(circle.server(staying), &first);
     }
-    house.change_transition(|transitions| transitions.end(0).unwrap());
-    house.servers[0].kill();
-    assert!(eventually(PATIENCE, || house.proxy.health().is_ok_and(|circles| !circles[0].backends[0].active)));
-    house.write();
-    house.assert_whole();
-    house.restart_with(|file| _ = backends(file).remove(0));
-    house.assert_whole();
-    assert!(house.proxy.ledger().unwrap().proven_balanced());
+    circle.change_transition(|transitions| transitions.end(0).unwrap());
+    circle.servers[0].kill();
+    assert!(eventually(PATIENCE, || circle.proxy.health().is_ok_and(|circles| !circles[0].backends[0].active)));
+    circle.write();
+    circle.assert_whole();
+    circle.restart_with(|file| _ = backends_of(file, 0).remove(0));
+    circle.assert_whole();
+    assert!(circle.proxy.ledger().unwrap().proven_balanced());
 }
 
 #[test]
 fn what_waits_for_both_owners_reaches_both_when_another_worker_takes_it_over() {
-    let Some(mut house) = House::start(3, 2) else { return };
-    let new = house.servers[2].url();
-    house.restart_with(|file| backends(file).push(json!({"name": "influxdb-1-3", "url": new})));
-    house.write();
-    house.drained();
-    house.servers.iter_mut().for_each(Influxd::kill);
+    let Some(mut circle) = OneCircle::start(3, 2) else { return };
+    let new = circle.servers[2].url();
+    circle.restart_with(|file| backends_of(file, 0).push(json!({"name": "influxdb-1-3", "url": new})));
+    circle.write();
+    circle.drained();
+    circle.servers.iter_mut().for_each(Influxd::kill);
     for _ in 0..8 {
-        let reply = house.write_with("");
+        let reply = circle.write_with("");
         assert_eq!(reply.status, 204, "{}", reply.text());
     }
-    house.restart_with(|file| file["workers"] = json!(1));
-    house.servers.iter_mut().for_each(|server| server.restart().unwrap());
-    house.drained();
-    house.assert_whole();
-    for (measurement, route) in house.routes() {
+    circle.restart_with(|file| file["workers"] = json!(1));
+    circle.servers.iter_mut().for_each(|server| server.restart().unwrap());
+    circle.drained();
+    circle.assert_whole();
+    for (measurement, route) in circle.routes() {
         for (place, backend) in route.iter().enumerate() {
             let is_new = route.len() == 2 && place == 0;
             assert_eq!(
-                house.stored(backend, &measurement),
-                house.written - u64::from(is_new),
+                circle.stored(backend, &measurement),
+                circle.written - u64::from(is_new),
                 "{measurement} {route:?}"
             );
         }
@@ -253,20 +244,20 @@ fn what_waits_for_both_owners_reaches_both_when_another_worker_takes_it_over() {
 
 #[test]
 fn a_check_tells_what_a_start_would_find() {
-    let Some(mut house) = House::start(2, 2) else { return };
-    house.stop();
+    let Some(mut circle) = OneCircle::start(2, 2) else { return };
+    circle.stop();
     let check = || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fluxgate"));
-        let output = command.arg("check").arg("--config").arg(house.proxy.config_file()).output().unwrap();
+        let output = command.arg("check").arg("--config").arg(circle.proxy.config_file()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(!check().contains("in transition"));
-    let saved = std::fs::read(Transitions::file_in(&house.proxy.data_dir())).unwrap();
-    let text = std::fs::read_to_string(house.proxy.config_file()).unwrap();
+    let saved = std::fs::read(Transitions::file_in(&circle.proxy.data_dir())).unwrap();
+    let text = std::fs::read_to_string(circle.proxy.config_file()).unwrap();
     let mut file: Value = serde_json::from_str(&text).unwrap();
-    backends(&mut file)[1]["leaving"] = json!(true);
-    std::fs::write(house.proxy.config_file(), file.to_string()).unwrap();
+    backends_of(&mut file, 0)[1]["leaving"] = json!(true);
+    std::fs::write(circle.proxy.config_file(), file.to_string()).unwrap();
     let said = check();
     assert!(
         said.contains(
@@ -275,5 +266,9 @@ fn a_check_tells_what_a_start_would_find() {
         "{said}"
     );
     assert!(said.contains("run a rebalance") && said.contains("0.00 %  leaving"), "{said}");
-    assert_eq!(std::fs::read(Transitions::file_in(&house.proxy.data_dir())).unwrap(), saved, "a check changes nothing");
+    assert_eq!(
+        std::fs::read(Transitions::file_in(&circle.proxy.data_dir())).unwrap(),
+        saved,
+        "a check changes nothing"
+    );
 }
