@@ -3,15 +3,12 @@
 pub mod check;
 pub mod cli;
 pub mod config;
-pub mod demo;
 pub mod hashdist;
 pub mod lab;
 pub mod ledger_report;
-pub mod load;
 pub mod log_command;
 pub mod logger;
 pub mod migrate;
 pub mod preflight;
 pub mod serve;
-pub mod sink;
 pub mod tls;

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use fluxgate::cli::{Cli, Command};
 use fluxgate::config::{self, Config};
-use fluxgate::{check, demo, hashdist, load, log_command, logger, migrate, serve, sink};
+use fluxgate::lab::{demo, load, sink};
+use fluxgate::{check, hashdist, log_command, logger, migrate, serve};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::load::{self, LoadArgs, Summary};
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
-use fluxgate::load::{self, LoadArgs, Summary};
 use pprof::protos::{Message, Profile};
 
 fn started(backend: &StandIn, keys: &[(&str, &str)]) -> Proxy {

@@ -277,13 +277,13 @@ mod tests {
         }
         let mut server = Influxd::start().unwrap();
         server.create_database("db").unwrap();
-        let args = crate::load::LoadArgs {
+        let args = crate::lab::load::LoadArgs {
             points: Some(1_000),
             measurements: 3,
             lines: 100,
-            ..crate::load::LoadArgs::new(&server.url(), "db")
+            ..crate::lab::load::LoadArgs::new(&server.url(), "db")
         };
-        let summary = crate::load::run(&args, &Default::default(), &mut |_| {}).unwrap();
+        let summary = crate::lab::load::run(&args, &Default::default(), &mut |_| {}).unwrap();
         assert!(summary.succeeded(), "{summary}");
         assert_eq!(server.points("db").unwrap(), 1_000);
 

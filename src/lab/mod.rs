@@ -5,8 +5,11 @@
 //! Nothing here uses the rest of `src`, `control` or `dataplane`; `tests/tidy.rs` checks it.
 
 pub mod client;
+pub mod demo;
 pub mod http1;
 pub mod influxd;
+pub mod load;
 pub mod proxy;
 pub mod serials;
+pub mod sink;
 pub mod stand_in;

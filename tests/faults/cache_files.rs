@@ -6,8 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::support::{Circles, DB, DRAIN, Points, balanced, drained, start};
+use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::eventually;
-use fluxgate::load::LoadArgs;
 
 /// A block as influx-proxy writes it: length, names, gzip.
 fn block(names: &str, serials: std::ops::Range<u64>) -> Vec<u8> {

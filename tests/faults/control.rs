@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Circles, DB, Points, balanced, start};
 use fluxgate::lab::client::Client;
+use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
-use fluxgate::load::LoadArgs;
 
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Circles, Points, assert_nothing_lost, balanced, drained, log_command, missing, start};
+use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Ledger, Proxy, eventually};
-use fluxgate::load::LoadArgs;
 
 const POINTS: u64 = 40_000;
 const BLOCK: usize = 4096;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, start};
 use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{ProxyConfig, backend_name, eventually};
 use fluxgate::lab::stand_in::Fault;
-use fluxgate::load::{LoadArgs, Summary};
 
 /// A request takes a hundredth of it; a hung backend would take `write_timeout`, which these tests leave at 10 s.
 const ACK_MAX: Duration = Duration::from_secs(2);

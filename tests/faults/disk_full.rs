@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing, start};
 use fluxgate::lab::client::Client;
+use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{Proxy, eventually};
-use fluxgate::load::{LoadArgs, Summary};
 
 /// A file system of its own, of 64 MiB.
 struct SmallDisk {

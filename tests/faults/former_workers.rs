@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::support::{Circles, Points, assert_nothing_lost, balanced, drained, missing, start};
+use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Proxy, eventually};
-use fluxgate::load::LoadArgs;
 
 fn edit(proxy: &Proxy, change: impl FnOnce(&mut Value)) {
     let mut config: Value = serde_json::from_slice(&std::fs::read(proxy.config_file()).unwrap()).unwrap();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::{Circles, Points, assert_nothing_lost, start};
-use fluxgate::load::LoadArgs;
+use fluxgate::lab::load::LoadArgs;
 use rustix::process::Signal;
 
 const STOP: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{Circles, Points, assert_nothing_lost, start};
-use fluxgate::load::LoadArgs;
+use fluxgate::lab::load::LoadArgs;
 
 /// Several kills under load, each with a log that the one before has recovered. `one_down`: a backend is down
 /// meanwhile, so that there is a backlog to recover.

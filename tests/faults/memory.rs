@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{Circles, Points, assert_nothing_lost, balanced, start};
+use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::Proxy;
-use fluxgate::load::LoadArgs;
 
 const MIB: u64 = 1024 * 1024;
 /// What the process needs however little it does.

@@ -5,10 +5,10 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use fluxgate::lab::load::{self, LoadArgs, Summary};
 use fluxgate::lab::proxy::{Ledger, Proxy, ProxyConfig, eventually};
 use fluxgate::lab::serials::Serials;
 use fluxgate::lab::stand_in::StandIn;
-use fluxgate::load::{self, LoadArgs, Summary};
 
 pub const DB: &str = "db";
 /// Backends that are back must have everything within this, on a machine that is busy with other tests.

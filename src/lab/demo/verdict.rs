@@ -1,9 +1,9 @@
 //! The end of the demo: is everything there that was acknowledged, and does the ledger add up?
 
 use super::view::{equation, grouped};
+use crate::lab::load::Summary;
 use crate::lab::proxy::Ledger;
 use crate::lab::serials::Serials;
-use crate::load::Summary;
 
 /// What the backends of one circle hold.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::load::{Counts, Failure, Range};
+    use crate::lab::load::{Counts, Failure, Range};
 
     /// Points 1 to 100 sent; 41 to 50 without an answer if `unknown`.
     fn summary(unknown: bool) -> Summary {

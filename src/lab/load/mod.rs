@@ -6,10 +6,10 @@
 
 mod args;
 mod engine;
+#[cfg(test)]
+mod load_test;
 mod points;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;

@@ -1,7 +1,7 @@
 //! `fluxgate demo`: the main promise, on one machine, in half a minute.
 //!
 //! Two circles of two backends, a proxy before them, a load, and one backend killed in the middle and brought back.
-//! Every point has a number ([`crate::load`]), so that the end is a proof: each circle holds every point that was
+//! Every point has a number ([`crate::lab::load`]), so that the end is a proof: each circle holds every point that was
 //! acknowledged, and the ledger adds up. All children and files are its own and go with it.
 
 mod backends;
@@ -20,8 +20,8 @@ use verdict::{Stored, Verdict};
 use view::{Frame, Row, Screen, grouped};
 
 use crate::lab::influxd::Influxd;
+use crate::lab::load::{self, LoadArgs, Snapshot, Summary};
 use crate::lab::proxy::{Proxy, ProxyConfig, backend_name};
-use crate::load::{self, LoadArgs, Snapshot, Summary};
 
 const DB: &str = "demo";
 const CIRCLES: usize = 2;

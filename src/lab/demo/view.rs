@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use crate::lab::load::Snapshot;
 use crate::lab::proxy::LedgerTotals;
-use crate::load::Snapshot;
 
 /// No line of the picture may be wider, or a terminal wraps it and repainting goes astray.
 const WIDTH_MAX: usize = 79;
