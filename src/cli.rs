@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use fluxgate_control::cipher::{self, CipherError, Key};
 
+use crate::commands::log_files::LogArgs;
+use crate::commands::migrate::MigrateArgs;
 use crate::lab::demo::DemoArgs;
 use crate::lab::load::LoadArgs;
 use crate::lab::sink::SinkArgs;
-use crate::log_command::LogArgs;
-use crate::migrate::MigrateArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
 ///

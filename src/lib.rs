@@ -1,14 +1,11 @@
-//! The program around the data plane: command line, configuration, start and stop, load generator, demo.
+//! The program around the data plane: command line, configuration, start and stop, and the commands beside serving.
+//!
+//! `lab` is no part of the product: it holds what measures and checks it.
 
-pub mod check;
 pub mod cli;
+pub mod commands;
 pub mod config;
-pub mod hashdist;
 pub mod lab;
-pub mod ledger_report;
-pub mod log_command;
 pub mod logger;
-pub mod migrate;
-pub mod preflight;
 pub mod serve;
 pub mod tls;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fluxgate::cli::{Cli, Command};
+use fluxgate::commands::{check, hashdist, log_files, migrate};
 use fluxgate::config::{self, Config};
 use fluxgate::lab::{demo, load, sink};
-use fluxgate::{check, hashdist, log_command, logger, migrate, serve};
+use fluxgate::{logger, serve};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -66,7 +67,7 @@ fn run(cli: &Cli) -> Result<(), End> {
         Command::Load(args) => load::main(&args, &*stop_flag()?).map_err(End::Status),
         Command::Sink(args) => Ok(sink::main(&args, &mut out, &*stop_flag()?)?),
         Command::Demo(args) => demo::main(&args, &*stop_flag()?).map_err(End::Status),
-        Command::Log(args) => match log_command::run(&args, &mut out).map_err(End::Failed)? {
+        Command::Log(args) => match log_files::run(&args, &mut out).map_err(End::Failed)? {
             true => Ok(()),
             // What is not whole has been printed.
             false => Err(End::Status(1)),

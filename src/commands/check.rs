@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn circles_backends_shares_and_keys_are_shown() {
-        let shown = printed(include_str!("../tests/golden/proxy.json"));
+        let shown = printed(include_str!("../../tests/golden/proxy.json"));
         for line in [
             "proxy.json is valid",
             "  circle-2",

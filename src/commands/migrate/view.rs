@@ -157,7 +157,7 @@ pub fn list(jobs: &[Job], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migrate::remote::Tasks;
+    use crate::commands::migrate::remote::Tasks;
 
     fn job(state: &str, percent: f64) -> Job {
         Job {

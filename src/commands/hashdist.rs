@@ -58,7 +58,7 @@ mod tests {
     use crate::config::parse;
 
     fn printed(args: HashdistArgs, input: &str) -> String {
-        let config = parse(Path::new("p.json"), include_str!("../tests/golden/proxy.json")).expect("a good file");
+        let config = parse(Path::new("p.json"), include_str!("../../tests/golden/proxy.json")).expect("a good file");
         let mut out = Vec::new();
         run(&args, &config, &mut input.as_bytes(), &mut out).expect("memory takes all");
         String::from_utf8(out).expect("text")

@@ -4,6 +4,9 @@
 //!   main thread: checks, binds, starts the control thread and the workers, waits for a signal or an end
 //! ```
 
+mod ledger_report;
+mod preflight;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,8 +29,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, Https};
-use crate::ledger_report;
-use crate::preflight::{self, DataDirLock};
+
+use self::preflight::DataDirLock;
 use crate::tls;
 
 /// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
