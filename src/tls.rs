@@ -11,64 +11,78 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
-use crate::config::Https;
+/// TLS for clients, as written in the file; what follows from it is [`ServerTls`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Https {
+    pub enabled: bool,
+    /// Files in PEM form.
+    pub cert: String,
+    pub key: String,
+    pub ciphers: Vec<String>,
+    pub min_version: String,
+    pub max_version: String,
+}
 
 /// A key of the configuration that cannot be followed, and why.
 #[derive(Debug)]
-pub struct Fault {
+pub struct TlsRefusal {
     pub key: &'static str,
     pub what: String,
 }
 
-fn fault<T>(key: &'static str, what: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault { key, what: what.into() })
+fn refuse<T>(key: &'static str, what: impl Into<String>) -> Result<T, TlsRefusal> {
+    Err(TlsRefusal { key, what: what.into() })
 }
 
 /// What clients meet. The second is a warning for the operator.
-pub fn server(https: &Https) -> Result<(ServerTls, Option<String>), Fault> {
+pub fn server(https: &Https) -> Result<(ServerTls, Option<String>), TlsRefusal> {
     let (versions, warning) = versions(https)?;
     let suites = suites(&https.ciphers)?;
     let certificate = certificate(https)?;
     match ServerTls::new(certificate, suites, &versions) {
         Ok(tls) => Ok((tls, warning)),
         // Everything else has been looked at.
-        Err(_) => fault("tls.ciphers", "tls.ciphers has no suite for the versions that tls.max_version allows"),
+        Err(_) => refuse("tls.ciphers", "tls.ciphers has no suite for the versions that tls.max_version allows"),
     }
 }
 
 /// Reads `https_cert` (the server's own certificate first, then those that lead to its authority) and `https_key`.
-pub fn certificate(https: &Https) -> Result<CertifiedKey, Fault> {
+pub fn certificate(https: &Https) -> Result<CertifiedKey, TlsRefusal> {
     let chain = read("https_cert", &https.cert)?;
     let chain = certificates("https_cert", &https.cert, &chain)?;
     let text = read("https_key", &https.key)?;
     let file = &https.key;
     let contains = |words: &str| text.windows(words.len()).any(|window| window == words.as_bytes());
     if contains("BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED") {
-        return fault("https_key", format!("https_key {file} is encrypted; fluxgate needs a key without a passphrase"));
+        return refuse(
+            "https_key",
+            format!("https_key {file} is encrypted; fluxgate needs a key without a passphrase"),
+        );
     }
     let Ok(key) = PrivateKeyDer::from_pem_slice(&text) else {
-        return fault("https_key", format!("https_key {file} has no private key in PEM form"));
+        return refuse("https_key", format!("https_key {file} has no private key in PEM form"));
     };
     let Ok(key) = ring::default_provider().key_provider.load_private_key(key) else {
         let what =
             format!("https_key {file} is of a kind that is not supported; RSA, ECDSA (P-256, P-384) and Ed25519 are");
-        return fault("https_key", what);
+        return refuse("https_key", what);
     };
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => fault(
+        Err(rustls::Error::InconsistentKeys(_)) => refuse(
             "https_key",
             format!("https_key {file} does not belong to the certificate in https_cert {}", https.cert),
         ),
-        Err(_) => {
-            fault("https_cert", format!("https_cert {} does not begin with a certificate that can be used", https.cert))
-        }
+        Err(_) => refuse(
+            "https_cert",
+            format!("https_cert {} does not begin with a certificate that can be used", https.cert),
+        ),
     }
 }
 
 /// Whom to believe: with `ca_file` what stands there, else what the system believes. Read only when a backend needs it.
-pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) -> Result<Trust, Fault> {
+pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) -> Result<Trust, TlsRefusal> {
     let speaks_tls = |backend: &&Backend| is_https(&backend.url) && !unverified.contains(&backend.id);
     let needed_by = backends.iter().find(speaks_tls);
     let roots = match needed_by {
@@ -82,14 +96,14 @@ pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) ->
                      install them (ca-certificates) or set ca_file",
                     backend.name
                 );
-                return fault("ca_file", what);
+                return refuse("ca_file", what);
             }
             found.certs
         }
     };
     match Trust::new(roots, unverified) {
         Ok(trust) => Ok(trust),
-        Err(_) => fault("ca_file", format!("ca_file {ca_file} has no certificate that can be used")),
+        Err(_) => refuse("ca_file", format!("ca_file {ca_file} has no certificate that can be used")),
     }
 }
 
@@ -114,34 +128,34 @@ pub fn is_https(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-fn read(key: &'static str, file: &str) -> Result<Vec<u8>, Fault> {
+fn read(key: &'static str, file: &str) -> Result<Vec<u8>, TlsRefusal> {
     if file.is_empty() {
-        return fault(key, format!("https_enabled is true, but {key} is missing"));
+        return refuse(key, format!("https_enabled is true, but {key} is missing"));
     }
-    std::fs::read(file).or_else(|e| fault(key, format!("{key} {file} cannot be read: {e}")))
+    std::fs::read(file).or_else(|e| refuse(key, format!("{key} {file} cannot be read: {e}")))
 }
 
-fn certificates(key: &'static str, file: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates(key: &'static str, file: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsRefusal> {
     match CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => fault(key, format!("{key} {file} has no certificate in PEM form")),
+        _ => refuse(key, format!("{key} {file} has no certificate in PEM form")),
     }
 }
 
 type Versions = Vec<&'static SupportedProtocolVersion>;
 
 /// Numbers of versions: 0 for 1.0 to 3 for 1.3. What lies below 1.2 exists only to be named.
-fn versions(https: &Https) -> Result<(Versions, Option<String>), Fault> {
+fn versions(https: &Https) -> Result<(Versions, Option<String>), TlsRefusal> {
     let min = version("tls.min_version", &https.min_version)?.unwrap_or(2);
     let max = version("tls.max_version", &https.max_version)?.unwrap_or(3);
     if max < 2 {
         let what = format!("tls.max_version is \"{}\", but fluxgate speaks only tls1.2 and tls1.3", https.max_version);
-        return fault("tls.max_version", what);
+        return refuse("tls.max_version", what);
     }
     if min > max {
         let what =
             format!("tls.min_version is \"{}\", above tls.max_version \"{}\"", https.min_version, https.max_version);
-        return fault("tls.min_version", what);
+        return refuse("tls.min_version", what);
     }
     let warning = (min < 2).then(|| {
         format!(
@@ -153,19 +167,19 @@ fn versions(https: &Https) -> Result<(Versions, Option<String>), Fault> {
     Ok((all.into_iter().filter(|(n, _)| (min..=max).contains(n)).map(|(_, version)| version).collect(), warning))
 }
 
-fn version(key: &'static str, text: &str) -> Result<Option<u8>, Fault> {
+fn version(key: &'static str, text: &str) -> Result<Option<u8>, TlsRefusal> {
     match text.to_ascii_lowercase().trim_start_matches("tls") {
         "" if text.is_empty() => Ok(None),
         "1.0" => Ok(Some(0)),
         "1.1" => Ok(Some(1)),
         "1.2" => Ok(Some(2)),
         "1.3" => Ok(Some(3)),
-        _ => fault(key, format!("{key} is \"{text}\"; it must be one of tls1.0, tls1.1, tls1.2, tls1.3")),
+        _ => refuse(key, format!("{key} is \"{text}\"; it must be one of tls1.0, tls1.1, tls1.2, tls1.3")),
     }
 }
 
 /// The suites named as Go names them. As in Go, a list without suites of TLS 1.3 says nothing about that version.
-fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, Fault> {
+fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsRefusal> {
     let all = ring::ALL_CIPHER_SUITES;
     let is_tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
     if names.is_empty() {
@@ -182,7 +196,7 @@ fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, Fault> {
                 let known: Vec<_> = all.iter().map(suite_name).collect();
                 let what =
                     format!("tls.ciphers has \"{name}\", which is not supported; these are: {}", known.join(", "));
-                return fault("tls.ciphers", what);
+                return refuse("tls.ciphers", what);
             }
         }
     }

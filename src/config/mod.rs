@@ -33,6 +33,8 @@ use document::Format;
 use problem::Problem;
 pub(crate) use resolve::{BACKLOG_FULL, DURABILITY, HASH, MISSING_DB};
 
+use crate::tls::Https;
+
 /// Everything a configuration file says, defaults filled in. `Debug` shows no password.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -58,18 +60,6 @@ pub struct Config {
     pub ca_file: String,
     /// What an operator should hear at each start.
     pub warnings: Vec<String>,
-}
-
-/// TLS for clients, as written in the file; what follows from it is `data.tls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Https {
-    pub enabled: bool,
-    /// Files in PEM form.
-    pub cert: String,
-    pub key: String,
-    pub ciphers: Vec<String>,
-    pub min_version: String,
-    pub max_version: String,
 }
 
 /// Why a file is not a configuration: always the operator's to mend.

@@ -11,12 +11,12 @@ use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
 use fluxgate_dataplane::topology::Backend;
 
+use super::Config;
 use super::circles;
 use super::document::{Step, path_text};
 use super::file::{self, File, nearest};
 use super::problem::{Problem, key, problem};
-use super::{Config, Https};
-use crate::tls;
+use crate::tls::{self, Https};
 
 // What may stand for a choice; the first one is the default.
 pub(crate) const DURABILITY: [(&str, Durability); 3] =
@@ -118,7 +118,7 @@ fn https(file: &File) -> Https {
 }
 
 /// Points at the key where it is in the file, else at the one that asks for it.
-fn tls_problem(file: &File, fault: tls::Fault) -> Problem {
+fn tls_problem(file: &File, fault: tls::TlsRefusal) -> Problem {
     let tls = |name: &str| vec![Step::Key("tls".to_owned()), Step::Key(name.to_owned())];
     let path = match fault.key {
         "https_cert" if file.https_cert.is_some() => key("https_cert"),

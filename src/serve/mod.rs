@@ -28,10 +28,10 @@ use fluxgate_dataplane::stats::Stats;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, Https};
+use crate::config::Config;
 
 use self::preflight::DataDirLock;
-use crate::tls;
+use crate::tls::{self, Https};
 
 /// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
