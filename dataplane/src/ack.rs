@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::disklog::{Durable, Seq};
 use crate::io;
 use crate::ledger::DbId;
-use crate::reject::Reject;
+use crate::request::reject::Reject;
 use crate::settings::Durability;
 use crate::topology::Circle;
 use crate::worker::Worker;

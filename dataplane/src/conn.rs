@@ -11,21 +11,21 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
 use crate::ack::{self, Taken};
-use crate::body::{Body, BodyError};
-use crate::conns::Phase;
 use crate::handoff::{AdminRequest, ToControl, ToWorker};
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::error_body::{Format, JSON, Refused};
 use crate::http::head::{self, Head, HeadError, Method};
 use crate::http::response::{self, ReplyTo};
 use crate::http::{self, Status};
-use crate::inbox::Inbox;
 use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
 };
 use crate::query::{self, Ended, Own};
-use crate::reject::Reject;
+use crate::request::body::{Body, BodyError};
+use crate::request::conns::Phase;
+use crate::request::inbox::Inbox;
+use crate::request::reject::Reject;
 use crate::worker::Worker;
 use crate::write;
 

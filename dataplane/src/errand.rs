@@ -15,7 +15,7 @@ use crate::intake::Intake;
 use crate::io;
 use crate::limits::HOLD_MAX;
 use crate::precision::Precision;
-use crate::reject::Reject;
+use crate::request::reject::Reject;
 use crate::topology::BackendId;
 use crate::worker::Worker;
 

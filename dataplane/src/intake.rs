@@ -10,7 +10,7 @@ use crate::ledger::DbId;
 use crate::limits::{LINE_BYTES_MAX, ROUTE_BACKENDS_MAX};
 use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
-use crate::refusals::Refusals;
+use crate::request::refusals::Refusals;
 use crate::worker::Worker;
 
 /// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that every

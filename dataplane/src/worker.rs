@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crate::conns::Conns;
 use crate::courier::Served;
 use crate::disklog::{self, Log, Seq};
 use crate::grouping::Grouping;
@@ -24,8 +23,9 @@ use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
 use crate::limits::{REFRESH_TIMEOUT, REFUSAL_TEXT_CHARS_MAX, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::link::Link;
 use crate::placement::{Placement, RouteTable};
-use crate::pool::Pool;
 use crate::query::Queries;
+use crate::request::conns::Conns;
+use crate::request::pool::Pool;
 use crate::settings::Settings;
 use crate::stats::{Stats, WorkerStats};
 use crate::topology::BackendId;

@@ -5,17 +5,17 @@
 use std::borrow::Cow;
 
 use crate::ack::{Confirmation, Consistency, Taken};
-use crate::body::{Body, BodyError};
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::head::{Head, Method};
 use crate::http::query;
-use crate::inbox::Inbox;
 use crate::intake::Intake;
 use crate::io;
 use crate::limits::NAME_BYTES_MAX;
-use crate::pool::Loan;
 use crate::precision::Precision;
-use crate::reject::Reject;
+use crate::request::body::{Body, BodyError};
+use crate::request::inbox::Inbox;
+use crate::request::pool::Loan;
+use crate::request::reject::Reject;
 use crate::worker::{Found, Worker};
 
 /// The parameters of one write, checked as far as they can be before the body.

@@ -15,11 +15,11 @@ use crate::http::Status;
 use crate::http::answer::{self, Answer, AnswerBody};
 use crate::http::chunked::{Decoded, Decoder};
 use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
-use crate::inbox::Inbox;
 use crate::io::{self, Stream};
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONNECT_TIMEOUT, QUERY_FAILURE_SHOWN_BYTES_MAX};
 use crate::query::Ended;
 use crate::query::request::Query;
+use crate::request::inbox::Inbox;
 use crate::topology::BackendId;
 use crate::worker::Worker;
 

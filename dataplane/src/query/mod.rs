@@ -27,18 +27,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::body::Body;
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker};
 use crate::http::auth::{self, TokenScheme, Verdict};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
-use crate::inbox::Inbox;
 use crate::influxql::ast::Statement;
 use crate::influxql::{self, Params};
 use crate::io;
 use crate::limits::{QUERY_BODIES_LARGE_MAX, QUERY_BODY_SMALL_BYTES, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::placement::Placement;
-use crate::reject::Reject;
+use crate::request::body::Body;
+use crate::request::inbox::Inbox;
+use crate::request::reject::Reject;
 use crate::settings::Settings;
 use crate::topology::BackendId;
 use crate::worker::Worker;

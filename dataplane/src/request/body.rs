@@ -5,7 +5,7 @@ use std::io;
 use crate::http::chunked::{ChunkError, Decoder};
 use crate::http::gzip::{GzipError, Inflater};
 use crate::http::head::BodyKind;
-use crate::inbox::Inbox;
+use crate::request::inbox::Inbox;
 
 /// Why a body does not come to its end. Nothing of it may be acknowledged.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::conns::{Entry, Phase};
 use crate::io::{Stream, now};
 use crate::limits::CONN_BUFFER_BYTES;
+use crate::request::conns::{Entry, Phase};
 
 /// A stream and its read buffer: `buf[start..end]` is what has arrived.
 pub struct Inbox {

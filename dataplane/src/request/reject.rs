@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::body::BodyError;
 use crate::disklog;
 use crate::http::go_quote::go_quote;
-use crate::refusals::Refusals;
+use crate::request::body::BodyError;
+use crate::request::refusals::Refusals;
 
 /// Why a request is not answered 2xx.
 #[derive(Debug)]
