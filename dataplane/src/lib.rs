@@ -32,6 +32,7 @@ pub mod placement;
 pub mod precision;
 pub mod query;
 pub mod request;
+pub mod routing;
 pub mod run;
 pub mod settings;
 pub mod stats;

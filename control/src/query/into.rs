@@ -13,7 +13,7 @@ use fluxgate_dataplane::handoff::{Catalog, Written};
 use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::influxql::ast::{Measurement, Name, Select, Source, Statement};
 use fluxgate_dataplane::influxql::{Params, parse, print, visit};
-use fluxgate_dataplane::query::reach::{Class, Reach, class};
+use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 
 use super::context::{Context, Stop, Times};
 use super::select;

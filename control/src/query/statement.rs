@@ -1,7 +1,7 @@
 //! Who answers a statement: one backend as it stands, or several whose answers are merged.
 
 use fluxgate_dataplane::influxql::ast::Statement;
-use fluxgate_dataplane::query::reach::{Class, Reach, class};
+use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 
 use super::context::{Context, Stop, Times};
 use super::{into, select, server, show, structure};

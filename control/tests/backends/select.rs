@@ -11,7 +11,7 @@ use fluxgate_control::query::select;
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
-use fluxgate_dataplane::query::reach::{Class, Reach, class};
+use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 
 /// 2023-11-14T22:13:20Z.
 const T0: i64 = 1_700_000_000;

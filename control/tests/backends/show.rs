@@ -9,7 +9,7 @@ use fluxgate_control::query::context::{Context, House, Stop, Times};
 use fluxgate_control::query::{server, show};
 use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::influxql::{Params, parse};
-use fluxgate_dataplane::query::reach::{Class, class};
+use fluxgate_dataplane::routing::reach::{Class, class};
 use fluxgate_dataplane::topology::BackendId;
 
 use super::support::{self, Influxd, topology};

@@ -8,14 +8,10 @@
 //! A request whose statements are all answered by one backend stays on the worker and is never held in memory. Everything else
 //! (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
 
-mod access;
 mod backends;
-pub mod choose;
 mod error_text;
 mod forward;
-pub mod reach;
 mod request;
-mod route;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,15 +35,16 @@ use crate::placement::Placement;
 use crate::request::body::Body;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
+use crate::routing::access::{self, Refusal};
+use crate::routing::choose::Chooser;
+use crate::routing::reach::{Class, class};
+use crate::routing::route::{Route, route};
 use crate::settings::Settings;
 use crate::topology::BackendId;
 use crate::worker::Worker;
 use backends::Readers;
-use choose::Chooser;
 use forward::{Outgoing, Why, unless_gone};
-use reach::{Class, class};
 use request::{Arrived, Query};
-use route::{Route, route};
 
 /// What the queries of one worker share.
 pub struct Queries {
@@ -65,19 +62,6 @@ pub enum Ended {
     Close,
     /// A plain end would make the client take its answer for whole.
     Reset,
-}
-
-/// Why a query is not answered, whoever's fault it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: u16,
-    pub text: String,
-}
-
-impl Refusal {
-    pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
-    }
 }
 
 /// An answer without any backend.

@@ -12,7 +12,7 @@ use crate::http::head::{Head, Method};
 use crate::http::multipart::{self, Part, Value};
 use crate::http::query;
 use crate::limits::QUERY_CHUNK_ROWS_DEFAULT;
-use crate::query::Refusal;
+use crate::routing::access::Refusal;
 
 /// What is kept of a head while the body arrives.
 #[derive(Clone, Debug)]

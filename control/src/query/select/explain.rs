@@ -5,7 +5,7 @@
 //! one execution on one server, which there is not.
 
 use fluxgate_dataplane::influxql::ast::{Select, Statement};
-use fluxgate_dataplane::query::reach::Reach;
+use fluxgate_dataplane::routing::reach::Reach;
 
 use super::{ask, refused};
 use crate::influx::answer::{Answer, Row, Series};

@@ -26,7 +26,7 @@ mod twice;
 mod types;
 
 use fluxgate_dataplane::influxql::ast::{Order, Select};
-use fluxgate_dataplane::query::reach::{Reach, leaves};
+use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
 
 use self::probe::Garbled;

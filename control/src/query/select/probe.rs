@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_dataplane::influxql::ast::{DataType, Expr, Field, Name, Select, Source, Statement};
 use fluxgate_dataplane::influxql::visit;
-use fluxgate_dataplane::query::reach::restrict;
+use fluxgate_dataplane::routing::reach::restrict;
 
 use super::now::time_part;
 use super::shares::NOBODYS;

@@ -2,8 +2,8 @@
 
 use fluxgate_dataplane::influxql::ast::{Measurement, Name, Select, Source};
 use fluxgate_dataplane::influxql::visit;
-use fluxgate_dataplane::query::choose::Shares;
-use fluxgate_dataplane::query::reach::{Reach, leaves};
+use fluxgate_dataplane::routing::choose::Shares;
+use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
 
 use crate::query::context::{Context, Stop};

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_dataplane::influxql::ast::{Name, Select};
-use fluxgate_dataplane::query::reach::leaves;
+use fluxgate_dataplane::routing::reach::leaves;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::refused;

@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_dataplane::influxql::ast::{Expr, Show, ShowKind, Statement};
-use fluxgate_dataplane::query::reach::Reach;
+use fluxgate_dataplane::routing::reach::Reach;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::context::{Context, Stop, Times};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fluxgate_dataplane::influxql::ast::{Expr, Name, Show, ShowKind, Source};
 use fluxgate_dataplane::influxql::visit;
-use fluxgate_dataplane::query::reach::Place;
+use fluxgate_dataplane::routing::reach::Place;
 
 use super::order::widened;
 use crate::query::errors::{missing_database, missing_policy};

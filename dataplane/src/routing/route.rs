@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::influxql::ast::Statement;
 use crate::placement::Placement;
-use crate::query::reach::{Class, Reach, backends_of, class};
+use crate::routing::reach::{Class, Reach, backends_of, class};
 use crate::topology::{BackendId, Topology};
 
 /// Who answers a request.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::limits::STALE_AFTER;
 use crate::placement::Placement;
-use crate::query::reach::{Place, Reach, backends_of};
+use crate::routing::reach::{Place, Reach, backends_of};
 use crate::stats::Stats;
 use crate::topology::{BackendId, Topology};
 

@@ -4,8 +4,20 @@
 use std::collections::BTreeSet;
 
 use crate::influxql::ast::{Select, Source, Statement, Unsupported};
-use crate::query::Refusal;
-use crate::query::reach::leaves;
+use crate::routing::reach::leaves;
+
+/// Why a query is not answered, whoever's fault it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub text: String,
+}
+
+impl Refusal {
+    pub fn new(status: u16, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
 
 /// Checks all statements of a request. `default_db` is the `db` parameter, empty if there is none; `allowed` says whether a database
 /// may be used.
