@@ -4,7 +4,6 @@
 use std::time::UNIX_EPOCH;
 
 use crate::disklog::{self, RecordKey, Seq};
-use crate::grouping::Grouping;
 use crate::io;
 use crate::ledger::DbId;
 use crate::limits::{LINE_BYTES_MAX, ROUTE_BACKENDS_MAX};
@@ -12,6 +11,7 @@ use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
 use crate::request::refusals::Refusals;
 use crate::worker::Worker;
+use crate::worker::grouping::Grouping;
 
 /// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that every
 /// piece brings the scanner forward.

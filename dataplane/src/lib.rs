@@ -16,18 +16,14 @@ pub mod disklog;
 pub mod errand;
 #[cfg(test)]
 mod fuzz_corpus_test;
-pub mod grouping;
 pub mod handoff;
-pub mod holds;
 pub mod http;
 pub mod influxql;
 pub mod intake;
 pub mod io;
-pub mod latency;
 pub mod ledger;
 pub mod limits;
 pub mod lineproto;
-pub mod link;
 pub mod placement;
 pub mod precision;
 pub mod query;

@@ -15,10 +15,10 @@ use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
-use crate::link::Link;
 use crate::placement::Placement;
 use crate::settings::Settings;
 use crate::stats::Stats;
+use crate::worker::link::Link;
 use crate::worker::{self, Error, Worker};
 use crate::{accept, delivery, errand};
 

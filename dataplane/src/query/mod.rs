@@ -8,14 +8,12 @@
 //! A request whose statements are all answered by one backend stays on the worker and is never held in memory. Everything else
 //! (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
 
-mod backends;
 mod error_text;
 mod forward;
 mod request;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -39,19 +37,11 @@ use crate::routing::access::{self, Refusal};
 use crate::routing::choose::Chooser;
 use crate::routing::reach::{Class, class};
 use crate::routing::route::{Route, route};
-use crate::settings::Settings;
 use crate::topology::BackendId;
 use crate::worker::Worker;
-use backends::Readers;
+use crate::worker::readers::Queries;
 use forward::{Outgoing, Why, unless_gone};
 use request::{Arrived, Query};
-
-/// What the queries of one worker share.
-pub struct Queries {
-    readers: Readers,
-    running: Cell<usize>,
-    large_bodies: Cell<usize>,
-}
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,17 +82,6 @@ impl Own {
             }
             Self::Begun => responder.no_content(out, to, None),
         }
-    }
-}
-
-impl Queries {
-    pub fn new(settings: &Settings) -> Self {
-        Self { readers: Readers::new(settings), running: Cell::new(0), large_bodies: Cell::new(0) }
-    }
-
-    /// See [`ToWorker::Address`].
-    pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
-        self.readers.moved(backend, addr);
     }
 }
 

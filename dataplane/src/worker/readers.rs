@@ -3,7 +3,7 @@
 //! Unlike a courier's, a query's connection is in the hands of one query until its answer has been read; dropping it tells the backend
 //! to stop. Not here: which backend is asked (`choose`), what is sent (`forward`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -12,6 +12,26 @@ use crate::io::{self, Stream};
 use crate::limits::{QUERY_KEPT_CONNECTION_AGE_MAX, QUERY_KEPT_CONNECTIONS_MAX};
 use crate::settings::Settings;
 use crate::topology::{Backend, BackendId};
+
+/// What the queries of one worker share.
+pub struct Queries {
+    pub readers: Readers,
+    /// Queries being answered.
+    pub running: Cell<usize>,
+    /// Forms beyond `QUERY_BODY_SMALL_BYTES` being read.
+    pub large_bodies: Cell<usize>,
+}
+
+impl Queries {
+    pub fn new(settings: &Settings) -> Self {
+        Self { readers: Readers::new(settings), running: Cell::new(0), large_bodies: Cell::new(0) }
+    }
+
+    /// The backend is to be reached there from now on.
+    pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
+        self.readers.moved(backend, addr);
+    }
+}
 
 /// One worker's way to one backend.
 pub struct Reader {

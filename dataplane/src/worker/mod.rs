@@ -1,5 +1,11 @@
 //! A worker: one pinned executor with its listener, its connections, its log and its couriers.
 
+pub mod grouping;
+pub mod holds;
+pub mod latency;
+pub mod link;
+pub mod readers;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -10,25 +16,25 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::courier::Served;
 use crate::disklog::{self, Log, Seq};
-use crate::grouping::Grouping;
 use crate::handoff::{Catalog, Ticket, ToControl, ToWorker};
-use crate::holds::Holds;
 use crate::http::auth::Guard;
 use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
 use crate::http::response::Responder;
 use crate::io::{self, Event};
-use crate::latency::AckLatency;
 use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
 use crate::limits::{REFRESH_TIMEOUT, REFUSAL_TEXT_CHARS_MAX, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
-use crate::link::Link;
 use crate::placement::{Placement, RouteTable};
-use crate::query::Queries;
 use crate::request::conns::Conns;
 use crate::request::pool::Pool;
 use crate::settings::Settings;
 use crate::stats::{Stats, WorkerStats};
 use crate::topology::BackendId;
+use grouping::Grouping;
+use holds::Holds;
+use latency::AckLatency;
+use link::Link;
+use readers::Queries;
 
 /// A database and a policy of it.
 type Named = (Box<[u8]>, Box<[u8]>);
