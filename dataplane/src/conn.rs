@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
-use crate::ack::{self, Taken};
 use crate::handoff::{AdminRequest, ToControl, ToWorker};
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::error_body::{Format, JSON, Refused};
@@ -28,6 +27,7 @@ use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
 use crate::worker::Worker;
 use crate::write;
+use crate::write::ack::{self, Taken};
 
 /// What is read at once where speed does not matter. On the heap: a local would be part of every connection's task.
 const PIECE_BYTES: usize = 4096;

@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use crate::disklog::Seq;
 use crate::handoff::{Ticket, ToControl, Written};
-use crate::intake::Intake;
 use crate::io;
 use crate::limits::HOLD_MAX;
 use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::topology::BackendId;
 use crate::worker::Worker;
+use crate::write::intake::Intake;
 
 /// Holds the couriers at the present end of the log, and answers when everything before it has been delivered.
 pub fn drain(worker: &Rc<Worker>, ticket: Ticket, timeout: Duration) {

@@ -6,7 +6,6 @@
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
 pub mod accept;
-pub mod ack;
 pub mod adopt;
 pub mod cache_files;
 pub mod conn;
@@ -19,7 +18,6 @@ mod fuzz_corpus_test;
 pub mod handoff;
 pub mod http;
 pub mod influxql;
-pub mod intake;
 pub mod io;
 pub mod ledger;
 pub mod limits;

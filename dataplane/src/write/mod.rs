@@ -2,13 +2,14 @@
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
+pub mod ack;
+pub mod intake;
+
 use std::borrow::Cow;
 
-use crate::ack::{Confirmation, Consistency, Taken};
 use crate::http::auth::{TokenScheme, Verdict};
 use crate::http::head::{Head, Method};
 use crate::http::query;
-use crate::intake::Intake;
 use crate::io;
 use crate::limits::NAME_BYTES_MAX;
 use crate::precision::Precision;
@@ -17,6 +18,8 @@ use crate::request::inbox::Inbox;
 use crate::request::pool::Loan;
 use crate::request::reject::Reject;
 use crate::worker::{Found, Worker};
+use ack::{Confirmation, Consistency, Taken};
+use intake::Intake;
 
 /// The parameters of one write, checked as far as they can be before the body.
 pub struct Plan {
