@@ -6,8 +6,6 @@
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
 pub mod accept;
-pub mod adopt;
-pub mod cache_files;
 pub mod conn;
 pub mod courier;
 pub mod delivery;
@@ -30,6 +28,7 @@ pub mod routing;
 pub mod run;
 pub mod settings;
 pub mod stats;
+pub mod takeover;
 pub mod tls;
 pub mod topology;
 pub mod worker;

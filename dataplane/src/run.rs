@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::adopt::{self, Legacy};
-use crate::cache_files::CacheFile;
 use crate::disklog::{Log, LogSettings, Opened};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
@@ -18,6 +16,8 @@ use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
 use crate::placement::Placement;
 use crate::settings::Settings;
 use crate::stats::Stats;
+use crate::takeover::adopt::{self, Legacy};
+use crate::takeover::cache_files::CacheFile;
 use crate::worker::link::Link;
 use crate::worker::{self, Error, Worker};
 use crate::{accept, delivery, errand};

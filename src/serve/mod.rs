@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
-use fluxgate_dataplane::cache_files;
 use fluxgate_dataplane::handoff::{self, LedgerRow};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
 use fluxgate_dataplane::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::takeover::cache_files;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

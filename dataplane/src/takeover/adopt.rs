@@ -7,13 +7,13 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::cache_files::{self, CacheFile};
 use crate::disklog::{self, Pending, RecordKey, Seq};
 use crate::io;
 use crate::limits::ADOPT_PAUSE;
 use crate::lineproto::{Item, Scanner, unescape_measurement};
 use crate::precision::Precision;
 use crate::settings::Durability;
+use crate::takeover::cache_files::{self, CacheFile};
 use crate::topology::BackendId;
 use crate::worker::{Error, Worker};
 
