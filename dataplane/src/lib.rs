@@ -5,12 +5,8 @@
 //! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `disklog/store` name
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
-pub mod accept;
-pub mod conn;
 pub mod courier;
-pub mod delivery;
 pub mod disklog;
-pub mod errand;
 #[cfg(test)]
 mod fuzz_corpus_test;
 pub mod handoff;
@@ -25,7 +21,7 @@ pub mod precision;
 pub mod query;
 pub mod request;
 pub mod routing;
-pub mod run;
+pub mod serve;
 pub mod settings;
 pub mod stats;
 pub mod takeover;

@@ -21,7 +21,7 @@ use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, LedgerRow};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
-use fluxgate_dataplane::run::{self, Start};
+use fluxgate_dataplane::serve::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::takeover::cache_files;

@@ -17,7 +17,7 @@ use fluxgate::lab::influxd::{Influxd, query};
 use fluxgate::lab::proxy::eventually;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
-use fluxgate_dataplane::run::{self, Start};
+use fluxgate_dataplane::serve::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::{handoff, io};

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::conn;
 use crate::io::{self, Listener};
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER_MAX};
+use crate::serve::conn;
 use crate::worker::Worker;
 
 /// Runs until [`Listener::close`].

@@ -14,13 +14,13 @@ use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
 use crate::placement::Placement;
+use crate::serve::{accept, delivery, errand};
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::takeover::adopt::{self, Legacy};
 use crate::takeover::cache_files::CacheFile;
 use crate::worker::link::Link;
 use crate::worker::{self, Error, Worker};
-use crate::{accept, delivery, errand};
 
 /// What a worker is given at start.
 pub struct Start {
