@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::config_test::{EXAMPLE, json, ok, refusal};
 use super::parse;
-use super::tests::{EXAMPLE, json, ok, refusal};
 
 #[test]
 fn backend_addresses() {

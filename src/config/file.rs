@@ -1,8 +1,9 @@
-//! The keys of a file: their names, their types, nothing about their meaning.
+//! The keys of a file: names, types, defaults and meanings. Not here: how a value is read (`resolve`, `circles`).
 //!
-//! Each table is written once and gives both the serde struct and the list that a tree is checked against before serde
-//! sees it. The check exists for its wording: it names the key by its whole path, suggests the nearest known one, and
-//! never repeats a value, which might be a password.
+//! Each table is written once and gives three things: the serde struct, the list that a tree is checked against before
+//! serde sees it, and the table in `docs/configuration.md` (`file_test.rs` compares them). The check exists for its
+//! wording: it names the key by its whole path, suggests the nearest known one, and never repeats a value, which might
+//! be a password.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,15 +13,15 @@ use super::problem::Problem;
 
 /// What a key holds. The type of the struct field follows from it.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Whole,
     Flag,
     Texts,
     /// A table of its own.
-    Table(&'static [(&'static str, Kind)]),
+    Table(&'static [KeyDoc]),
     /// A list of tables.
-    Tables(&'static [(&'static str, Kind)]),
+    Tables(&'static [KeyDoc]),
 }
 
 /// What the type of a field says about its key.
@@ -44,17 +45,38 @@ impl Key for Vec<String> {
     const KIND: Kind = Kind::Texts;
 }
 
+/// A key of a table: what `docs/configuration.md` says of it.
+pub(super) struct KeyDoc {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// A word or number in backticks is the value itself; anything else is a description.
+    #[cfg(test)]
+    pub(super) default: &'static str,
+    /// Lines of the comment at the key, in Markdown.
+    #[cfg(test)]
+    pub(super) meaning: &'static [&'static str],
+}
+
 macro_rules! table {
-    ($(#[$table_doc:meta])* $table:ident { $($(#[$doc:meta])* $key:ident: $type:ty,)* }) => {
+    ($(#[$table_doc:meta])* $table:ident {
+        $($(#[doc = $doc:literal])* $key:ident: $type:ty = $default:literal,)*
+    }) => {
         $(#[$table_doc])*
         #[derive(Deserialize, Default)]
         #[serde(default, deny_unknown_fields)]
         pub(super) struct $table {
-            $($(#[$doc])* pub $key: Option<$type>,)*
+            $($(#[doc = $doc])* pub $key: Option<$type>,)*
         }
 
         impl $table {
-            const KEYS: &'static [(&'static str, Kind)] = &[$((stringify!($key), <$type as Key>::KIND),)*];
+            pub(super) const KEYS: &'static [KeyDoc] = &[$(KeyDoc {
+                name: stringify!($key),
+                kind: <$type as Key>::KIND,
+                #[cfg(test)]
+                default: $default,
+                #[cfg(test)]
+                meaning: &[$($doc),*],
+            },)*];
         }
 
         impl Key for $table {
@@ -68,102 +90,157 @@ macro_rules! table {
 }
 
 table! {
-    /// The whole file. Times are whole seconds unless the name says otherwise.
+    /// The whole file. The comment at each key becomes its row of the table in `docs/configuration.md`.
     File {
-        circles: Vec<Circle>,
-        listen_addr: String,
-        db_list: Vec<String>,
-        data_dir: String,
-        /// Older generation; `tlog_dir` is the same under its newer name.
-        mlog_dir: String,
-        tlog_dir: String,
-        hash_key: String,
-        /// Older generation; the newer one has always 256.
-        vnode_size: i64,
-        /// Newer generation; the older one has always `%db,%mm`.
-        shard_key: String,
-        flush_size: i64,
-        flush_time: i64,
-        check_interval: i64,
-        rewrite_interval: i64,
-        /// Newer generation.
-        rewrite_threads: i64,
-        /// Newer generation.
-        conn_pool_size: i64,
-        write_timeout: i64,
-        idle_timeout: i64,
-        username: String,
-        password: String,
-        /// Older generation: all user names and passwords in the file are encrypted.
-        auth_secure: bool,
-        /// Newer generation: the proxy's own are encrypted; backends have theirs.
-        auth_encrypt: bool,
-        /// Newer generation.
-        ping_auth_enabled: bool,
-        /// Older generation.
-        log_enabled: bool,
-        /// Newer generation.
-        write_tracing: bool,
-        /// Newer generation.
-        query_tracing: bool,
-        /// Newer generation; in the older one it is always on.
-        pprof_enabled: bool,
-        https_enabled: bool,
-        https_cert: String,
-        https_key: String,
-        /// Newer generation.
-        tls: Tls,
+        /// One or more circles; each one holds a full copy of the data. At most 16.
+        circles: Vec<Circle> = "required",
+        /// Address to listen on, `host:port`. An empty host means all addresses.
+        listen_addr: String = "`:7076`",
+        /// Databases that clients may use. An empty list allows all.
+        db_list: Vec<String> = "all",
+        /// Directory for the logs, delivery positions and rejected points. It belongs to one running instance.
+        data_dir: String = "`data`",
+        /// Directory for migration logs. influx-proxy 2.4's name of `tlog_dir`.
+        mlog_dir: String = "`log`",
+        /// Directory for migration logs. influx-proxy 2.5's name of `mlog_dir`.
+        tlog_dir: String = "`log`",
+        /// What identifies a backend on the hash ring: `idx`, `exi`, `name`, `url`, or a text that contains `%idx`.
+        /// **Changing it moves data.**
+        hash_key: String = "`idx`",
+        /// Points of each backend on the hash ring, at most 65536. influx-proxy 2.4 only; 2.5 always has 256.
+        /// **Changing it moves data.**
+        vnode_size: i64 = "`256`",
+        /// What is hashed to choose a backend; contains `%db`, `%mm` (the measurement) or both. influx-proxy 2.5.
+        /// **Changing it moves data.**
+        shard_key: String = "`%db,%mm`",
+        /// Points in one batch to a backend.
+        flush_size: i64 = "`10000`",
+        /// Accepted, but has no effect: a batch is sent as soon as the one before it is done.
+        flush_time: i64 = "`1`",
+        /// Seconds between two health checks of a backend.
+        check_interval: i64 = "`1`",
+        /// Longest pause in seconds between two attempts to reach a backend that is down.
+        rewrite_interval: i64 = "`10`",
+        /// Accepted, but has no effect: the order of points limits what may be in flight. influx-proxy 2.5.
+        rewrite_threads: i64 = "`5`",
+        /// Accepted, but has no effect, for the same reason. influx-proxy 2.5.
+        conn_pool_size: i64 = "`20`",
+        /// Timeout in seconds of one write request to a backend, and of the wait that `consistency` asks for.
+        write_timeout: i64 = "`10`",
+        /// Seconds after which a client connection is closed when it sends nothing or does not read its answer.
+        idle_timeout: i64 = "`10`",
+        /// User name that clients must give. Without `username` and `password` there is no authentication.
+        username: String = "empty",
+        /// Password that clients must give.
+        password: String = "empty",
+        /// All user names and passwords in this file are encrypted. **The encryption key is public**: unless
+        /// `cipher_key` is set, everyone who can read the file can decrypt them. influx-proxy 2.4.
+        auth_secure: bool = "`false`",
+        /// The proxy's own `username` and `password` are encrypted; each backend has its own `auth_encrypt`.
+        /// influx-proxy 2.5.
+        auth_encrypt: bool = "`false`",
+        /// `/ping` requires user name and password, too. influx-proxy 2.5.
+        ping_auth_enabled: bool = "`false`",
+        /// Log debug messages. influx-proxy 2.4.
+        log_enabled: bool = "`false`",
+        /// Log a line for each write. influx-proxy 2.5.
+        write_tracing: bool = "`false`",
+        /// Log a line for each query. influx-proxy 2.5.
+        query_tracing: bool = "`false`",
+        /// Serve CPU and memory profiles under `/debug/pprof`. influx-proxy 2.5; always on in 2.4.
+        pprof_enabled: bool = "`true`; `false` in a file with any key of 2.5",
+        /// Clients connect with TLS, on the port of `listen_addr`.
+        https_enabled: bool = "`false`",
+        /// PEM file: the server's certificate, followed by the certificates of the authorities that issued it.
+        https_cert: String = "required with `https_enabled`",
+        /// PEM file: the private key (RSA, ECDSA or Ed25519), without a passphrase.
+        https_key: String = "required with `https_enabled`",
+        /// TLS versions and cipher suites for clients. influx-proxy 2.5.
+        tls: Tls = "none",
         // From here on fluxgate's own.
-        /// In place of the published key of encrypted user names and passwords.
-        cipher_key: String,
-        workers: i64,
-        durability: String,
-        commit_linger_us: i64,
-        hot_tail_bytes: i64,
-        backlog_max_bytes: i64,
-        backlog_full: String,
-        backend_gzip: bool,
-        max_body_bytes: i64,
-        missing_db: String,
-        hash: String,
-        query_timeout: i64,
-        max_concurrent_queries: i64,
-        query_memory_bytes: i64,
-        max_result_rows: i64,
-        /// Instead of the system's certificates of authorities, for backends that speak https.
-        ca_file: String,
+        /// 16 bytes to use instead of the public encryption key, in this file and for `fluxgate encrypt --key`. The
+        /// `/encrypt` and `/decrypt` endpoints always use the public key. It stands in the same file as the
+        /// passwords, so the file's permissions protect both.
+        cipher_key: String = "the public key",
+        /// Threads that serve clients, each pinned to one CPU. At most 256.
+        workers: i64 = "CPUs the process may use",
+        /// When a write is acknowledged: after its points are synced to disk (`disk`), handed to the operating
+        /// system (`os`), or held in memory (`memory`).
+        durability: String = "`disk`",
+        /// Microseconds to wait after the first point that reaches an idle log, so that more points share its sync.
+        /// At most 1000000.
+        commit_linger_us: i64 = "`0`",
+        /// Bytes of the newest part of the log kept in memory, per worker. At least 4194304.
+        hot_tail_bytes: i64 = "`67108864`",
+        /// Limit in bytes of all logs together. At least 4194304 per worker.
+        backlog_max_bytes: i64 = "80 % of the file system",
+        /// What happens at `backlog_max_bytes`: `reject` refuses new writes with 503, `drop_oldest` drops the oldest
+        /// points.
+        backlog_full: String = "`reject`",
+        /// Compress batches to backends. This costs more CPU than everything else the proxy does.
+        backend_gzip: bool = "`false`",
+        /// Largest request body in bytes, after decompression. Larger: 413. 0 means no limit.
+        max_body_bytes: i64 = "`25000000`",
+        /// What to do when a backend does not have the database of a point: `create` it as another backend has it,
+        /// `hold` its points until it exists, or `reject` them.
+        missing_db: String = "`create`",
+        /// Hash function of the ring: `crc32` (influx-proxy's) or `xxh3` (for new deployments).
+        /// **Changing it moves data.**
+        hash: String = "`crc32`",
+        /// Seconds to wait for the beginning of a backend's answer, and between two parts of it; also the longest
+        /// time that a query over several backends may take.
+        query_timeout: i64 = "`300`",
+        /// Queries that one worker runs at a time. More: 503. 0 means no limit.
+        max_concurrent_queries: i64 = "`0`",
+        /// Bytes of answers held in memory while they are merged, over all queries. More: 503. At least 1048576.
+        query_memory_bytes: i64 = "`268435456`",
+        /// Rows of one merged answer. More: the query is refused, never cut short. 0 means no limit.
+        max_result_rows: i64 = "`0`",
+        /// PEM file with the certificate authorities to trust for `https` backends, instead of the system's.
+        ca_file: String = "the system's",
     }
 }
 
 table! {
     Circle {
-        name: String,
-        backends: Vec<Backend>,
+        /// Name of the circle, unique.
+        name: String = "required",
+        /// One or more backends, which share the circle's data. At most 1024 over all circles.
+        backends: Vec<Backend> = "required",
     }
 }
 
 table! {
     Backend {
-        name: String,
-        url: String,
-        username: String,
-        password: String,
-        /// Newer generation.
-        auth_encrypt: bool,
-        /// Newer generation.
-        write_only: bool,
-        /// fluxgate's own: its certificate is not verified.
-        insecure_skip_verify: bool,
-        /// fluxgate's own.
-        leaving: bool,
+        /// Name of the backend, unique over all circles. Files under `data_dir` use it, so do not change it.
+        name: String = "required",
+        /// `http://host:port` or `https://host:port`.
+        url: String = "required",
+        /// User name for this backend.
+        username: String = "empty",
+        /// Password for this backend.
+        password: String = "empty",
+        /// This backend's user name and password are encrypted. influx-proxy 2.5.
+        auth_encrypt: bool = "`false`",
+        /// Send no query to this backend while another one can answer it. influx-proxy 2.5.
+        write_only: bool = "`false`",
+        /// Do not verify this backend's certificate (influx-proxy never does). The proxy warns at each start.
+        insecure_skip_verify: bool = "`false`",
+        /// This backend is being removed: it gets no new measurement, but still gets its points and answers queries
+        /// until its data has been moved.
+        leaving: bool = "`false`",
     }
 }
 
 table! {
     Tls {
-        ciphers: Vec<String>,
-        min_version: String,
-        max_version: String,
+        /// Cipher suites by their Go names: ECDHE with AES-GCM or ChaCha20. Those of TLS 1.3 stay enabled unless the
+        /// list names one of them.
+        ciphers: Vec<String> = "all that are supported",
+        /// `tls1.0` to `tls1.3`. A value below `tls1.2` is taken as `tls1.2`, with a warning.
+        min_version: String = "`tls1.2`",
+        /// `tls1.2` or `tls1.3`.
+        max_version: String = "`tls1.3`",
     }
 }
 
@@ -189,8 +266,8 @@ fn check_value(value: &Value, kind: Kind, path: &mut Vec<Step>) -> Result<(), Pr
         (Kind::Table(keys), Value::Object(map)) => {
             for (key, value) in map {
                 path.push(Step::Key(key.clone()));
-                match keys.iter().find(|known| known.0 == key) {
-                    Some(known) => check_value(value, known.1, path)?,
+                match keys.iter().find(|known| known.name == key) {
+                    Some(known) => check_value(value, known.kind, path)?,
                     None => return Err(unknown(path, key, keys)),
                 }
                 path.pop();
@@ -218,8 +295,8 @@ fn each(items: &[Value], kind: Kind, path: &mut Vec<Step>) -> Result<(), Problem
     Ok(())
 }
 
-fn unknown(path: &[Step], key: &str, keys: &[(&'static str, Kind)]) -> Problem {
-    let nearest = nearest(key, keys.iter().map(|known| known.0));
+fn unknown(path: &[Step], key: &str, keys: &[KeyDoc]) -> Problem {
+    let nearest = nearest(key, keys.iter().map(|known| known.name));
     let what = format!("unknown key {}; the nearest known key is {nearest}", path_text(path));
     Problem { path: path.to_vec(), what }
 }

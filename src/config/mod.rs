@@ -15,12 +15,14 @@
 mod circles;
 #[cfg(test)]
 mod circles_test;
+#[cfg(test)]
+mod config_test;
 mod document;
 mod file;
+#[cfg(test)]
+mod file_test;
 mod problem;
 mod resolve;
-#[cfg(test)]
-mod tests;
 #[cfg(test)]
 mod tls_test;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::config_test::{json, ok};
 use super::parse;
-use super::tests::{json, ok};
 
 /// A certificate for `name` and its key.
 fn issue(name: &str) -> (String, rcgen::KeyPair) {
