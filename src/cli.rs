@@ -4,14 +4,14 @@
 //! are read as `--config FILE` and `--version`.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use fluxgate_control::cipher::{self, CipherError, Key};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::hashdist::HashdistArgs;
 use crate::commands::log_files::LogArgs;
 use crate::commands::migrate::MigrateArgs;
+use crate::commands::secret::TextArgs;
 use crate::lab::demo::DemoArgs;
 use crate::lab::load::LoadArgs;
 use crate::lab::sink::SinkArgs;
@@ -107,36 +107,6 @@ Examples:
     Sink(SinkArgs),
 }
 
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct HashdistArgs {
-    /// Database of the measurements.
-    #[arg(long, default_value = "db")]
-    pub db: String,
-
-    /// How many names to make up when none are given.
-    #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with_all = ["names", "stdin"])]
-    pub count: u64,
-
-    /// Read names from standard input, one per line.
-    #[arg(long, conflicts_with = "names")]
-    pub stdin: bool,
-
-    /// Measurement names.
-    #[arg(value_name = "MEASUREMENT")]
-    pub names: Vec<String>,
-}
-
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextArgs {
-    /// The file's cipher_key, 16 bytes, when it has one (other users can see arguments).
-    #[arg(long, value_name = "KEY", value_parser = cipher_key)]
-    pub key: Option<Key>,
-
-    /// The text; without it, the first line of standard input (other users can see arguments, but not that).
-    #[arg(allow_hyphen_values = true)]
-    pub text: Option<String>,
-}
-
 impl Cli {
     /// Reads the arguments, the program's name first. The error is what to print, help and version included; its
     /// `exit()` prints it and ends with the right status.
@@ -177,38 +147,6 @@ fn two_dashes(arg: OsString) -> OsString {
             two
         }
         _ => arg,
-    }
-}
-
-fn cipher_key(text: &str) -> Result<Key, String> {
-    Key::new(text).ok_or_else(|| format!("a key is 16 bytes long, not {}", text.len()))
-}
-
-impl TextArgs {
-    /// `fluxgate encrypt`: one line with the cipher of the text.
-    pub fn encrypt(&self, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{}", cipher::encrypt_with(self.key.unwrap_or_default(), self.text(input)?))
-    }
-
-    /// `fluxgate decrypt`: one line with the text of the cipher.
-    pub fn decrypt(&self, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<Result<(), CipherError>> {
-        match cipher::decrypt_with(self.key.unwrap_or_default(), self.text(input)?) {
-            Ok(text) => {
-                out.write_all(&text)?;
-                writeln!(out)?;
-                Ok(Ok(()))
-            }
-            Err(e) => Ok(Err(e)),
-        }
-    }
-
-    fn text(&self, input: &mut dyn BufRead) -> io::Result<String> {
-        if let Some(text) = &self.text {
-            return Ok(text.clone());
-        }
-        let mut line = String::new();
-        input.read_line(&mut line)?;
-        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
 }
 
@@ -311,21 +249,5 @@ mod tests {
         assert_eq!(text, b"admin\n");
         let wrong = parse("fluxgate decrypt --key short x").expect_err("a short key").to_string();
         assert!(wrong.contains("a key is 16 bytes long, not 5"), "{wrong}");
-    }
-
-    #[test]
-    fn encrypt_and_decrypt_take_an_argument_or_a_line() {
-        let mut out = Vec::new();
-        let of_stdin = TextArgs::default();
-        of_stdin.encrypt(&mut &b"admin\nmore\n"[..], &mut out).expect("memory takes all");
-        TextArgs { text: Some("admin".to_owned()), key: None }
-            .encrypt(&mut &b""[..], &mut out)
-            .expect("memory takes all");
-        assert_eq!(out, b"YgvEyuPZlDYAH8sGDkC!Ag\nYgvEyuPZlDYAH8sGDkC!Ag\n");
-        let decrypted = of_stdin.decrypt(&mut &out.clone()[..], &mut out);
-        assert_eq!(decrypted.expect("memory takes all"), Ok(()));
-        assert!(out.ends_with(b"\nadmin\n"));
-        let bad = TextArgs { text: Some("abc".to_owned()), key: None }.decrypt(&mut &b""[..], &mut out);
-        assert_eq!(bad.expect("memory takes all"), Err(CipherError::NotFullBlocks));
     }
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fluxgate::cli::{Cli, Command};
-use fluxgate::commands::{check, hashdist, log_files, migrate};
+use fluxgate::commands::{check, demo, hashdist, load, log_files, migrate, sink};
 use fluxgate::config::{self, Config};
-use fluxgate::lab::{demo, load, sink};
 use fluxgate::{logger, serve};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;

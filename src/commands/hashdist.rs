@@ -2,10 +2,29 @@
 
 use std::io::{self, BufRead, Write};
 
+use clap::Args;
 use fluxgate_dataplane::placement::Placement;
 
-use crate::cli::HashdistArgs;
 use crate::config::Config;
+
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HashdistArgs {
+    /// Database of the measurements.
+    #[arg(long, default_value = "db")]
+    pub db: String,
+
+    /// How many names to make up when none are given.
+    #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with_all = ["names", "stdin"])]
+    pub count: u64,
+
+    /// Read names from standard input, one per line.
+    #[arg(long, conflicts_with = "names")]
+    pub stdin: bool,
+
+    /// Measurement names.
+    #[arg(value_name = "MEASUREMENT")]
+    pub names: Vec<String>,
+}
 
 /// Places every name and prints, per backend, how many it got, beside the share the ring promises. Names come from the
 /// arguments, else from `input` (one per line) when the arguments ask for it, else they are made up.

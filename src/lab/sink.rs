@@ -1,4 +1,4 @@
-//! `fluxgate sink`: InfluxDB stand-ins that cost next to nothing, so that `make bench` measures the proxy and not them.
+//! The sink: InfluxDB stand-ins that cost next to nothing, so that `make bench` measures the proxy and not them.
 //!
 //! One thread serves all of them over one epoll. `/ping` and `/write` are 204, `/query` always names the one database
 //! [`DATABASE`], bodies are dropped in the kernel without being copied. Nothing is remembered: for a stand-in that
@@ -229,16 +229,6 @@ impl Head {
         }
         Ok(Some(head))
     }
-}
-
-/// The whole command.
-pub fn main(args: &SinkArgs, out: &mut impl Write, stop: &AtomicBool) -> io::Result<()> {
-    let sinks = Sinks::bind(&args.addrs)?;
-    for addr in sinks.addrs()? {
-        writeln!(out, "{addr}")?;
-    }
-    out.flush()?;
-    sinks.serve(stop)
 }
 
 #[cfg(test)]

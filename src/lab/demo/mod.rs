@@ -1,4 +1,4 @@
-//! `fluxgate demo`: the main promise, on one machine, in half a minute.
+//! The demo: the main promise, on one machine, in half a minute.
 //!
 //! Two circles of two backends, a proxy before them, a load, and one backend killed in the middle and brought back.
 //! Every point has a number ([`crate::lab::load`]), so that the end is a proof: each circle holds every point that was
@@ -51,19 +51,6 @@ pub struct DemoArgs {
     /// Use built-in stand-ins even where InfluxDB is installed
     #[arg(long)]
     pub standins: bool,
-}
-
-/// The whole command: runs and prints; the error is the exit status. `stop` ends it early, which is no success.
-pub fn main(args: &DemoArgs, stop: &AtomicBool) -> Result<(), u8> {
-    let outcome = std::env::current_exe().and_then(|executable| run(args, &executable, stop));
-    match outcome {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(1),
-        Err(e) => {
-            eprintln!("fluxgate demo: {e}");
-            Err(2)
-        }
-    }
 }
 
 /// Runs the demo with `executable` as the proxy; true if it proved its point. `stop` ends it early, which proves nothing.

@@ -1,4 +1,4 @@
-//! `fluxgate load`: writes numbered points and proves what became of them.
+//! The load generator: writes numbered points and proves what became of them.
 //!
 //! Each point carries its serial in the field `n` and a timestamp of its own ([`points`]), so that after a run
 //! `count(n)` over all measurements equals the acknowledged points, and any that are missing can be named. One thread
@@ -22,34 +22,6 @@ pub use report::{Counts, Failure, Range, Snapshot, Summary};
 const SNAPSHOT: Duration = Duration::from_secs(1);
 /// A `CREATE DATABASE` takes at most this long.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The whole command: runs and prints; the error is the exit status. `stop` ends the run early, with a summary.
-pub fn main(args: &LoadArgs, stop: &AtomicBool) -> Result<(), u8> {
-    let mut progress = |snapshot: &Snapshot| {
-        eprintln!(
-            "{:>6.1} s  {:>10.0} points/s  p50 {:.3} ms  p99 {:.3} ms  {} failed",
-            snapshot.elapsed.as_secs_f64(),
-            snapshot.points_per_second,
-            snapshot.p50_us as f64 / 1e3,
-            snapshot.p99_us as f64 / 1e3,
-            snapshot.failed_requests
-        );
-    };
-    match run(args, stop, &mut progress) {
-        Ok(summary) => {
-            if args.json {
-                println!("{:#}", summary.json());
-            } else {
-                println!("{summary}");
-            }
-            if summary.succeeded() { Ok(()) } else { Err(1) }
-        }
-        Err(why) => {
-            eprintln!("fluxgate load: {why}");
-            Err(2)
-        }
-    }
-}
 
 /// Runs a load to its end. `progress` hears about it once a second. Errors are the caller's: impossible options, a name
 /// that does not resolve, a database that cannot be created. A server that fails is not an error but in the summary.

@@ -1,0 +1,18 @@
+//! `fluxgate demo`: runs the demo with this program as the proxy.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::lab::demo::{DemoArgs, run};
+
+/// The whole command: runs and prints; the error is the exit status. `stop` ends it early, which is no success.
+pub fn main(args: &DemoArgs, stop: &AtomicBool) -> Result<(), u8> {
+    let outcome = std::env::current_exe().and_then(|executable| run(args, &executable, stop));
+    match outcome {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(1),
+        Err(e) => {
+            eprintln!("fluxgate demo: {e}");
+            Err(2)
+        }
+    }
+}
