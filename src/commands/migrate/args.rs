@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::lab::http1::url_encoded;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What RFC 3986 calls unreserved stays as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(
@@ -269,7 +272,8 @@ impl CommonArgs {
             ("ha_addrs", self.ha_addrs.clone()),
         ];
         let given = own.into_iter().chain(common).filter_map(|(name, value)| Some((name, value?)));
-        let parameters: Vec<_> = given.map(|(name, value)| format!("{name}={}", url_encoded(&value))).collect();
+        let encoded = |value: &str| utf8_percent_encode(value, RESERVED).to_string();
+        let parameters: Vec<_> = given.map(|(name, value)| format!("{name}={}", encoded(&value))).collect();
         Order { target: format!("{path}?{}", parameters.join("&")), body }
     }
 }
