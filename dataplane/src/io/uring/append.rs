@@ -61,7 +61,8 @@ impl AppendFile {
 /// # Errors
 /// Of `mkdir(2)` and `fdatasync(2)`.
 pub async fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = Directory::create(path).await.map_err(io::Error::from)?;
+    // glommio 0.9 opens a directory relative to descriptor -1, which the kernel takes for absolute paths only.
+    let folder = Directory::create(std::path::absolute(path)?).await.map_err(io::Error::from)?;
     folder.sync().await.map_err(io::Error::from)?;
     folder.close().await.map_err(io::Error::from)
 }
