@@ -49,6 +49,21 @@ fn influx_proxys_example_is_taken_unchanged() {
 }
 
 #[test]
+fn every_path_is_absolute_from_here_on() {
+    let here = std::env::current_dir().unwrap();
+    let text = r#""data_dir": "d/../e", "mlog_dir": "./m", "https_cert": "cc", "https_key": "/k""#;
+    let config = ok("f.json", &json(text));
+    assert_eq!(config.data.data_dir, here.join("d/../e"));
+    assert_eq!(config.mlog_dir, here.join("m"));
+    assert_eq!((config.https.cert, config.https.key), (here.join("cc").display().to_string(), "/k".to_owned()));
+    let unreadable = refusal("f.json", &json(r#""ca_file": "no-such-ca""#));
+    assert!(unreadable.contains(&here.join("no-such-ca").display().to_string()), "{unreadable}");
+    let config = ok("f.json", &json(r#""tlog_dir": "t""#));
+    assert_eq!(config.mlog_dir, here.join("t"));
+    assert_eq!((config.https.cert.as_str(), config.ca_file.as_str()), ("", ""), "what is not named stays so");
+}
+
+#[test]
 fn what_is_missing_empty_or_not_positive_is_the_default() {
     let zero = r#""listen_addr": "", "data_dir": "", "mlog_dir": "", "tlog_dir": null, "hash_key": "", "vnode_size": 0,
         "shard_key": null, "flush_size": -1, "flush_time": 0, "check_interval": 0, "rewrite_interval": 0,
@@ -64,8 +79,9 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
         assert_eq!(data.workers, std::thread::available_parallelism().map_or(1, usize::from));
         assert_eq!(data.placement, PlacementSettings::default());
         assert_eq!(data.db_list, [""; 0]);
-        assert_eq!(data.data_dir, Path::new("data"));
-        assert_eq!(config.mlog_dir, Path::new("log"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(data.data_dir, here.join("data"));
+        assert_eq!(config.mlog_dir, here.join("log"));
         assert!(!data.credentials.required());
         assert_eq!(data.durability, Durability::Disk);
         assert_eq!(data.commit_linger, Duration::ZERO);
@@ -221,6 +237,7 @@ max_result_rows: 13
 
 #[test]
 fn every_key_has_its_meaning_in_every_format() {
+    let here = std::env::current_dir().unwrap();
     for (name, text) in EVERY_KEY {
         let config = ok(name, text);
         let data = &config.data;
@@ -230,7 +247,7 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!(data.topology.circles[0].name, "c");
         assert_eq!(data.listen, "127.0.0.1:9".parse().expect("an address"));
         assert_eq!(data.db_list, ["d1", "d2"]);
-        assert_eq!((data.data_dir.as_path(), config.mlog_dir.as_path()), (Path::new("dd"), Path::new("ll")));
+        assert_eq!((data.data_dir.as_path(), config.mlog_dir.as_path()), (&*here.join("dd"), &*here.join("ll")));
         let placement = PlacementSettings {
             hash_key: HashKey::Template("b-%idx".to_owned()),
             vnode_size: 256,
@@ -247,8 +264,8 @@ fn every_key_has_its_meaning_in_every_format() {
         assert!(config.pprof_enabled && data.backend_gzip);
         let https = Https {
             enabled: false,
-            cert: "cc".to_owned(),
-            key: "kk".to_owned(),
+            cert: here.join("cc").display().to_string(),
+            key: here.join("kk").display().to_string(),
             ciphers: vec!["x".to_owned(), "y".to_owned()],
             min_version: "tls1.2".to_owned(),
             max_version: "tls1.3".to_owned(),

@@ -30,6 +30,7 @@ pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xx
 pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
     agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
+    let mlog_key = if mlog_dir.is_some() { "mlog_dir" } else { "tlog_dir" };
     agree(&file.auth_secure, &file.auth_encrypt, "auth_secure", "auth_encrypt")?;
 
     let own_cipher_key = non_empty(file.cipher_key.clone());
@@ -46,13 +47,13 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
     let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
     let mut warnings = Vec::new();
-    let https = https(&file);
+    let https = https(&file)?;
     let tls = https.enabled.then(|| tls::server(&https)).transpose().map_err(|fault| tls_problem(&file, fault))?;
     let tls = tls.map(|(tls, warning)| {
         warnings.extend(warning);
         tls
     });
-    let ca_file = text_or(&file.ca_file, "");
+    let ca_file = absolute_or_empty("ca_file", &text_or(&file.ca_file, ""))?;
     let unverified = circles::unverified(&file, &topology);
     for &id in &unverified {
         let Backend { name, url, .. } = topology.backend(id);
@@ -69,7 +70,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             topology: Arc::new(topology),
             placement,
             db_list: db_list(file.db_list.unwrap_or_default())?,
-            data_dir: PathBuf::from(text_or(&file.data_dir, "data")),
+            data_dir: absolute("data_dir", &text_or(&file.data_dir, "data"))?,
             credentials,
             ping_auth_enabled: file.ping_auth_enabled.unwrap_or(false),
             durability: one_of("durability", &file.durability, &DURABILITY)?,
@@ -91,7 +92,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             tls,
             trust,
         },
-        mlog_dir: PathBuf::from(text_or(&mlog_dir.or(tlog_dir), "log")),
+        mlog_dir: absolute(mlog_key, &text_or(&mlog_dir.or(tlog_dir), "log"))?,
         log_enabled: file.log_enabled.unwrap_or(false),
         own_cipher_key: own_cipher_key.is_some(),
         pprof_enabled,
@@ -104,17 +105,17 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     })
 }
 
-fn https(file: &File) -> Https {
+fn https(file: &File) -> Result<Https, Problem> {
     let tls = file.tls.as_ref();
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-    Https {
+    Ok(Https {
         enabled: file.https_enabled.unwrap_or(false),
-        cert: text(file.https_cert.as_ref()),
-        key: text(file.https_key.as_ref()),
+        cert: absolute_or_empty("https_cert", &text(file.https_cert.as_ref()))?,
+        key: absolute_or_empty("https_key", &text(file.https_key.as_ref()))?,
         ciphers: tls.and_then(|tls| tls.ciphers.clone()).unwrap_or_default(),
         min_version: text(tls.and_then(|tls| tls.min_version.as_ref())),
         max_version: text(tls.and_then(|tls| tls.max_version.as_ref())),
-    }
+    })
 }
 
 /// Points at the key where it is in the file, else at the one that asks for it.
@@ -319,6 +320,22 @@ fn text_or(value: &Option<String>, default: &str) -> String {
 
 fn non_empty(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
+}
+
+/// A path of the file, which is relative to the working directory. What the program does with it later must not depend on where
+/// it then is, nor on whether a library takes relative paths.
+fn absolute(name: &str, text: &str) -> Result<PathBuf, Problem> {
+    let wrong = |e| problem(key(name), format!("{name} is \"{text}\", which cannot be made an absolute path: {e}"));
+    std::path::absolute(text).map_err(wrong)
+}
+
+/// The same for a file that need not be named.
+fn absolute_or_empty(name: &str, text: &str) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let path = absolute(name, text)?;
+    Ok(path.into_os_string().into_string().unwrap_or_else(|_| text.to_owned()))
 }
 
 /// CPUs this process may run on: its affinity, and its share where a control group limits it.
