@@ -155,6 +155,11 @@ pub const POISON_HOLD: Duration = Duration::from_secs(60);
 /// What an operator must act on (401, 403, a wrong address, a full disk under the dead letters) is repeated in the
 /// program's log this often.
 pub const LOUD_INTERVAL: Duration = Duration::from_secs(60);
+/// A backend's points that have waited this long for their delivery show as a backlog in `/health`, and the program's log says how long
+/// they have waited, whatever the cause.
+pub const STALL_AFTER: Duration = Duration::from_secs(10);
+/// A courier that could not read the log, or not write dead letters, tries again after this pause.
+pub const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Databases with an account of their own in the ledger, and reasons per account. More: counted as "(other)".
 pub const LEDGER_DATABASES_MAX: usize = 10_000;

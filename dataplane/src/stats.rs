@@ -20,6 +20,8 @@ pub struct BackendStats {
     /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as 0:
     /// what a worker holds that has not looked yet is not known.
     pub oldest_ms: AtomicU64,
+    /// The courier cannot go on because of this machine: the log cannot be read, or dead letters cannot be written.
+    pub stuck: AtomicBool,
     /// 401 or 403 was the last answer: an operator must act.
     pub unauthorized: AtomicBool,
 }
@@ -89,6 +91,11 @@ impl Stats {
             removing: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// When the oldest point was taken that a backend has not got, in milliseconds since 1970; `u64::MAX` = there is none.
+    pub fn oldest_ms(&self, backend: usize) -> u64 {
+        self.workers.iter().map(|w| w.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
     }
 
     /// Points queued for a backend over all workers.

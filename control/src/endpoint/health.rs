@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fluxgate_dataplane::limits::STALL_AFTER;
 use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
 use super::params::Params;
 use super::{Action, State, json};
 use crate::influx::catalog::Load;
+use crate::migration::job::unix_ms;
 
 /// Fields in the order of influx-proxy 2.4.7, which is that of their names.
 #[derive(Serialize)]
@@ -55,8 +57,10 @@ fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
     // A server that answers probes and refuses writes is of no use to writers.
     let active = reachable && workers().all(|stats| stats.up.load(Relaxed));
     let rewriting = workers().any(|stats| stats.rewriting.load(Relaxed));
-    // Points that are only on their way are not a backlog.
-    let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting);
+    // Points that are only on their way are not a backlog. Those that have waited for long are, whatever the cause.
+    let stuck = workers().any(|stats| stats.stuck.load(Relaxed));
+    let waits = unix_ms().saturating_sub(state.stats.oldest_ms(index)) >= STALL_AFTER.as_millis() as u64;
+    let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting || stuck || waits);
     // A server with a backlog is tried again all the time.
     let rewrite = rewriting || backlog;
     let share = |load: &Load| Share {

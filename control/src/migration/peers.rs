@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use base64::Engine;
@@ -54,9 +53,7 @@ impl Heard {
 
 /// The value of [`WAITING`] at time `now_ms`.
 pub fn waiting(stats: &Stats, now_ms: u64) -> String {
-    let oldest = |backend: usize| {
-        stats.workers.iter().map(|worker| worker.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
-    };
+    let oldest = |backend: usize| stats.oldest_ms(backend);
     // One that is not known yet begins as 0, and so has waited long.
     let waits = (0..stats.reads.len()).map(|backend| (backend, oldest(backend))).filter(|(_, at)| *at != u64::MAX);
     waits.map(|(backend, at)| format!("{backend}={}", now_ms.saturating_sub(at))).collect::<Vec<_>>().join(",")
@@ -210,6 +207,8 @@ pub fn pause(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 

@@ -24,6 +24,7 @@ mod deliver;
 mod hint;
 mod missing;
 mod source;
+mod stall;
 mod turn;
 mod verdict;
 mod window;
@@ -54,7 +55,7 @@ use crate::disklog::{RecordView, Seq};
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
-    DEAD_LETTER_BYTES_MAX, LOUD_INTERVAL,
+    DEAD_LETTER_BYTES_MAX, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
 };
 use crate::settings::MissingDb;
 use body::Body;
@@ -62,12 +63,10 @@ use client::Client;
 use dead_letter::DeadLetters;
 use deliver::{Delivery, Lane};
 use missing::Missing;
+use stall::Stall;
 use turn::Turn;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
-
-/// The log could not be read: asked again after this pause.
-const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a courier is told at start.
 #[derive(Debug)]
@@ -165,6 +164,7 @@ pub struct Courier<S, R> {
     turn: Turn,
     was_full: bool,
     loud_at: Option<Instant>,
+    stall: Stall,
 }
 
 impl<S: Source, R: Reports> Courier<S, R> {
@@ -212,6 +212,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
             turn: Turn::default(),
             was_full: false,
             loud_at: None,
+            stall: Stall::default(),
         };
         Ok((courier, handle))
     }
@@ -220,21 +221,24 @@ impl<S: Source, R: Reports> Courier<S, R> {
     /// sent again by whoever continues from the cursor.
     pub async fn run(mut self) {
         loop {
-            match self.refill().await {
-                Ok(()) => {}
+            let readable = match self.refill().await {
+                Ok(()) => true,
                 Err(SourceError::Closed) => return,
-                Err(SourceError::Unreadable) if self.window.is_empty() => {
-                    io::sleep(UNREADABLE_PAUSE).await;
-                    continue;
-                }
-                // What has been read before is delivered meanwhile.
-                Err(SourceError::Unreadable) => {}
+                Err(SourceError::Unreadable) => false,
+            };
+            if !readable && self.window.is_empty() {
+                self.delivery.reports.stuck(true);
+                io::sleep(LOCAL_FAILURE_PAUSE).await;
+                continue;
             }
+            // What has been read before is delivered meanwhile.
             self.pass().await;
             let safe = self.save_letters().await;
+            self.delivery.reports.stuck(!readable || !safe);
             if safe && self.window.settled() {
                 self.confirm();
             } else {
+                self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
                 self.pause(safe).await;
             }
         }
@@ -302,7 +306,9 @@ impl<S: Source, R: Reports> Courier<S, R> {
         if oldest_ms.is_some() {
             reports.holds(oldest_ms);
         }
-        self.started = Some(io::now());
+        let now = io::now();
+        self.started = Some(now);
+        self.stall.holds_points(now);
         self.window.next = Some(fetched.next);
         self.window.lost += fetched.lost;
         Ok(())
@@ -389,6 +395,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
             reports.dropped(self.window.lost);
         }
         self.source.confirm(next);
+        self.stall.progressed(&self.delivery.label, io::now());
         self.window.clear(&mut self.delivery.bodies.borrow_mut());
         if !self.source.behind() {
             self.window.release();
@@ -408,7 +415,7 @@ impl<S: Source, R: Reports> Courier<S, R> {
         let health = &self.delivery.handle.health;
         let closed_until = health.borrow().until().filter(|until| *until > now);
         let until = match closed_until {
-            _ if !letters_safe => now + BACKOFF_MIN * 10,
+            _ if !letters_safe => now + LOCAL_FAILURE_PAUSE,
             Some(until) => until,
             None => {
                 let waiting = self.window.groups.iter().filter(|g| !g.requests.is_empty());

@@ -81,6 +81,9 @@ pub trait Reports {
     /// True from the first success after a failure until the courier has caught up with the log.
     fn rewriting(&self, on: bool);
 
+    /// True from a failure of this machine (the log cannot be read, dead letters cannot be written) until the courier goes on.
+    fn stuck(&self, on: bool);
+
     /// Has the database (or policy; `rp` empty = the default one) created at the backend as another backend has it.
     fn create_database(&self, db: &str, rp: &str) -> impl Future<Output = Created>;
 }

@@ -279,6 +279,7 @@ struct Heard {
     refused: RefCell<Vec<String>>,
     states: RefCell<Vec<State>>,
     rewriting: RefCell<Vec<bool>>,
+    stuck: Cell<bool>,
     held: Cell<Option<u64>>,
     /// What couriers of other workers hold; None = nothing.
     elsewhere: Cell<Option<u64>>,
@@ -301,6 +302,10 @@ impl Ears {
 
     pub fn states(&self) -> Vec<State> {
         self.inner.states.borrow().clone()
+    }
+
+    pub fn is_stuck(&self) -> bool {
+        self.inner.stuck.get()
     }
 
     pub fn rewriting(&self) -> Vec<bool> {
@@ -355,6 +360,10 @@ impl Reports for Ears {
 
     fn rewriting(&self, on: bool) {
         self.inner.rewriting.borrow_mut().push(on);
+    }
+
+    fn stuck(&self, on: bool) {
+        self.inner.stuck.set(on);
     }
 
     async fn create_database(&self, db: &str, rp: &str) -> Created {

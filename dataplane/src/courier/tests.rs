@@ -101,6 +101,27 @@ fn lines_arrive_once_in_order_over_one_kept_connection() {
 }
 
 #[test]
+fn a_courier_that_cannot_write_dead_letters_says_so_until_it_can() {
+    block_on(|| async {
+        let server = StandIn::start(first(vec![Act::Answer(
+            400,
+            r#"{"error":"partial write: field type conflict dropped=1"}"#,
+        )]));
+        let rig = rig(&server);
+        let in_the_way = rig.dir.path().join("rejected");
+        std::fs::write(&in_the_way, "").unwrap();
+        rig.log.append("db", &["m v=1 1"]);
+        until("the courier is stuck", || rig.ears.is_stuck()).await;
+        assert!(!rig.log.is_served(), "the cursor waits for the dead letter");
+        std::fs::remove_file(&in_the_way).unwrap();
+        rig.served().await;
+        assert_eq!(rig.dead_lines(), ["m v=1 1"]);
+        until("the courier goes on", || !rig.ears.is_stuck()).await;
+        rig.log.close();
+    });
+}
+
+#[test]
 fn precision_splits_a_database_and_keeps_its_order() {
     block_on(|| async {
         let server = StandIn::start(|_| OK);

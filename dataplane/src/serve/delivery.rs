@@ -202,6 +202,10 @@ impl Reports for Account {
         self.stats().rewriting.store(on, Relaxed);
     }
 
+    fn stuck(&self, on: bool) {
+        self.stats().stuck.store(on, Relaxed);
+    }
+
     async fn create_database(&self, db: &str, rp: &str) -> Created {
         let (backend, db, rp) = (self.backend, db.to_owned(), rp.to_owned());
         let question = |worker, ticket| ToControl::Create { worker, ticket, backend, db, rp };
