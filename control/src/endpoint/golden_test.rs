@@ -66,7 +66,7 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
         log: MigrationLog::new(nowhere),
         folder: nowhere.to_owned(),
     };
-    Jobs::open(house, Arc::clone(stats))
+    Jobs::open(house, Arc::clone(stats), crossbeam::channel::unbounded().0)
 }
 
 /// Makes the state say what a recorded `/health` says its backends were like.

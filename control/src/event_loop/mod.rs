@@ -21,12 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::select;
 use fluxgate_dataplane::handoff::{
     AdminRequest, AdminResponse, Catalog, ControlEnd, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
 };
 use fluxgate_dataplane::http::auth::Guard;
+use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
@@ -58,6 +59,10 @@ pub struct EventLoop {
     state: State,
     end: ControlEnd,
     reports: Sender<Report>,
+    /// What others tell the loop in their own words. None ends while the loop runs: it holds a sender of each.
+    errands_asked: Receiver<Errand>,
+    job_events: Receiver<Event>,
+    placements: Receiver<Arc<Placement>>,
     /// By `BackendId`.
     backends: Vec<Known>,
     refresh: Refresh<Waiter>,
@@ -95,9 +100,12 @@ impl EventLoop {
             data_dir,
             mlog_dir,
         } = settings;
-        transitions.attach(reports.clone(), Arc::clone(&stats));
+        let (placements_sender, placements) = bounded(limits::REPORTS_MAX);
+        let (errands_sender, errands_asked) = bounded(limits::REPORTS_MAX);
+        let (job_sender, job_events) = bounded(limits::REPORTS_MAX);
+        transitions.attach(placements_sender, Arc::clone(&stats));
         let placement = transitions.placement();
-        let workers = Workers::new(reports.clone(), end.workers());
+        let workers = Workers::new(errands_sender, end.workers());
         let query_timeout = query.timeout;
         let house = Arc::new(House::new(&topology, &placement, &stats, query, workers, &trust));
         let known = |backend| Known::start(backend, &trust, check_interval, &reports);
@@ -110,8 +118,8 @@ impl EventLoop {
             log: MigrationLog::new(&mlog_dir),
             folder: migration::checkpoint::folder(&data_dir),
         };
-        let mut jobs = Jobs::open(migrations, Arc::clone(&stats));
-        jobs.resume(&reports);
+        let mut jobs = Jobs::open(migrations, Arc::clone(&stats), job_sender);
+        jobs.resume();
         let state = State {
             probed_up: vec![None; backends.len()],
             loads: vec![BTreeMap::new(); backends.len()],
@@ -127,6 +135,9 @@ impl EventLoop {
             state,
             end,
             reports,
+            errands_asked,
+            job_events,
+            placements,
             refresh: Refresh::new(backends.len(), Instant::now()),
             errands: Errands::default(),
             backends,
@@ -144,6 +155,8 @@ impl EventLoop {
     /// Runs until it is told to stop or all workers have ended.
     pub fn run(&mut self, reports: &Receiver<Report>) {
         let messages = self.end.incoming().clone();
+        let (errands, job_events) = (self.errands_asked.clone(), self.job_events.clone());
+        let placements = self.placements.clone();
         loop {
             let now = Instant::now();
             self.tick(now);
@@ -157,6 +170,9 @@ impl EventLoop {
                     Ok(Report::Stop) | Err(_) => return,
                     Ok(report) => self.report(report),
                 },
+                recv(errands) -> errand => errand.into_iter().for_each(|errand| self.errand(errand)),
+                recv(job_events) -> event => event.into_iter().for_each(|event| self.job_event(event)),
+                recv(placements) -> placement => placement.into_iter().for_each(|placement| self.placed(placement)),
                 default(wait) => {}
             }
         }
@@ -209,22 +225,6 @@ impl EventLoop {
             Report::Address { backend, addr } => self.found(backend, addr),
             Report::Databases { backend, result } => self.listed(backend, result),
             Report::Load { backend, result } => self.counted(backend, result),
-            Report::Placement(placement) => {
-                if placement.version() > self.state.placement.version() {
-                    self.state.placement = Arc::clone(&placement);
-                    self.house.place_by(Arc::clone(&placement));
-                    self.broadcast(&ToWorker::Placement(placement));
-                }
-            }
-            Report::Migration(event) => {
-                self.state.jobs.event(&event);
-                if let Event::Begun { id, result } = event
-                    && let Some((asker, form)) = self.applicants.remove(&id)
-                {
-                    self.answer(asker, endpoint::order::answer(form, &result.map(|()| id)));
-                }
-            }
-            Report::Errand(errand) => self.errand(errand),
             Report::Queried { asker, reply } => {
                 self.merging -= 1;
                 self.replied(asker, reply);
@@ -238,6 +238,24 @@ impl EventLoop {
             Report::Ended { asker, response } => self.answer(asker, response),
             // The loop has ended on it.
             Report::Stop => {}
+        }
+    }
+
+    /// A newer placement than before, or one that has been overtaken.
+    fn placed(&mut self, placement: Arc<Placement>) {
+        if placement.version() > self.state.placement.version() {
+            self.state.placement = Arc::clone(&placement);
+            self.house.place_by(Arc::clone(&placement));
+            self.broadcast(&ToWorker::Placement(placement));
+        }
+    }
+
+    fn job_event(&mut self, event: Event) {
+        self.state.jobs.event(&event);
+        if let Event::Begun { id, result } = event
+            && let Some((asker, form)) = self.applicants.remove(&id)
+        {
+            self.answer(asker, endpoint::order::answer(form, &result.map(|()| id)));
         }
     }
 
@@ -258,7 +276,7 @@ impl EventLoop {
     fn carry_out(&mut self, asker: Asker, action: Action) -> Option<AdminResponse> {
         match action {
             Action::Answer(response) => Some(response),
-            Action::Migrate { order, form } => match self.state.jobs.start(*order, &self.reports) {
+            Action::Migrate { order, form } => match self.state.jobs.start(*order) {
                 Ok(id) => {
                     self.applicants.insert(id, (asker, form));
                     None

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::{AdminResponse, Created, QueryReply, Ticket};
-use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use crate::influx::catalog::{Databases, Load};
 use crate::influx::client::Failure;
-use crate::migration::jobs::Event;
-use crate::query::workers::Errand;
 use crate::transition::Transitions;
 
 /// What the control thread is told at start.
@@ -63,10 +60,6 @@ pub enum Report {
         key: CreateKey,
         result: Created,
     },
-    Errand(Errand),
-    Migration(Event),
-    /// A newer one than before, or one that has been overtaken.
-    Placement(Arc<Placement>),
     Queried {
         asker: Asker,
         reply: QueryReply,

@@ -17,7 +17,6 @@ use super::job::{self, House, Job, Order, Phase};
 use super::peers::{Change, Said};
 use super::plan::{self, Goal};
 use super::steering::Steer;
-use crate::event_loop::report::Report;
 use crate::limits;
 
 /// What a job's thread tells the control thread.
@@ -46,6 +45,8 @@ pub enum Refused {
 pub struct Jobs {
     house: Arc<House>,
     stats: Arc<Stats>,
+    /// What jobs tell the control thread.
+    events: Sender<Event>,
     jobs: BTreeMap<u64, Arc<Job>>,
     last_id: u64,
     /// By circle, and for resyncs: set from outside, by operators or other proxies.
@@ -61,7 +62,7 @@ impl std::fmt::Debug for Jobs {
 
 impl Jobs {
     /// Reads what is on disk; [`Jobs::resume`] goes on with what had not ended.
-    pub fn open(house: House, stats: Arc<Stats>) -> Self {
+    pub fn open(house: House, stats: Arc<Stats>, events: Sender<Event>) -> Self {
         let (saved, last_id) = checkpoint::read_all(&house.folder);
         let rings = house.rings();
         let name = |name: &str| house.topology.by_name(name).map(|backend| backend.id.index());
@@ -72,14 +73,14 @@ impl Jobs {
         };
         let jobs = saved.into_iter().map(job).collect();
         let migrating = vec![false; house.topology.circles.len()];
-        Self { house: Arc::new(house), stats, jobs, last_id, migrating, resyncing: false }
+        Self { house: Arc::new(house), stats, events, jobs, last_id, migrating, resyncing: false }
     }
 
     /// Starts the threads of all that had not ended. One whose circle is no more fails at once.
-    pub fn resume(&mut self, reports: &Sender<Report>) {
+    pub fn resume(&mut self) {
         self.show();
         for job in self.jobs.values().filter(|job| job.is_active()).cloned().collect::<Vec<_>>() {
-            let (house, reports, id) = (Arc::clone(&self.house), reports.clone(), job.id);
+            let (house, events, id) = (Arc::clone(&self.house), self.events.clone(), job.id);
             let is_possible = fits(&job.order.goal, house.topology.circles.len());
             let run = move || {
                 if is_possible {
@@ -88,7 +89,7 @@ impl Jobs {
                     job.give_up(&house, "its circle is not in the configuration any more");
                 }
                 // Closed = we are stopping.
-                let _ = reports.send(Report::Migration(Event::Ended { id }));
+                let _ = events.send(Event::Ended { id });
             };
             if let Err(error) = spawn(id, run) {
                 log::error!("migration {id} is not resumed: no thread: {error}");
@@ -100,7 +101,7 @@ impl Jobs {
     ///
     /// # Errors
     /// What is in its way at this proxy.
-    pub fn start(&mut self, order: Order, reports: &Sender<Report>) -> Result<u64, Refused> {
+    pub fn start(&mut self, order: Order) -> Result<u64, Refused> {
         if let Some(text) = self.conflict(&order.goal) {
             return Err(Refused::Conflict(text));
         }
@@ -113,7 +114,7 @@ impl Jobs {
         self.last_id += 1;
         let id = self.last_id;
         let job = Arc::new(Job::new(id, order, &self.house.rings()));
-        let (house, reports) = (Arc::clone(&self.house), reports.clone());
+        let (house, events) = (Arc::clone(&self.house), self.events.clone());
         let starting = Arc::clone(&job);
         // Seen by all before its thread looks at what others are doing.
         self.jobs.insert(id, job);
@@ -122,10 +123,10 @@ impl Jobs {
             let result = begin(&starting, &house);
             let is_begun = result.is_ok();
             // Closed = we are stopping.
-            let _ = reports.send(Report::Migration(Event::Begun { id, result }));
+            let _ = events.send(Event::Begun { id, result });
             if is_begun {
                 starting.run(&house, false);
-                let _ = reports.send(Report::Migration(Event::Ended { id }));
+                let _ = events.send(Event::Ended { id });
             }
         };
         if let Err(error) = spawn(id, run) {

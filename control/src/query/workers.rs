@@ -1,7 +1,7 @@
 //! How a query's thread, which may block, talks to the workers: through the event loop, which owns the door to them.
 //!
 //! ```text
-//!   thread ── Report::Errand ──> event_loop ── ToWorker::{Drain, Release, Write} ──> workers
+//!   thread ────── Errand ──────> event_loop ── ToWorker::{Drain, Release, Write} ──> workers
 //!      ^                             │  Errands: who waits for which ticket
 //!      └────── its own channel ──────┘<─ ToControl::{Drained, Written}
 //! ```
@@ -19,7 +19,6 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use fluxgate_dataplane::handoff::{Catalog, Ticket, Written};
 use fluxgate_dataplane::topology::BackendId;
 
-use crate::event_loop::report::Report;
 use crate::limits;
 
 /// What the event loop is asked to do for a query's thread.
@@ -74,7 +73,7 @@ pub enum Undrained {
 /// The workers, seen from a thread that may block. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Workers {
-    reports: Sender<Report>,
+    errands: Sender<Errand>,
     count: usize,
     shared: Arc<Shared>,
 }
@@ -88,9 +87,9 @@ struct Shared {
 }
 
 impl Workers {
-    pub fn new(reports: Sender<Report>, count: usize) -> Self {
+    pub fn new(errands: Sender<Errand>, count: usize) -> Self {
         let shared = Shared { tickets: AtomicU64::new(1), next_worker: AtomicUsize::new(0), turn: bounded(1) };
-        Self { reports, count, shared: Arc::new(shared) }
+        Self { errands, count, shared: Arc::new(shared) }
     }
 
     /// Where there are none: whatever is asked of them is not answered.
@@ -112,7 +111,7 @@ impl Workers {
     pub fn drain_all(&self, timeout: Duration) -> Result<Hold, Undrained> {
         let (sender, answers) = bounded(self.count);
         let ticket = self.ticket();
-        let hold = Hold { reports: self.reports.clone(), ticket };
+        let hold = Hold { errands: self.errands.clone(), ticket };
         let deadline = Instant::now() + timeout + limits::WORKER_GRACE;
         self.send(Errand::Drain { ticket, timeout, answers: sender });
         let mut all_behind = Vec::new();
@@ -134,7 +133,7 @@ impl Workers {
     pub fn write(&self, write: Write) -> Written {
         let (sender, answers) = bounded(1);
         let ticket = self.ticket();
-        let _over = Hold { reports: self.reports.clone(), ticket };
+        let _over = Hold { errands: self.errands.clone(), ticket };
         let worker = self.shared.next_worker.fetch_add(1, Relaxed) % self.count.max(1);
         let deadline = Instant::now() + write.timeout + limits::WORKER_GRACE;
         self.send(Errand::Write { worker, ticket, write: Box::new(write), answers: sender });
@@ -157,7 +156,7 @@ impl Workers {
 
     fn send(&self, errand: Errand) {
         // Closed = the process stops; the errand's own channel then says that nobody answers.
-        let _ = self.reports.send(Report::Errand(errand));
+        let _ = self.errands.send(errand);
     }
 }
 
@@ -176,13 +175,13 @@ impl Drop for Alone {
 /// Couriers hold still while this lives.
 #[derive(Debug)]
 pub struct Hold {
-    reports: Sender<Report>,
+    errands: Sender<Errand>,
     ticket: Ticket,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let _ = self.reports.send(Report::Errand(Errand::Over { ticket: self.ticket }));
+        let _ = self.errands.send(Errand::Over { ticket: self.ticket });
     }
 }
 
@@ -237,16 +236,16 @@ mod tests {
         let answer = move || {
             let mut seen = Vec::new();
             let mut errands = Errands::default();
-            for report in receiver {
-                match report {
-                    Report::Errand(Errand::Drain { ticket, answers, .. }) => {
+            for errand in receiver {
+                match errand {
+                    Errand::Drain { ticket, answers, .. } => {
                         seen.push("drain");
                         errands.open(ticket, answers, true);
                         for _ in 0..count {
                             errands.answered(ticket, Done::Drained { behind: behind.clone() });
                         }
                     }
-                    Report::Errand(Errand::Write { ticket, worker, answers, .. }) => {
+                    Errand::Write { ticket, worker, answers, .. } => {
                         seen.push(["write 0", "write 1"][worker]);
                         errands.open(ticket, answers, false);
                         if worker == 1 {
@@ -254,10 +253,10 @@ mod tests {
                         }
                         errands.answered(ticket, Done::Written(Written::Done));
                     }
-                    Report::Errand(Errand::Over { ticket }) => {
+                    Errand::Over { ticket } => {
                         seen.push(if errands.over(ticket) { "release" } else { "over" });
                     }
-                    _ => {}
+                    Errand::Refresh { .. } => {}
                 }
             }
             seen

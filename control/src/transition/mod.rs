@@ -29,7 +29,6 @@ use fluxgate_dataplane::placement::{Former, FormerMember, Placement, PlacementSe
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Circle, Topology};
 
-use crate::event_loop::report::Report;
 use crate::limits;
 
 /// Databases and measurements of them.
@@ -116,7 +115,7 @@ struct State {
 /// Who is told of a new placement.
 #[derive(Debug)]
 struct Told {
-    reports: Sender<Report>,
+    placements: Sender<Arc<Placement>>,
     stats: Arc<Stats>,
 }
 
@@ -249,8 +248,8 @@ impl Transitions {
     }
 
     /// The control thread runs: it is told of new placements from now on, and tells the workers.
-    pub(crate) fn attach(&self, reports: Sender<Report>, stats: Arc<Stats>) {
-        self.state().told = Some(Told { reports, stats });
+    pub(crate) fn attach(&self, placements: Sender<Arc<Placement>>, stats: Arc<Stats>) {
+        self.state().told = Some(Told { placements, stats });
     }
 
     /// Each change is made whole under the lock, so that a panic of another thread leaves nothing half done.
@@ -261,17 +260,17 @@ impl Transitions {
 
 impl State {
     /// Returns what is to be told once the lock has been let go: the control thread may want it.
-    fn publish(&mut self, placement: Placement) -> Option<(Sender<Report>, Arc<Placement>)> {
+    fn publish(&mut self, placement: Placement) -> Option<(Sender<Arc<Placement>>, Arc<Placement>)> {
         self.placement = Arc::new(placement);
-        self.told.as_ref().map(|told| (told.reports.clone(), Arc::clone(&self.placement)))
+        self.told.as_ref().map(|told| (told.placements.clone(), Arc::clone(&self.placement)))
     }
 }
 
 /// Two that tell at once may come in any order: receivers keep the newer version.
-fn tell(told: Option<(Sender<Report>, Arc<Placement>)>) {
-    if let Some((reports, placement)) = told {
+fn tell(told: Option<(Sender<Arc<Placement>>, Arc<Placement>)>) {
+    if let Some((placements, placement)) = told {
         // Closed = the process stops; the file knows.
-        let _ = reports.send(Report::Placement(placement));
+        let _ = placements.send(placement);
     }
 }
 

@@ -218,7 +218,7 @@ fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_al
     let (sender, receiver) = crossbeam::channel::unbounded();
     transitions.attach(sender, Arc::clone(&stats));
     let next = || match receiver.recv_timeout(std::time::Duration::from_secs(10)) {
-        Ok(Report::Placement(placement)) => placement,
+        Ok(placement) => placement,
         other => panic!("{other:?}"),
     };
     let ending = transitions.clone();
