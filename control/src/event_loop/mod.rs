@@ -8,7 +8,7 @@
 
 mod backends;
 mod census;
-pub mod create;
+mod create;
 mod probe;
 mod refresh;
 pub mod report;

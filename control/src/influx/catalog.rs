@@ -13,6 +13,7 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::influx::client::{Client, Failure, Series};
+use crate::influx::policy::Policy;
 use crate::limits;
 
 /// InfluxDB's own database; it belongs to one server and is no part of the load.
@@ -20,15 +21,6 @@ pub const INTERNAL: &str = "_internal";
 
 /// One backend's databases, by name; the policies are empty where they could not be asked.
 pub type Databases = BTreeMap<String, Vec<Policy>>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    pub name: String,
-    /// As InfluxDB prints it, `168h0m0s`; `0s` = for ever.
-    pub duration: String,
-    pub shard_duration: String,
-    pub default: bool,
-}
 
 /// How many of a database's measurements lie on a backend, rightly or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

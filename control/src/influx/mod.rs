@@ -4,7 +4,7 @@
 //!   client    one backend: ping, statements, writes
 //!   reader    one backend's /query, read as it streams
 //!   wire/     answers in JSON and msgpack      answer   what they say
-//!   catalog   databases, policies, measurements
+//!   catalog   databases, policies, measurements  policy   the statements that create one
 //!   line      rows as line protocol
 //! ```
 //!
@@ -14,5 +14,6 @@ pub mod answer;
 pub mod catalog;
 pub mod client;
 pub mod line;
+pub mod policy;
 pub mod reader;
 pub mod wire;

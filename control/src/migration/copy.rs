@@ -20,8 +20,8 @@ use super::side::{Side, Window};
 use super::slices::{self, Interval, Slice};
 use super::steering::{Halt, Lost, Steering};
 use super::verify::{self, Open};
-use crate::influx::catalog::Policy;
 use crate::influx::client::Failure;
+use crate::influx::policy::Policy;
 use crate::limits;
 
 /// What is to be copied.

@@ -3,9 +3,9 @@
 //! Policies that only the target has stay: dropping one would drop its points.
 
 use super::side::Side;
-use crate::event_loop::create::{self, create_policy, settings};
-use crate::influx::catalog::{self, Policy};
+use crate::influx::catalog;
 use crate::influx::client::Failure;
+use crate::influx::policy::{self, Policy, create_policy, settings};
 use fluxgate_dataplane::influxql::print;
 
 /// Makes it so, and returns the policies.
@@ -17,7 +17,7 @@ pub fn ensure(source: &Side, target: &Side, db: &str) -> Result<Vec<Policy>, Une
     let model = model.ok_or_else(|| Unequal::Source(Failure::Refused(format!("database not found: {db}"))))?;
     let there = catalog::database(&target.client, db).map_err(Unequal::Target)?;
     for statement in statements(there.as_deref(), &model, db) {
-        create::run(&target.client, &statement).map_err(Unequal::Target)?;
+        policy::run(&target.client, &statement).map_err(Unequal::Target)?;
         log::info!("{}: {statement}", target.name);
     }
     let there = catalog::database(&target.client, db).map_err(Unequal::Target)?.unwrap_or_default();
@@ -36,7 +36,7 @@ pub enum Unequal {
 }
 
 fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str) -> Vec<String> {
-    let Some(there) = there else { return create::statements(None, model, db, "") };
+    let Some(there) = there else { return policy::statements(None, model, db, "") };
     let mut statements = Vec::new();
     for policy in model {
         match there.iter().find(|other| other.name == policy.name) {

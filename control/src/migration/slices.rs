@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::side::Side;
-use crate::influx::catalog::Policy;
 use crate::influx::client::Failure;
+use crate::influx::policy::Policy;
 use crate::limits;
 
 /// Part of one shard group's time. What a checkpoint notes.

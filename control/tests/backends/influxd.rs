@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::support::{Bench, Influxd, placement, topology, wait_for};
-use fluxgate_control::influx::catalog::{self, Policy};
+use fluxgate_control::influx::catalog;
 use fluxgate_control::influx::client::Failure;
+use fluxgate_control::influx::policy::Policy;
 use fluxgate_dataplane::handoff::{Created, ToWorker};
 use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::topology::BackendId;

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::support::{Influxd, topology};
-use fluxgate_control::influx::catalog::{self, Policy};
+use fluxgate_control::influx::catalog;
+use fluxgate_control::influx::policy::Policy;
 use fluxgate_control::influx::wire::msgpack::Value;
 use fluxgate_control::migration::rows::{self, Sink};
 use fluxgate_control::migration::side::Window;
