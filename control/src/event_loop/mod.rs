@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -309,7 +308,7 @@ impl EventLoop {
                 None
             }
             Action::Heap(format) => {
-                Some(debug_pprof::heap::response_with(&self.state, self.house.held_bytes.load(Relaxed), format))
+                Some(debug_pprof::heap::response_with(&self.state, self.house.memory.held_bytes(), format))
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client    one backend: ping, statements, writes
-//!   reader    one backend's /query, read as it streams
+//!   reader    one backend's /query, read as it streams      budget   the memory that answers may take
 //!   wire/     answers in JSON and msgpack      answer   what they say
 //!   catalog   databases, policies, measurements  policy   the statements that create one
 //!   line      rows as line protocol
@@ -11,6 +11,7 @@
 //! Not here: when a backend is asked, and what its answer is for (`event_loop`, `query`, `migration`).
 
 pub mod answer;
+pub mod budget;
 pub mod catalog;
 pub mod client;
 pub mod line;

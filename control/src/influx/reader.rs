@@ -13,10 +13,10 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
 use super::answer::Answer;
+use super::budget::{Held, Interrupted};
 use super::wire::{self, StatementAnswer, WireError, frame};
 use crate::influx::client::{agent_config, authorization, why};
 use crate::limits;
-use crate::query::context::{Held, Stop};
 
 const NOT_INFLUX: &str = "does not answer as InfluxDB does";
 
@@ -74,8 +74,8 @@ impl Client {
     /// The whole answer; the inner error says why there is none.
     ///
     /// # Errors
-    /// [`Stop`] when it may not be held, or nobody waits any more.
-    pub fn statement(&self, call: &Call, held: &Held<'_>) -> Result<Result<Answer, String>, Stop> {
+    /// [`Interrupted`].
+    pub fn statement(&self, call: &Call, held: &Held<'_>) -> Result<Result<Answer, String>, Interrupted> {
         let mut reader = match self.begin(call, false) {
             Ok(Reply::Body(reader)) => reader,
             Ok(Reply::Refused(error)) => return Ok(Ok(Answer::failed(error))),
@@ -87,7 +87,7 @@ impl Client {
             body.reserve(limits::QUERY_READ_BYTES);
             let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
             if call.cancelled.load(Relaxed) {
-                return Err(Stop::Cancelled);
+                return Err(Interrupted::Cancelled);
             }
             held.take(body.len() - before)?;
             match read {
@@ -107,13 +107,13 @@ impl Client {
     /// been handed over.
     ///
     /// # Errors
-    /// [`Stop`], also of `piece`.
-    pub fn pieces(
+    /// [`Interrupted`], and those of `piece`.
+    pub fn pieces<E: From<Interrupted>>(
         &self,
         call: &Call,
-        piece: &mut dyn FnMut(Answer) -> Result<(), Stop>,
-    ) -> Result<Result<(), String>, Stop> {
-        let documents = self.documents(call, &mut |body| {
+        piece: &mut dyn FnMut(Answer) -> Result<(), E>,
+    ) -> Result<Result<(), String>, E> {
+        let documents = self.documents::<E>(call, &mut |body| {
             match document(call, body) {
                 Ok(statements) => {
                     for StatementAnswer { answer, .. } in statements {
@@ -135,12 +135,12 @@ impl Client {
     /// As [`Client::pieces`], but each document as it came; an inner error of `take` ends the reading.
     ///
     /// # Errors
-    /// [`Stop`], also of `take`.
-    pub fn documents(
+    /// [`Interrupted`], and those of `take`.
+    pub fn documents<E: From<Interrupted>>(
         &self,
         call: &Call,
-        take: &mut dyn FnMut(Bytes) -> Result<Result<(), String>, Stop>,
-    ) -> Result<Result<(), Unread>, Stop> {
+        take: &mut dyn FnMut(Bytes) -> Result<Result<(), String>, E>,
+    ) -> Result<Result<(), Unread>, E> {
         let mut reader = match self.begin(call, true) {
             Ok(Reply::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
             Ok(Reply::Refused(error)) => return Ok(Err(Unread::Refused(error))),
@@ -156,7 +156,7 @@ impl Client {
                 Err(e) => return Ok(Err(Unread::Cut(e.to_string()))),
             };
             if call.cancelled.load(Relaxed) {
-                return Err(Stop::Cancelled);
+                return Err(Interrupted::Cancelled.into());
             }
             if let Err(why) = take(read_whole.into())? {
                 return Ok(Err(Unread::Cut(why)));

@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::side::{Side, Window};
+use crate::influx::budget::Interrupted;
 use crate::influx::reader::Unread;
 use crate::influx::wire::WireError;
 use crate::influx::wire::msgpack::{Read, Reader, TIME_EXTENSION, Value, nanoseconds};
-use crate::query::context::Stop;
 
 /// What is done with points.
 pub trait Sink {
@@ -66,8 +66,7 @@ pub fn read<S: Sink>(
         (None, Ok(Err(_))) if cancelled.load(Relaxed) => Err(ReadError::Cancelled),
         (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(error)),
         (None, Ok(Err(Unread::Cut(why)))) => Err(ReadError::Cut(why)),
-        (None, Err(Stop::Cancelled)) => Err(ReadError::Cancelled),
-        (None, Err(Stop::Failed { text, .. })) => Err(ReadError::Cut(text)),
+        (None, Err(Interrupted::Cancelled | Interrupted::OverBudget { .. })) => Err(ReadError::Cancelled),
     }
 }
 

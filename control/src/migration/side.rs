@@ -9,6 +9,7 @@ use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
+use crate::influx::budget::Interrupted;
 use crate::influx::client::{self, Failure, Statement};
 use crate::influx::reader::{self, Call};
 use crate::limits;
@@ -90,8 +91,8 @@ impl Side {
         window: &Window<'_>,
         piece_rows: usize,
         cancelled: &Arc<AtomicBool>,
-        take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, crate::query::context::Stop>,
-    ) -> Result<Result<(), reader::Unread>, crate::query::context::Stop> {
+        take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, Interrupted>,
+    ) -> Result<Result<(), reader::Unread>, Interrupted> {
         let call = Call {
             statement: format!("SELECT *::field {} GROUP BY *", window.clause()),
             db: window.db.to_owned(),

@@ -23,6 +23,7 @@ use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use super::workers::Workers;
 use crate::influx::answer::Answer;
+use crate::influx::budget::{Held, Interrupted, MemoryBudget};
 use crate::influx::reader::{Call, Client};
 use crate::limits;
 
@@ -36,8 +37,8 @@ pub struct House {
     pub settings: QuerySettings,
     /// By `BackendId`.
     pub clients: Vec<Client>,
-    /// Bytes of answers held by all requests together.
-    pub held_bytes: AtomicUsize,
+    /// Of answers, for all requests together.
+    pub memory: MemoryBudget,
     pub workers: Workers,
 }
 
@@ -55,8 +56,8 @@ impl House {
             topology: Arc::clone(topology),
             placement: Mutex::new(Arc::clone(placement)),
             stats: Arc::clone(stats),
+            memory: MemoryBudget::new(settings.memory_bytes_max),
             settings,
-            held_bytes: AtomicUsize::new(0),
             workers,
         }
     }
@@ -89,6 +90,20 @@ impl Stop {
     }
 }
 
+impl From<Interrupted> for Stop {
+    fn from(why: Interrupted) -> Self {
+        match why {
+            Interrupted::Cancelled => Self::Cancelled,
+            Interrupted::OverBudget { bytes_max } => {
+                let mib = bytes_max >> 20;
+                Self::unavailable(format!(
+                    "the answer cannot be merged in {mib} MiB (query_memory_bytes): ask for fewer measurements or a shorter time at once"
+                ))
+            }
+        }
+    }
+}
+
 /// In which form times come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
@@ -118,35 +133,6 @@ pub struct Context<'a> {
     typed: std::cell::Cell<bool>,
 }
 
-/// Bytes of answers a request has taken out of the common bound.
-#[derive(Debug)]
-pub struct Held<'a> {
-    house: &'a House,
-    bytes: AtomicUsize,
-}
-
-impl Held<'_> {
-    /// # Errors
-    /// When all requests together would hold more than allowed.
-    pub fn take(&self, bytes: usize) -> Result<(), Stop> {
-        let before = self.house.held_bytes.fetch_add(bytes, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
-        if before + bytes > self.house.settings.memory_bytes_max {
-            let mib = self.house.settings.memory_bytes_max >> 20;
-            return Err(Stop::unavailable(format!(
-                "the answer cannot be merged in {mib} MiB (query_memory_bytes): ask for fewer measurements or a shorter time at once"
-            )));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.house.held_bytes.fetch_sub(*self.bytes.get_mut(), Relaxed);
-    }
-}
-
 impl<'a> Context<'a> {
     pub fn new(house: &'a House, request: &'a QueryRequest, catalog: Arc<Catalog>) -> Self {
         Self {
@@ -157,7 +143,7 @@ impl<'a> Context<'a> {
             deadline: Instant::now() + house.settings.timeout,
             cancelled: Arc::clone(&request.cancelled),
             failed: RefCell::default(),
-            held: Held { house, bytes: AtomicUsize::new(0) },
+            held: house.memory.hold(),
             behind_ms: std::cell::Cell::new(0),
             now_ns: std::cell::Cell::new(0),
             typed: std::cell::Cell::new(false),
