@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json as value};
 
 use super::{Action, Call, State, json};
 use crate::limits;
-use crate::migration::job::{Entry, Job, Phase, TaskState};
+use crate::migration::job::{Entry, Job};
+use crate::migration::order::{Phase, TaskState};
 use crate::migration::plan::{Goal, Work};
 use crate::migration::steering::Steer;
 

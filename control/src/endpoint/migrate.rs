@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
 use super::{Action, Call, Form, State, json, order};
-use crate::migration::job::{Job, TaskState, unix_ms};
+use crate::migration::job::{Job, unix_ms};
 use crate::migration::jobs;
+use crate::migration::order::TaskState;
 use crate::migration::peers::{self, Change, INSTANCE, WAITING};
 
 struct Circle<'a> {
@@ -190,7 +191,7 @@ pub fn counters(job: &Job, circle: usize) -> BTreeMap<String, Counters> {
         *well &= entry.state == TaskState::Done;
     }
     let nothing = BTreeMap::new();
-    let of = |counts: &crate::migration::job::Counts| {
+    let of = |counts: &crate::migration::order::Counts| {
         let work = work.get(&counts.name[..]).unwrap_or(&nothing);
         let total: u64 = counts.databases.values().sum();
         let open: BTreeSet<&str> = work.iter().filter(|(_, (ended, _))| !ended).map(|((db, _), _)| *db).collect();

@@ -36,8 +36,8 @@ use fluxgate_dataplane::topology::Topology;
 use serde::Serialize;
 
 use crate::influx::catalog::Load;
-use crate::migration::job::Order;
 use crate::migration::jobs::Jobs;
+use crate::migration::order::Order;
 use crate::migration::peers::Change;
 use crate::migration::steering::Steer;
 use params::Params;

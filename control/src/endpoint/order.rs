@@ -10,8 +10,8 @@ use fluxgate_dataplane::handoff::AdminResponse;
 
 use super::{Action, Call, Form, State};
 use crate::limits;
-use crate::migration::job::Order;
 use crate::migration::jobs::Refused;
+use crate::migration::order::Order;
 use crate::migration::plan::Goal;
 
 /// Begins `goal` with the parameters of `call`, or says why not.

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
-use super::copy::Undelivered;
 use super::job::{House, Job, unix_ms};
+use super::order::Undelivered;
 use super::peers::{self, Change, Heard, Said};
 use super::plan::Goal;
 use crate::limits;

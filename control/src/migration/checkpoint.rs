@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{Counts, Order, Phase, TaskState};
+use super::order::{Counts, Order, Phase, TaskState};
 use super::slices::Slice;
 
 /// The form of the file. Another one is refused and left alone.

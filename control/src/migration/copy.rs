@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::order::Undelivered;
 use super::policies::{self, Unequal};
 use super::pour::{Ended, Pour};
 use super::progress::Progress;
@@ -47,14 +48,6 @@ pub enum Writes<'a> {
     /// first time between the look at the target and the copy's write, the copy's older value wins, as nothing at the source tells: until a copy
     /// from a place that is written to mends it, which goes last (`plan`). There is none where a backend has left without `leaving`.
     ToTarget,
-}
-
-/// Points taken before have not all been delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undelivered {
-    Cancelled,
-    /// Not in time; to whom.
-    Late(String),
 }
 
 /// Everything is at the target.

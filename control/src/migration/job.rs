@@ -14,64 +14,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
-use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Key, Saved, SavedTask};
-use super::copy::Undelivered;
-use super::marks::Verified;
 use super::mlog::MigrationLog;
+use super::order::{Counts, Order, Phase, TaskState, Undelivered, Verified};
 use super::peers::{Heard, Peers};
 use super::plan::{Goal, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
 use crate::limits;
-
-/// What an operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    pub goal: Goal,
-    /// Empty = all.
-    pub dbs: Vec<String>,
-    /// Measurements copied at a time.
-    pub cpus: usize,
-    /// Only points at or after this time are copied.
-    pub since_ns: Option<i64>,
-    /// Bytes per second over all threads of the job; None = as fast as it goes.
-    pub rate: Option<u64>,
-    /// `host:port` of all proxies, this one perhaps among them.
-    pub ha_addrs: Vec<String>,
-}
-
-/// Where a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    Running,
-    Done,
-    Failed,
-    Cancelled,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskState {
-    Waiting,
-    Running,
-    /// And verified.
-    Done,
-    Failed,
-}
-
-/// What of a backend is known to a job; the rest of influx-proxy's counters follows from the tasks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub circle: usize,
-    pub name: String,
-    pub url: String,
-    /// By database: its measurements.
-    pub databases: BTreeMap<String, u64>,
-}
 
 /// What a copy is given beside its task.
 pub struct Seat<'a> {

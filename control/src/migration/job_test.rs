@@ -16,6 +16,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 use super::checkpoint::{Saved, read_all};
 use super::job::*;
 use super::mlog::MigrationLog;
+use super::order::{Order, Phase, TaskState};
 use super::peers::Peers;
 use super::plan::{self, Goal, Task};
 use super::slices::Slice;

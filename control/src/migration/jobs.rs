@@ -13,7 +13,8 @@ use fluxgate_dataplane::stats::Stats;
 
 use super::around;
 use super::checkpoint::{self, Saved};
-use super::job::{self, House, Job, Order, Phase};
+use super::job::{self, House, Job};
+use super::order::{Order, Phase};
 use super::peers::{Change, Said};
 use super::plan::{self, Goal};
 use super::steering::Steer;

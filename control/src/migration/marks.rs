@@ -6,19 +6,10 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::BackendId;
 
-use super::job::{House, Job, TaskState, unix_ms};
+use super::job::{House, Job, unix_ms};
+use super::order::{TaskState, Verified};
 use super::plan::{Goal, Task};
 use crate::limits;
-
-/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
-#[derive(Debug)]
-pub struct Verified {
-    pub circle: usize,
-    /// Database, measurement.
-    pub place: (String, String),
-    pub owner: BackendId,
-    pub at_ms: u64,
-}
 
 impl Job {
     /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.

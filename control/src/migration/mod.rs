@@ -20,6 +20,7 @@
 //!     └─> job     one of them: its order, how far it is
 //!           ├─> work        what its threads do: peers -> settle -> inventory -> plan -> chains -> peers
 //!           ├─> around      what is waited for, and who is told
+//!           ├─> order       what it is asked to do, and how far it is: plain data
 //!           ├─> plan        what is to be copied where, pure
 //!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
 //!           ├─> peers       other proxies
@@ -39,6 +40,7 @@ pub mod job_test;
 pub mod jobs;
 mod marks;
 pub mod mlog;
+pub mod order;
 pub mod peers;
 pub mod plan;
 pub mod policies;
@@ -51,8 +53,9 @@ pub mod steering;
 pub mod verify;
 mod work;
 
-pub use copy::{Copied, CopyError, SliceFailure, Task, Undelivered, Writes, copy};
+pub use copy::{Copied, CopyError, SliceFailure, Task, Writes, copy};
 pub use delete::{Kept, clear};
+pub use order::Undelivered;
 pub use progress::Progress;
 pub use side::Side;
 pub use slices::Slice;

@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use super::around;
 use super::checkpoint::Key;
-use super::job::{Counts, Entry, House, Inner, Job, Order, Seat, TaskState, unix_ms};
+use super::job::{Entry, House, Inner, Job, Seat, unix_ms};
+use super::order::{Counts, Order, TaskState};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::slices::Slice;
 use crate::limits;

@@ -1,0 +1,74 @@
+//! What a migration is asked to do, and the words in which its parts tell each other how far it is.
+//!
+//! Plain data. Not here: the job itself (`job.rs`), its tasks (`plan.rs`).
+
+use std::collections::BTreeMap;
+
+use fluxgate_dataplane::topology::BackendId;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Goal;
+
+/// What an operator asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub goal: Goal,
+    /// Empty = all.
+    pub dbs: Vec<String>,
+    /// Measurements copied at a time.
+    pub cpus: usize,
+    /// Only points at or after this time are copied.
+    pub since_ns: Option<i64>,
+    /// Bytes per second over all threads of the job; None = as fast as it goes.
+    pub rate: Option<u64>,
+    /// `host:port` of all proxies, this one perhaps among them.
+    pub ha_addrs: Vec<String>,
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    Waiting,
+    Running,
+    /// And verified.
+    Done,
+    Failed,
+}
+
+/// What of a backend is known to a job; the rest of influx-proxy's counters follows from the tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub circle: usize,
+    pub name: String,
+    pub url: String,
+    /// By database: its measurements.
+    pub databases: BTreeMap<String, u64>,
+}
+
+/// Points taken before have not all been delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    Cancelled,
+    /// Not in time; to whom.
+    Late(String),
+}
+
+/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
+#[derive(Debug)]
+pub struct Verified {
+    pub circle: usize,
+    /// Database, measurement.
+    pub place: (String, String),
+    pub owner: BackendId,
+    pub at_ms: u64,
+}
