@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup fmt lint unit bench fuzz demo
+.PHONY: help build test setup needs fmt lint unit bench fuzz demo
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,15 +14,23 @@ build: ## Build the release binary: target/release/fluxgate
 demo: ## Show the main job in about 30 seconds
 	$(CARGO) run --release -- demo
 
-test: setup fmt lint unit ## Install what is missing, check format and lints, run all tests
+test: needs fmt lint unit ## Check format and lints, run all tests; needs what `make setup` installs
 
-setup: ## Install the Debian packages the tests need, where missing
-	@missing=; command -v influxd >/dev/null || missing="influxdb"; command -v influx >/dev/null || missing="$$missing influxdb-client"; \
-	/usr/bin/python3 -c "import influxdb" 2>/dev/null || missing="$$missing python3-influxdb"; \
-	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
-	command -v curl >/dev/null || missing="$$missing curl"; command -v openssl >/dev/null || missing="$$missing openssl"; \
-	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
+# What the tests need and this machine lacks, as Debian packages.
+MISSING = $(strip $(shell \
+  command -v influxd >/dev/null || echo influxdb; command -v influx >/dev/null || echo influxdb-client; \
+  /usr/bin/python3 -c "import influxdb" 2>/dev/null || echo python3-influxdb; \
+  command -v cc >/dev/null || echo gcc libc6-dev; PATH="$$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || echo e2fsprogs; \
+  command -v curl >/dev/null || echo curl; command -v openssl >/dev/null || echo openssl))
+
+setup: ## Install the Debian packages the tests need, where missing (as root)
+	@missing="$(MISSING)"; [ -z "$$missing" ] || \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
+
+needs:
+	@missing="$(MISSING)"; [ -z "$$missing" ] || \
+	{ echo "The tests need these Debian packages: $$missing. Run \`make setup\`." >&2; exit 1; }
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -31,9 +39,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 unit:
-	$(CARGO) test --workspace
-	@# Each bench once, as a test: they cannot rot.
-	$(CARGO) test --package fluxgate --bench '*'
+	@CARGO="$(CARGO)" tests/run_all.sh
 
 bench: ## Measure writes, queries, admin requests and migration (some 25 minutes; needs influxd); results in benches/baselines/
 	benches/write_path.sh
