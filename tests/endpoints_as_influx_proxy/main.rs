@@ -1,9 +1,10 @@
-//! Promise: `/ping`, `/write`, `/health`, `/replica`, `/encrypt`, `/decrypt`, `/debug/pprof` and wrong paths answer as influx-proxy 2.4.7 was
-//! recorded to answer, byte for byte, and writes reach the same backends.
+//! Promise: `/ping`, `/write`, `/health`, `/replica`, `/encrypt`, `/decrypt`, `/debug/pprof` and wrong paths answer as
+//! influx-proxy 2.4.7 was recorded to answer, byte for byte, and writes reach the same backends.
 //!
-//! Recorded and repeated over two circles of two influxd. Not compared: Date, request ids, `X-Influxdb-Version` but for being
-//! there, how a body's length is told, and times the proxy added. What differs on purpose is in [`DEPARTURES`], and must go on
-//! differing. Not here: `/query`; migrations are in `migrations`, users in `users`, which rows there are in `rows`.
+//! Recorded and repeated over two circles of two influxd. Not compared: Date, request ids, `X-Influxdb-Version` but for
+//! being there, how a body's length is told, and times the proxy added. What differs on purpose is in [`DEPARTURES`],
+//! and must go on differing. Not here: `/query`; migrations are in `migrations`, users in `users`, which rows there are
+//! in `rows`.
 
 #[path = "../support/golden.rs"]
 mod golden;
@@ -19,7 +20,6 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, backend_name, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
@@ -180,9 +180,6 @@ fn is_repeated(record: &Value) -> bool {
 
 #[test]
 fn recorded_answers_and_their_effects_are_repeated() {
-    if Influxd::executable().is_none() {
-        return eprintln!("skipped: influxd is not on PATH");
-    }
     let records = golden::records("v2.4.7.jsonl");
     let of = |config: &str| records.iter().filter(|record| record["config"] == config).collect::<Vec<_>>();
     let mut servers = Servers::start();

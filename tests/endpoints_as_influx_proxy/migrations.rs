@@ -1,9 +1,11 @@
-//! Promise: `/migrate/state`, `/migrate/stats`, `/rebalance`, `/recovery`, `/resync` and `/clear` answer as influx-proxy 2.4.7 was
-//! recorded to, `/transfer/state`, `/transfer/stats` and `/cleanup` as 2.5.12, before migrations, after them and while a flag is set; and these
-//! leave the same measurements, row by row, at the same servers.
+//! Promise: `/migrate/state`, `/migrate/stats`, `/rebalance`, `/recovery`, `/resync` and `/clear` answer as
+//! influx-proxy 2.4.7 was recorded to, `/transfer/state`, `/transfer/stats` and `/cleanup` as 2.5.12, before
+//! migrations, after them and while a flag is set; and these leave the same measurements, row by row, at the same
+//! servers.
 //!
-//! The recorder changed servers by hand between records; [`BY_HAND`] does the same. Paths that both generations have are asked with the
-//! requests of both and answer in the words of 2.4.7 ([`DEPARTURES_2_5`]). Not here: whether anything is lost under load (`tests/migration`).
+//! The recorder changed servers by hand between records; [`BY_HAND`] does the same. Paths that both generations have
+//! are asked with the requests of both and answer in the words of 2.4.7 ([`DEPARTURES_2_5`]). Not here: whether
+//! anything is lost under load (`tests/migration`).
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +13,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, backend_name, eventually};
 use serde_json::{Value, json};
 
@@ -138,7 +139,8 @@ fn without_removed(recorded: &str) -> String {
     format!("{rest}}}\n")
 }
 
-/// What was done before a record, which is named by its number or its note: to the server (circle, number in it) the statements of a database.
+/// What was done before a record, which is named by its number or its note: to the server (circle, number in it) the
+/// statements of a database.
 const BY_HAND: &[(&str, (usize, usize), &str, &str)] = &[
     ("databases dropped on influxdb-2-2", (1, 1), "", "DROP DATABASE db1; DROP DATABASE db2"),
     // What is in db2 comes back, what is in db1 does not.
@@ -205,8 +207,8 @@ impl Peer {
         peer
     }
 
-    /// What it has been told since the last time, without what only fluxgate says and asks. It is told again and again, in case it has
-    /// forgotten.
+    /// What it has been told since the last time, without what only fluxgate says and asks. It is told again and again,
+    /// in case it has forgotten.
     fn told(&self) -> Vec<String> {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
         let told = asked.into_iter().filter(|asked| asked.starts_with("POST "));
@@ -450,9 +452,6 @@ pub fn is_repeated(record: &Value) -> bool {
 }
 
 fn repeat(version: &'static str, departures: &'static [Departure], counts: (usize, usize)) {
-    if Influxd::executable().is_none() {
-        return eprintln!("skipped: influxd is not on PATH");
-    }
     let records = golden::records(&format!("{version}.jsonl"));
     let (servers, peer) = (Servers::start(), Peer::start());
     let mut replay = Replay {

@@ -9,15 +9,11 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::Fault;
 
-/// Two servers with [`DB`], a proxy in front of them, each a circle of its own. None, said loudly, without influxd.
-fn servers() -> Option<[Influxd; 2]> {
-    if Influxd::executable().is_none() {
-        eprintln!("SKIPPED: influxd is not on PATH");
-        return None;
-    }
-    Some([Influxd::start().unwrap(), Influxd::start().unwrap()])
+fn servers() -> [Influxd; 2] {
+    [Influxd::start().unwrap(), Influxd::start().unwrap()]
 }
 
+/// A proxy in front of these servers, each a circle of its own.
 fn proxy(servers: &[Influxd; 2]) -> Proxy {
     start(&ProxyConfig::new(&[vec![servers[0].url()], vec![servers[1].url()]]))
 }
@@ -46,7 +42,7 @@ fn serial(line: &str) -> u64 {
 
 #[test]
 fn only_the_lines_with_a_type_conflict_are_rejected() {
-    let Some(servers) = servers() else { return };
+    let servers = servers();
     servers.iter().for_each(|server| server.create_database(DB).unwrap());
     let proxy = proxy(&servers);
     write(&proxy, &format!("/write?db={DB}"), "m n=0i,v=1i 1\n");
@@ -81,7 +77,7 @@ fn only_the_lines_with_a_type_conflict_are_rejected() {
 
 #[test]
 fn only_points_beyond_the_retention_policy_are_rejected() {
-    let Some(servers) = servers() else { return };
+    let servers = servers();
     let create = format!("CREATE DATABASE {DB} WITH DURATION 1h NAME short");
     servers.iter().for_each(|server| drop(server.query("", &create).unwrap()));
     let proxy = proxy(&servers);
@@ -131,7 +127,7 @@ fn a_line_that_a_backend_fails_on_is_found() {
 
 #[test]
 fn a_missing_database_is_created_as_another_backend_has_it() {
-    let Some(servers) = servers() else { return };
+    let servers = servers();
     servers[0].query("", &format!("CREATE DATABASE {DB} WITH DURATION 52w NAME long")).unwrap();
     servers[0].query("", &format!("CREATE RETENTION POLICY extra ON {DB} DURATION 2h REPLICATION 1")).unwrap();
     let proxy = proxy(&servers);
@@ -156,7 +152,7 @@ fn a_missing_database_is_created_as_another_backend_has_it() {
 /// Dropped on one backend in the middle of everything: it is made again there.
 #[test]
 fn a_database_that_somebody_drops_on_one_backend_is_made_again() {
-    let Some(servers) = servers() else { return };
+    let servers = servers();
     servers.iter().for_each(|server| server.create_database(DB).unwrap());
     let proxy = proxy(&servers);
     write(&proxy, &format!("/write?db={DB}"), "m n=1i 1\n");

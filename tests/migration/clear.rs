@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, points, write_to};
 
 #[test]
 fn only_what_the_right_place_has_is_removed() {
-    let Some(cluster) = Cluster::start(&[2]) else { return };
+    let cluster = Cluster::start(&[2]);
     cluster.fill(0..600);
     // Copies on the wrong server; of one measurement with a point that its owner does not have.
     let [a, b] = &cluster.servers[0][..] else { panic!("two servers") };

@@ -34,7 +34,7 @@ fn watching(proxy: &Proxy, words: &str) -> Child {
 
 #[test]
 fn a_rebalance_is_run_to_its_end_with_lines_where_no_terminal_is() {
-    let Some(mut cluster) = Cluster::start(&[2, 1]) else { return };
+    let mut cluster = Cluster::start(&[2, 1]);
     cluster.fill(0..3000);
     cluster.restart_with_one_more();
     let (status, out, err) = run(&cluster.proxy.url(), "rebalance --circle 0 --cpus 2 --rate 20k");
@@ -53,7 +53,7 @@ fn a_rebalance_is_run_to_its_end_with_lines_where_no_terminal_is() {
 
 #[test]
 fn a_migration_that_fails_ends_with_one_and_every_error() {
-    let Some(cluster) = Cluster::start(&[2]) else { return };
+    let cluster = Cluster::start(&[2]);
     cluster.fill(0..600);
     let [a, b] = &cluster.servers[0][..] else { panic!("two servers") };
     // The wrong server holds a point that the owner does not have.
@@ -74,7 +74,7 @@ fn a_migration_that_fails_ends_with_one_and_every_error() {
 
 #[test]
 fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
-    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..3000);
     let url = cluster.proxy.url();
     let nothing = run(&url, "--watch");
@@ -112,7 +112,7 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
 
 #[test]
 fn a_watch_goes_on_when_the_proxy_starts_again() {
-    let Some(mut cluster) = Cluster::start(&[1, 1]) else { return };
+    let mut cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..1500);
     let watch = watching(&cluster.proxy, "recovery --from 0 --to 1 --rate 10k");
     let begun = || cluster.proxy.get("/migrate/jobs").is_ok_and(|(_, text)| text.contains("\"running\""));

@@ -11,7 +11,7 @@ use crate::cluster::{
 
 #[test]
 fn two_proxies_do_not_migrate_one_circle_at_a_time() {
-    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..3000);
     let other = crate::support::start(&config(&urls(&cluster.servers)));
     let addrs = format!("ha_addrs={},{}", cluster.proxy.addr(), other.addr());
@@ -38,7 +38,7 @@ fn two_proxies_do_not_migrate_one_circle_at_a_time() {
 /// Two proxies, one new backend, writes and queries through both. In the middle of the migration one proxy is killed
 /// and started again.
 fn one_is_killed(other_one: bool) {
-    let Some(mut cluster) = Cluster::start(&[2, 1]) else { return };
+    let mut cluster = Cluster::start(&[2, 1]);
     cluster.fill(0..3000);
     let mut other = crate::support::start(&config(&urls(&cluster.servers)));
     cluster.restart_with_one_more();
@@ -77,7 +77,7 @@ fn a_rebalance_ends_at_both_when_the_proxy_that_runs_it_is_killed_in_the_middle(
 
 #[test]
 fn a_proxy_that_was_started_again_hears_of_the_migration_and_its_queries_see_no_hole() {
-    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..3000);
     let mut other = crate::support::start(&config(&urls(&cluster.servers)));
     cluster.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
@@ -101,7 +101,7 @@ fn a_proxy_that_was_started_again_hears_of_the_migration_and_its_queries_see_no_
 
 #[test]
 fn who_has_said_that_it_knows_of_the_end_knows_it_after_kill_nine() {
-    let Some(mut cluster) = Cluster::start(&[2]) else { return };
+    let mut cluster = Cluster::start(&[2]);
     cluster.fill(0..100);
     cluster.restart_with_one_more();
     let (status, _) = post(&cluster.proxy, "/migrate/state?circle_id=0&migrating=false&moved=true", "");

@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, DB, points, write_to};
 
 #[test]
 fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped() {
-    let Some(cluster) = Cluster::start(&[2, 2]) else { return };
+    let cluster = Cluster::start(&[2, 2]);
     cluster.fill(0..3000);
     cluster.servers[1][0].query("", &format!("DROP DATABASE {DB}")).unwrap();
     let url = cluster.servers[1][0].url();
@@ -20,7 +20,7 @@ fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped
 
 #[test]
 fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
-    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..100);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let lines = |n: u64| format!("m0,host=h0 n={n}i {}\nm0,host=h0 n={n}i {}", now - n, now - 7_200_000_000_000 - n);
@@ -39,7 +39,7 @@ fn a_resync_brings_what_each_circle_lacks_and_with_seconds_only_what_is_new() {
 
 #[test]
 fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
-    let Some(cluster) = Cluster::start(&[2, 1]) else { return };
+    let cluster = Cluster::start(&[2, 1]);
     cluster.fill(0..3000);
     let traffic = cluster.traffic(10_000, true);
     cluster.complete("/resync?rate=1000000", "");
@@ -49,7 +49,7 @@ fn a_resync_of_all_circles_under_writes_and_queries_makes_no_hole() {
 
 #[test]
 fn a_recovery_waits_for_a_circle_that_is_down_and_keeps_others_off() {
-    let Some(mut cluster) = Cluster::start(&[1, 1]) else { return };
+    let mut cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..100);
     cluster.servers[1][0].kill();
     let id = cluster.begin("/recovery?from_circle_id=0&to_circle_id=1", "");

@@ -18,7 +18,7 @@ fn ask(proxy: &Proxy, q: &str) -> (u16, String) {
 
 #[test]
 fn a_removal_waits_for_the_end_of_a_migration() {
-    let Some(cluster) = Cluster::start(&[1, 1]) else { return };
+    let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..3000);
     let id = cluster.begin("/recovery?from_circle_id=0&to_circle_id=1&rate=2000", "");
     for q in ["DROP MEASUREMENT m1", "DELETE FROM m1 WHERE time > 0", "DROP SERIES FROM m1"] {

@@ -1,8 +1,10 @@
-//! Promise: `/query` answers the requests recorded from influx-proxy 2.4.7 as that did, but where it was wrong or could not.
+//! Promise: `/query` answers the requests recorded from influx-proxy 2.4.7 as that did, but where it was wrong or could
+//! not.
 //!
-//! Two circles of two influxd with the recorded contents. Compared are status, content type and body; rows and series that the
-//! original puts in an order by chance are compared in any order. What differs on purpose is in [`DEPARTURES`], and must go on
-//! differing. Not here: what the backends held afterwards (`changes.rs`), and records made during a migration.
+//! Two circles of two influxd with the recorded contents. Compared are status, content type and body; rows and series
+//! that the original puts in an order by chance are compared in any order. What differs on purpose is in
+//! [`DEPARTURES`], and must go on differing. Not here: what the backends held afterwards (`changes.rs`), and records
+//! made during a migration.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -90,11 +92,12 @@ const DEPARTURES: &[Departure] = &[
     Departure { why: "ciphers are padded with zero bytes, which are no part of a name", status: 401, ids: &[755] },
 ];
 
-/// Made during a migration; a HEAD, whose answer our client cannot read; a body of which only the shape is kept; databases
-/// of other groups of records.
+/// Made during a migration; a HEAD, whose answer our client cannot read; a body of which only the shape is kept;
+/// databases of other groups of records.
 const NOT_REPEATED: &[u64] = &[808, 809, 340, 236, 238];
 
-/// What the original refused and is carried out here is undone after these, so that later records find what they found then.
+/// What the original refused and is carried out here is undone after these, so that later records find what they found
+/// then.
 const UNDO: &[(u64, &str)] = &[
     (176, "DROP MEASUREMENT cpu9"),
     (337, "DROP RETENTION POLICY rpf ON db1"),
@@ -206,9 +209,6 @@ fn prepare(servers: &[Influxd], databases: &[&str]) {
 
 #[test]
 fn recorded_queries_are_answered_as_recorded() {
-    if Influxd::executable().is_none() {
-        return eprintln!("skipped: influxd is not on PATH");
-    }
     let records = golden::records("v2.4.7.jsonl");
     let is_query = |record: &&Value| {
         let path = record["request"]["path"].as_str().unwrap_or_default();
