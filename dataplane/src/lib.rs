@@ -5,7 +5,7 @@
 //! files, per-line allocation, and any code whose cost grows with connections x backends. Only `io` and `disklog/store` name
 //! the runtime. Anything that may block is asked of the control thread through [`handoff`].
 
-pub mod courier;
+mod courier;
 pub mod disklog;
 #[cfg(test)]
 mod fuzz_corpus_test;
@@ -13,13 +13,13 @@ pub mod handoff;
 pub mod http;
 pub mod influxql;
 pub mod io;
-pub mod ledger;
+mod ledger;
 pub mod limits;
 pub mod lineproto;
 pub mod placement;
 pub mod precision;
-pub mod query;
-pub mod request;
+mod query;
+mod request;
 pub mod routing;
 pub mod serve;
 pub mod settings;
@@ -27,5 +27,5 @@ pub mod stats;
 pub mod takeover;
 pub mod tls;
 pub mod topology;
-pub mod worker;
-pub mod write;
+mod worker;
+mod write;

@@ -10,11 +10,6 @@ pub struct BackendStats {
     pub up: AtomicBool,
     /// Points this worker still has to deliver there.
     pub queued_points: AtomicU64,
-    /// Log bytes between this backend's cursor and the end of the log.
-    pub backlog_bytes: AtomicU64,
-    pub delivered_points: AtomicU64,
-    pub rejected_points: AtomicU64,
-    pub dropped_points: AtomicU64,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
     /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as 0:
@@ -22,15 +17,11 @@ pub struct BackendStats {
     pub oldest_ms: AtomicU64,
     /// The courier cannot go on because of this machine: the log cannot be read, or dead letters cannot be written.
     pub stuck: AtomicBool,
-    /// 401 or 403 was the last answer: an operator must act.
-    pub unauthorized: AtomicBool,
 }
 
 /// One worker's counters.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
-    pub accepted_points: AtomicU64,
-    pub refused_points: AtomicU64,
     pub requests: AtomicU64,
     /// Taken since the start.
     pub connections: AtomicU64,

@@ -310,7 +310,6 @@ impl<S: Source, R: Reports> Courier<S, R> {
         self.started = Some(now);
         self.stall.holds_points(now);
         self.window.next = Some(fetched.next);
-        self.window.lost += fetched.lost;
         Ok(())
     }
 
@@ -390,9 +389,6 @@ impl<S: Source, R: Reports> Courier<S, R> {
             for &(reason, lines) in &group.rejected {
                 reports.rejected(&group.db, reason, lines);
             }
-        }
-        if self.window.lost > 0 {
-            reports.dropped(self.window.lost);
         }
         self.source.confirm(next);
         self.stall.progressed(&self.delivery.label, io::now());

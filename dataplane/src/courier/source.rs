@@ -66,9 +66,6 @@ pub trait Reports {
     /// What the backend said when it refused points; told before they are counted.
     fn refused(&self, text: &str);
 
-    /// The log has lost these points before they could be delivered.
-    fn dropped(&self, lines: u64);
-
     /// Told at each change, with the reason for the program's status.
     fn state(&self, state: State, reason: &str);
 

@@ -352,8 +352,6 @@ impl Reports for Ears {
         self.inner.refused.borrow_mut().push(text.to_owned());
     }
 
-    fn dropped(&self, _lines: u64) {}
-
     fn state(&self, state: State, _reason: &str) {
         self.inner.states.borrow_mut().push(state);
     }

@@ -116,7 +116,6 @@ pub struct Window {
     pub next: Option<Seq>,
     /// Time of the oldest record taken, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
-    pub lost: u64,
 }
 
 impl Window {
@@ -131,7 +130,6 @@ impl Window {
             request_bytes_max: bounds.bytes,
             next: None,
             oldest_ms: None,
-            lost: 0,
         }
     }
 
@@ -224,7 +222,7 @@ impl Window {
             held <= bytes_max
         });
         self.groups.clear();
-        (self.last, self.lines, self.bytes, self.lost) = (0, 0, 0, 0);
+        (self.last, self.lines, self.bytes) = (0, 0, 0);
         (self.next, self.oldest_ms) = (None, None);
     }
 

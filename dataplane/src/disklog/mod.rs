@@ -378,23 +378,6 @@ impl Log {
         self.shared.inner.borrow().segments.front().is_some_and(|segment| segment.busy)
     }
 
-    /// Bytes of the log on disk between a backend's cursor and the end, records of others included. Within a segment
-    /// it is estimated from the sequences.
-    pub fn backlog_bytes(&self, backend: BackendId) -> u64 {
-        let inner = self.shared.inner.borrow();
-        let cursor = inner.cursors[backend.index()];
-        let behind = |segment: &Segment| {
-            let bytes = segment.used - segment::FRAMES_AT as u64;
-            if cursor <= segment.first() {
-                return bytes;
-            }
-            let span = segment.end.0 - segment.first().0;
-            let left = segment.end.0.saturating_sub(cursor.0);
-            (u128::from(bytes) * u128::from(left) / u128::from(span.max(1))) as u64
-        };
-        inner.segments.iter().rev().take_while(|s| s.end > cursor).map(behind).sum()
-    }
-
     /// Bytes of all files that count towards `max_bytes`.
     pub fn disk_bytes(&self) -> u64 {
         self.shared.disk_bytes(&self.shared.inner.borrow())

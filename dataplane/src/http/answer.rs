@@ -58,17 +58,6 @@ pub enum AnswerError {
     Length,
 }
 
-impl AnswerError {
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::TooLong => "answer head too large",
-            Self::TooManyFields => "too many header fields in the answer",
-            Self::Malformed => "not an HTTP answer",
-            Self::Length => "ambiguous length of the answer",
-        }
-    }
-}
-
 /// Parses the head of the answer to a request; `head_request`: its method was HEAD.
 pub fn parse(buf: &[u8], head_request: bool) -> Result<Status<Answer>, AnswerError> {
     let window = &buf[..buf.len().min(ANSWER_HEAD_BYTES_MAX)];

@@ -4,18 +4,18 @@
 //! refilled. In the order a request meets them: [`head`], [`query`], [`auth`], [`chunked`], [`gzip`], [`response`].
 //! [`answer`] reads what a backend says; [`go_json`] and [`go_quote`] write text the way Go does. Not here: which path does what, deadlines, how much of a body is kept.
 
-pub mod answer;
+pub(crate) mod answer;
 pub mod auth;
-pub mod chunked;
+pub(crate) mod chunked;
 pub mod date;
 pub mod error_body;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod go_json;
-pub mod go_quote;
-pub mod gzip;
+pub(crate) mod go_quote;
+pub(crate) mod gzip;
 pub mod head;
-pub mod multipart;
+pub(crate) mod multipart;
 #[cfg(test)]
 mod naive_inflate;
 pub mod query;
@@ -48,10 +48,6 @@ impl Span {
     /// The bytes there. `buf` must begin with the same head that was parsed.
     pub fn of(self, buf: &[u8]) -> &[u8] {
         &buf[usize::from(self.start)..usize::from(self.end)]
-    }
-
-    pub fn len(self) -> usize {
-        usize::from(self.end - self.start)
     }
 
     pub fn is_empty(self) -> bool {

@@ -11,7 +11,6 @@ pub struct Refusals {
     pub text: Vec<u8>,
     /// Line number (1 = the first of the body) and reason, of the first `REFUSED_LISTED_MAX`.
     pub listed: Vec<(u64, String)>,
-    left_out: u64,
 }
 
 impl Refusals {
@@ -25,7 +24,6 @@ impl Refusals {
             self.listed.push((newlines_before + before + 1, String::from_utf8_lossy(&reason).into_owned()));
         }
         if self.text.len() >= ERROR_TEXT_BYTES_MAX {
-            self.left_out += 1;
             return;
         }
         if !self.text.is_empty() {
@@ -33,14 +31,5 @@ impl Refusals {
         }
         refused.describe(body, &mut self.text);
         self.text.truncate(ERROR_TEXT_BYTES_MAX);
-    }
-
-    /// The text of the answer, with a last line that counts what was left out.
-    pub fn finish(&mut self) -> &[u8] {
-        if self.left_out > 0 {
-            let n = std::mem::take(&mut self.left_out);
-            self.text.extend_from_slice(format!("\n... and {n} more lines").as_bytes());
-        }
-        &self.text
     }
 }

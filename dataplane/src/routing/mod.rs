@@ -3,7 +3,7 @@
 //! Pure functions over parsed statements and a placement; `control` uses them too. Not here: parsing (`influxql`), asking
 //! a backend (`query::forward`).
 
-pub mod access;
+pub(crate) mod access;
 pub mod choose;
 pub mod reach;
-pub mod route;
+pub(crate) mod route;

@@ -160,30 +160,21 @@ impl Reports for Account {
         let mut ledger = self.worker.ledger.borrow_mut();
         let db = ledger.database(db);
         ledger.delivered(db, self.backend, lines);
-        self.stats().delivered_points.fetch_add(lines, Relaxed);
     }
 
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
         let mut ledger = self.worker.ledger.borrow_mut();
         let db = ledger.database(db);
         ledger.rejected(db, self.backend, reason, lines);
-        self.stats().rejected_points.fetch_add(lines, Relaxed);
     }
 
     fn refused(&self, text: &str) {
         self.worker.note_refusal(self.backend, text);
     }
 
-    /// Only counted here: to which databases they belonged shows when the log has been drained (`Ledger::settle`).
-    fn dropped(&self, lines: u64) {
-        self.stats().dropped_points.fetch_add(lines, Relaxed);
-    }
-
     fn state(&self, state: State, reason: &str) {
         let up = state == State::Up;
-        let stats = self.stats();
-        stats.up.store(up, Relaxed);
-        stats.unauthorized.store(state == State::Refusing, Relaxed);
+        self.stats().up.store(up, Relaxed);
         if self.up.replace(up) != up {
             let (backend, reason) = (self.backend, reason.to_owned());
             self.worker.link.tell(|worker| ToControl::BackendChanged { worker, backend, up, reason });

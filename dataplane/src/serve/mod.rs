@@ -3,8 +3,8 @@
 //! `run` is a worker's life and starts the others: `accept` takes connections, `conn` serves one of them, `errand` does what the
 //! control thread asks for, `delivery` starts the couriers. Not here: what happens to a request (`write`, `query`).
 
-pub mod accept;
-pub mod conn;
-pub mod delivery;
-pub mod errand;
+mod accept;
+mod conn;
+mod delivery;
+mod errand;
 pub mod run;

@@ -2,5 +2,5 @@
 //!
 //! `cache_files` finds and reads such files; `adopt` appends what they hold to the worker's own log.
 
-pub mod adopt;
+pub(crate) mod adopt;
 pub mod cache_files;

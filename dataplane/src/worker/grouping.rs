@@ -56,10 +56,6 @@ impl Grouping {
         self.chains.push(Chain { route, lines: 1, bytes, head: at, tail: at });
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.chains.is_empty()
-    }
-
     /// Chains in the order of their first lines; chains of one route in the order of their lines.
     pub fn chains(&self) -> &[Chain] {
         &self.chains

@@ -241,7 +241,6 @@ impl Worker {
     /// Tells the counters where a backend stands.
     pub fn publish(&self, backend: BackendId) {
         let stats = &self.stats().backends[backend.index()];
-        stats.backlog_bytes.store(self.log.backlog_bytes(backend), Relaxed);
         stats.queued_points.store(self.ledger.borrow().queued(backend), Relaxed);
     }
 
