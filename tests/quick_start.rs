@@ -18,12 +18,12 @@ fn configuration(listen: &str, backends: &[Influxd]) -> String {
     let mut text = text.split_once("\nEOF").expect("it ends").0.to_owned();
     assert!(!text.contains("data_dir"), "the quick start leaves data_dir at its default");
     for (index, backend) in backends.iter().enumerate() {
-        let printed = format!("http://127.0.0.1:{}", 8086 + index);
+        let printed = format!("http://127.0.0.1:{}", 18086 + index);
         assert!(text.contains(&printed), "{text}");
         text = text.replace(&printed, &backend.url());
     }
-    assert!(text.contains(r#"":7076""#), "{text}");
-    text.replace(r#"":7076""#, &format!("{listen:?}"))
+    assert!(text.contains("127.0.0.1:7076"), "{text}");
+    text.replace("127.0.0.1:7076", listen)
 }
 
 /// Kills what it started.
