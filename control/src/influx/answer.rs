@@ -40,6 +40,17 @@ pub struct Series {
     pub partial: bool,
 }
 
+impl Series {
+    /// The strings of a column, decoded, in order; a value that is none is left out.
+    pub fn strings(&self, column: usize) -> impl Iterator<Item = String> {
+        self.rows.iter().filter_map(move |row| row.string(column))
+    }
+
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column == name)
+    }
+}
+
 /// One row: the JSON text of an array of scalars, without line ends. A number with `.`, `e` or `E` is a float, any other an integer: so
 /// do rows made from msgpack say what they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,8 @@ use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::influx::client::{Client, Failure, Series};
+use crate::influx::answer::{Row, Series};
+use crate::influx::client::{Client, Failure};
 use crate::influx::policy::Policy;
 use crate::limits;
 
@@ -99,9 +100,7 @@ pub fn names(client: &Client) -> Result<Vec<String>, Failure> {
         return Err(Failure::Refused(error));
     }
     match &answer.series[..] {
-        [series] if series.name == "databases" && series.columns == ["name"] => {
-            Ok(series.strings(0).map(str::to_owned).collect())
-        }
+        [series] if series.name == "databases" && series.columns == ["name"] => Ok(series.strings(0).collect()),
         _ => Err(Failure::NotInflux),
     }
 }
@@ -118,16 +117,15 @@ fn policies(series: &Series) -> Vec<Policy> {
     else {
         return Vec::new();
     };
-    let policy = |row: &Vec<serde_json::Value>| {
-        let text = |column: usize| row.get(column)?.as_str().map(str::to_owned);
+    let policy = |row: &Row| {
         Some(Policy {
-            name: text(name)?,
-            duration: text(duration)?,
-            shard_duration: text(shard)?,
-            default: row.get(default)?.as_bool()?,
+            name: row.string(name)?,
+            duration: row.string(duration)?,
+            shard_duration: row.string(shard)?,
+            default: row.value(default)?.parse().ok()?,
         })
     };
-    series.values.iter().filter_map(policy).collect()
+    series.rows.iter().filter_map(policy).collect()
 }
 
 #[cfg(test)]

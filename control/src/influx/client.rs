@@ -1,9 +1,10 @@
-//! What backends are asked, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
+//! One backend's calls, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
 //!
 //! Each call uses a connection of its own: calls are rare, and a probe is to find out whether the server still accepts.
 //! A call ends within its timeout, name resolution and body included; nothing is retried here.
 //!
-//! Not here: when to ask (`probe`, `catalog`, `create`, `migration`), and clients' writes (couriers send those).
+//! Not here: answers that are read as they stream (`reader`), when to ask (`event_loop`, `query`, `migration`), and
+//! clients' writes (couriers send those).
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,12 +15,13 @@ use base64::Engine;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 use rustls::crypto::ring;
-use serde::Deserialize;
 use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 
+use super::answer::Answer;
+use super::wire::{WireError, json};
 use crate::limits;
 
 /// Why a call brought nothing.
@@ -61,53 +63,18 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The answer to one statement.
-#[derive(Debug, Default, Deserialize, PartialEq)]
-pub struct Statement {
-    #[serde(default)]
-    pub series: Vec<Series>,
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize, PartialEq)]
-pub struct Series {
-    #[serde(default)]
-    pub name: String,
-    #[serde(default)]
-    pub columns: Vec<String>,
-    #[serde(default)]
-    pub values: Vec<Vec<serde_json::Value>>,
-}
-
-impl Series {
-    /// The strings of a column, in order; a value that is none is left out.
-    pub fn strings(&self, column: usize) -> impl Iterator<Item = &str> {
-        self.values.iter().filter_map(move |row| row.get(column)?.as_str())
-    }
-
-    pub fn column(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c == name)
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    results: Option<Vec<Statement>>,
-    error: Option<String>,
-}
-
-/// One backend, as the control thread talks to it. Cheap to clone.
+/// One backend. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Without a slash at its end.
-    url: String,
-    authorization: Option<String>,
-    agent: ureq::Agent,
+    pub(super) url: String,
+    pub(super) authorization: Option<String>,
+    pub(super) agent: ureq::Agent,
 }
 
 /// What all calls to one backend have in common: every status is an answer, nothing is redirected, no connection is kept,
 /// certificates are verified as couriers verify them. Timeouts are the caller's.
-pub fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
+fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
     let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
@@ -125,7 +92,7 @@ pub fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScop
 }
 
 /// The value of `Authorization`, where the backend wants a user.
-pub fn authorization(backend: &Backend) -> Option<String> {
+fn authorization(backend: &Backend) -> Option<String> {
     (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
         let pair = format!("{}:{}", backend.username, backend.password);
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
@@ -153,14 +120,14 @@ impl Client {
         check(request.call().map_err(unreachable)?).map(drop)
     }
 
-    /// Runs `statements` (separated by `;`) and returns one [`Statement`] for each that was run. InfluxDB leaves out
+    /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each that was run. InfluxDB leaves out
     /// none, but those after a failed one come back as "not executed".
-    pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Statement>, Failure> {
+    pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Answer>, Failure> {
         self.query_in("", statements, timeout)
     }
 
     /// As [`Client::query`], in database `db`, for statements that cannot name it themselves.
-    pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Statement>, Failure> {
+    pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, Failure> {
         let request = self.agent.post(format!("{}/query", self.url)).config().timeout_global(Some(timeout)).build();
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
@@ -169,11 +136,12 @@ impl Client {
         let form = [("q", statements), ("db", db)];
         let mut response = check(request.send_form(form).map_err(unreachable)?)?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
-        let answer: Answer = serde_json::from_slice(&body.map_err(unreachable)?).map_err(|_| Failure::NotInflux)?;
-        match (answer.results, answer.error) {
-            (_, Some(error)) => Err(Failure::Refused(error)),
-            (Some(results), None) => Ok(results),
-            (None, None) => Err(Failure::NotInflux),
+        match json::parse(body.map_err(unreachable)?.into()) {
+            // Not even an empty result: InfluxDB gives one per statement.
+            Ok(statements) if statements.is_empty() => Err(Failure::NotInflux),
+            Ok(statements) => Ok(statements.into_iter().map(|statement| statement.answer).collect()),
+            Err(WireError::Refused(error)) => Err(Failure::Refused(error)),
+            Err(WireError::Malformed) => Err(Failure::NotInflux),
         }
     }
 
@@ -214,7 +182,7 @@ fn unreachable(error: ureq::Error) -> Failure {
 }
 
 /// What is wrong, in words an operator can act on.
-pub fn why(error: &ureq::Error) -> String {
+pub(super) fn why(error: &ureq::Error) -> String {
     let tls = match error {
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
@@ -239,8 +207,8 @@ fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::R
                 .limit(limits::FAILURE_BODY_BYTES_MAX)
                 .read_to_vec()
                 .unwrap_or_default();
-            let text = match serde_json::from_slice::<Answer>(&body) {
-                Ok(Answer { error: Some(error), .. }) => error,
+            let text = match json::parse(body.clone().into()) {
+                Err(WireError::Refused(error)) => error,
                 _ => String::from_utf8_lossy(&body).trim().to_owned(),
             };
             Err(Failure::Status(status, text.chars().take(limits::FAILURE_TEXT_CHARS_MAX).collect()))

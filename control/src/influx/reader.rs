@@ -9,13 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fluxgate_dataplane::tls::Trust;
-use fluxgate_dataplane::topology::Backend;
 
 use super::answer::Answer;
 use super::budget::{Held, Interrupted};
+use super::client::{Client, why};
 use super::wire::{self, StatementAnswer, WireError, frame};
-use crate::influx::client::{agent_config, authorization, why};
 use crate::limits;
 
 const NOT_INFLUX: &str = "does not answer as InfluxDB does";
@@ -51,26 +49,7 @@ pub struct Call {
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// One backend's `/query`.
-#[derive(Debug, Clone)]
-pub struct Client {
-    url: String,
-    authorization: Option<String>,
-    agent: ureq::Agent,
-}
-
 impl Client {
-    pub fn new(backend: &Backend, trust: &Trust) -> Self {
-        let config = agent_config(backend, trust).timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT));
-        let (authorization, agent) = (authorization(backend), config.build().new_agent());
-        Self { url: format!("{}/query", backend.url.trim_end_matches('/')), authorization, agent }
-    }
-
-    /// What the calls go through; shut down, all of them end at once.
-    pub fn agent(&self) -> ureq::Agent {
-        self.agent.clone()
-    }
-
     /// The whole answer; the inner error says why there is none.
     ///
     /// # Errors
@@ -173,16 +152,17 @@ impl Client {
         }
         let mut headers = vec![("Accept", if call.typed { "application/x-msgpack" } else { "application/json" })];
         headers.extend(self.authorization.iter().map(|value| ("Authorization", value.as_str())));
-        let timeout = Some(call.time_left);
+        let (url, timeout) = (format!("{}/query", self.url), Some(call.time_left));
+        let connect = Some(limits::QUERY_CONNECT_TIMEOUT);
         let sent = if call.by_get {
-            let request = self.agent.get(&self.url).config().timeout_global(timeout).build();
+            let request = self.agent.get(&url).config().timeout_global(timeout).timeout_connect(connect).build();
             headers
                 .iter()
                 .fold(request, |request, (name, value)| request.header(*name, *value))
                 .query_pairs(form)
                 .call()
         } else {
-            let config = self.agent.post(&self.url).config().timeout_global(timeout);
+            let config = self.agent.post(&url).config().timeout_global(timeout).timeout_connect(connect);
             let request = config.timeout_per_read(call.silence_max).build();
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send_form(form)
         };

@@ -115,7 +115,7 @@ pub fn copy(
     let mut failed = 0;
     let mut copied = Copied::default();
     let engine = Engine { task, source, target, writes, steering, progress };
-    let _interrupts = steering.interrupts([source.agents(), target.agents()].concat());
+    let _interrupts = steering.interrupts([source.client.agent(), target.client.agent()]);
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, now_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));

@@ -66,7 +66,7 @@ pub fn clear(
     progress: &Progress,
 ) -> Result<u64, Kept> {
     let at_misplaced = |lost| lost_by(lost, misplaced);
-    let _interrupts = steering.interrupts([misplaced.agents(), right.agents()].concat());
+    let _interrupts = steering.interrupts([misplaced.client.agent(), right.client.agent()]);
     let policies = steering
         .retry(retry_for, progress, || catalog::database(&misplaced.client, db))
         .map_err(at_misplaced)?

@@ -124,7 +124,7 @@ fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, F
         if let Some(error) = answer.error {
             return Err(Failure::Refused(error));
         }
-        let names = answer.series.iter().flat_map(|series| series.strings(0)).map(str::to_owned).collect();
+        let names = answer.series.iter().flat_map(|series| series.strings(0)).collect();
         databases.insert(db, names);
     }
     Ok(databases)

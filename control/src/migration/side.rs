@@ -9,17 +9,17 @@ use fluxgate_dataplane::influxql::print;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
+use crate::influx::answer::Answer;
 use crate::influx::budget::Interrupted;
-use crate::influx::client::{self, Failure, Statement};
-use crate::influx::reader::{self, Call};
+use crate::influx::client::{Client, Failure};
+use crate::influx::reader::{Call, Unread};
 use crate::limits;
 
 /// Cheap to clone. Of one copy: a cancel ends all calls of its sides for good.
 #[derive(Debug, Clone)]
 pub struct Side {
     pub name: String,
-    pub client: client::Client,
-    reader: reader::Client,
+    pub client: Client,
     /// A backend that sends nothing of a slice for so long has failed; `limits::SILENCE_MAX`.
     pub silence_max: Duration,
 }
@@ -46,24 +46,14 @@ impl Window<'_> {
 
 impl Side {
     pub fn new(backend: &Backend, trust: &Trust) -> Self {
-        Self {
-            name: backend.name.clone(),
-            client: client::Client::new(backend, trust),
-            reader: reader::Client::new(backend, trust),
-            silence_max: limits::SILENCE_MAX,
-        }
-    }
-
-    /// What [`super::Steering::interrupts`] shuts down when it is cancelled.
-    pub(super) fn agents(&self) -> [ureq::Agent; 2] {
-        [self.client.agent(), self.reader.agent()]
+        Self { name: backend.name.clone(), client: Client::new(backend, trust), silence_max: limits::SILENCE_MAX }
     }
 
     /// Runs one statement.
     ///
     /// # Errors
     /// Also [`Failure::Refused`] for the statement's own error.
-    pub fn statement(&self, db: &str, statement: &str) -> Result<Statement, Failure> {
+    pub fn statement(&self, db: &str, statement: &str) -> Result<Answer, Failure> {
         let answers = self.client.query_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)?;
         let mut answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
         answer.error.take().map_or(Ok(answer), |error| Err(Failure::Refused(error)))
@@ -76,7 +66,7 @@ impl Side {
         for series in &answer.series {
             for (at, column) in series.columns.iter().enumerate() {
                 let Some(field) = column.strip_prefix("count_") else { continue };
-                let count: u64 = series.values.iter().filter_map(|row| row.get(at)?.as_u64()).sum();
+                let count: u64 = series.rows.iter().filter_map(|row| row.value(at)?.parse::<u64>().ok()).sum();
                 if count > 0 {
                     *counts.entry(field.to_owned()).or_default() += count;
                 }
@@ -92,7 +82,7 @@ impl Side {
         piece_rows: usize,
         cancelled: &Arc<AtomicBool>,
         take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, Interrupted>,
-    ) -> Result<Result<(), reader::Unread>, Interrupted> {
+    ) -> Result<Result<(), Unread>, Interrupted> {
         let call = Call {
             statement: format!("SELECT *::field {} GROUP BY *", window.clause()),
             db: window.db.to_owned(),
@@ -106,6 +96,6 @@ impl Side {
             silence_max: Some(self.silence_max),
             cancelled: Arc::clone(cancelled),
         };
-        self.reader.documents(&call, take)
+        self.client.documents(&call, take)
     }
 }

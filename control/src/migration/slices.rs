@@ -37,10 +37,10 @@ pub fn intervals(source: &Side, db: &str, rp: &str, from_ns: i64) -> Result<Vec<
         let column = |name| series.column(name).ok_or(Failure::NotInflux);
         let (db_at, rp_at) = (column("database")?, column("retention_policy")?);
         let (begin_at, end_at) = (column("start_time")?, column("end_time")?);
-        for row in &series.values {
-            let text = |at: usize| row.get(at).and_then(serde_json::Value::as_str).ok_or(Failure::NotInflux);
+        for row in &series.rows {
+            let text = |at: usize| row.string(at).ok_or(Failure::NotInflux);
             if text(db_at)? == db && text(rp_at)? == rp {
-                let time = |at| nanoseconds(text(at)?).ok_or(Failure::NotInflux);
+                let time = |at| nanoseconds(&text(at)?).ok_or(Failure::NotInflux);
                 groups.push((time(begin_at)?, time(end_at)?));
             }
         }

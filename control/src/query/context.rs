@@ -24,7 +24,8 @@ use fluxgate_dataplane::topology::{BackendId, Topology};
 use super::workers::Workers;
 use crate::influx::answer::Answer;
 use crate::influx::budget::{Held, Interrupted, MemoryBudget};
-use crate::influx::reader::{Call, Client};
+use crate::influx::client::Client;
+use crate::influx::reader::Call;
 use crate::limits;
 
 /// What all requests share.

@@ -206,7 +206,7 @@ fn normalized(context: &Context<'_>, select: &Select) -> Result<Select, Stop> {
         let answers =
             context.scatter(&Reach::Any { db: Some(db.clone()) }, Times::Nanoseconds, &|_, _| text.clone())?;
         let default = answers.iter().flat_map(|(_, answer)| &answer.series).find_map(|series| {
-            let column = |name| series.columns.iter().position(|column| column == name);
+            let column = |name| series.column(name);
             let (name, default) = (column("name")?, column("default")?);
             series.rows.iter().find(|row| row.value(default) == Some("true"))?.string(name)
         });

@@ -72,11 +72,11 @@ impl Influxd {
     /// As `run`, for a statement that does not name its database.
     pub fn run_in(&self, db: &str, statement: &str) -> Vec<Vec<String>> {
         let answers = self.client().query_in(db, statement, Duration::from_secs(10)).unwrap();
-        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = |value: &str| serde_json::from_str(value).unwrap_or_else(|_| value.to_owned());
         let mut rows = Vec::new();
         for answer in answers {
             assert_eq!(answer.error, None, "{statement}");
-            rows.extend(answer.series.iter().flat_map(|s| &s.values).map(|row| row.iter().map(text).collect()));
+            rows.extend(answer.series.iter().flat_map(|s| &s.rows).map(|row| row.values().map(text).collect()));
         }
         rows
     }
