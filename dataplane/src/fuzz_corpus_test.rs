@@ -35,12 +35,12 @@ fn body_keeps_its_promises_on_the_saved_corpus() {
 
 #[test]
 fn line_protocol_keeps_its_promises_on_the_saved_corpus() {
-    run("line_protocol", lineproto::fuzzing::fuzz);
+    run("line_protocol", lineproto::fuzz::fuzz);
 }
 
 #[test]
 fn influxql_keeps_its_promises_on_the_saved_corpus() {
-    run("influxql", influxql::fuzzing::fuzz);
+    run("influxql", influxql::fuzz::fuzz);
 }
 
 #[test]

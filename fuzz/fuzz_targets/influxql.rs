@@ -1,4 +1,4 @@
 //! InfluxQL: what is accepted keeps its meaning when printed, and what writes is known by its words.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fluxgate_dataplane::influxql::fuzzing::fuzz(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fluxgate_dataplane::influxql::fuzz::fuzz(data));

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::tests::rig_with;
+use super::courier_test::rig_with;
 use crate::io::{self, block_on};
 use crate::precision::Precision;
 

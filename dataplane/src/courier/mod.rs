@@ -32,11 +32,11 @@ mod window;
 #[cfg(test)]
 mod bisect_test;
 #[cfg(test)]
+mod courier_test;
+#[cfg(test)]
 mod influxd_test;
 #[cfg(test)]
 mod stand_in;
-#[cfg(test)]
-mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -92,7 +92,7 @@ fn printed_statements_mean_the_same() {
 fn what_writes_is_known_by_its_words() {
     let mut writing = 0;
     for (row, statements) in accepted() {
-        if statements.iter().any(super::fuzzing::writes) {
+        if statements.iter().any(super::fuzz::writes) {
             assert!(may_change(&row.q), "{}", row.q);
             writing += 1;
         }

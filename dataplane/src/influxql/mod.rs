@@ -14,7 +14,7 @@ pub mod ast;
 mod bind;
 mod duration;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub mod fuzz;
 #[cfg(test)]
 mod golden_test;
 mod lex;

@@ -317,7 +317,7 @@ proptest! {
         prop_assert!(read.is_ok(), "{:?}: {text}", read);
         let mut read = read.unwrap();
         prop_assert_eq!(read.len(), 1, "{}", text);
-        super::fuzzing::keeps_its_meaning(&text, &read);
+        super::fuzz::keeps_its_meaning(&text, &read);
         drop_parens(&mut tree);
         drop_parens(&mut read[0]);
         prop_assert_eq!(&read[0], &tree, "{}", text);
@@ -325,13 +325,13 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in "[ -~\n\ré\0]{0,40}") {
-        super::fuzzing::fuzz(text.as_bytes());
+        super::fuzz::fuzz(text.as_bytes());
     }
 
     /// Words of the language get deeper into the parser than letters.
     #[test]
     fn any_words_are_read_or_refused(words in vec(prop::sample::select(WORDS), 0..24)) {
-        super::fuzzing::fuzz(words.concat().as_bytes());
+        super::fuzz::fuzz(words.concat().as_bytes());
     }
 
     #[test]

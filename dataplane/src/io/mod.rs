@@ -22,4 +22,4 @@ pub use time::{Elapsed, elapsed, timeout};
 pub use tls::HandshakeError;
 
 #[cfg(test)]
-mod tests;
+mod io_test;

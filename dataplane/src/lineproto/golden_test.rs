@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::fuzzing::{agrees_with_naive, keeps_its_meaning, scan_whole, survives_cuts};
+use super::fuzz::{agrees_with_naive, keeps_its_meaning, scan_whole, survives_cuts};
 use super::{Item, Line, unescape_measurement};
 use crate::precision::Precision;
 

@@ -18,7 +18,7 @@
 mod classes;
 mod encode;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub mod fuzz;
 #[cfg(test)]
 mod golden_test;
 mod measurement;

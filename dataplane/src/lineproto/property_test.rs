@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::fuzzing::{agrees_with_naive, keeps_its_meaning, scan_whole, survives_cuts};
+use super::fuzz::{agrees_with_naive, keeps_its_meaning, scan_whole, survives_cuts};
 use super::{Item, Reason, Scanner};
 use crate::limits;
 use crate::precision::Precision;

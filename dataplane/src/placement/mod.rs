@@ -19,9 +19,9 @@ mod cache;
 mod moves;
 #[cfg(test)]
 mod moves_test;
-mod ring;
 #[cfg(test)]
-mod tests;
+mod placement_test;
+mod ring;
 
 use std::sync::Arc;
 

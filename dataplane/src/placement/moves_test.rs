@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::tests::{hash_key, settings, topology};
+use super::placement_test::{hash_key, settings, topology};
 use super::*;
 
 const DB: &[u8] = b"db";
@@ -75,7 +75,7 @@ fn a_leaving_backend_owns_nothing_and_is_read_until_the_end() {
     let all = ["influxdb-1-1", "influxdb-1-2", "influxdb-1-3"];
     let placement = Placement::new(&topology, &settings).with_former(&topology, 0, &former(&settings, &topology, &all));
     // The others are placed as if it were not in the list.
-    let mut without = super::tests::topology(&[2]);
+    let mut without = super::placement_test::topology(&[2]);
     without.backends[1].name = "influxdb-1-3".to_owned();
     let without_it = Placement::new(&without, &settings);
     let leaving = BackendId(1);
@@ -99,7 +99,7 @@ fn what_a_backend_held_that_is_gone_belongs_to_its_owner_at_once() {
     let mut before = former(&settings, &topology, &["removed", "influxdb-1-1", "influxdb-1-2"]);
     let check = |before: &Former, present: &dyn Fn(&str) -> bool| {
         let placement = Placement::new(&topology, &settings).with_former(&topology, 0, before);
-        let was = Placement::new(&super::tests::topology(&[3]), &settings);
+        let was = Placement::new(&super::placement_test::topology(&[3]), &settings);
         for name in names() {
             let member = &before.members[was.owner(0, DB, name.as_bytes()).index()];
             let reader = topology.backend(placement.reader(0, DB, name.as_bytes()));
