@@ -62,7 +62,7 @@ fn every_name_that_influxdb_takes_is_written_to() {
             let reply = client.request("POST", &target, &[], line.as_bytes()).unwrap();
             assert_eq!(reply.status, 204, "{name:?}: {}", reply.text());
             // Not both at once: InfluxDB 1.x may not show what comes beside the first write to a new shard
-            // (ARCHITECTURE, found).
+            // (docs/decisions.md: what cannot be mended here).
             assert!(eventually(Duration::from_secs(30), delivered), "{:?}\n{}", proxy.ledger(), proxy.stderr());
         }
     }

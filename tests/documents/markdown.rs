@@ -1,6 +1,6 @@
 //! What these tests read of a Markdown file: fenced blocks, headings, links, and names of files between backticks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A fenced block.
 pub struct Block {
@@ -18,8 +18,8 @@ pub struct Document {
     anchors: Vec<String>,
     /// Line and target.
     pub links: Vec<(usize, String)>,
-    /// Line and path: what stands between backticks and looks like a file or folder of the project.
-    pub files: Vec<(usize, PathBuf)>,
+    /// Line, and what stands between backticks in a sentence.
+    pub quoted: Vec<(usize, String)>,
 }
 
 impl Document {
@@ -29,7 +29,7 @@ impl Document {
             blocks: Vec::new(),
             anchors: Vec::new(),
             links: Vec::new(),
-            files: Vec::new(),
+            quoted: Vec::new(),
         };
         let mut lines = text.lines().enumerate();
         while let Some((index, line)) = lines.next() {
@@ -46,10 +46,14 @@ impl Document {
             let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
             document.links.extend(targets.map(|(target, _)| (index + 1, target.to_owned())));
             let quoted = line.split('`').skip(1).step_by(2);
-            let files = quoted.filter(|text| is_file(text)).map(|text| (index + 1, PathBuf::from(text)));
-            document.files.extend(files);
+            document.quoted.extend(quoted.map(|text| (index + 1, text.to_owned())));
         }
         document
+    }
+
+    /// Line and path of all that looks like a file or folder of the sources.
+    pub fn files(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.quoted.iter().filter(|(_, text)| is_file(text)).map(|(line, text)| (*line, &text[..]))
     }
 
     /// Whether a link of this document leads to a file, and to a heading in it. Links to elsewhere are not looked at.
