@@ -10,8 +10,8 @@ use fluxgate_dataplane::topology::Backend;
 use serde_json::Value;
 
 use super::*;
-use crate::migration::job::House;
-use crate::migration::mlog::MigrationLog;
+use crate::migration::job::MigrationShared;
+use crate::migration::journal::Journal;
 use crate::migration::peers::Peers;
 
 /// Rows that are answered differently on purpose: the original asks no user for these paths.
@@ -58,15 +58,15 @@ pub fn state(config: &str) -> State {
 /// Migrations that do nothing: nothing here starts one.
 fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>) -> Jobs {
     let nowhere = std::path::Path::new("/nowhere");
-    let house = House {
+    let shared = MigrationShared {
         topology: Arc::clone(topology),
         placement: Arc::clone(placement),
-        ground: Box::new(crate::migration::job_test::World::default()),
+        world: Box::new(crate::migration::job_test::MemoryWorld::default()),
         peers: Peers::new(&Credentials::default()),
-        log: MigrationLog::new(nowhere),
+        journal: Journal::new(nowhere),
         folder: nowhere.to_owned(),
     };
-    Jobs::open(house, Arc::clone(stats), crossbeam::channel::unbounded().0)
+    Jobs::open(shared, Arc::clone(stats), crossbeam::channel::unbounded().0)
 }
 
 /// Makes the state say what a recorded `/health` says its backends were like.

@@ -38,12 +38,12 @@ use crate::event_loop::refresh::Refresh;
 use crate::event_loop::report::{Asker, ControlSettings, CreateKey, Report};
 use crate::limits;
 use crate::migration;
-use crate::migration::ground::Field;
 use crate::migration::jobs::{Event, Jobs};
-use crate::migration::mlog::MigrationLog;
+use crate::migration::journal::Journal;
+use crate::migration::live_world::LiveWorld;
 use crate::migration::peers::Peers;
 use crate::query::workers::{Done, Errand, Errands, Workers, Write};
-use crate::query::{self, House};
+use crate::query::{self, QueryShared};
 
 /// Who waits for a refreshed catalog.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub struct EventLoop {
     applicants: HashMap<u64, (Asker, Form)>,
     health_asked: Option<Instant>,
     /// What queries work with, and how many are under way.
-    house: Arc<House>,
+    query_shared: Arc<QueryShared>,
     merging: usize,
     /// A CPU profile is being taken.
     profiling: bool,
@@ -106,15 +106,15 @@ impl EventLoop {
         let placement = transitions.placement();
         let workers = Workers::new(errands_sender, end.workers());
         let query_timeout = query.timeout;
-        let house = Arc::new(House::new(&topology, &placement, &stats, query, workers, &trust));
+        let query_shared = Arc::new(QueryShared::new(&topology, &placement, &stats, query, workers, &trust));
         let known = |backend| Known::start(backend, &trust, check_interval, &reports);
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
-        let migrations = migration::job::House {
+        let migrations = migration::job::MigrationShared {
             topology: Arc::clone(&topology),
             placement: Arc::clone(&placement),
-            ground: Box::new(Field { stats: Arc::clone(&stats), transitions, trust: trust.clone(), query_timeout }),
+            world: Box::new(LiveWorld { stats: Arc::clone(&stats), transitions, trust: trust.clone(), query_timeout }),
             peers: Peers::new(&credentials),
-            log: MigrationLog::new(&mlog_dir),
+            journal: Journal::new(&mlog_dir),
             folder: migration::checkpoint::folder(&data_dir),
         };
         let mut jobs = Jobs::open(migrations, Arc::clone(&stats), job_sender);
@@ -144,7 +144,7 @@ impl EventLoop {
             creating: HashMap::new(),
             applicants: HashMap::new(),
             health_asked: None,
-            house,
+            query_shared,
             merging: 0,
             profiling: false,
             behind: BTreeSet::new(),
@@ -244,7 +244,7 @@ impl EventLoop {
     fn placed(&mut self, placement: Arc<Placement>) {
         if placement.version() > self.state.placement.version() {
             self.state.placement = Arc::clone(&placement);
-            self.house.place_by(Arc::clone(&placement));
+            self.query_shared.place_by(Arc::clone(&placement));
             self.broadcast(&ToWorker::Placement(placement));
         }
     }
@@ -308,7 +308,7 @@ impl EventLoop {
                 None
             }
             Action::Heap(format) => {
-                Some(debug_pprof::heap::response_with(&self.state, self.house.memory.held_bytes(), format))
+                Some(debug_pprof::heap::response_with(&self.state, self.query_shared.memory.held_bytes(), format))
             }
         }
     }
@@ -340,9 +340,9 @@ impl EventLoop {
             return self.replied(asker, QueryReply::Failed { status: 503, text });
         }
         self.merging += 1;
-        let (house, catalog) = (Arc::clone(&self.house), self.refresh.catalog());
+        let (query_shared, catalog) = (Arc::clone(&self.query_shared), self.refresh.catalog());
         self.job(
-            move || query::run(&house, catalog, &request),
+            move || query::run(&query_shared, catalog, &request),
             move |reply| {
                 let failed = |text| QueryReply::Failed { status: 500, text };
                 Report::Queried { asker, reply: reply.unwrap_or_else(failed) }

@@ -2,10 +2,10 @@
 //!
 //! A job with a failed task, or with a backend that could not be asked, is `failed`, never `done`. After a restart a job begins again from the top, and tasks that were done stay done.
 //!
-//! Here nothing is asked of a backend: [`Ground`] does that. Not here: what its threads do (`work.rs`), which jobs there
+//! Here nothing is asked of a backend: [`World`] does that. Not here: what its threads do (`work.rs`), which jobs there
 //! are (`jobs.rs`), the file (`checkpoint.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,62 +16,28 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
 use super::checkpoint::{Key, Saved, SavedTask};
-use super::mlog::MigrationLog;
-use super::order::{Counts, Order, Phase, TaskState, Undelivered, Verified};
+use super::journal::Journal;
+use super::order::{Counts, Order, Phase, TaskState, Verified};
 use super::peers::{Heard, Peers};
 use super::plan::{Goal, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
+use super::world::World;
 use crate::limits;
 
-/// What a copy is given beside its task.
-pub struct Seat<'a> {
-    pub since_ns: Option<i64>,
-    pub steering: &'a Steering,
-    pub progress: &'a Progress,
-    /// Waits until a source, and if that does not take long the target, have got what proxies took before the call.
-    pub delivered: &'a dyn Fn(&Backend, &Backend) -> Result<(), Undelivered>,
-    /// Slices that are done, perhaps before a restart.
-    pub done: Vec<Slice>,
-    /// Notes another one, which a repeat need not do again.
-    pub note: &'a dyn Fn(&Slice),
-}
-
-/// What jobs do to the world; a double stands in for it in tests. Calls block, and come from several threads.
-pub trait Ground: Send + Sync {
-    /// Databases of a backend with their measurements.
-    fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String>;
-    /// Copies and verifies one measurement. An error is for the operator; retries are over by then.
-    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String>;
-    /// Removes one measurement from `at` after finding all of it at `right`.
-    fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String>;
-    /// True while statements that remove data, begun before the job, are under way.
-    fn is_removing(&self) -> bool;
-    /// True while points that this proxy accepted before `ms` (since 1970) are not delivered to `backend`.
-    fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
-    /// Queries that began before the end of a transition may read former owners of the circle until then; None: there are no such queries.
-    fn former_read_until(&self, circle: usize) -> Option<Instant>;
-    /// It has another place than before, and the transition has not ended.
-    fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool;
-    /// These are verified at their new places; reads go there from now on.
-    fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String>;
-    /// All is at its new place; writes go there only.
-    fn end(&self, circle: usize) -> Result<(), String>;
-}
-
 /// What all jobs share.
-pub struct House {
+pub struct MigrationShared {
     pub topology: Arc<Topology>,
     pub placement: Arc<Placement>,
-    pub ground: Box<dyn Ground>,
+    pub world: Box<dyn World>,
     pub peers: Peers,
-    pub log: MigrationLog,
+    pub journal: Journal,
     /// Of checkpoints.
     pub folder: PathBuf,
 }
 
-impl House {
+impl MigrationShared {
     /// What the rings are made of, as text.
     pub fn rings(&self) -> String {
         let backend = |id: &BackendId| {
@@ -147,7 +113,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Job {
-    /// `rings` as by [`House::rings`].
+    /// `rings` as by [`MigrationShared::rings`].
     pub fn new(id: u64, order: Order, rings: &str) -> Self {
         let saved = Saved {
             version: Saved::version(),
@@ -224,11 +190,11 @@ impl Job {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn save(&self, house: &House) -> std::io::Result<()> {
+    pub fn save(&self, shared: &MigrationShared) -> std::io::Result<()> {
         let _file = lock(&self.file);
         let started = Instant::now();
         let saved = self.saved();
-        let result = saved.write(&house.folder);
+        let result = saved.write(&shared.folder);
         self.look().saved = Some((Instant::now(), started.elapsed()));
         result
     }
@@ -256,28 +222,28 @@ impl Job {
     }
 
     /// Writes the file if that is due; a file that cannot be written is an error of the job, which goes on.
-    pub(super) fn save_if_due(&self, house: &House) {
+    pub(super) fn save_if_due(&self, shared: &MigrationShared) {
         let due = match self.look().saved {
             Some((at, cost)) => at.elapsed() >= limits::CHECKPOINT_INTERVAL.max(cost * limits::CHECKPOINT_SHARE),
             None => true,
         };
-        if due && let Err(error) = self.save(house) {
-            self.complain(house, format!("its progress cannot be saved: {error}"));
+        if due && let Err(error) = self.save(shared) {
+            self.complain(shared, format!("its progress cannot be saved: {error}"));
         }
     }
 
-    pub(super) fn doing(&self, house: &House, text: &str) {
+    pub(super) fn doing(&self, shared: &MigrationShared, text: &str) {
         let mut inner = self.look();
         if inner.doing != text {
             text.clone_into(&mut inner.doing);
             drop(inner);
-            house.log.note(self.id, text);
+            shared.journal.note(self.id, text);
         }
     }
 
     /// Notes an error; the job will not be `done`.
-    pub(super) fn complain(&self, house: &House, text: String) {
-        house.log.note(self.id, &format!("error: {text}"));
+    pub(super) fn complain(&self, shared: &MigrationShared, text: String) {
+        shared.journal.note(self.id, &format!("error: {text}"));
         let mut inner = self.look();
         if inner.errors.len() < limits::MIGRATION_ERRORS_MAX {
             inner.errors.push(text);
@@ -287,10 +253,10 @@ impl Job {
     }
 
     /// Runs it to its end, whatever comes.
-    pub fn run(&self, house: &House, is_resumed: bool) {
-        let result = catch_unwind(AssertUnwindSafe(|| self.work(house, is_resumed)));
+    pub fn run(&self, shared: &MigrationShared, is_resumed: bool) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.work(shared, is_resumed)));
         if result.is_err() {
-            self.complain(house, "the migration panicked".to_owned());
+            self.complain(shared, "the migration panicked".to_owned());
         }
         let phase = {
             let mut inner = self.look();
@@ -303,9 +269,9 @@ impl Job {
             inner.doing.clear();
             inner.phase
         };
-        house.log.note(self.id, &format!("{} {phase:?}", self.order.goal.name()).to_lowercase());
-        if let Err(error) = self.save(house) {
-            house.log.note(self.id, &format!("error: its end cannot be saved: {error}"));
+        shared.journal.note(self.id, &format!("{} {phase:?}", self.order.goal.name()).to_lowercase());
+        if let Err(error) = self.save(shared) {
+            shared.journal.note(self.id, &format!("error: its end cannot be saved: {error}"));
         }
     }
 }

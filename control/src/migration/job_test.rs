@@ -15,20 +15,21 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::checkpoint::{Saved, read_all};
 use super::job::*;
-use super::mlog::MigrationLog;
+use super::journal::Journal;
 use super::order::{Order, Phase, TaskState};
 use super::peers::Peers;
 use super::plan::{self, Goal, Task};
 use super::slices::Slice;
 use super::steering::Steering;
+use super::world::{CopyContext, World};
 use crate::limits;
 
 /// Backends in memory, and what jobs have done to them. Clones are the same world.
 #[derive(Clone, Default)]
-pub struct World(Arc<Mutex<State>>);
+pub struct MemoryWorld(Arc<Mutex<MemoryWorldState>>);
 
 #[derive(Default)]
-struct State {
+struct MemoryWorldState {
     /// By name of the backend: databases and measurements.
     holds: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
     /// Backends that cannot be asked.
@@ -49,8 +50,8 @@ struct State {
     at_a_time_max: usize,
 }
 
-impl World {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl MemoryWorld {
+    fn state(&self) -> MutexGuard<'_, MemoryWorldState> {
         lock(&self.0)
     }
 
@@ -61,7 +62,7 @@ impl World {
     }
 }
 
-impl Ground for World {
+impl World for MemoryWorld {
     fn inventory(&self, at: &Backend, _steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         let state = self.state();
         if state.down.contains(&at.name) {
@@ -70,7 +71,7 @@ impl Ground for World {
         Ok(state.holds.get(&at.name).cloned().unwrap_or_default())
     }
 
-    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+    fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
         let gate = {
             let mut state = self.state();
             state.copies.push((task.measurement.clone(), from.name.clone(), to.name.clone()));
@@ -78,12 +79,12 @@ impl Ground for World {
             state.at_a_time_max = state.at_a_time_max.max(state.at_a_time);
             state.gate.clone()
         };
-        (seat.note)(&Slice { rp: "autogen".into(), begin_ns: 0, end_ns: 1 });
-        while gate.as_ref().is_some_and(|gate| !gate.load(Relaxed)) && !seat.steering.is_cancelled() {
+        (context.note)(&Slice { rp: "autogen".into(), begin_ns: 0, end_ns: 1 });
+        while gate.as_ref().is_some_and(|gate| !gate.load(Relaxed)) && !context.steering.is_cancelled() {
             thread::sleep(Duration::from_millis(5));
         }
         self.state().at_a_time -= 1;
-        if seat.steering.is_cancelled() {
+        if context.steering.is_cancelled() {
             return Err("cancelled".to_owned());
         }
         if self.state().stuck.contains(&task.measurement) {
@@ -93,7 +94,7 @@ impl Ground for World {
         Ok(())
     }
 
-    fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _seat: &Seat<'_>) -> Result<(), String> {
+    fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _seat: &CopyContext<'_>) -> Result<(), String> {
         let mut state = self.state();
         state.holds.get_mut(&at.name).unwrap().get_mut(&task.db).unwrap().remove(&task.measurement);
         state.deletes.push((task.measurement.clone(), at.name.clone()));
@@ -130,31 +131,31 @@ impl Ground for World {
 }
 
 /// Circles of two backends each, all over one world.
-pub struct Place {
-    pub house: Arc<House>,
-    pub world: World,
+pub struct MemoryProxy {
+    pub shared: Arc<MigrationShared>,
+    pub world: MemoryWorld,
     _dir: tempfile::TempDir,
 }
 
-impl Place {
+impl MemoryProxy {
     pub fn build() -> Self {
-        let world = World::default();
+        let world = MemoryWorld::default();
         let topology = Arc::new(plan::tests::topology(&[2, 2]));
         let dir = tempfile::tempdir().unwrap();
-        let house = House {
+        let shared = MigrationShared {
             placement: Arc::new(Placement::new(&topology, &PlacementSettings::default())),
             topology,
-            ground: Box::new(world.clone()),
+            world: Box::new(world.clone()),
             peers: Peers::new(&Credentials::default()),
-            log: MigrationLog::new(&dir.path().join("log")),
+            journal: Journal::new(&dir.path().join("log")),
             folder: dir.path().join("migrations"),
         };
-        Self { house: Arc::new(house), world, _dir: dir }
+        Self { shared: Arc::new(shared), world, _dir: dir }
     }
 
     fn run(&self, order: Order) -> Job {
-        let job = Job::new(1, order, &self.house.rings());
-        job.run(&self.house, false);
+        let job = Job::new(1, order, &self.shared.rings());
+        job.run(&self.shared, false);
         job
     }
 
@@ -162,18 +163,18 @@ impl Place {
     fn holders(&self, circle: usize, db: &str, measurement: &str) -> Vec<usize> {
         let state = self.world.state();
         let holds = |id: &&BackendId| {
-            let dbs = state.holds.get(&self.house.topology.backend(**id).name);
+            let dbs = state.holds.get(&self.shared.topology.backend(**id).name);
             dbs.and_then(|dbs| dbs.get(db)).is_some_and(|names| names.contains(measurement))
         };
-        self.house.topology.circles[circle].backends.iter().filter(holds).map(|id| id.index()).collect()
+        self.shared.topology.circles[circle].backends.iter().filter(holds).map(|id| id.index()).collect()
     }
 
     fn owner(&self, circle: usize, measurement: &str) -> usize {
-        self.house.placement.owner(circle, b"db", measurement.as_bytes()).index()
+        self.shared.placement.owner(circle, b"db", measurement.as_bytes()).index()
     }
 
     fn saved(&self) -> Saved {
-        read_all(&self.house.folder).0.remove(0)
+        read_all(&self.shared.folder).0.remove(0)
     }
 }
 
@@ -188,8 +189,8 @@ fn names() -> impl Iterator<Item = String> {
 }
 
 /// All measurements on the first backend of circle 0.
-fn crowded() -> Place {
-    let place = Place::build();
+fn crowded() -> MemoryProxy {
+    let place = MemoryProxy::build();
     names().for_each(|name| place.world.put("b0-0", "db", &name));
     place
 }
@@ -298,13 +299,13 @@ fn after_a_restart_what_was_done_is_not_done_again() {
     let job = Arc::new(Job::new(
         1,
         Order { cpus: 1, ..order(Goal::Recovery { from: 0, to: 1, urls: vec![] }) },
-        &place.house.rings(),
+        &place.shared.rings(),
     ));
     // Three are copied; the fourth hangs when the process ends.
     place.world.state().gate = None;
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
     place.world.state().gate = Some(Arc::clone(&gate));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the first copy", || place.world.state().copies.len() == 1);
     place.world.state().gate = None;
     gate.store(true, Relaxed);
@@ -318,13 +319,13 @@ fn after_a_restart_what_was_done_is_not_done_again() {
     for (n, task) in saved.tasks.iter_mut().enumerate() {
         task.state = [TaskState::Done, TaskState::Running, TaskState::Failed, TaskState::Waiting][n % 4];
     }
-    saved.write(&place.house.folder).unwrap();
+    saved.write(&place.shared.folder).unwrap();
     let done: BTreeSet<_> =
         saved.tasks.iter().filter(|t| t.state == TaskState::Done).map(|t| t.key.measurement.clone()).collect();
     place.world.state().copies.clear();
 
-    let resumed = Job::from_saved(place.saved(), &place.house.rings(), &|_| None);
-    resumed.run(&place.house, true);
+    let resumed = Job::from_saved(place.saved(), &place.shared.rings(), &|_| None);
+    resumed.run(&place.shared, true);
     assert_eq!(resumed.look().phase, Phase::Done);
     let copied: BTreeSet<_> = place.world.state().copies.iter().map(|(name, ..)| name.clone()).collect();
     assert_eq!(copied, names().filter(|name| !done.contains(name)).collect());
@@ -333,20 +334,20 @@ fn after_a_restart_what_was_done_is_not_done_again() {
     // With other rings nothing of it counts.
     saved.rings = "others".to_owned();
     place.world.state().copies.clear();
-    let other = Job::from_saved(saved, &place.house.rings(), &|_| None);
-    other.run(&place.house, true);
+    let other = Job::from_saved(saved, &place.shared.rings(), &|_| None);
+    other.run(&place.shared, true);
     assert_eq!(place.world.state().copies.len(), 20);
 }
 
 #[test]
 fn a_paused_job_waits_and_a_cancelled_one_ends() {
     let place = crowded();
-    let job = Arc::new(Job::new(1, order(Goal::Resync), &place.house.rings()));
+    let job = Arc::new(Job::new(1, order(Goal::Resync), &place.shared.rings()));
     job.steering.pause(true);
-    job.save(&place.house).unwrap();
+    job.save(&place.shared).unwrap();
     assert!(place.saved().paused);
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the plan", || !job.look().entries.is_empty());
     thread::sleep(Duration::from_millis(50));
     assert!(place.world.state().copies.is_empty() && job.is_active());
@@ -422,9 +423,9 @@ fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
 fn a_removal_that_began_earlier_is_waited_for() {
     let place = crowded();
     place.world.state().removing = true;
-    let job = Arc::new(Job::new(1, order(REBALANCE), &place.house.rings()));
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let job = Arc::new(Job::new(1, order(REBALANCE), &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the wait", || job.look().doing == "waiting for a DELETE or DROP that is under way");
     assert!(place.world.state().copies.is_empty());
     place.world.state().removing = false;
@@ -438,9 +439,9 @@ fn what_another_proxy_holds_for_a_source_is_waited_for() {
     let waits_for = Arc::new(AtomicI64::new(0));
     let (addr, _) = holding(IDLE, 0, Arc::clone(&waits_for));
     let order = Order { ha_addrs: vec![addr], ..order(REBALANCE) };
-    let job = Arc::new(Job::new(1, order, &place.house.rings()));
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let job = Arc::new(Job::new(1, order, &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the wait", || job.look().doing == "waiting until earlier points are delivered to b0-0");
     thread::sleep(limits::PEER_REMINDER * 2);
     assert!(place.world.state().copies.is_empty());
@@ -473,9 +474,9 @@ fn a_proxy_that_migrates_the_circle_stops_a_job() {
 fn a_transition_does_not_end_while_a_proxy_does_not_know() {
     let place = crowded();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let job = Arc::new(Job::new(1, Order { ha_addrs: vec![nobody], ..order(REBALANCE) }, &place.house.rings()));
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let job = Arc::new(Job::new(1, Order { ha_addrs: vec![nobody], ..order(REBALANCE) }, &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the report", || job.look().doing.starts_with("waiting for other proxies"));
     assert!(job.is_active() && place.world.state().ended.is_empty());
     job.steering.cancel();
@@ -491,9 +492,9 @@ fn nothing_is_removed_while_queries_may_still_read_it() {
     assert_eq!(place.run(order(REBALANCE)).look().phase, Phase::Done);
     let until = Instant::now() + Duration::from_secs(1);
     place.world.state().former_read_until = Some(until);
-    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.house.rings()));
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the report", || job.look().doing.contains("query_timeout"));
     assert!(place.world.state().deletes.is_empty());
     thread.join().unwrap();
@@ -503,9 +504,9 @@ fn nothing_is_removed_while_queries_may_still_read_it() {
     let place = crowded();
     assert_eq!(place.run(order(REBALANCE)).look().phase, Phase::Done);
     place.world.state().former_read_until = Some(Instant::now() + Duration::from_secs(600));
-    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.house.rings()));
-    let (running, house) = (Arc::clone(&job), Arc::clone(&place.house));
-    let thread = thread::spawn(move || running.run(&house, false));
+    let job = Arc::new(Job::new(2, order(Goal::Clear { circle: 0 }), &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
     eventually("the report", || job.look().doing.contains("query_timeout"));
     job.steering.cancel();
     thread.join().unwrap();

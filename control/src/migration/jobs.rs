@@ -11,9 +11,9 @@ use std::thread;
 use crossbeam::channel::Sender;
 use fluxgate_dataplane::stats::Stats;
 
-use super::around;
 use super::checkpoint::{self, Saved};
-use super::job::{self, House, Job};
+use super::coordination;
+use super::job::{self, Job, MigrationShared};
 use super::order::{Order, Phase};
 use super::peers::{Change, Said};
 use super::plan::{self, Goal};
@@ -44,7 +44,7 @@ pub enum Refused {
 
 /// Migrations under way and the last ones that have ended, by number.
 pub struct Jobs {
-    house: Arc<House>,
+    shared: Arc<MigrationShared>,
     stats: Arc<Stats>,
     /// What jobs tell the control thread.
     events: Sender<Event>,
@@ -63,31 +63,31 @@ impl std::fmt::Debug for Jobs {
 
 impl Jobs {
     /// Reads what is on disk; [`Jobs::resume`] goes on with what had not ended.
-    pub fn open(house: House, stats: Arc<Stats>, events: Sender<Event>) -> Self {
-        let (saved, last_id) = checkpoint::read_all(&house.folder);
-        let rings = house.rings();
-        let name = |name: &str| house.topology.by_name(name).map(|backend| backend.id.index());
+    pub fn open(shared: MigrationShared, stats: Arc<Stats>, events: Sender<Event>) -> Self {
+        let (saved, last_id) = checkpoint::read_all(&shared.folder);
+        let rings = shared.rings();
+        let name = |name: &str| shared.topology.by_name(name).map(|backend| backend.id.index());
         let job = |saved: Saved| {
-            let removed = plan::sites(&house.topology, &saved.order.goal);
+            let removed = plan::sites(&shared.topology, &saved.order.goal);
             let site = |wanted: &str| name(wanted).or_else(|| removed.iter().position(|site| site.name == wanted));
             (saved.id, Arc::new(Job::from_saved(saved, &rings, &site)))
         };
         let jobs = saved.into_iter().map(job).collect();
-        let migrating = vec![false; house.topology.circles.len()];
-        Self { house: Arc::new(house), stats, events, jobs, last_id, migrating, resyncing: false }
+        let migrating = vec![false; shared.topology.circles.len()];
+        Self { shared: Arc::new(shared), stats, events, jobs, last_id, migrating, resyncing: false }
     }
 
     /// Starts the threads of all that had not ended. One whose circle is no more fails at once.
     pub fn resume(&mut self) {
         self.show();
         for job in self.jobs.values().filter(|job| job.is_active()).cloned().collect::<Vec<_>>() {
-            let (house, events, id) = (Arc::clone(&self.house), self.events.clone(), job.id);
-            let is_possible = fits(&job.order.goal, house.topology.circles.len());
+            let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), job.id);
+            let is_possible = fits(&job.order.goal, shared.topology.circles.len());
             let run = move || {
                 if is_possible {
-                    job.run(&house, true);
+                    job.run(&shared, true);
                 } else {
-                    job.give_up(&house, "its circle is not in the configuration any more");
+                    job.give_up(&shared, "its circle is not in the configuration any more");
                 }
                 // Closed = we are stopping.
                 let _ = events.send(Event::Ended { id });
@@ -114,19 +114,19 @@ impl Jobs {
         }
         self.last_id += 1;
         let id = self.last_id;
-        let job = Arc::new(Job::new(id, order, &self.house.rings()));
-        let (house, events) = (Arc::clone(&self.house), self.events.clone());
+        let job = Arc::new(Job::new(id, order, &self.shared.rings()));
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         let starting = Arc::clone(&job);
         // Seen by all before its thread looks at what others are doing.
         self.jobs.insert(id, job);
         self.show();
         let run = move || {
-            let result = begin(&starting, &house);
+            let result = begin(&starting, &shared);
             let is_begun = result.is_ok();
             // Closed = we are stopping.
             let _ = events.send(Event::Begun { id, result });
             if is_begun {
-                starting.run(&house, false);
+                starting.run(&shared, false);
                 let _ = events.send(Event::Ended { id });
             }
         };
@@ -148,7 +148,7 @@ impl Jobs {
         let ended: Vec<u64> = self.jobs.values().filter(|job| !job.is_active()).map(|job| job.id).collect();
         for &id in &ended[..ended.len().saturating_sub(limits::MIGRATIONS_KEPT)] {
             self.jobs.remove(&id);
-            checkpoint::remove(&self.house.folder, id);
+            checkpoint::remove(&self.shared.folder, id);
         }
         self.show();
     }
@@ -164,8 +164,8 @@ impl Jobs {
 
     /// Ends the transition of a circle that another proxy has moved all of. Takes its time; an error is for that one.
     pub fn ending(&self, circle: usize) -> impl FnOnce() -> Result<(), String> + Send + 'static {
-        let house = Arc::clone(&self.house);
-        move || house.ground.end(circle)
+        let shared = Arc::clone(&self.shared);
+        move || shared.world.end(circle)
     }
 
     /// Cancels, pauses or resumes what is under way.
@@ -176,14 +176,14 @@ impl Jobs {
             Steer::Pause => job.steering.pause(true),
             Steer::Resume => job.steering.pause(false),
         }
-        let house = Arc::clone(&self.house);
+        let shared = Arc::clone(&self.shared);
         let save = move || {
-            house.log.note(id, &format!("{steer:?} asked for").to_lowercase());
+            shared.journal.note(id, &format!("{steer:?} asked for").to_lowercase());
             // After its end the job has saved itself, and paused means nothing.
             if job.is_active()
-                && let Err(error) = job.save(&house)
+                && let Err(error) = job.save(&shared)
             {
-                house.log.note(id, &format!("error: this cannot be saved: {error}"));
+                shared.journal.note(id, &format!("error: this cannot be saved: {error}"));
             }
         };
         if let Err(error) = spawn(id, save) {
@@ -203,7 +203,7 @@ impl Jobs {
     /// Why `goal` cannot begin now, in influx-proxy's words.
     pub fn conflict(&self, goal: &Goal) -> Option<String> {
         let migrating = (0..self.migrating.len()).map(|circle| self.is_migrating(circle)).collect();
-        around::conflict(goal, &Said::State { migrating, resyncing: self.is_resyncing() })
+        coordination::conflict(goal, &Said::State { migrating, resyncing: self.is_resyncing() })
     }
 
     /// Under way and ended, by number.
@@ -217,7 +217,7 @@ impl Jobs {
 
     /// Names this process to other proxies.
     pub fn instance(&self) -> &str {
-        self.house.peers.instance()
+        self.shared.peers.instance()
     }
 
     /// Lets reads avoid circles that migrate, and keeps data from being removed meanwhile.
@@ -232,16 +232,16 @@ impl Jobs {
 
 /// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer stops
 /// nothing: the job waits for it.
-fn begin(job: &Job, house: &House) -> Result<(), Refused> {
+fn begin(job: &Job, shared: &MigrationShared) -> Result<(), Refused> {
     let said: Vec<_> = thread::scope(|scope| {
-        let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| house.peers.ask(addr))).collect();
+        let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| shared.peers.ask(addr))).collect();
         asked.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
-    let conflict = said.into_iter().flatten().flatten().find_map(|said| around::conflict(&job.order.goal, &said));
+    let conflict = said.into_iter().flatten().flatten().find_map(|said| coordination::conflict(&job.order.goal, &said));
     if let Some(text) = conflict {
         return Err(Refused::Conflict(text));
     }
-    job.save(house).map_err(|error| Refused::Failed(format!("cannot save its progress: {error}")))
+    job.save(shared).map_err(|error| Refused::Failed(format!("cannot save its progress: {error}")))
 }
 
 /// Whether all circles of `goal` exist.
@@ -267,16 +267,16 @@ pub fn last_of<'a>(jobs: &'a Jobs, kind: &str, circle: usize) -> Option<&'a Arc<
 
 impl Job {
     /// Ends it without having done anything.
-    fn give_up(&self, house: &House, why: &str) {
-        house.log.note(self.id, &format!("error: {why}"));
+    fn give_up(&self, shared: &MigrationShared, why: &str) {
+        shared.journal.note(self.id, &format!("error: {why}"));
         {
             let mut inner = self.look();
             inner.errors.push(why.to_owned());
             inner.phase = Phase::Failed;
             inner.ended = Some(job::unix_seconds());
         }
-        if let Err(error) = self.save(house) {
-            house.log.note(self.id, &format!("error: its end cannot be saved: {error}"));
+        if let Err(error) = self.save(shared) {
+            shared.journal.note(self.id, &format!("error: its end cannot be saved: {error}"));
         }
     }
 }

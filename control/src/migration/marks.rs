@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::BackendId;
 
-use super::job::{House, Job, unix_ms};
+use super::job::{Job, MigrationShared, unix_ms};
 use super::order::{TaskState, Verified};
 use super::plan::{Goal, Task};
 use crate::limits;
@@ -30,7 +30,7 @@ impl Job {
 
     /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
     /// copied.
-    pub(super) fn mark_moved(&self, house: &House, wait: bool) {
+    pub(super) fn mark_moved(&self, shared: &MigrationShared, wait: bool) {
         let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         loop {
             let mut verified = {
@@ -42,26 +42,26 @@ impl Job {
                 inner.marked = Some(Instant::now());
                 std::mem::take(&mut inner.verified)
             };
-            let behind: Vec<_> = verified.extract_if(.., |v| self.is_behind(house, v.owner, v.at_ms)).collect();
+            let behind: Vec<_> = verified.extract_if(.., |v| self.is_behind(shared, v.owner, v.at_ms)).collect();
             if let Some(Verified { circle, .. }) = verified.first() {
-                let moving = |v: &Verified| house.ground.is_moving(v.circle, &v.place.0, &v.place.1);
+                let moving = |v: &Verified| shared.world.is_moving(v.circle, &v.place.0, &v.place.1);
                 let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
                 if !places.is_empty()
-                    && let Err(error) = house.ground.mark_moved(*circle, &places)
+                    && let Err(error) = shared.world.mark_moved(*circle, &places)
                 {
                     // Reads go on at the old places, which have everything; the end of the transition switches them.
-                    house.log.note(self.id, &format!("reads are not switched over yet: {error}"));
+                    shared.journal.note(self.id, &format!("reads are not switched over yet: {error}"));
                 }
             }
-            let waits_for = behind.first().map(|v| house.topology.backend(v.owner).name.clone());
+            let waits_for = behind.first().map(|v| shared.topology.backend(v.owner).name.clone());
             self.look().verified.extend(behind);
             let Some(name) = waits_for.filter(|_| wait) else { return };
-            if self.waits_for_peers(house) {
+            if self.waits_for_peers(shared) {
                 until = Instant::now() + limits::SETTLE_TIMEOUT;
             }
             if Instant::now() >= until {
                 return self
-                    .complain(house, format!("points taken while measurements were moved still wait for {name}"));
+                    .complain(shared, format!("points taken while measurements were moved still wait for {name}"));
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return;

@@ -18,28 +18,28 @@
 //! ```text
 //!   jobs          which there are and may begin; the control thread's
 //!     └─> job     one of them: its order, how far it is
-//!           ├─> work        what its threads do: peers -> settle -> inventory -> plan -> chains -> peers
-//!           ├─> around      what is waited for, and who is told
-//!           ├─> order       what it is asked to do, and how far it is: plain data
-//!           ├─> plan        what is to be copied where, pure
-//!           ├─> ground      the engine, couriers' counters and transitions, as a job sees them
-//!           ├─> peers       other proxies
-//!           ├─> marks       when reads may go to the new place
-//!           ├─> checkpoint  the file of a job
-//!           └─> log         the migration log
+//!           ├─> work         what its threads do: peers -> settle -> inventory -> plan -> chains -> peers
+//!           ├─> coordination what is waited for, and who is told
+//!           ├─> order        what it is asked to do, and how far it is: plain data
+//!           ├─> plan         what is to be copied where, pure
+//!           ├─> world        the engine, couriers' counters and transitions, as a job sees them
+//!           ├─> peers        other proxies
+//!           ├─> marks        when reads may go to the new place
+//!           ├─> checkpoint   the file of a job
+//!           └─> journal      the migration log
 //! ```
 
-mod around;
 pub mod checkpoint;
+mod coordination;
 pub mod copy;
 pub mod delete;
-pub mod ground;
 pub mod job;
 #[cfg(test)]
 pub mod job_test;
 pub mod jobs;
+pub mod journal;
+pub mod live_world;
 mod marks;
-pub mod mlog;
 pub mod order;
 pub mod peers;
 pub mod plan;
@@ -52,6 +52,7 @@ pub mod slices;
 pub mod steering;
 pub mod verify;
 mod work;
+pub mod world;
 
 pub use copy::{Copied, CopyError, SliceFailure, Task, Writes, copy};
 pub use delete::{Kept, clear};

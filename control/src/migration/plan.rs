@@ -10,7 +10,7 @@
 //! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a resync
 //! the chain goes by source circle, after which all circles hold the same: where two differ the lower circle counts.
 //!
-//! Not here: asking backends (`ground.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
+//! Not here: asking backends (`live_world.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

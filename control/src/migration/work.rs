@@ -5,7 +5,7 @@
 //!                             ^______________ a rebalance, until nothing is left ____|
 //! ```
 //!
-//! A task that fails does not stop the others. Not here: what is waited for and who is told (`around.rs`), when reads switch over
+//! A task that fails does not stop the others. Not here: what is waited for and who is told (`coordination.rs`), when reads switch over
 //! (`marks.rs`), the state that all this is noted in (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,44 +17,47 @@ use std::thread;
 use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
-use super::around;
 use super::checkpoint::Key;
-use super::job::{Entry, House, Inner, Job, Seat, unix_ms};
+use super::coordination;
+use super::job::{Entry, Inner, Job, MigrationShared, unix_ms};
 use super::order::{Counts, Order, TaskState};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::slices::Slice;
+use super::world::CopyContext;
 use crate::limits;
 
 impl Job {
-    pub(super) fn work(&self, house: &House, is_resumed: bool) {
+    pub(super) fn work(&self, shared: &MigrationShared, is_resumed: bool) {
         let text = if is_resumed { "resumed" } else { "started" };
-        house.log.note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
+        shared
+            .journal
+            .note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
         let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
-        if !self.meet_peers(house, &mut peers, is_resumed) {
-            return self.part_from_peers(house, &peers, false);
+        if !self.meet_peers(shared, &mut peers, is_resumed) {
+            return self.part_from_peers(shared, &peers, false);
         }
-        let is_whole = self.while_reminding(house, &peers, || self.move_all(house, begun_ms));
+        let is_whole = self.while_reminding(shared, &peers, || self.move_all(shared, begun_ms));
         let ends = match self.order.goal {
             // Other databases may still be at their old places.
             Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
             _ => None,
         };
-        self.part_from_peers(house, &peers, ends.is_some());
+        self.part_from_peers(shared, &peers, ends.is_some());
         if let Some(circle) = ends.filter(|_| !self.is_failing())
-            && let Err(error) = house.ground.end(circle)
+            && let Err(error) = shared.world.end(circle)
         {
-            self.complain(house, format!("the transition of circle {circle} cannot end: {error}"));
+            self.complain(shared, format!("the transition of circle {circle} cannot end: {error}"));
         }
     }
 
     /// True when nothing is left and nothing is unknown.
-    fn move_all(&self, house: &House, begun_ms: u64) -> bool {
-        let settled = self.wait_for_removals(house) && self.settle(house, begun_ms);
+    fn move_all(&self, shared: &MigrationShared, begun_ms: u64) -> bool {
+        let settled = self.wait_for_removals(shared) && self.settle(shared, begun_ms);
         let mut complete = false;
         for pass in 0..limits::REBALANCE_PASSES {
-            let Some(asked_all) = self.take_inventory(house, pass == 0) else { break };
+            let Some(asked_all) = self.take_inventory(shared, pass == 0) else { break };
             complete = settled && asked_all;
-            let is_more = self.run_chains(house, complete);
+            let is_more = self.run_chains(shared, complete);
             // What appeared meanwhile at a wrong place, written by a proxy with the old placement say, is found by the
             // next pass.
             let again = is_more && matches!(self.order.goal, Goal::Rebalance { .. });
@@ -63,7 +66,7 @@ impl Job {
             }
             if pass + 1 == limits::REBALANCE_PASSES {
                 self.complain(
-                    house,
+                    shared,
                     "measurements keep appearing at wrong places; is a proxy without this placement writing?".into(),
                 );
             }
@@ -76,16 +79,16 @@ impl Job {
     }
 
     /// Plans anew from what lies where; Some(all backends could be asked), None = cancelled.
-    fn take_inventory(&self, house: &House, is_first: bool) -> Option<bool> {
-        let sites = plan::sites(&house.topology, &self.order.goal);
-        let wanted = self.order.goal.sources(&house.topology);
-        self.doing(house, "looking for measurements");
+    fn take_inventory(&self, shared: &MigrationShared, is_first: bool) -> Option<bool> {
+        let sites = plan::sites(&shared.topology, &self.order.goal);
+        let wanted = self.order.goal.sources(&shared.topology);
+        self.doing(shared, "looking for measurements");
         let mut inventory = Inventory::new();
         let mut complete = true;
         let answers: Vec<_> = thread::scope(|scope| {
             let asked = wanted.iter().map(|&site| {
                 let backend = &sites[site];
-                (site, scope.spawn(move || self.ask_inventory(house, backend)))
+                (site, scope.spawn(move || self.ask_inventory(shared, backend)))
             });
             let asked: Vec<_> = asked.collect();
             let panicked = || Err("asking it panicked".to_owned());
@@ -99,13 +102,13 @@ impl Job {
                 Ok(databases) => _ = inventory.insert(site, databases),
                 Err(error) => {
                     complete = false;
-                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&house.topology, site));
-                    self.complain(house, format!("backend {name}: what it has is not known: {error}; {advice}"));
+                    let (name, advice) = (&sites[site].name, self.order.goal.advice(&shared.topology, site));
+                    self.complain(shared, format!("backend {name}: what it has is not known: {error}; {advice}"));
                 }
             }
         }
         let Order { goal, dbs, .. } = &self.order;
-        let chains = plan::chains(goal, &inventory, &house.topology, &house.placement, dbs);
+        let chains = plan::chains(goal, &inventory, &shared.topology, &shared.placement, dbs);
         let count = |&site: &Site| {
             let mut databases = BTreeMap::new();
             for (db, _) in plan::names(&inventory, site, dbs) {
@@ -122,15 +125,19 @@ impl Job {
         inner.plan(&chains, &sites);
         let (tasks, measurements) = (inner.entries.len(), chains.len());
         drop(inner);
-        house.log.note(self.id, &format!("{measurements} measurements to see to, {tasks} tasks in all"));
-        self.save_if_due(house);
+        shared.journal.note(self.id, &format!("{measurements} measurements to see to, {tasks} tasks in all"));
+        self.save_if_due(shared);
         Some(complete)
     }
 
-    fn ask_inventory(&self, house: &House, at: &Backend) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+    fn ask_inventory(
+        &self,
+        shared: &MigrationShared,
+        at: &Backend,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         let mut attempt = 1;
         loop {
-            match house.ground.inventory(at, &self.steering) {
+            match shared.world.inventory(at, &self.steering) {
                 Err(_) if attempt < limits::INVENTORY_ATTEMPTS && self.steering.sleep(limits::INVENTORY_PAUSE) => {
                     attempt += 1;
                 }
@@ -140,8 +147,8 @@ impl Job {
     }
 
     /// Does all that is not done, on `cpus` threads. False = there was nothing.
-    fn run_chains(&self, house: &House, complete: bool) -> bool {
-        let sites = plan::sites(&house.topology, &self.order.goal);
+    fn run_chains(&self, shared: &MigrationShared, complete: bool) -> bool {
+        let sites = plan::sites(&shared.topology, &self.order.goal);
         let mut chains = BTreeMap::<usize, Vec<usize>>::new();
         for (index, entry) in self.look().entries.iter().enumerate() {
             chains.entry(entry.chain).or_default().push(index);
@@ -155,25 +162,25 @@ impl Job {
         for chain in &done {
             self.note_verified(chain, complete);
         }
-        self.doing(house, around::MOVING);
+        self.doing(shared, coordination::MOVING);
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..self.order.cpus.clamp(1, open.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(chain) = open.get(next.fetch_add(1, Relaxed)) {
-                        self.run_chain(house, &sites, chain);
+                        self.run_chain(shared, &sites, chain);
                         self.note_verified(chain, complete);
-                        self.mark_moved(house, false);
-                        self.save_if_due(house);
+                        self.mark_moved(shared, false);
+                        self.save_if_due(shared);
                     }
                 });
             }
         });
-        self.mark_moved(house, true);
+        self.mark_moved(shared, true);
         !open.is_empty()
     }
 
-    fn run_chain(&self, house: &House, sites: &[Backend], chain: &[usize]) {
+    fn run_chain(&self, shared: &MigrationShared, sites: &[Backend], chain: &[usize]) {
         for &index in chain {
             if !self.steering.wait_while_paused() {
                 return;
@@ -188,10 +195,10 @@ impl Job {
             };
             let note = |slice: &Slice| {
                 self.look().entries[index].slices.push(slice.clone());
-                self.save_if_due(house);
+                self.save_if_due(shared);
             };
-            let delivered = |source: &Backend, target: &Backend| self.delivered(house, source, target);
-            let seat = Seat {
+            let delivered = |source: &Backend, target: &Backend| self.delivered(shared, source, target);
+            let context = CopyContext {
                 since_ns: self.order.since_ns,
                 steering: &self.steering,
                 progress: &progress,
@@ -199,7 +206,7 @@ impl Job {
                 done: slices,
                 note: &note,
             };
-            let done = catch_unwind(AssertUnwindSafe(|| self.run_task(house, sites, &task, &seat)));
+            let done = catch_unwind(AssertUnwindSafe(|| self.run_task(shared, sites, &task, &context)));
             let done = done.unwrap_or_else(|_| Err("panicked".to_owned()));
             let (state, error) = match done {
                 Ok(()) => (TaskState::Done, None),
@@ -209,7 +216,10 @@ impl Job {
             if let Some(error) = &error {
                 let (at, other) = (&sites[task.at].name, &sites[task.work.other()].name);
                 let verb = if matches!(task.work, Work::Copy { .. }) { "to" } else { "for" };
-                self.complain(house, format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.db, task.measurement));
+                self.complain(
+                    shared,
+                    format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.db, task.measurement),
+                );
             }
             let entry = &mut self.look().entries[index];
             (entry.state, entry.error) = (state, error);
@@ -219,15 +229,21 @@ impl Job {
         }
     }
 
-    fn run_task(&self, house: &House, sites: &[Backend], task: &Task, seat: &Seat<'_>) -> Result<(), String> {
+    fn run_task(
+        &self,
+        shared: &MigrationShared,
+        sites: &[Backend],
+        task: &Task,
+        context: &CopyContext<'_>,
+    ) -> Result<(), String> {
         let (at, other) = (&sites[task.at], &sites[task.work.other()]);
         match task.work {
-            Work::Copy { .. } => house.ground.copy(task, at, other, seat),
-            Work::Delete { .. } if house.ground.is_moving(other.circle, &task.db, &task.measurement) => {
+            Work::Copy { .. } => shared.world.copy(task, at, other, context),
+            Work::Delete { .. } if shared.world.is_moving(other.circle, &task.db, &task.measurement) => {
                 Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
             }
-            Work::Delete { .. } if !self.wait_for_readers(house, other.circle) => Err("cancelled".to_owned()),
-            Work::Delete { .. } => house.ground.delete(task, at, other, seat),
+            Work::Delete { .. } if !self.wait_for_readers(shared, other.circle) => Err("cancelled".to_owned()),
+            Work::Delete { .. } => shared.world.delete(task, at, other, context),
         }
     }
 }

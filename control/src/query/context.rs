@@ -30,7 +30,7 @@ use crate::limits;
 
 /// What all requests share.
 #[derive(Debug)]
-pub struct House {
+pub struct QueryShared {
     pub topology: Arc<Topology>,
     /// The newest one; each request goes by one all along.
     placement: Mutex<Arc<Placement>>,
@@ -43,7 +43,7 @@ pub struct House {
     pub workers: Workers,
 }
 
-impl House {
+impl QueryShared {
     pub fn new(
         topology: &Arc<Topology>,
         placement: &Arc<Placement>,
@@ -117,7 +117,7 @@ pub enum Times {
 
 /// One request under way.
 pub struct Context<'a> {
-    pub house: &'a House,
+    pub shared: &'a QueryShared,
     pub request: &'a QueryRequest,
     pub placement: Arc<Placement>,
     /// Which databases and policies exist.
@@ -135,16 +135,16 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(house: &'a House, request: &'a QueryRequest, catalog: Arc<Catalog>) -> Self {
+    pub fn new(shared: &'a QueryShared, request: &'a QueryRequest, catalog: Arc<Catalog>) -> Self {
         Self {
-            house,
+            shared,
             request,
-            placement: house.placement(),
+            placement: shared.placement(),
             catalog,
-            deadline: Instant::now() + house.settings.timeout,
+            deadline: Instant::now() + shared.settings.timeout,
             cancelled: Arc::clone(&request.cancelled),
             failed: RefCell::default(),
-            held: house.memory.hold(),
+            held: shared.memory.hold(),
             behind_ms: std::cell::Cell::new(0),
             now_ns: std::cell::Cell::new(0),
             typed: std::cell::Cell::new(false),
@@ -177,7 +177,7 @@ impl<'a> Context<'a> {
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let text = format!("query_timeout ({} s) reached", self.house.settings.timeout.as_secs());
+            let text = format!("query_timeout ({} s) reached", self.shared.settings.timeout.as_secs());
             return Err(Stop::unavailable(text));
         }
         Ok(left)
@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
 
     /// The name of a backend, for messages.
     pub fn name(&self, backend: BackendId) -> &'a str {
-        &self.house.topology.backend(backend).name
+        &self.shared.topology.backend(backend).name
     }
 
     /// Asks one backend one statement.
@@ -228,11 +228,11 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
             .collect::<Result<_, Stop>>()?;
-        let (house, held) = (self.house, &self.held);
+        let (shared, held) = (self.shared, &self.held);
         let results = in_parallel(&calls, |(backend, call)| {
-            let running = &house.stats.reads[backend.index()].running;
+            let running = &shared.stats.reads[backend.index()].running;
             running.fetch_add(1, Relaxed);
-            let result = house.clients[backend.index()].statement(call, held);
+            let result = shared.clients[backend.index()].statement(call, held);
             running.fetch_sub(1, Relaxed);
             result
         });
@@ -261,9 +261,9 @@ impl<'a> Context<'a> {
         piece: &mut dyn FnMut(Answer) -> Result<(), Stop>,
     ) -> Result<Result<(), Unanswered>, Stop> {
         let call = self.call(statement.to_owned(), times)?;
-        let running = &self.house.stats.reads[backend.index()].running;
+        let running = &self.shared.stats.reads[backend.index()].running;
         running.fetch_add(1, Relaxed);
-        let result = self.house.clients[backend.index()].pieces(&call, piece);
+        let result = self.shared.clients[backend.index()].pieces(&call, piece);
         running.fetch_sub(1, Relaxed);
         Ok(result?.map_err(|why| {
             self.failed.borrow_mut().insert(backend, why.clone());
@@ -278,9 +278,9 @@ impl<'a> Context<'a> {
     pub fn shares(&self, reach: &Reach) -> Result<Shares, Stop> {
         let failed = self.failed.borrow().keys().copied().collect();
         let chooser = Chooser {
-            topology: &self.house.topology,
+            topology: &self.shared.topology,
             placement: &self.placement,
-            stats: &self.house.stats,
+            stats: &self.shared.stats,
             now_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
             failed: &failed,
         };

@@ -180,7 +180,7 @@ impl Writer<'_> {
         let lines = std::mem::take(&mut self.lines).into();
         let timeout = self.context.time_left()?;
         let write = Write { db: self.db.to_owned(), rp: self.rp.to_owned(), lines, timeout };
-        match self.context.house.workers.write(write) {
+        match self.context.shared.workers.write(write) {
             Written::Done => Ok(()),
             Written::Refused(text) => Err(self.fail(text)),
         }
@@ -189,7 +189,7 @@ impl Writer<'_> {
 
 /// Whether something is in the catalog, or in one that is asked for anew.
 fn is_known(context: &Context<'_>, there: impl Fn(&Catalog) -> bool) -> bool {
-    let refreshed = || context.house.workers.refresh_catalog(limits::ROUND_DEADLINE * 2);
+    let refreshed = || context.shared.workers.refresh_catalog(limits::ROUND_DEADLINE * 2);
     there(&context.catalog) || refreshed().is_some_and(|catalog| there(&catalog))
 }
 

@@ -9,18 +9,18 @@ use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
 
-use super::context::{Context, House, Stop};
+use super::context::{Context, QueryShared, Stop};
 use super::render::{Chunking, Outcome, render};
 use super::statement;
 use crate::influx::answer::Answer;
 
 /// Runs the statements of `request` and puts their answers together.
-pub fn run(house: &House, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {
+pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {
     let statements = match parse(request) {
         Ok(statements) => statements,
         Err(text) => return QueryReply::Failed { status: 400, text },
     };
-    let context = Context::new(house, request, catalog);
+    let context = Context::new(shared, request, catalog);
     match outcomes(&context, &statements) {
         Ok(outcomes) => {
             let mut reply = render(request, &outcomes);

@@ -24,5 +24,5 @@ pub mod statement;
 pub mod structure;
 pub mod workers;
 
-pub use context::House;
+pub use context::QueryShared;
 pub use job::run;

@@ -17,7 +17,7 @@ use crate::influx::answer::{Answer, Message, Series};
 /// # Errors
 /// 503 when none answers.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
-    let (topology, reads) = (&context.house.topology, &context.house.stats.reads);
+    let (topology, reads) = (&context.shared.topology, &context.shared.stats.reads);
     let text = statement.to_string();
     let up = topology.backends.iter().map(|backend| backend.id).filter(|id| !reads[id.index()].down.load(Relaxed));
     let questions: Vec<_> = up.map(|id| (id, text.clone())).collect();
@@ -35,7 +35,7 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     }
     let down = topology.backends.iter().map(|backend| backend.id).filter(|id| !asked.contains(id));
     silent.extend(down.map(|id| (context.name(id), "down".to_owned())));
-    Ok(bounded(merge(answers, &silent), context.house.settings.rows_max))
+    Ok(bounded(merge(answers, &silent), context.shared.settings.rows_max))
 }
 
 /// Answers by the backends' names, and why the silent ones are.

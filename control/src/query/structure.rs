@@ -23,12 +23,12 @@ use crate::limits;
 /// # Errors
 /// 503 while a backend is down or too far behind, and to removals during a migration: nothing has been changed then.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
-    let workers = &context.house.workers;
+    let workers = &context.shared.workers;
     let Some(_alone) = workers.alone(context.time_left()?) else {
         return Err(unchanged("another change of structure is under way"));
     };
-    let _removal = removes(statement).then(|| Removal::begin(&context.house.stats)).transpose()?;
-    let all: Vec<BackendId> = context.house.topology.backends.iter().map(|backend| backend.id).collect();
+    let _removal = removes(statement).then(|| Removal::begin(&context.shared.stats)).transpose()?;
+    let all: Vec<BackendId> = context.shared.topology.backends.iter().map(|backend| backend.id).collect();
     all_answer(context, &all)?;
     let hold = if removes(statement) { Some(hold(context)?) } else { None };
     let text = with_now(statement, context.now_ns()).to_string();
@@ -83,7 +83,7 @@ fn unchanged(why: &str) -> Stop {
 
 /// Looks at the counters, then asks.
 fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
-    let down = |backend: &&BackendId| context.house.stats.reads[backend.index()].down.load(Relaxed);
+    let down = |backend: &&BackendId| context.shared.stats.reads[backend.index()].down.load(Relaxed);
     let mut silent: Vec<String> = all.iter().filter(down).map(|&b| format!("{} (down)", context.name(b))).collect();
     if silent.is_empty() {
         let questions = all.iter().map(|&backend| (backend, "SHOW DATABASES".to_owned())).collect();
@@ -106,7 +106,7 @@ fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
 
 /// Half of the time is for waiting, so that the change itself has as much.
 fn hold(context: &Context<'_>) -> Result<Hold, Stop> {
-    context.house.workers.drain_all(context.time_left()? / 2).map_err(|undrained| match undrained {
+    context.shared.workers.drain_all(context.time_left()? / 2).map_err(|undrained| match undrained {
         Undrained::Behind(backends) => {
             let names: Vec<_> = backends.into_iter().map(|backend| context.name(backend)).collect();
             unchanged(&format!("points taken before are still queued for {}", names.join(", ")))

@@ -24,11 +24,11 @@ fn circles(list: &[(&str, &[&str])]) -> Topology {
     topology
 }
 
-struct House {
+struct DataDir {
     dir: tempfile::TempDir,
 }
 
-impl House {
+impl DataDir {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
@@ -65,101 +65,101 @@ fn former_names(transitions: &Transitions) -> Option<Vec<String>> {
 
 #[test]
 fn a_first_start_and_an_unchanged_one_make_no_transition() {
-    let house = House::new();
+    let data_dir = DataDir::new();
     for _ in 0..2 {
-        let transitions = house.start(&circle(&["a", "b"]));
+        let transitions = data_dir.start(&circle(&["a", "b"]));
         assert_eq!((transitions.changes(), transitions.of(0)), (&[][..], None));
         assert!(!transitions.placement().in_transition(0));
     }
-    let text = std::fs::read_to_string(house.file()).unwrap();
+    let text = std::fs::read_to_string(data_dir.file()).unwrap();
     assert!(text.contains("http://a") && !text.contains("secret") && !text.contains("user"), "{text}");
 }
 
 #[test]
 fn a_start_as_the_one_before_writes_nothing() {
-    let house = House::new();
-    house.start(&circle(&["a", "b"]));
-    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(house.file()).unwrap());
+    let data_dir = DataDir::new();
+    data_dir.start(&circle(&["a", "b"]));
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(data_dir.file()).unwrap());
     let before = inode();
-    house.start(&circle(&["a", "b"]));
+    data_dir.start(&circle(&["a", "b"]));
     assert_eq!(inode(), before);
-    house.start(&circle(&["a", "b", "c"]));
+    data_dir.start(&circle(&["a", "b", "c"]));
     assert_ne!(inode(), before, "the file is never changed in place");
 }
 
 #[test]
 fn a_transition_and_its_marks_survive_restarts_until_it_ends() {
-    let house = House::new();
-    house.start(&circle(&["a", "b"]));
+    let data_dir = DataDir::new();
+    data_dir.start(&circle(&["a", "b"]));
     let after = circle(&["a", "b", "c"]);
-    let transitions = house.start(&after);
+    let transitions = data_dir.start(&after);
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     let name = moving(&transitions);
     assert!(!reads_from_owner(&transitions, &name));
     transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
     assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
 
-    let transitions = house.start(&after);
+    let transitions = data_dir.start(&after);
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     assert_eq!(transitions.placement().version(), 0);
     assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
     transitions.end(0).unwrap();
     assert!(!transitions.is_moving(0, "db", &name) && !transitions.placement().in_transition(0));
 
-    let transitions = house.start(&after);
+    let transitions = data_dir.start(&after);
     assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
     assert!(transitions.mark_moved(0, &[]).unwrap_err().contains("not in transition"));
 }
 
 #[test]
 fn a_second_change_keeps_the_first_ring_and_forgets_the_marks() {
-    let house = House::new();
-    house.start(&circle(&["a", "b"]));
-    let transitions = house.start(&circle(&["a", "b", "c"]));
+    let data_dir = DataDir::new();
+    data_dir.start(&circle(&["a", "b"]));
+    let transitions = data_dir.start(&circle(&["a", "b", "c"]));
     let name = moving(&transitions);
     transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
-    let transitions = house.start(&circle(&["a", "b", "c", "d"]));
+    let transitions = data_dir.start(&circle(&["a", "b", "c", "d"]));
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     assert!(!transitions.placement().has_moved(0, b"db", name.as_bytes()));
     assert!(transitions.changes()[0].again && transitions.changes()[0].to_string().contains("changed again"));
     // Back to where it began: everything is where it belongs, since it has got all writes.
-    let transitions = house.start(&circle(&["a", "b"]));
+    let transitions = data_dir.start(&circle(&["a", "b"]));
     assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
 }
 
 #[test]
 fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
-    let house = House::new();
+    let data_dir = DataDir::new();
     let leaving = circle(&["a", "-b", "c"]);
-    let transitions = house.start(&leaving);
+    let transitions = data_dir.start(&leaving);
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b", "c"]);
     assert_eq!(transitions.changes()[0].now, ["a", "c"]);
     transitions.end(0).unwrap();
-    assert_eq!(house.start(&leaving).of(0), None);
+    assert_eq!(data_dir.start(&leaving).of(0), None);
     // Then it may go.
-    assert_eq!(house.start(&circle(&["a", "c"])).of(0), None);
+    assert_eq!(data_dir.start(&circle(&["a", "c"])).of(0), None);
 }
 
 #[test]
 fn circles_of_one_name_are_told_apart_by_their_backends() {
-    let house = House::new();
+    let data_dir = DataDir::new();
     let twins = |second: &[&str]| circles(&[("c", &["a", "b"]), ("c", second)]);
     for _ in 0..2 {
-        assert_eq!(house.start(&twins(&["x", "y"])).changes(), &[][..]);
+        assert_eq!(data_dir.start(&twins(&["x", "y"])).changes(), &[][..]);
     }
-    let transitions = house.start(&twins(&["x", "y", "z"]));
+    let transitions = data_dir.start(&twins(&["x", "y", "z"]));
     assert!(!transitions.placement().in_transition(0) && transitions.placement().in_transition(1));
     assert_eq!(transitions.changes()[0].before, ["x", "y"]);
 }
 
 #[test]
 fn a_backend_that_was_missing_once_is_not_read_again() {
-    let house = House::new();
-    house.start(&circle(&["a", "b", "c"]));
-    let transitions = house.start(&circle(&["a", "b"]));
+    let data_dir = DataDir::new();
+    data_dir.start(&circle(&["a", "b", "c"]));
+    let transitions = data_dir.start(&circle(&["a", "b"]));
     assert_eq!(transitions.changes()[0].gone, ["c"]);
     assert!(transitions.changes()[0].to_string().contains("mark it `leaving`"));
-    let back = house.start(&circle(&["a", "b", "c"]));
+    let back = data_dir.start(&circle(&["a", "b", "c"]));
     let c = BackendId(2);
     assert!((0..200).all(|i| back.placement().former(0, b"db", format!("m{i}").as_bytes()) != Some(c)));
     assert_eq!(back.changes()[0].gone, ["c"]);
@@ -167,23 +167,23 @@ fn a_backend_that_was_missing_once_is_not_read_again() {
 
 #[test]
 fn hash_settings_count_and_addresses_only_where_they_are_the_key() {
-    let house = House::new();
+    let data_dir = DataDir::new();
     let topology = circle(&["a", "b", "c"]);
-    house.start(&topology);
+    data_dir.start(&topology);
     let mut elsewhere = topology.clone();
     elsewhere.backends[0].url = "http://other".to_owned();
-    assert_eq!(house.start(&elsewhere).of(0), None);
+    assert_eq!(data_dir.start(&elsewhere).of(0), None);
     let by_name = PlacementSettings { hash_key: HashKey::Name, ..Default::default() };
-    let transitions = house.start_with(&topology, &by_name);
+    let transitions = data_dir.start_with(&topology, &by_name);
     assert_eq!(transitions.of(0).unwrap().settings.hash_key, HashKey::Idx);
     moving(&transitions);
 }
 
 #[test]
 fn circles_are_known_by_name_or_by_a_backend_and_a_new_one_is_named() {
-    let house = House::new();
-    house.start(&circles(&[("one", &["a", "b"]), ("two", &["x"])]));
-    let transitions = house.start(&circles(&[("two", &["x"]), ("uno", &["a", "b", "c"]), ("three", &["y"])]));
+    let data_dir = DataDir::new();
+    data_dir.start(&circles(&[("one", &["a", "b"]), ("two", &["x"])]));
+    let transitions = data_dir.start(&circles(&[("two", &["x"]), ("uno", &["a", "b", "c"]), ("three", &["y"])]));
     assert_eq!(transitions.of(0), None);
     assert_eq!(names(&transitions.of(1).unwrap()), ["a", "b"]);
     let texts: Vec<_> = transitions.changes().iter().map(ToString::to_string).collect();
@@ -193,7 +193,7 @@ fn circles_are_known_by_name_or_by_a_backend_and_a_new_one_is_named() {
 
 #[test]
 fn a_file_that_is_none_stops_the_start_and_stays() {
-    let house = House::new();
+    let data_dir = DataDir::new();
     for text in [
         "",
         "{}",
@@ -201,18 +201,18 @@ fn a_file_that_is_none_stops_the_start_and_stays() {
         r#"{"version":1,"circles":[{"name":"c","ring":
         {"hash_key":"idx","vnode_size":0,"shard_key":"%db","hash":"crc32","members":[]}}]}"#,
     ] {
-        std::fs::write(house.file(), text).unwrap();
-        let error = Transitions::open(&house.file(), &circle(&["a"]), &PlacementSettings::default()).unwrap_err();
+        std::fs::write(data_dir.file(), text).unwrap();
+        let error = Transitions::open(&data_dir.file(), &circle(&["a"]), &PlacementSettings::default()).unwrap_err();
         assert!(error.contains("circles.json says where data lies"), "{error}");
-        assert_eq!(std::fs::read_to_string(house.file()).unwrap(), text);
+        assert_eq!(std::fs::read_to_string(data_dir.file()).unwrap(), text);
     }
 }
 
 #[test]
 fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_all_write_only_there() {
-    let house = House::new();
-    house.start(&circle(&["a", "b"]));
-    let transitions = house.start(&circle(&["a", "b", "c"]));
+    let data_dir = DataDir::new();
+    data_dir.start(&circle(&["a", "b"]));
+    let transitions = data_dir.start(&circle(&["a", "b", "c"]));
     let name = moving(&transitions);
     let stats = Arc::new(Stats::new(2, 3, 1));
     let (sender, receiver) = crossbeam::channel::unbounded();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::support::{self, Influxd, topology};
 use fluxgate_control::influx::answer::Answer;
-use fluxgate_control::query::context::{Context, House, Stop, Times};
+use fluxgate_control::query::context::{Context, QueryShared, Stop, Times};
 use fluxgate_control::query::select;
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
@@ -89,13 +89,13 @@ fn points() -> Vec<(&'static str, &'static str, String)> {
 
 /// Servers, and what is known about them.
 struct Site {
-    house: House,
+    shared: QueryShared,
     servers: Vec<Influxd>,
 }
 
 fn site(servers: Vec<Influxd>) -> Site {
-    let house = support::house(topology(&[servers.iter().map(Influxd::url).collect()]));
-    Site { house, servers }
+    let shared = support::shared(topology(&[servers.iter().map(Influxd::url).collect()]));
+    Site { shared, servers }
 }
 
 /// One server with everything, three with what they own.
@@ -116,7 +116,7 @@ fn seeded() -> (Site, Site) {
         let mut batches = vec![String::new(); 4];
         for (_, name, line) in points().into_iter().filter(|(to, ..)| *to == target) {
             let unescaped = name.replace('\\', "");
-            let owner = shards.house.placement().owner(0, db.as_bytes(), unescaped.as_bytes());
+            let owner = shards.shared.placement().owner(0, db.as_bytes(), unescaped.as_bytes());
             owners.insert((owner, db));
             let _ = write!(batches[owner.index()], "{line}");
             let _ = write!(batches[3], "{line}");
@@ -135,12 +135,12 @@ fn request(epoch: &str) -> QueryRequest {
 }
 
 /// What the house says to a statement; always merged, as if over several owners.
-fn merged(house: &House, request: &QueryRequest, text: &str) -> Result<Answer, Stop> {
+fn merged(shared: &QueryShared, request: &QueryRequest, text: &str) -> Result<Answer, Stop> {
     let failed = |e: influxql::ParseError| Stop::Failed { status: 400, text: format!("{e}") };
     let statement = influxql::parse(text, &Params::default()).map_err(failed)?.remove(0);
     let Class::Read(reach) = class(&statement, "p") else { panic!("{text}") };
     assert!(!matches!(reach, Reach::Any { .. }), "{text}");
-    let context = Context::new(house, request, Arc::new(Catalog::default()));
+    let context = Context::new(shared, request, Arc::new(Catalog::default()));
     context.begin_statement();
     match &statement {
         Statement::Select(select) => select::run(&context, select, &reach),
@@ -149,10 +149,10 @@ fn merged(house: &House, request: &QueryRequest, text: &str) -> Result<Answer, S
     }
 }
 
-fn asked(house: &House, request: &QueryRequest, text: &str) -> Answer {
-    let context = Context::new(house, request, Arc::new(Catalog::default()));
+fn asked(shared: &QueryShared, request: &QueryRequest, text: &str) -> Answer {
+    let context = Context::new(shared, request, Arc::new(Catalog::default()));
     context.begin_statement();
-    context.ask(house.topology.backends[0].id, text, Times::AsAsked).unwrap().unwrap()
+    context.ask(shared.topology.backends[0].id, text, Times::AsAsked).unwrap().unwrap()
 }
 
 fn shown(answer: &Answer) -> String {
@@ -176,8 +176,8 @@ fn several_owners_answer_a_select_as_one_server_does() {
     for text in shapes.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         count += 1;
         let request = request(if count % 3 == 0 { "ns" } else { "" });
-        let wanted = asked(&oracle.house, &request, text);
-        match merged(&shards.house, &request, text) {
+        let wanted = asked(&oracle.shared, &request, text);
+        match merged(&shards.shared, &request, text) {
             Ok(given) if given == wanted => {}
             // A server that trips over a statement is no example.
             _ if wanted.error.as_deref().is_some_and(|error| error.contains("[panic:")) => {}
@@ -200,7 +200,7 @@ fn refused(result: Result<Answer, Stop>) -> String {
 fn what_cannot_be_merged_is_refused_and_never_guessed() {
     let (oracle, mut shards) = seeded();
     let request = request("ns");
-    let owner = |db: &str, name: &str| shards.house.placement().owner(0, db.as_bytes(), name.as_bytes());
+    let owner = |db: &str, name: &str| shards.shared.placement().owner(0, db.as_bytes(), name.as_bytes());
     let same = (0..).map(|i| format!("twice{i}")).find(|name| owner("p", name) == owner("q", name)).unwrap();
     let other = (0..).map(|i| format!("twice{i}")).find(|name| owner("p", name) != owner("q", name)).unwrap();
     for (db, value) in [("p", 1), ("q", 2)] {
@@ -210,8 +210,8 @@ fn what_cannot_be_merged_is_refused_and_never_guessed() {
             oracle.servers[0].write(db, &line);
         }
     }
-    let merged = |text: &str| merged(&shards.house, &request, text);
-    let asked = |text: &str| asked(&oracle.house, &request, text);
+    let merged = |text: &str| merged(&shards.shared, &request, text);
+    let asked = |text: &str| asked(&oracle.shared, &request, text);
     // One name in two databases.
     for (p, q) in [(format!("p..{other}"), format!("q..{other}")), (format!("/{other}$/"), format!("q../{other}$/"))] {
         for text in [
@@ -257,8 +257,8 @@ fn what_cannot_be_merged_is_refused_and_never_guessed() {
     let why = refused(merged("select v from /cpu/, q../only/"));
     assert!(why.contains("database not found: q"), "{why}");
     // Too many rows.
-    shards.house.settings.rows_max = 10;
-    let refusal = self::merged(&shards.house, &request, "select usage from cpu, disk").unwrap();
+    shards.shared.settings.rows_max = 10;
+    let refusal = self::merged(&shards.shared, &request, "select usage from cpu, disk").unwrap();
     assert!(refusal.series.is_empty() && refusal.error.unwrap().contains("rows"));
 }
 
@@ -268,17 +268,17 @@ fn another_circle_answers_for_a_backend_that_does_not() {
     let request = request("");
     let urls = |site: &Site| site.servers.iter().map(Influxd::url).collect();
     let both = topology(&[urls(&shards), urls(&oracle)]);
-    let house = support::house(both);
+    let shared = support::shared(both);
     let text = "select mean(usage) from (select * from /./) group by host";
-    let wanted = asked(&oracle.house, &request, text);
+    let wanted = asked(&oracle.shared, &request, text);
     assert!(!wanted.series.is_empty());
-    assert_eq!(merged(&house, &request, text), Ok(wanted.clone()));
+    assert_eq!(merged(&shared, &request, text), Ok(wanted.clone()));
     let named = "select * from cpu, mem, disk, net, log";
-    let wanted_named = asked(&oracle.house, &request, named);
+    let wanted_named = asked(&oracle.shared, &request, named);
     shards.servers[1].stop();
-    assert_eq!(merged(&house, &request, text), Ok(wanted));
-    assert_eq!(merged(&house, &request, named), Ok(wanted_named));
-    match merged(&shards.house, &request, named) {
+    assert_eq!(merged(&shared, &request, text), Ok(wanted));
+    assert_eq!(merged(&shared, &request, named), Ok(wanted_named));
+    match merged(&shards.shared, &request, named) {
         Err(Stop::Failed { status: 503, text }) => assert!(text.contains("influxdb-1-2"), "{text}"),
         other => panic!("{other:?}"),
     }

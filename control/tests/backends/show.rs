@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fluxgate_control::influx::answer::Answer;
-use fluxgate_control::query::context::{Context, House, Stop, Times};
+use fluxgate_control::query::context::{Context, QueryShared, Stop, Times};
 use fluxgate_control::query::{server, show};
 use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::influxql::{Params, parse};
@@ -167,14 +167,14 @@ const SUMS: &[&str] = &[
     "SHOW MEASUREMENT CARDINALITY WHERE region = 'eu' GROUP BY *",
 ];
 
-fn house(influxds: &[&Influxd]) -> House {
-    support::house(topology(&[influxds.iter().map(|influxd| influxd.url()).collect()]))
+fn shared(influxds: &[&Influxd]) -> QueryShared {
+    support::shared(topology(&[influxds.iter().map(|influxd| influxd.url()).collect()]))
 }
 
 /// Runs `text` as the engine does when several backends have a part of it.
-fn merged(house: &House, text: &str) -> Result<Answer, Stop> {
+fn merged(shared: &QueryShared, text: &str) -> Result<Answer, Stop> {
     let request = support::query("p");
-    let context = Context::new(house, &request, Arc::new(Catalog::default()));
+    let context = Context::new(shared, &request, Arc::new(Catalog::default()));
     context.begin_statement();
     let statement = parse(text, &Params::default()).unwrap().pop().unwrap();
     match class(&statement, &request.db) {
@@ -194,8 +194,8 @@ fn write(influxd: &Influxd, line: &(&str, &str, &str, &str)) {
 struct World {
     oracle: Influxd,
     shards: Vec<Influxd>,
-    all: House,
-    parts: House,
+    all: QueryShared,
+    parts: QueryShared,
 }
 
 impl World {
@@ -208,7 +208,7 @@ impl World {
             );
             influxd.run("CREATE SUBSCRIPTION s ON p.rp DESTINATIONS ALL 'udp://127.0.0.1:9'");
         }
-        let (all, parts) = (house(&[&oracle]), house(&shards.iter().collect::<Vec<_>>()));
+        let (all, parts) = (shared(&[&oracle]), shared(&shards.iter().collect::<Vec<_>>()));
         let world = Self { oracle, shards, all, parts };
         let mut used = BTreeSet::new();
         for line in LINES {
@@ -268,7 +268,7 @@ fn compare_with_index(index: &'static str) {
 #[test]
 fn what_cannot_be_merged_says_so() {
     let shards = [Influxd::start(), Influxd::start()];
-    let mut house = house(&[&shards[0], &shards[1]]);
+    let mut shared = shared(&[&shards[0], &shards[1]]);
     for shard in &shards {
         shard.run("CREATE DATABASE p");
         shard.write("p", "a v=1\nb v=1");
@@ -277,22 +277,22 @@ fn what_cannot_be_merged_says_so() {
         ("SHOW FIELD KEYS ORDER BY time DESC", "leave ORDER BY out"),
         ("SHOW SERIES EXACT CARDINALITY GROUP BY time(1h)", "group by tags only"),
     ] {
-        let error = merged(&house, text).unwrap().error.expect(text);
+        let error = merged(&shared, text).unwrap().error.expect(text);
         assert!(error.contains(expected), "{text}: {error}");
     }
-    house.settings.rows_max = 1;
-    let refused = merged(&house, "SHOW MEASUREMENTS").unwrap();
+    shared.settings.rows_max = 1;
+    let refused = merged(&shared, "SHOW MEASUREMENTS").unwrap();
     assert!(refused.series.is_empty() && refused.error.unwrap().contains("2 rows"));
 }
 
 #[test]
 fn a_database_that_only_some_backends_have_is_empty_on_the_others() {
     let shards = [Influxd::start(), Influxd::start()];
-    let house = house(&[&shards[0], &shards[1]]);
+    let shared = shared(&[&shards[0], &shards[1]]);
     shards[1].run("CREATE DATABASE p");
     shards[1].write("p", "m,host=a v=1");
     let rows = |text: &str| {
-        let answer = merged(&house, text).unwrap();
+        let answer = merged(&shared, text).unwrap();
         assert_eq!(answer.error, None, "{text}");
         answer.series.iter().flat_map(|series| &series.rows).map(|row| row.text().to_owned()).collect::<Vec<_>>()
     };
@@ -313,9 +313,9 @@ fn a_database_that_only_some_backends_have_is_empty_on_the_others() {
 #[test]
 fn every_server_that_answers_tells_about_itself() {
     let mut shards = [Influxd::start(), Influxd::start(), Influxd::start()];
-    let house = house(&[&shards[0], &shards[1], &shards[2]]);
+    let shared = shared(&[&shards[0], &shards[1], &shards[2]]);
     let told = |text: &str| {
-        let answer = merged(&house, text).unwrap();
+        let answer = merged(&shared, text).unwrap();
         assert_eq!(answer.error, None, "{text}");
         let of =
             |tags: &[(String, String)]| tags.iter().find(|(key, _)| key == "backend").map(|(_, name)| name.clone());
@@ -326,7 +326,7 @@ fn every_server_that_answers_tells_about_itself() {
     for text in ["SHOW STATS", "SHOW STATS FOR 'runtime'", "SHOW DIAGNOSTICS", "SHOW SHARD GROUPS", "SHOW QUERIES"] {
         assert_eq!(told(text), (all.map(str::to_owned).to_vec(), vec![]), "{text}");
     }
-    house.stats.reads[0].down.store(true, Relaxed);
+    shared.stats.reads[0].down.store(true, Relaxed);
     shards[1].stop();
     let (backends, messages) = told("SHOW DIAGNOSTICS");
     assert_eq!(backends, all[2..]);
@@ -334,5 +334,5 @@ fn every_server_that_answers_tells_about_itself() {
         messages.iter().map(|message| (&message.level[..], message.text.split(' ').next().unwrap())).collect();
     assert_eq!(named, [("warning", all[1]), ("warning", all[0])]);
     shards[2].stop();
-    assert!(matches!(merged(&house, "SHOW DIAGNOSTICS"), Err(Stop::Failed { status: 503, .. })));
+    assert!(matches!(merged(&shared, "SHOW DIAGNOSTICS"), Err(Stop::Failed { status: 503, .. })));
 }

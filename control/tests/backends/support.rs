@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fluxgate_control::influx::client::Client;
-use fluxgate_control::query::House;
+use fluxgate_control::query::QueryShared;
 use fluxgate_control::query::workers::Workers;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
@@ -196,11 +196,11 @@ pub fn placement(topology: &Topology) -> Placement {
 }
 
 /// What queries over these backends work with. No worker is there to write or to hold still.
-pub fn house(topology: Topology) -> House {
+pub fn shared(topology: Topology) -> QueryShared {
     let topology = Arc::new(topology);
     let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
     let placement = Arc::new(placement(&topology));
-    House::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent(), &Trust::default())
+    QueryShared::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent(), &Trust::default())
 }
 
 /// A running control thread with one worker, played by the test.

@@ -13,6 +13,7 @@
 //! alike, their series only have to be put in order.
 //! Both rounds use one choice of backends, and both are repeated when a backend does not answer.
 
+mod cross_database;
 mod explain;
 mod merge;
 mod now;
@@ -22,7 +23,6 @@ mod rewrite;
 #[cfg(test)]
 mod select_test;
 mod shares;
-mod twice;
 mod types;
 
 use fluxgate_dataplane::influxql::ast::{Order, Select};
@@ -48,8 +48,9 @@ pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answ
         Err(error) => return Ok(error),
     };
     let descending = matches!(&select.order, Some(Order { descending: true, .. }));
-    let merged = merge::merge(answers, descending, |name, backends| twice::owner(context, select, name, backends))?;
-    Ok(bounded(merged, context.house.settings.rows_max))
+    let merged =
+        merge::merge(answers, descending, |name, backends| cross_database::owner(context, select, name, backends))?;
+    Ok(bounded(merged, context.shared.settings.rows_max))
 }
 
 /// How a try ends without answers.
@@ -97,7 +98,7 @@ fn attempt(
     parts: &Parts,
     text: &dyn Fn(&Select) -> String,
 ) -> Result<Vec<(BackendId, Answer)>, Ended> {
-    twice::check(context, select, parts)?;
+    cross_database::check(context, select, parts)?;
     let mut fixed = select.clone();
     now::fix(&mut fixed, context.now_ns());
     let known = learn(context, select, &fixed, parts)?;
@@ -111,7 +112,7 @@ fn attempt(
     for ((backend, select), answer) in asked.iter().zip(&answers) {
         if let Some(error) = answer.error.as_deref().filter(|error| is_missing(error))
             && some_answer
-            && twice::databases(context, select).len() > 1
+            && cross_database::databases(context, select).len() > 1
         {
             // What it has of the other databases would be lost.
             let name = context.name(*backend);

@@ -38,7 +38,7 @@ impl Parts {
         match &self.shares.backends[&backend] {
             Some(share) => share.contains(&(db.to_owned(), measurement.to_owned())),
             None => {
-                let circle = context.house.topology.backend(backend).circle;
+                let circle = context.shared.topology.backend(backend).circle;
                 context.placement.reader(circle, db.as_bytes(), measurement.as_bytes()) == backend
             }
         }

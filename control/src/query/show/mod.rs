@@ -41,7 +41,7 @@ pub fn run(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resul
             settle(answers).map_or_else(|failed| failed, listing::merge)
         }
     };
-    Ok(bounded(answer, context.house.settings.rows_max))
+    Ok(bounded(answer, context.shared.settings.rows_max))
 }
 
 /// One answer out of the backends' answers to what [`run`] sends them for `show`.
@@ -132,8 +132,8 @@ fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resu
     let Some((first, answer)) = answers.pop() else { return Ok(Answer::default()) };
     let lacks = |answer: &Answer| answer.error.as_deref().and_then(missing_database).is_some();
     if lacks(&answer) {
-        for backend in context.house.topology.backends.iter().map(|b| b.id).filter(|&id| id != first) {
-            let down = context.house.stats.reads[backend.index()].down.load(std::sync::atomic::Ordering::Relaxed);
+        for backend in context.shared.topology.backends.iter().map(|b| b.id).filter(|&id| id != first) {
+            let down = context.shared.stats.reads[backend.index()].down.load(std::sync::atomic::Ordering::Relaxed);
             if !down
                 && let Ok(other) = context.ask(backend, &text, Times::AsAsked)?
                 && !lacks(&other)

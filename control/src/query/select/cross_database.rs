@@ -40,7 +40,7 @@ pub fn check(context: &Context<'_>, select: &Select, parts: &Parts) -> Result<()
 /// # Errors
 /// 400 when a regular expression has matched it in two databases with different owners.
 pub fn owner(context: &Context<'_>, select: &Select, name: &str, backends: &[BackendId]) -> Result<BackendId, Stop> {
-    let topology = &context.house.topology;
+    let topology = &context.shared.topology;
     let mut dbs = BTreeSet::new();
     for leaf in leaves(select) {
         if !matches!(&leaf.name, Name::Text(text) if text != name) {

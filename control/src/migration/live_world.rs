@@ -1,4 +1,4 @@
-//! What jobs do to the world: [`Ground`] by real backends, couriers' counters and transitions.
+//! What jobs do to the world: [`World`] by real backends, couriers' counters and transitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::copy::{self, Writes, copy};
 use super::delete::{self, Kept};
-use super::job::{Ground, Seat};
 use super::plan::Task;
 use super::side::Side;
 use super::steering::Steering;
+use super::world::{CopyContext, World};
 use crate::influx::catalog;
 use crate::influx::client::{Client, Failure};
 use crate::limits;
@@ -23,7 +23,7 @@ use crate::transition::Transitions;
 
 /// The one outside tests.
 #[derive(Debug)]
-pub struct Field {
+pub struct LiveWorld {
     pub stats: Arc<Stats>,
     pub transitions: Transitions,
     pub trust: Trust,
@@ -31,7 +31,7 @@ pub struct Field {
     pub query_timeout: Duration,
 }
 
-impl Field {
+impl LiveWorld {
     fn side(&self, backend: &Backend) -> Side {
         Side::new(backend, &self.trust)
     }
@@ -46,42 +46,44 @@ impl Field {
     }
 }
 
-impl Ground for Field {
+impl World for LiveWorld {
     fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         let client = Client::new(at, &self.trust);
         let _interrupts = steering.interrupts([client.agent()]);
         measurements(&client).map_err(|failure| failure.to_string())
     }
 
-    fn copy(&self, task: &Task, from: &Backend, to: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+    fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
         let task = copy::Task {
             db: task.db.clone(),
             measurement: task.measurement.clone(),
-            since_ns: seat.since_ns,
-            done: seat.done.clone(),
+            since_ns: context.since_ns,
+            done: context.done.clone(),
             retry_for: limits::RETRY_FOR,
         };
-        let delivered = || (seat.delivered)(from, to);
+        let delivered = || (context.delivered)(from, to);
         let writes = if self.is_written_to(from, &task.db, &task.measurement) {
             Writes::ToBoth(&delivered)
         } else {
             Writes::ToTarget
         };
         let (source, target) = (self.side(from), self.side(to));
-        let copied = copy(&task, &source, &target, writes, seat.steering, seat.progress, &mut |slice| {
-            (seat.note)(slice);
+        let copied = copy(&task, &source, &target, writes, context.steering, context.progress, &mut |slice| {
+            (context.note)(slice);
         });
         copied.map(drop).map_err(|error| error.to_string())
     }
 
-    fn delete(&self, task: &Task, at: &Backend, right: &Backend, seat: &Seat<'_>) -> Result<(), String> {
+    fn delete(&self, task: &Task, at: &Backend, right: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
         let Task { db, measurement, .. } = task;
         let (at, right) = (self.side(at), self.side(right));
         let mut attempt = 1;
         loop {
-            match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, seat.steering, seat.progress) {
+            match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, context.steering, context.progress) {
                 // What was taken before the end of a transition may still be on its way.
-                Err(Kept::Changing) if attempt < limits::CLEAR_ATTEMPTS && seat.steering.sleep(limits::CLEAR_PAUSE) => {
+                Err(Kept::Changing)
+                    if attempt < limits::CLEAR_ATTEMPTS && context.steering.sleep(limits::CLEAR_PAUSE) =>
+                {
                     attempt += 1;
                 }
                 cleared => return cleared.map(drop).map_err(|kept| kept.to_string()),

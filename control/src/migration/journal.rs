@@ -16,7 +16,7 @@ const NAME: &str = "migration.log";
 
 /// Opened with its first line, so that a proxy that never migrates leaves nothing.
 #[derive(Debug)]
-pub struct MigrationLog {
+pub struct Journal {
     dir: PathBuf,
     bytes_max: u64,
     open: Mutex<Open>,
@@ -28,7 +28,7 @@ struct Open {
     complained: bool,
 }
 
-impl MigrationLog {
+impl Journal {
     pub fn new(dir: &Path) -> Self {
         Self::with_bytes_max(dir, limits::MIGRATION_LOG_BYTES_MAX)
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn lines_are_kept_in_a_bounded_number_of_files_of_bounded_size() {
         let dir = tempfile::tempdir().unwrap();
-        let log = MigrationLog::with_bytes_max(&dir.path().join("new"), 200);
+        let log = Journal::with_bytes_max(&dir.path().join("new"), 200);
         for n in 0..100 {
             log.note(7, &format!("line {n}\nwith a break"));
         }
@@ -106,7 +106,7 @@ mod tests {
             assert!(text.lines().all(|line| line.contains(" job 7: line ")), "{text}");
         }
         assert!(fs::read_to_string(&files[0]).unwrap().contains("line 99 with a break"));
-        let reopened = MigrationLog::with_bytes_max(&dir.path().join("new"), 200);
+        let reopened = Journal::with_bytes_max(&dir.path().join("new"), 200);
         reopened.note(8, "after a restart");
         let text = fs::read_to_string(dir.path().join("new").join(NAME)).unwrap();
         assert!(text.contains("line 99") || text.contains("after a restart"), "{text}");
