@@ -24,7 +24,7 @@ const SERVERS: [(&str, &str); 4] =
     [("8086", "influxdb-1-1"), ("8087", "influxdb-1-2"), ("8088", "influxdb-2-1"), ("8089", "influxdb-2-2")];
 
 #[derive(Debug)]
-enum Step {
+enum ScriptStep {
     /// `new`, `restart` or `stop`, the port, and the circles.
     Proxy(String, String, Vec<Vec<String>>),
     Command {
@@ -35,7 +35,7 @@ enum Step {
 }
 
 /// The steps of the file.
-fn steps(text: &str) -> Vec<Step> {
+fn steps(text: &str) -> Vec<ScriptStep> {
     let mut steps = Vec::new();
     let mut lines = text.lines().filter(|line| !line.starts_with('#')).peekable();
     while let Some(line) = lines.next() {
@@ -43,7 +43,7 @@ fn steps(text: &str) -> Vec<Step> {
             let (what, circles) = proxy.split_once(": ").unwrap_or((proxy, ""));
             let (what, port) = what.split_once(' ').unwrap();
             let circle = |circle: &str| circle.split_whitespace().map(str::to_owned).collect();
-            steps.push(Step::Proxy(what.into(), port.into(), circles.split('|').map(circle).collect()));
+            steps.push(ScriptStep::Proxy(what.into(), port.into(), circles.split('|').map(circle).collect()));
         } else if line.starts_with("$ ") || line.starts_with("> ") {
             let mut command = line[2..].to_owned();
             // As a shell would: until all quotes are closed.
@@ -54,7 +54,7 @@ fn steps(text: &str) -> Vec<Step> {
             while let Some(line) = lines.next_if(|line| !line.is_empty()) {
                 want.push(line.to_owned());
             }
-            steps.push(Step::Command { is_printed: line.starts_with('$'), command, want });
+            steps.push(ScriptStep::Command { is_printed: line.starts_with('$'), command, want });
         } else {
             assert_eq!(line, "", "what is this?");
         }
@@ -64,14 +64,14 @@ fn steps(text: &str) -> Vec<Step> {
 
 /// What curl shows: status and content type, the other header fields, and the body.
 #[derive(Debug)]
-struct Shown {
+struct CurlOutput {
     head: String,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 /// Runs one command in a shell.
-fn run(command: &str) -> Shown {
+fn run(command: &str) -> CurlOutput {
     let headers = tempfile::NamedTempFile::new().unwrap();
     let curl = "curl() { command curl --silent --show-error --max-time 60 --dump-header \"$HEADERS\" \"$@\"; }\n";
     let output = Command::new("sh").args(["-c", &(curl.to_owned() + command)]).env("HEADERS", headers.path()).output();
@@ -85,11 +85,11 @@ fn run(command: &str) -> Shown {
     let fields = fields.lines().filter_map(|line| line.split_once(": "));
     let headers: Vec<_> = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let kind = headers.iter().find(|(name, _)| name == "Content-Type").map_or("", |(_, value)| value);
-    Shown { head: format!("{} {kind}", status.split(' ').nth(1).unwrap()), headers, body }
+    CurlOutput { head: format!("{} {kind}", status.split(' ').nth(1).unwrap()), headers, body }
 }
 
 /// Why this is not what is wanted.
-fn fault(shown: &Shown, want: &[String]) -> Option<String> {
+fn fault(shown: &CurlOutput, want: &[String]) -> Option<String> {
     let (head, rest) = want.split_first().expect("an answer stands below each command");
     let (fields, body): (Vec<_>, Vec<_>) = rest.iter().map(String::as_str).partition(|line| line.starts_with("+ "));
     let is_there = |field: &&str| {
@@ -110,12 +110,12 @@ fn fault(shown: &Shown, want: &[String]) -> Option<String> {
 }
 
 /// Servers and proxies by the ports they have in the description.
-struct World {
+struct CurlServers {
     servers: BTreeMap<String, Influxd>,
     proxies: BTreeMap<String, Proxy>,
 }
 
-impl World {
+impl CurlServers {
     fn start() -> Self {
         let mut servers: Vec<_> = SERVERS.iter().map(|_| Influxd::start().unwrap()).collect();
         // Answers are in order of urls.
@@ -182,15 +182,15 @@ impl World {
 #[test]
 fn every_printed_command_is_answered_as_printed() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/curl.txt")).unwrap();
-    let mut world = World::start();
+    let mut world = CurlServers::start();
     let mut printed = 0;
     for step in steps(&text) {
         let (is_printed, command, want) = match step {
-            Step::Proxy(what, port, circles) => {
+            ScriptStep::Proxy(what, port, circles) => {
                 world.proxy(&what, &port, &circles);
                 continue;
             }
-            Step::Command { is_printed, command, want } => (is_printed, command, want),
+            ScriptStep::Command { is_printed, command, want } => (is_printed, command, want),
         };
         let (here, want) = (world.here(&command), want.iter().map(|line| world.here(line)).collect::<Vec<_>>());
         let patience = if command.contains("POST") { Duration::ZERO } else { PATIENCE };
@@ -213,7 +213,7 @@ fn every_printed_command_is_answered_as_printed() {
 /// Else a wrong answer could pass.
 #[test]
 fn a_wrong_answer_is_noticed() {
-    let shown = || Shown {
+    let shown = || CurlOutput {
         head: "200 application/json".into(),
         headers: vec![("A".into(), "b".into())],
         body: "{\n}\n".into(),
@@ -236,8 +236,11 @@ fn a_wrong_answer_is_noticed() {
         assert!(fault(wrong).is_some(), "{wrong}");
     }
     let text = "# x\n\n@ new 1: 2 3 | 4\n$ curl -d \\\n'a\nb'\n204 x\n\n> curl y\n200 z\n{\n}\n";
-    let [Step::Proxy(what, port, circles), Step::Command { is_printed: true, command, .. }, Step::Command { want, .. }] =
-        &steps(text)[..]
+    let [
+        ScriptStep::Proxy(what, port, circles),
+        ScriptStep::Command { is_printed: true, command, .. },
+        ScriptStep::Command { want, .. },
+    ] = &steps(text)[..]
     else {
         panic!("three steps")
     };

@@ -22,19 +22,19 @@ const BODY_WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One backend in one circle, and the proxy before it.
-struct House {
+struct OneBackend {
     backend: StandIn,
     proxy: Proxy,
 }
 
-fn house(keys: &[(&str, Value)]) -> House {
+fn one_backend(keys: &[(&str, Value)]) -> OneBackend {
     let backend = StandIn::with_databases(&["db"]).unwrap();
     let config = ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1).set("max_body_bytes", BODY_BYTES_MAX);
     let config = keys.iter().fold(config, |config, (key, value)| config.set(key, value.clone()));
-    House { proxy: support::start(&config), backend }
+    OneBackend { proxy: support::start(&config), backend }
 }
 
-impl House {
+impl OneBackend {
     fn connect(&self) -> Client {
         Client::connect(self.proxy.addr()).unwrap()
     }
@@ -113,7 +113,7 @@ fn error_of(reply: &Reply) -> String {
 
 #[test]
 fn a_connection_lives_as_long_as_its_version_and_the_client_say() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let cases = [
         ("HTTP/1.1", "Host: h\r\n", true),
         ("HTTP/1.1", "Host: h\r\nConnection: keep-alive\r\n", true),
@@ -123,7 +123,7 @@ fn a_connection_lives_as_long_as_its_version_and_the_client_say() {
         ("HTTP/1.0", "Connection: keep-alive\r\n", true),
     ];
     for (number, (version, headers, stays)) in cases.into_iter().enumerate() {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         let request = format!("POST /write?db=db {version}\r\n{headers}Content-Length: 9\r\n\r\nm n=1i {number}\n");
         client.send(request.as_bytes()).unwrap();
         assert_eq!(receive(&mut client).status, 204, "{version} {headers}");
@@ -134,13 +134,13 @@ fn a_connection_lives_as_long_as_its_version_and_the_client_say() {
             assert!(closed(&mut client), "{version} {headers}");
         }
     }
-    assert_eq!(house.points(), 9);
+    assert_eq!(under_test.points(), 9);
 }
 
 #[test]
 fn a_hundred_pipelined_requests_are_answered_in_order() {
-    let house = house(&[]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[]);
+    let mut client = under_test.connect();
     let mut requests = Vec::new();
     for number in 0..100 {
         let id = format!("X-Request-Id: {number}\r\n");
@@ -164,15 +164,15 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
         };
         assert_eq!(reply.status, want, "{number}: {}", reply.text());
     }
-    assert_eq!(house.points(), 70);
+    assert_eq!(under_test.points(), 70);
 }
 
 #[test]
 fn a_head_request_gets_no_body() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     for (target, status) in [("/nope", "404"), ("/health", "405"), ("/write?db=db", "405")] {
         let text = exchange(
-            house.proxy.addr(),
+            under_test.proxy.addr(),
             format!(
                 "HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\nGET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
             )
@@ -186,9 +186,9 @@ fn a_head_request_gets_no_body() {
 
 #[test]
 fn a_body_is_invited_only_when_it_is_wanted() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let begin = |target: &str, length: usize| {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         let head =
             format!("POST {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
         client.send(head.as_bytes()).unwrap();
@@ -218,31 +218,31 @@ fn a_body_is_invited_only_when_it_is_wanted() {
     let mut client = begin("/write?db=db", 0);
     assert!(client.peek(Duration::from_secs(5)).unwrap().starts_with(b"HTTP/1.1 204 "));
     // A body that does not wait for the invitation.
-    let mut client = house.connect();
+    let mut client = under_test.connect();
     client.send(&write("Expect: 100-continue\r\n", b"m n=1i 3\n")).unwrap();
     assert_eq!(receive(&mut client).status, 204);
-    assert_eq!(house.points(), 3);
+    assert_eq!(under_test.points(), 3);
 }
 
 #[test]
 fn a_body_may_be_compressed_chunked_and_cut_anywhere() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let (text, count) = lines(30_000);
     let packed = gzip(&text);
     let gzip_header = "Content-Encoding: gzip\r\nUser-Agent: Telegraf/1.14.5\r\n";
     // As Telegraf sends it, and in worse pieces.
     for chunk in [packed.len(), 1000, 7, 1] {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         client.send(&write_chunked(gzip_header, &packed, chunk)).unwrap();
         assert_eq!(receive(&mut client).status, 204, "chunks of {chunk}");
     }
-    assert_eq!(house.points(), 4 * count);
+    assert_eq!(under_test.points(), 4 * count);
 
     // Byte by byte, over several requests on one connection.
     let small = b"cpu,host=a n=1i 1\nmem,host=a n=2i 2\n";
     let requests =
         [write("", small), write_chunked("", small, 5), write_chunked(gzip_header, &gzip(small), 9)].concat();
-    let mut client = house.connect();
+    let mut client = under_test.connect();
     for byte in &requests {
         client.send(&[*byte]).unwrap();
         std::thread::sleep(Duration::from_micros(200));
@@ -250,15 +250,15 @@ fn a_body_may_be_compressed_chunked_and_cut_anywhere() {
     for _ in 0..3 {
         assert_eq!(receive(&mut client).status, 204);
     }
-    assert_eq!(house.points(), 4 * count + 6);
-    let mut names = house.backend.measurements("db");
+    assert_eq!(under_test.points(), 4 * count + 6);
+    let mut names = under_test.backend.measurements("db");
     names.sort();
     assert_eq!(names, ["cpu", "m", "m0", "m1", "m2", "m3", "m4", "m5", "m6", "mem"]);
 }
 
 #[test]
 fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let smuggled = "POST /write?db=db HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nevil n=1i\n";
     let cases = [
         ("Content-Length: 9\r\nTransfer-Encoding: chunked\r\n", 400),
@@ -285,7 +285,7 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     for (headers, status) in cases {
         let request = format!("POST /write?db=db HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         let answers =
-            exchange(house.proxy.addr(), format!("{request}9\r\nm n=1i 1\n\r\n0\r\n\r\n{smuggled}").as_bytes());
+            exchange(under_test.proxy.addr(), format!("{request}9\r\nm n=1i 1\n\r\n0\r\n\r\n{smuggled}").as_bytes());
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{headers:?}: {answers}");
         assert!(answers.contains("\r\nConnection: close\r\n"), "{headers:?}: {answers}");
@@ -299,7 +299,7 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
         ("GET /ping\r\n\r\n", 505),
     ] {
-        let answers = exchange(house.proxy.addr(), format!("{request}{smuggled}").as_bytes());
+        let answers = exchange(under_test.proxy.addr(), format!("{request}{smuggled}").as_bytes());
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request:?}: {answers}");
     }
@@ -308,16 +308,16 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     {
         let request =
             format!("POST /write?db=db HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}{smuggled}");
-        let answers = exchange(house.proxy.addr(), request.as_bytes());
+        let answers = exchange(under_test.proxy.addr(), request.as_bytes());
         assert!(answers.starts_with("HTTP/1.1 400 "), "{body:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{body:?}: {answers}");
     }
-    assert_eq!(house.points(), 0);
+    assert_eq!(under_test.points(), 0);
 }
 
 #[test]
 fn what_is_too_large_is_refused() {
-    let house = house(&[("max_body_bytes", 100_000.into())]);
+    let under_test = one_backend(&[("max_body_bytes", 100_000.into())]);
     let head = |bytes: usize| {
         let rest = "GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\nA: \r\n\r\n".len();
         format!("GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\nA: {}\r\n\r\n", "x".repeat(bytes - rest))
@@ -333,7 +333,7 @@ fn what_is_too_large_is_refused() {
         (fields(64), 204),
         (fields(65), 431),
     ] {
-        let answers = exchange(house.proxy.addr(), request.as_bytes());
+        let answers = exchange(under_test.proxy.addr(), request.as_bytes());
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{} bytes: {answers}", request.len());
     }
 
@@ -353,7 +353,7 @@ fn what_is_too_large_is_refused() {
         (write_chunked(zipped, &bomb, 8_000), 413),
     ];
     for (number, (request, status)) in cases.into_iter().enumerate() {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         client.send(&request).unwrap();
         let reply = receive(&mut client);
         assert_eq!(reply.status, status, "{number}: {}", reply.text());
@@ -361,26 +361,26 @@ fn what_is_too_large_is_refused() {
             assert_eq!(error_of(&reply), "Request Entity Too Large");
         }
     }
-    assert_eq!(house.points(), 3 * count, "a request that was refused has left something behind");
+    assert_eq!(under_test.points(), 3 * count, "a request that was refused has left something behind");
 
     let long = format!("m s=\"{}\" 1\nm n=1i 2\n", "x".repeat(256 * 1024));
-    let house = self::house(&[]);
-    let reply = house.connect().write("db", &long).unwrap();
+    let under_test = one_backend(&[]);
+    let reply = under_test.connect().write("db", &long).unwrap();
     assert_eq!(reply.status, 400);
     assert!(error_of(&reply).starts_with("partial write: ") && reply.body.len() < 10_000, "{}", error_of(&reply));
-    assert_eq!(house.points(), 1);
+    assert_eq!(under_test.points(), 1);
 }
 
 #[test]
 fn bodies_of_every_size_are_taken_whole() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let mut want = 0;
     let mib = 1024 * 1024;
     for bytes in [32 * 1024 - 1, 32 * 1024, 64 * 1024, mib, BODY_WHOLE_BYTES_MAX, BODY_WHOLE_BYTES_MAX + 1, 5 * mib] {
         let (body, count) = lines(bytes);
         let zipped = write("Content-Encoding: gzip\r\n", &gzip(&body));
         for request in [write("", &body), write_chunked("", &body, 100_003), zipped] {
-            let mut client = house.connect();
+            let mut client = under_test.connect();
             client.send(&request).unwrap();
             let reply = receive(&mut client);
             assert_eq!(
@@ -398,7 +398,7 @@ fn bodies_of_every_size_are_taken_whole() {
     let (body, count) = lines(5 * mib);
     let cut = body.iter().take(4_500_000).rposition(|&byte| byte == b'\n').unwrap() + 1;
     let number = body[..cut].iter().filter(|&&byte| byte == b'\n').count() + 1;
-    let mut client = house.connect();
+    let mut client = under_test.connect();
     client.send(&write("", &[&body[..cut], b"bad line\n", &body[cut..]].concat())).unwrap();
     let reply = receive(&mut client);
     assert_eq!(
@@ -407,12 +407,12 @@ fn bodies_of_every_size_are_taken_whole() {
     );
     let body: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(body["refused"]["lines"][0]["line"], number);
-    assert_eq!(house.points(), want + count);
+    assert_eq!(under_test.points(), want + count);
 }
 
 #[test]
 fn a_request_that_fails_late_leaves_nothing_behind() {
-    let house = house(&[]);
+    let under_test = one_backend(&[]);
     let (body, _) = lines(3_000_000);
     let zipped = "Content-Encoding: gzip\r\n";
     let packed = gzip(&body);
@@ -424,44 +424,44 @@ fn a_request_that_fails_late_leaves_nothing_behind() {
         (&packed[..packed.len() - 1], "unexpected EOF"),
         (&[&packed[..], b"more"].concat(), "unexpected EOF"),
     ] {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         client.send(&write(zipped, packed)).unwrap();
         let reply = receive(&mut client);
         assert_eq!((reply.status, &*error_of(&reply)), (400, error));
     }
     // The client goes away in the middle, by length and in chunks.
     for request in [write("", &body), write_chunked("", &body, 50_000)] {
-        let mut client = house.connect();
+        let mut client = under_test.connect();
         client.send(&request[..request.len() - 1]).unwrap();
         client.finish().unwrap();
         assert!(closed(&mut client));
     }
-    assert_eq!(house.points(), 0);
+    assert_eq!(under_test.points(), 0);
 }
 
 #[test]
 fn a_client_that_has_sent_all_still_gets_its_answers() {
-    let house = house(&[]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[]);
+    let mut client = under_test.connect();
     client.send(&[write("", b"m n=1i 1\n"), write("", b"m n=1i 2\n")].concat()).unwrap();
     client.finish().unwrap();
     assert_eq!((receive(&mut client).status, receive(&mut client).status), (204, 204));
     assert!(closed(&mut client));
     // Half a request more: the whole ones are answered.
-    let mut client = house.connect();
+    let mut client = under_test.connect();
     client.send(&[write("", b"m n=1i 3\n"), b"POST /wr".to_vec()].concat()).unwrap();
     client.finish().unwrap();
     assert_eq!(receive(&mut client).status, 204);
     assert!(closed(&mut client));
-    assert_eq!(house.points(), 3);
+    assert_eq!(under_test.points(), 3);
 }
 
 #[test]
 fn a_silent_client_is_let_go() {
-    let house = house(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
+    let under_test = one_backend(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
     let ends = |bytes: &[u8]| {
         let started = Instant::now();
-        let answers = exchange(house.proxy.addr(), bytes);
+        let answers = exchange(under_test.proxy.addr(), bytes);
         assert!(started.elapsed() > IDLE_TIMEOUT / 2, "after {:?}: {answers}", started.elapsed());
         answers
     };
@@ -474,13 +474,13 @@ fn a_silent_client_is_let_go() {
         let answers = ends(request);
         assert!(answers.starts_with("HTTP/1.1 408 ") && answers.contains("\r\nConnection: close\r\n"), "{answers}");
     }
-    assert_eq!(house.points(), 1);
+    assert_eq!(under_test.points(), 1);
 }
 
 #[test]
 fn a_client_that_takes_no_answers_is_let_go() {
-    let house = house(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
-    let mut stream = TcpStream::connect(house.proxy.addr()).unwrap();
+    let under_test = one_backend(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
+    let mut stream = TcpStream::connect(under_test.proxy.addr()).unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let request = b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n";
     let requests = request.repeat(2_000);
@@ -500,8 +500,8 @@ fn a_client_that_takes_no_answers_is_let_go() {
 
 #[test]
 fn a_connection_goes_on_after_a_refusal() {
-    let house = house(&[]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[]);
+    let mut client = under_test.connect();
     let body = b"m n=1i 1\n".repeat(1_000);
     for (target, body, status, error) in [
         ("/write?db=db", &b"m n=x 1"[..], 400, "unable to parse 'm n=x 1': invalid boolean"),
@@ -524,26 +524,26 @@ fn a_connection_goes_on_after_a_refusal() {
     }
     // Too much to be read and forgotten: the answer arrives, then the connection ends.
     let (body, _) = lines(1_000_000);
-    let mut client = house.connect();
+    let mut client = under_test.connect();
     let reply = client.request("POST", "/write?db=nope", &[], &body).unwrap();
     assert_eq!((reply.status, reply.closes()), (404, true));
-    assert_eq!(house.points(), 9);
+    assert_eq!(under_test.points(), 9);
 }
 
 #[test]
 fn a_database_created_later_is_found() {
-    let house = house(&[]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[]);
+    let mut client = under_test.connect();
     assert_eq!(client.write("later", "m n=1i 1\n").unwrap().status, 404);
-    house.backend.create_database("later");
+    under_test.backend.create_database("later");
     assert!(eventually(Duration::from_secs(10), || client.write("later", "m n=1i 1\n").unwrap().status == 204));
-    assert!(eventually(Duration::from_secs(10), || house.backend.points("later") == 1));
+    assert!(eventually(Duration::from_secs(10), || under_test.backend.points("later") == 1));
 }
 
 #[test]
 fn the_answer_carries_what_the_request_brought() {
-    let house = house(&[]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[]);
+    let mut client = under_test.connect();
     let ids = |reply: &Reply| {
         (reply.header("Request-Id").unwrap().to_owned(), reply.header("X-Request-Id").unwrap().to_owned())
     };
@@ -575,8 +575,8 @@ fn the_answer_carries_what_the_request_brought() {
 
 #[test]
 fn a_write_needs_the_user_when_there_is_one() {
-    let house = house(&[("username", "admin".into()), ("password", "s3cr&t".into())]);
-    let mut client = house.connect();
+    let under_test = one_backend(&[("username", "admin".into()), ("password", "s3cr&t".into())]);
+    let mut client = under_test.connect();
     let line = b"m n=1i 1\n";
     // admin:s3cr&t, admin:wrong
     let (good, wrong) = ("Authorization: Basic YWRtaW46czNjciZ0", "Authorization: Basic YWRtaW46d3Jvbmc=");
@@ -602,8 +602,8 @@ fn a_write_needs_the_user_when_there_is_one() {
     }
     assert_eq!(client.get("/ping").unwrap().status, 204);
     assert_eq!(client.get("/health?u=admin&p=s3cr%26t").unwrap().status, 200);
-    let delivered = || house.backend.points("db") == accepted;
-    assert!(eventually(Duration::from_secs(10), delivered), "{} of {accepted}", house.backend.points("db"));
+    let delivered = || under_test.backend.points("db") == accepted;
+    assert!(eventually(Duration::from_secs(10), delivered), "{} of {accepted}", under_test.backend.points("db"));
 }
 
 #[test]

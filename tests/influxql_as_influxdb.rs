@@ -21,28 +21,28 @@ const SEED: &str = "cpu,host=a,region=eu usage=1,idle=9 1700000000000000000\n\
 /// Changed texts in an ordinary run; `INFLUXQL_TEXTS` asks for more.
 const CHANGED: u64 = 2_000;
 
-struct Row {
+struct RecordedText {
     q: String,
     params: Option<String>,
     accepted: bool,
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<RecordedText> {
     let lines = include_str!("golden/influxql.jsonl").lines();
     let rows = lines.map(|line| {
         let row: Value = serde_json::from_str(line).unwrap();
         let accepted = row["status"] == 200;
-        Row { q: row["q"].as_str().unwrap().into(), params: row["params"].as_str().map(Into::into), accepted }
+        RecordedText { q: row["q"].as_str().unwrap().into(), params: row["params"].as_str().map(Into::into), accepted }
     });
     rows.filter(|row| !row.q.contains('\0')).collect()
 }
 
-struct Server {
+struct OracleServer {
     influxd: Influxd,
     client: Client,
 }
 
-impl Server {
+impl OracleServer {
     fn start() -> Self {
         let influxd = Influxd::start().unwrap();
         let client = Client::connect(influxd.addr()).unwrap();
@@ -95,7 +95,7 @@ fn reads(statement: &Statement) -> bool {
 
 #[test]
 fn printed_statements_are_answered_as_the_sent_ones() {
-    let mut server = Server::start();
+    let mut server = OracleServer::start();
     let mut compared = 0;
     for row in rows() {
         let params = row.params.as_deref().map_or(Ok(Params::default()), Params::from_json);
@@ -267,7 +267,7 @@ fn changed_texts_get_influxdbs_verdict() {
     let count = std::env::var("INFLUXQL_TEXTS").map_or(CHANGED, |count| count.parse().unwrap());
     let seed = std::env::var("INFLUXQL_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
-    let mut server = Server::start();
+    let mut server = OracleServer::start();
     // Of a text that is no statement a changed one seldom is.
     let rows: Vec<_> = rows().into_iter().filter(|row| random.below(4) == 0 || row.accepted).collect();
     let (mut wrong, mut accepted) = (String::new(), 0);

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 const COMPARED_MIN: usize = 1_600;
 
 /// Requests that are answered, or stored, differently on purpose.
-struct Departure {
+struct LineDeparture {
     why: &'static str,
     /// The status fluxgate gives.
     status: u16,
@@ -34,8 +34,8 @@ struct Departure {
     ids: &'static [&'static str],
 }
 
-const DEPARTURES: &[Departure] = &[
-    Departure {
+const DEPARTURES: &[LineDeparture] = &[
+    LineDeparture {
         why: "InfluxDB takes an unknown precision silently for nanoseconds, which stores points at a wrong time",
         status: 400,
         stored: true,
@@ -45,32 +45,37 @@ const DEPARTURES: &[Departure] = &[
             "prec-118", "prec-119",
         ],
     },
-    Departure {
+    LineDeparture {
         why: "the same beside a bad line: the precision is told of first, nothing is stored either way",
         status: 400,
         stored: false,
         ids: &["prec-123"],
     },
-    Departure {
+    LineDeparture {
         why: "good only as the end of a body: the line would run into the next one of another client",
         status: 400,
         stored: true,
         ids: &["line-046", "line-047", "line-048"],
     },
-    Departure {
+    LineDeparture {
         why: "the storage's answer, which comes after the ack; the lines are dead-lettered and the rest is stored alike",
         status: 204,
         stored: false,
         ids: &["form-117", "form-118", "form-120", "form-122", "form-123", "form-124", "dup-020", "dup-021"],
     },
-    Departure {
+    LineDeparture {
         why: "exactly 100, 200, 400, 800 tags: influxd panics and loses the request",
         status: 400,
         stored: false,
         ids: &["tags-005", "tags-009", "tags-013", "tags-015", "tags-016", "tags-020"],
     },
-    Departure { why: "the same, and the good line beside it is kept", status: 400, stored: true, ids: &["tags-019"] },
-    Departure {
+    LineDeparture {
+        why: "the same, and the good line beside it is kept",
+        status: 400,
+        stored: true,
+        ids: &["tags-019"],
+    },
+    LineDeparture {
         why: "names that are no UTF-8: influxd could not open the shard again after a restart, and lists a field without points; good lines beside them are kept",
         status: 400,
         stored: true,
@@ -80,19 +85,19 @@ const DEPARTURES: &[Departure] = &[
             "utf8-047",
         ],
     },
-    Departure {
+    LineDeparture {
         why: "values that influxd cannot store: 500 for the whole batch, and a field without points is left behind",
         status: 400,
         stored: true,
         ids: &["poison-001", "poison-002", "poison-003", "poison-004", "poison-005"],
     },
-    Departure {
+    LineDeparture {
         why: "a value of one lone quote ends influxd",
         status: 400,
         stored: false,
         ids: &["poison-007", "poison-008"],
     },
-    Departure {
+    LineDeparture {
         why: "no database given: influx-proxy's text",
         status: 400,
         stored: false,
@@ -195,7 +200,7 @@ fn hardly_readable(body: &[u8]) -> bool {
 /// Databases shared by records that cannot disturb each other: no point, no spelling of a series and no type of a
 /// field of one meets another.
 #[derive(Default)]
-struct Shared {
+struct SharedDatabases {
     databases: Vec<Tenants>,
 }
 
@@ -206,7 +211,7 @@ struct Tenants {
     types: BTreeMap<String, String>,
 }
 
-impl Shared {
+impl SharedDatabases {
     /// The number of a database that can take this record.
     fn place(&mut self, record: &Value) -> usize {
         let points = record["stored"].as_array().unwrap();
@@ -311,11 +316,11 @@ fn sorted(parts: Vec<Vec<String>>) -> Vec<String> {
 #[test]
 fn a_write_through_the_proxy_is_a_write_to_influxdb() {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-    let departing: BTreeMap<&str, &Departure> =
+    let departing: BTreeMap<&str, &LineDeparture> =
         DEPARTURES.iter().flat_map(|departure| departure.ids.iter().map(move |id| (*id, departure))).collect();
 
     // Which request goes to which database.
-    let mut shared = Shared::default();
+    let mut shared = SharedDatabases::default();
     let mut databases: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut cases = Vec::new();
     for record in golden::records("lineproto.jsonl").iter().filter(|record| applies(record)) {

@@ -1,5 +1,5 @@
-//! Promise: profiles of a proxy that is being written to open in `go tool pprof` and in a browser, name its workers and their
-//! functions, and cost no write.
+//! Promise: profiles of a proxy that is being written to open in `go tool pprof` and in a browser, name its workers and
+//! their functions, and cost no write.
 
 mod support;
 

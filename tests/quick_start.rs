@@ -1,5 +1,5 @@
-//! Promise: the README's quick start works as it is printed, from any working directory: paths at their defaults, also when a
-//! backend refuses a line.
+//! Promise: the README's quick start works as it is printed, from any working directory: paths at their defaults, also
+//! when a backend refuses a line.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! Promise: what cannot be started is refused with exit status 2 and one sentence that names the file and line, the key or the
-//! fact, and leaves nothing behind; influx-proxy's own configuration file starts.
+//! Promise: what cannot be started is refused with exit status 2 and one sentence that names the file and line, the key
+//! or the fact, and leaves nothing behind; influx-proxy's own configuration file starts.
 
 mod support;
 
@@ -23,12 +23,12 @@ fn executable() -> &'static Path {
 }
 
 /// A folder with a configuration file in it, where the program is started.
-struct Place {
+struct StartFolder {
     dir: tempfile::TempDir,
     file: PathBuf,
 }
 
-impl Place {
+impl StartFolder {
     fn new(name: &str, text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(name);
@@ -97,7 +97,7 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
         (config(&[("log_enabled", 1.into())]), "DIR/proxy.json:6: log_enabled must be true or false, not a number"),
     ];
     for (text, sentence) in cases {
-        let place = Place::new("proxy.json", &text);
+        let place = StartFolder::new("proxy.json", &text);
         assert_eq!(place.refusal(), sentence);
         assert!(!place.dir.path().join("data").exists(), "nothing is made before the file is right");
     }
@@ -116,23 +116,23 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
         ("{\n  \"circles\": [\n".into(), 0, &[]),
         (String::new(), 0, &[]),
     ] {
-        let sentence = Place::new("proxy.json", &text).refusal();
+        let sentence = StartFolder::new("proxy.json", &text).refusal();
         let place = if line > 0 { format!("DIR/proxy.json:{line}: ") } else { "DIR/proxy.json".to_owned() };
         assert!(sentence.starts_with(&place), "{sentence}");
         assert!(named.iter().all(|named| sentence.contains(named)), "{sentence}");
     }
     let password = config(&[("username", "admin".into()), ("password", "pssst".into()), ("durabilitie", 1.into())]);
-    let (_, _, err) = Place::new("proxy.json", &password).run(&[]);
+    let (_, _, err) = StartFolder::new("proxy.json", &password).run(&[]);
     assert!(!err.contains("pssst"), "a password is never told: {err}");
 
     let toml = "listen_addr = \"127.0.0.1:0\"\nflush_sise = 5\n[[circles]]\nname = \"c\"\n";
-    let sentence = Place::new("proxy.toml", toml).refusal();
+    let sentence = StartFolder::new("proxy.toml", toml).refusal();
     assert!(sentence.starts_with("DIR/proxy.toml:2: unknown key flush_sise"), "{sentence}");
     let yaml = "listen_addr: 127.0.0.1:0\nflush_size: x\n";
-    let sentence = Place::new("proxy.yaml", yaml).refusal();
+    let sentence = StartFolder::new("proxy.yaml", yaml).refusal();
     assert!(sentence.starts_with("DIR/proxy.yaml:2: flush_size must be a whole number"), "{sentence}");
 
-    let place = Place::new("proxy.json", "");
+    let place = StartFolder::new("proxy.json", "");
     std::fs::remove_file(&place.file).unwrap();
     assert!(place.refusal().starts_with("DIR/proxy.json: cannot be read: "), "{}", place.refusal());
 }
@@ -140,7 +140,7 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
 #[test]
 fn a_port_that_is_in_use_is_refused() {
     let in_use = |addr: &str| {
-        let sentence = Place::new("proxy.json", &config(&[("listen_addr", addr.into())])).refusal();
+        let sentence = StartFolder::new("proxy.json", &config(&[("listen_addr", addr.into())])).refusal();
         assert_eq!(
             sentence,
             format!("listen_addr {addr} is in use by another program, or by another instance of this one")
@@ -162,18 +162,18 @@ fn a_data_dir_that_cannot_be_used_is_refused() {
     let backend = StandIn::with_databases(&["db"]).unwrap();
     let proxy = support::start(&ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1));
     let dir = proxy.data_dir().display().to_string();
-    let sentence = Place::new("proxy.json", &config(&[("data_dir", dir.as_str().into())])).refusal();
+    let sentence = StartFolder::new("proxy.json", &config(&[("data_dir", dir.as_str().into())])).refusal();
     assert_eq!(sentence, format!("data_dir {dir} is in use by another instance"));
 
-    let place = Place::new("proxy.json", &config(&[("data_dir", "proxy.json".into())]));
+    let place = StartFolder::new("proxy.json", &config(&[("data_dir", "proxy.json".into())]));
     assert!(place.refusal().starts_with("data_dir proxy.json cannot be created: "), "{}", place.refusal());
-    let place = Place::new("proxy.json", &config(&[("data_dir", "proxy.json/data".into())]));
+    let place = StartFolder::new("proxy.json", &config(&[("data_dir", "proxy.json/data".into())]));
     assert!(place.refusal().starts_with("data_dir proxy.json/data cannot be created: "), "{}", place.refusal());
 
     // Root may write anywhere, except where nobody can.
-    let place = Place::new("proxy.json", &config(&[("data_dir", "/proc/fluxgate".into())]));
+    let place = StartFolder::new("proxy.json", &config(&[("data_dir", "/proc/fluxgate".into())]));
     assert!(place.refusal().starts_with("data_dir /proc/fluxgate cannot be created: "), "{}", place.refusal());
-    let place = Place::new("proxy.json", &config(&[]));
+    let place = StartFolder::new("proxy.json", &config(&[]));
     let data = place.dir.path().join("data");
     std::fs::create_dir_all(data.join("lock")).unwrap();
     assert!(place.refusal().starts_with("data_dir data cannot be written: "), "{}", place.refusal());
@@ -199,7 +199,7 @@ fn influx_proxy_file(backends: &[StandIn], listen: &str) -> String {
 fn the_file_of_influx_proxy_starts_and_check_shows_what_it_means() {
     let backends: Vec<_> = (0..4).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
     let addr = free_addr().unwrap();
-    let place = Place::new("proxy.json", &influx_proxy_file(&backends, &addr.to_string()));
+    let place = StartFolder::new("proxy.json", &influx_proxy_file(&backends, &addr.to_string()));
 
     let (status, out, err) = place.run(&["check"]);
     assert_eq!((status, &*err), (0, ""));
@@ -210,7 +210,7 @@ fn the_file_of_influx_proxy_starts_and_check_shows_what_it_means() {
     assert!(["circle-1", "circle-2"].iter().all(|name| out.contains(name)), "{out}");
     assert!(backends.iter().all(|backend| out.contains(&backend.url())), "{out}");
     assert!(!place.dir.path().join("data").exists(), "check starts nothing");
-    let (status, out, err) = Place::new("proxy.json", &config(&[("flush_sise", 5.into())])).run(&["check"]);
+    let (status, out, err) = StartFolder::new("proxy.json", &config(&[("flush_sise", 5.into())])).run(&["check"]);
     assert!(status == 2 && out.is_empty() && err.contains("flush_sise"), "{status} {out} {err}");
 
     // As influx-proxy itself is started: in its folder, with one dash.

@@ -14,12 +14,12 @@ use fluxgate::lab::stand_in::{Fault, StandIn};
 use serde_json::{Value, json};
 
 /// Two circles, the first one of two backends.
-struct House {
+struct TwoCircles {
     servers: [Influxd; 3],
     proxy: Proxy,
 }
 
-fn house() -> House {
+fn two_circles() -> TwoCircles {
     let servers = std::array::from_fn(|_| Influxd::start().unwrap());
     let [a, b, c] = &servers;
     let config = ProxyConfig::new(&[vec![a.url(), b.url()], vec![c.url()]]).set("workers", 2);
@@ -28,10 +28,10 @@ fn house() -> House {
         .set("check_interval", 1)
         .start(Path::new(env!("CARGO_BIN_EXE_fluxgate")))
         .unwrap_or_else(|e| panic!("{e}"));
-    House { servers, proxy }
+    TwoCircles { servers, proxy }
 }
 
-impl House {
+impl TwoCircles {
     fn ask(&self, db: &str, q: &str) -> (u16, Value) {
         query(&self.proxy.url(), db, q)
     }
@@ -81,24 +81,24 @@ fn get(url: &str, db: &str, q: &str) -> Value {
 
 #[test]
 fn a_database_is_there_for_writes_as_soon_as_it_is_created_and_gone_as_soon_as_it_is_dropped() {
-    let house = house();
-    house.run("", "CREATE DATABASE fresh");
-    house.write("fresh", "m v=1 1");
-    house.run("", "CREATE RETENTION POLICY short ON fresh DURATION 2d REPLICATION 1");
-    house.run("", "ALTER RETENTION POLICY short ON fresh DURATION 3d DEFAULT");
-    for server in &house.servers {
+    let circles = two_circles();
+    circles.run("", "CREATE DATABASE fresh");
+    circles.write("fresh", "m v=1 1");
+    circles.run("", "CREATE RETENTION POLICY short ON fresh DURATION 2d REPLICATION 1");
+    circles.run("", "ALTER RETENTION POLICY short ON fresh DURATION 3d DEFAULT");
+    for server in &circles.servers {
         let answer = server.query("fresh", "SHOW RETENTION POLICIES").unwrap();
         let text = answer["results"][0]["series"][0]["values"].to_string();
         assert!(text.contains(r#"["short","72h0m0s","24h0m0s",1,true]"#), "{text}");
     }
-    house.run("", "DROP DATABASE fresh");
-    let reply = Client::connect(house.proxy.addr()).unwrap().write("fresh", "m v=1 2").unwrap();
+    circles.run("", "DROP DATABASE fresh");
+    let reply = Client::connect(circles.proxy.addr()).unwrap().write("fresh", "m v=1 2").unwrap();
     assert_eq!(reply.status, 404, "{}", reply.text());
-    for server in &house.servers {
+    for server in &circles.servers {
         assert_eq!(server.query("", "SHOW DATABASES").unwrap().to_string().matches("fresh").count(), 0);
     }
     // InfluxDB's own errors.
-    let text = |q| house.ask("", q).1["results"][0]["error"].as_str().map(str::to_owned);
+    let text = |q| circles.ask("", q).1["results"][0]["error"].as_str().map(str::to_owned);
     assert_eq!(
         text("CREATE RETENTION POLICY a ON nowhere DURATION 1d REPLICATION 1").unwrap(),
         "database not found: nowhere"
@@ -109,15 +109,15 @@ fn a_database_is_there_for_writes_as_soon_as_it_is_created_and_gone_as_soon_as_i
 
 #[test]
 fn a_drop_under_writes_is_not_followed_by_older_points_and_replicas_agree() {
-    let house = house();
-    let house = Arc::new(house);
-    house.run("", "CREATE DATABASE db");
+    let circles = two_circles();
+    let circles = Arc::new(circles);
+    circles.run("", "CREATE DATABASE db");
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writers: Vec<_> = (0..4u64)
         .map(|w| {
-            let (house, stop, sent) = (house.clone(), stop.clone(), sent.clone());
+            let (circles, stop, sent) = (circles.clone(), stop.clone(), sent.clone());
             thread::spawn(move || {
-                let mut client = Client::connect(house.proxy.addr()).unwrap();
+                let mut client = Client::connect(circles.proxy.addr()).unwrap();
                 let mut acked = 0u64;
                 while !stop.load(SeqCst) {
                     let line =
@@ -135,22 +135,22 @@ fn a_drop_under_writes_is_not_followed_by_older_points_and_replicas_agree() {
         let enough = sent.load(SeqCst) + 4_000;
         assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
         // A backlog: one backend answers only after a while.
-        house.servers[round % 3].freeze().unwrap();
+        circles.servers[round % 3].freeze().unwrap();
         let enough = sent.load(SeqCst) + 2_000;
         assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
-        house.servers[round % 3].thaw().unwrap();
-        let (status, answer) = house.ask("db", if round % 2 == 0 { "DROP MEASUREMENT m" } else { "DELETE FROM m" });
+        circles.servers[round % 3].thaw().unwrap();
+        let (status, answer) = circles.ask("db", if round % 2 == 0 { "DROP MEASUREMENT m" } else { "DELETE FROM m" });
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer["results"][0].get("error"), None, "{answer}");
     }
     stop.store(true, SeqCst);
     let acked: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-    house.drained();
-    let first = house.rows(&house.servers[..2], "db", "SELECT n FROM m GROUP BY w");
-    let second = house.rows(&house.servers[2..], "db", "SELECT n FROM m GROUP BY w");
+    circles.drained();
+    let first = circles.rows(&circles.servers[..2], "db", "SELECT n FROM m GROUP BY w");
+    let second = circles.rows(&circles.servers[2..], "db", "SELECT n FROM m GROUP BY w");
     assert_eq!(first, second, "replicas");
     assert!((first.len() as u64) < acked.iter().sum::<u64>() / 2, "something has been dropped");
-    let others = house.rows(&house.servers[2..], "db", "SELECT count(n) FROM other GROUP BY w");
+    let others = circles.rows(&circles.servers[2..], "db", "SELECT count(n) FROM other GROUP BY w");
     let counts: u64 = acked.iter().map(|acked| acked / 2).sum();
     let counted: u64 = others.iter().map(|row| row.rsplit([',', ']']).nth(1).unwrap().parse::<u64>().unwrap()).sum();
     assert_eq!(counted, counts, "nothing of the other measurement: {others:?}");
@@ -169,20 +169,20 @@ fn a_drop_under_writes_is_not_followed_by_older_points_and_replicas_agree() {
 
 #[test]
 fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
-    let mut house = house();
-    house.run("", "CREATE DATABASE db");
-    house.write("db", "m v=1 1\nn v=1 1");
-    house.drained();
-    house.servers[2].kill();
+    let mut circles = two_circles();
+    circles.run("", "CREATE DATABASE db");
+    circles.write("db", "m v=1 1\nn v=1 1");
+    circles.drained();
+    circles.servers[2].kill();
     for q in ["DROP MEASUREMENT m", "CREATE DATABASE other", "DROP DATABASE db"] {
-        let (status, answer) = house.ask("db", q);
+        let (status, answer) = circles.ask("db", q);
         let error = answer["error"].as_str().unwrap_or_default();
         assert_eq!(status, 503, "{answer}");
         assert!(error.contains("influxdb-2-1") && error.contains("nothing was changed"), "{error}");
         assert!(!error.contains("influxdb-1-1"), "{error}");
     }
-    assert_eq!(house.rows(&house.servers[..2], "db", "SELECT * FROM m").len(), 1);
-    let databases = house.servers[0].query("", "SHOW DATABASES").unwrap().to_string();
+    assert_eq!(circles.rows(&circles.servers[..2], "db", "SELECT * FROM m").len(), 1);
+    let databases = circles.servers[0].query("", "SHOW DATABASES").unwrap().to_string();
     assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
 }
 
@@ -213,15 +213,15 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
 
 #[test]
 fn delete_by_time_and_series_reaches_every_owner() {
-    let house = house();
-    house.run("", "CREATE DATABASE db");
+    let circles = two_circles();
+    circles.run("", "CREATE DATABASE db");
     let lines: String = (0..20).map(|i| format!("m{i},host=a v=1 1\nm{i},host=b v=1 1\nm{i},host=b v=2\n")).collect();
-    house.write("db", &lines);
-    house.run("db", "DELETE WHERE time < now() - 1h AND host = 'b'");
-    house.run("db", "DROP SERIES FROM m1, /m1./ WHERE host = 'a'");
-    for servers in [&house.servers[..2], &house.servers[2..]] {
-        assert_eq!(house.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'b'").len(), 20);
-        assert_eq!(house.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'a'").len(), 9);
+    circles.write("db", &lines);
+    circles.run("db", "DELETE WHERE time < now() - 1h AND host = 'b'");
+    circles.run("db", "DROP SERIES FROM m1, /m1./ WHERE host = 'a'");
+    for servers in [&circles.servers[..2], &circles.servers[2..]] {
+        assert_eq!(circles.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'b'").len(), 20);
+        assert_eq!(circles.rows(servers, "db", "SELECT v FROM /m.*/ WHERE host = 'a'").len(), 9);
     }
     let oracle = Influxd::start().unwrap();
     oracle.create_database("db").unwrap();
@@ -236,20 +236,20 @@ fn delete_by_time_and_series_reaches_every_owner() {
         let without_numbers = |(status, value): (u16, Value)| {
             (status, value.to_string().chars().filter(|c| !c.is_ascii_digit()).collect::<String>())
         };
-        let (here, there) = (house.ask("db", q), query(&oracle.url(), "db", q));
+        let (here, there) = (circles.ask("db", q), query(&oracle.url(), "db", q));
         assert_eq!(without_numbers(here), without_numbers(there), "{q}");
     }
 }
 
 #[test]
 fn a_get_that_changes_something_is_warned_of_as_by_influxdb() {
-    let house = house();
+    let circles = two_circles();
     let oracle = Influxd::start().unwrap();
-    for url in [house.proxy.url(), oracle.url()] {
+    for url in [circles.proxy.url(), oracle.url()] {
         query(&url, "", "CREATE DATABASE db");
     }
-    house.write("db", "m,host=a v=1 1");
-    house.drained();
+    circles.write("db", "m,host=a v=1 1");
+    circles.drained();
     ureq::post(format!("{}/write?db=db", oracle.url())).send("m,host=a v=1 1").unwrap();
     for q in [
         "create database \"made here\" with duration 36h replication 1 shard duration 12h name \"x y\"",
@@ -265,15 +265,15 @@ fn a_get_that_changes_something_is_warned_of_as_by_influxdb() {
         "drop database \"made here\"",
         "create database bad with name \"x\" ; drop retention policy a on nowhere",
     ] {
-        assert_eq!(get(&house.proxy.url(), "db", q), get(&oracle.url(), "db", q), "{q}");
+        assert_eq!(get(&circles.proxy.url(), "db", q), get(&oracle.url(), "db", q), "{q}");
     }
 }
 
 #[test]
 fn into_writes_what_influxdb_would() {
-    let house = house();
+    let circles = two_circles();
     let oracle = Influxd::start().unwrap();
-    for url in [house.proxy.url(), oracle.url()] {
+    for url in [circles.proxy.url(), oracle.url()] {
         for db in ["db", "copies"] {
             query(&url, "", &format!("CREATE DATABASE {db}"));
         }
@@ -285,9 +285,9 @@ fn into_writes_what_influxdb_would() {
     }
     lines += "str,host=a s=\"a \\\"b\\\" \\\\ c\",n=1i 1\nstr,host=b\\ c\\,d\\=e s=\"\u{e9}<>&\" 2\nodd\\ name,t=x a\\ b=1,f=1e30 1\n";
     lines += "whole f=1,big=9223372036854775807i 1\nmem,host=a usage=1i 1\n";
-    house.write("db", &lines);
+    circles.write("db", &lines);
     ureq::post(format!("{}/write?db=db", oracle.url())).send(&lines).unwrap();
-    house.drained();
+    circles.drained();
     let statements = [
         "SELECT * INTO cpu_copy FROM cpu GROUP BY *",
         "SELECT * INTO flat FROM str",
@@ -313,13 +313,13 @@ fn into_writes_what_influxdb_would() {
         "SELECT usage INTO mem FROM cpu WHERE time < 5",
     ];
     for q in statements {
-        assert_eq!(house.ask("db", q), query(&oracle.url(), "db", q), "{q}");
+        assert_eq!(circles.ask("db", q), query(&oracle.url(), "db", q), "{q}");
     }
     assert_eq!(
-        house.ask("", "SELECT usage INTO x FROM db..cpu"),
+        circles.ask("", "SELECT usage INTO x FROM db..cpu"),
         query(&oracle.url(), "", "SELECT usage INTO x FROM db..cpu")
     );
-    house.drained();
+    circles.drained();
     for (db, q) in [
         ("db", "SELECT * FROM /.*/ GROUP BY *"),
         ("db", "SELECT * FROM keep./.*/ GROUP BY *"),
@@ -327,10 +327,10 @@ fn into_writes_what_influxdb_would() {
         ("db", "SHOW FIELD KEYS"),
         ("copies", "SHOW FIELD KEYS"),
     ] {
-        let want = house.rows(std::slice::from_ref(&oracle), db, q);
+        let want = circles.rows(std::slice::from_ref(&oracle), db, q);
         // Fields that only other measurements have are columns of nulls where all is on one server.
         let counts = |rows: &[String]| rows.len();
-        assert_eq!(house.rows(&house.servers[2..], db, q), want, "{q}");
-        assert_eq!(counts(&house.rows(&house.servers[..2], db, q)), counts(&want), "{q}");
+        assert_eq!(circles.rows(&circles.servers[2..], db, q), want, "{q}");
+        assert_eq!(counts(&circles.rows(&circles.servers[..2], db, q)), counts(&want), "{q}");
     }
 }

@@ -1,7 +1,7 @@
 //! House rules as a test: reads the tree and names every line that breaks one.
 //!
-//! Test code (files that are only compiled for tests, and what follows `#[cfg(test)]` at the start of a line) may block,
-//! lock and read JSON. The rules look at text, not at syntax: simple, and enough for slips.
+//! Test code (files that are only compiled for tests, and what follows `#[cfg(test)]` at the start of a line) may
+//! block, lock and read JSON. The rules look at text, not at syntax: simple, and enough for slips.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Longest file, in lines. More: it has two subjects.
 const LINES_MAX: usize = 700;
 
-struct Source {
+struct SourceFile {
     /// From the project's root, with `/`.
     path: String,
     text: String,
@@ -17,7 +17,7 @@ struct Source {
     shipped_lines: usize,
 }
 
-impl Source {
+impl SourceFile {
     /// Lines that end up in the program, without those that are only comments, numbered from 1.
     fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
         let code = |(_, line): &(usize, &str)| !line.trim_start().starts_with("//");
@@ -30,7 +30,7 @@ impl Source {
 }
 
 /// Every Rust file of the project.
-fn sources() -> Vec<Source> {
+fn sources() -> Vec<SourceFile> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     let mut folders = vec![root.to_path_buf()];
@@ -45,7 +45,7 @@ fn sources() -> Vec<Source> {
             } else if name.ends_with(".rs") {
                 let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
                 let path = path.strip_prefix(root).expect("found below it").to_string_lossy().into_owned();
-                sources.push(Source { path, text, shipped_lines: 0 });
+                sources.push(SourceFile { path, text, shipped_lines: 0 });
             }
         }
     }
@@ -68,7 +68,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// Paths (without `.rs`) of the modules that `source` declares for tests only.
-fn test_modules(source: &Source) -> Vec<String> {
+fn test_modules(source: &SourceFile) -> Vec<String> {
     let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
     let own = file.trim_end_matches(".rs");
     let base = if matches!(own, "mod" | "lib" | "main") { folder.to_owned() } else { format!("{folder}/{own}") };
@@ -94,7 +94,7 @@ fn assert_kept(rule: &str, broken: impl IntoIterator<Item = String>) {
 }
 
 /// Where shipped code of the files under `folders`, but not under `except`, has one of `words`.
-fn words_in<'a>(sources: &'a [Source], folders: &'a [&str], except: &'a [&str], words: &'a [&str]) -> Vec<String> {
+fn words_in<'a>(sources: &'a [SourceFile], folders: &'a [&str], except: &'a [&str], words: &'a [&str]) -> Vec<String> {
     let files = sources.iter().filter(|s| s.is_under(folders) && !s.is_under(except));
     let places = files.flat_map(|s| s.shipped().map(move |(number, line)| (s, number, line)));
     places

@@ -12,13 +12,13 @@ use crate::servers::Servers;
 
 /// One answer, read from a connection of its own.
 #[derive(Debug, PartialEq)]
-pub struct Answer {
+pub struct ProxyAnswer {
     pub status: u16,
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
 
-pub fn send(addr: SocketAddr, request: &Value) -> Answer {
+pub fn send(addr: SocketAddr, request: &Value) -> ProxyAnswer {
     let body = golden::bytes(&request["body"]);
     let body = String::from_utf8(body.clone())
         .map_or(body, |text| text.replace("<100000 x>", &"x".repeat(100_000)).into_bytes());
@@ -40,11 +40,11 @@ pub fn send(addr: SocketAddr, request: &Value) -> Answer {
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers =
         lines.map(|line| line.split_once(": ").unwrap()).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Answer { status, headers: headers.collect(), body: body.to_vec() }
+    ProxyAnswer { status, headers: headers.collect(), body: body.to_vec() }
 }
 
 /// The differences between what is answered now and what is recorded.
-pub fn differences(servers: &Servers, record: &Value, got: &Answer) -> Vec<String> {
+pub fn differences(servers: &Servers, record: &Value, got: &ProxyAnswer) -> Vec<String> {
     let want = &record["response"];
     let mut found = Vec::new();
     if want["status"] != got.status {

@@ -32,7 +32,7 @@ const ANSWERS_MIN: usize = 190;
 const EFFECTS_MIN: usize = 60;
 
 /// Records that are answered differently, or leave other contents, on purpose.
-struct Departure {
+struct EndpointDeparture {
     why: &'static str,
     /// The status fluxgate gives.
     status: u16,
@@ -41,61 +41,66 @@ struct Departure {
     ids: &'static [u64],
 }
 
-const DEPARTURES: &[Departure] = &[
-    Departure {
+const DEPARTURES: &[EndpointDeparture] = &[
+    EndpointDeparture {
         why: "bad lines are told of, and the good ones kept, as InfluxDB does; the original drops them silently",
         status: 400,
         effect: false,
         ids: &[47, 68, 69, 70, 71, 72, 73, 74, 76, 77, 78, 79, 90, 92, 93],
     },
-    Departure {
+    EndpointDeparture {
         why: "the same, and CR LF or an unclosed quote takes lines with it, as in InfluxDB",
         status: 400,
         effect: true,
         ids: &[42, 84],
     },
-    Departure {
+    EndpointDeparture {
         why: "leading blanks, negative times, line ends and backslashes in strings and names as InfluxDB reads them",
         status: 204,
         effect: true,
         ids: &[44, 75, 82, 85, 86, 87],
     },
-    Departure {
+    EndpointDeparture {
         why: "an unknown precision would store points at a wrong time",
         status: 400,
         effect: true,
         ids: &[52, 53, 58, 59, 60],
     },
-    Departure { why: "the retention policy is honoured", status: 500, effect: true, ids: &[64] },
-    Departure { why: "a type conflict costs its own point only", status: 204, effect: true, ids: &[94] },
-    Departure {
+    EndpointDeparture { why: "the retention policy is honoured", status: 500, effect: true, ids: &[64] },
+    EndpointDeparture { why: "a type conflict costs its own point only", status: 204, effect: true, ids: &[94] },
+    EndpointDeparture {
         why: "the original closes the connection, having panicked",
         status: 400,
         effect: false,
         ids: &[98, 99],
     },
-    Departure {
+    EndpointDeparture {
         why: "only `gzip` in small letters is decoded, as in InfluxDB; the original drops what it cannot read",
         status: 400,
         effect: false,
         ids: &[104],
     },
-    Departure { why: "a database that exists nowhere", status: 404, effect: true, ids: &[107] },
-    Departure { why: "a database that cannot exist", status: 404, effect: false, ids: &[125] },
-    Departure {
+    EndpointDeparture { why: "a database that exists nowhere", status: 404, effect: true, ids: &[107] },
+    EndpointDeparture { why: "a database that cannot exist", status: 404, effect: false, ids: &[125] },
+    EndpointDeparture {
         why: "`text` is read as well, which is the newer name of `msg`",
         status: 200,
         effect: false,
         ids: &[448, 451, 452, 454, 456, 457, 483, 484, 485, 486, 488, 489, 490, 491, 492],
     },
-    Departure {
+    EndpointDeparture {
         why: "the cipher needs the user when one is configured",
         status: 401,
         effect: false,
         ids: &[592, 594, 600, 602, 605, 606, 611, 612],
     },
-    Departure { why: "profiles need the user when one is configured", status: 401, effect: false, ids: &[682, 686] },
-    Departure {
+    EndpointDeparture {
+        why: "profiles need the user when one is configured",
+        status: 401,
+        effect: false,
+        ids: &[682, 686],
+    },
+    EndpointDeparture {
         why: "the command line is told, as Go does where the original forgot to",
         status: 200,
         effect: false,
@@ -105,14 +110,14 @@ const DEPARTURES: &[Departure] = &[
 
 /// What the comparison has found so far.
 #[derive(Default)]
-struct Findings {
+struct EndpointFindings {
     answers: usize,
     effects: usize,
     seen: BTreeSet<u64>,
     wrong: Vec<String>,
 }
 
-impl Findings {
+impl EndpointFindings {
     fn note(&mut self, record: &Value, status: u16, answer: Vec<String>, effect: Option<String>) {
         let id = record["id"].as_u64().unwrap();
         self.seen.insert(id);
@@ -131,7 +136,7 @@ impl Findings {
     }
 }
 
-impl Findings {
+impl EndpointFindings {
     /// Asks until the answer is the recorded one, for as long as the counts of measurements may be old.
     fn note_in_the_end(&mut self, servers: &Servers, proxy: &Proxy, record: &Value) {
         let mut last = (0, Vec::new());
@@ -183,7 +188,7 @@ fn recorded_answers_and_their_effects_are_repeated() {
     let records = golden::records("v2.4.7.jsonl");
     let of = |config: &str| records.iter().filter(|record| record["config"] == config).collect::<Vec<_>>();
     let mut servers = Servers::start();
-    let mut findings = Findings::default();
+    let mut findings = EndpointFindings::default();
     let open: &[(&str, Value)] = &[];
     let dblist: &[(&str, Value)] = &[("db_list", json!(["db1", "db2"]))];
     let auth = &auth()[..];

@@ -27,7 +27,7 @@ pub fn is_of_migration(path: &str) -> bool {
 }
 
 /// Records that are answered differently on purpose, and how.
-struct Departure {
+struct MigrationDeparture {
     why: &'static str,
     ids: &'static [u64],
     /// None: the recorded one.
@@ -36,14 +36,14 @@ struct Departure {
     body: fn(&str) -> String,
 }
 
-const DEPARTURES: &[Departure] = &[
-    Departure {
+const DEPARTURES: &[MigrationDeparture] = &[
+    MigrationDeparture {
         why: "paths that only 2.5 has are there as well",
         ids: &[765],
         status: Some(200),
         body: |_| recorded("v2.5.12", 766),
     },
-    Departure {
+    MigrationDeparture {
         why: "a removed backend is in the counters of the run that removed it, not in those of all later runs",
         ids: &[926, 929, 931, 933, 936],
         status: None,
@@ -51,8 +51,8 @@ const DEPARTURES: &[Departure] = &[
     },
 ];
 
-const DEPARTURES_2_5: &[Departure] = &[
-    Departure {
+const DEPARTURES_2_5: &[MigrationDeparture] = &[
+    MigrationDeparture {
         why: "on paths that both generations have, errors are 2.4.7's plain text",
         ids: &[
             641, 643, 644, 648, 649, 652, 653, 655, 658, 660, 662, 663, 664, 666, 669, 670, 841, 842, 843, 849, 851,
@@ -65,57 +65,57 @@ const DEPARTURES_2_5: &[Departure] = &[
             error["error"].as_str().unwrap().to_owned() + "\n"
         },
     },
-    Departure {
+    MigrationDeparture {
         why: "there, 2.4.7's words for fewer than two addresses",
         ids: &[844, 857, 870],
         status: None,
         body: |_| "ha_addrs should contain two addrs at least\n".to_owned(),
     },
-    Departure {
+    MigrationDeparture {
         why: "there, 2.4.7's words for addresses that are none",
         ids: &[848, 859, 860, 861, 871, 874],
         status: None,
         body: |_| "invalid ha_addrs\n".to_owned(),
     },
-    Departure {
+    MigrationDeparture {
         why: "2.4.7's parameter is looked at before 2.5's name for it",
         ids: &[667],
         status: None,
         body: |_| "invalid cpus\n".to_owned(),
     },
-    Departure {
+    MigrationDeparture {
         why: "2.4.7 takes no token there",
         ids: &[668],
         status: Some(401),
         body: |_| "authentication failed\n".to_owned(),
     },
-    Departure {
+    MigrationDeparture {
         why: "there, 2.4.7 tells of what is in the way with 202, and calls it migrating",
         ids: &[789, 790, 791, 792, 807, 809, 810],
         status: Some(202),
         body: |recorded| recorded.replace("transferring", "migrating"),
     },
-    Departure { why: "a path of 2.4.7", ids: &[769], status: Some(200), body: |_| recorded("v2.4.7", 762) },
-    Departure { why: "a path of 2.4.7", ids: &[832], status: Some(200), body: |_| recorded("v2.4.7", 812) },
-    Departure {
+    MigrationDeparture { why: "a path of 2.4.7", ids: &[769], status: Some(200), body: |_| recorded("v2.4.7", 762) },
+    MigrationDeparture { why: "a path of 2.4.7", ids: &[832], status: Some(200), body: |_| recorded("v2.4.7", 812) },
+    MigrationDeparture {
         why: "a removed backend is in the counters of the run that removed it, not in those of all later runs",
         ids: &[940, 943, 945, 947, 950],
         status: None,
         body: without_removed,
     },
-    Departure {
+    MigrationDeparture {
         why: "2.5 was still trying to reach the stopped server; here the resync has been ended by hand",
         ids: &[977, 979],
         status: None,
         body: |recorded| recorded.replace("\"resyncing\":true", "\"resyncing\":false"),
     },
-    Departure {
+    MigrationDeparture {
         why: "and so a rebalance may begin",
         ids: &[978],
         status: Some(202),
         body: |_| "accepted\n".to_owned(),
     },
-    Departure {
+    MigrationDeparture {
         why: "counters of a rebalance, where 2.5 shows those of the resync: it does not look at `type`",
         ids: &[980],
         status: None,
@@ -221,7 +221,7 @@ impl Peer {
 /// One generation's records, and what is compared with them.
 struct Replay {
     version: &'static str,
-    departures: &'static [Departure],
+    departures: &'static [MigrationDeparture],
     records: Vec<Value>,
     servers: Servers,
     peer: Peer,
@@ -451,7 +451,7 @@ pub fn is_repeated(record: &Value) -> bool {
     record["request"].is_object() && part(record).is_some()
 }
 
-fn repeat(version: &'static str, departures: &'static [Departure], counts: (usize, usize)) {
+fn repeat(version: &'static str, departures: &'static [MigrationDeparture], counts: (usize, usize)) {
     let records = golden::records(&format!("{version}.jsonl"));
     let (servers, peer) = (Servers::start(), Peer::start());
     let mut replay = Replay {

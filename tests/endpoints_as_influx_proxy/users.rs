@@ -1,14 +1,15 @@
-//! Promise: where a user is configured every path but `/ping` asks for it, `/encrypt`, `/decrypt` and profiles too, takes it as `u` and `p` or
-//! as Basic credentials, and refuses any other; where none is configured nobody is asked.
+//! Promise: where a user is configured every path but `/ping` asks for it, `/encrypt`, `/decrypt` and profiles too,
+//! takes it as `u` and `p` or as Basic credentials, and refuses any other; where none is configured nobody is asked.
 
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
 
-use crate::answers::{Answer, send};
+use crate::answers::{ProxyAnswer, send};
 use crate::support;
 
-/// Method, target, and the status for whoever is let in. What would begin a migration has a parameter that is wrong: users come first.
+/// Method, target, and the status for whoever is let in. What would begin a migration has a parameter that is wrong:
+/// users come first.
 const REQUESTS: &[(&str, &str, u16)] = &[
     ("GET", "/query?q=SHOW+DATABASES", 200),
     ("POST", "/query?q=SHOW+DATABASES", 200),
@@ -62,7 +63,7 @@ const CREDENTIALS: &[(&str, &str, bool)] = &[
     ("u=admin&p=s3cr%26t", WRONG_PASSWORD, true),
 ];
 
-fn ask(proxy: &Proxy, method: &str, target: &str, params: &str, authorization: &str) -> Answer {
+fn ask(proxy: &Proxy, method: &str, target: &str, params: &str, authorization: &str) -> ProxyAnswer {
     let joint = if params.is_empty() {
         ""
     } else if target.contains('?') {

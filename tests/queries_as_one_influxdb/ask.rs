@@ -20,7 +20,7 @@ pub struct Request {
 
 /// What is compared of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ComparedAnswer {
     pub status: u16,
     pub content_type: String,
     /// `X-Influxdb-Error`, and what 405 allows.
@@ -29,7 +29,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl ComparedAnswer {
     /// The body, cut to what can be read in a report.
     pub fn short(&self) -> String {
         const HEAD: usize = 900;
@@ -55,7 +55,7 @@ impl Side {
     }
 
     /// Sends it and waits for the answer. Panics when there is none: a promise of both sides.
-    pub fn ask(&mut self, request: &Request) -> Answer {
+    pub fn ask(&mut self, request: &Request) -> ComparedAnswer {
         let headers: Vec<&str> = request.headers.iter().map(String::as_str).collect();
         for attempt in 1.. {
             let mut client = match self.client.take() {
@@ -74,7 +74,7 @@ impl Side {
                         Some("gzip") => inflated(&reply.body),
                         _ => reply.body.clone(),
                     };
-                    return Answer {
+                    return ComparedAnswer {
                         status: reply.status,
                         content_type: header("Content-Type").unwrap_or_default(),
                         headers: kept.iter().filter_map(|name| Some((*name, header(name)?))).collect(),

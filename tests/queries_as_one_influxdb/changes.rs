@@ -2,7 +2,7 @@
 
 use crate::corpus;
 use crate::pair::Findings;
-use crate::world::{CIRCLES, World};
+use crate::world::{CIRCLES, OracleAndCluster};
 
 const STATEMENTS_MIN: usize = 130;
 /// Points of the one SELECT INTO whose field has another type already.
@@ -10,7 +10,7 @@ const POINTS_IN_CONFLICT: u64 = 16;
 
 #[test]
 fn what_a_statement_changes_is_changed_as_on_one_influxdb() {
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     let mut findings = Findings::new("changes");
     for query in &corpus::read("changes.txt") {
         // What INTO has written can be read once it is answered: nothing waits here.

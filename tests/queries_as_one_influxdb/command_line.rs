@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use fluxgate::lab::influxd::die_with_us;
 
-use crate::world::World;
+use crate::world::OracleAndCluster;
 
 /// `-execute` and its options.
 const COMMANDS: &[&[&str]] = &[
@@ -84,13 +84,13 @@ fn without_refused(text: &str) -> String {
 fn influx_prints_the_same_through_the_proxy() {
     let is_there = Command::new("influx").arg("-version").output().is_ok();
     assert!(is_there, "influx is not on PATH: run `make setup`");
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     given_on_the_command_line(&world);
     typed_at_the_prompt(&world);
     imported_from_a_file(&mut world);
 }
 
-fn given_on_the_command_line(world: &World) {
+fn given_on_the_command_line(world: &OracleAndCluster) {
     let sides = [world.oracle.addr(), world.cluster()];
     let mut answers = 0;
     for arguments in COMMANDS {
@@ -111,7 +111,7 @@ fn given_on_the_command_line(world: &World) {
 }
 
 /// `use` and the like work at a prompt only, so it is given a terminal.
-fn typed_at_the_prompt(world: &World) {
+fn typed_at_the_prompt(world: &OracleAndCluster) {
     let sides = [world.oracle.addr(), world.cluster()];
     let [oracle, cluster] = sides.map(|addr| {
         let mut command = Command::new("script");
@@ -135,7 +135,7 @@ fn typed_at_the_prompt(world: &World) {
     }
 }
 
-fn imported_from_a_file(world: &mut World) {
+fn imported_from_a_file(world: &mut OracleAndCluster) {
     let file = world.proxy.data_dir().join("import.txt");
     std::fs::write(&file, IMPORT).unwrap();
     for addr in [world.oracle.addr(), world.cluster()] {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::ask::Answer;
+use crate::ask::ComparedAnswer;
 
 /// JSON in which a number is its text: `1` is not `1.0`, and nothing is lost beyond 2^53.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ fn in_order(mut documents: Vec<Json>, rows_too: bool) -> Vec<Json> {
 }
 
 /// What differs first, or `None`.
-pub fn difference(form: Form, oracle: &Answer, cluster: &Answer) -> Option<String> {
+pub fn difference(form: Form, oracle: &ComparedAnswer, cluster: &ComparedAnswer) -> Option<String> {
     if oracle == cluster {
         return None;
     }
@@ -199,8 +199,8 @@ pub fn difference(form: Form, oracle: &Answer, cluster: &Answer) -> Option<Strin
 mod tests {
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        Answer { status: 200, content_type: "application/json".into(), headers: Vec::new(), body: body.into() }
+    fn answer(body: &str) -> ComparedAnswer {
+        ComparedAnswer { status: 200, content_type: "application/json".into(), headers: Vec::new(), body: body.into() }
     }
 
     /// What a merge could get wrong must not pass.
@@ -232,9 +232,9 @@ mod tests {
         assert!(difference(Form::Lines, &answer(&two), &answer(&two)).is_none());
         assert!(difference(Form::Lines, &answer(&two), &answer(&format!("{ROWS}\n"))).is_some());
         for wrong in [
-            Answer { status: 400, ..answer(ROWS) },
-            Answer { content_type: "text/csv".into(), ..answer(ROWS) },
-            Answer { headers: vec![("Allow", "GET".into())], ..answer(ROWS) },
+            ComparedAnswer { status: 400, ..answer(ROWS) },
+            ComparedAnswer { content_type: "text/csv".into(), ..answer(ROWS) },
+            ComparedAnswer { headers: vec![("Allow", "GET".into())], ..answer(ROWS) },
         ] {
             assert!(difference(Form::Json, &answer(ROWS), &wrong).is_some());
         }
@@ -243,7 +243,7 @@ mod tests {
         assert!(difference(Form::AnyOrder, &answer(ab), &answer(ba)).is_none());
         assert!(difference(Form::Json, &answer(ab), &answer(ba)).is_some());
         assert!(difference(Form::AnyOrder, &answer(ab), &answer(&ba.replace('2', "3"))).is_some());
-        let packed = |bytes: &[u8]| Answer { body: bytes.to_vec(), ..answer("") };
+        let packed = |bytes: &[u8]| ComparedAnswer { body: bytes.to_vec(), ..answer("") };
         // {"a": 1, "b": [nil, 258, "x", a time]} and changes of it.
         let map = b"\x82\xa1a\x01\xa1b\x94\xc0\xcd\x01\x02\xa1x\xc7\x0c\x05aaaabbbbcccc";
         let swapped = b"\x82\xa1b\x94\xc0\xcd\x01\x02\xa1x\xc7\x0c\x05aaaabbbbcccc\xa1a\x01";

@@ -1,19 +1,20 @@
 //! The corpus: `tests/golden/queries.txt` and `tests/golden/changes.txt`.
 //!
-//! `## name` opens a category, `#` is a comment, every other line is one query. It may begin with a JSON object:
-//! the parameters `db` (otherwise that of the category, see below), `rp`, `epoch`, `chunked`, `chunk_size`, `pretty`,
-//! `order` (`any`: one server itself puts series in an order by chance), `params`, `q` (for a text with line ends), `accept`, `gzip`; `as`, the way it is sent (`get`, `post`, `form`, `multipart`, `file`);
-//! `raw` with `method`, `target`, `type` and `body` for all other requests;
-//! `is`, what the oracle must answer, so that a query cannot come to ask for nothing:
-//! `rows` (status 200, no error, a series), `empty` (200, no error, no series), `error` (200, an error in it), `refused` (400), `bytes` (200, not JSON);
-//! `departs`, the name of a departure. A JSON object after the name of a category gives what holds for all its lines.
+//! `## name` opens a category, `#` is a comment, every other line is one query. It may begin with a JSON object: the
+//! parameters `db` (otherwise that of the category, see below), `rp`, `epoch`, `chunked`, `chunk_size`, `pretty`,
+//! `order` (`any`: one server itself puts series in an order by chance), `params`, `q` (for a text with line ends),
+//! `accept`, `gzip`; `as`, the way it is sent (`get`, `post`, `form`, `multipart`, `file`); `raw` with `method`,
+//! `target`, `type` and `body` for all other requests; `is`, what the oracle must answer, so that a query cannot come
+//! to ask for nothing: `rows` (status 200, no error, a series), `empty` (200, no error, no series), `error` (200, an
+//! error in it), `refused` (400), `bytes` (200, not JSON); `departs`, the name of a departure. A JSON object after the
+//! name of a category gives what holds for all its lines.
 
 use fluxgate::lab::http1::url_encoded;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::ask::{Answer, Request};
+use crate::ask::{ComparedAnswer, Request};
 use crate::compare::Form;
 
 /// One query.
@@ -45,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kind of an answer.
-    pub fn of(answer: &Answer) -> Option<Self> {
+    pub fn of(answer: &ComparedAnswer) -> Option<Self> {
         match answer.status {
             400 => return Some(Self::Refused),
             200 => {}

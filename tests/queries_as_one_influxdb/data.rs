@@ -1,8 +1,8 @@
 //! The data set that the oracle and the cluster are both given: how it is declared, and the bytes that are written.
 //!
-//! Always the same points, from a counter and a small generator, so that a query of the corpus may name any of them; only
-//! those of the database `now` lie around the time of the run. Measurements are many and small, so that every backend of
-//! a circle owns some, and odd in their names, so that order and quoting matter.
+//! Always the same points, from a counter and a small generator, so that a query of the corpus may name any of them;
+//! only those of the database `now` lie around the time of the run. Measurements are many and small, so that every
+//! backend of a circle owns some, and odd in their names, so that order and quoting matter.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -358,8 +358,8 @@ fn around_now() -> [Batch; 1] {
     [lines.batch("now", "")]
 }
 
-/// `big`: more than 10,000 rows in one series, more than 10,000 series in one measurement, and two measurements that have
-/// as many only together.
+/// `big`: more than 10,000 rows in one series, more than 10,000 series in one measurement, and two measurements that
+/// have as many only together.
 pub fn batches_big() -> Vec<Batch> {
     let mut lines: Vec<String> =
         (0..ROWS).map(|n| format!("rows,k=x n={n}i {}\n", (START + n) * 1_000_000_000)).collect();
@@ -370,7 +370,8 @@ pub fn batches_big() -> Vec<Batch> {
     lines.chunks(5_000).map(|chunk| Batch { db: "big", rp: "", precision: "ns", lines: chunk.concat() }).collect()
 }
 
-/// Points for all measurements of `a`, with a field of their own; the first of each series replace those of the round before.
+/// Points for all measurements of `a`, with a field of their own; the first of each series replace those of the round
+/// before.
 pub fn written_late(round: i64, points: i64) -> Batch {
     let mut lines = Lines::default();
     for name in NAMES {

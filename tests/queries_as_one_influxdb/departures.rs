@@ -1,7 +1,7 @@
 //! Where the cluster's answer differs from one server's on purpose, one by one, with the reason and what is answered
 //! instead. A query of the corpus names its departure; one that does not depart, or not so, is a failure as well.
 
-use crate::ask::Answer;
+use crate::ask::ComparedAnswer;
 use crate::compare::{Form, Json, difference, documents};
 
 /// What is answered instead.
@@ -108,7 +108,7 @@ impl Departure {
     }
 
     /// What is wrong with the way the cluster departs, or `None`.
-    pub fn wrong(&self, oracle: &Answer, cluster: &Answer) -> Option<String> {
+    pub fn wrong(&self, oracle: &ComparedAnswer, cluster: &ComparedAnswer) -> Option<String> {
         let documents = documents(&cluster.body).unwrap_or_default();
         let results = || documents.iter().flat_map(|document| document.list("results"));
         let series = || results().flat_map(|result| result.list("series"));
@@ -145,7 +145,7 @@ impl Departure {
 }
 
 /// The same with each number in the body as 0.
-fn without_numbers(answer: &Answer) -> Answer {
+fn without_numbers(answer: &ComparedAnswer) -> ComparedAnswer {
     let mut body = Vec::with_capacity(answer.body.len());
     for &byte in &answer.body {
         let byte = if byte.is_ascii_digit() { b'0' } else { byte };
@@ -153,7 +153,7 @@ fn without_numbers(answer: &Answer) -> Answer {
             body.push(byte);
         }
     }
-    Answer { body, ..answer.clone() }
+    ComparedAnswer { body, ..answer.clone() }
 }
 
 /// The same without the columns that have no value in a series.
@@ -187,8 +187,8 @@ fn without_empty_columns(mut json: Json) -> Json {
 mod tests {
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        Answer { status: 200, content_type: "application/json".into(), headers: Vec::new(), body: body.into() }
+    fn answer(body: &str) -> ComparedAnswer {
+        ComparedAnswer { status: 200, content_type: "application/json".into(), headers: Vec::new(), body: body.into() }
     }
 
     /// What may differ must not hide what may not.
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(plan.wrong(&oracle, &other(r#"["NUMBER OF SHARDS: 3"],["EXPRESSION: mean(usage)"]"#)), None);
         assert!(plan.wrong(&oracle, &other(r#"["NUMBER OF SHARDS: 3"],["EXPRESSION: mean(idle)"]"#)).is_some());
         assert!(plan.wrong(&oracle, &other(r#"["NUMBER OF SHARDS: 3"]"#)).is_some());
-        let not_json = Answer { status: 400, ..answer("not a document") };
+        let not_json = ComparedAnswer { status: 400, ..answer("not a document") };
         assert!(DEPARTURES.iter().all(|departure| departure.wrong(&oracle, &not_json).is_some()));
     }
 }

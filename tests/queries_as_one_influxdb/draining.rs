@@ -4,14 +4,14 @@ use fluxgate::lab::proxy::{backend_name, eventually};
 
 use crate::corpus::{self, Kind};
 use crate::data;
-use crate::world::{CIRCLES, DRAIN, World};
+use crate::world::{CIRCLES, DRAIN, OracleAndCluster};
 
 /// Written while one backend is away, for each measurement.
 const POINTS: i64 = 400;
 
 #[test]
 fn a_backend_that_lags_behind_is_not_asked() {
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     let queries: Vec<_> = data::NAMES
         .iter()
         .map(|name| format!("SELECT count(*) FROM {name}"))

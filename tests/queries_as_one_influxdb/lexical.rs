@@ -14,7 +14,7 @@ use crate::corpus::{self, Kind, Query};
 use crate::data::{Batch, START};
 use crate::golden;
 use crate::pair::Pair;
-use crate::world::World;
+use crate::world::OracleAndCluster;
 
 /// Fewer: the records or their choice have changed.
 const QUERIES_MIN: usize = 730;
@@ -103,7 +103,7 @@ fn moved(pair: &mut Pair, record: &Value, request: &Request) -> Option<String> {
 
 #[test]
 fn every_recorded_shape_of_the_language_is_read_as_influxdb_reads_it() {
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     world.pair.give(DECLARATIONS, &batches());
     world.drain();
     let queries = queries();

@@ -1,7 +1,7 @@
 //! Promise: the cluster answers queries as one InfluxDB that holds all data.
 //!
-//! One real influxd, the oracle, and a cluster of five more behind the real binary are given the same data and asked the
-//! same queries. One program for all files, since linking takes longer than most of the tests.
+//! One real influxd, the oracle, and a cluster of five more behind the real binary are given the same data and asked
+//! the same queries. One program for all files, since linking takes longer than most of the tests.
 
 #[path = "../support/golden.rs"]
 mod golden;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::http1::url_encoded;
 
-use crate::ask::{Answer, Request, Side};
+use crate::ask::{ComparedAnswer, Request, Side};
 use crate::compare::difference;
 use crate::corpus::{Kind, Query};
 use crate::data::Batch;
@@ -55,11 +55,11 @@ impl Pair {
         }
     }
 
-    pub fn ask_oracle(&mut self, request: &Request) -> Answer {
+    pub fn ask_oracle(&mut self, request: &Request) -> ComparedAnswer {
         self.oracle.ask(request)
     }
 
-    pub fn ask_cluster(&mut self, request: &Request) -> Answer {
+    pub fn ask_cluster(&mut self, request: &Request) -> ComparedAnswer {
         self.cluster.ask(request)
     }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use fluxgate::lab::influxd::die_with_us;
 
-use crate::world::World;
+use crate::world::OracleAndCluster;
 
 /// The Python that the Debian package `python3-influxdb` is for.
 const PYTHON: &str = "/usr/bin/python3";
@@ -13,7 +13,7 @@ const PYTHON: &str = "/usr/bin/python3";
 fn the_python_client_gets_the_same_through_the_proxy() {
     let has_client = Command::new(PYTHON).args(["-c", "import influxdb"]).output().is_ok_and(|o| o.status.success());
     assert!(has_client, "{PYTHON} has no module influxdb: run `make setup`");
-    let world = World::start(false);
+    let world = OracleAndCluster::start(false);
     for what in ["write", "read"] {
         let [oracle, cluster] = [world.oracle.addr(), world.cluster()].map(|addr| {
             let mut command = Command::new(PYTHON);

@@ -14,7 +14,7 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, Request, Side};
+use crate::ask::{ComparedAnswer, Request, Side};
 use crate::compare::{Form, difference};
 use crate::golden;
 use crate::world::DRAIN;
@@ -23,35 +23,35 @@ use crate::world::DRAIN;
 const ANSWERS_MIN: usize = 190;
 
 /// Records that are answered differently on purpose.
-struct Departure {
+struct RecordedDeparture {
     why: &'static str,
     /// The status fluxgate gives.
     status: u16,
     ids: &'static [u64],
 }
 
-const DEPARTURES: &[Departure] = &[
-    Departure {
+const DEPARTURES: &[RecordedDeparture] = &[
+    RecordedDeparture {
         why: "db..m, subqueries, regexes and several statements are answered whole; the original asks one backend",
         status: 200,
         ids: &[150, 163, 164, 172, 173, 174, 366, 368],
     },
-    Departure {
+    RecordedDeparture {
         why: "a database in the statement is enough; the original wants the parameter as well",
         status: 200,
         ids: &[365, 367],
     },
-    Departure {
+    RecordedDeparture {
         why: "a change by GET is warned of, as InfluxDB does; the original sends it on as POST",
         status: 200,
         ids: &[24],
     },
-    Departure {
+    RecordedDeparture {
         why: "LIMIT and OFFSET count over all backends, policies are listed once, chunk_size is honoured",
         status: 200,
         ids: &[199, 233, 296, 305, 306, 371],
     },
-    Departure {
+    RecordedDeparture {
         why: "a parse error has InfluxDB's status and text",
         status: 400,
         ids: &[
@@ -59,37 +59,41 @@ const DEPARTURES: &[Departure] = &[
             384, 395, 401, 407,
         ],
     },
-    Departure { why: "what is missing is told in InfluxDB's words", status: 400, ids: &[335, 346] },
-    Departure {
+    RecordedDeparture { why: "what is missing is told in InfluxDB's words", status: 400, ids: &[335, 346] },
+    RecordedDeparture {
         why: "a missing database is the statement's error, as in InfluxDB",
         status: 200,
         ids: &[349, 350, 357, 358, 359, 361],
     },
-    Departure {
+    RecordedDeparture {
         why: "SELECT INTO, EXPLAIN, cardinalities, policies, continuous queries, subscriptions, DELETE and DROP SERIES without FROM \
               are carried out",
         status: 200,
         ids: &[176, 210, 222, 244, 246, 247, 249, 250, 268, 337, 380, 381, 382, 383, 385, 386, 387, 388, 389, 394, 400],
     },
-    Departure { why: "the text says why", status: 400, ids: &[251, 255, 256, 258, 260, 262] },
-    Departure { why: "merged answers come in CSV and msgpack as well", status: 200, ids: &[319, 327, 328] },
-    Departure {
+    RecordedDeparture { why: "the text says why", status: 400, ids: &[251, 255, 256, 258, 260, 262] },
+    RecordedDeparture { why: "merged answers come in CSV and msgpack as well", status: 200, ids: &[319, 327, 328] },
+    RecordedDeparture {
         why: "every database that a statement names is checked against `db_list`",
         status: 400,
         ids: &[510, 513],
     },
-    Departure {
+    RecordedDeparture {
         why: "the original forbids the statement, here it is its database that is forbidden",
         status: 400,
         ids: &[521],
     },
-    Departure {
+    RecordedDeparture {
         why: "a method that /query does not take is refused as by InfluxDB: plain text and what is allowed",
         status: 405,
         ids: &[338, 343, 554],
     },
-    Departure { why: "OPTIONS tells what is allowed, as in InfluxDB", status: 200, ids: &[342] },
-    Departure { why: "ciphers are padded with zero bytes, which are no part of a name", status: 401, ids: &[755] },
+    RecordedDeparture { why: "OPTIONS tells what is allowed, as in InfluxDB", status: 200, ids: &[342] },
+    RecordedDeparture {
+        why: "ciphers are padded with zero bytes, which are no part of a name",
+        status: 401,
+        ids: &[755],
+    },
 ];
 
 /// Made during a migration; a HEAD, whose answer our client cannot read; a body of which only the shape is kept;
@@ -145,12 +149,12 @@ fn request(record: &Value) -> Request {
 }
 
 /// The recorded answer; `None` if the original closed the connection, or only the shape of its answer is kept.
-fn recorded(record: &Value) -> Option<Answer> {
+fn recorded(record: &Value) -> Option<ComparedAnswer> {
     let response = &record["response"];
     let body = response.get("body_decoded").or_else(|| response.get("body"))?;
     let headers = response["headers"].as_array()?;
     let header = |wanted: &str| headers.iter().find(|pair| pair[0] == wanted).and_then(|pair| pair[1].as_str());
-    Some(Answer {
+    Some(ComparedAnswer {
         status: response["status"].as_u64()? as u16,
         content_type: header("Content-Type").unwrap_or_default().into(),
         headers: Vec::new(),
@@ -172,17 +176,17 @@ fn form(record: &Value) -> Form {
 
 /// What the comparison has found so far.
 #[derive(Default)]
-struct Findings {
+struct RecordedFindings {
     seen: BTreeSet<u64>,
     wrong: Vec<String>,
 }
 
-impl Findings {
-    fn note(&mut self, record: &Value, got: &Answer) {
+impl RecordedFindings {
+    fn note(&mut self, record: &Value, got: &ComparedAnswer) {
         let id = record["id"].as_u64().unwrap();
         self.seen.insert(id);
         let found = match recorded(record) {
-            Some(want) => difference(form(record), &want, &Answer { headers: Vec::new(), ..got.clone() }),
+            Some(want) => difference(form(record), &want, &ComparedAnswer { headers: Vec::new(), ..got.clone() }),
             None => Some("there was no answer".into()),
         };
         let text = |found: &str| format!("{id} {}: {found}\n    {}", record["request"], got.short());
@@ -224,7 +228,7 @@ fn recorded_queries_are_answered_as_recorded() {
             keys.as_object().unwrap().iter().fold(config, |config, (key, value)| config.set(key, value.clone()));
         config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"))
     };
-    let mut findings = Findings::default();
+    let mut findings = RecordedFindings::default();
 
     // The first group makes the databases that the others use.
     prepare(&servers, &["db2"]);

@@ -5,7 +5,7 @@ use fluxgate::lab::proxy::backend_name;
 
 use crate::corpus::{self, Kind, Query};
 use crate::data;
-use crate::world::{CIRCLES, World};
+use crate::world::{CIRCLES, OracleAndCluster};
 
 /// Every second query that does not depart; `odd` tells which half.
 fn half(queries: &[Query], odd: usize) -> impl Iterator<Item = &Query> {
@@ -15,7 +15,7 @@ fn half(queries: &[Query], odd: usize) -> impl Iterator<Item = &Query> {
 
 #[test]
 fn one_stopped_backend_changes_no_answer() {
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     let queries = corpus::read("queries.txt");
     let places = (0..CIRCLES.len()).flat_map(|circle| (0..CIRCLES[circle]).map(move |backend| (circle, backend)));
     for (n, (circle, backend)) in places.enumerate() {
@@ -29,7 +29,7 @@ fn one_stopped_backend_changes_no_answer() {
 
 #[test]
 fn what_has_no_backend_left_is_refused_and_the_rest_is_answered() {
-    let mut world = World::start(false);
+    let mut world = OracleAndCluster::start(false);
     let owners: Vec<_> = data::NAMES.iter().map(|name| world.owners("a", &data::plain(name))).collect();
     // One of each circle, so chosen that some measurements are lost and most are not.
     let lost = |down: &[String]| owners.iter().filter(|owners| owners.iter().all(|owner| down.contains(owner))).count();

@@ -17,7 +17,7 @@ pub const CIRCLES: [usize; 2] = [2, 3];
 /// What is queued must be delivered within this, on a machine that is busy with much else.
 pub const DRAIN: Duration = Duration::from_secs(180);
 
-pub struct World {
+pub struct OracleAndCluster {
     pub oracle: Influxd,
     pub circles: Vec<Vec<Influxd>>,
     pub proxy: Proxy,
@@ -26,7 +26,7 @@ pub struct World {
     pub refused: u64,
 }
 
-impl World {
+impl OracleAndCluster {
     /// Starts everything and gives both sides the data.
     pub fn start(big: bool) -> Self {
         let oracle = Influxd::start().unwrap();

@@ -12,7 +12,7 @@ use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use crate::support::start;
 
 /// A circle of one server with data, and the proxy before it.
-fn house(extra: impl FnOnce(ProxyConfig) -> ProxyConfig) -> (Influxd, Proxy) {
+fn server_and_proxy(extra: impl FnOnce(ProxyConfig) -> ProxyConfig) -> (Influxd, Proxy) {
     let influxd = Influxd::start().unwrap();
     influxd.create_database("db").unwrap();
     influxd.query("", "CREATE RETENTION POLICY rp ON db DURATION INF REPLICATION 1").unwrap();
@@ -63,7 +63,7 @@ const PARTS: &str = "Content-Type: multipart/form-data; boundary=B";
 
 #[test]
 fn every_form_of_a_request_is_answered_as_by_influxdb() {
-    let (influxd, proxy) = house(|config| config);
+    let (influxd, proxy) = server_and_proxy(|config| config);
     let target = |q: &str, more: &str| format!("/query?db=db&q={}{more}", url_encoded(q));
     let all = "SELECT * FROM cpu";
     for (q, more, headers) in [
@@ -114,7 +114,7 @@ fn every_form_of_a_request_is_answered_as_by_influxdb() {
 
 #[test]
 fn parameters_are_found_where_influxdb_finds_them() {
-    let (influxd, proxy) = house(|config| config);
+    let (influxd, proxy) = server_and_proxy(|config| config);
     let part =
         |name: &str, value: &str| format!("--B\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n");
     let file = part("\"q\"; filename=\"f.sql\"", " SELECT n FROM cpu LIMIT 2\n");
@@ -138,7 +138,7 @@ fn parameters_are_found_where_influxdb_finds_them() {
 
 #[test]
 fn errors_are_influxdbs_own() {
-    let (influxd, proxy) = house(|config| config);
+    let (influxd, proxy) = server_and_proxy(|config| config);
     for (target, headers) in [
         ("/query", &[][..]),
         ("/query?q=+", &["Accept: text/csv"]),
@@ -160,7 +160,7 @@ fn errors_are_influxdbs_own() {
 
 #[test]
 fn other_methods_are_answered_as_by_influxdb() {
-    let (influxd, proxy) = house(|config| config);
+    let (influxd, proxy) = server_and_proxy(|config| config);
     for method in ["PUT", "DELETE", "PATCH"] {
         let reply = same(&influxd, &proxy, method, "/query?q=SHOW+DATABASES&pretty=true", &["Origin: http://o"], "");
         assert_eq!((reply.status, reply.header("Allow").map(|allow| allow.split(", ").count())), (405, Some(3)));
@@ -180,7 +180,7 @@ fn other_methods_are_answered_as_by_influxdb() {
 
 #[test]
 fn a_text_with_an_error_that_might_change_something_is_sent_nowhere() {
-    let (_influxd, proxy) = house(|config| config);
+    let (_influxd, proxy) = server_and_proxy(|config| config);
     let reply = ask(proxy.addr(), "GET", "/query?q=DROP+DATABASE+db+nonsense", &[], "");
     assert_eq!(reply.status, 400);
     assert!(reply.text().starts_with("{\"error\":\"error parsing query: "), "{}", reply.text());
@@ -190,7 +190,7 @@ fn a_text_with_an_error_that_might_change_something_is_sent_nowhere() {
 
 #[test]
 fn databases_beyond_the_list_are_forbidden_wherever_they_are_named() {
-    let (_influxd, proxy) = house(|config| config.set("db_list", vec!["db", "other"]));
+    let (_influxd, proxy) = server_and_proxy(|config| config.set("db_list", vec!["db", "other"]));
     for (target, forbidden) in [
         ("/query?db=db&q=SELECT+n+FROM+cpu+LIMIT+1", false),
         ("/query?q=SHOW+DATABASES", false),
@@ -215,7 +215,7 @@ fn databases_beyond_the_list_are_forbidden_wherever_they_are_named() {
 
 #[test]
 fn what_belongs_to_single_servers_is_refused_with_the_reason() {
-    let (_influxd, proxy) = house(|config| config);
+    let (_influxd, proxy) = server_and_proxy(|config| config);
     for (q, words) in [
         ("CREATE USER u WITH PASSWORD 'secret'", "query forbidden: CREATE USER: "),
         ("SELECT n FROM cpu; KILL QUERY 1", "query forbidden: KILL QUERY: "),

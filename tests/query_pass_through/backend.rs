@@ -1,4 +1,5 @@
-//! A backend whose answers to SELECTs a test writes byte by byte. It is healthy and knows one database; writes are taken or not.
+//! A backend whose answers to SELECTs a test writes byte by byte. It is healthy and knows one database; writes are
+//! taken or not.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,7 @@ pub enum Then {
 type Select = dyn Fn(&mut TcpStream) -> io::Result<Then> + Send + Sync;
 
 #[derive(Default)]
-pub struct Seen {
+pub struct SeenRequest {
     /// Connections that carried SELECTs.
     pub connections: AtomicUsize,
     pub selects: AtomicUsize,
@@ -31,7 +32,7 @@ pub struct Seen {
 
 pub struct Backend {
     addr: SocketAddr,
-    pub seen: Arc<Seen>,
+    pub seen: Arc<SeenRequest>,
 }
 
 impl Backend {
@@ -39,7 +40,7 @@ impl Backend {
     pub fn start(select: impl Fn(&mut TcpStream) -> io::Result<Then> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let (seen, select): (Arc<Seen>, Arc<Select>) = (Arc::default(), Arc::new(select));
+        let (seen, select): (Arc<SeenRequest>, Arc<Select>) = (Arc::default(), Arc::new(select));
         let shared = seen.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -80,7 +81,7 @@ pub fn whole(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-fn serve(mut stream: TcpStream, seen: &Seen, select: &Select) -> io::Result<()> {
+fn serve(mut stream: TcpStream, seen: &SeenRequest, select: &Select) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut buffer, mut block, mut selected) = (Vec::new(), vec![0; 64 * 1024], false);
     loop {

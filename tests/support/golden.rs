@@ -11,7 +11,8 @@ pub fn records(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
-/// A text as the records hold it: as it is, as `text`, in base64, or as parts to be repeated; empty where it is missing.
+/// A text as the records hold it: as it is, as `text`, in base64, or as parts to be repeated; empty where it is
+/// missing.
 pub fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::Null => Vec::new(),
