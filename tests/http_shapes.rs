@@ -30,7 +30,7 @@ struct OneBackend {
 fn one_backend(keys: &[(&str, Value)]) -> OneBackend {
     let backend = StandIn::with_databases(&["db"]).unwrap();
     let config = ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1).set("max_body_bytes", BODY_BYTES_MAX);
-    let config = keys.iter().fold(config, |config, (key, value)| config.set(key, value.clone()));
+    let config = config.set_all(keys.iter().cloned());
     OneBackend { proxy: support::start(&config), backend }
 }
 
@@ -41,8 +41,7 @@ impl OneBackend {
 
     /// Waits until everything accepted is delivered, and counts.
     fn points(&self) -> u64 {
-        let drained = || self.proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-        assert!(eventually(Duration::from_secs(20), drained), "{:?}", self.proxy.ledger());
+        self.proxy.drained(Duration::from_secs(20)).unwrap();
         self.backend.points("db")
     }
 }

@@ -1,7 +1,8 @@
 //! Promise: a point that is written again, over a connection that another worker serves, is not replaced by its older
 //! value when a backlog is delivered.
 
-use std::path::Path;
+mod support;
+
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
@@ -31,13 +32,13 @@ fn a_backlog_of_one_worker_does_not_overwrite_what_another_took_later() {
     let mut server = Influxd::start().unwrap();
     server.create_database("db").unwrap();
     let config = ProxyConfig::new(&[vec![server.url()]]).set("workers", 2).set("rewrite_interval", 1);
-    let proxy = config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"));
+    let proxy = support::start(&config);
 
     let mut first = connection(&proxy, |_| true);
     let one = worker_of(&mut first);
     let mut second = connection(&proxy, |worker| worker != one);
     assert!(first.write("db", "m v=0i 1\n").unwrap().status == 204);
-    assert!(eventually(Duration::from_secs(30), || proxy.ledger().is_ok_and(|l| l.totals.queued == 0)));
+    proxy.drained(Duration::from_secs(30)).unwrap();
 
     server.kill();
     // Enough for the first worker's backlog to take many windows, with the old value at its end.
@@ -50,8 +51,8 @@ fn a_backlog_of_one_worker_does_not_overwrite_what_another_took_later() {
     assert_eq!(second.write("db", "m v=2i 1\n").unwrap().status, 204);
     server.restart().unwrap();
 
-    let drained = || proxy.ledger().is_ok_and(|l| l.totals.queued == 0 && l.proven_balanced());
-    assert!(eventually(Duration::from_secs(60), drained), "{:?}", proxy.ledger());
+    let ledger = proxy.drained(Duration::from_secs(60)).unwrap();
+    assert!(ledger.proven_balanced(), "{ledger:?}");
     let answer = server.query("db", "SELECT v FROM m").unwrap();
     assert_eq!(answer["results"][0]["series"][0]["values"][0][1], 2, "{answer}");
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fluxgate::lab::client::{Client, Reply};
 use fluxgate::lab::http1::url_encoded;
 use fluxgate::lab::influxd::Influxd;
-use fluxgate::lab::proxy::{ProxyConfig, eventually};
+use fluxgate::lab::proxy::ProxyConfig;
 use serde_json::{Value, json};
 
 /// Fewer compared requests: the records or their choice have changed.
@@ -367,9 +367,8 @@ fn a_write_through_the_proxy_is_a_write_to_influxdb() {
         }
     }
 
-    let drained = eventually(Duration::from_secs(60), || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0));
-    let ledger = proxy.ledger().unwrap();
-    assert!(drained && ledger.proven_balanced(), "{ledger:?}\n{}", proxy.stderr());
+    let ledger = proxy.drained(Duration::from_secs(60)).unwrap();
+    assert!(ledger.proven_balanced(), "{ledger:?}\n{}", proxy.stderr());
 
     // What each database holds.
     let mut to_plain = Client::connect(plain.addr()).unwrap();

@@ -104,9 +104,7 @@ fn profiles_under_load_name_workers_and_cost_no_write() {
     assert!(svg.contains("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("worker-0"), "{svg}");
 
     assert!(summary.succeeded() && summary.counts.acked_points > 0, "{summary}");
-    let drained = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-    assert!(eventually(Duration::from_secs(30), drained), "{:?}", proxy.ledger());
-    let ledger = proxy.ledger().unwrap();
+    let ledger = proxy.drained(Duration::from_secs(30)).unwrap();
     assert!(ledger.proven_balanced() && ledger.totals.delivered == summary.counts.acked_points, "{ledger:?}");
     assert_eq!(backend.points("db"), summary.counts.acked_points);
     let told = proxy.stderr();

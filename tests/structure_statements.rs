@@ -1,7 +1,8 @@
 //! Promise: a statement that changes structure or removes data is carried out everywhere or refused before anything is
 //! changed, and is not followed by points that were written before it; SELECT INTO writes what one InfluxDB would.
 
-use std::path::Path;
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -23,11 +24,7 @@ fn two_circles() -> TwoCircles {
     let servers = std::array::from_fn(|_| Influxd::start().unwrap());
     let [a, b, c] = &servers;
     let config = ProxyConfig::new(&[vec![a.url(), b.url()], vec![c.url()]]).set("workers", 2);
-    let proxy = config
-        .set("rewrite_interval", 1)
-        .set("check_interval", 1)
-        .start(Path::new(env!("CARGO_BIN_EXE_fluxgate")))
-        .unwrap_or_else(|e| panic!("{e}"));
+    let proxy = support::start(&config.set("rewrite_interval", 1));
     TwoCircles { servers, proxy }
 }
 
@@ -47,8 +44,7 @@ impl TwoCircles {
     }
 
     fn drained(&self) {
-        let drained = || self.proxy.ledger().is_ok_and(|l| l.totals.queued == 0);
-        assert!(eventually(Duration::from_secs(60), drained), "{:?}", self.proxy.ledger());
+        self.proxy.drained(Duration::from_secs(60)).unwrap();
     }
 
     /// The rows of all backends of a circle for `q`, as text, sorted.
@@ -192,7 +188,7 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
     server.create_database("db").unwrap();
     let config = ProxyConfig::new(&[vec![server.url()], vec![slow.url()]]).set("query_timeout", 4);
     // It is up, it is asked, and it keeps what it is sent waiting.
-    let proxy = config.set("write_timeout", 60).start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap();
+    let proxy = support::start(&config.set("write_timeout", 60));
     slow.always(Some(Fault::Hang));
     let mut client = Client::connect(proxy.addr()).unwrap();
     assert_eq!(client.write("db", "m v=1 1\n").unwrap().status, 204);

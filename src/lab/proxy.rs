@@ -48,6 +48,11 @@ impl ProxyConfig {
         self
     }
 
+    /// Sets several keys.
+    pub fn set_all<K: AsRef<str>>(self, keys: impl IntoIterator<Item = (K, Value)>) -> Self {
+        keys.into_iter().fold(self, |config, (key, value)| config.set(key.as_ref(), value))
+    }
+
     /// Starts `executable` with this configuration on a free loopback port, and waits until it answers.
     pub fn start(&self, executable: &Path) -> io::Result<Proxy> {
         let mut attempt = 1;
@@ -197,6 +202,19 @@ impl Proxy {
         match serde_json::from_str(&text) {
             Ok(ledger) if status == 200 => Ok(ledger),
             _ => Err(io::Error::other(format!("/ledger: {status} {text}"))),
+        }
+    }
+
+    /// Waits until the ledger of all workers says that nothing is queued, and returns it. An error tells what it saw last.
+    pub fn drained(&self, timeout: Duration) -> io::Result<Ledger> {
+        let mut seen = None;
+        let empty = eventually(timeout, || {
+            let ledger = seen.insert(self.ledger());
+            ledger.as_ref().is_ok_and(|ledger| ledger.workers_missing.is_empty() && ledger.totals.queued == 0)
+        });
+        match seen {
+            Some(Ok(ledger)) if empty => Ok(ledger),
+            other => Err(io::Error::other(format!("not drained after {timeout:?}: {other:?}\n{}", self.stderr()))),
         }
     }
 

@@ -38,7 +38,7 @@ impl Servers {
         let urls: Vec<Vec<_>> = self.circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
         // A `/clear` waits so long after the end of a transition.
         let config = ProxyConfig::new(&urls).set("workers", 1).set("hash_key", "idx").set("query_timeout", 5);
-        support::start(&keys.iter().fold(config, |config, (key, value)| config.set(key, value.clone())))
+        support::start(&config.set_all(keys.iter().cloned()))
     }
 
     /// The recorded body with the addresses of these servers.

@@ -123,7 +123,7 @@ fn the_cipher_is_open_only_while_no_user_is_configured() {
         (&[("username", "admin".into()), ("password", "s3cr&t".into())], false),
     ];
     for (keys, is_open) in passwords {
-        let proxy = support::start(&keys.iter().fold(config(), |config, (key, value)| config.set(key, value.clone())));
+        let proxy = support::start(&config().set_all(keys.iter().cloned()));
         for (target, plain) in [
             ("/encrypt?msg=admin", "YgvEyuPZlDYAH8sGDkC!Ag\n"),
             ("/decrypt?key=consistentcipher&msg=YgvEyuPZlDYAH8sGDkC!Ag", "admin\n"),

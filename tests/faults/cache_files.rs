@@ -5,7 +5,8 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Circles, DB, DRAIN, Points, balanced, drained, start};
+use crate::circles::{Circles, DB, DRAIN, Points, balanced, drained};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::eventually;
 

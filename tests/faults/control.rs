@@ -3,7 +3,8 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Circles, DB, Points, balanced, start};
+use crate::circles::{Circles, DB, Points, balanced};
+use crate::support::start;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};

@@ -4,7 +4,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Circles, Points, assert_nothing_lost, balanced, drained, log_command, missing, start};
+use crate::circles::{Circles, Points, assert_nothing_lost, balanced, drained, log_command, missing};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Ledger, Proxy, eventually};
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, start};
+use crate::circles::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained};
+use crate::support::start;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{ProxyConfig, backend_name, eventually};

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing, start};
+use crate::circles::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing};
+use crate::support::start;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{Proxy, eventually};

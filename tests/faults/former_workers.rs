@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::{Circles, Points, assert_nothing_lost, balanced, drained, missing, start};
+use crate::circles::{Circles, Points, assert_nothing_lost, balanced, drained, missing};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Proxy, eventually};
 
@@ -33,7 +34,7 @@ fn fewer_workers(kill: bool) {
     assert!(proxy.data_dir().join("worker-1").is_dir());
     edit(&proxy, |config| config["workers"] = 1.into());
     proxy.restart().unwrap();
-    assert!(eventually(crate::support::DRAIN, || !proxy.data_dir().join("worker-1").exists()), "{}", proxy.stderr());
+    assert!(eventually(crate::circles::DRAIN, || !proxy.data_dir().join("worker-1").exists()), "{}", proxy.stderr());
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Circles, Points, assert_nothing_lost, start};
+use crate::circles::{Circles, Points, assert_nothing_lost};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use rustix::process::Signal;
 
@@ -56,14 +57,14 @@ fn the_ledger_goes_on_where_it_stopped() {
     assert_nothing_lost(&proxy, &circles, &points);
     circles.0[1][0].stop();
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
-    let served = || crate::support::balanced(&proxy).backend("influxdb-1-1").queued == 0;
-    assert!(fluxgate::lab::proxy::eventually(crate::support::DRAIN, served));
+    let served = || crate::circles::balanced(&proxy).backend("influxdb-1-1").queued == 0;
+    assert!(fluxgate::lab::proxy::eventually(crate::circles::DRAIN, served));
     assert_eq!(proxy.terminate(STOP).unwrap().code(), Some(0));
     let told = proxy.stderr();
     let total = "total all: accepted 10000 = delivered 8000 + queued 2000 + rejected 0 + dropped 0";
     assert!(told.contains(total), "{told}");
     proxy.restart().unwrap();
-    let ledger = crate::support::balanced(&proxy);
+    let ledger = crate::circles::balanced(&proxy);
     assert_eq!((ledger.totals.accepted, ledger.totals.queued), (10_000, 2_000), "{ledger:?}");
     circles.0[1][0].restart().unwrap();
     assert_nothing_lost(&proxy, &circles, &points);

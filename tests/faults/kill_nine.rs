@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Circles, Points, assert_nothing_lost, start};
+use crate::circles::{Circles, Points, assert_nothing_lost};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 
 /// Several kills under load, each with a log that the one before has recovered. `one_down`: a backend is down

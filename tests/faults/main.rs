@@ -4,6 +4,7 @@
 //! One program for all files, since linking takes longer than most of the tests.
 
 mod cache_files;
+mod circles;
 mod control;
 mod damage;
 mod dead_backend;
@@ -14,4 +15,5 @@ mod kill_nine;
 mod memory;
 mod order;
 mod refusals;
+#[path = "../support/mod.rs"]
 mod support;

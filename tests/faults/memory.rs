@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Circles, Points, assert_nothing_lost, balanced, start};
+use crate::circles::{Circles, Points, assert_nothing_lost, balanced};
+use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::Proxy;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{DB, drained, start};
+use crate::circles::{DB, drained};
+use crate::support::start;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};

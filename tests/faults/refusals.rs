@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::{Circles, DB, DRAIN, balanced, drained, start};
+use crate::circles::{Circles, DB, DRAIN, balanced, drained};
+use crate::support::start;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};

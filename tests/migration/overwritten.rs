@@ -156,6 +156,6 @@ fn what_another_proxy_has_not_delivered_to_the_source_is_waited_for() {
     open.store(true, Relaxed);
     let job = cluster.wait(id);
     assert_eq!(job["state"], "done", "{job:#}");
-    assert!(eventually(Duration::from_secs(20), || other.ledger().is_ok_and(|ledger| ledger.totals.queued == 0)));
+    drained(&other);
     assert_eq!([at(0, 7_000), at(1, 7_000)], [120, 120]);
 }

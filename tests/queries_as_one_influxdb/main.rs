@@ -5,6 +5,8 @@
 
 #[path = "../support/golden.rs"]
 mod golden;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod ask;
 mod changes;

@@ -7,7 +7,6 @@
 //! made during a migration.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
@@ -222,12 +221,8 @@ fn recorded_queries_are_answered_as_recorded() {
     let of = |config: &str| records.iter().filter(|record| record["config"] == config).collect::<Vec<_>>();
     let servers: Vec<_> = (0..4).map(|_| Influxd::start().unwrap()).collect();
     let urls: Vec<Vec<_>> = servers.chunks(2).map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-    let start = |keys: &Value| {
-        let config = ProxyConfig::new(&urls).set("workers", 1);
-        let config =
-            keys.as_object().unwrap().iter().fold(config, |config, (key, value)| config.set(key, value.clone()));
-        config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"))
-    };
+    let start =
+        |keys: &Value| crate::support::start(&ProxyConfig::new(&urls).set_all(keys.as_object().unwrap().clone()));
     let mut findings = RecordedFindings::default();
 
     // The first group makes the databases that the others use.

@@ -1,7 +1,6 @@
 //! The oracle and the cluster: one influxd, and five behind the real binary, with the same data.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use fluxgate::lab::http1::url_encoded;
@@ -33,8 +32,7 @@ impl OracleAndCluster {
         let circle = |backends: &usize| (0..*backends).map(|_| Influxd::start().unwrap()).collect();
         let circles: Vec<Vec<Influxd>> = CIRCLES.iter().map(circle).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-        let config = ProxyConfig::new(&urls);
-        let proxy = config.start(Path::new(env!("CARGO_BIN_EXE_fluxgate"))).unwrap_or_else(|e| panic!("{e}"));
+        let proxy = crate::support::start(&ProxyConfig::new(&urls));
         let pair = Pair::new(oracle.addr(), proxy.addr());
         let mut world = Self { oracle, circles, proxy, pair, refused: 0 };
         world.pair.give(data::DECLARATIONS, &data::batches());
@@ -52,10 +50,7 @@ impl OracleAndCluster {
 
     /// Waits until the ledger says that nothing is queued. Panics if points were lost on the way.
     pub fn drain(&self) {
-        let empty =
-            || self.proxy.ledger().is_ok_and(|ledger| ledger.workers_missing.is_empty() && ledger.totals.queued == 0);
-        assert!(eventually(DRAIN, empty), "{:?}\n{}", self.proxy.ledger(), self.proxy.stderr());
-        let totals = self.proxy.ledger().unwrap().totals;
+        let totals = self.proxy.drained(DRAIN).unwrap().totals;
         assert_eq!((totals.rejected, totals.dropped), (self.refused, 0), "the data is sound\n{}", self.proxy.stderr());
     }
 

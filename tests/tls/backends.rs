@@ -7,8 +7,8 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::json;
 
-use super::start;
-use super::support::Authority;
+use crate::certificates::Authority;
+use crate::support::start;
 
 const LINES: &str = "a n=1i 1\nb n=2i 2\nc n=3i 3\n";
 

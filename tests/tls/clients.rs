@@ -9,8 +9,8 @@ use fluxgate::lab::stand_in::StandIn;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::start;
-use super::support::{Authority, run, s_client};
+use crate::certificates::{Authority, run, s_client};
+use crate::support::start;
 
 /// One backend in one circle, and the proxy before it.
 struct TlsProxy {
@@ -23,15 +23,14 @@ fn tls_proxy(keys: &[(&str, serde_json::Value)]) -> TlsProxy {
     let authority = Authority::new("authority");
     let backend = StandIn::with_databases(&["db"]).unwrap();
     let config = authority.https(ProxyConfig::new(&[vec![backend.url()]]));
-    let config = keys.iter().fold(config, |config, (key, value)| config.set(key, value.clone()));
+    let config = config.set_all(keys.iter().cloned());
     TlsProxy { proxy: start(&config), authority, backend }
 }
 
 impl TlsProxy {
     /// Waits until everything accepted is delivered, and counts.
     fn points(&self) -> u64 {
-        let drained = || self.proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
-        assert!(eventually(Duration::from_secs(20), drained), "{:?}", self.proxy.ledger());
+        self.proxy.drained(Duration::from_secs(20)).unwrap();
         self.backend.points("db")
     }
 }

@@ -5,13 +5,13 @@ use std::process::Command;
 use fluxgate::lab::proxy::ProxyConfig;
 use fluxgate::lab::stand_in::StandIn;
 
-use crate::support::Authority;
+use crate::certificates::Authority;
 
 #[test]
 fn the_command_believes_the_authorities_it_is_told_and_no_others() {
     let (authority, other) = (Authority::new("the proxy's"), Authority::new("another"));
     let standin = StandIn::with_databases(&["db"]).unwrap();
-    let proxy = crate::start(&authority.https(ProxyConfig::new(&[vec![standin.url()]])));
+    let proxy = crate::support::start(&authority.https(ProxyConfig::new(&[vec![standin.url()]])));
     let path = |authority: &Authority| authority.ca().to_str().unwrap().to_owned();
     let missing = "/nonexistent.pem".to_owned();
     for (options, status, says) in [

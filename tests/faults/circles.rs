@@ -14,16 +14,9 @@ pub const DB: &str = "db";
 /// Backends that are back must have everything within this, on a machine that is busy with other tests.
 pub const DRAIN: Duration = Duration::from_secs(60);
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_fluxgate");
-
-/// Starts the real binary with this configuration. Panics, with what it printed, if it does not start.
-pub fn start(config: &ProxyConfig) -> Proxy {
-    config.start(Path::new(EXECUTABLE)).unwrap_or_else(|e| panic!("{e}"))
-}
-
 /// Runs `fluxgate log ...`.
 pub fn log_command(what: &str, dir: &Path) -> (Output, String) {
-    let output = Command::new(EXECUTABLE).args(["log", what]).arg(dir).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_fluxgate")).args(["log", what]).arg(dir).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output, text)
 }
