@@ -146,8 +146,9 @@ impl CurlServers {
         let circles: Value = circles.iter().enumerate().map(circle).collect();
         match what {
             "new" => {
-                // A clear waits so long for queries from before the end of a transition.
-                let config = ProxyConfig::new(&[]).set("query_timeout", 5).set("hash_key", "name").set("workers", 1);
+                // A clear waits for `query_timeout` after the end of a transition. The ring goes by names, which the
+                // description knows.
+                let config = ProxyConfig::new(&[]).set("query_timeout", 5).set("hash_key", "name");
                 let config = config.set("circles", circles);
                 self.proxies.insert(port.to_owned(), support::start(&config));
             }

@@ -29,7 +29,7 @@ struct OneBackend {
 
 fn one_backend(keys: &[(&str, Value)]) -> OneBackend {
     let backend = StandIn::with_databases(&["db"]).unwrap();
-    let config = ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1).set("max_body_bytes", BODY_BYTES_MAX);
+    let config = ProxyConfig::new(&[vec![backend.url()]]).set("max_body_bytes", BODY_BYTES_MAX);
     let config = config.set_all(keys.iter().cloned());
     OneBackend { proxy: support::start(&config), backend }
 }
@@ -612,7 +612,7 @@ fn a_policy_that_exists_is_written_to() {
     let policy = "CREATE RETENTION POLICY \"p 1\" ON db DURATION 9w REPLICATION 1 SHARD DURATION 2d";
     backends[0].query("", policy).unwrap();
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
-    let proxy = support::start(&ProxyConfig::new(&circles).set("workers", 1));
+    let proxy = support::start(&ProxyConfig::new(&circles));
     let mut client = Client::connect(proxy.addr()).unwrap();
     let mut write = |rp: &str| {
         client.request("POST", &format!("/write?db=db&rp={rp}&consistency=all"), &[], b"m n=1i\nbad\n").unwrap()
@@ -640,7 +640,7 @@ fn a_level_is_told_and_waited_for() {
     let mut circles: Vec<Influxd> = (0..2).map(|_| Influxd::start().unwrap()).collect();
     circles.iter().for_each(|backend| backend.create_database("db").unwrap());
     let urls: Vec<_> = circles.iter().map(|backend| vec![backend.url()]).collect();
-    let proxy = support::start(&ProxyConfig::new(&urls).set("workers", 1).set("write_timeout", 1));
+    let proxy = support::start(&ProxyConfig::new(&urls).set("write_timeout", 1).set("rewrite_interval", 1));
     let mut client = Client::connect(proxy.addr()).unwrap();
     let mut sent = 0;
     let mut write = |level: &str| {

@@ -346,6 +346,7 @@ fn a_write_through_the_proxy_is_a_write_to_influxdb() {
         circles[0][0].query("", statement).unwrap();
     }
     let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
+    // One worker: which of two conflicting points comes first must not depend on the connection.
     let proxy = support::start(&ProxyConfig::new(&urls).set("workers", 1));
 
     let mut to_plain = Client::connect(plain.addr()).unwrap();

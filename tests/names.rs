@@ -49,7 +49,7 @@ fn every_name_that_influxdb_takes_is_written_to() {
     }
     assert!(made.len() >= 14, "{made:?}");
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
-    let proxy = support::start(&ProxyConfig::new(&circles).set("workers", 1));
+    let proxy = support::start(&ProxyConfig::new(&circles));
     let mut client = Client::connect(proxy.addr()).unwrap();
     let delivered = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 0);
     for name in &made {

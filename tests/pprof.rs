@@ -15,8 +15,9 @@ use fluxgate::lab::stand_in::StandIn;
 use pprof::protos::{Message, Profile};
 
 fn started(backend: &StandIn, keys: &[(&str, &str)]) -> Proxy {
+    // One worker, so that it has samples in a short profile.
     let config = ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1);
-    support::start(&keys.iter().fold(config, |config, (key, value)| config.set(key, *value)))
+    support::start(&config.set_all(keys.iter().map(|(key, value)| (*key, (*value).into()))))
 }
 
 /// A GET; `target` is all of the request target.

@@ -160,15 +160,15 @@ fn a_port_that_is_in_use_is_refused() {
 #[test]
 fn a_data_dir_that_cannot_be_used_is_refused() {
     let backend = StandIn::with_databases(&["db"]).unwrap();
-    let proxy = support::start(&ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1));
+    let proxy = support::start(&ProxyConfig::new(&[vec![backend.url()]]));
     let dir = proxy.data_dir().display().to_string();
     let sentence = StartFolder::new("proxy.json", &config(&[("data_dir", dir.as_str().into())])).refusal();
     assert_eq!(sentence, format!("data_dir {dir} is in use by another instance"));
 
     let place = StartFolder::new("proxy.json", &config(&[("data_dir", "proxy.json".into())]));
-    assert!(place.refusal().starts_with("data_dir proxy.json cannot be created: "), "{}", place.refusal());
+    assert!(place.refusal().starts_with("data_dir DIR/proxy.json cannot be created: "), "{}", place.refusal());
     let place = StartFolder::new("proxy.json", &config(&[("data_dir", "proxy.json/data".into())]));
-    assert!(place.refusal().starts_with("data_dir proxy.json/data cannot be created: "), "{}", place.refusal());
+    assert!(place.refusal().starts_with("data_dir DIR/proxy.json/data cannot be created: "), "{}", place.refusal());
 
     // Root may write anywhere, except where nobody can.
     let place = StartFolder::new("proxy.json", &config(&[("data_dir", "/proc/fluxgate".into())]));
@@ -176,7 +176,7 @@ fn a_data_dir_that_cannot_be_used_is_refused() {
     let place = StartFolder::new("proxy.json", &config(&[]));
     let data = place.dir.path().join("data");
     std::fs::create_dir_all(data.join("lock")).unwrap();
-    assert!(place.refusal().starts_with("data_dir data cannot be written: "), "{}", place.refusal());
+    assert!(place.refusal().starts_with("data_dir DIR/data cannot be written: "), "{}", place.refusal());
     std::fs::remove_dir(data.join("lock")).unwrap();
 
     // A log that this version cannot have written stays as it is.

@@ -1,5 +1,7 @@
 //! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`, and
-//! what an operator can see and do from outside.
+//! what an operator can see and do from outside. Without further keys the configuration is that of the README's quick
+//! start: circles and `listen_addr`. All else has its default, so that `data_dir` is relative to the working directory,
+//! a temporary folder.
 //!
 //! As with [`crate::lab::influxd`], the kernel kills the child when the *thread* that started it ends.
 
@@ -42,7 +44,7 @@ impl ProxyConfig {
         Self { circles: circles.iter().enumerate().map(circle).collect(), extra: Map::new() }
     }
 
-    /// Sets a key of the configuration file, over any default here.
+    /// Sets a key of the configuration file.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.extra.insert(key.into(), value.into());
         self
@@ -70,10 +72,7 @@ impl ProxyConfig {
     }
 
     fn text(&self, proxy: &Proxy) -> String {
-        let mut config = json!({
-            "circles": self.circles, "listen_addr": proxy.addr.to_string(), "data_dir": proxy.data_dir(),
-            "mlog_dir": proxy.dir.path().join("log"), "check_interval": 1, "rewrite_interval": 1,
-        });
+        let mut config = json!({"circles": self.circles, "listen_addr": proxy.addr.to_string()});
         for (key, value) in &self.extra {
             config[key] = value.clone();
         }

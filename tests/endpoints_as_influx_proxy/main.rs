@@ -310,10 +310,9 @@ fn users_are_those_of_the_configuration() {
         ("auth-encrypted", &[("username", CIPHERED_ADMIN), ("password", CIPHERED_ADMIN), ("auth_secure", "")][..]),
         ("auth-user-only", &[("username", "admin"), ("password", "")]),
     ] {
-        let file =
-            keys.iter().fold(ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1), |file, (key, value)| {
-                if *key == "auth_secure" { file.set(key, true) } else { file.set(key, *value) }
-            });
+        let file = keys.iter().fold(ProxyConfig::new(&[vec![backend.url()]]), |file, (key, value)| {
+            if *key == "auth_secure" { file.set(key, true) } else { file.set(key, *value) }
+        });
         let proxy = support::start(&file);
         for record in golden::records("v2.4.7.jsonl").iter().filter(|record| record["config"] == config) {
             let mut request = record["request"].clone();

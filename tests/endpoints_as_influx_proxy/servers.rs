@@ -36,8 +36,8 @@ impl Servers {
 
     pub fn proxy(&self, keys: &[(&str, Value)]) -> Proxy {
         let urls: Vec<Vec<_>> = self.circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-        // A `/clear` waits so long after the end of a transition.
-        let config = ProxyConfig::new(&urls).set("workers", 1).set("hash_key", "idx").set("query_timeout", 5);
+        // A `/clear` waits for `query_timeout` after the end of a transition. Backends are stopped and come back.
+        let config = ProxyConfig::new(&urls).set("query_timeout", 5).set("rewrite_interval", 1);
         support::start(&config.set_all(keys.iter().cloned()))
     }
 

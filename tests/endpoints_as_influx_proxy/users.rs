@@ -84,7 +84,7 @@ fn ask(proxy: &Proxy, method: &str, target: &str, params: &str, authorization: &
 #[test]
 fn every_path_but_ping_asks_for_the_user() {
     let backends = [StandIn::with_databases(&["db1"]).unwrap(), StandIn::with_databases(&["db1"]).unwrap()];
-    let config = ProxyConfig::new(&backends.each_ref().map(|backend| vec![backend.url()])).set("workers", 1);
+    let config = ProxyConfig::new(&backends.each_ref().map(|backend| vec![backend.url()]));
     let open = support::start(&config);
     let guarded = support::start(&config.set("username", "admin").set("password", "s3cr&t"));
     let mut wrong = Vec::new();
@@ -116,7 +116,7 @@ fn every_path_but_ping_asks_for_the_user() {
 #[test]
 fn the_cipher_is_open_only_while_no_user_is_configured() {
     let backend = StandIn::with_databases(&["db1"]).unwrap();
-    let config = || ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1);
+    let config = || ProxyConfig::new(&[vec![backend.url()]]);
     let passwords: [(&[(&str, Value)], bool); 3] = [
         (&[("username", "".into()), ("password", "".into())], true),
         (&[("username", "admin".into()), ("password", "".into())], false),

@@ -30,9 +30,10 @@ impl Circles {
         Self((0..circles).map(|_| circle()).collect())
     }
 
+    /// Backends that are down are asked again after a second, not after the default of ten.
     pub fn config(&self) -> ProxyConfig {
         let urls: Vec<Vec<_>> = self.0.iter().map(|circle| circle.iter().map(StandIn::url).collect()).collect();
-        ProxyConfig::new(&urls)
+        ProxyConfig::new(&urls).set("rewrite_interval", 1)
     }
 
     pub fn stop(&mut self) {

@@ -91,7 +91,11 @@ fn a_backend_that_refuses_the_password_holds_its_points() {
 fn a_real_server_that_stands_still_delays_nobody() {
     let servers = [Influxd::start().unwrap(), Influxd::start().unwrap()];
     servers.iter().for_each(|server| server.create_database(DB).unwrap());
-    let proxy = start(&ProxyConfig::new(&[vec![servers[0].url()], vec![servers[1].url()]]).set("write_timeout", 2));
+    let proxy = start(
+        &ProxyConfig::new(&[vec![servers[0].url()], vec![servers[1].url()]])
+            .set("write_timeout", 2)
+            .set("rewrite_interval", 1),
+    );
     let mut points = Points::default();
     points.load(&LoadArgs { points: Some(2_000), rate: 4_000, ..points.args(&proxy) }, || {});
     drained(&proxy);

@@ -29,7 +29,8 @@ fn the_last_write_stays_the_last() {
     servers.iter().for_each(|server| server.create_database(DB).unwrap());
     let urls: Vec<_> = servers.iter().map(|server| vec![server.url()]).collect();
     // One worker: two connections of different workers have no order between them.
-    let mut proxy = start(&ProxyConfig::new(&urls).set("workers", 1).set("write_timeout", 2));
+    let mut proxy =
+        start(&ProxyConfig::new(&urls).set("workers", 1).set("write_timeout", 2).set("rewrite_interval", 1));
     let mut last = write(&proxy, 1);
     // Frozen in the middle of a delivery, and thawed while newer values arrive: the old request is still in its socket.
     servers[1].freeze().unwrap();

@@ -34,9 +34,10 @@ pub fn urls(servers: &[Vec<Influxd>]) -> Vec<Vec<String>> {
 }
 
 pub fn config(circles: &[Vec<String>]) -> ProxyConfig {
-    // Two workers, so that points of one measurement lie in two logs. A clear waits for `query_timeout` after the end
-    // of a transition.
-    ProxyConfig::new(circles).set("workers", 2).set("write_timeout", 5).set("query_timeout", 10)
+    // Two workers, so that points of one measurement lie in two logs. Backends that are down are asked again after a
+    // second. A clear waits for `query_timeout` after the end of a transition.
+    let config = ProxyConfig::new(circles).set("workers", 2).set("rewrite_interval", 1);
+    config.set("write_timeout", 5).set("query_timeout", 10)
 }
 
 fn line(number: u64) -> (String, u64, String) {

@@ -32,7 +32,7 @@ impl OneCircle {
     fn start(servers: usize, used: usize) -> Self {
         let servers: Vec<_> = (0..servers).map(|_| Influxd::start().unwrap()).collect();
         let urls = servers[..used].iter().map(Influxd::url).collect();
-        let proxy = crate::support::start(&ProxyConfig::new(&[urls]).set("workers", 2));
+        let proxy = crate::support::start(&ProxyConfig::new(&[urls]).set("workers", 2).set("rewrite_interval", 1));
         let mut circle = Self { servers, proxy, written: 0 };
         circle.servers[..used].iter().for_each(|server| server.create_database("db").unwrap());
         circle.write();

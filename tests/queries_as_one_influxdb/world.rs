@@ -32,7 +32,8 @@ impl OracleAndCluster {
         let circle = |backends: &usize| (0..*backends).map(|_| Influxd::start().unwrap()).collect();
         let circles: Vec<Vec<Influxd>> = CIRCLES.iter().map(circle).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-        let proxy = crate::support::start(&ProxyConfig::new(&urls));
+        // Backends are stopped and come back.
+        let proxy = crate::support::start(&ProxyConfig::new(&urls).set("rewrite_interval", 1));
         let pair = Pair::new(oracle.addr(), proxy.addr());
         let mut world = Self { oracle, circles, proxy, pair, refused: 0 };
         world.pair.give(data::DECLARATIONS, &data::batches());

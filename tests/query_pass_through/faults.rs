@@ -18,7 +18,7 @@ const GOOD: &str = "{\"results\":[{\"statement_id\":0,\"series\":[]}]}\n";
 /// A circle for each backend, one worker.
 fn circles(backends: &[&Backend]) -> ProxyConfig {
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
-    ProxyConfig::new(&circles).set("workers", 1).set("query_timeout", 2)
+    ProxyConfig::new(&circles).set("query_timeout", 2)
 }
 
 /// Started, and with the addresses of its backends.
@@ -79,7 +79,7 @@ fn when_nobody_answers_the_error_says_who_failed_and_how() {
 fn a_backend_that_is_down_is_not_asked() {
     let good = Backend::saying(GOOD);
     let nobody = fluxgate::lab::influxd::free_addr().unwrap();
-    let config = ProxyConfig::new(&[vec![format!("http://{nobody}")], vec![good.url()]]).set("workers", 1);
+    let config = ProxyConfig::new(&[vec![format!("http://{nobody}")], vec![good.url()]]);
     let proxy = ready(&config);
     let mut client = Client::connect(proxy.addr()).unwrap();
     for _ in 0..3 {
@@ -203,7 +203,9 @@ fn queries_beyond_the_bound_are_refused() {
         stream.write_all(whole(200, GOOD).as_bytes())?;
         Ok(Then::Keep)
     });
-    let proxy = ready(&circles(&[&backend]).set("query_timeout", 60).set("max_concurrent_queries", 1));
+    // One worker: the bound is shared out among workers, and each gets one at least.
+    let config = circles(&[&backend]).set("workers", 1).set("query_timeout", 60);
+    let proxy = ready(&config.set("max_concurrent_queries", 1));
     let mut first = Client::connect(proxy.addr()).unwrap();
     first.send(format!("GET {SELECT} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
     assert!(eventually(Duration::from_secs(5), || backend.selects() == 1));

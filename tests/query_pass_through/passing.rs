@@ -16,7 +16,7 @@ const SELECT: &str = "/query?db=db&q=SELECT+n+FROM+cpu";
 /// One circle for each backend, one worker, started and with the addresses of its backends.
 fn ready(backends: &[&Backend]) -> Proxy {
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
-    let proxy = start(&ProxyConfig::new(&circles).set("workers", 1));
+    let proxy = start(&ProxyConfig::new(&circles));
     let known =
         || Client::connect(proxy.addr()).unwrap().get("/query?db=db&q=SHOW+RETENTION+POLICIES").unwrap().status == 200;
     assert!(eventually(Duration::from_secs(10), known), "{}", proxy.stderr());

@@ -37,7 +37,7 @@ fn points_reach_backends_that_are_trusted_and_wait_for_those_that_are_not() {
     // Another authority's word counts for nothing.
     let ca = other.file("trusted.pem");
     std::fs::copy(other.ca(), &ca).unwrap();
-    let config = ProxyConfig::new(&[vec![backend.url()]]).set("workers", 1);
+    let config = ProxyConfig::new(&[vec![backend.url()]]);
     let mut proxy = start(&config.set("ca_file", ca.to_str().unwrap()));
     write(&proxy);
     let reason = "its certificate is not trusted: unknown issuer";
@@ -69,7 +69,6 @@ fn a_certificate_for_another_name_is_believed_only_when_that_is_asked_for() {
         let backends = json!([{"name": "b", "url": backend.url(), "insecure_skip_verify": skip}]);
         ProxyConfig::new(&[])
             .set("circles", json!([{"name": "c", "backends": backends}]))
-            .set("workers", 1)
             .set("ca_file", authority.ca().to_str().unwrap())
     };
     let strict = start(&config(false));
@@ -90,7 +89,7 @@ fn a_backend_asked_without_tls_that_wants_it_loses_nothing() {
     let (cert, key) = authority.issue("influxd", "127.0.0.1");
     let backend = Influxd::start_https(&cert, &key).unwrap();
     backend.create_database("db").unwrap();
-    let config = ProxyConfig::new(&[vec![format!("http://{}", backend.addr())]]).set("workers", 1);
+    let config = ProxyConfig::new(&[vec![format!("http://{}", backend.addr())]]);
     let mut proxy = start(&config.set("ca_file", authority.ca().to_str().unwrap()));
     write(&proxy);
     let down = || proxy.stderr().contains("writes fail");

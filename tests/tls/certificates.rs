@@ -55,7 +55,7 @@ impl Authority {
     pub fn https(&self, config: ProxyConfig) -> ProxyConfig {
         let (cert, key) = self.issue("first", "127.0.0.1");
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        config.set("https_enabled", true).set("https_cert", text(cert)).set("https_key", text(key)).set("workers", 1)
+        config.set("https_enabled", true).set("https_cert", text(cert)).set("https_key", text(key))
     }
 
     /// A connection that has shaken hands.

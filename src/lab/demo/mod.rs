@@ -70,7 +70,7 @@ pub fn run(args: &DemoArgs, executable: &Path, stop: &AtomicBool) -> io::Result<
     let circle = |_| (0..BACKENDS).map(|_| Backend::start(standins, DB)).collect::<io::Result<Vec<_>>>();
     let circles = (0..CIRCLES).map(circle).collect::<io::Result<Vec<_>>>()?;
     let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Backend::url).collect()).collect();
-    let proxy = ProxyConfig::new(&urls).start(executable)?;
+    let proxy = ProxyConfig::new(&urls).set("rewrite_interval", 1).start(executable)?;
     screen.say(&format!(
         "The proxy listens on {}. Writing {} points/s for {:.0} s.",
         proxy.url(),
