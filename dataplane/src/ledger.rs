@@ -28,11 +28,11 @@ pub struct DbId(u32);
 pub struct Ledger {
     topology: Arc<Topology>,
     ids: HashMap<Box<str>, DbId>,
-    databases: Vec<Database>,
+    databases: Vec<NamedAccounts>,
 }
 
 #[derive(Debug)]
-struct Database {
+struct NamedAccounts {
     name: Box<str>,
     /// Indexed by `BackendId`.
     accounts: Vec<Account>,
@@ -83,7 +83,7 @@ impl Ledger {
         let id = DbId(u32::try_from(self.databases.len()).expect("bounded by LEDGER_DATABASES_MAX"));
         self.ids.insert(name.into(), id);
         let accounts = vec![Account::default(); self.topology.backends.len()];
-        self.databases.push(Database { name: name.into(), accounts });
+        self.databases.push(NamedAccounts { name: name.into(), accounts });
         id
     }
 
@@ -138,7 +138,7 @@ impl Ledger {
     /// All accounts in which anything was ever counted.
     pub fn rows(&self) -> Vec<LedgerRow> {
         let own = |reasons: &[(Box<str>, u64)]| reasons.iter().map(|(r, n)| (r.to_string(), *n)).collect();
-        let row = |d: &Database, i: usize, a: &Account| LedgerRow {
+        let row = |d: &NamedAccounts, i: usize, a: &Account| LedgerRow {
             db: d.name.to_string(),
             backend: self.topology.backends[i].id,
             accepted: a.accepted,

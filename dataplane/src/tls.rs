@@ -142,7 +142,7 @@ fn client_config(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Arc<C
 
 /// What is wrong with a backend's TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum TlsFault {
     UnknownIssuer,
     /// Or not valid yet.
     Expired,
@@ -152,7 +152,7 @@ pub enum Fault {
     Protocol,
 }
 
-impl Fault {
+impl TlsFault {
     pub fn of(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidCertificate(error) => match error {
@@ -169,7 +169,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownIssuer => "its certificate is not trusted: unknown issuer (see ca_file, insecure_skip_verify)",

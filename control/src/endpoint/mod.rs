@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse};
-use fluxgate_dataplane::http::auth::{self, Guard, TokenScheme, Verdict};
+use fluxgate_dataplane::http::auth::{self, AuthVerdict, Guard, TokenScheme};
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::Topology;
@@ -163,7 +163,7 @@ pub fn decide(state: &State, request: &AdminRequest) -> Action {
     if !methods.contains(&&request.method[..]) {
         return Action::Answer(error(form, 405, "method not allow", query.pretty()));
     }
-    if state.guard.judge(query.0, request.authorization.as_deref().map(str::as_bytes), token) != Verdict::Ok {
+    if state.guard.judge(query.0, request.authorization.as_deref().map(str::as_bytes), token) != AuthVerdict::Ok {
         return Action::Answer(error(form, 401, auth::FAILED, query.pretty()));
     }
     let is_form =

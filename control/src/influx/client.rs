@@ -189,7 +189,7 @@ pub(super) fn why(error: &ureq::Error) -> String {
         _ => None,
     };
     match tls {
-        Some(error) => fluxgate_dataplane::tls::Fault::of(error).to_string(),
+        Some(error) => fluxgate_dataplane::tls::TlsFault::of(error).to_string(),
         None => error.to_string(),
     }
 }

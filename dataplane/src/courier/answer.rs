@@ -10,7 +10,7 @@ use crate::limits::BACKEND_ANSWER_BYTES_MAX;
 
 /// What counts of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct WriteAnswer {
     pub status: u16,
     /// The error text; empty when the status is 2xx.
     pub error: String,
@@ -28,7 +28,7 @@ pub enum Progress {
     /// More bytes are needed.
     Partial,
     /// All there is to know. `reusable`: the connection may carry the next request.
-    Complete { answer: Answer, reusable: bool },
+    Complete { answer: WriteAnswer, reusable: bool },
 }
 
 /// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Parsing again from the start
@@ -45,7 +45,7 @@ pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
     let rest = &bytes[head.head_len..];
     let Some((body, whole)) = body(rest, head.body, ended)? else { return Ok(Progress::Partial) };
     let header = head.error.map(|span| String::from_utf8_lossy(span.of(bytes)).into_owned());
-    let mut answer = Answer { status: head.status, error: String::new(), named: header.is_some() };
+    let mut answer = WriteAnswer { status: head.status, error: String::new(), named: header.is_some() };
     if head.status / 100 != 2 {
         // The whole text, else the header, which InfluxDB cuts at 1024 bytes, else the body as it is.
         let json = go_json::error_text(&body);

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::body::Body;
+use super::body::RequestBody;
 use super::hint;
 
 /// Equal parts after a refusal.
@@ -37,7 +37,7 @@ const FINALS_MAX: u8 = 3;
 
 /// What came back for the part that was sent.
 #[derive(Clone, Copy, Debug)]
-pub enum Reply<'a> {
+pub enum PartReply<'a> {
     Taken,
     /// Some of its lines are refused, by the backend's parser or storage.
     Refused(&'a str),
@@ -62,14 +62,14 @@ pub enum Next {
 
 /// A line that will not be taken, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedLine {
     /// Its number in the request.
     pub line: u32,
     pub text: Rc<str>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct BatchPart {
     /// Numbers of its lines, ascending.
     lines: Vec<u32>,
     strikes: u8,
@@ -79,7 +79,7 @@ struct Part {
     others: bool,
 }
 
-impl Part {
+impl BatchPart {
     fn new(lines: Vec<u32>, hints: u8) -> Self {
         Self { lines, strikes: 0, repeated: false, hints, others: false }
     }
@@ -91,10 +91,10 @@ pub struct Bisect {
     /// Each line of the request's body, without its LF.
     lines: Vec<Range<usize>>,
     /// Parts still to be asked; the first one is the one being sent.
-    parts: VecDeque<Part>,
-    refused: Vec<Refused>,
+    parts: VecDeque<BatchPart>,
+    refused: Vec<RefusedLine>,
     /// Single lines that have failed, and the answers; asked again once the others were taken together.
-    suspects: Vec<(Part, Rc<str>)>,
+    suspects: Vec<(BatchPart, Rc<str>)>,
     /// Something was taken.
     taken: bool,
     /// Answers in doubt so far. With nothing taken, more of them than this make the search fruitless: the request and each
@@ -114,7 +114,7 @@ impl Bisect {
         let all = (0..u32::try_from(lines.len()).expect("a request is smaller than 4 GiB")).collect();
         Self {
             lines,
-            parts: VecDeque::from([Part::new(all, HINTS)]),
+            parts: VecDeque::from([BatchPart::new(all, HINTS)]),
             refused: Vec::new(),
             suspects: Vec::new(),
             taken: false,
@@ -127,7 +127,7 @@ impl Bisect {
     }
 
     /// Puts the part to be sent into `out`. `body`: the whole request's.
-    pub fn part(&self, body: &[u8], out: &mut Body) {
+    pub fn part(&self, body: &[u8], out: &mut RequestBody) {
         out.clear();
         for &line in self.parts.front().map(|p| &p.lines[..]).unwrap_or_default() {
             out.push(&body[self.lines[line as usize].clone()]);
@@ -137,18 +137,18 @@ impl Bisect {
 
     /// The part sent last got this answer. `vouched`: the backend is known to take writes for others, so that a line may be
     /// blamed even if nothing beside it was taken.
-    pub fn answered(&mut self, body: &[u8], reply: Reply<'_>, vouched: bool) -> Next {
+    pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>, vouched: bool) -> Next {
         let part = self.parts.pop_front().expect("a search that is not settled has a part under way");
         self.last_taken = 0;
         let mut next = Next::Send;
         match reply {
-            Reply::Taken => {
+            PartReply::Taken => {
                 self.taken = true;
                 self.last_taken = part.lines.len();
             }
-            Reply::Refused(text) => self.narrow(body, part, text),
-            Reply::Doubt(_) if part.others => return Next::Halve,
-            Reply::Doubt(text) => {
+            PartReply::Refused(text) => self.narrow(body, part, text),
+            PartReply::Doubt(_) if part.others => return Next::Halve,
+            PartReply::Doubt(text) => {
                 self.doubt(part, text);
                 if self.doubts > self.doubts_max && !self.taken && !vouched {
                     return Next::Fruitless;
@@ -160,7 +160,7 @@ impl Bisect {
     }
 
     /// All lines that will not be taken, once settled.
-    pub fn refused(&self) -> &[Refused] {
+    pub fn refused(&self) -> &[RefusedLine] {
         &self.refused
     }
 
@@ -169,7 +169,7 @@ impl Bisect {
         self.lines[line as usize].clone()
     }
 
-    fn narrow(&mut self, body: &[u8], mut part: Part, text: &str) {
+    fn narrow(&mut self, body: &[u8], mut part: BatchPart, text: &str) {
         // Without `partial write` nothing was stored: InfluxDB opened a shard for lines that disagree among themselves.
         // The same lines again get an answer that says more.
         if text.starts_with("field type conflict") && !part.repeated {
@@ -186,14 +186,14 @@ impl Bisect {
         {
             let others = part.lines.iter().copied().filter(|i| suspects.binary_search(i).is_err()).collect();
             self.doubts_max += 2;
-            self.parts.push_back(Part::new(suspects, part.hints - 1));
-            self.parts.push_back(Part::new(others, part.hints - 1));
+            self.parts.push_back(BatchPart::new(suspects, part.hints - 1));
+            self.parts.push_back(BatchPart::new(others, part.hints - 1));
             return;
         }
         self.doubts_max += self.divide(&part, PARTS);
     }
 
-    fn doubt(&mut self, mut part: Part, text: &str) {
+    fn doubt(&mut self, mut part: BatchPart, text: &str) {
         self.doubts += 1;
         if part.lines.len() == 1 {
             part.strikes += 1;
@@ -207,17 +207,17 @@ impl Bisect {
         }
     }
 
-    fn divide(&mut self, part: &Part, parts: usize) -> usize {
+    fn divide(&mut self, part: &BatchPart, parts: usize) -> usize {
         let before = self.parts.len();
         for lines in part.lines.chunks(part.lines.len().div_ceil(parts)) {
-            self.parts.push_back(Part::new(lines.to_vec(), HINTS));
+            self.parts.push_back(BatchPart::new(lines.to_vec(), HINTS));
         }
         self.parts.len() - before
     }
 
     fn blame(&mut self, lines: &[u32], text: &str) {
         let text: Rc<str> = text.into();
-        self.refused.extend(lines.iter().map(|&line| Refused { line, text: text.clone() }));
+        self.refused.extend(lines.iter().map(|&line| RefusedLine { line, text: text.clone() }));
     }
 
     /// Every part has been asked: what is left is to have sent all good lines in their order, and to ask the suspects again
@@ -242,7 +242,7 @@ impl Bisect {
             set_aside[line as usize] = true;
         }
         let lines = (0..).zip(set_aside).filter(|(_, aside)| !aside).map(|(i, _)| i).collect();
-        self.parts.push_back(Part { others: true, ..Part::new(lines, HINTS) });
+        self.parts.push_back(BatchPart { others: true, ..BatchPart::new(lines, HINTS) });
         next
     }
 
@@ -250,7 +250,7 @@ impl Bisect {
     fn question_suspects(&mut self, next: Next) -> Next {
         for (part, text) in std::mem::take(&mut self.suspects) {
             if part.strikes >= STRIKES {
-                self.refused.push(Refused { line: part.lines[0], text });
+                self.refused.push(RefusedLine { line: part.lines[0], text });
             } else {
                 self.parts.push_back(part);
             }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 
-use super::bisect::{Bisect, Next, Reply};
-use super::body::Body;
+use super::bisect::{Bisect, Next, PartReply};
+use super::body::RequestBody;
 
 pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
@@ -69,14 +69,14 @@ impl Model {
 fn search(body: &str, model: &mut Model) -> Option<BTreeSet<u32>> {
     let body = body.as_bytes();
     let mut bisect = Bisect::new(split(body));
-    let mut part = Body::default();
+    let mut part = RequestBody::default();
     for _ in 0..100_000 {
         bisect.part(body, &mut part);
         let answer = model.ask(part.bytes());
         let reply = match &answer {
-            Ok(()) => Reply::Taken,
-            Err(text) if model.manner == Manner::Fails => Reply::Doubt(text),
-            Err(text) => Reply::Refused(text),
+            Ok(()) => PartReply::Taken,
+            Err(text) if model.manner == Manner::Fails => PartReply::Doubt(text),
+            Err(text) => PartReply::Refused(text),
         };
         match bisect.answered(body, reply, false) {
             Next::Send | Next::Pause => {}
@@ -156,9 +156,9 @@ fn a_backend_that_takes_nothing_blames_nobody() {
 fn a_line_alone_is_blamed_when_others_vouch_for_the_backend() {
     let body = b"m v=1 1\n";
     let mut bisect = Bisect::new(split(body));
-    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Pause);
-    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Pause);
-    assert_eq!(bisect.answered(body, Reply::Doubt("500"), true), Next::Settled);
+    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Pause);
+    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Pause);
+    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Settled);
     assert_eq!(bisect.refused().len(), 1);
 }
 
@@ -167,7 +167,8 @@ fn a_line_alone_is_blamed_when_others_vouch_for_the_backend() {
 fn an_unsteady_backend_gets_nobody_blamed() {
     let body = b"m v=1 1\nm v=2 1\n";
     let mut bisect = Bisect::new(split(body));
-    let mut answers = [Reply::Doubt("502"), Reply::Doubt("502"), Reply::Taken, Reply::Doubt("502")].into_iter();
+    let mut answers =
+        [PartReply::Doubt("502"), PartReply::Doubt("502"), PartReply::Taken, PartReply::Doubt("502")].into_iter();
     let mut last = Next::Send;
     for reply in answers.by_ref() {
         assert!(matches!(last, Next::Send | Next::Pause));
@@ -175,7 +176,7 @@ fn an_unsteady_backend_gets_nobody_blamed() {
     }
     // The whole, line 1, line 2, then line 1 again.
     assert_eq!(last, Next::Pause);
-    assert_eq!(bisect.answered(body, Reply::Doubt("502"), false), Next::Halve);
+    assert_eq!(bisect.answered(body, PartReply::Doubt("502"), false), Next::Halve);
 }
 
 /// What only fails together is no line's fault.
@@ -184,10 +185,10 @@ fn a_request_that_is_too_much_as_a_whole_is_halved() {
     let body: String = (0..100).map(|i| format!("m v={i} 1\n")).collect();
     let body = body.as_bytes();
     let mut bisect = Bisect::new(split(body));
-    let mut part = Body::default();
+    let mut part = RequestBody::default();
     loop {
         bisect.part(body, &mut part);
-        let reply = if split(part.bytes()).len() > 50 { Reply::Doubt("500") } else { Reply::Taken };
+        let reply = if split(part.bytes()).len() > 50 { PartReply::Doubt("500") } else { PartReply::Taken };
         match bisect.answered(body, reply, false) {
             Next::Send | Next::Pause => {}
             end => break assert_eq!(end, Next::Halve),
@@ -208,13 +209,13 @@ fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
              already exists as type float dropped={n}"
         )
     };
-    let mut part = Body::default();
-    assert_eq!(bisect.answered(body, Reply::Refused(&conflict(500)), false), Next::Send);
+    let mut part = RequestBody::default();
+    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500)), false), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(split(part.bytes()).len(), 500);
     assert!(part.bytes().starts_with(b"m,h=h0 f=0i 1\n"));
-    assert_eq!(bisect.answered(body, Reply::Refused(&conflict(500)), false), Next::Send);
-    assert_eq!(bisect.answered(body, Reply::Taken, false), Next::Settled);
+    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500)), false), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Taken, false), Next::Settled);
     assert_eq!(bisect.refused().len(), 500);
     assert!(bisect.refused().iter().all(|r| r.line % 2 == 0));
 }
@@ -225,13 +226,13 @@ fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
 fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
     let body = b"m f=1 1\nm f=1i 2\n";
     let mut bisect = Bisect::new(split(body));
-    let mut part = Body::default();
-    assert_eq!(bisect.answered(body, Reply::Refused("field type conflict"), false), Next::Send);
+    let mut part = RequestBody::default();
+    assert_eq!(bisect.answered(body, PartReply::Refused("field type conflict"), false), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(part.bytes(), body);
     let text = "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, \
                 already exists as type float dropped=1";
-    assert_eq!(bisect.answered(body, Reply::Refused(text), false), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Refused(text), false), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(part.bytes(), b"m f=1i 2\n");
 }

@@ -11,12 +11,12 @@ const HEAD_ROOM: usize = 1024;
 const GROWTH_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
-pub struct Body {
+pub struct RequestBody {
     /// Empty, or the room followed by the lines.
     buf: Vec<u8>,
 }
 
-impl Body {
+impl RequestBody {
     pub fn push(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         self.buf.extend_from_slice(bytes);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn head_and_body_are_one_slice_as_long_as_the_head_fits() {
-        let mut body = Body::default();
+        let mut body = RequestBody::default();
         assert_eq!(body.framed(b"HEAD").unwrap(), b"HEAD");
         body.push(b"m v=1\n");
         assert_eq!(body.framed(b"POST").unwrap(), b"POSTm v=1\n");
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn memory_stays_close_to_the_length() {
-        let mut body = Body::default();
+        let mut body = RequestBody::default();
         let line = [b'x'; 1000];
         for _ in 0..8192 {
             body.push(&line);

@@ -15,12 +15,12 @@ use flate2::{Compress, Compression, FlushCompress};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::answer::{self, Answer, Progress};
-use super::body::Body;
+use super::answer::{self, Progress, WriteAnswer};
+use super::body::RequestBody;
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, HEAD_BYTES_MAX};
 use crate::precision::Precision;
-use crate::tls::Fault;
+use crate::tls::TlsFault;
 
 /// Where a backend listens now; None while its name has not been resolved. The control thread's answers change it.
 pub type Address = Rc<Cell<Option<SocketAddr>>>;
@@ -77,15 +77,15 @@ impl Endpoint {
     /// A new connection to `address`, through TLS where the url says so; `timeout` bounds both.
     ///
     /// # Errors
-    /// [`Failure::Refused`] and [`Failure::Handshake`].
-    pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Stream, Failure> {
+    /// [`ExchangeFailure::Refused`] and [`ExchangeFailure::Handshake`].
+    pub async fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Stream, ExchangeFailure> {
         let connected = match &self.tls {
             None => Stream::connect(address, timeout).await,
             Some((config, name)) => Stream::connect_tls(address, timeout, config.clone(), name.clone()).await,
         };
         connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(error) => Failure::Handshake(Fault::of(error)),
-            None => Failure::Refused(error.kind()),
+            Some(error) => ExchangeFailure::Handshake(TlsFault::of(error)),
+            None => ExchangeFailure::Refused(error.kind()),
         })
     }
 
@@ -127,13 +127,13 @@ pub struct Target<'a> {
 
 /// No answer. Whether the lines have been stored is unknown; writing them again changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ExchangeFailure {
     /// The backend's name has no address yet.
     NoAddress,
     /// No connection could be made.
     Refused(std::io::ErrorKind),
     /// No TLS came about, or the backend is not who it should be.
-    Handshake(Fault),
+    Handshake(TlsFault),
     /// The connection ended before the answer did.
     Cut,
     /// No answer within the endpoint's timeout.
@@ -142,7 +142,7 @@ pub enum Failure {
     Garbled,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ExchangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress => f.write_str("its name has no address"),
@@ -159,7 +159,7 @@ impl fmt::Display for Failure {
 enum Lost {
     /// Before any byte of the answer: on a kept connection the backend may just have closed it.
     Silent,
-    Failed(Failure),
+    Failed(ExchangeFailure),
 }
 
 /// Answers to writes are short.
@@ -167,7 +167,7 @@ const READ_BYTES: usize = 4096;
 
 /// One connection, opened when needed and kept while the backend keeps it.
 #[derive(Debug)]
-pub struct Client {
+pub struct WriteClient {
     endpoint: Rc<Endpoint>,
     connection: Option<(SocketAddr, Stream)>,
     head: Vec<u8>,
@@ -175,7 +175,7 @@ pub struct Client {
     gzip: Option<Gzip>,
 }
 
-impl Client {
+impl WriteClient {
     pub fn new(endpoint: Rc<Endpoint>) -> Self {
         let gzip = endpoint.gzip.then(Gzip::new);
         Self { endpoint, connection: None, head: Vec::new(), input: Vec::new(), gzip }
@@ -197,16 +197,16 @@ impl Client {
     /// first byte of the answer is replaced once.
     ///
     /// # Errors
-    /// [`Failure`]; the connection is closed then.
-    pub async fn write(&mut self, target: Target<'_>, body: &mut Body) -> Result<Answer, Failure> {
+    /// [`ExchangeFailure`]; the connection is closed then.
+    pub async fn write(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
         let timeout = self.endpoint.timeout;
-        io::timeout(timeout, self.exchange(target, body)).await.unwrap_or(Err(Failure::TimedOut))
+        io::timeout(timeout, self.exchange(target, body)).await.unwrap_or(Err(ExchangeFailure::TimedOut))
     }
 
     /// The connection is in nobody's hands but this future's, so a timeout that drops it closes the connection too.
-    async fn exchange(&mut self, target: Target<'_>, body: &mut Body) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
         let Self { endpoint, connection, head, input, gzip } = self;
-        let address = endpoint.address.get().ok_or(Failure::NoAddress)?;
+        let address = endpoint.address.get().ok_or(ExchangeFailure::NoAddress)?;
         let body = match gzip {
             Some(gzip) => gzip.pack(body.bytes()).await,
             None => body,
@@ -227,7 +227,7 @@ impl Client {
         let stream = match endpoint.connect(address, endpoint.timeout).await {
             Ok(stream) => stream,
             // The backend ended over this batch, for all we know: the batch must be counted among the suspects.
-            Err(_) if was_cut => return Err(Failure::Cut),
+            Err(_) if was_cut => return Err(ExchangeFailure::Cut),
             Err(failure) => return Err(failure),
         };
         match attempt(stream, head, body, input).await {
@@ -236,7 +236,7 @@ impl Client {
                 Ok(answer)
             }
             Err(Lost::Failed(failure)) => Err(failure),
-            Err(Lost::Silent) => Err(Failure::Cut),
+            Err(Lost::Silent) => Err(ExchangeFailure::Cut),
         }
     }
 }
@@ -245,9 +245,9 @@ impl Client {
 async fn attempt(
     mut stream: Stream,
     head: &[u8],
-    body: &mut Body,
+    body: &mut RequestBody,
     input: &mut Vec<u8>,
-) -> Result<(Answer, Option<Stream>), Lost> {
+) -> Result<(WriteAnswer, Option<Stream>), Lost> {
     // A backend may answer (401, 413) and close without reading everything: the answer counts, if it gets through.
     let sent = match body.framed(head) {
         Some(whole) => stream.write_all(whole).await,
@@ -268,12 +268,12 @@ async fn attempt(
                 return Ok((answer, (reusable && !ended && sent.is_ok()).then_some(stream)));
             }
             Ok(Progress::Partial) if input.len() > HEAD_BYTES_MAX + BACKEND_ANSWER_BYTES_MAX => {
-                return Err(Lost::Failed(Failure::Garbled));
+                return Err(Lost::Failed(ExchangeFailure::Garbled));
             }
             Ok(Progress::Partial) if ended && input.is_empty() => return Err(Lost::Silent),
-            Ok(Progress::Partial) if ended => return Err(Lost::Failed(Failure::Cut)),
+            Ok(Progress::Partial) if ended => return Err(Lost::Failed(ExchangeFailure::Cut)),
             Ok(Progress::Partial) => {}
-            Err(answer::Garbled) => return Err(Lost::Failed(Failure::Garbled)),
+            Err(answer::Garbled) => return Err(Lost::Failed(ExchangeFailure::Garbled)),
         }
     }
 }
@@ -309,7 +309,7 @@ pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Compressor and output, kept from request to request.
 struct Gzip {
     state: Compress,
-    packed: Body,
+    packed: RequestBody,
 }
 
 /// Compressed in one go; some milliseconds of the executor at level 1.
@@ -317,10 +317,10 @@ const GZIP_PIECE_BYTES: usize = 128 * 1024;
 
 impl Gzip {
     fn new() -> Self {
-        Self { state: Compress::new_gzip(Compression::fast(), 15), packed: Body::default() }
+        Self { state: Compress::new_gzip(Compression::fast(), 15), packed: RequestBody::default() }
     }
 
-    async fn pack(&mut self, bytes: &[u8]) -> &mut Body {
+    async fn pack(&mut self, bytes: &[u8]) -> &mut RequestBody {
         self.state.reset();
         self.packed.clear();
         for (i, piece) in bytes.chunks(GZIP_PIECE_BYTES).enumerate() {

@@ -144,11 +144,11 @@ fn a_hanging_backend_gets_the_batch_again_after_its_time_is_up() {
         let server = StandIn::start(first(vec![Act::Hang]));
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
-        until("it is down", || rig.ears.states() == [State::Down]).await;
+        until("it is down", || rig.ears.states() == [DeliveryState::Down]).await;
         assert_eq!(rig.log.confirmed(), 0);
         rig.served().await;
         assert_eq!(server.lines(), [["m v=1 1"], ["m v=1 1"]]);
-        assert_eq!(rig.ears.states(), [State::Down, State::Up]);
+        assert_eq!(rig.ears.states(), [DeliveryState::Down, DeliveryState::Up]);
         assert_eq!(rig.ears.rewriting(), [true, false]);
         rig.log.close();
     });
@@ -205,7 +205,7 @@ fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
         rig.address.set(Some(nobody));
         rig.log.append("db", &["m v=1 1"]);
         // Waits 100, 200, 400, 800 ms: asleep for a while then.
-        until("it is down", || rig.ears.states() == [State::Down]).await;
+        until("it is down", || rig.ears.states() == [DeliveryState::Down]).await;
         io::sleep(Duration::from_millis(1500)).await;
         rig.address.set(Some(server.address));
         let before = Instant::now();
@@ -367,11 +367,11 @@ fn unauthorized_keeps_everything_until_somebody_acts() {
             let rig = rig_with(server.address, |_| {}, ("user", "pass"), false);
             rig.log.append("db", &["m v=1 1"]);
             until("it has been tried again", || server.asked().len() >= 4).await;
-            assert_eq!(rig.ears.states(), [State::Refusing]);
+            assert_eq!(rig.ears.states(), [DeliveryState::Refusing]);
             assert_eq!(rig.log.confirmed(), 0);
             fixed.store(1, SeqCst);
             rig.served().await;
-            assert_eq!(rig.ears.states(), [State::Refusing, State::Up]);
+            assert_eq!(rig.ears.states(), [DeliveryState::Refusing, DeliveryState::Up]);
             assert!(server.asked()[0].head.contains("Authorization: Basic dXNlcjpwYXNz\r\n"));
             assert_eq!(rig.dead_letters(), "");
             rig.log.close();

@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Handle;
-use super::answer::Answer;
-use super::bisect::{Bisect, Next, Reply};
-use super::body::Body;
-use super::client::{Client, Failure};
+use super::answer::WriteAnswer;
+use super::bisect::{Bisect, Next, PartReply};
+use super::body::RequestBody;
+use super::client::{ExchangeFailure, WriteClient};
 use super::dead_letter;
-use super::missing::{Missing, Step};
-use super::source::{Reports, State};
-use super::verdict::{Verdict, reason};
+use super::missing::{CreationStep, Missing};
+use super::source::{DeliveryState, Reports};
+use super::verdict::{WriteVerdict, reason};
 use super::window::{Group, Splitter};
 use crate::io;
 use crate::limits::{LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
@@ -23,8 +23,8 @@ use crate::limits::{LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
 /// One connection and the buffer for parts of a request.
 #[derive(Debug)]
 pub struct Lane {
-    pub client: Client,
-    pub part: Body,
+    pub client: WriteClient,
+    pub part: RequestBody,
 }
 
 /// What the lanes of one courier share. Borrowed for moments only, never across an `.await`.
@@ -39,10 +39,10 @@ pub struct Delivery<R> {
     /// Entries not yet on disk; the cursor waits for them.
     pub letters: RefCell<Vec<u8>>,
     /// Bodies of settled requests.
-    pub bodies: RefCell<Vec<Body>>,
+    pub bodies: RefCell<Vec<RequestBody>>,
     /// Size of a request the backend has found too large.
     pub too_large: Cell<Option<usize>>,
-    pub state: Cell<State>,
+    pub state: Cell<DeliveryState>,
     pub loud_at: Cell<Option<Instant>>,
     /// Points are sent that had to wait for the backend.
     pub rewriting: Cell<bool>,
@@ -68,20 +68,22 @@ impl<R: Reports> Delivery<R> {
                     lane.client.write(target, &mut lane.part).await
                 }
             };
-            let verdict = Verdict::of(&attempt);
+            let verdict = WriteVerdict::of(&attempt);
             let text = describe(&attempt);
             let now = io::now();
             match verdict {
-                Verdict::Delivered => {
+                WriteVerdict::Delivered => {
                     self.up(now, true);
                     group.backoff.reset();
                     self.missing.borrow_mut().found(&group.db, &group.rp);
-                    self.advance(group, Reply::Taken, now);
+                    self.advance(group, PartReply::Taken, now);
                 }
-                Verdict::Unavailable => return self.down(State::Down, &text, now, attempt.is_err()),
-                Verdict::Unauthorized | Verdict::Misdirected => return self.down(State::Refusing, &text, now, false),
-                Verdict::TimedOut => {
-                    self.down(State::Down, &text, now, true);
+                WriteVerdict::Unavailable => return self.down(DeliveryState::Down, &text, now, attempt.is_err()),
+                WriteVerdict::Unauthorized | WriteVerdict::Misdirected => {
+                    return self.down(DeliveryState::Refusing, &text, now, false);
+                }
+                WriteVerdict::TimedOut => {
+                    self.down(DeliveryState::Down, &text, now, true);
                     request.timeouts += 1;
                     // The backend lives but does not manage this much in time. Halves change nothing but the time.
                     if request.timeouts >= POISON_ATTEMPTS && self.handle.health.borrow().probe_up() {
@@ -89,7 +91,7 @@ impl<R: Reports> Delivery<R> {
                     }
                     return;
                 }
-                Verdict::Missing => {
+                WriteVerdict::Missing => {
                     self.up(now, false);
                     let decided = self.missing.borrow_mut().lacked(&self.label, group, &text, now);
                     let step = match decided {
@@ -101,23 +103,25 @@ impl<R: Reports> Delivery<R> {
                         }
                     };
                     match step {
-                        Step::Again => {}
-                        Step::Hold => return self.handle.health.borrow_mut().pause(&mut group.backoff, io::now()),
-                        Step::Reject(reason) => self.reject_all(group, reason, &text),
+                        CreationStep::Again => {}
+                        CreationStep::Hold => {
+                            return self.handle.health.borrow_mut().pause(&mut group.backoff, io::now());
+                        }
+                        CreationStep::Reject(reason) => self.reject_all(group, reason, &text),
                     }
                 }
-                Verdict::TooLarge => {
+                WriteVerdict::TooLarge => {
                     self.up(now, false);
                     self.too_large.set(Some(request.body.len()));
                     if !group.halve(self.split) {
                         self.reject_all(group, "too large", &text);
                     }
                 }
-                Verdict::Refused { certain: true } => {
+                WriteVerdict::Refused { certain: true } => {
                     self.up(now, false);
-                    self.advance(group, Reply::Refused(&text), now);
+                    self.advance(group, PartReply::Refused(&text), now);
                 }
-                Verdict::Refused { certain: false } | Verdict::Suspect => {
+                WriteVerdict::Refused { certain: false } | WriteVerdict::Suspect => {
                     request.strikes += 1;
                     // Once: others may be served meanwhile, and the state must not flap with every repetition.
                     if request.strikes == 1 {
@@ -129,7 +133,7 @@ impl<R: Reports> Delivery<R> {
                         health.probe_up() || health.succeeded_since(since)
                     };
                     if request.search.is_some() || (request.strikes >= POISON_ATTEMPTS && alive) {
-                        self.advance(group, Reply::Doubt(&text), now);
+                        self.advance(group, PartReply::Doubt(&text), now);
                     } else {
                         self.handle.health.borrow_mut().pause(&mut group.backoff, now);
                     }
@@ -139,10 +143,10 @@ impl<R: Reports> Delivery<R> {
     }
 
     /// The first request, or the part of it that is being asked about, got this reply.
-    fn advance(&self, group: &mut Group, reply: Reply<'_>, now: Instant) {
+    fn advance(&self, group: &mut Group, reply: PartReply<'_>, now: Instant) {
         let request = group.requests.front_mut().expect("a request got a reply");
         if request.search.is_none() {
-            if let Reply::Taken = reply {
+            if let PartReply::Taken = reply {
                 return self.settle(group);
             }
             log::info!("{}: looking for the lines it refuses among {}", self.label, request.lines);
@@ -211,31 +215,31 @@ impl<R: Reports> Delivery<R> {
         let was_down = self.handle.health.borrow_mut().succeeded(now, taken);
         if let Some(duration) = was_down {
             log::info!("{}: up again after {:.1} s", self.label, duration.as_secs_f64());
-            self.state.set(State::Up);
+            self.state.set(DeliveryState::Up);
             self.loud_at.set(None);
-            self.reports.state(State::Up, "");
+            self.reports.state(DeliveryState::Up, "");
             if !self.rewriting.replace(true) {
                 self.reports.rewriting(true);
             }
         }
     }
 
-    fn down(&self, state: State, text: &str, now: Instant, unreachable: bool) {
+    fn down(&self, state: DeliveryState, text: &str, now: Instant, unreachable: bool) {
         self.handle.health.borrow_mut().failed(now, unreachable);
         self.tell(state, text, now);
     }
 
     fn suspect(&self, text: &str, now: Instant) {
         self.handle.health.borrow_mut().suspected(now);
-        self.tell(State::Down, text, now);
+        self.tell(DeliveryState::Down, text, now);
     }
 
-    fn tell(&self, state: State, text: &str, now: Instant) {
+    fn tell(&self, state: DeliveryState, text: &str, now: Instant) {
         let changed = self.state.replace(state) != state;
         if changed {
             self.reports.state(state, text);
         }
-        if state == State::Refusing {
+        if state == DeliveryState::Refusing {
             let quiet = self.loud_at.get().is_some_and(|at| now.saturating_duration_since(at) < LOUD_INTERVAL);
             if !quiet {
                 self.loud_at.set(Some(now));
@@ -248,7 +252,7 @@ impl<R: Reports> Delivery<R> {
 }
 
 /// The backend's own words where it has some.
-fn describe(attempt: &Result<Answer, Failure>) -> String {
+fn describe(attempt: &Result<WriteAnswer, ExchangeFailure>) -> String {
     match attempt {
         Ok(answer) if answer.status / 100 == 2 => String::new(),
         Ok(answer) if answer.error.is_empty() => format!("status {}", answer.status),

@@ -12,7 +12,7 @@ use crate::settings::MissingDb;
 
 /// What becomes of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum CreationStep {
     /// It exists now: send it again.
     Again,
     /// Keep it, try again after a pause.
@@ -22,7 +22,7 @@ pub enum Step {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct MissingEntry {
     db: Box<[u8]>,
     rp: Box<[u8]>,
     /// Since when it is known to be nowhere.
@@ -39,7 +39,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Missing {
     rule: MissingDb,
-    entries: Vec<Entry>,
+    entries: Vec<MissingEntry>,
 }
 
 impl Missing {
@@ -54,9 +54,9 @@ impl Missing {
 
     /// The backend has just said that it lacks the group's database or policy (`text`: its words). None: the control
     /// thread must be asked to create it, and its answer given to [`Missing::answered`].
-    pub fn lacked(&mut self, label: &str, group: &Group, text: &str, now: Instant) -> Option<Step> {
+    pub fn lacked(&mut self, label: &str, group: &Group, text: &str, now: Instant) -> Option<CreationStep> {
         match self.rule {
-            MissingDb::Reject => Some(Step::Reject(reason(text))),
+            MissingDb::Reject => Some(CreationStep::Reject(reason(text))),
             MissingDb::Hold => Some(self.answered(label, group, text, Created::NowhereElse, now)),
             MissingDb::Create => {
                 // The answer "nowhere" is good for a moment; asking costs the control thread a look at every backend.
@@ -72,40 +72,40 @@ impl Missing {
     }
 
     /// What the control thread's answer means for the request.
-    pub fn answered(&mut self, label: &str, group: &Group, text: &str, created: Created, now: Instant) -> Step {
+    pub fn answered(&mut self, label: &str, group: &Group, text: &str, created: Created, now: Instant) -> CreationStep {
         let entry = self.entry(group);
         match created {
             Created::Done if !entry.created => {
                 entry.created = true;
                 log::info!("{label}: {text}: created there as another backend has it");
-                Step::Again
+                CreationStep::Again
             }
             // Created, and yet the backend lacks it: not again at once.
-            Created::Done => Step::Hold,
+            Created::Done => CreationStep::Hold,
             Created::NowhereElse => {
                 let since = *entry.nowhere_since.get_or_insert(now);
                 entry.say(label, text, "no other backend has it; held for a while");
                 if now.saturating_duration_since(since) >= MISSING_DB_HOLD {
-                    Step::Reject(reason(text))
+                    CreationStep::Reject(reason(text))
                 } else {
-                    Step::Hold
+                    CreationStep::Hold
                 }
             }
             Created::Failed(why) => {
                 entry.say(label, text, &why);
-                Step::Hold
+                CreationStep::Hold
             }
         }
     }
 
-    fn entry(&mut self, group: &Group) -> &mut Entry {
+    fn entry(&mut self, group: &Group) -> &mut MissingEntry {
         let index = match self.entries.iter().position(|e| e.db == group.db && e.rp == group.rp) {
             Some(index) => index,
             None => {
                 if self.entries.len() >= COURIER_GROUPS_MAX {
                     self.entries.remove(0);
                 }
-                self.entries.push(Entry {
+                self.entries.push(MissingEntry {
                     db: group.db.clone(),
                     rp: group.rp.clone(),
                     nowhere_since: None,
@@ -120,7 +120,7 @@ impl Missing {
     }
 }
 
-impl Entry {
+impl MissingEntry {
     /// Once for each new reason.
     fn say(&mut self, label: &str, text: &str, why: &str) {
         if self.said != why {
@@ -169,17 +169,17 @@ mod tests {
         let start = Instant::now();
         let mut missing = Missing::new(MissingDb::Create);
         assert_eq!(missing.lacked("b", group, TEXT, start), None);
-        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, start), Step::Hold);
-        assert_eq!(missing.lacked("b", group, TEXT, start), Some(Step::Hold), "not asked again at once");
+        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, start), CreationStep::Hold);
+        assert_eq!(missing.lacked("b", group, TEXT, start), Some(CreationStep::Hold), "not asked again at once");
         let later = start + MISSING_DB_HOLD;
         assert_eq!(missing.lacked("b", group, TEXT, later), None, "asked again later");
-        let rejected = Step::Reject("database not found");
+        let rejected = CreationStep::Reject("database not found");
         assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), rejected);
         assert_eq!(missing.lacked("b", group, TEXT, later), Some(rejected), "the next window is not held");
         assert_eq!(missing.lacked("b", other, TEXT, later), None, "another database begins anew");
         missing.found(b"d", b"");
         assert_eq!(missing.lacked("b", group, TEXT, later), None);
-        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), Step::Hold);
+        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), CreationStep::Hold);
     }
 
     #[test]
@@ -190,11 +190,18 @@ mod tests {
         let mut now = Instant::now();
         for _ in 0..10 {
             assert_eq!(missing.lacked("b", group, TEXT, now), None);
-            assert_eq!(missing.answered("b", group, TEXT, Created::Failed("b2 is down".into()), now), Step::Hold);
+            assert_eq!(
+                missing.answered("b", group, TEXT, Created::Failed("b2 is down".into()), now),
+                CreationStep::Hold
+            );
             now += MISSING_DB_HOLD;
         }
-        assert_eq!(missing.answered("b", group, TEXT, Created::Done, now), Step::Again);
-        assert_eq!(missing.answered("b", group, TEXT, Created::Done, now), Step::Hold, "it says so and it is not so");
+        assert_eq!(missing.answered("b", group, TEXT, Created::Done, now), CreationStep::Again);
+        assert_eq!(
+            missing.answered("b", group, TEXT, Created::Done, now),
+            CreationStep::Hold,
+            "it says so and it is not so"
+        );
     }
 
     #[test]
@@ -204,11 +211,11 @@ mod tests {
         let now = Instant::now();
         let text = "retention policy not found: x";
         let reject = Missing::new(MissingDb::Reject).lacked("b", group, text, now);
-        assert_eq!(reject, Some(Step::Reject("retention policy not found")));
+        assert_eq!(reject, Some(CreationStep::Reject("retention policy not found")));
         let mut hold = Missing::new(MissingDb::Hold);
-        assert_eq!(hold.lacked("b", group, text, now), Some(Step::Hold));
+        assert_eq!(hold.lacked("b", group, text, now), Some(CreationStep::Hold));
         let almost = now + MISSING_DB_HOLD - Duration::from_millis(1);
-        assert_eq!(hold.lacked("b", group, text, almost), Some(Step::Hold));
+        assert_eq!(hold.lacked("b", group, text, almost), Some(CreationStep::Hold));
         assert_eq!(hold.lacked("b", group, text, now + MISSING_DB_HOLD), reject);
     }
 }

@@ -47,8 +47,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 pub(crate) use client::percent_encode;
-pub use client::{Address, Endpoint, Failure};
-pub use source::{Fetched, Reports, Source, SourceError, State};
+pub use client::{Address, Endpoint, ExchangeFailure};
+pub use source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
 pub use window::Splitter;
 
 use crate::disklog::{RecordView, Seq};
@@ -58,8 +58,8 @@ use crate::limits::{
     DEAD_LETTER_BYTES_MAX, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
 };
 use crate::settings::MissingDb;
-use body::Body;
-use client::Client;
+use body::RequestBody;
+use client::WriteClient;
 use dead_letter::DeadLetters;
 use deliver::{Delivery, Lane};
 use missing::Missing;
@@ -167,7 +167,7 @@ pub struct Courier<S, R> {
     stall: Stall,
 }
 
-impl<S: Source, R: Reports> Courier<S, R> {
+impl<S: RecordSource, R: Reports> Courier<S, R> {
     /// Reads the folder of dead letters, which blocks: to be called at start only.
     ///
     /// # Errors
@@ -195,12 +195,13 @@ impl<S: Source, R: Reports> Courier<S, R> {
             letters: RefCell::default(),
             bodies: RefCell::default(),
             too_large: Cell::new(None),
-            state: Cell::new(State::Up),
+            state: Cell::new(DeliveryState::Up),
             loud_at: Cell::new(None),
             rewriting: Cell::new(false),
         };
         let endpoint = Rc::new(setup.endpoint);
-        let lanes = std::array::from_fn(|_| Lane { client: Client::new(endpoint.clone()), part: Body::default() });
+        let lanes =
+            std::array::from_fn(|_| Lane { client: WriteClient::new(endpoint.clone()), part: RequestBody::default() });
         let window = Window::new(bounds);
         let courier = Self {
             source,

@@ -5,7 +5,7 @@ use std::future::Future;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 
-/// What one [`Source::fetch`] passed to its sink.
+/// What one [`RecordSource::fetch`] passed to its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// The record after the last one passed (or skipped, being meant for others).
@@ -25,7 +25,7 @@ pub enum SourceError {
 }
 
 /// One backend's records of one worker's log, in order.
-pub trait Source {
+pub trait RecordSource {
     /// Passes records to `sink` until it answers false (that record was not taken and comes again) or none is left that
     /// can be had at once; with `wait`, waits until there is one. Continues where the last fetch ended, confirmed or not.
     ///
@@ -46,7 +46,7 @@ pub trait Source {
 
 /// How a courier's backend fares, seen from its writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum DeliveryState {
     Up,
     /// The last write failed; everything is kept.
     Down,
@@ -55,7 +55,7 @@ pub enum State {
 }
 
 /// Whom a courier tells what became of the points. Counts of one window are told together, directly before the
-/// [`Source::confirm`] that moves the cursor past them, in one poll: whoever saves both saves one moment.
+/// [`RecordSource::confirm`] that moves the cursor past them, in one poll: whoever saves both saves one moment.
 pub trait Reports {
     /// The backend has confirmed these points.
     fn delivered(&self, db: &[u8], lines: u64);
@@ -67,7 +67,7 @@ pub trait Reports {
     fn refused(&self, text: &str);
 
     /// Told at each change, with the reason for the program's status.
-    fn state(&self, state: State, reason: &str);
+    fn state(&self, state: DeliveryState, reason: &str);
 
     /// The time of the oldest record fetched and not settled; None = there is none in the log.
     fn holds(&self, oldest_ms: Option<u64>);

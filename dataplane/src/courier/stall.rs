@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::source::State;
+use super::source::DeliveryState;
 use crate::limits::{LOUD_INTERVAL, STALL_AFTER};
 
 #[derive(Debug, Default)]
@@ -28,12 +28,12 @@ impl Stall {
     }
 
     /// Says that the cursor has not moved for `STALL_AFTER`, and again every `LOUD_INTERVAL`.
-    pub fn tell(&mut self, label: &str, state: State, now: Instant) {
+    pub fn tell(&mut self, label: &str, state: DeliveryState, now: Instant) {
         if let Some(seconds) = self.due(now) {
             let why = match state {
-                State::Up => "the backend answers, but not all of its points can be settled",
-                State::Down => "the backend is down",
-                State::Refusing => "the backend refuses all writes",
+                DeliveryState::Up => "the backend answers, but not all of its points can be settled",
+                DeliveryState::Down => "the backend is down",
+                DeliveryState::Refusing => "the backend refuses all writes",
             };
             log::warn!("{label}: its cursor has not moved for {seconds} s, points wait in the log: {why}");
         }

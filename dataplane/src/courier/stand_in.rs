@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::source::{Fetched, Reports, Source, SourceError, State};
+use super::source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
@@ -217,7 +217,7 @@ impl Log {
     }
 }
 
-impl Source for Log {
+impl RecordSource for Log {
     async fn fetch(
         &mut self,
         wait: bool,
@@ -277,7 +277,7 @@ struct Heard {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<String>>,
-    states: RefCell<Vec<State>>,
+    states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
     stuck: Cell<bool>,
     held: Cell<Option<u64>>,
@@ -300,7 +300,7 @@ impl Ears {
         self.inner.refused.borrow().clone()
     }
 
-    pub fn states(&self) -> Vec<State> {
+    pub fn states(&self) -> Vec<DeliveryState> {
         self.inner.states.borrow().clone()
     }
 
@@ -352,7 +352,7 @@ impl Reports for Ears {
         self.inner.refused.borrow_mut().push(text.to_owned());
     }
 
-    fn state(&self, state: State, _reason: &str) {
+    fn state(&self, state: DeliveryState, _reason: &str) {
         self.inner.states.borrow_mut().push(state);
     }
 

@@ -14,13 +14,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
-use super::client::Failure;
+use super::answer::WriteAnswer;
+use super::client::ExchangeFailure;
 use crate::limits::BACKOFF_MIN;
 
 /// What one attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WriteVerdict {
     Delivered,
     Unavailable,
     TimedOut,
@@ -35,14 +35,19 @@ pub enum Verdict {
     Suspect,
 }
 
-impl Verdict {
+impl WriteVerdict {
     /// The texts that are looked at are the only way InfluxDB 1.x tells these cases apart.
-    pub fn of(attempt: &Result<Answer, Failure>) -> Self {
+    pub fn of(attempt: &Result<WriteAnswer, ExchangeFailure>) -> Self {
         let answer = match attempt {
             Ok(answer) => answer,
-            Err(Failure::TimedOut) => return Self::TimedOut,
-            Err(Failure::Cut) => return Self::Suspect,
-            Err(Failure::NoAddress | Failure::Refused(_) | Failure::Handshake(_) | Failure::Garbled) => {
+            Err(ExchangeFailure::TimedOut) => return Self::TimedOut,
+            Err(ExchangeFailure::Cut) => return Self::Suspect,
+            Err(
+                ExchangeFailure::NoAddress
+                | ExchangeFailure::Refused(_)
+                | ExchangeFailure::Handshake(_)
+                | ExchangeFailure::Garbled,
+            ) => {
                 return Self::Unavailable;
             }
         };
@@ -230,10 +235,10 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_verdict() {
-        use Verdict::*;
-        let f = |status: u16, error: &str, named: bool, want: Verdict| {
-            let attempt = Ok(Answer { status, error: error.into(), named });
-            assert_eq!(Verdict::of(&attempt), want, "{status} {error}");
+        use WriteVerdict::*;
+        let f = |status: u16, error: &str, named: bool, want: WriteVerdict| {
+            let attempt = Ok(WriteAnswer { status, error: error.into(), named });
+            assert_eq!(WriteVerdict::of(&attempt), want, "{status} {error}");
         };
         f(204, "", false, Delivered);
         f(200, "", false, Delivered);
@@ -254,11 +259,14 @@ mod tests {
         f(502, "", false, Suspect);
         f(503, "request throttled", false, Unavailable);
         f(504, "", false, Unavailable);
-        assert_eq!(Verdict::of(&Err(Failure::Cut)), Suspect);
-        assert_eq!(Verdict::of(&Err(Failure::TimedOut)), TimedOut);
-        assert_eq!(Verdict::of(&Err(Failure::NoAddress)), Unavailable);
-        assert_eq!(Verdict::of(&Err(Failure::Garbled)), Unavailable);
-        assert_eq!(Verdict::of(&Err(Failure::Refused(std::io::ErrorKind::ConnectionRefused))), Unavailable);
+        assert_eq!(WriteVerdict::of(&Err(ExchangeFailure::Cut)), Suspect);
+        assert_eq!(WriteVerdict::of(&Err(ExchangeFailure::TimedOut)), TimedOut);
+        assert_eq!(WriteVerdict::of(&Err(ExchangeFailure::NoAddress)), Unavailable);
+        assert_eq!(WriteVerdict::of(&Err(ExchangeFailure::Garbled)), Unavailable);
+        assert_eq!(
+            WriteVerdict::of(&Err(ExchangeFailure::Refused(std::io::ErrorKind::ConnectionRefused))),
+            Unavailable
+        );
     }
 
     #[test]

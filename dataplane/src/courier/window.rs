@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::bisect::Bisect;
-use super::body::Body;
+use super::body::RequestBody;
 use super::client::Target;
 use super::verdict::Backoff;
 use crate::disklog::{RecordView, Seq};
@@ -23,7 +23,7 @@ pub type Splitter = fn(&[u8]) -> Vec<Range<usize>>;
 #[derive(Debug)]
 pub struct Request {
     pub precision: Precision,
-    pub body: Body,
+    pub body: RequestBody,
     pub lines: u64,
     /// Failures that may be this request's own fault, and the time of the first.
     pub strikes: u32,
@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 impl Request {
-    fn new(precision: Precision, body: Body) -> Self {
+    fn new(precision: Precision, body: RequestBody) -> Self {
         Self { precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None }
     }
 }
@@ -76,7 +76,7 @@ impl Group {
         let middle = lines.len() / 2;
         let at = lines[middle].start;
         let mut halves = [(&bytes[..at], middle), (&bytes[at..], lines.len() - middle)].map(|(bytes, lines)| {
-            let mut half = Request::new(first.precision, Body::default());
+            let mut half = Request::new(first.precision, RequestBody::default());
             half.body.push(bytes);
             half.lines = lines as u64;
             half
@@ -104,7 +104,7 @@ pub struct Window {
     bounds: Bounds,
     pub groups: Vec<Group>,
     /// Bodies for the next requests.
-    spare: Vec<Body>,
+    spare: Vec<RequestBody>,
     /// The group of the last record: most often also that of the next.
     last: usize,
     /// What is still in requests.
@@ -212,7 +212,7 @@ impl Window {
     }
 
     /// Begins anew, keeping the memory of `bodies` up to the window's bound.
-    pub fn clear(&mut self, bodies: &mut Vec<Body>) {
+    pub fn clear(&mut self, bodies: &mut Vec<RequestBody>) {
         self.spare.append(bodies);
         let mut held = 0;
         let bytes_max = self.bounds.bytes;

@@ -14,10 +14,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::gather::Gather;
-use super::scan::{Scan, Step};
+use super::scan::{FrameStep, Scan};
 use super::segment::{self, Mark, Segment};
 use super::store::{Store, WriteFile, is_full};
-use super::{Error, Seq, Shared, frame, record, spare_name};
+use super::{Error, Seq, SharedLog, frame, record, spare_name};
 use crate::io::{now, sleep};
 use crate::limits::LOG_FULL_RETRY;
 use crate::settings::{BacklogFull, Durability};
@@ -37,7 +37,7 @@ impl Durable {
     }
 }
 
-pub(super) async fn committed(shared: &Shared, seq: Seq, level: Durability) -> Result<Durable, Error> {
+pub(super) async fn committed(shared: &SharedLog, seq: Seq, level: Durability) -> Result<Durable, Error> {
     loop {
         let wait = {
             let mut inner = shared.inner.borrow_mut();
@@ -71,7 +71,7 @@ pub(super) async fn committed(shared: &Shared, seq: Seq, level: Durability) -> R
 }
 
 /// The commit task. Ends when the log is closing and all is written, or when it is poisoned.
-pub(super) async fn run(shared: Rc<Shared>) {
+pub(super) async fn run(shared: Rc<SharedLog>) {
     let mut idle = true;
     let mut gather = Gather::default();
     loop {
@@ -109,7 +109,7 @@ pub(super) async fn run(shared: Rc<Shared>) {
 }
 
 /// Lets the open frame fill with what is expected to come at once. `work` ends the wait.
-async fn wait_for_company(shared: &Shared, gather: &mut Gather, work: impl Future<Output = ()>) {
+async fn wait_for_company(shared: &SharedLog, gather: &mut Gather, work: impl Future<Output = ()>) {
     let target = {
         let mut inner = shared.inner.borrow_mut();
         // Nobody waits for a commit when acks do not.
@@ -129,7 +129,7 @@ async fn wait_for_company(shared: &Shared, gather: &mut Gather, work: impl Futur
 }
 
 /// Writes what is open, syncs if that was asked for, and makes the next segment's file ready in time.
-async fn step(shared: &Shared) -> Result<(), Error> {
+async fn step(shared: &SharedLog) -> Result<(), Error> {
     let len = shared.inner.borrow().tail.open_len();
     if len > 0 {
         // The frame may grow while the log moves on to the next segment, up to its bound.
@@ -145,7 +145,7 @@ async fn step(shared: &Shared) -> Result<(), Error> {
     prepare_if_needed(shared).await
 }
 
-async fn sync_current(shared: &Shared) -> Result<(), Error> {
+async fn sync_current(shared: &SharedLog) -> Result<(), Error> {
     let (file, written) = {
         let inner = shared.inner.borrow();
         (Rc::clone(&inner.file), inner.written)
@@ -159,11 +159,11 @@ async fn sync_current(shared: &Shared) -> Result<(), Error> {
     Ok(())
 }
 
-fn failed(shared: &Shared, op: &'static str, source: std::io::Error) -> Error {
+fn failed(shared: &SharedLog, op: &'static str, source: std::io::Error) -> Error {
     Error::io(op, &shared.dir.join(shared.inner.borrow().current().name()), source)
 }
 
-async fn write_frame(shared: &Shared) -> Result<(), Error> {
+async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
     let (sealed, offset, file) = {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
@@ -198,7 +198,7 @@ async fn write_frame(shared: &Shared) -> Result<(), Error> {
 }
 
 /// The frame is on disk: acks go out, readers wake, cursors of readers that have nothing in it move past it.
-fn finish_frame(shared: &Shared, sealed: &super::tail::Sealed, padded: u64) {
+fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
     let mut guard = shared.inner.borrow_mut();
     let inner = &mut *guard;
     inner.stuck = false;
@@ -239,7 +239,7 @@ fn finish_frame(shared: &Shared, sealed: &super::tail::Sealed, padded: u64) {
 }
 
 /// Moves on: the segment being written is finished, the file made ready becomes the next one.
-async fn next_segment(shared: &Shared) -> Result<(), Error> {
+async fn next_segment(shared: &SharedLog) -> Result<(), Error> {
     sync_current(shared).await?;
     let (name, file) = loop {
         prepare_if_needed(shared).await?;
@@ -303,7 +303,7 @@ pub(super) async fn start_segment(
 }
 
 /// Refuses acks and appends until space may have come back.
-async fn wait_for_space(shared: &Shared) -> Result<(), Error> {
+async fn wait_for_space(shared: &SharedLog) -> Result<(), Error> {
     {
         let mut inner = shared.inner.borrow_mut();
         inner.stuck = true;
@@ -319,7 +319,7 @@ async fn wait_for_space(shared: &Shared) -> Result<(), Error> {
 }
 
 /// Reserves the next segment's file when the one being written comes near its end.
-async fn prepare_if_needed(shared: &Shared) -> Result<(), Error> {
+async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
     loop {
         let name = {
             let mut guard = shared.inner.borrow_mut();
@@ -368,7 +368,7 @@ async fn prepare_if_needed(shared: &Shared) -> Result<(), Error> {
 }
 
 /// Gives up the oldest segment, counting what somebody still needed of it. False if there is none to give.
-async fn drop_oldest(shared: &Shared) -> Result<bool, Error> {
+async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
     let (name, mut scan, stored_lines, backends, from) = {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
@@ -405,7 +405,7 @@ async fn drop_oldest(shared: &Shared) -> Result<bool, Error> {
 
 /// Adds up what is given up of one segment; the error is the place it was met at.
 async fn count_dropped(
-    shared: &Shared,
+    shared: &SharedLog,
     name: &str,
     scan: &mut Scan,
     backends: &[Option<BackendId>],
@@ -415,11 +415,11 @@ async fn count_dropped(
     let file = shared.store.open(name).await.map_err(|_| at)?;
     loop {
         match scan.step() {
-            Step::Read { offset, len } => {
+            FrameStep::Read { offset, len } => {
                 let bytes = file.read(offset, len).await.map_err(|_| at)?;
                 scan.give(offset, bytes, len);
             }
-            Step::Frame(found) => {
+            FrameStep::Frame(found) => {
                 let header = found.header;
                 at = Mark { seq: header.end(), offset: found.offset, lines: header.lines_after() };
                 let dropped = &mut shared.inner.borrow_mut().dropped;
@@ -432,12 +432,12 @@ async fn count_dropped(
                 }
             }
             // Damaged: nobody knows whose it was.
-            Step::Gap(gap) => {
+            FrameStep::Gap(gap) => {
                 let damage = shared.damage_in(name, gap.bytes, gap.seqs, gap.lines);
                 let epoch = shared.inner.borrow().segments.front().map_or(0, |s| s.header.epoch);
                 shared.report(epoch, damage).await;
             }
-            Step::End(_) => return Ok(()),
+            FrameStep::End(_) => return Ok(()),
         }
     }
 }

@@ -10,15 +10,15 @@
 use std::io;
 use std::rc::Rc;
 
-use super::scan::{Scan, Step};
+use super::scan::{FrameStep, Scan};
 use super::segment::{self, Compacted, FRAMES_AT, Header, Mark};
 use super::store::{ReadFile, WriteFile};
-use super::{Seq, Shared, frame, record};
+use super::{Seq, SharedLog, frame, record};
 use crate::io::yield_if_needed;
 use crate::limits::LOG_LIVE_PERCENT_MIN;
 
 /// A segment worth rewriting.
-struct Job {
+struct Compaction {
     old: Rc<Header>,
     name: String,
     scan: Scan,
@@ -51,7 +51,7 @@ struct Output {
     bytes_by_backend: Vec<u64>,
 }
 
-pub(super) async fn run(shared: Rc<Shared>) {
+pub(super) async fn run(shared: Rc<SharedLog>) {
     loop {
         let asked = shared.compact.wait();
         if shared.inner.borrow().check().is_err() {
@@ -77,7 +77,7 @@ pub(super) async fn run(shared: Rc<Shared>) {
 }
 
 /// The oldest segment that is mostly passed. Marks it busy.
-fn next_job(shared: &Shared) -> Option<Job> {
+fn next_job(shared: &SharedLog) -> Option<Compaction> {
     let mut inner = shared.inner.borrow_mut();
     inner.check().ok()?;
     let sealed = inner.segments.len() - 1;
@@ -104,11 +104,11 @@ fn next_job(shared: &Shared) -> Option<Job> {
     let (old, name, end) = (Rc::clone(&segment.header), segment.name(), segment.end);
     let counted = segment.bytes_by_backend.is_some();
     let needs = inner.needs(&inner.segments[index])?;
-    Some(Job { old, name, scan, end, needs, counted })
+    Some(Compaction { old, name, scan, end, needs, counted })
 }
 
 /// Writes what is needed to a new file and gives it the segment's name.
-async fn rewrite(shared: &Shared, mut job: Job) -> io::Result<Done> {
+async fn rewrite(shared: &SharedLog, mut job: Compaction) -> io::Result<Done> {
     let file = shared.store.open(&job.name).await?;
     if !job.counted {
         let Some(counts) = count(&job, &*file).await? else { return Ok(Done::Damaged) };
@@ -129,17 +129,17 @@ async fn rewrite(shared: &Shared, mut job: Job) -> io::Result<Done> {
 }
 
 /// Record bytes by name in the header; None if the segment is damaged.
-async fn count(job: &Job, file: &dyn ReadFile) -> io::Result<Option<Vec<u64>>> {
+async fn count(job: &Compaction, file: &dyn ReadFile) -> io::Result<Option<Vec<u64>>> {
     let mut counts = vec![0; job.old.backends.len()];
     let start = Mark { seq: job.old.first, offset: FRAMES_AT as u64, lines: job.old.lines_base };
     let mut scan = Scan::new(job.old.epoch, start, job.scan.end, Some(job.end));
     loop {
         match scan.step() {
-            Step::Read { offset, len } => {
+            FrameStep::Read { offset, len } => {
                 let bytes = file.read(offset, len).await?;
                 scan.give(offset, bytes, len);
             }
-            Step::Frame(found) => {
+            FrameStep::Frame(found) => {
                 for record in record::records(scan.body(&found)) {
                     record.route().for_each(|i| {
                         if let Some(count) = counts.get_mut(usize::from(i)) {
@@ -149,9 +149,9 @@ async fn count(job: &Job, file: &dyn ReadFile) -> io::Result<Option<Vec<u64>>> {
                 }
                 yield_if_needed().await;
             }
-            Step::End(end) if end.after.seq >= job.end => return Ok(Some(counts)),
+            FrameStep::End(end) if end.after.seq >= job.end => return Ok(Some(counts)),
             // Left to its readers, who report it; half a count would make them pass what is there.
-            Step::Gap(_) | Step::End(_) => return Ok(None),
+            FrameStep::Gap(_) | FrameStep::End(_) => return Ok(None),
         }
     }
 }
@@ -164,7 +164,12 @@ fn is_worth_it(counts: &[u64], needs: &[Option<Seq>], file_bytes: u64, end: Seq)
     gain && live * 100 < file_bytes * LOG_LIVE_PERCENT_MIN
 }
 
-async fn copy(shared: &Shared, job: &mut Job, file: &dyn ReadFile, out: Rc<dyn WriteFile>) -> io::Result<Done> {
+async fn copy(
+    shared: &SharedLog,
+    job: &mut Compaction,
+    file: &dyn ReadFile,
+    out: Rc<dyn WriteFile>,
+) -> io::Result<Done> {
     let frame_bytes_max = shared.sizes.frame_bytes_max;
     let mut output = Output {
         file: out,
@@ -180,11 +185,11 @@ async fn copy(shared: &Shared, job: &mut Job, file: &dyn ReadFile, out: Rc<dyn W
     };
     loop {
         match job.scan.step() {
-            Step::Read { offset, len } => {
+            FrameStep::Read { offset, len } => {
                 let bytes = file.read(offset, len).await?;
                 job.scan.give(offset, bytes, len);
             }
-            Step::Frame(found) => {
+            FrameStep::Frame(found) => {
                 yield_if_needed().await;
                 for record in record::records(job.scan.body(&found)) {
                     let seq = record.seq(found.header.first);
@@ -198,8 +203,8 @@ async fn copy(shared: &Shared, job: &mut Job, file: &dyn ReadFile, out: Rc<dyn W
                     output.push(&record, seq, needs);
                 }
             }
-            Step::End(end) if end.after.seq >= job.end => break,
-            Step::Gap(_) | Step::End(_) => return Ok(Done::Damaged),
+            FrameStep::End(end) if end.after.seq >= job.end => break,
+            FrameStep::Gap(_) | FrameStep::End(_) => return Ok(Done::Damaged),
         }
     }
     // Written also when empty: it answers for the sequences up to the end.

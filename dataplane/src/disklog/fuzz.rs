@@ -7,7 +7,7 @@ use std::path::Path;
 use twox_hash::XxHash3_64;
 
 use super::recovery::recover;
-use super::scan::{Scan, Step};
+use super::scan::{FrameStep, Scan};
 use super::segment::{FRAMES_AT, Header, file_name};
 use super::store::Files;
 use super::{frame, record};
@@ -75,10 +75,10 @@ pub fn frames(data: &[u8]) -> usize {
     let mut good = BTreeSet::new();
     loop {
         match scan.step() {
-            Step::Read { offset, len } => {
+            FrameStep::Read { offset, len } => {
                 scan.give(offset, files.read(&files.name, offset, len).expect("in memory"), len);
             }
-            Step::Frame(found) => {
+            FrameStep::Frame(found) => {
                 let at = found.offset as usize;
                 let whole = &data[at..at + found.header.len];
                 let sum = |range: std::ops::Range<usize>| XxHash3_64::oneshot(&whole[range]).to_le_bytes();
@@ -93,8 +93,8 @@ pub fn frames(data: &[u8]) -> usize {
                 }
                 assert!(good.insert(at) && at.is_multiple_of(frame::BLOCK_BYTES), "each frame once");
             }
-            Step::Gap(gap) => assert!(gap.seqs.start < gap.seqs.end && gap.bytes.start <= gap.bytes.end),
-            Step::End(_) => break,
+            FrameStep::Gap(gap) => assert!(gap.seqs.start < gap.seqs.end && gap.bytes.start <= gap.bytes.end),
+            FrameStep::End(_) => break,
         }
     }
     // The header of a compacted segment says where it ends, and is believed.

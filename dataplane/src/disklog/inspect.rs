@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::recovery::{read_chain, read_state};
-use super::scan::{End, Gap, Scan, Step};
+use super::scan::{End, FrameStep, Gap, Scan};
 use super::segment::Segment;
 use super::store::Files;
 use super::{Error, Seq, frame, record, state};
@@ -184,15 +184,15 @@ fn walk(
     let mut gaps = Vec::new();
     loop {
         match scan.step() {
-            Step::Read { offset, len } => match Files::read(dir, &name, offset, len) {
+            FrameStep::Read { offset, len } => match Files::read(dir, &name, offset, len) {
                 Ok(bytes) => scan.give(offset, bytes, len),
                 // A running log is done with it.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => scan.give(offset, Vec::new(), len),
                 Err(e) => return Err(Error::io("read", &dir.join(&name), e)),
             },
-            Step::Frame(found) => on_frame(&found.header, scan.body(&found)),
-            Step::Gap(gap) => gaps.push(gap),
-            Step::End(end) => return Ok((gaps, end)),
+            FrameStep::Frame(found) => on_frame(&found.header, scan.body(&found)),
+            FrameStep::Gap(gap) => gaps.push(gap),
+            FrameStep::End(end) => return Ok((gaps, end)),
         }
     }
 }

@@ -29,7 +29,7 @@ pub use crate::limits::RECORD_BYTES_MAX;
 pub use commit::Durable;
 pub use error::{Damage, DamageKind, Error, Torn};
 pub use pending::{Pending, PendingRecord, pending};
-pub use reader::{Fetched, Reader};
+pub use reader::{Fetched, LogReader};
 
 mod commit;
 mod compact;
@@ -57,7 +57,7 @@ mod store;
 mod tail;
 
 use segment::{Mark, Segment};
-use shared::{Inner, Shared};
+use shared::{Inner, SharedLog};
 use store::Store;
 use tail::Tail;
 
@@ -145,7 +145,7 @@ struct Sizes {
 
 /// A worker's log. Dropping it without [`Log::close`] is what a crash is to the files.
 pub struct Log {
-    shared: Rc<Shared>,
+    shared: Rc<SharedLog>,
     /// Tests open logs on disks that need none.
     _lock: Option<store::DirLock>,
 }
@@ -216,7 +216,7 @@ impl Log {
         let mut segments = found.segments;
         segments.push_back(Segment::new(first, &topology, bytes));
         segments.back_mut().expect("just pushed").bytes_by_backend = Some(vec![0; backends]);
-        let shared = Rc::new(Shared {
+        let shared = Rc::new(SharedLog {
             store,
             dir,
             sizes,
@@ -342,8 +342,8 @@ impl Log {
     }
 
     /// A reader for one backend, starting at its cursor. One per backend at a time.
-    pub fn reader(self: &Rc<Self>, backend: BackendId) -> Reader {
-        Reader::new(Rc::clone(self), backend)
+    pub fn reader(self: &Rc<Self>, backend: BackendId) -> LogReader {
+        LogReader::new(Rc::clone(self), backend)
     }
 
     /// `backend` needs nothing before `next` any more. Never moves a cursor back.

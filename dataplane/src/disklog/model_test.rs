@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sim::{Fault, Rng, Sim};
-use super::{Damage, DamageKind, Error, Log, LogSettings, Opened, Reader, RecordKey, Seq, Sizes, segment};
+use super::sim::{DiskFault, Rng, Sim};
+use super::{Damage, DamageKind, Error, Log, LogReader, LogSettings, Opened, RecordKey, Seq, Sizes, segment};
 use crate::io::{block_on, timeout};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
@@ -73,7 +73,7 @@ async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, Error> {
 }
 
 /// Reads at least one record, at most `max`: line numbers, and where the reader is then.
-async fn fetch(reader: &mut Reader, max: usize) -> Result<(Vec<u64>, Seq, u64), Error> {
+async fn fetch(reader: &mut LogReader, max: usize) -> Result<(Vec<u64>, Seq, u64), Error> {
     let mut got = Vec::new();
     let mut records = 0;
     let fetched = timeout(
@@ -96,7 +96,7 @@ async fn fetch(reader: &mut Reader, max: usize) -> Result<(Vec<u64>, Seq, u64), 
 }
 
 /// What must be true, over several lives of a log.
-struct World {
+struct LogWorld {
     sim: Sim,
     durability: Durability,
     rng: Rng,
@@ -110,12 +110,12 @@ struct World {
 
 struct Life {
     log: Rc<Log>,
-    readers: Vec<Reader>,
+    readers: Vec<LogReader>,
     /// By backend: how many of `wanted` have been read, and where the reader is.
     read: [(usize, Seq); 3],
 }
 
-impl World {
+impl LogWorld {
     fn new(seed: u64, durability: Durability) -> Self {
         Self {
             sim: Sim::new(seed),
@@ -251,7 +251,7 @@ fn random_lives_agree_with_the_model() {
     block_on(|| async {
         for seed in 1..=9u64 {
             let durability = [Durability::Disk, Durability::Os, Durability::Memory][(seed % 3) as usize];
-            let mut world = World::new(seed, durability);
+            let mut world = LogWorld::new(seed, durability);
             for life_number in 0..6 {
                 let (mut life, opened) = world.open().await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
                 if durability == Durability::Disk {
@@ -281,8 +281,8 @@ fn what_is_acknowledged_survives_a_stop_at_every_call() {
             let mut call = 0;
             loop {
                 call += 1;
-                let mut world = World::new(seed, durability);
-                world.sim.fault_at(call, Fault::Stops);
+                let mut world = LogWorld::new(seed, durability);
+                world.sim.fault_at(call, DiskFault::Stops);
                 if let Ok((mut life, _)) = world.open().await {
                     let _ = world.live(&mut life, 200).await;
                 }
@@ -304,8 +304,8 @@ fn what_is_acknowledged_survives_a_stop_at_every_call() {
 fn a_failed_call_poisons_for_good_and_loses_nothing() {
     block_on(|| async {
         for call in 4..40 {
-            let mut world = World::new(call, Durability::Os);
-            world.sim.fault_at(call, Fault::Fails);
+            let mut world = LogWorld::new(call, Durability::Os);
+            world.sim.fault_at(call, DiskFault::Fails);
             let Ok((mut life, _)) = world.open().await else { continue };
             if world.live(&mut life, 150).await.is_err() && life.log.poison().is_some() {
                 let again = append(&life.log, 0, &line(0, 0)).await;
@@ -322,9 +322,9 @@ fn a_failed_call_poisons_for_good_and_loses_nothing() {
 #[test]
 fn short_writes_are_completed() {
     block_on(|| async {
-        let mut world = World::new(9, Durability::Disk);
+        let mut world = LogWorld::new(9, Durability::Disk);
         for call in 1..400 {
-            world.sim.fault_at(call, Fault::Short);
+            world.sim.fault_at(call, DiskFault::Short);
         }
         let (mut life, _) = world.open().await.unwrap();
         world.live(&mut life, 500).await.unwrap();
@@ -504,7 +504,7 @@ async fn fill(log: &Log, limit: u64) -> u64 {
     limit
 }
 
-async fn read_and_confirm(log: &Rc<Log>, reader: &mut Reader, count: u64) -> Vec<u64> {
+async fn read_and_confirm(log: &Rc<Log>, reader: &mut LogReader, count: u64) -> Vec<u64> {
     let mut got = Vec::new();
     while (got.len() as u64) < count {
         let (lines, next, lost) = fetch(reader, usize::MAX).await.unwrap();

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::recovery::{read_chain, read_state};
-use super::scan::{Found, Scan, Step};
+use super::scan::{Found, FrameStep, Scan};
 use super::segment::Segment;
 use super::store::{self, Files};
 use super::{Error, RecordView, Seq, record, state};
@@ -54,10 +54,10 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
         });
     }
     let state = match read_state(dir, dir)? {
-        Err(state::Fault::Version(version)) => {
+        Err(state::StateFault::Version(version)) => {
             return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
         }
-        Err(state::Fault::Damaged) | Ok(None) => None,
+        Err(state::StateFault::Damaged) | Ok(None) => None,
         Ok(state) => state,
     };
     let chain = read_chain(dir, dir, &Topology::default())?;
@@ -139,15 +139,15 @@ impl Pending {
             }
             (current.frame, current.done) = (None, 0);
             match current.scan.step() {
-                Step::Read { offset, len } => {
+                FrameStep::Read { offset, len } => {
                     let name = current.segment.name();
                     let bytes = Files::read(self.dir.as_path(), &name, offset, len)
                         .map_err(|e| Error::io("read", &self.dir.join(&name), e))?;
                     current.scan.give(offset, bytes, len);
                 }
-                Step::Frame(found) => current.frame = Some(found),
-                Step::Gap(gap) => self.lost += gap.lines,
-                Step::End(end) => {
+                FrameStep::Frame(found) => current.frame = Some(found),
+                FrameStep::Gap(gap) => self.lost += gap.lines,
+                FrameStep::End(end) => {
                     if current.segment.end > current.segment.first() {
                         self.lost += current.segment.stored_lines_end().saturating_sub(end.after.lines);
                     }

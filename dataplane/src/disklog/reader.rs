@@ -7,10 +7,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::scan::{Found, Scan, Step};
+use super::scan::{Found, FrameStep, Scan};
 use super::segment::{self, Mark};
 use super::store::ReadFile;
-use super::{Error, Log, RecordView, Seq, Shared, frame, record};
+use super::{Error, Log, RecordView, Seq, SharedLog, frame, record};
 use crate::io::{sleep, yield_if_needed};
 use crate::topology::BackendId;
 
@@ -29,7 +29,7 @@ pub struct Fetched {
     pub lost: u64,
 }
 
-pub struct Reader {
+pub struct LogReader {
     log: Rc<Log>,
     backend: BackendId,
     position: Seq,
@@ -53,7 +53,7 @@ struct Cold {
 
 /// Where a part of a fetch has ended.
 #[derive(PartialEq, Eq)]
-enum Outcome {
+enum ReadOutcome {
     /// The sink wants no more.
     Stopped,
     /// Nothing more is written.
@@ -66,7 +66,7 @@ enum Outcome {
 
 type Sink<'a> = &'a mut dyn FnMut(RecordView<'_>) -> bool;
 
-impl Reader {
+impl LogReader {
     pub(super) fn new(log: Rc<Log>, backend: BackendId) -> Self {
         let position = log.cursor(backend);
         // What an earlier reader was given and did not confirm comes again.
@@ -96,35 +96,35 @@ impl Reader {
             let arrived = shared.arrived[self.backend.index()].wait();
             self.catch_up(shared);
             let mut outcome = self.read_memory(shared, sink, &mut got);
-            if outcome == Outcome::NotInMemory {
+            if outcome == ReadOutcome::NotInMemory {
                 outcome = match self.read_disk(shared, sink, &mut got).await {
                     Ok(outcome) => outcome,
                     // What was given before counts; the error comes back with the next fetch.
                     Err(error) if got.records == 0 && got.lost == 0 => return Err(error),
-                    Err(_) => Outcome::Stopped,
+                    Err(_) => ReadOutcome::Stopped,
                 };
             }
             self.settle(shared);
             match outcome {
-                Outcome::AtEnd if wait && got.records == 0 && got.lost == 0 => {
+                ReadOutcome::AtEnd if wait && got.records == 0 && got.lost == 0 => {
                     shared.inner.borrow_mut().parked[self.backend.index()] = Some(self.position);
                     arrived.await;
                 }
-                Outcome::Stopped | Outcome::AtEnd => return Ok(Fetched { next: self.position, ..got }),
-                Outcome::NotInMemory | Outcome::Moved => {}
+                ReadOutcome::Stopped | ReadOutcome::AtEnd => return Ok(Fetched { next: self.position, ..got }),
+                ReadOutcome::NotInMemory | ReadOutcome::Moved => {}
             }
         }
     }
 
     /// The position moves with the cursor (an oldest segment given up), and with what passed while it waited.
-    fn catch_up(&mut self, shared: &Shared) {
+    fn catch_up(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
         let parked = inner.parked[self.backend.index()].take().unwrap_or_default();
         self.position = self.position.max(parked).max(inner.cursors[self.backend.index()]);
     }
 
     /// Publishes the position; the cursor follows if nothing given waits for confirmation.
-    fn settle(&mut self, shared: &Shared) {
+    fn settle(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
         inner.given[self.backend.index()] = self.position;
         let cursor = &mut inner.cursors[self.backend.index()];
@@ -135,20 +135,20 @@ impl Reader {
         }
     }
 
-    fn read_memory(&mut self, shared: &Shared, sink: Sink<'_>, got: &mut Fetched) -> Outcome {
+    fn read_memory(&mut self, shared: &SharedLog, sink: Sink<'_>, got: &mut Fetched) -> ReadOutcome {
         let inner = shared.inner.borrow();
         while self.position < inner.written {
-            let Some(sealed) = inner.tail.frame_at(self.position) else { return Outcome::NotInMemory };
+            let Some(sealed) = inner.tail.frame_at(self.position) else { return ReadOutcome::NotInMemory };
             if sealed.wanted.may_contain(self.backend.index()) {
                 let body = &inner.tail.bytes(sealed)[frame::HEADER_BYTES..];
                 if !self.give(body, sealed.header.first, self.backend.0, sink, got) {
-                    return Outcome::Stopped;
+                    return ReadOutcome::Stopped;
                 }
             }
             self.position = sealed.header.end();
         }
         self.cold = None;
-        Outcome::AtEnd
+        ReadOutcome::AtEnd
     }
 
     /// Gives the records of a frame from the position on; false if the sink wants no more.
@@ -170,9 +170,9 @@ impl Reader {
         true
     }
 
-    async fn read_disk(&mut self, shared: &Shared, sink: Sink<'_>, got: &mut Fetched) -> Result<Outcome, Error> {
+    async fn read_disk(&mut self, shared: &SharedLog, sink: Sink<'_>, got: &mut Fetched) -> Result<ReadOutcome, Error> {
         if !self.locate(shared, got).await? {
-            return Ok(Outcome::Moved);
+            return Ok(ReadOutcome::Moved);
         }
         let mut cold = self.cold.take().expect("located");
         loop {
@@ -181,9 +181,9 @@ impl Reader {
             let (end, stored_lines) = {
                 let mut inner = shared.inner.borrow_mut();
                 if inner.cursors[self.backend.index()] > self.position {
-                    return Ok(Outcome::Moved); // the segment is being given up
+                    return Ok(ReadOutcome::Moved); // the segment is being given up
                 }
-                let Some(segment) = inner.segment_mut(cold.first, cold.epoch) else { return Ok(Outcome::Moved) };
+                let Some(segment) = inner.segment_mut(cold.first, cold.epoch) else { return Ok(ReadOutcome::Moved) };
                 cold.scan.end = segment.used;
                 cold.scan.until = Some(segment.end);
                 (segment.end, segment.stored_lines_end())
@@ -194,44 +194,44 @@ impl Reader {
                     if !more {
                         cold.frame = Some(found);
                         self.cold = Some(cold);
-                        return Ok(Outcome::Stopped);
+                        return Ok(ReadOutcome::Stopped);
                     }
                     self.position = found.header.end();
                 }
                 if shared.inner.borrow().tail.frame_at(self.position).is_some() {
-                    return Ok(Outcome::Moved);
+                    return Ok(ReadOutcome::Moved);
                 }
             }
             match cold.scan.step() {
-                Step::Read { offset, len } => {
+                FrameStep::Read { offset, len } => {
                     let bytes = cold.file.read(offset, len).await;
                     let bytes = bytes.map_err(|e| Error::io("read", &shared.dir.join(&cold.name), e))?;
                     cold.scan.give(offset, bytes, len);
                 }
-                Step::Frame(found) => {
+                FrameStep::Frame(found) => {
                     let mark = Mark { seq: found.header.first, offset: found.offset, lines: found.header.lines_before };
                     if let Some(segment) = shared.inner.borrow_mut().segment_mut(cold.first, cold.epoch) {
                         segment.note(mark);
                     }
                     cold.frame = Some(found);
                 }
-                Step::Gap(gap) => {
+                FrameStep::Gap(gap) => {
                     let damage = shared.damage_in(&cold.name, gap.bytes, gap.seqs.clone(), gap.lines);
                     self.pass(shared, cold.epoch, gap.seqs.end, damage, got).await;
                 }
-                Step::End(ended) => {
+                FrameStep::End(ended) => {
                     let lines = stored_lines.saturating_sub(ended.after.lines);
                     let bytes = ended.after.offset..cold.scan.end.max(ended.after.offset);
                     let damage = shared.damage_in(&cold.name, bytes, ended.after.seq..end, lines);
                     self.pass(shared, cold.epoch, end, damage, got).await;
-                    return Ok(Outcome::Moved);
+                    return Ok(ReadOutcome::Moved);
                 }
             }
         }
     }
 
     /// Moves the position to `to`, past a place without frames. Points are lost there unless nothing was.
-    async fn pass(&mut self, shared: &Shared, epoch: u64, to: Seq, damage: super::Damage, got: &mut Fetched) {
+    async fn pass(&mut self, shared: &SharedLog, epoch: u64, to: Seq, damage: super::Damage, got: &mut Fetched) {
         if damage.lines > 0 && to > self.position {
             // A file that has been taken away under us reads as anything; that is not damage.
             if !shared.inner.borrow().segments.iter().any(|s| s.header.epoch == epoch) {
@@ -244,7 +244,7 @@ impl Reader {
     }
 
     /// Opens the segment the position lies in. False if there was nothing to open, and the position has moved instead.
-    async fn locate(&mut self, shared: &Shared, got: &mut Fetched) -> Result<bool, Error> {
+    async fn locate(&mut self, shared: &SharedLog, got: &mut Fetched) -> Result<bool, Error> {
         let (first, epoch, name, index, scan) = {
             let inner = shared.inner.borrow();
             let at = inner.segments.partition_point(|s| s.end <= self.position);

@@ -18,9 +18,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
-use super::scan::{Scan, Step};
+use super::scan::{FrameStep, Scan};
 use super::segment::{self, FRAMES_AT, Header, Segment};
-use super::state::{self, State};
+use super::state::{self, SavedState};
 use super::store::{Files, Store};
 use super::{Damage, DamageKind, Error, Seq, Torn, parse_spare_name, record, spare_name};
 use crate::limits::{LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
@@ -34,7 +34,7 @@ pub(super) struct Recovered {
     pub(super) segments: VecDeque<Segment>,
     pub(super) spares: Vec<String>,
     pub(super) spares_made: u64,
-    pub(super) state: Option<State>,
+    pub(super) state: Option<SavedState>,
     /// The next sequence to be used.
     pub(super) next: Seq,
     /// Lines in the log before it.
@@ -54,7 +54,7 @@ pub(super) struct Recovered {
 type Uncounted = HashMap<(Vec<u8>, Vec<BackendId>), u64>;
 
 /// The segments of a directory, in order, as their headers tell.
-pub(super) struct Chain {
+pub(super) struct SegmentChain {
     pub(super) segments: VecDeque<Segment>,
     /// Files whose header cannot be read.
     pub(super) headless: Vec<String>,
@@ -63,11 +63,15 @@ pub(super) struct Chain {
 
 /// Reads all segment headers. The last segment's end, and that of one before a missing file, is not known yet: it is
 /// equal to its first sequence.
-pub(super) fn read_chain(files: &(impl Files + ?Sized), dir: &Path, topology: &Topology) -> Result<Chain, Error> {
+pub(super) fn read_chain(
+    files: &(impl Files + ?Sized),
+    dir: &Path,
+    topology: &Topology,
+) -> Result<SegmentChain, Error> {
     let io = |op, name: &str, e| Error::io(op, &dir.join(name), e);
     let mut list = files.list().map_err(|e| io("list", "", e))?;
     list.sort();
-    let mut chain = Chain { segments: VecDeque::new(), headless: Vec::new(), others: Vec::new() };
+    let mut chain = SegmentChain { segments: VecDeque::new(), headless: Vec::new(), others: Vec::new() };
     for (name, bytes) in list {
         let Some(first) = segment::parse_file_name(&name) else {
             chain.others.push(name);
@@ -80,7 +84,7 @@ pub(super) fn read_chain(files: &(impl Files + ?Sized), dir: &Path, topology: &T
                 segment.used = bytes;
                 chain.segments.push_back(segment);
             }
-            Err(segment::Fault::Version(version)) => {
+            Err(segment::HeaderFault::Version(version)) => {
                 return Err(Error::UnknownVersion { file: dir.join(name), version });
             }
             _ => chain.headless.push(name),
@@ -100,9 +104,9 @@ pub(super) fn read_chain(files: &(impl Files + ?Sized), dir: &Path, topology: &T
 pub(super) fn read_state(
     files: &(impl Files + ?Sized),
     dir: &Path,
-) -> Result<Result<Option<State>, state::Fault>, Error> {
+) -> Result<Result<Option<SavedState>, state::StateFault>, Error> {
     match files.read(state::FILE, 0, LOG_STATE_BYTES_MAX) {
-        Ok(bytes) => Ok(State::decode(&bytes).map(Some)),
+        Ok(bytes) => Ok(SavedState::decode(&bytes).map(Some)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
         Err(e) => Err(Error::io("read", &dir.join(state::FILE), e)),
     }
@@ -113,17 +117,17 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
     let mut aside = Vec::new();
     let state = match read_state(files, dir)? {
         Ok(state) => state,
-        Err(state::Fault::Version(version)) => {
+        Err(state::StateFault::Version(version)) => {
             return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
         }
-        Err(state::Fault::Damaged) => {
+        Err(state::StateFault::Damaged) => {
             aside.push(state::FILE.to_owned());
             let file = dir.join(state::FILE);
             damage.push(Damage { kind: DamageKind::State, file, bytes: 0..0, seqs: Seq(0)..Seq(0), lines: 0 });
             None
         }
     };
-    let Chain { segments, headless, others } = read_chain(files, dir, topology)?;
+    let SegmentChain { segments, headless, others } = read_chain(files, dir, topology)?;
     let mut found = Recovered {
         segments,
         spares: Vec::new(),
@@ -227,7 +231,7 @@ impl Recovered {
     /// Names what no file answers for: before, between and after the segments there are.
     fn find_missing(&mut self, dir: &Path) {
         let mut missing = Vec::new();
-        let needed_from = |s: &State| s.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(s.end.seq);
+        let needed_from = |s: &SavedState| s.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(s.end.seq);
         let before = self.state.as_ref().map(|s| (needed_from(s).max(s.first), s.first_lines));
         // Without a state the log begins with its first segment, as far as anybody knows.
         let (mut seq, mut lines) = before.unwrap_or_else(|| {
@@ -288,13 +292,13 @@ fn walk(
     let mut gaps = Vec::new();
     loop {
         match scan.step() {
-            Step::Read { offset, len } => {
+            FrameStep::Read { offset, len } => {
                 let bytes = files.read(name, offset, len)?;
                 scan.give(offset, bytes, len);
             }
-            Step::Frame(found) => on_frame(found.header.first, scan.body(&found)),
-            Step::Gap(gap) => gaps.push(gap),
-            Step::End(end) => return Ok((gaps, end)),
+            FrameStep::Frame(found) => on_frame(found.header.first, scan.body(&found)),
+            FrameStep::Gap(gap) => gaps.push(gap),
+            FrameStep::End(end) => return Ok((gaps, end)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::limits::LOG_READ_BYTES;
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FrameStep {
     /// Read up to this many bytes at this offset and [`Scan::give`] them.
     Read { offset: u64, len: usize },
     /// A frame; its records are [`Scan::body`].
@@ -66,17 +66,17 @@ impl Scan {
         Self { epoch, expected: from, offset: from.offset, broken: false, end, until, window: Vec::new(), window_at: 0 }
     }
 
-    pub(super) fn step(&mut self) -> Step {
+    pub(super) fn step(&mut self) -> FrameStep {
         loop {
             if self.until.is_some_and(|until| self.expected.seq >= until)
                 || self.offset + frame::HEADER_BYTES as u64 > self.end
             {
-                return Step::End(End { after: self.expected, broken: self.broken });
+                return FrameStep::End(End { after: self.expected, broken: self.broken });
             }
             match frame::look(self.at_offset(), self.epoch) {
                 frame::Look::Short(need) if self.offset + need as u64 <= self.end => {
                     let len = (need.max(LOG_READ_BYTES) as u64).min(self.end - self.offset) as usize;
-                    return Step::Read { offset: self.offset, len };
+                    return FrameStep::Read { offset: self.offset, len };
                 }
                 frame::Look::Frame(header) if header.first > self.expected.seq => {
                     let gap = Gap {
@@ -85,7 +85,7 @@ impl Scan {
                         lines: header.lines_before.saturating_sub(self.expected.lines),
                     };
                     self.expected = Mark { seq: header.first, offset: self.offset, lines: header.lines_before };
-                    return Step::Gap(gap);
+                    return FrameStep::Gap(gap);
                 }
                 frame::Look::Frame(header) if header.first == self.expected.seq => {
                     let at = (self.offset - self.window_at) as usize;
@@ -94,7 +94,7 @@ impl Scan {
                     self.offset += frame::padded(header.len) as u64;
                     self.expected = Mark { seq: header.end(), offset: self.offset, lines: header.lines_after() };
                     self.broken = false;
-                    return Step::Frame(found);
+                    return FrameStep::Frame(found);
                 }
                 // A frame from before, in a place that is not its own, counts as damage: going back would repeat sequences.
                 look => {
@@ -148,14 +148,14 @@ mod tests {
         let (mut texts, mut gaps) = (Vec::new(), Vec::new());
         loop {
             match scan.step() {
-                Step::Read { offset, len } => {
+                FrameStep::Read { offset, len } => {
                     let from = offset as usize;
                     scan.give(offset, file[from..(from + len).min(file.len())].to_vec(), len);
                 }
-                Step::Frame(found) => texts
+                FrameStep::Frame(found) => texts
                     .extend(record::records(scan.body(&found)).map(|r| String::from_utf8_lossy(r.bytes).into_owned())),
-                Step::Gap(gap) => gaps.push(gap),
-                Step::End(end) => return (texts, gaps, end),
+                FrameStep::Gap(gap) => gaps.push(gap),
+                FrameStep::End(end) => return (texts, gaps, end),
             }
         }
     }

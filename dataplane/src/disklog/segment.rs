@@ -51,7 +51,7 @@ pub(super) struct Compacted {
 
 /// Why a header cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum HeaderFault {
     Damaged,
     Version(u32),
 }
@@ -118,8 +118,8 @@ impl Header {
     }
 
     /// Reads a header from the start of a file; either copy will do.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let first = bytes.get(..COPY_BYTES).map_or(Err(Fault::Damaged), decode_copy);
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let first = bytes.get(..COPY_BYTES).map_or(Err(HeaderFault::Damaged), decode_copy);
         if first.is_ok() {
             return first;
         }
@@ -129,28 +129,29 @@ impl Header {
     }
 }
 
-fn decode_copy(copy: &[u8]) -> Result<Header, Fault> {
+fn decode_copy(copy: &[u8]) -> Result<Header, HeaderFault> {
     let u64_at = |at: usize| u64::from_le_bytes(copy[at..at + 8].try_into().expect("8 bytes"));
     let u32_at = |at: usize| u32::from_le_bytes(copy[at..at + 4].try_into().expect("4 bytes"));
     let u16_at = |at: usize| copy.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     if copy[..8] != MAGIC {
-        return Err(Fault::Damaged);
+        return Err(HeaderFault::Damaged);
     }
     if u32_at(8) != VERSION {
-        return Err(Fault::Version(u32_at(8)));
+        return Err(HeaderFault::Version(u32_at(8)));
     }
     if u64_at(COPY_BYTES - 8) != XxHash3_64::oneshot(&copy[..COPY_BYTES - 8]) {
-        return Err(Fault::Damaged);
+        return Err(HeaderFault::Damaged);
     }
     // Right checksums make this true for what this code wrote; it is checked so that sums after it cannot overflow.
     if (24..=56).step_by(8).any(|at| u64_at(at) > LOG_SEQ_MAX) {
-        return Err(Fault::Damaged);
+        return Err(HeaderFault::Damaged);
     }
     let mut at = FIXED_BYTES;
     let mut backends = Vec::new();
-    for _ in 0..u16_at(66).ok_or(Fault::Damaged)? {
-        let len = usize::from(u16_at(at).ok_or(Fault::Damaged)?);
-        let name = copy.get(at + 2..at + 2 + len).and_then(|n| std::str::from_utf8(n).ok()).ok_or(Fault::Damaged)?;
+    for _ in 0..u16_at(66).ok_or(HeaderFault::Damaged)? {
+        let len = usize::from(u16_at(at).ok_or(HeaderFault::Damaged)?);
+        let name =
+            copy.get(at + 2..at + 2 + len).and_then(|n| std::str::from_utf8(n).ok()).ok_or(HeaderFault::Damaged)?;
         backends.push(name.to_owned());
         at += 2 + len;
     }
@@ -162,7 +163,7 @@ fn decode_copy(copy: &[u8]) -> Result<Header, Fault> {
         lines_base: u64_at(32),
         previous: Seq(u64_at(40)),
         compacted: (compacted_end.0 != 0).then_some(Compacted { end: compacted_end, stored_lines: u64_at(56) }),
-        circles: u16_at(64).ok_or(Fault::Damaged)?,
+        circles: u16_at(64).ok_or(HeaderFault::Damaged)?,
         backends,
     })
 }
@@ -290,8 +291,8 @@ mod tests {
         let mut bad = bytes.clone();
         bad[20] ^= 1;
         bad[COPY_BYTES + 20] ^= 1;
-        assert_eq!(Header::decode(&bad), Err(Fault::Damaged));
-        assert_eq!(Header::decode(&bytes[..100]), Err(Fault::Damaged));
+        assert_eq!(Header::decode(&bad), Err(HeaderFault::Damaged));
+        assert_eq!(Header::decode(&bytes[..100]), Err(HeaderFault::Damaged));
     }
 
     #[test]
@@ -299,7 +300,7 @@ mod tests {
         let mut bytes = sample().encode();
         bytes[8] = 9;
         bytes[COPY_BYTES..].fill(0);
-        assert_eq!(Header::decode(&bytes), Err(Fault::Version(9)));
+        assert_eq!(Header::decode(&bytes), Err(HeaderFault::Version(9)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
 
 /// What the log, its tasks and its readers share.
-pub(super) struct Shared {
+pub(super) struct SharedLog {
     pub(super) store: Rc<dyn Store>,
     pub(super) dir: PathBuf,
     pub(super) topology: Arc<Topology>,
@@ -85,7 +85,7 @@ pub(super) struct Inner {
     pub(super) stuck: bool,
     pub(super) retry_after: Instant,
     pub(super) saving: bool,
-    pub(super) saved: Option<state::State>,
+    pub(super) saved: Option<state::SavedState>,
     pub(super) dropped: HashMap<(Vec<u8>, BackendId), u64>,
     pub(super) damage: VecDeque<Damage>,
     pub(super) damage_known: HashSet<(u64, u64)>,
@@ -126,7 +126,7 @@ impl Inner {
     }
 }
 
-impl Shared {
+impl SharedLog {
     pub(super) fn dsync(&self) -> bool {
         self.durability == Durability::Disk
     }
@@ -184,14 +184,14 @@ impl Shared {
     }
 
     /// Cursors and end as of now. What is appended from now on is not part of it.
-    pub(super) fn snapshot(&self, ledger: Vec<u8>) -> state::State {
+    pub(super) fn snapshot(&self, ledger: Vec<u8>) -> state::SavedState {
         let mut inner = self.inner.borrow_mut();
         inner.tail.end_record();
         let names = self.topology.backends.iter().map(|b| b.name.clone());
         let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
         cursors.extend(inner.absent.iter().cloned());
         let oldest = inner.segments.front().expect("never empty");
-        state::State {
+        state::SavedState {
             end: Mark { seq: inner.tail.end(), lines: inner.tail.lines(), offset: 0 },
             segment: Seq(0),
             epoch: 0,
@@ -205,7 +205,7 @@ impl Shared {
 
     /// Says where the end of `state` lies on disk, if that is the end of what is written. Otherwise the next open
     /// looks through the whole segment.
-    pub(super) fn place_end(&self, state: &mut state::State) {
+    pub(super) fn place_end(&self, state: &mut state::SavedState) {
         let inner = self.inner.borrow();
         let current = inner.current();
         if current.end == state.end.seq {
@@ -216,7 +216,7 @@ impl Shared {
     }
 
     /// Replaces the state file; one at a time.
-    pub(super) async fn save(&self, state: state::State) -> Result<(), Error> {
+    pub(super) async fn save(&self, state: state::SavedState) -> Result<(), Error> {
         self.save_made(move |_| Some(state)).await
     }
 
@@ -234,7 +234,7 @@ impl Shared {
     }
 
     /// `make` is called when it is this save's turn; nothing is saved if it makes nothing.
-    async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::State>) -> Result<(), Error> {
+    async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::SavedState>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
             if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {

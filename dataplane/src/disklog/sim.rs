@@ -12,7 +12,7 @@ use super::store::{Files, Io, ReadFile, Store, WriteFile};
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum DiskFault {
     /// EIO, nothing done.
     Fails,
     /// A write moves one block only.
@@ -60,22 +60,22 @@ impl Blob {
 
 type Inode = Rc<RefCell<Blob>>;
 
-struct Inner {
+struct SimDisk {
     files: BTreeMap<String, Inode>,
     aside: Vec<String>,
     calls: u64,
-    faults: BTreeMap<u64, Fault>,
+    faults: BTreeMap<u64, DiskFault>,
     stopped: bool,
     space: u64,
     rng: Rng,
 }
 
 #[derive(Clone)]
-pub(super) struct Sim(Rc<RefCell<Inner>>);
+pub(super) struct Sim(Rc<RefCell<SimDisk>>);
 
 impl Sim {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Rc::new(RefCell::new(Inner {
+        Self(Rc::new(RefCell::new(SimDisk {
             files: BTreeMap::new(),
             aside: Vec::new(),
             calls: 0,
@@ -87,7 +87,7 @@ impl Sim {
     }
 
     /// The n-th call that changes the disk, counted from 1 and from the last restart, meets `fault`.
-    pub(super) fn fault_at(&self, call: u64, fault: Fault) {
+    pub(super) fn fault_at(&self, call: u64, fault: DiskFault) {
         self.0.borrow_mut().faults.insert(call, fault);
     }
 
@@ -156,7 +156,7 @@ impl Sim {
     }
 
     /// Counts a call. Err: it fails. Some: it is to be done in part, then all ends (`Stops`), or is cut (`Short`).
-    fn call(&self) -> io::Result<Option<Fault>> {
+    fn call(&self) -> io::Result<Option<DiskFault>> {
         let mut inner = self.0.borrow_mut();
         inner.calls += 1;
         if inner.stopped {
@@ -164,23 +164,23 @@ impl Sim {
         }
         let calls = inner.calls;
         match inner.faults.get(&calls).copied() {
-            Some(Fault::Fails) => Err(io::Error::from_raw_os_error(libc::EIO)),
-            Some(Fault::Stops) => {
+            Some(DiskFault::Fails) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            Some(DiskFault::Stops) => {
                 inner.stopped = true;
-                Ok(Some(Fault::Stops))
+                Ok(Some(DiskFault::Stops))
             }
             other => Ok(other),
         }
     }
 
     /// A change of the directory that is done as a whole or not at all.
-    fn change(&self, change: impl FnOnce(&mut Inner) -> io::Result<()> + 'static) -> Io<()> {
+    fn change(&self, change: impl FnOnce(&mut SimDisk) -> io::Result<()> + 'static) -> Io<()> {
         let sim = self.clone();
         Box::pin(async move {
             yield_if_needed().await;
             let fault = sim.call()?;
             let mut inner = sim.0.borrow_mut();
-            if fault == Some(Fault::Stops) {
+            if fault == Some(DiskFault::Stops) {
                 if inner.rng.below(2) == 0 {
                     let _ = change(&mut inner);
                 }
@@ -190,7 +190,7 @@ impl Sim {
         })
     }
 
-    fn used(inner: &Inner) -> u64 {
+    fn used(inner: &SimDisk) -> u64 {
         inner.files.values().map(|f| f.borrow().now.len() as u64).sum()
     }
 }
@@ -218,7 +218,7 @@ impl Store for Sim {
         let (sim, name) = (self.clone(), name.to_owned());
         Box::pin(async move {
             let wanted = name.clone();
-            let reserve = move |inner: &mut Inner| {
+            let reserve = move |inner: &mut SimDisk| {
                 let used = Sim::used(inner);
                 let file = inner.files.entry(wanted).or_default();
                 let mut blob = file.borrow_mut();
@@ -306,8 +306,8 @@ impl WriteFile for SimFile {
             let fault = sim.call()?;
             let mut blob = inode.borrow_mut();
             match fault {
-                Some(Fault::Short) => bytes.truncate(4096.min(bytes.len())),
-                Some(Fault::Stops) => {
+                Some(DiskFault::Short) => bytes.truncate(4096.min(bytes.len())),
+                Some(DiskFault::Stops) => {
                     // Never acknowledged: any part of it may be there after the restart.
                     blob.unsynced.push((offset, bytes));
                     return Err(io::Error::from_raw_os_error(libc::EIO));
@@ -328,7 +328,7 @@ impl WriteFile for SimFile {
         let (sim, inode) = (self.sim.clone(), Rc::clone(&self.inode));
         Box::pin(async move {
             yield_if_needed().await;
-            if sim.call()? == Some(Fault::Stops) {
+            if sim.call()? == Some(DiskFault::Stops) {
                 return Err(io::Error::from_raw_os_error(libc::EIO));
             }
             inode.borrow_mut().sync();

@@ -22,7 +22,7 @@ const TITLE: &str = "fluxgate log state ";
 const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct SavedState {
     /// The end of the log: everything before it is in `ledger`.
     pub(super) end: Mark,
     /// The segment `end` lies in, and its epoch.
@@ -38,12 +38,12 @@ pub(super) struct State {
 
 /// Why a state cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum StateFault {
     Damaged,
     Version(u32),
 }
 
-impl State {
+impl SavedState {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = format!(
             "{TITLE}{VERSION}\nend {} {} {} {:016x} {}\nfirst {} {}\n",
@@ -65,22 +65,22 @@ impl State {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StateFault> {
         const TAIL_BYTES: usize = "checksum 0123456789abcdef\n".len();
-        let title = bytes.strip_prefix(TITLE.as_bytes()).ok_or(Fault::Damaged)?;
-        let cut = bytes.len().checked_sub(TAIL_BYTES).ok_or(Fault::Damaged)?;
+        let title = bytes.strip_prefix(TITLE.as_bytes()).ok_or(StateFault::Damaged)?;
+        let cut = bytes.len().checked_sub(TAIL_BYTES).ok_or(StateFault::Damaged)?;
         let (body, tail) = bytes.split_at(cut);
         if tail != format!("checksum {:016x}\n", XxHash3_64::oneshot(body)).as_bytes() {
             // Without the right checksum a version is only believed where it is a plain number.
             let line = title.split(|&b| b == b'\n').next().unwrap_or_default();
             let version = std::str::from_utf8(line).ok().and_then(|v| v.parse().ok());
-            return Err(version.filter(|&v| v > VERSION).map_or(Fault::Damaged, Fault::Version));
+            return Err(version.filter(|&v| v > VERSION).map_or(StateFault::Damaged, StateFault::Version));
         }
-        parse(body).ok_or(Fault::Damaged)
+        parse(body).ok_or(StateFault::Damaged)
     }
 }
 
-fn parse(body: &[u8]) -> Option<State> {
+fn parse(body: &[u8]) -> Option<SavedState> {
     let mut rest = body;
     let mut line = || {
         let end = memchr::memchr(b'\n', rest)?;
@@ -95,7 +95,7 @@ fn parse(body: &[u8]) -> Option<State> {
     let epoch = u64::from_str_radix(numbers.next()?, 16).ok()?;
     let offset = numbers.next()?.parse().ok()?;
     let (first, first_lines) = line()?.strip_prefix("first ")?.split_once(' ')?;
-    let mut state = State {
+    let mut state = SavedState {
         end: Mark { seq, offset, lines },
         segment,
         epoch,
@@ -136,8 +136,8 @@ fn unescape(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sample() -> State {
-        State {
+    fn sample() -> SavedState {
+        SavedState {
             end: Mark { seq: Seq(900), offset: 65536, lines: 12345 },
             segment: Seq(800),
             epoch: 0xabc,
@@ -152,17 +152,20 @@ mod tests {
     #[test]
     fn a_state_reads_back_and_every_flip_is_seen() {
         let bytes = sample().encode();
-        assert_eq!(State::decode(&bytes), Ok(sample()));
+        assert_eq!(SavedState::decode(&bytes), Ok(sample()));
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x01;
-            assert!(State::decode(&bad).is_err(), "{at}");
-            assert!(State::decode(&bytes[..at]).is_err(), "{at}");
+            assert!(SavedState::decode(&bad).is_err(), "{at}");
+            assert!(SavedState::decode(&bytes[..at]).is_err(), "{at}");
         }
     }
 
     #[test]
     fn a_later_version_is_not_damage() {
-        assert_eq!(State::decode(b"fluxgate log state 2\nsomething else entirely, longer\n"), Err(Fault::Version(2)));
+        assert_eq!(
+            SavedState::decode(b"fluxgate log state 2\nsomething else entirely, longer\n"),
+            Err(StateFault::Version(2))
+        );
     }
 }

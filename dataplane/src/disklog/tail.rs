@@ -41,7 +41,7 @@ impl BackendSet {
     }
 }
 
-struct Open {
+struct OpenFrame {
     at: usize,
     len: usize,
     records: u32,
@@ -59,7 +59,7 @@ pub(super) struct Tail {
     ring: Box<[u8]>,
     /// Oldest first, in ring order.
     frames: VecDeque<Sealed>,
-    open: Option<Open>,
+    open: Option<OpenFrame>,
     /// Where the next frame opens.
     next_at: usize,
     /// First sequence of the open frame, or of the next one.
@@ -126,7 +126,7 @@ impl Tail {
             };
             self.next_at = at;
             self.clear(at, at + frame::HEADER_BYTES)?;
-            self.open = Some(Open {
+            self.open = Some(OpenFrame {
                 at,
                 len: frame::HEADER_BYTES,
                 records: 0,

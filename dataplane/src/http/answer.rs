@@ -21,7 +21,7 @@ pub enum AnswerBody {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AnswerHead {
     pub status: u16,
     /// The connection can take another request once the body has been read.
     pub keep_alive: bool,
@@ -37,7 +37,7 @@ pub struct Answer {
     pub head_len: usize,
 }
 
-impl Answer {
+impl AnswerHead {
     /// All fields in the order sent, for an answer that is passed on. `buf` as in `Span::of`.
     pub fn fields<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.fields.of(buf).split(|&b| b == b'\n').filter_map(|line| {
@@ -59,7 +59,7 @@ pub enum AnswerError {
 }
 
 /// Parses the head of the answer to a request; `head_request`: its method was HEAD.
-pub fn parse(buf: &[u8], head_request: bool) -> Result<Status<Answer>, AnswerError> {
+pub fn parse(buf: &[u8], head_request: bool) -> Result<Status<AnswerHead>, AnswerError> {
     let window = &buf[..buf.len().min(ANSWER_HEAD_BYTES_MAX)];
     let mut start = 0;
     loop {
@@ -73,7 +73,7 @@ pub fn parse(buf: &[u8], head_request: bool) -> Result<Status<Answer>, AnswerErr
     }
 }
 
-fn parse_one(window: &[u8], start: usize, head_request: bool) -> Result<Status<Answer>, AnswerError> {
+fn parse_one(window: &[u8], start: usize, head_request: bool) -> Result<Status<AnswerHead>, AnswerError> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; ANSWER_HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -93,7 +93,7 @@ fn parse_one(window: &[u8], start: usize, head_request: bool) -> Result<Status<A
     }
     let first_field = response.headers.first().map_or(&window[head_len..head_len], |field| field.name.as_bytes());
     let first = Span::within(window, first_field);
-    let mut answer = Answer {
+    let mut answer = AnswerHead {
         status,
         keep_alive: false,
         body: AnswerBody::None,
@@ -148,7 +148,7 @@ fn parse_one(window: &[u8], start: usize, head_request: bool) -> Result<Status<A
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> Answer {
+    fn answer(text: &str) -> AnswerHead {
         match parse(text.as_bytes(), false) {
             Ok(Status::Complete(answer)) => answer,
             other => panic!("{text:?}: {other:?}"),
@@ -188,7 +188,7 @@ mod tests {
             assert_eq!((answer.body, answer.keep_alive), (body, keep_alive), "{text}");
         }
         let head = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true);
-        assert!(matches!(head, Ok(Status::Complete(Answer { body: None, .. }))));
+        assert!(matches!(head, Ok(Status::Complete(AnswerHead { body: None, .. }))));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum TokenScheme {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AuthVerdict {
     /// The right user, or none is needed.
     Ok,
     /// Neither parameters nor header.
@@ -65,20 +65,20 @@ impl Guard {
     }
 
     /// Judges a request by its query string and its `Authorization` field.
-    pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>, token: TokenScheme) -> Verdict {
+    pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>, token: TokenScheme) -> AuthVerdict {
         if !self.required {
-            return Verdict::Ok;
+            return AuthVerdict::Ok;
         }
         let (user, password) = (query::first(query, "u"), query::first(query, "p"));
         let missing = user.is_none() && password.is_none() && authorization.is_none();
         let by_parameters = same(user.as_deref().unwrap_or_default(), &self.username)
             & same(password.as_deref().unwrap_or_default(), &self.password);
         if by_parameters || authorization.is_some_and(|value| self.by_header(value, token)) {
-            Verdict::Ok
+            AuthVerdict::Ok
         } else if missing {
-            Verdict::Missing
+            AuthVerdict::Missing
         } else {
-            Verdict::Wrong
+            AuthVerdict::Wrong
         }
     }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn one_good_pair_is_enough() {
-        use Verdict::*;
+        use AuthVerdict::*;
         let guard = guard("admin", "s3cr&t");
         for (query, header, want) in [
             ("", None, Missing),
@@ -141,23 +141,23 @@ mod tests {
     fn tokens_count_where_the_newer_original_takes_them() {
         let guard = guard("admin", "s3cr&t");
         let judge = |header: &str| guard.judge(b"", Some(header.as_bytes()), TokenScheme::Accepted);
-        assert_eq!(judge("Token admin:s3cr&t"), Verdict::Ok);
-        assert_eq!(judge("Token admin:wrong"), Verdict::Wrong);
-        assert_eq!(judge("token admin:s3cr&t"), Verdict::Wrong);
+        assert_eq!(judge("Token admin:s3cr&t"), AuthVerdict::Ok);
+        assert_eq!(judge("Token admin:wrong"), AuthVerdict::Wrong);
+        assert_eq!(judge("token admin:s3cr&t"), AuthVerdict::Wrong);
     }
 
     #[test]
     fn an_empty_password_is_a_password() {
         let guard = guard("admin", "");
-        assert_eq!(guard.judge(b"u=admin", None, TokenScheme::Refused), Verdict::Ok);
-        assert_eq!(guard.judge(b"u=admin&p=x", None, TokenScheme::Refused), Verdict::Wrong);
-        assert_eq!(guard.judge(b"", None, TokenScheme::Refused), Verdict::Missing);
+        assert_eq!(guard.judge(b"u=admin", None, TokenScheme::Refused), AuthVerdict::Ok);
+        assert_eq!(guard.judge(b"u=admin&p=x", None, TokenScheme::Refused), AuthVerdict::Wrong);
+        assert_eq!(guard.judge(b"", None, TokenScheme::Refused), AuthVerdict::Missing);
     }
 
     #[test]
     fn nobody_is_asked_when_no_user_is_configured() {
         let guard = guard("", "");
-        assert_eq!(guard.judge(b"u=x&p=y", Some(b"Basic !!!"), TokenScheme::Refused), Verdict::Ok);
+        assert_eq!(guard.judge(b"u=x&p=y", Some(b"Basic !!!"), TokenScheme::Refused), AuthVerdict::Ok);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use crate::limits::CHUNK_EXTRAS_BYTES_MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     /// In a size, `digits` of which have been read.
     Size {
         digits: u8,
@@ -70,7 +70,7 @@ pub struct Decoded {
 /// State of one body.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
-    state: State,
+    state: ChunkState,
     /// The size being read, then bytes left of the chunk.
     left: u64,
     extras: usize,
@@ -84,70 +84,70 @@ impl Default for Decoder {
 
 impl Decoder {
     pub fn new() -> Self {
-        Self { state: State::Size { digits: 0 }, left: 0, extras: 0 }
+        Self { state: ChunkState::Size { digits: 0 }, left: 0, extras: 0 }
     }
 
     /// Decodes what has arrived, moving the data to the front of `buf`. After an error `buf` and decoder are of no use.
     pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ChunkError> {
         let (mut at, mut data_len) = (0, 0);
-        while at < buf.len() && self.state != State::Done {
-            if self.state == State::Data {
+        while at < buf.len() && self.state != ChunkState::Done {
+            if self.state == ChunkState::Data {
                 let take = (buf.len() - at).min(usize::try_from(self.left).unwrap_or(usize::MAX));
                 buf.copy_within(at..at + take, data_len);
                 data_len += take;
                 at += take;
                 self.left -= take as u64;
                 if self.left == 0 {
-                    self.state = State::DataCr;
+                    self.state = ChunkState::DataCr;
                 }
             } else {
                 self.state = self.step(buf[at])?;
                 at += 1;
             }
         }
-        Ok(Decoded { consumed: at, data_len, done: self.state == State::Done })
+        Ok(Decoded { consumed: at, data_len, done: self.state == ChunkState::Done })
     }
 
     /// True once the whole body has been read; before, the end of the connection cuts it.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// One byte that is not data.
-    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
+    fn step(&mut self, byte: u8) -> Result<ChunkState, ChunkError> {
         match (self.state, byte) {
-            (State::Size { digits }, _) => {
+            (ChunkState::Size { digits }, _) => {
                 if let Some(digit) = (byte as char).to_digit(16) {
                     // 16 digits fill 64 bits, leading zeros included.
                     if digits == 16 {
                         return Err(ChunkError::Size);
                     }
                     self.left = self.left << 4 | u64::from(digit);
-                    return Ok(State::Size { digits: digits + 1 });
+                    return Ok(ChunkState::Size { digits: digits + 1 });
                 }
                 match byte {
                     _ if digits == 0 => Err(ChunkError::Size),
-                    b';' => self.extra(State::Extension),
-                    b'\r' => Ok(State::SizeLf),
+                    b';' => self.extra(ChunkState::Extension),
+                    b'\r' => Ok(ChunkState::SizeLf),
                     _ => Err(ChunkError::Size),
                 }
             }
-            (State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Extension, byte) if is_text(byte) => self.extra(State::Extension),
-            (State::SizeLf, b'\n') if self.left == 0 => Ok(State::TrailerStart),
-            (State::SizeLf, b'\n') => Ok(State::Data),
-            (State::DataCr, b'\r') => Ok(State::DataLf),
-            (State::DataLf, b'\n') => Ok(State::Size { digits: 0 }),
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::Trailer, b'\r') => self.extra(State::TrailerLf),
-            (State::TrailerStart | State::Trailer, byte) if is_text(byte) => self.extra(State::Trailer),
-            (State::TrailerLf, b'\n') => self.extra(State::TrailerStart),
-            (State::EndLf, b'\n') => Ok(State::Done),
+            (ChunkState::Extension, b'\r') => Ok(ChunkState::SizeLf),
+            (ChunkState::Extension, byte) if is_text(byte) => self.extra(ChunkState::Extension),
+            (ChunkState::SizeLf, b'\n') if self.left == 0 => Ok(ChunkState::TrailerStart),
+            (ChunkState::SizeLf, b'\n') => Ok(ChunkState::Data),
+            (ChunkState::DataCr, b'\r') => Ok(ChunkState::DataLf),
+            (ChunkState::DataLf, b'\n') => Ok(ChunkState::Size { digits: 0 }),
+            (ChunkState::TrailerStart, b'\r') => Ok(ChunkState::EndLf),
+            (ChunkState::Trailer, b'\r') => self.extra(ChunkState::TrailerLf),
+            (ChunkState::TrailerStart | ChunkState::Trailer, byte) if is_text(byte) => self.extra(ChunkState::Trailer),
+            (ChunkState::TrailerLf, b'\n') => self.extra(ChunkState::TrailerStart),
+            (ChunkState::EndLf, b'\n') => Ok(ChunkState::Done),
             _ => Err(ChunkError::LineEnd),
         }
     }
 
-    fn extra(&mut self, next: State) -> Result<State, ChunkError> {
+    fn extra(&mut self, next: ChunkState) -> Result<ChunkState, ChunkError> {
         self.extras += 1;
         if self.extras > CHUNK_EXTRAS_BYTES_MAX { Err(ChunkError::ExtrasTooLong) } else { Ok(next) }
     }

@@ -35,7 +35,7 @@ impl Format {
 }
 
 /// Lines of a write that were refused, for the JSON field `refused` beside InfluxDB's `error`.
-pub struct Refused<I> {
+pub struct RefusedLines<I> {
     /// All of them; at most `REFUSED_LISTED_MAX` are listed.
     pub total: u64,
     /// Number of the line in the body, from 1, and why.
@@ -68,7 +68,7 @@ pub fn error_body(format: Format, text: &[u8], pretty: bool) -> Vec<u8> {
 pub(crate) fn refused_body<R: fmt::Display>(
     text: &[u8],
     pretty: bool,
-    refused: Refused<impl IntoIterator<Item = (u64, R)>>,
+    refused: RefusedLines<impl IntoIterator<Item = (u64, R)>>,
 ) -> Vec<u8> {
     /// What stands at a place: compact and pretty.
     type Both = (&'static str, &'static str);

@@ -60,7 +60,7 @@ const FLAG_COMMENT: u8 = 1 << 4;
 
 /// Where in a member the next byte falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum GzipPart {
     Fixed,
     ExtraLen,
     Extra { left: u16 },
@@ -81,7 +81,7 @@ pub struct Inflated {
 /// State of one body.
 pub struct Inflater {
     inflate: Decompress,
-    part: Part,
+    part: GzipPart,
     /// Header fields and trailer, as far as they have come.
     small: [u8; 10],
     small_len: usize,
@@ -105,7 +105,7 @@ impl Inflater {
     pub fn new(bytes_max: u64) -> Self {
         Self {
             inflate: Decompress::new(false),
-            part: Part::Fixed,
+            part: GzipPart::Fixed,
             small: [0; 10],
             small_len: 0,
             flags: 0,
@@ -126,7 +126,7 @@ impl Inflater {
 
     fn start_member(&mut self) {
         self.inflate.reset(false);
-        self.part = Part::Fixed;
+        self.part = GzipPart::Fixed;
         self.small_len = 0;
         self.header_crc.reset();
         self.crc.reset();
@@ -137,7 +137,7 @@ impl Inflater {
     pub fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Result<Inflated, GzipError> {
         let (mut consumed, mut produced) = (0, 0);
         loop {
-            if self.part != Part::Deflate {
+            if self.part != GzipPart::Deflate {
                 if consumed == input.len() {
                     break;
                 }
@@ -160,7 +160,7 @@ impl Inflater {
             consumed += read;
             produced += written;
             if status == Status::StreamEnd {
-                self.part = Part::Trailer;
+                self.part = GzipPart::Trailer;
             } else if read == 0 && written == 0 {
                 break;
             }
@@ -171,8 +171,8 @@ impl Inflater {
     /// The body has ended: is it whole?
     pub fn finish(&self) -> Result<(), GzipError> {
         match self.part {
-            Part::Fixed if self.small_len == 0 && self.untouched => Err(GzipError::Eof),
-            Part::Fixed if self.small_len == 0 => Ok(()),
+            GzipPart::Fixed if self.small_len == 0 && self.untouched => Err(GzipError::Eof),
+            GzipPart::Fixed if self.small_len == 0 => Ok(()),
             _ => Err(GzipError::UnexpectedEof),
         }
     }
@@ -181,7 +181,7 @@ impl Inflater {
     fn take_small(&mut self, input: &[u8]) -> Result<usize, GzipError> {
         self.untouched = false;
         match self.part {
-            Part::Fixed => {
+            GzipPart::Fixed => {
                 let taken = self.gather(input, 10);
                 if self.small_len == 10 {
                     // The magic number and `deflate`, the only method there is (RFC 1952 section 2.3.1).
@@ -190,33 +190,33 @@ impl Inflater {
                     }
                     self.flags = self.small[3];
                     self.header_crc.update(&self.small);
-                    self.enter_after(Part::Fixed);
+                    self.enter_after(GzipPart::Fixed);
                 }
                 Ok(taken)
             }
-            Part::ExtraLen => {
+            GzipPart::ExtraLen => {
                 let taken = self.gather(input, 2);
                 if self.small_len == 2 {
                     self.header_crc.update(&self.small[..2]);
                     let left = u16::from_le_bytes([self.small[0], self.small[1]]);
                     self.small_len = 0;
-                    self.part = Part::Extra { left };
+                    self.part = GzipPart::Extra { left };
                     if left == 0 {
                         self.enter_after(self.part);
                     }
                 }
                 Ok(taken)
             }
-            Part::Extra { left } => {
+            GzipPart::Extra { left } => {
                 let taken = input.len().min(usize::from(left));
                 self.header_crc.update(&input[..taken]);
-                self.part = Part::Extra { left: left - taken as u16 };
+                self.part = GzipPart::Extra { left: left - taken as u16 };
                 if taken == usize::from(left) {
                     self.enter_after(self.part);
                 }
                 Ok(taken)
             }
-            Part::Name { read } | Part::Comment { read } => {
+            GzipPart::Name { read } | GzipPart::Comment { read } => {
                 let nul = memchr::memchr(0, input);
                 let taken = nul.map_or(input.len(), |at| at + 1);
                 let read = u32::try_from(taken).unwrap_or(u32::MAX).saturating_add(read);
@@ -224,24 +224,24 @@ impl Inflater {
                     return Err(GzipError::Header);
                 }
                 self.header_crc.update(&input[..taken]);
-                let name = matches!(self.part, Part::Name { .. });
-                self.part = if name { Part::Name { read } } else { Part::Comment { read } };
+                let name = matches!(self.part, GzipPart::Name { .. });
+                self.part = if name { GzipPart::Name { read } } else { GzipPart::Comment { read } };
                 if nul.is_some() {
                     self.enter_after(self.part);
                 }
                 Ok(taken)
             }
-            Part::HeaderCrc => {
+            GzipPart::HeaderCrc => {
                 let taken = self.gather(input, 2);
                 if self.small_len == 2 {
                     if u16::from_le_bytes([self.small[0], self.small[1]]) != self.header_crc.sum() as u16 {
                         return Err(GzipError::Header);
                     }
-                    self.enter_after(Part::HeaderCrc);
+                    self.enter_after(GzipPart::HeaderCrc);
                 }
                 Ok(taken)
             }
-            Part::Trailer => {
+            GzipPart::Trailer => {
                 let taken = self.gather(input, 8);
                 if self.small_len == 8 {
                     let [a, b, c, d, e, f, g, h, ..] = self.small;
@@ -254,7 +254,7 @@ impl Inflater {
                 }
                 Ok(taken)
             }
-            Part::Deflate => Ok(0),
+            GzipPart::Deflate => Ok(0),
         }
     }
 
@@ -266,22 +266,22 @@ impl Inflater {
     }
 
     /// The next part that the flags announce.
-    fn enter_after(&mut self, part: Part) {
+    fn enter_after(&mut self, part: GzipPart) {
         self.small_len = 0;
         let has = |flag| self.flags & flag != 0;
         let rank = match part {
-            Part::Fixed => 0,
-            Part::ExtraLen | Part::Extra { .. } => 1,
-            Part::Name { .. } => 2,
-            Part::Comment { .. } => 3,
+            GzipPart::Fixed => 0,
+            GzipPart::ExtraLen | GzipPart::Extra { .. } => 1,
+            GzipPart::Name { .. } => 2,
+            GzipPart::Comment { .. } => 3,
             _ => 4,
         };
         self.part = match rank {
-            0 if has(FLAG_EXTRA) => Part::ExtraLen,
-            0..=1 if has(FLAG_NAME) => Part::Name { read: 0 },
-            0..=2 if has(FLAG_COMMENT) => Part::Comment { read: 0 },
-            0..=3 if has(FLAG_HEADER_CRC) => Part::HeaderCrc,
-            _ => Part::Deflate,
+            0 if has(FLAG_EXTRA) => GzipPart::ExtraLen,
+            0..=1 if has(FLAG_NAME) => GzipPart::Name { read: 0 },
+            0..=2 if has(FLAG_COMMENT) => GzipPart::Comment { read: 0 },
+            0..=3 if has(FLAG_HEADER_CRC) => GzipPart::HeaderCrc,
+            _ => GzipPart::Deflate,
         };
     }
 }

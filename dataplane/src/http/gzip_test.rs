@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::fuzz::{fuzz_body, gunzip};
-use crate::http::naive_inflate::{self, Fault};
+use crate::http::naive_inflate::{self, InflateFault};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::{Compression, GzBuilder, write::GzEncoder};
@@ -150,8 +150,8 @@ proptest! {
         for out_len in [1, 1 << 16] {
             let fast = gunzip(&damaged, &[], 0, out_len);
             match (naive_inflate::inflate(&deflate), &fast) {
-                (Err(Fault::Cut), Err(GzipError::UnexpectedEof)) => {}
-                (Err(Fault::Corrupt(at)), Err(GzipError::Corrupt { offset })) => {
+                (Err(InflateFault::Cut), Err(GzipError::UnexpectedEof)) => {}
+                (Err(InflateFault::Corrupt(at)), Err(GzipError::Corrupt { offset })) => {
                     prop_assert!(offset.abs_diff(at as u64) <= 1, "{offset} instead of {at}");
                 }
                 // What is left behind the last block is taken for the trailer.

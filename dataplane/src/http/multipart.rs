@@ -8,7 +8,7 @@ use memchr::memmem;
 
 /// One part with a name. Its data is as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part<'a> {
+pub struct FormPart<'a> {
     pub name: Vec<u8>,
     /// It was sent as a file.
     pub is_file: bool,
@@ -18,12 +18,12 @@ pub struct Part<'a> {
 /// A value with parameters, like that of `Content-Type`: what stands before the first `;`, in lower case, and the
 /// parameters, their names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
+pub struct FormValue {
     pub main: Vec<u8>,
     parameters: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Value {
+impl FormValue {
     pub fn new(text: &[u8]) -> Self {
         let end = memchr::memchr(b';', text).unwrap_or(text.len());
         let main = text[..end].trim_ascii().to_ascii_lowercase();
@@ -44,7 +44,7 @@ impl Value {
 }
 
 /// The parts of a body; None if it is no form.
-pub fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<Part<'a>>> {
+pub fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<FormPart<'a>>> {
     if boundary.is_empty() {
         return None;
     }
@@ -56,10 +56,10 @@ pub fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<Part<'a>>> {
         let (head, after) = part_head(after)?;
         let (data, next) = cut_at_delimiter(after, &dashed, &delimiter)?;
         rest = next;
-        let disposition = head.unwrap_or_else(|| Value::new(b""));
+        let disposition = head.unwrap_or_else(|| FormValue::new(b""));
         let name = disposition.parameter("name").unwrap_or_default();
         if disposition.main == b"form-data" && !name.is_empty() {
-            parts.push(Part { name: name.to_vec(), is_file: disposition.parameter("filename").is_some(), data });
+            parts.push(FormPart { name: name.to_vec(), is_file: disposition.parameter("filename").is_some(), data });
         }
     }
     Some(parts)
@@ -94,7 +94,7 @@ fn after_boundary(after: &[u8]) -> Option<After<'_>> {
 }
 
 /// Reads the fields of a part; gives its Content-Disposition and what follows the empty line.
-fn part_head(mut rest: &[u8]) -> Option<(Option<Value>, &[u8])> {
+fn part_head(mut rest: &[u8]) -> Option<(Option<FormValue>, &[u8])> {
     let mut disposition = None;
     loop {
         let end = memchr::memchr(b'\n', rest)?;
@@ -105,7 +105,7 @@ fn part_head(mut rest: &[u8]) -> Option<(Option<Value>, &[u8])> {
         }
         let (name, value) = split_once(line, b':')?;
         if name.eq_ignore_ascii_case(b"content-disposition") && disposition.is_none() {
-            disposition = Some(Value::new(value));
+            disposition = Some(FormValue::new(value));
         }
     }
 }
@@ -206,7 +206,7 @@ mod tests {
             ("application/x-www-form-urlencoded; charset", "application/x-www-form-urlencoded", None),
             ("", "", None),
         ] {
-            let value = Value::new(text.as_bytes());
+            let value = FormValue::new(text.as_bytes());
             assert_eq!(value.main, main.as_bytes(), "{text}");
             assert_eq!(value.parameter("boundary"), boundary.map(str::as_bytes), "{text}");
         }

@@ -4,15 +4,15 @@
 const LENGTHS_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InflateFault {
     Cut,
     /// After this many bytes.
     Corrupt(usize),
 }
 
 /// Inflates the deflate data at the front of `data`: the bytes, and how many were read.
-pub fn inflate(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
-    let mut reader = Reader { data, at: 0, bits: 0, bit_count: 0, out: Vec::new() };
+pub fn inflate(data: &[u8]) -> Result<(Vec<u8>, usize), InflateFault> {
+    let mut reader = BitReader { data, at: 0, bits: 0, bit_count: 0, out: Vec::new() };
     loop {
         reader.need(3)?;
         let last = reader.take(1)? == 1;
@@ -71,7 +71,7 @@ impl Codes {
     }
 }
 
-struct Reader<'a> {
+struct BitReader<'a> {
     data: &'a [u8],
     at: usize,
     bits: u64,
@@ -79,21 +79,21 @@ struct Reader<'a> {
     out: Vec<u8>,
 }
 
-impl Reader<'_> {
-    fn corrupt(&self) -> Fault {
-        Fault::Corrupt(self.at)
+impl BitReader<'_> {
+    fn corrupt(&self) -> InflateFault {
+        InflateFault::Corrupt(self.at)
     }
 
-    fn need(&mut self, count: u8) -> Result<(), Fault> {
+    fn need(&mut self, count: u8) -> Result<(), InflateFault> {
         while self.bit_count < count {
-            self.bits |= u64::from(*self.data.get(self.at).ok_or(Fault::Cut)?) << self.bit_count;
+            self.bits |= u64::from(*self.data.get(self.at).ok_or(InflateFault::Cut)?) << self.bit_count;
             self.bit_count += 8;
             self.at += 1;
         }
         Ok(())
     }
 
-    fn take(&mut self, count: u8) -> Result<usize, Fault> {
+    fn take(&mut self, count: u8) -> Result<usize, InflateFault> {
         self.need(count)?;
         let value = self.bits & ((1 << count) - 1);
         self.bits >>= count;
@@ -101,7 +101,7 @@ impl Reader<'_> {
         Ok(value as usize)
     }
 
-    fn symbol(&mut self, codes: &Codes) -> Result<usize, Fault> {
+    fn symbol(&mut self, codes: &Codes) -> Result<usize, InflateFault> {
         let mut want = codes.shortest;
         loop {
             self.need(want)?;
@@ -114,21 +114,21 @@ impl Reader<'_> {
         }
     }
 
-    fn stored(&mut self) -> Result<(), Fault> {
+    fn stored(&mut self) -> Result<(), InflateFault> {
         (self.bits, self.bit_count) = (0, 0);
-        let header = self.data.get(self.at..self.at + 4).ok_or(Fault::Cut)?;
+        let header = self.data.get(self.at..self.at + 4).ok_or(InflateFault::Cut)?;
         self.at += 4;
         let len = u16::from_le_bytes([header[0], header[1]]);
         if u16::from_le_bytes([header[2], header[3]]) != !len {
             return Err(self.corrupt());
         }
         let end = self.at + usize::from(len);
-        self.out.extend_from_slice(self.data.get(self.at..end).ok_or(Fault::Cut)?);
+        self.out.extend_from_slice(self.data.get(self.at..end).ok_or(InflateFault::Cut)?);
         self.at = end;
         Ok(())
     }
 
-    fn dynamic_codes(&mut self) -> Result<(Codes, Option<Codes>), Fault> {
+    fn dynamic_codes(&mut self) -> Result<(Codes, Option<Codes>), InflateFault> {
         self.need(14)?;
         let (literals, distances, lengths) = (self.take(5)? + 257, self.take(5)? + 1, self.take(4)? + 4);
         if literals > 286 || distances > 30 {
@@ -159,7 +159,7 @@ impl Reader<'_> {
         Ok((codes, Some(Codes::new(distances).ok_or(self.corrupt())?)))
     }
 
-    fn compressed(&mut self, (literals, distances): (Codes, Option<Codes>)) -> Result<(), Fault> {
+    fn compressed(&mut self, (literals, distances): (Codes, Option<Codes>)) -> Result<(), InflateFault> {
         loop {
             let symbol = self.symbol(&literals)?;
             let (base, extra) = match symbol {

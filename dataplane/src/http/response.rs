@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::http::date::{DATE_LEN, imf_fixdate};
-use crate::http::error_body::{Format, Refused, error_body, refused_body};
+use crate::http::error_body::{Format, RefusedLines, error_body, refused_body};
 use crate::http::head::{Head, Method};
 use crate::http::request_id::{ID_LEN, RequestIds};
 use crate::http::{Span, push_decimal};
@@ -192,7 +192,7 @@ impl Responder {
         to: ReplyTo<'_>,
         text: &[u8],
         pretty: bool,
-        refused: Refused<impl IntoIterator<Item = (u64, R)>>,
+        refused: RefusedLines<impl IntoIterator<Item = (u64, R)>>,
         fields: &[(&str, &str)],
     ) {
         let body = match to.format {

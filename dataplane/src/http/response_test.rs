@@ -154,7 +154,7 @@ fn recorded_answers_are_written_alike() {
 
 #[test]
 fn refused_lines_stand_in_a_field_of_their_own() {
-    let refused = || Refused { total: 7, lines: [(3, "missing fields"), (9, "a \"<b>\"")] };
+    let refused = || RefusedLines { total: 7, lines: [(3, "missing fields"), (9, "a \"<b>\"")] };
     let text = b"partial write: x dropped=0";
     let compact = written(|r, out| r.refused_lines(out, to(GET), text, false, refused(), &[]));
     let (status, _, body) = parts(compact.as_bytes(), false);
@@ -179,7 +179,7 @@ fn refused_lines_stand_in_a_field_of_their_own() {
 
 #[test]
 fn the_list_of_refused_lines_is_bounded() {
-    let refused = Refused { total: 1_000_000, lines: (1u64..).map(|line| (line, "bad")) };
+    let refused = RefusedLines { total: 1_000_000, lines: (1u64..).map(|line| (line, "bad")) };
     let text = written(|r, out| r.refused_lines(out, to(GET), b"x", false, refused, &[]));
     assert_eq!(text.matches("\"line\":").count(), REFUSED_LISTED_MAX);
     assert!(text.contains("\"total\":1000000"));

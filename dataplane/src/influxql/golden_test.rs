@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::ast::Statement;
 use super::{ErrorKind, Params, ParseError, may_change, parse};
 
-struct Row {
+struct RecordedQuery {
     q: String,
     params: Params,
     /// InfluxDB's text, of a request it refused.
@@ -22,7 +22,7 @@ const OTHERWISE: [(&str, &str); 4] = [
 ];
 
 /// All rows whose params can be read.
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<RecordedQuery> {
     let text = include_str!("../../../tests/golden/influxql.jsonl");
     let mut rows = Vec::new();
     for line in text.lines() {
@@ -30,7 +30,7 @@ fn rows() -> Vec<Row> {
         let error = row["error"].as_str().map(String::from);
         assert_eq!(error.is_some(), row["status"] == 400, "{line}");
         match row["params"].as_str().map_or(Ok(Params::default()), Params::from_json) {
-            Ok(params) => rows.push(Row { q: row["q"].as_str().unwrap().into(), params, error }),
+            Ok(params) => rows.push(RecordedQuery { q: row["q"].as_str().unwrap().into(), params, error }),
             Err(e) => assert_eq!(Some(e.to_string()), error, "{line}"),
         }
     }
@@ -39,7 +39,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// The accepted rows, as trees.
-fn accepted() -> impl Iterator<Item = (Row, Vec<Statement>)> {
+fn accepted() -> impl Iterator<Item = (RecordedQuery, Vec<Statement>)> {
     rows().into_iter().filter_map(|row| {
         let statements = parse(&row.q, &row.params).ok()?;
         Some((row, statements))

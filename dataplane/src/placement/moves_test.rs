@@ -154,7 +154,7 @@ fn a_table_goes_by_its_new_placement_and_keeps_the_routes_it_gave() {
 
 /// What a run does next.
 #[derive(Clone, Debug)]
-enum Step {
+enum MoveStep {
     Write(usize),
     Mark(usize),
     End,
@@ -171,7 +171,7 @@ proptest! {
         was_key in prop_oneof![Just("idx"), Just("name"), Just("b%idx")],
         key in prop_oneof![Just("idx"), Just("name"), Just("url")],
         steps in proptest::collection::vec(
-            prop_oneof![4 => (0usize..60).prop_map(Step::Write), 3 => (0usize..60).prop_map(Step::Mark), 1 => Just(Step::End)],
+            prop_oneof![4 => (0usize..60).prop_map(MoveStep::Write), 3 => (0usize..60).prop_map(MoveStep::Mark), 1 => Just(MoveStep::End)],
             0..150,
         ),
     ) {
@@ -198,21 +198,21 @@ proptest! {
         let mut next = 1;
         for step in steps {
             match step {
-                Step::Write(name) => {
+                MoveStep::Write(name) => {
                     for id in routes(&placement, &all[name]) {
                         data.entry((BackendId(id), name)).or_default().insert(next);
                     }
                     written.entry(name).or_default().insert(next);
                     next += 1;
                 }
-                Step::Mark(name) => {
+                MoveStep::Mark(name) => {
                     if let Some(from) = placement.former(0, DB, all[name].as_bytes()) {
                         let all_of_it = data.get(&(from, name)).cloned().unwrap_or_default();
                         data.entry((plain.owner(0, DB, all[name].as_bytes()), name)).or_default().extend(all_of_it);
                         placement = placement.with_moved(0, [("db", &all[name][..])]);
                     }
                 }
-                Step::End => {
+                MoveStep::End => {
                     // Only when all has been moved, as a rebalance does.
                     let whole = all.iter().all(|m| {
                         placement.former(0, DB, m.as_bytes()).is_none() || placement.has_moved(0, DB, m.as_bytes())

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_lite::future;
 
-use crate::courier::{Failure, percent_encode};
+use crate::courier::{ExchangeFailure, percent_encode};
 use crate::http::Status;
-use crate::http::answer::{self, Answer, AnswerBody};
+use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
 use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
 use crate::io::{self, Stream};
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONNECT_TIMEOUT, QUERY_FAILURE_SHOWN_BYTES_MAX};
-use crate::query::Ended;
+use crate::query::AfterAnswer;
 use crate::query::request::Query;
 use crate::request::inbox::Inbox;
 use crate::topology::BackendId;
@@ -28,7 +28,7 @@ use crate::worker::Worker;
 pub enum Why {
     /// The last probe failed; it was not asked.
     Down,
-    Failed(Failure),
+    Failed(ExchangeFailure),
     /// A status that says nothing about the query, and what it said.
     Answered(u16, String),
 }
@@ -89,12 +89,12 @@ impl Outgoing {
 }
 
 /// An answer of which the head has been read. Dropping it tells the backend to stop.
-pub struct Reply<'a> {
+pub struct BackendReply<'a> {
     worker: &'a Worker,
     backend: BackendId,
     address: SocketAddr,
     stream: Stream,
-    pub answer: Answer,
+    pub answer: AnswerHead,
     /// `buf[..len]` has been received, head included.
     buf: Box<[u8]>,
     len: usize,
@@ -126,10 +126,10 @@ pub async fn ask<'a>(
     backend: BackendId,
     outgoing: &Outgoing,
     inbox: &mut Inbox,
-) -> Option<Result<Reply<'a>, Why>> {
+) -> Option<Result<BackendReply<'a>, Why>> {
     let running = Running::new(&worker.all_stats.reads[backend.index()].running);
     let asked = async { io::timeout(worker.settings.query.timeout, open(worker, backend, outgoing)).await };
-    let opened = unless_gone(inbox, asked).await?.unwrap_or(Err(Failure::TimedOut));
+    let opened = unless_gone(inbox, asked).await?.unwrap_or(Err(ExchangeFailure::TimedOut));
     let Opened { address, stream, answer, buf, len } = match opened {
         Ok(opened) => opened,
         Err(failure) => return Some(Err(Why::Failed(failure))),
@@ -139,7 +139,7 @@ pub async fn ask<'a>(
         let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
         return Some(Err(Why::Answered(answer.status, text)));
     }
-    Some(Ok(Reply { worker, backend, address, stream, answer, buf, len, _running: running }))
+    Some(Ok(BackendReply { worker, backend, address, stream, answer, buf, len, _running: running }))
 }
 
 /// Runs `task` unless the client goes first.
@@ -154,16 +154,16 @@ pub async fn unless_gone<T>(inbox: &mut Inbox, task: impl Future<Output = T>) ->
 struct Opened {
     address: SocketAddr,
     stream: Stream,
-    answer: Answer,
+    answer: AnswerHead,
     buf: Box<[u8]>,
     len: usize,
 }
 
 /// A kept connection that dies before the first byte of the answer is replaced once: the backend may just have closed it.
-async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Result<Opened, Failure> {
+async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Result<Opened, ExchangeFailure> {
     let reader = worker.queries.readers.of(backend);
-    let endpoint = reader.endpoint.as_ref().ok_or(Failure::NoAddress)?;
-    let address = endpoint.address().ok_or(Failure::NoAddress)?;
+    let endpoint = reader.endpoint.as_ref().ok_or(ExchangeFailure::NoAddress)?;
+    let address = endpoint.address().ok_or(ExchangeFailure::NoAddress)?;
     let mut request = endpoint.begin_request(outgoing.target);
     request.extend_from_slice(&outgoing.rest);
     if let Some(stream) = reader.take(address) {
@@ -173,11 +173,11 @@ async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Resul
         }
     }
     let stream = endpoint.connect(address, QUERY_CONNECT_TIMEOUT).await?;
-    attempt(address, stream, &request).await?.ok_or(Failure::Cut)
+    attempt(address, stream, &request).await?.ok_or(ExchangeFailure::Cut)
 }
 
 /// None: the connection ended before any byte of the answer.
-async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Option<Opened>, Failure> {
+async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Option<Opened>, ExchangeFailure> {
     // It may answer and close without reading everything: the answer counts, if it gets through.
     let sent = stream.write_all(request).await;
     let mut buf = vec![0; QUERY_BUFFER_BYTES].into_boxed_slice();
@@ -186,7 +186,7 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
         match stream.read(&mut buf[len..]).await {
             Ok(n @ 1..) => len += n,
             _ if len == 0 => return Ok(None),
-            _ => return Err(Failure::Cut),
+            _ => return Err(ExchangeFailure::Cut),
         }
         match answer::parse(&buf[..len], false) {
             Ok(Status::Complete(mut answer)) => {
@@ -194,13 +194,13 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
                 return Ok(Some(Opened { address, stream, answer, buf, len }));
             }
             Ok(Status::Partial) => {}
-            Err(_) => return Err(Failure::Garbled),
+            Err(_) => return Err(ExchangeFailure::Garbled),
         }
     }
 }
 
 /// How the end of the body is found.
-enum Frame {
+enum PassFrame {
     Length(u64),
     Chunked(Decoder),
     UntilClose,
@@ -209,7 +209,7 @@ enum Frame {
 /// A failure in the middle of an answer.
 struct Broken(&'static str);
 
-impl Frame {
+impl PassFrame {
     /// Turns what has been received into data at its front.
     fn decode(&mut self, received: &mut [u8]) -> Result<Decoded, Broken> {
         match self {
@@ -224,19 +224,19 @@ impl Frame {
     }
 }
 
-impl Reply<'_> {
+impl BackendReply<'_> {
     /// The text of an error, as its head has it: InfluxDB cuts it at 1024 bytes there.
     pub fn error_text(&self) -> Option<String> {
         self.answer.error.map(|span| String::from_utf8_lossy(span.of(&self.buf[..self.len])).into_owned())
     }
 
     /// Passes the whole answer on; `behind_ms` as in `choose::Rank`.
-    pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, behind_ms: u64) -> Ended {
+    pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, behind_ms: u64) -> AfterAnswer {
         let mut frame = match self.answer.body {
-            AnswerBody::None => Frame::Length(0),
-            AnswerBody::Length(length) => Frame::Length(length),
-            AnswerBody::Chunked => Frame::Chunked(Decoder::new()),
-            AnswerBody::UntilClose => Frame::UntilClose,
+            AnswerBody::None => PassFrame::Length(0),
+            AnswerBody::Length(length) => PassFrame::Length(length),
+            AnswerBody::Chunked => PassFrame::Chunked(Decoder::new()),
+            AnswerBody::UntilClose => PassFrame::UntilClose,
         };
         let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
         let chunked = self.begin(&mut out, to, behind_ms);
@@ -263,15 +263,15 @@ impl Reply<'_> {
                 return self.end(inbox, &out, to.keep_alive && !end_is_close).await;
             }
             if !out.is_empty() && inbox.send(&out).await.is_err() {
-                return Ended::Close;
+                return AfterAnswer::Close;
             }
             out.clear();
             io::yield_if_needed().await;
             let next = io::timeout(self.worker.settings.query.timeout, self.stream.read(&mut self.buf));
             received = match unless_gone(inbox, next).await {
-                None => return Ended::Close,
+                None => return AfterAnswer::Close,
                 Some(Ok(Ok(n @ 1..))) => 0..n,
-                Some(Ok(Ok(0))) if matches!(frame, Frame::UntilClose) => {
+                Some(Ok(Ok(0))) if matches!(frame, PassFrame::UntilClose) => {
                     if chunked {
                         out.extend_from_slice(LAST_CHUNK);
                     }
@@ -317,20 +317,20 @@ impl Reply<'_> {
         }
     }
 
-    async fn end(self, inbox: &mut Inbox, last: &[u8], keep_alive: bool) -> Ended {
+    async fn end(self, inbox: &mut Inbox, last: &[u8], keep_alive: bool) -> AfterAnswer {
         if self.answer.keep_alive {
             self.worker.queries.readers.of(self.backend).give(self.address, self.stream);
         }
         match inbox.send(last).await {
-            Ok(()) if keep_alive => Ended::Answered,
-            _ => Ended::Close,
+            Ok(()) if keep_alive => AfterAnswer::Answered,
+            _ => AfterAnswer::Close,
         }
     }
 
-    fn broken(&self, Broken(why): Broken, end_is_close: bool) -> Ended {
+    fn broken(&self, Broken(why): Broken, end_is_close: bool) -> AfterAnswer {
         let name = &self.worker.settings.topology.backend(self.backend).name;
         log::warn!("backend {name}: the answer to a query broke off: {why}");
-        if end_is_close { Ended::Reset } else { Ended::Close }
+        if end_is_close { AfterAnswer::Reset } else { AfterAnswer::Close }
     }
 }
 
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_backend_that_does_not_answer_is_described_without_its_password() {
-        let refused = Why::Failed(Failure::Refused(std::io::ErrorKind::ConnectionRefused));
+        let refused = Why::Failed(ExchangeFailure::Refused(std::io::ErrorKind::ConnectionRefused));
         assert_eq!(refused.to_string(), "no connection: connection refused");
         assert_eq!(Why::Answered(500, "x".into()).to_string(), "answered 500: x");
         assert_eq!(Why::Answered(502, String::new()).to_string(), "answered 502");

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker};
-use crate::http::auth::{self, TokenScheme, Verdict};
+use crate::http::auth::{self, AuthVerdict, TokenScheme};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
@@ -45,7 +45,7 @@ use request::{Arrived, Query};
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum AfterAnswer {
     /// It is good for another request.
     Answered,
     /// The client asked for it, has gone, or sees by it that its answer is not whole.
@@ -86,12 +86,12 @@ impl Own {
 }
 
 /// One of a bounded number, given back when dropped.
-struct Place {
+struct Permit {
     worker: Rc<Worker>,
     of: fn(&Queries) -> &Cell<usize>,
 }
 
-impl Place {
+impl Permit {
     /// None: `max` are taken.
     fn take(worker: &Rc<Worker>, of: fn(&Queries) -> &Cell<usize>, max: usize) -> Option<Self> {
         let count = of(&worker.queries);
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let count = (self.of)(&self.worker.queries);
         count.set(count.get() - 1);
@@ -122,8 +122,8 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
     }
     let authorization = head.authorization.map(|span| span.of(buf));
     match worker.guard.judge(head.query(buf), authorization, TokenScheme::Refused) {
-        Verdict::Ok => Ok(Arrived::new(head, buf)),
-        Verdict::Missing | Verdict::Wrong => Err(Own::Unauthorized),
+        AuthVerdict::Ok => Ok(Arrived::new(head, buf)),
+        AuthVerdict::Missing | AuthVerdict::Wrong => Err(Own::Unauthorized),
     }
 }
 
@@ -131,7 +131,7 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
 #[derive(Default)]
 pub struct Form {
     pub bytes: Vec<u8>,
-    _large: Option<Place>,
+    _large: Option<Permit>,
 }
 
 /// Reads a form to its end.
@@ -147,14 +147,14 @@ pub async fn read_form(worker: &Rc<Worker>, inbox: &mut Inbox, body: &mut Body) 
             n => form.bytes.extend_from_slice(&piece[..n]),
         }
         if form.bytes.len() > QUERY_BODY_SMALL_BYTES && form._large.is_none() {
-            let large = Place::take(worker, |queries| &queries.large_bodies, QUERY_BODIES_LARGE_MAX);
+            let large = Permit::take(worker, |queries| &queries.large_bodies, QUERY_BODIES_LARGE_MAX);
             form._large = Some(large.ok_or(Reject::Busy)?);
         }
     }
 }
 
 /// Answers a query; everything before it on the connection has been answered.
-pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
     let pretty = query.pretty;
     match answer(worker, query, inbox, to).await {
         Ok(ended) => ended,
@@ -162,24 +162,24 @@ pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: Rep
     }
 }
 
-async fn send_own(worker: &Worker, own: &Own, pretty: bool, inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+async fn send_own(worker: &Worker, own: &Own, pretty: bool, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
     let mut out = Vec::new();
     own.write(worker, &mut out, to, pretty);
     sent(inbox.send(&out).await, to)
 }
 
-fn sent(result: std::io::Result<()>, to: ReplyTo<'_>) -> Ended {
-    if result.is_ok() && to.keep_alive { Ended::Answered } else { Ended::Close }
+fn sent(result: std::io::Result<()>, to: ReplyTo<'_>) -> AfterAnswer {
+    if result.is_ok() && to.keep_alive { AfterAnswer::Answered } else { AfterAnswer::Close }
 }
 
 /// All decisions about a query, in their order.
-async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Result<Ended, Refusal> {
+async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Result<AfterAnswer, Refusal> {
     let settings = &worker.settings;
     if settings.query_tracing {
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
     let max = settings.query.concurrent_max;
-    let place = Place::take(worker, |queries| &queries.running, if max == 0 { usize::MAX } else { max });
+    let place = Permit::take(worker, |queries| &queries.running, if max == 0 { usize::MAX } else { max });
     let place = place.ok_or_else(|| {
         Refusal::new(503, format!("max-concurrent-queries limit exceeded({max} per worker); try again later"))
     })?;
@@ -225,7 +225,7 @@ async fn refuse_unread(
     unread: Unread,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
-) -> Result<Ended, Refusal> {
+) -> Result<AfterAnswer, Refusal> {
     let own = Refusal::new(400, unread.text);
     if unread.ours {
         return Err(own);
@@ -239,7 +239,7 @@ async fn refuse_unread(
     let all = worker.settings.topology.backends.iter().map(|backend| backend.id);
     for (backend, _) in chooser(worker, &worker.placement(), &BTreeSet::new()).best_first(all) {
         match forward::ask(worker, backend, &outgoing, inbox).await {
-            None => return Ok(Ended::Close),
+            None => return Ok(AfterAnswer::Close),
             Some(Ok(reply)) if reply.answer.status == 400 => {
                 return match reply.error_text().filter(|_| harmless.is_some()) {
                     Some(text) => {
@@ -275,7 +275,7 @@ async fn ask_alone(
     candidates: &BTreeSet<BackendId>,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
-) -> Result<Ended, BTreeMap<BackendId, Why>> {
+) -> Result<AfterAnswer, BTreeMap<BackendId, Why>> {
     let outgoing = Outgoing::new(query);
     let mut failures = BTreeMap::new();
     loop {
@@ -283,7 +283,7 @@ async fn ask_alone(
         let ranked = chooser(worker, &worker.placement(), &failed).best_first(candidates.iter().copied());
         let Some(&(backend, rank)) = ranked.first() else { break };
         match forward::ask(worker, backend, &outgoing, inbox).await {
-            None => return Ok(Ended::Close),
+            None => return Ok(AfterAnswer::Close),
             Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.behind_ms).await),
             Some(Err(why)) => _ = failures.insert(backend, why),
         }
@@ -326,10 +326,10 @@ impl Drop for Waits {
 async fn hand_over(
     worker: &Rc<Worker>,
     query: Query,
-    place: Place,
+    place: Permit,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
-) -> Result<Ended, Refusal> {
+) -> Result<AfterAnswer, Refusal> {
     let (is_async, pretty) = (query.is_async, query.pretty);
     let waits = Waits(Arc::default());
     let request = to_request(query, waits.0.clone());
@@ -339,7 +339,7 @@ async fn hand_over(
         return Ok(send_own(worker, &Own::Begun, pretty, inbox, to).await);
     }
     match unless_gone(inbox, ask_control(worker, request, timeout)).await {
-        None => Ok(Ended::Close),
+        None => Ok(AfterAnswer::Close),
         Some(Ok((fields, body))) => Ok(send_reply(worker, &fields, &body, inbox, to).await),
         Some(Err(refusal)) => Err(refusal),
     }
@@ -350,7 +350,7 @@ async fn run_unattended(
     request: Box<QueryRequest>,
     timeout: Duration,
     _waits: Waits,
-    _place: Place,
+    _place: Permit,
 ) {
     if let Err(refusal) = ask_control(&worker, request, timeout).await {
         log::warn!("a query that nobody waits for failed: {}", refusal.text);
@@ -383,7 +383,13 @@ fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
 }
 
 /// Sends an answer that is all here, in pieces.
-async fn send_reply(worker: &Worker, fields: &Fields, body: &[Bytes], inbox: &mut Inbox, to: ReplyTo<'_>) -> Ended {
+async fn send_reply(
+    worker: &Worker,
+    fields: &Fields,
+    body: &[Bytes],
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> AfterAnswer {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let length = body.iter().map(|piece| piece.len() as u64).sum();
     let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
@@ -391,7 +397,7 @@ async fn send_reply(worker: &Worker, fields: &Fields, body: &[Bytes], inbox: &mu
     for piece in body {
         if out.len() + piece.len() > QUERY_BUFFER_BYTES {
             if inbox.send(&out).await.is_err() || inbox.send(piece).await.is_err() {
-                return Ended::Close;
+                return AfterAnswer::Close;
             }
             out.clear();
         } else {

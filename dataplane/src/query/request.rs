@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::http::Span;
 use crate::http::error_body::Format;
 use crate::http::head::{Head, Method};
-use crate::http::multipart::{self, Part, Value};
+use crate::http::multipart::{self, FormPart, FormValue};
 use crate::http::query;
 use crate::limits::QUERY_CHUNK_ROWS_DEFAULT;
 use crate::routing::access::Refusal;
@@ -19,7 +19,7 @@ use crate::routing::access::Refusal;
 pub struct Arrived {
     is_get: bool,
     url: Box<[u8]>,
-    content_type: Option<Value>,
+    content_type: Option<FormValue>,
     /// InfluxDB unpacks bodies of writes only.
     packed: bool,
     accept: Option<Box<[u8]>>,
@@ -52,7 +52,7 @@ impl Arrived {
         Self {
             is_get: head.method == Method::Get,
             url: head.query(buf).into(),
-            content_type: field(head.content_type).map(Value::new),
+            content_type: field(head.content_type).map(FormValue::new),
             packed: head.gzip,
             accept: field(head.accept).map(Into::into),
             accept_encoding: field(head.accept_encoding).map(Into::into),
@@ -61,7 +61,7 @@ impl Arrived {
 
     /// Whether there may be parameters in the body; another body is read and forgotten.
     pub fn body_counts(&self) -> bool {
-        let is_form = |value: &Value| matches!(&value.main[..], URLENCODED | MULTIPART);
+        let is_form = |value: &FormValue| matches!(&value.main[..], URLENCODED | MULTIPART);
         !self.is_get && !self.packed && self.content_type.as_ref().is_some_and(is_form)
     }
 
@@ -136,7 +136,7 @@ impl Query {
 const URLENCODED: &[u8] = b"application/x-www-form-urlencoded";
 const MULTIPART: &[u8] = b"multipart/form-data";
 
-fn part<'a>(parts: &[Part<'a>], name: &str, is_file: bool) -> Option<Cow<'a, [u8]>> {
+fn part<'a>(parts: &[FormPart<'a>], name: &str, is_file: bool) -> Option<Cow<'a, [u8]>> {
     let found = parts.iter().find(|part| part.is_file == is_file && part.name == name.as_bytes());
     found.map(|part| Cow::Borrowed(part.data))
 }

@@ -27,7 +27,7 @@ impl From<io::Error> for BodyError {
 }
 
 #[derive(Debug)]
-enum Frame {
+enum BodyFrame {
     /// Bytes still to come.
     Length(u64),
     /// `data` bytes at the front of the inbox are decoded, then `gap` bytes of chunk framing that are of no use.
@@ -37,7 +37,7 @@ enum Frame {
 /// State of one body. It reads exactly its own bytes; what follows stays in the inbox.
 #[derive(Debug)]
 pub struct Body {
-    frame: Frame,
+    frame: BodyFrame,
     inflater: Option<Box<Inflater>>,
     bytes_left: u64,
 }
@@ -50,10 +50,10 @@ impl Body {
     pub fn new(kind: BodyKind, bytes_max: u64, inflater: Option<Box<Inflater>>) -> Result<Self, BodyError> {
         let bytes_left = if bytes_max == 0 { u64::MAX } else { bytes_max };
         let frame = match kind {
-            BodyKind::None => Frame::Length(0),
+            BodyKind::None => BodyFrame::Length(0),
             BodyKind::Length(n) if n > bytes_left => return Err(BodyError::TooLarge),
-            BodyKind::Length(n) => Frame::Length(n),
-            BodyKind::Chunked => Frame::Chunked { decoder: Decoder::new(), data: 0, gap: 0 },
+            BodyKind::Length(n) => BodyFrame::Length(n),
+            BodyKind::Chunked => BodyFrame::Chunked { decoder: Decoder::new(), data: 0, gap: 0 },
         };
         Ok(Self { frame, inflater, bytes_left })
     }
@@ -61,7 +61,7 @@ impl Body {
     /// Bytes to come when that is known beforehand.
     pub fn size_hint(&self) -> Option<u64> {
         match (&self.frame, &self.inflater) {
-            (Frame::Length(n), None) => Some(*n),
+            (BodyFrame::Length(n), None) => Some(*n),
             _ => None,
         }
     }
@@ -74,7 +74,7 @@ impl Body {
 
     /// The caller has consumed what [`Body::whole`] promised.
     pub fn taken_whole(&mut self) {
-        self.frame = Frame::Length(0);
+        self.frame = BodyFrame::Length(0);
     }
 
     /// All of a plain body has been read.
@@ -90,7 +90,7 @@ impl Body {
         if self.inflater.is_some() {
             return self.read_inflated(inbox, out).await;
         }
-        if let Frame::Length(left @ 1..) = &mut self.frame
+        if let BodyFrame::Length(left @ 1..) = &mut self.frame
             && inbox.bytes().is_empty()
         {
             let room = out.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -126,14 +126,14 @@ impl Body {
     async fn payload(&mut self, inbox: &mut Inbox) -> Result<usize, BodyError> {
         loop {
             match &mut self.frame {
-                Frame::Length(0) => return Ok(0),
-                Frame::Length(left) => {
+                BodyFrame::Length(0) => return Ok(0),
+                BodyFrame::Length(left) => {
                     let here = inbox.bytes().len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     if here > 0 {
                         return Ok(here);
                     }
                 }
-                Frame::Chunked { decoder, data, gap } => {
+                BodyFrame::Chunked { decoder, data, gap } => {
                     if *data > 0 {
                         return Ok(*data);
                     }
@@ -158,8 +158,8 @@ impl Body {
     fn advance(&mut self, inbox: &mut Inbox, n: usize) {
         inbox.consume(n);
         match &mut self.frame {
-            Frame::Length(left) => *left -= n as u64,
-            Frame::Chunked { data, .. } => *data -= n,
+            BodyFrame::Length(left) => *left -= n as u64,
+            BodyFrame::Chunked { data, .. } => *data -= n,
         }
     }
 

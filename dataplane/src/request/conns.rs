@@ -24,7 +24,7 @@ pub enum Phase {
 
 /// One connection's entry, shared with its task.
 #[derive(Debug)]
-pub struct Conn {
+pub struct ConnSlot {
     /// The task owns the descriptor, and this entry leaves the registry before it is closed.
     fd: RawFd,
     phase: Cell<Phase>,
@@ -37,7 +37,7 @@ pub struct Conn {
     stuck: Cell<Option<(u32, Instant)>>,
 }
 
-impl Conn {
+impl ConnSlot {
     pub fn enter(&self, phase: Phase, now: Instant) {
         self.phase.set(phase);
         self.active.set(now);
@@ -78,26 +78,26 @@ impl Conn {
 /// All connections of one worker.
 #[derive(Debug, Default)]
 pub struct Conns {
-    open: RefCell<HashMap<RawFd, Rc<Conn>>>,
+    open: RefCell<HashMap<RawFd, Rc<ConnSlot>>>,
     stopping: Cell<bool>,
     /// Notified whenever a connection ends.
     pub ended: Event,
 }
 
 /// Takes the entry out when the connection's task ends, however it ends.
-pub struct Entry {
+pub struct ConnEntry {
     conns: Rc<Conns>,
-    conn: Rc<Conn>,
+    conn: Rc<ConnSlot>,
 }
 
-impl std::ops::Deref for Entry {
-    type Target = Conn;
-    fn deref(&self) -> &Conn {
+impl std::ops::Deref for ConnEntry {
+    type Target = ConnSlot;
+    fn deref(&self) -> &ConnSlot {
         &self.conn
     }
 }
 
-impl Drop for Entry {
+impl Drop for ConnEntry {
     fn drop(&mut self) {
         self.conns.open.borrow_mut().remove(&self.conn.fd);
         self.conns.ended.notify();
@@ -106,8 +106,8 @@ impl Drop for Entry {
 
 impl Conns {
     /// The entry must be dropped before the descriptor is closed.
-    pub fn enter(self: &Rc<Self>, fd: RawFd, now: Instant) -> Entry {
-        let conn = Rc::new(Conn {
+    pub fn enter(self: &Rc<Self>, fd: RawFd, now: Instant) -> ConnEntry {
+        let conn = Rc::new(ConnSlot {
             fd,
             phase: Cell::new(Phase::Idle),
             active: Cell::new(now),
@@ -116,7 +116,7 @@ impl Conns {
             stuck: Cell::new(None),
         });
         self.open.borrow_mut().insert(fd, conn.clone());
-        Entry { conns: self.clone(), conn }
+        ConnEntry { conns: self.clone(), conn }
     }
 
     pub fn len(&self) -> usize {

@@ -4,12 +4,12 @@ use std::io;
 
 use crate::io::{Stream, now};
 use crate::limits::CONN_BUFFER_BYTES;
-use crate::request::conns::{Entry, Phase};
+use crate::request::conns::{ConnEntry, Phase};
 
 /// A stream and its read buffer: `buf[start..end]` is what has arrived.
 pub struct Inbox {
     // Declared before `stream`: the entry must leave the registry before the descriptor is closed.
-    entry: Entry,
+    entry: ConnEntry,
     pub stream: Stream,
     buf: Box<[u8]>,
     start: usize,
@@ -17,7 +17,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub fn new(stream: Stream, entry: Entry) -> Self {
+    pub fn new(stream: Stream, entry: ConnEntry) -> Self {
         Self { entry, stream, buf: vec![0; CONN_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
     }
 

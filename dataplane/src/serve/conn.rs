@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
 use crate::handoff::{AdminRequest, ToControl, ToWorker};
-use crate::http::auth::{TokenScheme, Verdict};
-use crate::http::error_body::{Format, JSON, Refused};
+use crate::http::auth::{AuthVerdict, TokenScheme};
+use crate::http::error_body::{Format, JSON, RefusedLines};
 use crate::http::head::{self, Head, HeadError, Method};
 use crate::http::response::{self, ReplyTo};
 use crate::http::{self, Status};
@@ -20,7 +20,7 @@ use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
 };
-use crate::query::{self, Ended, Own};
+use crate::query::{self, AfterAnswer, Own};
 use crate::request::body::{Body, BodyError};
 use crate::request::conns::Phase;
 use crate::request::inbox::Inbox;
@@ -311,9 +311,9 @@ impl Conn {
             return Next::Close;
         }
         match query::serve(&worker, query, &mut self.inbox, to.reply_to()).await {
-            Ended::Answered => Next::Request,
-            Ended::Close => Next::Close,
-            Ended::Reset => Next::Reset,
+            AfterAnswer::Answered => Next::Request,
+            AfterAnswer::Close => Next::Close,
+            AfterAnswer::Reset => Next::Reset,
         }
     }
 
@@ -331,7 +331,7 @@ impl Conn {
         let params = head.query(self.inbox.bytes());
         let authorization = head.authorization.map(|span| span.of(self.inbox.bytes()));
         let admitted = !worker.settings.ping_auth_enabled
-            || worker.guard.judge(params, authorization, TokenScheme::Accepted) == Verdict::Ok;
+            || worker.guard.judge(params, authorization, TokenScheme::Accepted) == AuthVerdict::Ok;
         // As InfluxDB 1.7 and later.
         let verbose = http::query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
         self.inbox.consume(head.head_len);
@@ -451,7 +451,7 @@ fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owne
     match reject.refusals() {
         Some(refusals) => {
             let lines = refusals.listed.iter().map(|(line, reason)| (*line, reason.as_str()));
-            let refused = Refused { total: refusals.count, lines };
+            let refused = RefusedLines { total: refusals.count, lines };
             responder.refused_lines(out, to.reply_to(), &text, to.pretty, refused, fields);
         }
         None => {

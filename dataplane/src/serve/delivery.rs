@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::courier::{Address, Courier, Endpoint, Fetched, Reports, Served, Setup, Source, SourceError, State};
-use crate::disklog::{self, Reader, RecordView, Seq};
+use crate::courier::{
+    Address, Courier, DeliveryState, Endpoint, Fetched, RecordSource, Reports, Served, Setup, SourceError,
+};
+use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io;
 use crate::ledger::{BACKLOG_FULL, DAMAGED};
@@ -49,7 +51,7 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
             split,
         };
         let source = LogSource::new(worker.clone(), backend.id);
-        let (courier, handle) = Courier::new(setup, source, Account::new(worker.clone(), backend.id))?;
+        let (courier, handle) = Courier::new(setup, source, DeliveryReports::new(worker.clone(), backend.id))?;
         io::spawn(courier.run());
         Ok(Served::new(handle, address))
     };
@@ -73,7 +75,7 @@ fn split(body: &[u8]) -> Vec<Range<usize>> {
 pub struct LogSource {
     worker: Rc<Worker>,
     backend: BackendId,
-    reader: Reader,
+    reader: LogReader,
     /// Why points may be missing that the ledger has as queued: checked when the backend has been served to the end of
     /// the log. Also at first, since a crash may have come between a loss and the next save of the ledger.
     unsettled: Option<&'static str>,
@@ -90,7 +92,7 @@ impl LogSource {
     }
 }
 
-impl Source for LogSource {
+impl RecordSource for LogSource {
     async fn fetch(
         &mut self,
         wait: bool,
@@ -139,13 +141,13 @@ impl Source for LogSource {
 }
 
 /// Where a courier tells what became of the points.
-pub struct Account {
+pub struct DeliveryReports {
     worker: Rc<Worker>,
     backend: BackendId,
     up: Cell<bool>,
 }
 
-impl Account {
+impl DeliveryReports {
     pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
         Self { worker, backend, up: Cell::new(true) }
     }
@@ -155,7 +157,7 @@ impl Account {
     }
 }
 
-impl Reports for Account {
+impl Reports for DeliveryReports {
     fn delivered(&self, db: &[u8], lines: u64) {
         let mut ledger = self.worker.ledger.borrow_mut();
         let db = ledger.database(db);
@@ -172,8 +174,8 @@ impl Reports for Account {
         self.worker.note_refusal(self.backend, text);
     }
 
-    fn state(&self, state: State, reason: &str) {
-        let up = state == State::Up;
+    fn state(&self, state: DeliveryState, reason: &str) {
+        let up = state == DeliveryState::Up;
         self.stats().up.store(up, Relaxed);
         if self.up.replace(up) != up {
             let (backend, reason) = (self.backend, reason.to_owned());

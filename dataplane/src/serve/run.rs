@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use crate::takeover::adopt::{self, Legacy};
 use crate::takeover::cache_files::CacheFile;
 use crate::worker::link::Link;
-use crate::worker::{self, Error, Worker};
+use crate::worker::{self, Worker, WorkerError};
 
 /// What a worker is given at start.
 pub struct Start {
@@ -41,7 +41,7 @@ pub struct Start {
 ///
 /// # Errors
 /// When the log cannot be opened or closed, or the socket cannot listen.
-pub async fn run(start: Start) -> Result<Vec<LedgerRow>, Error> {
+pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
     io::sleep(Duration::from_millis(1)).await;
     let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;

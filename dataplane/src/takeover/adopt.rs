@@ -15,7 +15,7 @@ use crate::precision::Precision;
 use crate::settings::Durability;
 use crate::takeover::cache_files::{self, CacheFile};
 use crate::topology::BackendId;
-use crate::worker::{Error, Worker};
+use crate::worker::{Worker, WorkerError};
 
 /// What a worker is to take over.
 pub struct Legacy {
@@ -52,7 +52,7 @@ impl Legacy {
 ///
 /// # Errors
 /// Of the logs. What was not forgotten is taken over again at the next start.
-pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<(), Error> {
+pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<(), WorkerError> {
     let Legacy { mut own, former, cache_files } = legacy;
     if absent {
         let points = take_over(worker, &mut own, false).await?;
@@ -76,7 +76,7 @@ pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<
 
 /// Appends every record that is still needed. `present`: also for backends that are still configured (they cannot read
 /// that log themselves).
-async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Result<u64, Error> {
+async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Result<u64, WorkerError> {
     let topology = worker.settings.topology.clone();
     let mut points = 0;
     while let Some(found) = pending.next_record()? {
@@ -117,7 +117,7 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
 }
 
 /// The lines' owners in one circle may be different ones today: each line goes where its measurement belongs now.
-async fn reroute(worker: &Worker, handed: &Handed<'_>, circle: usize) -> Result<u64, Error> {
+async fn reroute(worker: &Worker, handed: &Handed<'_>, circle: usize) -> Result<u64, WorkerError> {
     let mut lines = Vec::new();
     Scanner::new(Precision::Nanosecond).scan(handed.bytes, true, |item| {
         if let Item::Line(line) = item {
@@ -146,7 +146,7 @@ async fn append(
     lines: u32,
     len: usize,
     copy: impl Fn(&mut [u8]),
-) -> Result<Seq, Error> {
+) -> Result<Seq, WorkerError> {
     let key =
         RecordKey { db: handed.db, rp: handed.rp, precision: handed.precision, appended_ms: handed.appended_ms, route };
     let seq = loop {
@@ -164,7 +164,7 @@ async fn append(
 }
 
 /// Imports one of influx-proxy's cache files: its blocks are for one backend only.
-async fn import(worker: &Worker, file: &CacheFile) -> Result<(), Error> {
+async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     let topology = worker.settings.topology.clone();
     let Some(backend) = topology.by_name(&file.backend) else {
         log::warn!("{} is left alone: no backend of that name is configured", file.data.display());

@@ -16,14 +16,14 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub struct Grouping {
     lines: Vec<(Line, u32)>,
-    chains: Vec<Chain>,
+    chains: Vec<LineChain>,
     /// The open chain of each route, by `RouteId`; valid where it names a chain of that route.
     open: Vec<u32>,
 }
 
 /// Lines of one route that fit one record.
 #[derive(Clone, Copy, Debug)]
-pub struct Chain {
+pub struct LineChain {
     pub route: RouteId,
     pub lines: u32,
     /// Bytes as they will be sent on, each line with its LF.
@@ -53,17 +53,17 @@ impl Grouping {
             return;
         }
         self.open[slot] = self.chains.len() as u32;
-        self.chains.push(Chain { route, lines: 1, bytes, head: at, tail: at });
+        self.chains.push(LineChain { route, lines: 1, bytes, head: at, tail: at });
     }
 
     /// Chains in the order of their first lines; chains of one route in the order of their lines.
-    pub fn chains(&self) -> &[Chain] {
+    pub fn chains(&self) -> &[LineChain] {
         &self.chains
     }
 
     /// Writes a chain's lines into `out`, which is exactly `chain.bytes` long. `timestamp` is for lines without one.
     #[inline]
-    pub fn copy(&self, chain: &Chain, body: &[u8], timestamp: &[u8], out: &mut [u8]) {
+    pub fn copy(&self, chain: &LineChain, body: &[u8], timestamp: &[u8], out: &mut [u8]) {
         let mut at = chain.head;
         let mut written = 0;
         while at != NONE {

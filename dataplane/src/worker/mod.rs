@@ -390,12 +390,12 @@ pub fn unix_time() -> Duration {
 
 /// Why a worker does not start, or ends by itself.
 #[derive(Debug)]
-pub enum Error {
+pub enum WorkerError {
     Log(disklog::Error),
     Io(std::io::Error),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log(error) => error.fmt(f),
@@ -404,13 +404,13 @@ impl fmt::Display for Error {
     }
 }
 
-impl From<disklog::Error> for Error {
+impl From<disklog::Error> for WorkerError {
     fn from(error: disklog::Error) -> Self {
         Self::Log(error)
     }
 }
 
-impl From<std::io::Error> for Error {
+impl From<std::io::Error> for WorkerError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }

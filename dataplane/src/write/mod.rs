@@ -7,7 +7,7 @@ pub mod intake;
 
 use std::borrow::Cow;
 
-use crate::http::auth::{TokenScheme, Verdict};
+use crate::http::auth::{AuthVerdict, TokenScheme};
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
@@ -39,7 +39,7 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
     }
     let params = head.query(buf);
     let authorization = head.authorization.map(|span| span.of(buf));
-    if worker.guard.judge(params, authorization, TokenScheme::Accepted) != Verdict::Ok {
+    if worker.guard.judge(params, authorization, TokenScheme::Accepted) != AuthVerdict::Ok {
         return Err(Reject::Unauthorized);
     }
     let param = |key| query::first(params, key).unwrap_or(Cow::Borrowed(b""));
@@ -117,7 +117,7 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
 /// The body does not lie in the inbox as a whole: gathers it in a window, and appends in pieces only what outgrows the
 /// largest window.
 async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: &mut Body) -> Result<(), Reject> {
-    let mut window = Window::new(worker, body.size_hint()).await?;
+    let mut window = BodyWindow::new(worker, body.size_hint()).await?;
     loop {
         if window.space().is_empty() && !body.exhausted() && !window.grow(worker) {
             let used = intake.take(worker, window.filled(), false).await?;
@@ -138,12 +138,12 @@ async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: 
 }
 
 /// A buffer for the part of a body that is not appended yet.
-struct Window {
+struct BodyWindow {
     buf: Loan,
     filled: usize,
 }
 
-impl Window {
+impl BodyWindow {
     async fn new(worker: &Worker, size_hint: Option<u64>) -> Result<Self, Reject> {
         let bytes = worker.pool.suitable(size_hint);
         let waiting = worker.pool.take_waiting(bytes);
