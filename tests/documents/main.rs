@@ -74,6 +74,10 @@ fn every_command_of_the_documents_can_be_pasted() {
             }
         }
     }
+    // The README says so in a sentence.
+    const STOP: &str = "kill $proxy $servers";
+    assert!(std::fs::read_to_string(root().join("README.md")).expect("README.md").contains(STOP));
+    session.add("the end", &format!("{STOP}\nwait $proxy"));
     let Outcome { outputs, refused, unused } = session.run();
     for (place, want) in expected {
         assert!(want.is_some() || !refused.contains(&place), "{place}: a request is refused, and no output says so");
