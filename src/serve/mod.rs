@@ -28,9 +28,8 @@ use fluxgate_dataplane::takeover::cache_files;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::Config;
-
 use self::preflight::DataDirLock;
+use crate::config::Config;
 use crate::tls::{self, Https};
 
 /// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
@@ -64,25 +63,25 @@ enum News {
 /// One sentence that names the key, the file or the fact.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let mut house = start(config).map_err(Failure::Start)?;
-    let failure = match house.wait_until_ready() {
+    let mut running = start(config).map_err(Failure::Start)?;
+    let failure = match running.wait_until_ready() {
         Err(why) => Some(Failure::Start(why)),
         Ok(Begun::Stopped) => None,
         Ok(Begun::Ready) => {
             if !rings::coop_applied() {
                 log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
             }
-            let tls = if house.settings.tls.is_some() { " (TLS)" } else { "" };
-            log::info!("listening on {}{tls} with {} workers", house.listening, house.settings.workers);
-            house.run().map(Failure::Running)
+            let tls = if running.settings.tls.is_some() { " (TLS)" } else { "" };
+            log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
+            running.run().map(Failure::Running)
         }
     };
-    let late = house.stop().map(Failure::Running);
+    let late = running.stop().map(Failure::Running);
     failure.or(late).map_or(Ok(()), Err)
 }
 
 /// What runs between start and stop.
-struct House {
+struct Running {
     settings: Arc<Settings>,
     https: Https,
     listening: SocketAddr,
@@ -90,13 +89,13 @@ struct House {
     control: Control,
     incoming: Receiver<News>,
     /// Workers that have not ended.
-    running: usize,
+    workers_running: usize,
     ledger: Vec<LedgerRow>,
     _lock: DataDirLock,
     _port: PortGuard,
 }
 
-fn start(config: &Config) -> Result<House, String> {
+fn start(config: &Config) -> Result<Running, String> {
     let settings = Arc::new(config.data.clone());
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;
@@ -115,7 +114,7 @@ fn start(config: &Config) -> Result<House, String> {
     let stats =
         Arc::new(Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
-    let cpus = allowed_cpus();
+    let cpus = preflight::allowed_cpus();
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
     let mut former = logs_of_former_workers(&settings);
     let mut cache_files = cache_files::find(&settings.data_dir);
@@ -149,8 +148,8 @@ fn start(config: &Config) -> Result<House, String> {
     let control =
         Control::start(control_settings, control_end, stats.clone()).map_err(|e| format!("cannot start: {e}"))?;
 
-    Ok(House {
-        running: settings.workers,
+    Ok(Running {
+        workers_running: settings.workers,
         settings,
         https: config.https.clone(),
         listening,
@@ -163,7 +162,7 @@ fn start(config: &Config) -> Result<House, String> {
     })
 }
 
-impl House {
+impl Running {
     /// Waits until every worker accepts, or for a signal. The error is that of a worker that does not.
     fn wait_until_ready(&mut self) -> Result<Begun, String> {
         let started = Instant::now();
@@ -230,12 +229,15 @@ impl House {
         self.stats.stopping.store(true, Relaxed);
         self.control.shutdown_workers();
         let deadline = Instant::now() + STOP_TIMEOUT;
-        while self.running > 0 {
+        while self.workers_running > 0 {
             match self.incoming.recv_deadline(deadline) {
                 Ok(News::WorkerEnded(id, end)) => failure = failure.or(self.note_end(id, end)),
                 Ok(News::Signal(_)) => {}
                 Err(_) => {
-                    log::warn!("{} workers did not end in time; what was acknowledged is in their logs", self.running);
+                    log::warn!(
+                        "{} workers did not end in time; what was acknowledged is in their logs",
+                        self.workers_running
+                    );
                     break;
                 }
             }
@@ -247,7 +249,7 @@ impl House {
     }
 
     fn note_end(&mut self, id: usize, end: Result<Vec<LedgerRow>, String>) -> Option<String> {
-        self.running -= 1;
+        self.workers_running -= 1;
         match end {
             Ok(rows) => {
                 self.ledger.extend(rows);
@@ -291,18 +293,6 @@ fn cannot_listen(settings: &Settings, error: &std::io::Error) -> String {
             format!("listen_addr {addr} is in use by another program, or by another instance of this one")
         }
         _ => format!("cannot listen on listen_addr {addr}: {error}"),
-    }
-}
-
-/// CPUs this process may run on (taskset, cgroups); a worker is pinned to each in turn.
-pub fn allowed_cpus() -> Vec<usize> {
-    // SAFETY: an all-zero cpu_set_t is an empty set; the kernel fills at most its size; CPU_ISSET reads within it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
-            return Vec::new();
-        }
-        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
     }
 }
 
