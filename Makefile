@@ -12,7 +12,7 @@ build: ## Build the release binary: target/release/fluxgate
 	$(CARGO) build --release
 
 demo: ## Show the main job in about 30 seconds
-	$(CARGO) run --release -- demo
+	$(CARGO) run --profile demo -- demo
 
 test: needs fmt lint unit ## Check format and lints, run all tests; needs what `make setup` installs
 

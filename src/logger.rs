@@ -1,6 +1,7 @@
 //! Log lines on standard error: `2026-01-02T03:04:05.678Z INFO backend influxdb-1-1: up`.
 
 use std::io::Write as _;
+use std::time::SystemTime;
 
 /// Installs the logger. `RUST_LOG` decides what is shown; without it everything from `info`, or from `debug`
 /// (`log_enabled`), of our own crates.
@@ -11,7 +12,7 @@ pub fn install(debug: bool) {
     // glommio probes for polled I/O with a read that must fail on our write-only log, and calls that an error.
     builder.filter_module("glommio", log::LevelFilter::Off);
     builder.format(|out, record| {
-        let now = out.timestamp_millis();
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
         writeln!(out, "{now} {} {}", record.level(), record.args())
     });
     // A second call (tests) keeps the first logger.
