@@ -1,5 +1,5 @@
-//! What does one durable acknowledgement cost the log? Append and commit on a recycled segment, for each durability: one
-//! small write alone, 32 small writes in one commit (a group), and one large write.
+//! What does one durable acknowledgement cost the log? Append and commit on a recycled segment, for each durability:
+//! one small write alone, 32 small writes in one commit (a group), and one large write.
 //!
 //! The disk is that of the system's temporary directory (`TMPDIR`); on tmpfs a sync costs nothing.
 

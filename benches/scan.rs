@@ -1,8 +1,8 @@
-//! What does it cost to read one line of a large body? Time per body of [`LINES`] lines, so that ns/line is a thousandth;
-//! throughput in bytes.
+//! What does it cost to read one line of a large body? Time per body of [`LINES`] lines, so that ns/line is a
+//! thousandth; throughput in bytes.
 //!
-//! `telegraf`: about 162 bytes, 20 measurements, 5 tags, 4 fields, nanosecond timestamps. `mixed`: the number of tags and
-//! fields and the kinds of values vary from line to line. `quoted`: like `telegraf` with one string field.
+//! `telegraf`: about 162 bytes, 20 measurements, 5 tags, 4 fields, nanosecond timestamps. `mixed`: the number of tags
+//! and fields and the kinds of values vary from line to line. `quoted`: like `telegraf` with one string field.
 //! `escaped`: that and a backslash, so that no line is plain. `telegraf_encode` adds copying each line out.
 
 use std::fmt::Write;

@@ -58,7 +58,8 @@ const DEPARTURES: &[LineDeparture] = &[
         ids: &["line-046", "line-047", "line-048"],
     },
     LineDeparture {
-        why: "the storage's answer, which comes after the ack; the lines are dead-lettered and the rest is stored alike",
+        why: "the storage's answer, which comes after the ack; the lines are dead-lettered and the rest is stored \
+            alike",
         status: 204,
         stored: false,
         ids: &["form-117", "form-118", "form-120", "form-122", "form-123", "form-124", "dup-020", "dup-021"],
@@ -76,7 +77,8 @@ const DEPARTURES: &[LineDeparture] = &[
         ids: &["tags-019"],
     },
     LineDeparture {
-        why: "names that are no UTF-8: influxd could not open the shard again after a restart, and lists a field without points; good lines beside them are kept",
+        why: "names that are no UTF-8: influxd could not open the shard again after a restart, and lists a field \
+            without points; good lines beside them are kept",
         status: 400,
         stored: true,
         ids: &[

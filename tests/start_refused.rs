@@ -74,7 +74,8 @@ impl StartFolder {
 fn config(keys: &[(&str, Value)]) -> String {
     let backend = json!({"name": "b", "url": "http://127.0.0.1:1"});
     let mut all = json!({
-        "circles": [{"name": "c", "backends": [backend]}], "listen_addr": "127.0.0.1:0", "data_dir": "data", "workers": 1,
+        "circles": [{"name": "c", "backends": [backend]}], "listen_addr": "127.0.0.1:0",
+        "data_dir": "data", "workers": 1,
     });
     keys.iter().for_each(|(key, value)| all[*key] = value.clone());
     let lines: Vec<_> = all.as_object().unwrap().iter().map(|(key, value)| format!("  {key:?}: {value}")).collect();

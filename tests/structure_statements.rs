@@ -252,7 +252,8 @@ fn a_get_that_changes_something_is_warned_of_as_by_influxdb() {
         "create retention policy a on db duration 2d replication 1 shard duration 1d",
         "alter retention policy a on db duration 3d",
         "select v into t from m where host = 'a' and time > 0",
-        "select mean(v) as \"from\" into db..:measurement from (select v from autogen.m) where time < 1h group by time(1m), * fill(none)",
+        "select mean(v) as \"from\" into db..:measurement from (select v from autogen.m) where time < 1h group by \
+        time(1m), * fill(none)",
         "select v into \"1t\" from \"db\".\"autogen\".\"m\" limit 1",
         "drop retention policy a on db",
         "delete from m where time < 5",
@@ -279,7 +280,8 @@ fn into_writes_what_influxdb_would() {
     for i in 0..12_000 {
         lines += &format!("cpu,host=h{},region=eu usage={}.0,idle={i}i,up={} {i}\n", i % 3, i % 7, i % 2 == 0);
     }
-    lines += "str,host=a s=\"a \\\"b\\\" \\\\ c\",n=1i 1\nstr,host=b\\ c\\,d\\=e s=\"\u{e9}<>&\" 2\nodd\\ name,t=x a\\ b=1,f=1e30 1\n";
+    lines += "str,host=a s=\"a \\\"b\\\" \\\\ c\",n=1i 1\nstr,host=b\\ c\\,d\\=e s=\"\u{e9}<>&\" 2\nodd\\ name,t=x \
+        a\\ b=1,f=1e30 1\n";
     lines += "whole f=1,big=9223372036854775807i 1\nmem,host=a usage=1i 1\n";
     circles.write("db", &lines);
     ureq::post(format!("{}/write?db=db", oracle.url())).send(&lines).unwrap();
@@ -291,7 +293,8 @@ fn into_writes_what_influxdb_would() {
         "SELECT * INTO copies..:MEASUREMENT FROM str GROUP BY *",
         "SELECT * INTO copies.autogen.:MEASUREMENT FROM whole",
         "SELECT * INTO \"odd, name\" FROM \"odd name\" GROUP BY *",
-        "SELECT mean(usage), max(idle), count(up), last(up) INTO hourly FROM cpu WHERE time < 12000 GROUP BY time(1000ns), host",
+        "SELECT mean(usage), max(idle), count(up), last(up) INTO hourly FROM cpu WHERE time < 12000 GROUP BY \
+        time(1000ns), host",
         "SELECT mean(usage) INTO filled FROM cpu WHERE time < 20000 GROUP BY time(1000ns) fill(0)",
         "SELECT mean(usage) INTO unfilled FROM cpu WHERE time < 20000 GROUP BY time(1000ns)",
         "SELECT usage INTO nothing FROM cpu WHERE host = 'none'",

@@ -3,11 +3,20 @@
 //! Test code (files that are only compiled for tests, and what follows `#[cfg(test)]` at the start of a line) may
 //! block, lock and read JSON. The rules look at text, not at syntax: simple, and enough for slips.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// Longest file, in lines. More: it has two subjects.
 const LINES_MAX: usize = 700;
+/// Widest line, comments and texts included.
+const COLUMNS_MAX: usize = 120;
+/// Lines that are still wider, by folder. A number here may only go down.
+const WIDE_LINES: [(&str, usize); 3] = [("control/", 212), ("dataplane/", 222), ("src/", 40)];
+/// Definitions of one type name in the whole tree. More: the name does not say which thing it is.
+const SAME_NAMES_MAX: usize = 3;
+/// Names that are still defined more often. A number here may only go down.
+const SAME_NAMES: &[(&str, usize)] = &[("Circle", 5), ("Failure", 4), ("Format", 4), ("Shared", 4), ("State", 6)];
 
 struct SourceFile {
     /// From the project's root, with `/`.
@@ -210,4 +219,80 @@ fn every_limit_says_what_happens_at_it() {
         }
     }
     assert_kept("limits without a comment:", broken);
+}
+
+#[test]
+fn no_line_is_wider_than_a_screen() {
+    let sources = sources();
+    let folder = |path: &str| path.split_inclusive('/').next().map_or(String::new(), str::to_owned);
+    let mut wide = BTreeMap::<_, Vec<_>>::new();
+    for source in &sources {
+        let lines = source.text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS_MAX);
+        let places = lines.map(|(index, _)| format!("{}:{}", source.path, index + 1));
+        wide.entry(folder(&source.path)).or_default().extend(places);
+    }
+    for (folder, places) in wide {
+        let allowed = WIDE_LINES.iter().find(|(known, _)| *known == folder).map_or(0, |(_, lines)| *lines);
+        if places.len() > allowed {
+            let rule = format!("{folder}: {} lines over {COLUMNS_MAX} columns, {allowed} allowed:", places.len());
+            assert_kept(&rule, places);
+        }
+    }
+}
+
+#[test]
+fn a_type_name_says_which_thing_it_is() {
+    let sources = sources();
+    let mut places = BTreeMap::<&str, Vec<&str>>::new();
+    for source in &sources {
+        for line in source.text.lines() {
+            let words: Vec<_> =
+                line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+            let after_visibility = words.iter().skip_while(|word| ["pub", "crate", "super"].contains(word));
+            if let [kind, name, ..] = after_visibility.copied().collect::<Vec<_>>()[..]
+                && ["struct", "enum", "trait"].contains(&kind)
+                && !line.trim_start().starts_with("//")
+            {
+                places.entry(name).or_default().push(&source.path);
+            }
+        }
+    }
+    let allowed = |name: &str| SAME_NAMES.iter().find(|(known, _)| *known == name).map_or(SAME_NAMES_MAX, |(_, n)| *n);
+    let broken = places.into_iter().filter(|(name, files)| files.len() > allowed(name));
+    assert_kept("defined too often:", broken.map(|(name, files)| format!("{name}: {}", files.join(", "))));
+}
+
+#[test]
+fn every_counter_is_read_somewhere() {
+    let sources = sources();
+    let stats = sources.iter().find(|s| s.path.ends_with("dataplane/src/stats.rs")).expect("the counters");
+    let counter = |line: &str| Some(line.trim().strip_prefix("pub ")?.split_once(": Atomic")?.0.to_owned());
+    let counters: Vec<_> = stats.text.lines().filter_map(counter).collect();
+    assert!(counters.len() > 10, "{counters:?}");
+    // Without white space, since calls are broken over lines.
+    let shipped = |s: &SourceFile| s.shipped().flat_map(|(_, line)| line.split_whitespace()).collect::<String>();
+    let code: String = sources.iter().map(shipped).collect();
+    let is_read = |counter: &String| {
+        code.match_indices(&format!(".{counter}")).any(|(at, found)| {
+            let rest = &code[at + found.len()..];
+            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                && ![".store(", ".fetch_"].iter().any(|write| rest.starts_with(write))
+        })
+    };
+    assert_kept("written, and never read:", counters.into_iter().filter(|counter| !is_read(counter)));
+}
+
+#[test]
+fn a_kind_of_file_has_one_name() {
+    let sources = sources();
+    let paths: BTreeSet<_> = sources.iter().map(|s| s.path.as_str()).collect();
+    let is_folder = |path: &str| paths.iter().any(|other| other.starts_with(&format!("{path}/")));
+    let wrong = |path: &&&str| {
+        let file = path.rsplit('/').next().expect("a path has a last part");
+        ["tests.rs", "fuzzing.rs"].contains(&file)
+            || file.contains("standin")
+            || is_folder(path.trim_end_matches(".rs"))
+    };
+    let broken = paths.iter().filter(wrong).map(ToString::to_string);
+    assert_kept("tests are `x_test.rs`, fuzz bodies `fuzz.rs`, stand-ins `stand_in`, folders `x/mod.rs`:", broken);
 }

@@ -1,4 +1,5 @@
-//! Promise: an executor runs its tasks however busy the machine is. A program of its own, because it keeps all CPUs busy.
+//! Promise: an executor runs its tasks however busy the machine is. A program of its own, because it keeps all CPUs
+//! busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,7 +11,8 @@ use fluxgate_dataplane::io::{block_on, yield_if_needed};
 
 const STARTS: usize = 300;
 
-/// glommio 0.9 alone loses about one start in a thousand here (see `io/uring/rings.rs`), and more on a machine that steals time.
+/// glommio 0.9 alone loses about one start in a thousand here (see `io/uring/rings.rs`), and more on a machine that
+/// steals time.
 #[test]
 fn no_executor_sleeps_over_its_first_task_on_a_busy_machine() {
     let busy = Arc::new(AtomicBool::new(true));

@@ -144,7 +144,8 @@ fn not_run() -> String {
     }
     let function = |(program, cases): (&str, String)| {
         format!(
-            "{program}() {{\n  case \"{program} $*\" in\n{cases}    *) echo \"{program} $*: not known\" >&2; exit 1 ;;\n  esac\n}}\n"
+            "{program}() {{\n  case \"{program} $*\" in\n{cases}    \
+             *) echo \"{program} $*: not known\" >&2; exit 1 ;;\n  esac\n}}\n"
         )
     };
     programs.into_iter().map(function).collect()

@@ -46,14 +46,44 @@ const COMMANDS: &[&[&str]] = &[
 const NOT_A_LINE: &str = "INSERT typed v=";
 
 /// What somebody types.
-const TYPED: &str = "use nosuch\nuse a\nSELECT * FROM cpu LIMIT 2\nuse a.days\nSELECT * FROM cpu LIMIT 2\nSHOW MEASUREMENTS
-precision rfc3339\nSELECT v FROM autogen.counter, autogen.gaps LIMIT 2\nformat json\nSELECT * FROM slow\nformat csv
-SELECT mean(usage) FROM a.autogen.cpu, a.autogen.mem GROUP BY host\nchunked\nSELECT * FROM daily\nchunk size 2\nchunked\nSELECT * FROM daily
-use \"c d\".\"r p\"\nSELECT * FROM \"x y\" LIMIT 2\nINSERT typed v=3 1700000000000000000\nclear database\nSELECT * FROM cpu\nexit\n";
+const TYPED: &str = "use nosuch
+use a
+SELECT * FROM cpu LIMIT 2
+use a.days
+SELECT * FROM cpu LIMIT 2
+SHOW MEASUREMENTS
+precision rfc3339
+SELECT v FROM autogen.counter, autogen.gaps LIMIT 2
+format json
+SELECT * FROM slow
+format csv
+SELECT mean(usage) FROM a.autogen.cpu, a.autogen.mem GROUP BY host
+chunked
+SELECT * FROM daily
+chunk size 2
+chunked
+SELECT * FROM daily
+use \"c d\".\"r p\"
+SELECT * FROM \"x y\" LIMIT 2
+INSERT typed v=3 1700000000000000000
+clear database
+SELECT * FROM cpu
+exit
+";
 
-const IMPORT: &str = "# DDL\nCREATE DATABASE imported\nCREATE RETENTION POLICY p ON imported DURATION INF REPLICATION 1\n
-# DML\n# CONTEXT-DATABASE: imported\n# CONTEXT-RETENTION-POLICY: autogen\nm,k=a v=1 1700000000\nm,k=b v=2 1700000001\nother v=3i 1700000002
-# CONTEXT-RETENTION-POLICY: p\nm,k=a v=4 1700000003\n";
+const IMPORT: &str = "# DDL
+CREATE DATABASE imported
+CREATE RETENTION POLICY p ON imported DURATION INF REPLICATION 1
+
+# DML
+# CONTEXT-DATABASE: imported
+# CONTEXT-RETENTION-POLICY: autogen
+m,k=a v=1 1700000000
+m,k=b v=2 1700000001
+other v=3i 1700000002
+# CONTEXT-RETENTION-POLICY: p
+m,k=a v=4 1700000003
+";
 
 fn influx(addr: SocketAddr) -> Command {
     let mut command = Command::new("influx");

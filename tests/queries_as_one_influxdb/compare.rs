@@ -206,7 +206,10 @@ mod tests {
     /// What a merge could get wrong must not pass.
     #[test]
     fn the_comparison_sees_what_matters() {
-        const ROWS: &str = r#"{"results":[{"statement_id":0,"series":[{"name":"m","columns":["time","v"],"values":[[1,1.0],[2,"<"]]}]}]}"#;
+        const ROWS: &str = concat!(
+            r#"{"results":[{"statement_id":0,"series":[{"name":"m","columns":["time","v"],"#,
+            r#""values":[[1,1.0],[2,"<"]]}]}]}"#
+        );
         let same = |form, body: &str| difference(form, &answer(ROWS), &answer(body)).is_none();
         for form in [Form::Json, Form::Lines, Form::Bytes] {
             assert!(same(form, ROWS));

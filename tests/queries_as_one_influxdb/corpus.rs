@@ -55,7 +55,7 @@ impl Kind {
         if answer.content_type == "text/csv" && answer.body.is_empty() {
             return Some(Self::Empty);
         }
-        let documents = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Document>();
+        let documents = serde_json::Deserializer::from_slice(&answer.body).into_iter::<CorpusDocument>();
         let Ok(documents) = documents.collect::<Result<Vec<_>, _>>() else { return Some(Self::Bytes) };
         let results = || documents.iter().flat_map(|document| &document.results);
         if results().any(|result| result.error.is_some()) {
@@ -67,7 +67,7 @@ impl Kind {
 
 /// As much of an answer as tells its kind.
 #[derive(Deserialize)]
-struct Document {
+struct CorpusDocument {
     #[serde(default)]
     results: Vec<Outcome>,
 }

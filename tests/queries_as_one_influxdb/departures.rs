@@ -30,7 +30,8 @@ pub struct Departure {
 pub const DEPARTURES: &[Departure] = &[
     Departure {
         name: "one name in two databases",
-        why: "the answer is one series of both databases' rows, whose owners differ: how rows of one time lie in it is not known",
+        why: "the answer is one series of both databases' rows, whose owners differ: how rows of one time lie in it \
+            is not known",
         instead: Instead::Refused("databases"),
     },
     Departure {
@@ -45,7 +46,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "tags without data",
-        why: "the inmem index knows a measurement's tags where the policy or the time read has none of its points, and a server \
+        why: "the inmem index knows a measurement's tags where the policy or the time read has none of its points, \
+            and a server \
               with all data has a shard there: `*` has them as empty columns, unless the owners have no such shard",
         instead: Instead::OtherEmptyColumns,
     },
@@ -87,7 +89,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "a control character in the error",
-        why: "InfluxDB puts the error in the answer's head too, where such a character must not stand: the answer is not \
+        why: "InfluxDB puts the error in the answer's head too, where such a character must not stand: the answer is \
+            not \
               taken, and the error is told in other words",
         instead: Instead::Refused("error parsing query: "),
     },

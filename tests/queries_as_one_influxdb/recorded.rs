@@ -65,7 +65,8 @@ const DEPARTURES: &[RecordedDeparture] = &[
         ids: &[349, 350, 357, 358, 359, 361],
     },
     RecordedDeparture {
-        why: "SELECT INTO, EXPLAIN, cardinalities, policies, continuous queries, subscriptions, DELETE and DROP SERIES without FROM \
+        why: "SELECT INTO, EXPLAIN, cardinalities, policies, continuous queries, subscriptions, DELETE and DROP \
+            SERIES without FROM \
               are carried out",
         status: 200,
         ids: &[176, 210, 222, 244, 246, 247, 249, 250, 268, 337, 380, 381, 382, 383, 385, 386, 387, 388, 389, 394, 400],

@@ -11,6 +11,12 @@ use fluxgate::lab::http1::{Request, RequestState, form_value};
 /// What influxd says when there is nothing to say.
 pub const EMPTY: &str = "{\"results\":[{\"statement_id\":0}]}\n";
 
+/// One database.
+const DATABASES: &str = concat!(
+    r#"{"results":[{"statement_id":0,"series":[{"name":"databases","columns":["name"],"values":[["db"]]}]}]}"#,
+    "\n"
+);
+
 /// What to do with the connection after a SELECT.
 pub enum Then {
     Keep,
@@ -109,10 +115,7 @@ fn serve(mut stream: TcpStream, seen: &SeenRequest, select: &Select) -> io::Resu
             let answer = match request.path() {
                 "/write" if seen.refuses_writes.load(SeqCst) => whole(503, "{\"error\":\"not now\"}"),
                 "/write" | "/ping" => "HTTP/1.1 204 No Content\r\nX-Influxdb-Version: 1.8.10\r\n\r\n".into(),
-                _ if q.contains("databases") => whole(
-                    200,
-                    "{\"results\":[{\"statement_id\":0,\"series\":[{\"name\":\"databases\",\"columns\":[\"name\"],\"values\":[[\"db\"]]}]}]}\n",
-                ),
+                _ if q.contains("databases") => whole(200, DATABASES),
                 _ => whole(200, EMPTY),
             };
             stream.write_all(answer.as_bytes())?;

@@ -203,7 +203,7 @@ fn queries_beyond_the_bound_are_refused() {
         stream.write_all(whole(200, GOOD).as_bytes())?;
         Ok(Then::Keep)
     });
-    // One worker: the bound is shared out among workers, and each gets one at least.
+    // One worker: the bound is per worker.
     let config = circles(&[&backend]).set("workers", 1).set("query_timeout", 60);
     let proxy = ready(&config.set("max_concurrent_queries", 1));
     let mut first = Client::connect(proxy.addr()).unwrap();

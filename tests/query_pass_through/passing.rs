@@ -136,7 +136,8 @@ fn a_backend_that_is_behind_is_asked_last_and_the_answer_says_so() {
     assert_eq!(client.write("db", "cpu n=1").unwrap().status, 204);
     let stale =
         || Client::connect(proxy.addr()).unwrap().get(SELECT).unwrap().header("X-Fluxgate-Stale").map(str::to_owned);
-    assert!(eventually(Duration::from_secs(10), || stale().is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1)));
+    let is_stale = || stale().is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1);
+    assert!(eventually(Duration::from_secs(10), is_stale));
     let proxy = ready(&[&late, &prompt]);
     let mut client = Client::connect(proxy.addr()).unwrap();
     assert_eq!(client.get(SELECT).unwrap().text(), "late", "in the order of the configuration");

@@ -1,4 +1,5 @@
-//! The copy engine between two real InfluxDB servers while clients overwrite what is being copied, and with servers that hang.
+//! The copy engine between two real InfluxDB servers while clients overwrite what is being copied, and with servers
+//! that hang.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

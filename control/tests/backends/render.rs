@@ -1,5 +1,5 @@
-//! What we write is, byte for byte, what InfluxDB writes: each statement is asked alone in one form, rendered in every form, and compared with
-//! InfluxDB's own answer in that form.
+//! What we write is, byte for byte, what InfluxDB writes: each statement is asked alone in one form, rendered in every
+//! form, and compared with InfluxDB's own answer in that form.
 
 use super::support::{self, Influxd};
 use bytes::Bytes;
@@ -11,7 +11,8 @@ use fluxgate_dataplane::http::error_body::Format;
 
 use Chunking::{Rows, Series, Whole};
 
-/// Nothing of it is lost on the way: numbers at the edges of their forms, strings that need escapes, missing values and tags.
+/// Nothing of it is lost on the way: numbers at the edges of their forms, strings that need escapes, missing values and
+/// tags.
 const LINES: &str = concat!(
     "cpu,host=a,region=e\\,u usage=0.5,idle=1i,up=true 1700000000000000000\n",
     "cpu,host=a,region=e\\,u usage=1.5,idle=2i,up=false 1700000001000000001\n",
@@ -61,7 +62,8 @@ const STATEMENTS: &[(&str, Chunking)] = &[
     ("select * from wide group by *", Rows),
     ("select * from nosuch", Rows),
     (
-        "select mean(usage), count(idle) from cpu where time >= 1700000000s and time < 1700000005s group by time(1s), host fill(null)",
+        "select mean(usage), count(idle) from cpu where time >= 1700000000s and time < 1700000005s group by time(1s), \
+        host fill(null)",
         Rows,
     ),
     ("select count(s), last(b) from str", Rows),
@@ -158,8 +160,8 @@ fn answer_to(influxd: &Influxd, client: &QueryRequest, q: &str) -> Answer {
     answers.remove(0).answer
 }
 
-/// What InfluxDB does with the answers to several statements: nothing is executed after the first failure. In pieces, it says so for each statement
-/// left, always with the number of the one that failed.
+/// What InfluxDB does with the answers to several statements: nothing is executed after the first failure. In pieces,
+/// it says so for each statement left, always with the number of the one that failed.
 fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for (index, statement) in statements.iter().enumerate() {

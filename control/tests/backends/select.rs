@@ -16,8 +16,8 @@ use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 /// 2023-11-14T22:13:20Z.
 const T0: i64 = 1_700_000_000;
 
-/// Measurements of database `p`, escaped as on a line, with their points. Names of fields and tags clash on purpose: `usage` is a float, a string,
-/// an integer and a tag, `value` is of four types.
+/// Measurements of database `p`, escaped as on a line, with their points. Names of fields and tags clash on purpose:
+/// `usage` is a float, a string, an integer and a tag, `value` is of four types.
 fn points() -> Vec<(&'static str, &'static str, String)> {
     let mut all = Vec::new();
     let mut add = |target: &'static str, name: &'static str, tags: &str, fields: &str, seconds: i64| {

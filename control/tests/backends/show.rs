@@ -16,8 +16,8 @@ use super::support::{self, Influxd, topology};
 
 const SHARDS: usize = 3;
 
-/// Database, policy, measurement, then the rest of a line. Names and values that sort or are written in surprising ways; several weeks,
-/// thus shard groups.
+/// Database, policy, measurement, then the rest of a line. Names and values that sort or are written in surprising
+/// ways; several weeks, thus shard groups.
 #[rustfmt::skip]
 const LINES: &[(&str, &str, &str, &str)] = &[
     ("p", "", "cpu", "host=a,region=eu usage=1,idle=2i 1700000000000000000"),
