@@ -143,10 +143,8 @@ fn not_run() -> String {
         programs.entry(program).or_default().push_str(&case);
     }
     let function = |(program, cases): (&str, String)| {
-        format!(
-            "{program}() {{\n  case \"{program} $*\" in\n{cases}    \
-             *) echo \"{program} $*: not known\" >&2; exit 1 ;;\n  esac\n}}\n"
-        )
+        let unknown = format!("    *) echo \"{program} $*: not known\" >&2; exit 1 ;;\n");
+        format!("{program}() {{\n  case \"{program} $*\" in\n{cases}{unknown}  esac\n}}\n")
     };
     programs.into_iter().map(function).collect()
 }
