@@ -115,6 +115,10 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    let readme = read("README.md");
+    let is_linked = |path: &String| path == "README.md" || readme.links.iter().any(|(_, target)| target == path);
+    let lonely: Vec<_> = paths().into_iter().filter(|path| !is_linked(path)).collect();
+    assert!(lonely.is_empty(), "README.md has no link to {lonely:?}");
 }
 
 #[test]
