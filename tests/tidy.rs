@@ -149,6 +149,42 @@ fn the_laboratory_knows_nothing_of_what_it_checks() {
     assert_kept("`src/lab` names the product:", broken);
 }
 
+/// The data plane from the top down. A folder or file may use what stands below it, not beside or above it.
+const DATA_PLANE: [&[&str]; 10] = [
+    &["serve"],
+    &["write", "query", "takeover"],
+    &["worker"],
+    &["request", "routing", "courier"],
+    &["disklog", "ledger"],
+    &["handoff"],
+    &["http"],
+    &["settings"],
+    &["placement", "io"],
+    &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision"],
+];
+
+#[test]
+fn the_data_plane_keeps_its_layers() {
+    let floor = |room: &str| DATA_PLANE.iter().position(|rooms| rooms.contains(&room));
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|s| s.is_under(&["dataplane/src/"]) && s.path != "dataplane/src/lib.rs") {
+        let room = source.path["dataplane/src/".len()..].split(['/', '.']).next().expect("a part before the first");
+        for (number, line) in source.shipped() {
+            for used in line.split("crate::").skip(1) {
+                let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().expect("the first part");
+                // Plain values, which the others on the lowest floor may use as well.
+                let allowed = used == room
+                    || matches!(used, "limits" | "topology" | "precision")
+                    || matches!((floor(room), floor(used)), (Some(own), Some(other)) if own < other);
+                if !allowed {
+                    broken.push(format!("{}:{number}: {room} uses {used}: {}", source.path, line.trim()));
+                }
+            }
+        }
+    }
+    assert_kept("against the layers of the data plane (`DATA_PLANE` in this file, top first):", broken);
+}
+
 #[test]
 fn the_data_plane_neither_locks_nor_blocks_nor_parses_json() {
     let sources = sources();
