@@ -332,3 +332,13 @@ fn a_kind_of_file_has_one_name() {
     let broken = paths.iter().filter(wrong).map(ToString::to_string);
     assert_kept("tests are `x_test.rs`, fuzz bodies `fuzz.rs`, stand-ins `stand_in`, folders `x/mod.rs`:", broken);
 }
+
+#[test]
+fn limits_of_the_data_plane_stand_in_one_file() {
+    // What belongs to the runtime stands beside the code that drives it.
+    let except = ["dataplane/src/limits.rs", "dataplane/src/io/"];
+    let words = [": Duration = ", "BYTES_MAX: u", "BYTES_MIN: u", "PIECE_BYTES: u"];
+    let mut broken = words_in(&sources(), &["dataplane/src/"], &except, &words);
+    broken.retain(|place| place.contains("const "));
+    assert_kept("these belong into dataplane/src/limits.rs, with what happens at them:", broken);
+}

@@ -19,9 +19,18 @@ pub const BODY_WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Memory of one worker for bodies beyond each connection's own buffer. At the bound a body that has a buffer is
 /// appended in pieces, even when it is small; one that has none waits up to `idle_timeout`, then 503.
 pub const BODY_POOL_BYTES: usize = 24 * 1024 * 1024;
+/// Smallest buffer of that pool; sizes are powers of two up to [`BODY_WHOLE_BYTES_MAX`].
+pub const POOL_BUFFER_BYTES_MIN: usize = 64 * 1024;
+/// Buffer of a body beyond [`BODY_WHOLE_BYTES_MAX`], which takes any line. Full: its lines are appended.
+pub const BODY_PIECES_BYTES: usize = 4 * LINE_BYTES_MAX;
+/// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that
+/// every piece brings the scanner forward.
+pub const SCAN_PIECE_BYTES: usize = 2 * LINE_BYTES_MAX;
 /// A refused request's body up to this size is read and forgotten, so that the connection can go on. Larger: the
 /// connection is closed.
 pub const DISCARD_BYTES_MAX: usize = 256 * 1024;
+/// What is read at once where speed does not matter. On the heap: a local would be part of every connection's task.
+pub const SLOW_READ_BYTES: usize = 4096;
 /// After a last answer the peer gets this long to read it and close.
 pub const LINGER: Duration = Duration::from_millis(500);
 /// Idle connections are looked for this often, so they end up to this much late.
@@ -102,6 +111,10 @@ pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
 pub const LOG_STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A commit waits this long, at most, for clients that have just been acknowledged to come back.
 pub const COMMIT_GATHER_MAX: Duration = Duration::from_micros(300);
+/// After this long without a commit nobody is expected back, and the next commit does not wait.
+pub const COMMIT_GATHER_FORGET: Duration = Duration::from_millis(5);
+/// A reader that meets a rewritten segment looks again after this pause, until the list of segments says so.
+pub const LOG_REPLACED_PAUSE: Duration = Duration::from_millis(1);
 /// While the disk is full, space is looked for again at most this often, when somebody asks.
 pub const LOG_FULL_RETRY: Duration = Duration::from_millis(100);
 /// Share of a segment's bytes that must be needed still; below it, it is rewritten. In percent.
@@ -117,6 +130,14 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// All batches of one worker's couriers together; each courier gets an equal part, at least [`BATCH_BYTES_MIN`].
 pub const BATCH_POOL_BYTES: usize = 24 * 1024 * 1024;
 pub const BATCH_BYTES_MIN: usize = 2 * LINE_BYTES_MAX;
+/// Room for a request's head in front of its lines; most have 200-300 bytes. Longer: it goes out in a write of its own.
+pub const BATCH_HEAD_BYTES: usize = 1024;
+/// A batch's memory grows by at most this much at a time, so that it stays close to the batch's length.
+pub const BATCH_GROWTH_BYTES_MAX: usize = 1024 * 1024;
+/// Compressed in one go, some milliseconds of the executor. Then other tasks have their turn.
+pub const GZIP_PIECE_BYTES: usize = 128 * 1024;
+/// What is read at once of a backend's answer to a write; most are shorter.
+pub const BACKEND_ANSWER_READ_BYTES: usize = 4096;
 /// What is read of a backend's answer to a write. Longer: the rest is ignored and the connection closed.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Head of a backend's answer, interim (1xx) heads before it included, and its header fields. More: the answer is
@@ -140,6 +161,8 @@ pub const MISSING_DB_HOLD: Duration = Duration::from_secs(60);
 pub const DEAD_LETTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Files one worker's dead letters of one backend are spread over, so that the oldest file is a small part of them.
 pub const DEAD_LETTER_FILES: u64 = 8;
+/// What an almost empty file takes on disk. Smaller files count as this.
+pub const DEAD_LETTER_FILE_BYTES_MIN: u64 = 4096;
 /// Least time between the starts of two windows of a courier, unless the one before was full or somebody waits for
 /// the delivery: many small appends then share a request.
 pub const COURIER_PACE: Duration = Duration::from_millis(5);
@@ -211,8 +234,12 @@ pub const STALE_AFTER: Duration = Duration::from_secs(1);
 /// Couriers hold still for a change of structure this long at most, from when they have nothing older left. Longer: newer points
 /// are delivered, and may reach a backend before the change does.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
+/// While couriers drain, it is looked this often whether they are done, besides at each move of a cursor.
+pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What is kept of a backend's text when it refuses points. Longer: cut.
 pub const REFUSAL_TEXT_CHARS_MAX: usize = 1024;
+/// What a line of the program's log shows of such a text. Longer: cut.
+pub const LOGGED_TEXT_CHARS_MAX: usize = 300;
 /// Stop: requests under way get this long, then connections are closed.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 

@@ -1,14 +1,9 @@
 //! A request's body with room for the head in front, so that both leave in one write.
 //!
-//!   | room, HEAD_ROOM bytes ... head | lines |
-//!                               ^ written when the length is known
+//!   | room, BATCH_HEAD_BYTES ... head | lines |
+//!                              ^ written when the length is known
 
-use crate::limits::REQUEST_BYTES_MIN;
-
-/// Most heads have 200-300 bytes. A longer one (long names) goes out in a write of its own.
-const HEAD_ROOM: usize = 1024;
-/// A body grows by at most this much at a time: its memory stays close to its length.
-const GROWTH_BYTES_MAX: usize = 1024 * 1024;
+use crate::limits::{BATCH_GROWTH_BYTES_MAX, BATCH_HEAD_BYTES, REQUEST_BYTES_MIN};
 
 #[derive(Debug, Default)]
 pub struct RequestBody {
@@ -25,17 +20,17 @@ impl RequestBody {
     /// Makes sure `additional` bytes fit.
     pub fn reserve(&mut self, additional: usize) {
         if self.buf.is_empty() {
-            self.buf.resize(HEAD_ROOM, 0);
+            self.buf.resize(BATCH_HEAD_BYTES, 0);
         }
         let needed = self.buf.len() + additional;
         if needed > self.buf.capacity() {
-            let growth = self.buf.capacity().min(GROWTH_BYTES_MAX).max(additional);
+            let growth = self.buf.capacity().min(BATCH_GROWTH_BYTES_MAX).max(additional);
             self.buf.reserve_exact(growth);
         }
     }
 
     pub fn bytes(&self) -> &[u8] {
-        self.buf.get(HEAD_ROOM..).unwrap_or_default()
+        self.buf.get(BATCH_HEAD_BYTES..).unwrap_or_default()
     }
 
     pub fn len(&self) -> usize {
@@ -44,7 +39,7 @@ impl RequestBody {
 
     /// Forgets the content, keeps the memory.
     pub fn clear(&mut self) {
-        self.buf.truncate(HEAD_ROOM);
+        self.buf.truncate(BATCH_HEAD_BYTES);
     }
 
     /// Gives the memory back unless it is little; the content is forgotten.
@@ -69,8 +64,8 @@ impl RequestBody {
     /// Head and body as one slice; None when the head is longer than the room.
     pub fn framed(&mut self, head: &[u8]) -> Option<&[u8]> {
         self.reserve(0);
-        let start = HEAD_ROOM.checked_sub(head.len())?;
-        self.buf[start..HEAD_ROOM].copy_from_slice(head);
+        let start = BATCH_HEAD_BYTES.checked_sub(head.len())?;
+        self.buf[start..BATCH_HEAD_BYTES].copy_from_slice(head);
         Some(&self.buf[start..])
     }
 }
@@ -85,8 +80,8 @@ mod tests {
         assert_eq!(body.framed(b"HEAD").unwrap(), b"HEAD");
         body.push(b"m v=1\n");
         assert_eq!(body.framed(b"POST").unwrap(), b"POSTm v=1\n");
-        assert_eq!(body.framed(&[b'x'; HEAD_ROOM]).unwrap().len(), HEAD_ROOM + 6);
-        assert!(body.framed(&[b'x'; HEAD_ROOM + 1]).is_none());
+        assert_eq!(body.framed(&[b'x'; BATCH_HEAD_BYTES]).unwrap().len(), BATCH_HEAD_BYTES + 6);
+        assert!(body.framed(&[b'x'; BATCH_HEAD_BYTES + 1]).is_none());
         assert_eq!(body.bytes(), b"m v=1\n");
         body.clear();
         assert_eq!(body.len(), 0);
@@ -99,7 +94,7 @@ mod tests {
         for _ in 0..8192 {
             body.push(&line);
         }
-        assert!(body.capacity() <= body.len() + HEAD_ROOM + GROWTH_BYTES_MAX);
+        assert!(body.capacity() <= body.len() + BATCH_HEAD_BYTES + BATCH_GROWTH_BYTES_MAX);
         body.release();
         assert_eq!((body.len(), body.capacity()), (0, 0));
     }

@@ -18,7 +18,7 @@ use rustls::pki_types::ServerName;
 use super::answer::{self, Progress, WriteAnswer};
 use super::body::RequestBody;
 use crate::io::{self, Stream};
-use crate::limits::{BACKEND_ANSWER_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PIECE_BYTES, HEAD_BYTES_MAX};
 use crate::precision::Precision;
 use crate::tls::TlsFault;
 
@@ -162,9 +162,6 @@ enum Lost {
     Failed(ExchangeFailure),
 }
 
-/// Answers to writes are short.
-const READ_BYTES: usize = 4096;
-
 /// One connection, opened when needed and kept while the backend keeps it.
 #[derive(Debug)]
 pub struct WriteClient {
@@ -259,7 +256,7 @@ async fn attempt(
     input.clear();
     loop {
         let len = input.len();
-        input.resize(len + READ_BYTES, 0);
+        input.resize(len + BACKEND_ANSWER_READ_BYTES, 0);
         let read = stream.read(&mut input[len..]).await;
         input.truncate(len + read.as_ref().copied().unwrap_or(0));
         let ended = !matches!(read, Ok(n) if n > 0);
@@ -311,9 +308,6 @@ struct Gzip {
     state: Compress,
     packed: RequestBody,
 }
-
-/// Compressed in one go; some milliseconds of the executor at level 1.
-const GZIP_PIECE_BYTES: usize = 128 * 1024;
 
 impl Gzip {
     fn new() -> Self {

@@ -17,10 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::client::{Target, percent_encode};
 use crate::io::{AppendFile, list_files, remove, sync_folder};
-use crate::limits::DEAD_LETTER_FILES;
-
-/// What an almost empty file takes on disk.
-const FILE_BYTES_MIN: u64 = 4096;
+use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
 /// One worker's dead letters of one backend.
 #[derive(Debug)]
@@ -101,7 +98,8 @@ impl DeadLetters {
         }
         let open = self.current.as_ref().map_or(0, |(_, file)| file.size());
         let mut removed = false;
-        while self.files.iter().map(|(_, len)| (*len).max(FILE_BYTES_MIN)).sum::<u64>() + open > self.bytes_max
+        while self.files.iter().map(|(_, len)| (*len).max(DEAD_LETTER_FILE_BYTES_MIN)).sum::<u64>() + open
+            > self.bytes_max
             && self.files.len() > 1
         {
             let (path, _) = self.files.remove(0);

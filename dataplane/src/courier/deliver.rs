@@ -18,7 +18,7 @@ use super::source::{DeliveryState, Reports};
 use super::verdict::{WriteVerdict, reason};
 use super::window::{Group, Splitter};
 use crate::io;
-use crate::limits::{LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
+use crate::limits::{LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
 
 /// One connection and the buffer for parts of a request.
 #[derive(Debug)]
@@ -261,8 +261,7 @@ fn describe(attempt: &Result<WriteAnswer, ExchangeFailure>) -> String {
     }
 }
 
-/// Enough of a text for a line of the program's log; a refusal may quote a whole batch.
+/// A refusal may quote a whole batch.
 fn cut(text: &str) -> &str {
-    const CHARS: usize = 300;
-    text.char_indices().nth(CHARS).map_or(text, |(at, _)| &text[..at])
+    text.char_indices().nth(LOGGED_TEXT_CHARS_MAX).map_or(text, |(at, _)| &text[..at])
 }

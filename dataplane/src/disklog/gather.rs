@@ -9,14 +9,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::COMMIT_GATHER_MAX;
+use crate::limits::{COMMIT_GATHER_FORGET, COMMIT_GATHER_MAX};
 
 /// Fewer than this are no crowd.
 const CROWD_MIN: u32 = 4;
 /// Commits without a wait after one that was in vain.
 const PATIENCE_LOST: u32 = 64;
-/// After this long without a commit the crowd has gone.
-const FORGET: Duration = Duration::from_millis(5);
 
 /// What the commit task has seen of its callers.
 #[derive(Debug, Default)]
@@ -37,7 +35,7 @@ impl Gather {
 
     /// How many appends the open frame, which has `waiting`, should wait for; None = write it now.
     pub(super) fn target(&self, waiting: u32, now: Instant) -> Option<u32> {
-        let fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < FORGET);
+        let fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < COMMIT_GATHER_FORGET);
         let target = self.crowd - self.crowd / 4;
         (fresh && self.skip == 0 && self.crowd >= CROWD_MIN && waiting < target).then_some(target)
     }
@@ -73,7 +71,7 @@ mod tests {
         gather.committed(20, 12, now);
         assert_eq!(gather.target(12, now), Some(24));
         assert_eq!(gather.target(24, now), None, "most are here");
-        assert_eq!(gather.target(12, now + FORGET), None, "they have gone");
+        assert_eq!(gather.target(12, now + COMMIT_GATHER_FORGET), None, "they have gone");
     }
 
     #[test]

@@ -5,17 +5,14 @@
 //! caller; a read that the system refuses is an error and moves nothing.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::{self, Mark};
 use super::store::ReadFile;
 use super::{Error, Log, RecordView, Seq, SharedLog, frame, record};
 use crate::io::{sleep, yield_if_needed};
+use crate::limits::LOG_REPLACED_PAUSE;
 use crate::topology::BackendId;
-
-/// Waited for a rewritten segment to be known as such; it takes one trip to the blocking thread.
-const REPLACED_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a fetch has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -277,7 +274,7 @@ impl LogReader {
                 let head = head.map_err(|e| Error::io("read", &shared.dir.join(&name), e))?;
                 if segment::Header::decode(&head).is_ok_and(|h| h.epoch != epoch) {
                     // Just rewritten; the list of segments will say so in a moment.
-                    sleep(REPLACED_PAUSE).await;
+                    sleep(LOG_REPLACED_PAUSE).await;
                     return Ok(false);
                 }
                 self.cold = Some(Cold { first, epoch, name, index, file, scan, frame: None });

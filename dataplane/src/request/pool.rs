@@ -5,14 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::io::Event;
-use crate::limits::{BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::limits::{BODY_PIECES_BYTES, BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, POOL_BUFFER_BYTES_MIN};
 
-/// Buffer sizes are powers of two from here to [`BODY_WHOLE_BYTES_MAX`].
-const SMALLEST: usize = 64 * 1024;
-/// For bodies beyond [`BODY_WHOLE_BYTES_MAX`]: large enough for any line.
-const PIECEWISE: usize = 4 * LINE_BYTES_MAX;
-const CLASSES: usize = (BODY_WHOLE_BYTES_MAX / SMALLEST).trailing_zeros() as usize + 1;
-const _: () = assert!(SMALLEST << (CLASSES - 1) == BODY_WHOLE_BYTES_MAX);
+const CLASSES: usize = (BODY_WHOLE_BYTES_MAX / POOL_BUFFER_BYTES_MIN).trailing_zeros() as usize + 1;
+const _: () = assert!(POOL_BUFFER_BYTES_MIN << (CLASSES - 1) == BODY_WHOLE_BYTES_MAX);
 
 /// One worker's body buffers.
 #[derive(Debug)]
@@ -65,7 +61,7 @@ impl Pool {
     /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content is whatever
     /// was there before.
     pub fn take(self: &Rc<Self>, bytes: usize) -> Option<Loan> {
-        let class = (0..CLASSES).find(|&c| SMALLEST << c >= bytes)?;
+        let class = (0..CLASSES).find(|&c| POOL_BUFFER_BYTES_MIN << c >= bytes)?;
         let reused = self.free.borrow_mut()[class].pop();
         let buf = match reused {
             Some(buf) => buf,
@@ -89,14 +85,14 @@ impl Pool {
     /// is known, and a middle one for a body that is appended in pieces anyway.
     pub fn suitable(&self, size_hint: Option<u64>) -> usize {
         match size_hint.map(usize::try_from) {
-            None => SMALLEST,
+            None => POOL_BUFFER_BYTES_MIN,
             Some(Ok(bytes)) if bytes <= BODY_WHOLE_BYTES_MAX => bytes,
-            Some(_) => PIECEWISE,
+            Some(_) => BODY_PIECES_BYTES,
         }
     }
 
     fn allocate(&self, class: usize) -> Option<Box<[u8]>> {
-        let bytes = SMALLEST << class;
+        let bytes = POOL_BUFFER_BYTES_MIN << class;
         let mut free = self.free.borrow_mut();
         // Idle buffers of other sizes make room first.
         for idle in free.iter_mut().rev() {
@@ -129,7 +125,7 @@ mod tests {
         loans.pop();
         // The idle large buffer makes room for small ones.
         let small: Vec<_> = std::iter::from_fn(|| pool.take(1)).collect();
-        assert_eq!(small.len(), BODY_WHOLE_BYTES_MAX / SMALLEST);
+        assert_eq!(small.len(), BODY_WHOLE_BYTES_MAX / POOL_BUFFER_BYTES_MIN);
         assert!(pool.take(BODY_WHOLE_BYTES_MAX + 1).is_none());
     }
 

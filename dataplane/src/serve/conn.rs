@@ -19,6 +19,7 @@ use crate::http::{self, Status};
 use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
+    SLOW_READ_BYTES,
 };
 use crate::query::{self, AfterAnswer, Own};
 use crate::request::body::{Body, BodyError};
@@ -28,9 +29,6 @@ use crate::request::reject::Reject;
 use crate::worker::Worker;
 use crate::write;
 use crate::write::ack::{self, Taken};
-
-/// What is read at once where speed does not matter. On the heap: a local would be part of every connection's task.
-const PIECE_BYTES: usize = 4096;
 
 /// Serves a connection to its end. A panic in it ends this connection only.
 pub async fn serve(worker: Rc<Worker>, mut stream: Stream) {
@@ -137,7 +135,7 @@ impl Conn {
             return;
         }
         let drain = async {
-            let mut sink = vec![0; PIECE_BYTES];
+            let mut sink = vec![0; SLOW_READ_BYTES];
             while matches!(self.inbox.stream.read(&mut sink).await, Ok(1..)) {}
         };
         let _ = io::timeout(LINGER, drain).await;
@@ -388,7 +386,7 @@ impl Conn {
     async fn admin_body(&mut self, head: &Head) -> Result<Bytes, BodyError> {
         let mut body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None)?;
         let mut bytes = Vec::new();
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut piece = vec![0; SLOW_READ_BYTES];
         loop {
             match body.read(&mut self.inbox, &mut piece).await? {
                 0 => return Ok(bytes.into()),

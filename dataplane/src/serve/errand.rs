@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::disklog::Seq;
 use crate::handoff::{Ticket, ToControl, Written};
 use crate::io;
-use crate::limits::HOLD_MAX;
+use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX};
 use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::topology::BackendId;
@@ -90,14 +90,13 @@ fn has_confirmed(worker: &Worker, backend: BackendId, last: Seq) -> bool {
 
 /// Hurries the couriers until `done`. Looked at whenever a cursor moves, and now and then for what moves none.
 async fn reached(worker: &Worker, done: impl Fn() -> bool) {
-    const LOOK: Duration = Duration::from_millis(100);
     loop {
         let changed = worker.log.confirmed();
         if done() {
             return;
         }
         worker.hurry_couriers();
-        _ = io::timeout(LOOK, changed).await;
+        _ = io::timeout(DRAIN_LOOK_INTERVAL, changed).await;
     }
 }
 

@@ -6,16 +6,12 @@ use std::time::UNIX_EPOCH;
 use crate::disklog::{self, RecordKey, Seq};
 use crate::io;
 use crate::ledger::DbId;
-use crate::limits::{LINE_BYTES_MAX, ROUTE_BACKENDS_MAX};
+use crate::limits::{ROUTE_BACKENDS_MAX, SCAN_PIECE_BYTES};
 use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
 use crate::request::refusals::Refusals;
 use crate::worker::Worker;
 use crate::worker::grouping::Grouping;
-
-/// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than any line, so that every
-/// piece brings the scanner forward.
-const PIECE_BYTES: usize = 2 * LINE_BYTES_MAX;
 
 /// What one request writes, and what has become of it so far.
 pub struct Intake {
@@ -65,7 +61,7 @@ impl Intake {
     pub async fn take(&mut self, worker: &Worker, body: &[u8], last: bool) -> Result<usize, disklog::Error> {
         let mut at = 0;
         while at < body.len() {
-            let end = body.len().min(at + PIECE_BYTES);
+            let end = body.len().min(at + SCAN_PIECE_BYTES);
             let piece = &body[at..end];
             let consumed = self.take_piece(worker, piece, last && end == body.len()).await?;
             at += consumed;
