@@ -53,8 +53,8 @@ fn run(cli: &Cli) -> Result<(), End> {
             let config = load_config(cli)?;
             logger::install(config.log_enabled);
             serve::serve(&config).map_err(|failure| match failure {
-                serve::Failure::Start(sentence) => End::CannotStart(sentence),
-                serve::Failure::Running(sentence) => End::Failed(sentence),
+                serve::ServeError::Start(sentence) => End::CannotStart(sentence),
+                serve::ServeError::Running(sentence) => End::Failed(sentence),
             })
         }
         Command::Check => Ok(check::print(&load_config(cli)?, &mut out)?),
@@ -72,9 +72,9 @@ fn run(cli: &Cli) -> Result<(), End> {
             false => Err(End::Status(1)),
         },
         Command::Migrate(args) => migrate::main(&args, &*stop_flag()?, &mut out).map_err(|failure| match failure {
-            migrate::Failure::NotBegun(sentence) => End::CannotStart(sentence),
-            migrate::Failure::NotDone(sentence) => End::Failed(sentence),
-            migrate::Failure::Interrupted => End::Status(INTERRUPTED as u8),
+            migrate::MigrateFailure::NotBegun(sentence) => End::CannotStart(sentence),
+            migrate::MigrateFailure::NotDone(sentence) => End::Failed(sentence),
+            migrate::MigrateFailure::Interrupted => End::Status(INTERRUPTED as u8),
         }),
     }
 }

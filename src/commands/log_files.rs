@@ -14,11 +14,11 @@ Examples:
   fluxgate log verify data && echo ok   whether everything is whole")]
 pub struct LogArgs {
     #[command(subcommand)]
-    pub what: What,
+    pub what: LogCommand,
 }
 
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum LogCommand {
     /// List segments and cursors.
     Ls(DirArg),
     /// Print all records as line protocol, each behind a comment with database, policy, precision and route.
@@ -39,9 +39,9 @@ pub struct DirArg {
 /// One sentence, when the directory cannot be read.
 pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
     let done = match &args.what {
-        What::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
-        What::Cat(arg) => inspect::cat(&arg.dir, out).map(|()| true),
-        What::Verify(arg) => inspect::verify(&arg.dir, out),
+        LogCommand::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
+        LogCommand::Cat(arg) => inspect::cat(&arg.dir, out).map(|()| true),
+        LogCommand::Verify(arg) => inspect::verify(&arg.dir, out),
     };
     match done {
         // `log cat | head` is no failure.

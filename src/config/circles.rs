@@ -7,7 +7,7 @@ use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 
-use super::document::{Step, path_text};
+use super::document::{KeyStep, path_text};
 use super::file::{self, File};
 use super::problem::{Problem, below, key, problem};
 use crate::tls;
@@ -16,7 +16,7 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
     let mut topology = Topology::default();
     let mut names = HashSet::new();
     for (circle, table) in file.circles.iter().flatten().enumerate() {
-        let path = vec![Step::Key("circles".to_owned()), Step::Item(circle)];
+        let path = vec![KeyStep::Key("circles".to_owned()), KeyStep::Item(circle)];
         if circle == limits::CIRCLES_MAX {
             let what = format!("{} is one too many; there may be {}", path_text(&path), limits::CIRCLES_MAX);
             return Err(problem(path, what));
@@ -30,7 +30,7 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
         let mut backends: Vec<Backend> = Vec::with_capacity(tables.len());
         for (index, table) in tables.iter().enumerate() {
             let mut path = path.clone();
-            path.extend([Step::Key("backends".to_owned()), Step::Item(index)]);
+            path.extend([KeyStep::Key("backends".to_owned()), KeyStep::Item(index)]);
             let backend = backend(table, file.auth_secure, cipher_key, &path)?;
             if !names.insert(backend.name.clone()) {
                 let what = format!(
@@ -64,7 +64,7 @@ fn backend(
     table: &file::Backend,
     auth_secure: Option<bool>,
     cipher_key: Key,
-    path: &[Step],
+    path: &[KeyStep],
 ) -> Result<Backend, Problem> {
     let name = required(&table.name, path, "name")?;
     if name.len() > limits::BACKEND_NAME_BYTES_MAX || name == "." || name == ".." || name.contains(['/', '\0']) {
@@ -143,7 +143,7 @@ pub(super) fn secret(
     value: &Option<String>,
     encrypted: bool,
     cipher_key: Key,
-    path: Vec<Step>,
+    path: Vec<KeyStep>,
 ) -> Result<String, Problem> {
     let value = value.as_deref().unwrap_or_default();
     if !encrypted {
@@ -158,7 +158,7 @@ pub(super) fn secret(
     Err(problem(path, what))
 }
 
-fn required(value: &Option<String>, path: &[Step], name: &str) -> Result<String, Problem> {
+fn required(value: &Option<String>, path: &[KeyStep], name: &str) -> Result<String, Problem> {
     match value {
         Some(value) if !value.is_empty() => Ok(value.clone()),
         _ => {
@@ -169,6 +169,6 @@ fn required(value: &Option<String>, path: &[Step], name: &str) -> Result<String,
 }
 
 /// The key below `path` where it is in the file, else `path` itself: the nearest place there is.
-fn below_if(present: bool, path: Vec<Step>, name: &str) -> Vec<Step> {
+fn below_if(present: bool, path: Vec<KeyStep>, name: &str) -> Vec<KeyStep> {
     if present { below(&path, name) } else { path }
 }

@@ -12,13 +12,13 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::{Map, Number, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum FileFormat {
     Json,
     Toml,
     Yaml,
 }
 
-impl Format {
+impl FileFormat {
     pub(super) fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => Self::Toml,
@@ -38,19 +38,19 @@ impl Format {
 
 /// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum KeyStep {
     Key(String),
     Item(usize),
 }
 
 /// A path as an operator reads it, e.g. `circles[0].backends[1].url`.
-pub(super) fn path_text(path: &[Step]) -> String {
+pub(super) fn path_text(path: &[KeyStep]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.extend([".", key]),
-            Step::Item(index) => text.push_str(&format!("[{index}]")),
+            KeyStep::Key(key) if text.is_empty() => text.push_str(key),
+            KeyStep::Key(key) => text.extend([".", key]),
+            KeyStep::Item(index) => text.push_str(&format!("[{index}]")),
         }
     }
     text
@@ -58,26 +58,26 @@ pub(super) fn path_text(path: &[Step]) -> String {
 
 /// Why a text is no tree.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ParseError {
     pub line: Option<usize>,
     pub what: String,
 }
 
 /// Reads a whole document. A key that is there twice is refused: which one counts would be anyone's guess.
-pub(super) fn parse(text: &str, format: Format) -> Result<Value, Fault> {
+pub(super) fn parse(text: &str, format: FileFormat) -> Result<Value, ParseError> {
     let twice = RefCell::new(None);
     drive(text, format, Tree { twice: &twice }).map_err(|(line, message)| {
         let what = match twice.take() {
             Some(key) => format!("{key} is there twice"),
             None => format!("this is not {}: {message}", format.name()),
         };
-        Fault { line, what }
+        ParseError { line, what }
     })
 }
 
 /// The line (from 1) of the last step of `path`: that of a key, of a value in a list, or of the first key of a table in
 /// a list (in TOML, of its header). None for the whole document or a path that is not there.
-pub(super) fn line_of(text: &str, format: Format, path: &[Step]) -> Option<usize> {
+pub(super) fn line_of(text: &str, format: FileFormat, path: &[KeyStep]) -> Option<usize> {
     if path.is_empty() {
         return None;
     }
@@ -87,21 +87,21 @@ pub(super) fn line_of(text: &str, format: Format, path: &[Step]) -> Option<usize
 /// Feeds the text to `seed`. An error is its line and the parser's words, without any excerpt of the text.
 fn drive<'de, S: DeserializeSeed<'de>>(
     text: &'de str,
-    format: Format,
+    format: FileFormat,
     seed: S,
 ) -> Result<S::Value, (Option<usize>, String)> {
     match format {
-        Format::Json => {
+        FileFormat::Json => {
             let mut json = serde_json::Deserializer::from_str(text);
             let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
             value.map_err(|e| (Some(e.line()), e.to_string()))
         }
-        Format::Toml => {
+        FileFormat::Toml => {
             let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
             let value = toml::Deserializer::parse(text).and_then(|toml| seed.deserialize(toml));
             value.map_err(|e| (e.span().map(|span| line(span.start)), e.message().to_owned()))
         }
-        Format::Yaml => {
+        FileFormat::Yaml => {
             let value = seed.deserialize(serde_yaml_ng::Deserializer::from_str(text));
             value.map_err(|e| (e.location().map(|place| place.line()), e.to_string()))
         }
@@ -202,7 +202,7 @@ impl Visitor<'_> for NewKey<'_> {
 }
 
 /// Follows a path and fails at its end; a path that is not there is read through without an error.
-struct Find<'a>(&'a [Step]);
+struct Find<'a>(&'a [KeyStep]);
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
     type Value = ();
@@ -220,7 +220,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Some((Step::Item(wanted), rest)) = self.0.split_first() else {
+        let Some((KeyStep::Item(wanted), rest)) = self.0.split_first() else {
             return Err(A::Error::custom("here"));
         };
         for _ in 0..*wanted {
@@ -232,7 +232,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.0.split_first() else {
+        let Some((KeyStep::Key(wanted), rest)) = self.0.split_first() else {
             return Err(A::Error::custom("here"));
         };
         while let Some(found) = entries.next_key_seed(WantedKey { wanted, last: rest.is_empty() })? {

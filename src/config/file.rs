@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::document::{Step, path_text};
+use super::document::{KeyStep, path_text};
 use super::problem::Problem;
 
 /// What a key holds. The type of the struct field follows from it.
@@ -255,7 +255,7 @@ pub(super) fn read(tree: Value) -> Result<File, Problem> {
         .map_err(|_| Problem { path: Vec::new(), what: "the file does not hold what fluxgate's keys hold".to_owned() })
 }
 
-fn check_value(value: &Value, kind: Kind, path: &mut Vec<Step>) -> Result<(), Problem> {
+fn check_value(value: &Value, kind: Kind, path: &mut Vec<KeyStep>) -> Result<(), Problem> {
     match (kind, value) {
         // As missing, but the file itself must be there.
         (_, Value::Null) if !path.is_empty() => Ok(()),
@@ -265,7 +265,7 @@ fn check_value(value: &Value, kind: Kind, path: &mut Vec<Step>) -> Result<(), Pr
         (Kind::Tables(keys), Value::Array(items)) => each(items, Kind::Table(keys), path),
         (Kind::Table(keys), Value::Object(map)) => {
             for (key, value) in map {
-                path.push(Step::Key(key.clone()));
+                path.push(KeyStep::Key(key.clone()));
                 match keys.iter().find(|known| known.name == key) {
                     Some(known) => check_value(value, known.kind, path)?,
                     None => return Err(unknown(path, key, keys)),
@@ -282,9 +282,9 @@ fn check_value(value: &Value, kind: Kind, path: &mut Vec<Step>) -> Result<(), Pr
     }
 }
 
-fn each(items: &[Value], kind: Kind, path: &mut Vec<Step>) -> Result<(), Problem> {
+fn each(items: &[Value], kind: Kind, path: &mut Vec<KeyStep>) -> Result<(), Problem> {
     for (index, item) in items.iter().enumerate() {
-        path.push(Step::Item(index));
+        path.push(KeyStep::Item(index));
         if item.is_null() {
             let what = format!("{} is empty", path_text(path));
             return Err(Problem { path: path.clone(), what });
@@ -295,7 +295,7 @@ fn each(items: &[Value], kind: Kind, path: &mut Vec<Step>) -> Result<(), Problem
     Ok(())
 }
 
-fn unknown(path: &[Step], key: &str, keys: &[KeyDoc]) -> Problem {
+fn unknown(path: &[KeyStep], key: &str, keys: &[KeyDoc]) -> Problem {
     let nearest = nearest(key, keys.iter().map(|known| known.name));
     let what = format!("unknown key {}; the nearest known key is {nearest}", path_text(path));
     Problem { path: path.to_vec(), what }

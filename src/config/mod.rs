@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use fluxgate_dataplane::settings::Settings;
 
-use document::Format;
+use document::FileFormat;
 use problem::Problem;
 pub(crate) use resolve::{BACKLOG_FULL, DURABILITY, HASH, MISSING_DB};
 
@@ -99,7 +99,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
 
 /// As [`load`], with the text at hand; `path` gives format and name.
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    let format = Format::of(path);
+    let format = FileFormat::of(path);
     let tree = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
     let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
     file::check(&tree).map_err(located)?;

@@ -13,7 +13,7 @@ use fluxgate_dataplane::topology::Backend;
 
 use super::Config;
 use super::circles;
-use super::document::{Step, path_text};
+use super::document::{KeyStep, path_text};
 use super::file::{self, File, nearest};
 use super::problem::{Problem, key, problem};
 use crate::tls::{self, Https};
@@ -120,7 +120,7 @@ fn https(file: &File) -> Result<Https, Problem> {
 
 /// Points at the key where it is in the file, else at the one that asks for it.
 fn tls_problem(file: &File, fault: tls::TlsRefusal) -> Problem {
-    let tls = |name: &str| vec![Step::Key("tls".to_owned()), Step::Key(name.to_owned())];
+    let tls = |name: &str| vec![KeyStep::Key("tls".to_owned()), KeyStep::Key(name.to_owned())];
     let path = match fault.key {
         "https_cert" if file.https_cert.is_some() => key("https_cert"),
         "https_key" if file.https_key.is_some() => key("https_key"),
@@ -205,7 +205,7 @@ fn listen(text: &str) -> Result<SocketAddr, Problem> {
 fn db_list(names: Vec<String>) -> Result<Vec<String>, Problem> {
     for (index, name) in names.iter().enumerate() {
         if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
-            let path = vec![Step::Key("db_list".to_owned()), Step::Item(index)];
+            let path = vec![KeyStep::Key("db_list".to_owned()), KeyStep::Item(index)];
             let what = format!("{} must have 1 to {} bytes", path_text(&path), limits::NAME_BYTES_MAX);
             return Err(problem(path, what));
         }

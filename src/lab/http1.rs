@@ -26,7 +26,7 @@ enum Framing {
 
 /// Where a whole body lies in the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Body {
+struct BodyRange {
     range: Range<usize>,
     chunked: bool,
     /// First byte after the message.
@@ -42,7 +42,7 @@ pub struct Response {
     /// The peer will close the connection.
     pub close: bool,
     head_len: usize,
-    body: Body,
+    body: BodyRange,
 }
 
 impl Response {
@@ -96,7 +96,7 @@ pub struct Request {
     pub gzip: bool,
     pub len: usize,
     pub close: bool,
-    body: Body,
+    body: BodyRange,
 }
 
 /// What a buffer holds of a request so far.
@@ -189,24 +189,24 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<(Option<Framing>, bool), 
     Ok((framing, close))
 }
 
-fn body(framing: Framing, buffer: &[u8], start: usize, eof: bool) -> Result<Option<Body>, Malformed> {
+fn body(framing: Framing, buffer: &[u8], start: usize, eof: bool) -> Result<Option<BodyRange>, Malformed> {
     match framing {
         Framing::Length(length) => {
             let end = start.checked_add(length).ok_or(Malformed)?;
-            Ok((end <= buffer.len()).then_some(Body { range: start..end, chunked: false, end }))
+            Ok((end <= buffer.len()).then_some(BodyRange { range: start..end, chunked: false, end }))
         }
         Framing::Chunked => {
             let mut at = start;
             while let Some((data, next)) = chunk(buffer, at)? {
                 if data.is_empty() {
-                    return Ok(Some(Body { range: start..at, chunked: true, end: next }));
+                    return Ok(Some(BodyRange { range: start..at, chunked: true, end: next }));
                 }
                 at = next;
             }
             Ok(None)
         }
         Framing::UntilClose => {
-            Ok(eof.then_some(Body { range: start..buffer.len(), chunked: false, end: buffer.len() }))
+            Ok(eof.then_some(BodyRange { range: start..buffer.len(), chunked: false, end: buffer.len() }))
         }
     }
 }
@@ -237,7 +237,7 @@ fn chunk(buffer: &[u8], at: usize) -> Result<Option<(Range<usize>, usize)>, Malf
     }
 }
 
-fn decoded<'a>(body: &Body, buffer: &'a [u8]) -> Cow<'a, [u8]> {
+fn decoded<'a>(body: &BodyRange, buffer: &'a [u8]) -> Cow<'a, [u8]> {
     if !body.chunked {
         return Cow::Borrowed(&buffer[body.range.clone()]);
     }

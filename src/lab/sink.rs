@@ -37,7 +37,7 @@ pub struct SinkArgs {
 }
 
 /// What the next byte of a connection belongs to.
-enum State {
+enum SinkState {
     /// The bytes of a head so far.
     Head(Vec<u8>),
     /// Bytes of the body still to come, and whether it belongs to a query.
@@ -46,7 +46,7 @@ enum State {
 
 struct Connection {
     stream: TcpStream,
-    state: State,
+    state: SinkState,
 }
 
 /// Bound sinks that do not serve yet.
@@ -116,7 +116,7 @@ impl Sinks {
         let free = connections.iter().position(Option::is_none).unwrap_or(connections.len());
         let token = epoll::EventData::new_u64((self.listeners.len() + free) as u64);
         epoll::add(epoll, &stream, token, epoll::EventFlags::IN)?;
-        let connection = Some(Connection { stream, state: State::Head(Vec::new()) });
+        let connection = Some(Connection { stream, state: SinkState::Head(Vec::new()) });
         match connections.get_mut(free) {
             Some(slot) => *slot = connection,
             None => connections.push(connection),
@@ -129,7 +129,7 @@ impl Connection {
     /// Takes what has arrived and answers what is whole. Level-triggered: one read is enough, the rest comes again.
     fn serve(&mut self, scratch: &mut [u8], dropped: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.state {
-            State::Head(head) => {
+            SinkState::Head(head) => {
                 let read = match self.stream.read(scratch) {
                     Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Ok(read) => read,
@@ -139,7 +139,7 @@ impl Connection {
                 head.extend_from_slice(&scratch[..read]);
                 self.take_heads()
             }
-            State::Body { left, query } => {
+            SinkState::Body { left, query } => {
                 let len = usize::try_from(*left).unwrap_or(usize::MAX).min(DROP_BYTES);
                 let space = &mut dropped.spare_capacity_mut()[..len];
                 // MSG_TRUNC on TCP throws bytes away instead of copying them (tcp(7)).
@@ -152,7 +152,7 @@ impl Connection {
                 *left -= read as u64;
                 if *left == 0 {
                     let query = *query;
-                    self.state = State::Head(Vec::new());
+                    self.state = SinkState::Head(Vec::new());
                     self.answer(query)?;
                 }
                 Ok(())
@@ -162,7 +162,7 @@ impl Connection {
 
     /// Answers every whole request in the head's bytes, and turns to the body of the last one.
     fn take_heads(&mut self) -> io::Result<()> {
-        while let State::Head(bytes) = &mut self.state {
+        while let SinkState::Head(bytes) = &mut self.state {
             let Some(head) = Head::parse(bytes)? else {
                 return if bytes.len() < HEAD_BYTES_MAX { Ok(()) } else { Err(ErrorKind::InvalidData.into()) };
             };
@@ -170,7 +170,7 @@ impl Connection {
             let left = head.body_len - here as u64;
             bytes.drain(..head.len + here);
             if left > 0 {
-                self.state = State::Body { left, query: head.query };
+                self.state = SinkState::Body { left, query: head.query };
                 return if head.waits { self.stream.write_all(CONTINUE) } else { Ok(()) };
             }
             self.answer(head.query)?;

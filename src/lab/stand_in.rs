@@ -46,15 +46,15 @@ pub enum Fault {
 
 /// What one database holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Database {
+struct StoredDatabase {
     points: u64,
     serials: Serials,
     measurements: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Default)]
-struct State {
-    databases: BTreeMap<String, Database>,
+struct StandInState {
+    databases: BTreeMap<String, StoredDatabase>,
     /// What the next writes meet, first come first served.
     script: VecDeque<Fault>,
     /// What all further writes meet once the script is used up.
@@ -71,14 +71,14 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct StandInShared {
+    state: Mutex<StandInState>,
     /// `life` or `lifted` has changed: wakes hanging and slow requests.
     changed: Condvar,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl StandInShared {
+    fn state(&self) -> MutexGuard<'_, StandInState> {
         self.state.lock().expect("a stand-in thread panicked")
     }
 }
@@ -86,7 +86,7 @@ impl Shared {
 /// A running (or stopped) stand-in. Dropping it ends its threads.
 pub struct StandIn {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<StandInShared>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -202,7 +202,7 @@ impl Drop for StandIn {
     }
 }
 
-fn accept(listener: &TcpListener, life: u64, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, life: u64, shared: &Arc<StandInShared>) {
     for stream in listener.incoming() {
         let mut state = shared.state();
         if state.life != life {
@@ -227,7 +227,7 @@ fn accept(listener: &TcpListener, life: u64, shared: &Arc<Shared>) {
 }
 
 /// One connection, until either side ends it.
-fn serve(mut stream: TcpStream, life: u64, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: TcpStream, life: u64, shared: &StandInShared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut buffer, mut block) = (Vec::new(), vec![0; 256 * 1024]);
     loop {
@@ -259,7 +259,7 @@ fn serve(mut stream: TcpStream, life: u64, shared: &Shared) -> io::Result<()> {
 }
 
 /// Status and body; `None` = cut the connection.
-fn answer(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(u16, String)> {
+fn answer(request: &Request, body: &[u8], life: u64, shared: &StandInShared) -> Option<(u16, String)> {
     Some(match request.path() {
         "/ping" => (204, String::new()),
         "/write" => return write(request, body, life, shared),
@@ -274,7 +274,7 @@ fn answer(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<
     })
 }
 
-fn write(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(u16, String)> {
+fn write(request: &Request, body: &[u8], life: u64, shared: &StandInShared) -> Option<(u16, String)> {
     let mut state = shared.state();
     state.writes += 1;
     let lifted = state.lifted;
@@ -289,7 +289,7 @@ fn write(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(
         }
         Some(Fault::Poison(..)) => {}
         Some(Fault::Hang) => {
-            let hangs = |state: &mut State| state.life == life && state.lifted == lifted;
+            let hangs = |state: &mut StandInState| state.life == life && state.lifted == lifted;
             drop(shared.changed.wait_while(state, hangs).expect(poisoned));
             return None;
         }
@@ -299,7 +299,7 @@ fn write(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(
             return None;
         }
         Some(Fault::Slow(pause)) => {
-            let slow = |state: &mut State| state.life == life;
+            let slow = |state: &mut StandInState| state.life == life;
             (state, _) = shared.changed.wait_timeout_while(state, pause, slow).expect(poisoned);
         }
     }
@@ -308,7 +308,7 @@ fn write(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(
 }
 
 /// Stores and answers; `None` if the server has been stopped meanwhile.
-fn store(request: &Request, body: &[u8], life: u64, shared: &Shared) -> Option<(u16, String)> {
+fn store(request: &Request, body: &[u8], life: u64, shared: &StandInShared) -> Option<(u16, String)> {
     let Some(db) = request.parameter("db").filter(|db| !db.is_empty()) else {
         return Some((400, error("database is required")));
     };
@@ -350,7 +350,7 @@ fn serial(line: &[u8]) -> Option<u64> {
 }
 
 /// Answers statements, cut at each `;`: names with one in them are beyond it.
-fn query(statements: &str, shared: &Shared) -> (u16, String) {
+fn query(statements: &str, shared: &StandInShared) -> (u16, String) {
     let mut results = Vec::new();
     for (id, statement) in statements.split(';').enumerate() {
         let Some(mut result) = answer_to(statement, shared) else {
@@ -363,7 +363,7 @@ fn query(statements: &str, shared: &Shared) -> (u16, String) {
 }
 
 /// The result of one statement; None if this is beyond it.
-fn answer_to(statement: &str, shared: &Shared) -> Option<Value> {
+fn answer_to(statement: &str, shared: &StandInShared) -> Option<Value> {
     let words: Vec<_> = statement.split_whitespace().collect();
     let upper: Vec<_> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let upper: Vec<_> = upper.iter().map(String::as_str).collect();

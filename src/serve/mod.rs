@@ -37,7 +37,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// One sentence for the operator.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ServeError {
     /// It has not started: configuration or machine do not allow it.
     Start(String),
     /// It has ended though nobody told it to.
@@ -61,11 +61,11 @@ enum News {
 ///
 /// # Errors
 /// One sentence that names the key, the file or the fact.
-pub fn serve(config: &Config) -> Result<(), Failure> {
+pub fn serve(config: &Config) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let mut running = start(config).map_err(Failure::Start)?;
+    let mut running = start(config).map_err(ServeError::Start)?;
     let failure = match running.wait_until_ready() {
-        Err(why) => Some(Failure::Start(why)),
+        Err(why) => Some(ServeError::Start(why)),
         Ok(Begun::Stopped) => None,
         Ok(Begun::Ready) => {
             if !rings::coop_applied() {
@@ -73,10 +73,10 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
             }
             let tls = if running.settings.tls.is_some() { " (TLS)" } else { "" };
             log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
-            running.run().map(Failure::Running)
+            running.run().map(ServeError::Running)
         }
     };
-    let late = running.stop().map(Failure::Running);
+    let late = running.stop().map(ServeError::Running);
     failure.or(late).map_or(Ok(()), Err)
 }
 

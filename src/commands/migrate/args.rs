@@ -31,7 +31,7 @@ pub struct MigrateArgs {
     pub watch: bool,
 
     #[command(subcommand)]
-    pub what: Option<What>,
+    pub what: Option<MigrateCommand>,
 }
 
 /// Where the proxy is.
@@ -75,7 +75,7 @@ impl From<&str> for Password {
 }
 
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum MigrateCommand {
     /// Bring everything in a circle to the backend that owns it now.
     ///
     /// For after the circle's backends have changed: change the configuration, restart the proxy, then rebalance. Each
@@ -383,10 +383,10 @@ mod tests {
 
     fn order(line: &str) -> Result<Order, String> {
         match parse(line).map_err(|e| e.to_string())?.what {
-            Some(What::Rebalance(args)) => args.order(),
-            Some(What::Recovery(args)) => Ok(args.order()),
-            Some(What::Resync(args)) => Ok(args.order()),
-            Some(What::Clear(args)) => Ok(args.order()),
+            Some(MigrateCommand::Rebalance(args)) => args.order(),
+            Some(MigrateCommand::Recovery(args)) => Ok(args.order()),
+            Some(MigrateCommand::Resync(args)) => Ok(args.order()),
+            Some(MigrateCommand::Clear(args)) => Ok(args.order()),
             other => Err(format!("{other:?}")),
         }
     }

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use args::MigrateArgs;
-use args::What;
-use remote::{Fault, Remote};
+use args::MigrateCommand;
+use remote::{Remote, RemoteError};
 use view::View;
 
 /// Between two looks at a migration.
@@ -26,7 +26,7 @@ const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Why the migration is not known to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum MigrateFailure {
     /// The arguments, the proxy, or another migration do not allow it; or the proxy cannot be asked any more.
     NotBegun(String),
     /// It failed or was cancelled. The errors are listed.
@@ -35,13 +35,13 @@ pub enum Failure {
     Interrupted,
 }
 
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
+impl From<RemoteError> for MigrateFailure {
+    fn from(fault: RemoteError) -> Self {
         Self::NotBegun(fault.into_sentence())
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for MigrateFailure {
     fn from(error: io::Error) -> Self {
         Self::NotDone(format!("cannot print: {error}"))
     }
@@ -50,35 +50,35 @@ impl From<io::Error> for Failure {
 /// Carries it out. With `stop` raised, a watched migration is left alone.
 ///
 /// # Errors
-/// See [`Failure`].
-pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), Failure> {
+/// See [`MigrateFailure`].
+pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), MigrateFailure> {
     let what = match (&args.what, args.watch) {
         (Some(what), false) => what,
-        (None, true) => &What::Watch { id: None },
+        (None, true) => &MigrateCommand::Watch { id: None },
         (Some(_), true) => {
-            return Err(Failure::NotBegun("--watch stands alone: what is begun is watched anyway".to_owned()));
+            return Err(MigrateFailure::NotBegun("--watch stands alone: what is begun is watched anyway".to_owned()));
         }
         (None, false) => {
-            return Err(Failure::NotBegun("say what to do: `fluxgate migrate --help` lists it".to_owned()));
+            return Err(MigrateFailure::NotBegun("say what to do: `fluxgate migrate --help` lists it".to_owned()));
         }
     };
-    let remote = Remote::new(&args.proxy).map_err(Failure::NotBegun)?;
+    let remote = Remote::new(&args.proxy).map_err(MigrateFailure::NotBegun)?;
     let (order, common) = match what {
-        What::Rebalance(args) => (args.order().map_err(Failure::NotBegun)?, &args.common),
-        What::Recovery(args) => (args.order(), &args.common),
-        What::Resync(args) => (args.order(), &args.common),
-        What::Clear(args) => (args.order(), &args.common),
-        What::Watch { id } => {
+        MigrateCommand::Rebalance(args) => (args.order().map_err(MigrateFailure::NotBegun)?, &args.common),
+        MigrateCommand::Recovery(args) => (args.order(), &args.common),
+        MigrateCommand::Resync(args) => (args.order(), &args.common),
+        MigrateCommand::Clear(args) => (args.order(), &args.common),
+        MigrateCommand::Watch { id } => {
             let id = match id {
                 Some(id) => *id,
                 None => under_way(&remote)?,
             };
             return watch(&remote, id, stop, out);
         }
-        What::Jobs => return Ok(view::list(&remote.jobs()?, out)?),
-        What::Pause { id } => return steer(&remote, *id, "pause", out),
-        What::Resume { id } => return steer(&remote, *id, "resume", out),
-        What::Cancel { id } => return steer(&remote, *id, "cancel", out),
+        MigrateCommand::Jobs => return Ok(view::list(&remote.jobs()?, out)?),
+        MigrateCommand::Pause { id } => return steer(&remote, *id, "pause", out),
+        MigrateCommand::Resume { id } => return steer(&remote, *id, "resume", out),
+        MigrateCommand::Cancel { id } => return steer(&remote, *id, "cancel", out),
     };
     let id = remote.begin(&order)?;
     if common.detach {
@@ -88,27 +88,27 @@ pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Resul
 }
 
 /// The only migration that has not ended.
-fn under_way(remote: &Remote) -> Result<u64, Failure> {
+fn under_way(remote: &Remote) -> Result<u64, MigrateFailure> {
     let active: Vec<_> = remote.jobs()?.into_iter().filter(|job| !job.is_over()).collect();
     match &active[..] {
         [job] => Ok(job.id),
-        [] => Err(Failure::NotBegun(
+        [] => Err(MigrateFailure::NotBegun(
             "no migration is under way; `fluxgate migrate jobs` lists those that were".to_owned(),
         )),
         several => {
             let names: Vec<_> = several.iter().map(ToString::to_string).collect();
-            Err(Failure::NotBegun(format!("several are under way, name one: {}", names.join(", "))))
+            Err(MigrateFailure::NotBegun(format!("several are under way, name one: {}", names.join(", "))))
         }
     }
 }
 
-fn steer(remote: &Remote, id: u64, word: &str, out: &mut dyn Write) -> Result<(), Failure> {
+fn steer(remote: &Remote, id: u64, word: &str, out: &mut dyn Write) -> Result<(), MigrateFailure> {
     remote.steer(id, word)?;
     Ok(writeln!(out, "migration {id}: {word} is accepted")?)
 }
 
 /// Shows it until it has ended, then says how.
-fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), Failure> {
+fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Result<(), MigrateFailure> {
     let mut view = View::new(out);
     let (mut away, mut seen): (Option<Instant>, bool) = (None, false);
     let job = loop {
@@ -120,7 +120,7 @@ fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Re
                     break job;
                 }
             }
-            Err(Fault::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < AWAY_MAX) => {
+            Err(RemoteError::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < AWAY_MAX) => {
                 if away.is_none() {
                     view.say(&format!("{why}; waiting for it to come back"))?;
                     away = Some(Instant::now());
@@ -136,14 +136,14 @@ fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Re
                 "migration {id} goes on: watch it with `migrate watch {id}`, end it with `migrate cancel {id}`"
             ))?;
             view.close();
-            return Err(Failure::Interrupted);
+            return Err(MigrateFailure::Interrupted);
         }
     };
     view.close();
     if job.state == "done" {
         return Ok(writeln!(out, "{}", view::end(&job))?);
     }
-    Err(Failure::NotDone(view::end(&job)))
+    Err(MigrateFailure::NotDone(view::end(&job)))
 }
 
 /// False: stop was raised.

@@ -71,14 +71,14 @@ impl fmt::Display for Job {
 
 /// Why there is no answer to go on with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum RemoteError {
     /// The proxy cannot be reached, perhaps only now.
     Away(String),
     /// It says no.
     Refused(String),
 }
 
-impl Fault {
+impl RemoteError {
     pub fn into_sentence(self) -> String {
         match self {
             Self::Away(sentence) | Self::Refused(sentence) => sentence,
@@ -124,53 +124,53 @@ impl Remote {
         Ok(Self { agent: config.into(), url: args.url.clone(), authorization })
     }
 
-    pub fn jobs(&self) -> Result<Vec<Job>, Fault> {
+    pub fn jobs(&self) -> Result<Vec<Job>, RemoteError> {
         let (_, text) = self.ask("GET", "/migrate/jobs", "", 200)?;
         serde_json::from_str(&text)
-            .map_err(|e| Fault::Refused(format!("{} does not answer as fluxgate does: {e}", self.url)))
+            .map_err(|e| RemoteError::Refused(format!("{} does not answer as fluxgate does: {e}", self.url)))
     }
 
-    pub fn job(&self, id: u64) -> Result<Job, Fault> {
+    pub fn job(&self, id: u64) -> Result<Job, RemoteError> {
         let found = self.jobs()?.into_iter().find(|job| job.id == id);
-        found.ok_or_else(|| Fault::Refused(format!("{} knows no migration {id}", self.url)))
+        found.ok_or_else(|| RemoteError::Refused(format!("{} knows no migration {id}", self.url)))
     }
 
     /// Begins a migration; returns its number.
-    pub fn begin(&self, order: &Order) -> Result<u64, Fault> {
+    pub fn begin(&self, order: &Order) -> Result<u64, RemoteError> {
         let (head, text) = self.ask("POST", &order.target, &order.body, 202)?;
         let id = head.headers().get(order::MIGRATION).and_then(|id| id.to_str().ok()?.parse().ok());
         // What is in its way comes with 202 too, as with influx-proxy.
-        id.ok_or_else(|| Fault::Refused(format!("it does not begin: {}", text.trim_end())))
+        id.ok_or_else(|| RemoteError::Refused(format!("it does not begin: {}", text.trim_end())))
     }
 
     /// `pause`, `resume` or `cancel`.
-    pub fn steer(&self, id: u64, word: &str) -> Result<(), Fault> {
+    pub fn steer(&self, id: u64, word: &str) -> Result<(), RemoteError> {
         let (method, rest) = if word == "cancel" { ("DELETE", String::new()) } else { ("POST", format!("/{word}")) };
         self.ask(method, &format!("/migrate/jobs/{id}{rest}"), "", 202).map(drop)
     }
 
-    fn ask(&self, method: &str, target: &str, body: &str, want: u16) -> Result<(Response<()>, String), Fault> {
-        let away = |e: ureq::Error| Fault::Away(format!("{} does not answer: {e}", self.url));
+    fn ask(&self, method: &str, target: &str, body: &str, want: u16) -> Result<(Response<()>, String), RemoteError> {
+        let away = |e: ureq::Error| RemoteError::Away(format!("{} does not answer: {e}", self.url));
         let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
         let answer = if method == "POST" {
             let request = request.header("Content-Type", "application/json").body(body.to_owned());
-            self.agent.run(request.map_err(|e| Fault::Refused(format!("{}: {e}", self.url)))?)
+            self.agent.run(request.map_err(|e| RemoteError::Refused(format!("{}: {e}", self.url)))?)
         } else {
-            self.agent.run(request.body(()).map_err(|e| Fault::Refused(format!("{}: {e}", self.url)))?)
+            self.agent.run(request.body(()).map_err(|e| RemoteError::Refused(format!("{}: {e}", self.url)))?)
         };
         let (head, body) = answer.map_err(away)?.into_parts();
         let text = body.into_with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(away)?;
         match head.status.as_u16() {
             status if status == want => Ok((Response::from_parts(head, ()), text)),
-            401 => Err(Fault::Refused(format!(
+            401 => Err(RemoteError::Refused(format!(
                 "{} wants its user: --user, and --password or the environment's {PASSWORD_VARIABLE}",
                 self.url
             ))),
-            status @ (502 | 503) if method == "GET" => Err(Fault::Away(format!("{}: {status}", self.url))),
-            status => Err(Fault::Refused(format!("{}: {status}: {}", self.url, text.trim_end()))),
+            status @ (502 | 503) if method == "GET" => Err(RemoteError::Away(format!("{}: {status}", self.url))),
+            status => Err(RemoteError::Refused(format!("{}: {status}: {}", self.url, text.trim_end()))),
         }
     }
 }

@@ -15,11 +15,11 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 /// Shows what it is told.
 pub enum View<'a> {
     Bar(ProgressBar),
-    Lines { out: &'a mut dyn Write, last: Option<Shown> },
+    Lines { out: &'a mut dyn Write, last: Option<ShownProgress> },
 }
 
 /// What stood in the line before.
-pub struct Shown {
+pub struct ShownProgress {
     state: String,
     doing: String,
     percent: f64,
@@ -52,7 +52,7 @@ impl<'a> View<'a> {
                     writeln!(out, "migration {}: {}", job.id, progress(job))?;
                     out.flush()?;
                     let (state, doing) = (job.state.clone(), job.doing.clone());
-                    *last = Some(Shown { state, doing, percent: job.percent, at: Instant::now() });
+                    *last = Some(ShownProgress { state, doing, percent: job.percent, at: Instant::now() });
                 }
             }
         }
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn is_news(last: &Shown, job: &Job) -> bool {
+fn is_news(last: &ShownProgress, job: &Job) -> bool {
     last.state != job.state
         || last.doing != job.doing
         || (job.percent - last.percent).abs() >= STEP_PERCENT

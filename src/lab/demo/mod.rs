@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use backends::Backend;
 use clap::Args;
 use verdict::{Stored, Verdict};
-use view::{Frame, Row, Screen, grouped};
+use view::{BackendRow, Frame, Screen, grouped};
 
 use crate::lab::influxd::Influxd;
 use crate::lab::load::{self, LoadArgs, Snapshot, Summary};
@@ -205,7 +205,7 @@ impl Demo {
                     let totals = ledger.backend(&name);
                     let found = health.iter().flat_map(|circle| &circle.backends).find(|backend| backend.name == name);
                     let up = found.map(|backend| backend.active);
-                    Row { name, up, delivered: totals.delivered, queued: totals.queued }
+                    BackendRow { name, up, delivered: totals.delivered, queued: totals.queued }
                 })
                 .collect();
         }

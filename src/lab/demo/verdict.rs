@@ -94,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lab::load::{Counts, Failure, Range};
+    use crate::lab::load::{Counts, Range, RequestFailure};
 
     /// Points 1 to 100 sent; 41 to 50 without an answer if `unknown`.
     fn summary(unknown: bool) -> Summary {
@@ -102,7 +102,7 @@ mod tests {
         for first in (1..100).step_by(10) {
             let range = Range { first, count: 10 };
             if unknown && first == 41 {
-                counts.failed(Failure::Reset, Some(range));
+                counts.failed(RequestFailure::Reset, Some(range));
             } else {
                 counts.answered(204, range, 1000, Duration::from_millis(1), b"");
             }

@@ -14,7 +14,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One backend as the proxy sees it.
 #[derive(Clone, Debug, Default)]
-pub struct Row {
+pub struct BackendRow {
     pub name: String,
     /// `None`: the proxy does not say.
     pub up: Option<bool>,
@@ -29,7 +29,7 @@ pub struct Frame {
     /// What is going on, in a few words.
     pub phase: String,
     pub load: Snapshot,
-    pub rows: Vec<Row>,
+    pub rows: Vec<BackendRow>,
     pub totals: LedgerTotals,
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn frame(seconds: f64) -> Frame {
-        let row = |name: &str, up, queued| Row { name: name.into(), up, delivered: 1_234_567, queued };
+        let row = |name: &str, up, queued| BackendRow { name: name.into(), up, delivered: 1_234_567, queued };
         Frame {
             elapsed: Duration::from_secs_f64(seconds),
             phase: "one is down".into(),

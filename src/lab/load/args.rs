@@ -163,7 +163,7 @@ impl LoadArgs {
 
 /// A parsed `http://host:port[/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct LoadTarget {
     /// As in the `Host` header.
     pub host: String,
     /// Without a trailing slash.
@@ -171,7 +171,7 @@ pub struct Target {
     pub addr: SocketAddr,
 }
 
-impl Target {
+impl LoadTarget {
     /// Looks the name up, which may block.
     pub fn resolve(url: &str) -> Result<Self, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: only http:// is supported"))?;
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn a_url_names_host_port_and_path() {
-        let target = Target::resolve("http://127.0.0.1:7076/a/").unwrap();
+        let target = LoadTarget::resolve("http://127.0.0.1:7076/a/").unwrap();
         assert_eq!((target.host.as_str(), target.path.as_str()), ("127.0.0.1:7076", "/a"));
         assert_eq!(target.addr, "127.0.0.1:7076".parse().unwrap());
-        assert_eq!(Target::resolve("http://127.0.0.1").unwrap().addr.port(), 80);
-        assert_eq!(Target::resolve("http://[::1]:1").unwrap().addr, "[::1]:1".parse().unwrap());
+        assert_eq!(LoadTarget::resolve("http://127.0.0.1").unwrap().addr.port(), 80);
+        assert_eq!(LoadTarget::resolve("http://[::1]:1").unwrap().addr, "[::1]:1".parse().unwrap());
         for bad in ["https://a", "127.0.0.1:1", "http://u:p@127.0.0.1:1", "http://"] {
-            assert!(Target::resolve(bad).is_err(), "{bad}");
+            assert!(LoadTarget::resolve(bad).is_err(), "{bad}");
         }
     }
 

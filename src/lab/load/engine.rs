@@ -19,7 +19,7 @@ use rustix::event::epoll;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::points::Points;
-use super::report::{Counts, Failure, Range};
+use super::report::{Counts, Range, RequestFailure};
 use crate::lab::http1::Response;
 
 /// Deadlines and reconnects are looked at this often.
@@ -34,7 +34,7 @@ const EVENTS: usize = 256;
 const TIMER: u64 = u64::MAX;
 
 /// What all threads of a run share.
-pub struct Shared<'a> {
+pub struct LoadRun<'a> {
     pub points: Points,
     pub addr: SocketAddr,
     pub lines: u64,
@@ -51,7 +51,7 @@ pub struct Shared<'a> {
     pub stop: &'a AtomicBool,
 }
 
-impl Shared<'_> {
+impl LoadRun<'_> {
     /// Takes the next points, fewer than a full request at the very end.
     fn claim(&self) -> Option<Range> {
         let first = self.next_serial.fetch_add(self.lines, Relaxed);
@@ -61,7 +61,7 @@ impl Shared<'_> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ConnectionState {
     /// No connection; the next attempt not before this.
     Down(Instant),
     Connecting(Instant),
@@ -72,7 +72,7 @@ enum State {
 
 struct Connection {
     stream: Option<TcpStream>,
-    state: State,
+    state: ConnectionState,
     request: Vec<u8>,
     /// What of `request` is still to be written starts here.
     unsent: usize,
@@ -84,7 +84,7 @@ struct Connection {
 }
 
 pub struct Engine<'a> {
-    shared: &'a Shared<'a>,
+    shared: &'a LoadRun<'a>,
     epoll: OwnedFd,
     timer: OwnedFd,
     connections: Vec<Connection>,
@@ -104,13 +104,13 @@ pub struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// `offset`: when this thread's first request is due, after the start of the run.
-    pub fn new(shared: &'a Shared<'a>, connections: usize, offset: Duration) -> io::Result<Self> {
+    pub fn new(shared: &'a LoadRun<'a>, connections: usize, offset: Duration) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         let connection = |_| Connection {
             stream: None,
-            state: State::Down(shared.start),
+            state: ConnectionState::Down(shared.start),
             request: Vec::new(),
             unsent: 0,
             answer: Vec::new(),
@@ -203,7 +203,7 @@ impl<'a> Engine<'a> {
         connection.points = points;
         connection.due = due;
         connection.answer.clear();
-        connection.state = State::Busy(Instant::now() + self.shared.timeout);
+        connection.state = ConnectionState::Busy(Instant::now() + self.shared.timeout);
         self.busy += 1;
         self.counts.requests += 1;
         self.counts.sent_points += points.count;
@@ -228,20 +228,20 @@ impl<'a> Engine<'a> {
     fn ready(&mut self, index: usize, flags: epoll::EventFlags) {
         let hung_up = flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP);
         match self.connections[index].state {
-            State::Down(_) => {}
-            State::Connecting(_) if hung_up => self.close(index, Some(Failure::Connect)),
-            State::Connecting(_) => {
-                self.connections[index].state = State::Idle;
+            ConnectionState::Down(_) => {}
+            ConnectionState::Connecting(_) if hung_up => self.close(index, Some(RequestFailure::Connect)),
+            ConnectionState::Connecting(_) => {
+                self.connections[index].state = ConnectionState::Idle;
                 self.idle.push_back(index);
             }
             // A server may close a connection that waits; that is no failure.
-            State::Idle if hung_up => self.close(index, None),
-            State::Idle => {}
-            State::Busy(_) => {
+            ConnectionState::Idle if hung_up => self.close(index, None),
+            ConnectionState::Idle => {}
+            ConnectionState::Busy(_) => {
                 if flags.contains(epoll::EventFlags::OUT) {
                     self.write(index);
                 }
-                let still_busy = matches!(self.connections[index].state, State::Busy(_));
+                let still_busy = matches!(self.connections[index].state, ConnectionState::Busy(_));
                 if still_busy && (hung_up || flags.contains(epoll::EventFlags::IN)) {
                     self.read(index, hung_up);
                 }
@@ -267,11 +267,11 @@ impl<'a> Engine<'a> {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => failure = Some(Failure::Reset),
+                Err(_) => failure = Some(RequestFailure::Reset),
             }
             break;
         }
-        let lost = failure.or(eof.then_some(Failure::Closed));
+        let lost = failure.or(eof.then_some(RequestFailure::Closed));
         match Response::parse(&connection.answer, lost.is_some()) {
             Ok(Some(response)) => {
                 let text = response.body(&connection.answer);
@@ -281,7 +281,7 @@ impl<'a> Engine<'a> {
                 self.busy -= 1;
                 // After an early answer the rest of the request is still owed; a new connection is simpler.
                 let reusable = lost.is_none() && !response.close && connection.unsent == connection.request.len();
-                connection.state = State::Idle;
+                connection.state = ConnectionState::Idle;
                 if reusable {
                     self.idle.push_back(index);
                 } else {
@@ -296,14 +296,14 @@ impl<'a> Engine<'a> {
                     self.close(index, Some(failure));
                 }
             }
-            Err(_) => self.close(index, Some(Failure::Malformed)),
+            Err(_) => self.close(index, Some(RequestFailure::Malformed)),
         }
     }
 
     /// Gives a connection up; `failure` says why, if that is one. The request under way, if any, ends unknown.
-    fn close(&mut self, index: usize, failure: Option<Failure>) {
+    fn close(&mut self, index: usize, failure: Option<RequestFailure>) {
         let connection = &mut self.connections[index];
-        let under_way = matches!(connection.state, State::Busy(_));
+        let under_way = matches!(connection.state, ConnectionState::Busy(_));
         if under_way {
             self.busy -= 1;
         } else {
@@ -314,7 +314,7 @@ impl<'a> Engine<'a> {
         }
         // Dropping the stream takes it out of the epoll set.
         connection.stream = None;
-        connection.state = State::Down(Instant::now() + RECONNECT_PAUSE);
+        connection.state = ConnectionState::Down(Instant::now() + RECONNECT_PAUSE);
     }
 
     fn connect(&mut self, index: usize) {
@@ -325,12 +325,12 @@ impl<'a> Engine<'a> {
                 if epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(index as u64), flags).is_ok() {
                     let connection = &mut self.connections[index];
                     connection.stream = Some(stream);
-                    connection.state = State::Connecting(Instant::now() + self.shared.timeout);
+                    connection.state = ConnectionState::Connecting(Instant::now() + self.shared.timeout);
                     return;
                 }
-                self.close(index, Some(Failure::Connect));
+                self.close(index, Some(RequestFailure::Connect));
             }
-            Err(_) => self.close(index, Some(Failure::Connect)),
+            Err(_) => self.close(index, Some(RequestFailure::Connect)),
         }
     }
 
@@ -348,9 +348,11 @@ impl<'a> Engine<'a> {
     fn housekeeping(&mut self, now: Instant) {
         for index in 0..self.connections.len() {
             match self.connections[index].state {
-                State::Down(not_before) if not_before <= now && !self.finished => self.connect(index),
-                State::Connecting(deadline) if deadline <= now => self.close(index, Some(Failure::Connect)),
-                State::Busy(deadline) if deadline <= now => self.close(index, Some(Failure::Timeout)),
+                ConnectionState::Down(not_before) if not_before <= now && !self.finished => self.connect(index),
+                ConnectionState::Connecting(deadline) if deadline <= now => {
+                    self.close(index, Some(RequestFailure::Connect))
+                }
+                ConnectionState::Busy(deadline) if deadline <= now => self.close(index, Some(RequestFailure::Timeout)),
                 _ => {}
             }
         }

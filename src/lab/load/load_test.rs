@@ -66,7 +66,7 @@ fn a_server_that_is_not_there_is_a_failure_and_sends_nothing() {
     standin.stop();
     let summary = loaded(LoadArgs { seconds: Some(0.3), ..small(&standin) });
     assert!(!summary.succeeded());
-    assert!(summary.counts.failures[&Failure::Connect] >= 8, "{summary}");
+    assert!(summary.counts.failures[&RequestFailure::Connect] >= 8, "{summary}");
     assert_eq!((summary.counts.sent_points, summary.serials), (0, None));
 }
 
@@ -76,7 +76,7 @@ fn a_request_without_answer_ends_with_its_timeout() {
     standin.script([Fault::Hang]);
     let summary = loaded(LoadArgs { timeout: 0.2, points: Some(20), connections: 1, ..small(&standin) });
     assert_eq!((summary.counts.unknown_points, summary.counts.acked_points), (10, 10));
-    assert_eq!(summary.counts.failures[&Failure::Timeout], 1);
+    assert_eq!(summary.counts.failures[&RequestFailure::Timeout], 1);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-pub use args::{LoadArgs, Target, Unit};
-pub use report::{Counts, Failure, Range, Snapshot, Summary};
+pub use args::{LoadArgs, LoadTarget, Unit};
+pub use report::{Counts, Range, RequestFailure, Snapshot, Summary};
 
 /// Snapshots are this far apart.
 const SNAPSHOT: Duration = Duration::from_secs(1);
@@ -27,13 +27,13 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// that does not resolve, a database that cannot be created. A server that fails is not an error but in the summary.
 pub fn run(args: &LoadArgs, stop: &AtomicBool, progress: &mut dyn FnMut(&Snapshot)) -> Result<Summary, String> {
     args.check()?;
-    let target = Target::resolve(&args.url)?;
+    let target = LoadTarget::resolve(&args.url)?;
     if args.create_db {
         create_database(args)?;
     }
     let start = Instant::now();
     let interval = |requests: u64| Duration::from_secs_f64((requests * args.lines) as f64 / args.rate as f64);
-    let shared = engine::Shared {
+    let shared = engine::LoadRun {
         points: points::Points::new(args, &target),
         addr: target.addr,
         lines: args.lines,

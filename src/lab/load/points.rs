@@ -11,7 +11,7 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::args::{LoadArgs, Target};
+use super::args::{LoadArgs, LoadTarget};
 use crate::lab::http1::url_encoded;
 
 const MEASUREMENTS: [&str; 20] = [
@@ -60,7 +60,7 @@ pub struct Points {
 }
 
 impl Points {
-    pub fn new(args: &LoadArgs, target: &Target) -> Self {
+    pub fn new(args: &LoadArgs, target: &LoadTarget) -> Self {
         let mut query = format!("db={}&precision={}", url_encoded(&args.db), args.precision.parameter());
         for (name, value) in [("rp", &args.rp), ("consistency", &args.consistency)] {
             if let Some(value) = value {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn requests(args: &LoadArgs, counts: &[u64]) -> Vec<(Request, String)> {
-        let points = Points::new(args, &Target::resolve(&args.url).unwrap());
+        let points = Points::new(args, &LoadTarget::resolve(&args.url).unwrap());
         let (mut buffer, mut scratch, mut serial) = (Vec::new(), Vec::new(), args.first);
         counts
             .iter()
@@ -249,7 +249,7 @@ mod tests {
         };
         let target = &requests(&args, &[1])[0].0.target;
         assert_eq!(target, "/x/write?db=a%20b&precision=ms&rp=a%26b&consistency=all");
-        let points = Points::new(&args, &Target::resolve(&args.url).unwrap());
+        let points = Points::new(&args, &LoadTarget::resolve(&args.url).unwrap());
         assert!(points.head.windows(34).any(|w| w == b"\r\nAuthorization: Basic bWU6cHc=\r\nC"));
     }
 }

@@ -14,7 +14,7 @@ const REFUSAL_BYTES_MAX: usize = 300;
 
 /// Why a request got no answer, or none that can be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub enum RequestFailure {
     /// No connection; nothing was sent.
     Connect,
     /// The connection was reset or broke while the request was under way.
@@ -26,7 +26,7 @@ pub enum Failure {
     Malformed,
 }
 
-impl Failure {
+impl RequestFailure {
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -59,7 +59,7 @@ pub struct Counts {
     /// Line protocol of acknowledged requests, before compression.
     pub acked_bytes: u64,
     pub statuses: BTreeMap<u16, u64>,
-    pub failures: BTreeMap<Failure, u64>,
+    pub failures: BTreeMap<RequestFailure, u64>,
     /// The beginning of the first answer of each refusing status.
     pub refusals: BTreeMap<u16, String>,
     /// Refused and unknown points, up to [`UNACKED_RANGES_MAX`] ranges.
@@ -111,7 +111,7 @@ impl Counts {
     }
 
     /// A request failed; `points` is `None` if nothing of it had been sent.
-    pub fn failed(&mut self, why: Failure, points: Option<Range>) {
+    pub fn failed(&mut self, why: RequestFailure, points: Option<Range>) {
         *self.failures.entry(why).or_default() += 1;
         if let Some(points) = points {
             self.unknown_points += points.count;
