@@ -18,11 +18,12 @@ use crate::lab::sink::SinkArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
 ///
-/// Without a command it serves. It takes influx-proxy's configuration files (2.4 and 2.5; JSON, TOML or YAML) unchanged.
+/// Without a command it runs the proxy. It reads the configuration files of influx-proxy 2.4 and 2.5 (JSON, TOML or YAML)
+/// unchanged.
 #[derive(Parser, Clone, Debug, PartialEq)]
 #[command(name = "fluxgate", version, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Configuration file: .toml, .yaml or .yml, else JSON. Also -config FILE.
+    /// Configuration file: TOML (.toml), YAML (.yaml, .yml) or JSON (any other ending). Also -config FILE.
     #[arg(long, global = true, value_name = "FILE", default_value = "proxy.json")]
     pub config: PathBuf,
 
@@ -32,21 +33,21 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  fluxgate -config proxy.json            serve with this configuration
-  fluxgate check -config proxy.json      say what it means, start nothing
+  fluxgate -config proxy.json            run the proxy with this configuration
+  fluxgate check -config proxy.json      check the file and print every setting
   fluxgate hashdist --count 5000         how evenly 5000 measurements would spread
-  echo s3cret | fluxgate encrypt         a password for a file with auth_encrypt";
+  echo s3cret | fluxgate encrypt         encrypt a password for a file with auth_encrypt";
 
 #[derive(Subcommand, Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT (this is also what happens without a command).
+    /// Run the proxy until SIGTERM or SIGINT. This is the default without a command.
     Serve,
 
-    /// Validate the configuration and print what it means, with each backend's share of the data.
+    /// Check the configuration and print every setting, with each backend's share of the data.
     ///
-    /// Prints circles, backends with their expected share in percent, and every key with its value, defaults filled in
-    /// and passwords as ***. Starts nothing and asks no backend. Exit status 2 and one sentence naming file, line and key
-    /// when the file is not valid.
+    /// Prints the circles, their backends with the expected share of the data in percent, and the value of every key,
+    /// defaults included. Passwords are shown as ***. Nothing is started and no backend is contacted. If the file is not
+    /// valid, one sentence names file, line and key, and the exit status is 2.
     #[command(
         after_help = "Example:\n  fluxgate check --config /etc/fluxgate/proxy.toml && systemctl restart fluxgate"
     )]
@@ -54,55 +55,56 @@ pub enum Command {
 
     /// Show how measurement names spread over the backends.
     ///
-    /// Places names as a server with this configuration would. Use it before choosing hash_key, shard_key or hash, and
-    /// before adding a backend. Names are plain, not escaped as in line protocol.
+    /// Distributes names as a proxy with this configuration does. Use it before you choose hash_key, shard_key or hash,
+    /// and before you add a backend. Write names plainly, without the escapes of line protocol.
     #[command(after_help = "\
 Examples:
-  fluxgate hashdist                                10000 made-up names
+  fluxgate hashdist                                10000 generated names
   fluxgate hashdist --db telegraf cpu mem disk     where these three go
   influx -database telegraf -format csv -execute 'SHOW MEASUREMENTS' | tail -n +2 | cut -d, -f2 |
     fluxgate hashdist --db telegraf --stdin        how the existing ones would spread")]
     Hashdist(HashdistArgs),
 
-    /// Write numbered, Telegraf-like points as fast as wanted, and prove what became of them.
+    /// Generate load: write numbered points, and report how many were acknowledged and how fast.
     ///
-    /// Prints points/s, MB/s, latency percentiles and errors by kind. Exit status 1 when any request failed.
+    /// Prints points/s, MB/s, latency percentiles and errors by kind. The exit status is 1 if a request failed.
     #[command(after_help = "\
 Examples:
   fluxgate load --create-db --seconds 10
   fluxgate load --lines 1 --connections 64 --rate 20000 --seconds 30 --json")]
     Load(Box<LoadArgs>),
 
-    /// Show the main job in half a minute: load, a backend killed and brought back, every point accounted for.
+    /// Run a demo of half a minute: kill a backend under load, bring it back, and check that no point is lost.
     ///
-    /// Starts two circles of two backends (real influxd where it is installed, built-in stand-ins otherwise) and a proxy, all
-    /// on free loopback ports and in temporary directories. Exit status 0 only if nothing is missing.
+    /// Starts two circles of two backends (real influxd if it is installed, else built-in stand-ins) and a proxy, all on
+    /// free loopback ports and in temporary directories. The exit status is 0 only if no point is missing.
     Demo(DemoArgs),
 
-    /// Look into the logs of a data directory, also of a running proxy.
+    /// Inspect the logs in a data directory. Works while the proxy is running.
     Log(LogArgs),
 
-    /// Move and repair data through a running proxy, and watch it do so.
+    /// Move and repair data in a running proxy: start migrations, watch and control them.
     ///
-    /// The proxy does the work, while it goes on serving: the command begins it, shows its progress and tells how it ended.
-    /// Interrupted, the command ends and the work goes on (`migrate watch`); stop it with `migrate cancel`.
+    /// The proxy does the work and keeps serving meanwhile. The command starts the migration, shows its progress, and
+    /// reports how it ended. If you interrupt the command, the migration continues: `migrate watch` shows it again,
+    /// `migrate cancel` stops it.
     ///
-    /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not begin, or the proxy is not there,
-    /// 130 interrupted.
+    /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not start or the proxy does not
+    /// answer, 130 interrupted.
     Migrate(Box<MigrateArgs>),
 
     /// Encrypt a user name or password for a file with auth_secure or auth_encrypt.
     ///
-    /// influx-proxy's cipher. Its key is public, so that it hides a password from a glance, not from anyone who wants it; with --key it is
-    /// as secret as that key, which stands in the same file.
+    /// Uses influx-proxy's cipher. Its key is public, so that anyone can decrypt the result. With --key, only those who
+    /// know that key can; it stands in the same configuration file.
     #[command(after_help = "Example:\n  echo s3cret | fluxgate encrypt")]
     Encrypt(TextArgs),
 
-    /// Decrypt what `encrypt` or influx-proxy made.
+    /// Decrypt a text that `encrypt` or influx-proxy has encrypted.
     #[command(after_help = "Example:\n  fluxgate decrypt YgvEyuPZlDYAH8sGDkC!Ag")]
     Decrypt(TextArgs),
 
-    /// Serve as InfluxDB stand-ins that throw everything away, for benchmarks.
+    /// Serve as stand-ins for InfluxDB that discard all data, for benchmarks.
     #[command(hide = true)]
     Sink(SinkArgs),
 }

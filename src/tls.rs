@@ -1,4 +1,4 @@
-//! Files and names to what TLS is spoken with: certificate and key, versions, cipher suites, certificates of authorities.
+//! Turns the TLS keys of a configuration into what rustls needs: certificate, key, versions, cipher suites, authorities.
 //!
 //! Each refusal names the key of the configuration and, where one is meant, the file. Blocks: at start, and on SIGHUP.
 
@@ -64,7 +64,7 @@ pub fn certificate(https: &Https) -> Result<CertifiedKey, TlsRefusal> {
     };
     let Ok(key) = ring::default_provider().key_provider.load_private_key(key) else {
         let what =
-            format!("https_key {file} is of a kind that is not supported; RSA, ECDSA (P-256, P-384) and Ed25519 are");
+            format!("https_key {file} has a type that is not supported; RSA, ECDSA (P-256, P-384) and Ed25519 are");
         return refuse("https_key", what);
     };
     let certified = CertifiedKey::new(chain, key);
@@ -92,8 +92,8 @@ pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) ->
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
                 let what = format!(
-                    "backend {} speaks https, and this system has no certificates of authorities to verify it with; \
-                     install them (ca-certificates) or set ca_file",
+                    "backend {} uses https, but this system has no trusted certificate authorities; install the package \
+                     ca-certificates or set ca_file",
                     backend.name
                 );
                 return refuse("ca_file", what);
@@ -118,7 +118,7 @@ pub fn authorities(file: Option<&std::path::Path>) -> Result<Vec<CertificateDer<
             read.map_err(|fault| fault.what)
         }
         None => match rustls_native_certs::load_native_certs().certs {
-            none if none.is_empty() => Err("this system has no certificates of authorities: name a file".to_owned()),
+            none if none.is_empty() => Err("no certificate authorities are installed; set --ca-file".to_owned()),
             found => Ok(found),
         },
     }
@@ -159,7 +159,7 @@ fn versions(https: &Https) -> Result<(Versions, Option<String>), TlsRefusal> {
     }
     let warning = (min < 2).then(|| {
         format!(
-            "tls.min_version is \"{}\", but fluxgate speaks only tls1.2 and tls1.3: it is taken as tls1.2",
+            "tls.min_version is \"{}\", but fluxgate speaks only tls1.2 and tls1.3: tls1.2 is used instead",
             https.min_version
         )
     });

@@ -29,7 +29,7 @@ fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let width =
         |text: fn(&Backend) -> &str| topology.backends.iter().map(|b| text(b).chars().count()).max().unwrap_or(0);
     let (names, urls) = (width(|backend| &backend.name), width(|backend| &backend.url));
-    writeln!(out, "\ncircles, and the expected share of their data on each backend")?;
+    writeln!(out, "\ncircles, with the expected share of their data on each backend")?;
     for (index, circle) in topology.circles.iter().enumerate() {
         writeln!(out, "  {}", circle.name)?;
         let shares: HashMap<_, _> = placement.share(index).into_iter().collect();
@@ -78,8 +78,8 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         || format!("{} % of the file system", fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT),
         |bytes| bytes.to_string(),
     );
-    let max_body = if data.max_body_bytes == 0 { "no bound".to_owned() } else { data.max_body_bytes.to_string() };
-    let idle = |value: String| format!("{value}  (taken, without effect)");
+    let max_body = if data.max_body_bytes == 0 { "no limit".to_owned() } else { data.max_body_bytes.to_string() };
+    let idle = |value: String| format!("{value}  (accepted, without effect)");
     let groups: [(&str, &[(&str, String)]); 2] = [
         (
             "keys of influx-proxy (mlog_dir is also tlog_dir; credentials are shown decrypted)",
@@ -150,7 +150,7 @@ fn hidden(password: &str) -> &'static str {
 }
 
 fn or_none(number: usize) -> String {
-    if number == 0 { "no bound".to_owned() } else { number.to_string() }
+    if number == 0 { "no limit".to_owned() } else { number.to_string() }
 }
 
 fn time(time: Duration) -> String {

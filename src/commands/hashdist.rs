@@ -13,7 +13,7 @@ pub struct HashdistArgs {
     #[arg(long, default_value = "db")]
     pub db: String,
 
-    /// How many names to make up when none are given.
+    /// Number of names to generate when none are given.
     #[arg(long, value_name = "N", default_value_t = 10_000, conflicts_with_all = ["names", "stdin"])]
     pub count: u64,
 

@@ -10,8 +10,8 @@ use fluxgate_dataplane::disklog::{Error, inspect};
 #[command(after_help = "\
 Examples:
   fluxgate log ls data                  segments and cursors of all workers
-  fluxgate log cat data/worker-0        what one worker's log holds, as line protocol
-  fluxgate log verify data && echo ok   whether everything is whole")]
+  fluxgate log cat data/worker-0        one worker's log as line protocol
+  fluxgate log verify data && echo ok   check that nothing is damaged")]
 pub struct LogArgs {
     #[command(subcommand)]
     pub what: LogCommand,
@@ -21,9 +21,9 @@ pub struct LogArgs {
 pub enum LogCommand {
     /// List segments and cursors.
     Ls(DirArg),
-    /// Print all records as line protocol, each behind a comment with database, policy, precision and route.
+    /// Print all records as line protocol, each after a comment with database, policy, precision and route.
     Cat(DirArg),
-    /// Check every frame; exit status 1 and a line per damaged place when something is not whole.
+    /// Check every frame. Prints each damaged place; the exit status is 1 if there is one.
     Verify(DirArg),
 }
 

@@ -7,11 +7,11 @@ use fluxgate_control::cipher::{self, CipherError, Key};
 
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextArgs {
-    /// The file's cipher_key, 16 bytes, when it has one (other users can see arguments).
+    /// The cipher_key of the configuration file, 16 bytes. Other users of this machine can see it.
     #[arg(long, value_name = "KEY", value_parser = cipher_key)]
     pub key: Option<Key>,
 
-    /// The text; without it, the first line of standard input (other users can see arguments, but not that).
+    /// The text, which other users of this machine can see. Without it, the first line of standard input.
     #[arg(allow_hyphen_values = true)]
     pub text: Option<String>,
 }

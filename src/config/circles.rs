@@ -1,4 +1,5 @@
-//! The circles of a file to a [`Topology`]: backends' names that are unique and fit for files, urls, credentials in plain text.
+//! Reads the circles of a file into a [`Topology`]: names that are unique and usable as file names, urls, and decrypted
+//! credentials.
 
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
@@ -69,7 +70,7 @@ fn backend(
     let name = required(&table.name, path, "name")?;
     if name.len() > limits::BACKEND_NAME_BYTES_MAX || name == "." || name == ".." || name.contains(['/', '\0']) {
         let what = format!(
-            "{} must be fit for the name of a file: at most {} bytes, without \"/\", and neither \".\" nor \"..\"",
+            "{} must be usable as a file name: at most {} bytes, without \"/\", and neither \".\" nor \"..\"",
             path_text(&below(path, "name")),
             limits::BACKEND_NAME_BYTES_MAX
         );
@@ -98,8 +99,8 @@ fn backend(
     })
 }
 
-/// `http://host` or `http://host:port`, or the same with `https`, nothing behind. The text is not repeated: it may hold a
-/// password.
+/// Accepts `http://host`, `http://host:port` and the same with `https`. An error does not repeat the text, which may hold
+/// a password.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let form = "must be http://host:port or https://host:port, with nothing behind the port";
     let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(form)?;
@@ -121,7 +122,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         return Err(form);
     }
     if tls::is_https(url) && rustls::pki_types::ServerName::try_from(host).is_err() && host != "v6" {
-        return Err("has a host that no certificate can be for");
+        return Err("has a host name that cannot be in a certificate");
     }
     match port.map(str::parse::<u16>) {
         Some(Ok(0) | Err(_)) => Err("must have a port from 1 to 65535"),
@@ -151,10 +152,10 @@ pub(super) fn secret(
     }
     let why = match cipher::decrypt_with(cipher_key, value).map(String::from_utf8) {
         Ok(Ok(plain)) => return Ok(plain),
-        Ok(Err(_)) => "what it decrypts to is not text".to_owned(),
+        Ok(Err(_)) => "the decrypted bytes are not text".to_owned(),
         Err(e) => e.to_string(),
     };
-    let what = format!("{} is said to be encrypted, but cannot be decrypted: {why}", path_text(&path));
+    let what = format!("{} should be encrypted, but cannot be decrypted: {why}", path_text(&path));
     Err(problem(path, what))
 }
 

@@ -56,7 +56,7 @@ fn refusals_of_circles_and_backends_point_at_the_one_meant() {
         (
             "influxdb-2-2",
             "a/b",
-            "p.json:30: circles[1].backends[1].name must be fit for the name of a file: at most 200 bytes, \
+            "p.json:30: circles[1].backends[1].name must be usable as a file name: at most 200 bytes, \
              without \"/\", and neither \".\" nor \"..\"",
         ),
         ("\"influxdb-2-2\"", "\"\"", "p.json:30: circles[1].backends[1] has no name"),

@@ -392,12 +392,12 @@ fn refusals_name_file_line_and_key() {
             r#""workers": 2, "backlog_max_bytes": 1000"#,
             "f.json:2: backlog_max_bytes is 1000; it must be at least 8388608 with 2 workers",
         ),
-        (r#""max_body_bytes": -1"#, "f.json:2: max_body_bytes is -1; it must be 0 (no bound) or a number of bytes"),
+        (r#""max_body_bytes": -1"#, "f.json:2: max_body_bytes is -1; it must be 0 (no limit) or a number of bytes"),
         (
             r#""max_concurrent_queries": -1"#,
-            "f.json:2: max_concurrent_queries is -1; it must be 0 (no bound) or a number",
+            "f.json:2: max_concurrent_queries is -1; it must be 0 (no limit) or a number",
         ),
-        (r#""max_result_rows": -2"#, "f.json:2: max_result_rows is -2; it must be 0 (no bound) or a number"),
+        (r#""max_result_rows": -2"#, "f.json:2: max_result_rows is -2; it must be 0 (no limit) or a number"),
         (r#""query_memory_bytes": 5"#, "f.json:2: query_memory_bytes is 5; it must be at least 1048576"),
         (r#""query_timeout": "5s""#, "f.json:2: query_timeout must be a whole number, not text"),
         (
@@ -473,16 +473,16 @@ fn refusals_name_file_line_and_key() {
         // Ciphers.
         (
             "\"auth_secure\": true,\n\"username\": \"YgvEyuPZlDYAH8sGDkC!Ag\",\n\"password\": \"se-cret\"",
-            "f.json:4: password is said to be encrypted, but cannot be decrypted: illegal base64 data at input byte 2",
+            "f.json:4: password should be encrypted, but cannot be decrypted: illegal base64 data at input byte 2",
         ),
         (r#""cipher_key": "too short""#, "f.json:2: cipher_key must be 16 bytes long, not 9"),
         (
             r#""auth_encrypt": true, "username": "abc""#,
-            "f.json:2: username is said to be encrypted, but cannot be decrypted: crypto/cipher: input not full blocks",
+            "f.json:2: username should be encrypted, but cannot be decrypted: crypto/cipher: input not full blocks",
         ),
         (
             r#""auth_encrypt": true, "password": "AAAAAAAAAAAAAAAAAAAAAA""#,
-            "f.json:2: password is said to be encrypted, but cannot be decrypted: what it decrypts to is not text",
+            "f.json:2: password should be encrypted, but cannot be decrypted: the decrypted bytes are not text",
         ),
     ] {
         assert_eq!(refusal("f.json", &json(keys)), want);

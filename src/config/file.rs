@@ -252,7 +252,7 @@ pub(super) fn check(tree: &Value) -> Result<(), Problem> {
 /// Takes a checked tree. A failure would mean that [`check`] let something through; it is still an answer.
 pub(super) fn read(tree: Value) -> Result<File, Problem> {
     serde_json::from_value(tree)
-        .map_err(|_| Problem { path: Vec::new(), what: "the file does not hold what fluxgate's keys hold".to_owned() })
+        .map_err(|_| Problem { path: Vec::new(), what: "the file does not match fluxgate's keys".to_owned() })
 }
 
 fn check_value(value: &Value, kind: Kind, path: &mut Vec<KeyStep>) -> Result<(), Problem> {

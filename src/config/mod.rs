@@ -6,8 +6,8 @@
 //!
 //! One file format after the other ends at `document`: JSON, TOML and YAML become one tree, and from there on there is
 //! one set of keys, one set of rules and one wording. A key may be influx-proxy's, of either generation, or our own; a
-//! missing, empty or non-positive value means the default; where 0 is "no bound" (`max_body_bytes`, `max_concurrent_queries`,
-//! `max_result_rows`), a negative number is refused.
+//! missing, empty or non-positive value means the default; where 0 means no limit (`max_body_bytes`,
+//! `max_concurrent_queries`, `max_result_rows`), a negative number is refused.
 //!
 //! Where influx-proxy ignores what it does not understand, this refuses: each error is one sentence that names file,
 //! line and key, and never shows a password. Not here: starting anything, and what the settings mean to their users.

@@ -1,4 +1,4 @@
-//! A file's keys to a [`Config`]: defaults, rules between keys, and the sentences for what cannot be. Its circles are read in `circles`.
+//! Turns the keys of a file into a [`Config`]: defaults, rules between keys, and the errors. `circles` reads its circles.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     for &id in &unverified {
         let Backend { name, url, .. } = topology.backend(id);
         warnings.push(format!(
-            "backend {name}: insecure_skip_verify is set: whoever answers at {url} is believed to be it, and is told its password"
+            "backend {name}: insecure_skip_verify is set: the certificate of {url} is not verified, so that another server \
+             can pretend to be it and read its password"
         ));
     }
     let trust = tls::trust(&ca_file, &topology.backends, unverified).map_err(|fault| tls_problem(&file, fault))?;
@@ -238,7 +239,7 @@ fn max_body_bytes(bytes: Option<i64>) -> Result<u64, Problem> {
     u64::try_from(bytes).map_err(|_| {
         problem(
             key("max_body_bytes"),
-            format!("max_body_bytes is {bytes}; it must be 0 (no bound) or a number of bytes"),
+            format!("max_body_bytes is {bytes}; it must be 0 (no limit) or a number of bytes"),
         )
     })
 }
@@ -257,7 +258,7 @@ fn query(file: &File) -> Result<QuerySettings, Problem> {
 fn number_or_none(name: &str, value: Option<i64>, default: usize) -> Result<usize, Problem> {
     let Some(value) = value else { return Ok(default) };
     usize::try_from(value)
-        .map_err(|_| problem(key(name), format!("{name} is {value}; it must be 0 (no bound) or a number")))
+        .map_err(|_| problem(key(name), format!("{name} is {value}; it must be 0 (no limit) or a number")))
 }
 
 fn seconds(name: &str, seconds: Option<i64>, default: usize) -> Result<Duration, Problem> {
@@ -295,7 +296,7 @@ fn one_of<T: Copy>(name: &str, value: &Option<String>, choices: &[(&str, T)]) ->
     Err(problem(key(name), what))
 }
 
-/// The key of encrypted user names and passwords: the published one unless the file has its own, which no error repeats.
+/// The encryption key of user names and passwords: the public one unless the file has its own. No error repeats it.
 fn cipher_key(own: Option<&str>) -> Result<Key, Problem> {
     let Some(text) = own else { return Ok(Key::default()) };
     let wrong = || problem(key("cipher_key"), format!("cipher_key must be 16 bytes long, not {}", text.len()));
@@ -322,8 +323,8 @@ fn non_empty(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
-/// A path of the file, which is relative to the working directory. What the program does with it later must not depend on where
-/// it then is, nor on whether a library takes relative paths.
+/// A path of the file; a relative one starts at the working directory. It is made absolute here, so that nothing depends
+/// later on the working directory, or on whether a library takes relative paths.
 fn absolute(name: &str, text: &str) -> Result<PathBuf, Problem> {
     let wrong = |e| problem(key(name), format!("{name} is \"{text}\", which cannot be made an absolute path: {e}"));
     std::path::absolute(text).map_err(wrong)

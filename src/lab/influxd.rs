@@ -219,8 +219,8 @@ pub fn query(url: &str, db: &str, statement: &str) -> io::Result<Value> {
     }
 }
 
-/// Makes the kernel kill the child when the thread that starts it ends, however that happens, and gives it a process group
-/// of its own, so that Ctrl-C in a terminal reaches only us.
+/// Makes the kernel kill the child when the thread that starts it ends, however that happens. The child gets a process
+/// group of its own, so that Ctrl-C in a terminal reaches only us.
 pub fn die_with_us(command: &mut Command) {
     command.process_group(0);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one prctl(2), and turning its
@@ -235,8 +235,8 @@ pub fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
-/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified: whoever is asked is a child
-/// of ours on this machine.
+/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified, since it is only used
+/// with our own children on this machine.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -32,7 +32,7 @@ use self::preflight::DataDirLock;
 use crate::config::Config;
 use crate::tls::{self, Https};
 
-/// After a signal workers get this long; finished or not, the process then ends, and what was acknowledged is in the logs.
+/// Workers get this long to stop after a signal. Then the process ends; all acknowledged points are in the logs.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// One sentence for the operator.
@@ -69,7 +69,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         Ok(Begun::Stopped) => None,
         Ok(Begun::Ready) => {
             if !rings::coop_applied() {
-                log::warn!("the kernel does not know IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
+                log::warn!("the kernel does not support IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
             }
             let tls = if running.settings.tls.is_some() { " (TLS)" } else { "" };
             log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
@@ -171,7 +171,9 @@ impl Running {
         while ready(&self.stats) < self.settings.workers {
             match self.incoming.recv_timeout(Duration::from_millis(5)) {
                 Ok(News::WorkerEnded(id, end)) => {
-                    return Err(self.note_end(id, end).unwrap_or_else(|| format!("worker {id} ended at once")));
+                    return Err(self
+                        .note_end(id, end)
+                        .unwrap_or_else(|| format!("worker {id} ended during the start")));
                 }
                 Ok(News::Signal(SIGHUP)) => self.reload(),
                 Ok(News::Signal(signal)) => {
@@ -202,7 +204,7 @@ impl Running {
                     None
                 }
                 Ok(News::WorkerEnded(id, end)) => {
-                    self.note_end(id, end).or(Some(format!("worker {id} ended by itself")))
+                    self.note_end(id, end).or(Some(format!("worker {id} ended unexpectedly")))
                 }
                 Err(_) => Some("all threads ended".into()),
             };
@@ -212,14 +214,14 @@ impl Running {
     /// Reads certificate and key again. Connections that are open go on with what they have.
     fn reload(&self) {
         let Some(tls) = &self.settings.tls else {
-            return log::info!("SIGHUP: https is not enabled, so there is no certificate to read again");
+            return log::info!("SIGHUP: https is not enabled, so there is no certificate to reload");
         };
         match tls::certificate(&self.https) {
             Ok(certificate) => {
                 tls.replace(certificate);
-                log::info!("SIGHUP: new connections get the certificate that is now in {}", self.https.cert);
+                log::info!("SIGHUP: new connections use the certificate that is now in {}", self.https.cert);
             }
-            Err(fault) => log::error!("SIGHUP: {}; the certificate from before stays", fault.what),
+            Err(fault) => log::error!("SIGHUP: {}; the previous certificate stays in use", fault.what),
         }
     }
 
@@ -235,7 +237,7 @@ impl Running {
                 Ok(News::Signal(_)) => {}
                 Err(_) => {
                     log::warn!(
-                        "{} workers did not end in time; what was acknowledged is in their logs",
+                        "{} workers did not stop in time; all acknowledged points are in their logs",
                         self.workers_running
                     );
                     break;

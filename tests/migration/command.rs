@@ -78,13 +78,13 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
     cluster.fill(0..3000);
     let url = cluster.proxy.url();
     let nothing = run(&url, "--watch");
-    assert!(nothing.0 == 2 && nothing.2.contains("no migration is under way"), "{nothing:?}");
+    assert!(nothing.0 == 2 && nothing.2.contains("no migration is running"), "{nothing:?}");
 
     let begun = run(&url, "recovery --from 0 --to 1 --rate 2k --detach");
     assert_eq!(begun, (0, "1\n".to_owned(), String::new()));
     let (any, named) = (watching(&cluster.proxy, "--watch"), watching(&cluster.proxy, "watch 1"));
     let other = run(&url, "resync --hours 1");
-    assert!(other.0 == 2 && other.2.contains("it does not begin: circle 1 is migrating"), "{other:?}");
+    assert!(other.0 == 2 && other.2.contains("the migration did not start: circle 1 is migrating"), "{other:?}");
 
     assert_eq!(run(&url, "pause 1").0, 0);
     assert!(eventually(Duration::from_secs(20), || job(&cluster.proxy, 1)["state"] == "paused"));
@@ -96,7 +96,7 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
     // Stopping a watcher does not stop the migration.
     kill_process(Pid::from_child(&named), Signal::INT).unwrap();
     let left = ended(named.wait_with_output().unwrap());
-    assert!(left.0 == 130 && left.1.contains("migration 1 goes on"), "{left:?}");
+    assert!(left.0 == 130 && left.1.contains("migration 1 continues"), "{left:?}");
     assert_eq!(job(&cluster.proxy, 1)["state"], "running");
 
     assert_eq!(run(&url, "cancel 1"), (0, "migration 1: cancel is accepted\n".to_owned(), String::new()));
@@ -107,7 +107,7 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
     let late = run(&url, "cancel 1");
     assert!(late.0 == 2 && late.2.contains("migration 1 has ended"), "{late:?}");
     let unknown = run(&url, "watch 7");
-    assert!(unknown.0 == 2 && unknown.2.contains("knows no migration 7"), "{unknown:?}");
+    assert!(unknown.0 == 2 && unknown.2.contains("has no migration 7"), "{unknown:?}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_watch_goes_on_when_the_proxy_starts_again() {
     cluster.proxy.restart().unwrap();
     let (status, out, err) = ended(watch.wait_with_output().unwrap());
     assert_eq!((status, &err[..]), (0, ""), "{out}");
-    assert!(out.contains("waiting for it to come back\n") && out.contains("is done after"), "{out}");
+    assert!(out.contains("waiting until it answers again\n") && out.contains("is done after"), "{out}");
     cluster.check(true);
 }
 
@@ -141,7 +141,7 @@ fn what_cannot_begin_ends_with_two_and_says_why() {
         (&proxy.url(), "jobs --user admin --password wrong", "--user"),
         (&proxy.url(), "clear --circle 5 --user admin --password geheim", "400: invalid circle_id"),
         (&proxy.url(), "clear", "--circle"),
-        (&proxy.url(), "jobs --password geheim", "without --user"),
+        (&proxy.url(), "jobs --password geheim", "requires --user"),
         (&"proxy:7076".to_owned(), "jobs", "write http://host:port"),
     ] {
         let (status, out, err) = run(url, words);
@@ -149,5 +149,5 @@ fn what_cannot_begin_ends_with_two_and_says_why() {
         assert!(err.contains(why) && !err.contains("geheim"), "{words}: {err}");
     }
     let by_environment = migrate(&proxy.url(), "jobs --user admin").env("FLUXGATE_PASSWORD", "geheim").output();
-    assert_eq!(ended(by_environment.unwrap()), (0, "no migration is known\n".to_owned(), String::new()));
+    assert_eq!(ended(by_environment.unwrap()), (0, "there are no migrations\n".to_owned(), String::new()));
 }

@@ -90,7 +90,7 @@ fn a_new_certificate_comes_with_sighup_and_a_bad_one_changes_nothing() {
 
     let (_, key) = under_test.authority.issue("second", "127.0.0.1");
     under_test.proxy.signal(Signal::HUP).unwrap();
-    assert!(logged("new connections get the certificate"), "{}", under_test.proxy.stderr());
+    assert!(logged("new connections use the certificate"), "{}", under_test.proxy.stderr());
     assert!(under_test.authority.connect(under_test.proxy.addr()).is_shown("second"));
     before.send(b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(before.head().starts_with("HTTP/1.1 204"), "a connection from before goes on");

@@ -15,8 +15,8 @@ fn the_command_believes_the_authorities_it_is_told_and_no_others() {
     let path = |authority: &Authority| authority.ca().to_str().unwrap().to_owned();
     let missing = "/nonexistent.pem".to_owned();
     for (options, status, says) in [
-        (vec!["--ca-file".to_owned(), path(&authority)], 0, "no migration is known"),
-        (vec!["--insecure".to_owned()], 0, "no migration is known"),
+        (vec!["--ca-file".to_owned(), path(&authority)], 0, "there are no migrations"),
+        (vec!["--insecure".to_owned()], 0, "there are no migrations"),
         (vec!["--ca-file".to_owned(), path(&other)], 2, "does not answer"),
         (vec!["--ca-file".to_owned(), missing], 2, "ca_file /nonexistent.pem cannot be read"),
     ] {

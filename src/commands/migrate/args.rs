@@ -18,15 +18,15 @@ Examples:
   fluxgate migrate rebalance --circle 0               after a backend was added to circle 0 and the proxy restarted
   fluxgate migrate recovery --from 0 --to 1           circle 1 lost data: it gets what circle 0 has
   fluxgate migrate resync --hours 6                   each circle gets what the others have of the last six hours
-  fluxgate migrate clear --circle 0                   after a rebalance: remove what lies at its old place
-  fluxgate migrate --watch                            attach to the one that is under way
-  fluxgate migrate jobs --url http://proxy-2:7076     what another proxy has done and does"
+  fluxgate migrate clear --circle 0                   after a rebalance: remove the old copies
+  fluxgate migrate --watch                            show the running migration
+  fluxgate migrate jobs --url http://proxy-2:7076     list another proxy's migrations"
 )]
 pub struct MigrateArgs {
     #[command(flatten)]
     pub proxy: ProxyArgs,
 
-    /// Attach to the migration that is under way: short for `migrate watch`.
+    /// Show the running migration; the same as `migrate watch`.
     #[arg(long)]
     pub watch: bool,
 
@@ -37,23 +37,23 @@ pub struct MigrateArgs {
 /// Where the proxy is.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
-    /// The running proxy.
+    /// URL of the running proxy.
     #[arg(long, global = true, help_heading = "Proxy", value_name = "URL", default_value = "http://127.0.0.1:7076", value_parser = proxy_url)]
     pub url: String,
 
-    /// Its user, where it has one.
+    /// User name, if the proxy requires one.
     #[arg(long, global = true, help_heading = "Proxy", value_name = "NAME")]
     pub user: Option<String>,
 
-    /// Its password; better in the environment as FLUXGATE_PASSWORD (other users can see arguments).
+    /// Password. Other users can see arguments, but not the environment variable FLUXGATE_PASSWORD.
     #[arg(long, global = true, help_heading = "Proxy", value_name = "PASSWORD")]
     pub password: Option<Password>,
 
-    /// PEM file of the authorities to verify an https proxy with, instead of the system's.
+    /// PEM file with the certificate authorities to trust for an https proxy, instead of the system's.
     #[arg(long, global = true, help_heading = "Proxy", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
-    /// Believe whatever certificate an https proxy shows.
+    /// Do not verify the certificate of an https proxy.
     #[arg(long, global = true, help_heading = "Proxy", conflicts_with = "ca_file")]
     pub insecure: bool,
 }
@@ -76,89 +76,89 @@ impl From<&str> for Password {
 
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
 pub enum MigrateCommand {
-    /// Bring everything in a circle to the backend that owns it now.
+    /// Move each measurement of a circle to the backend that owns it now.
     ///
-    /// For after the circle's backends have changed: change the configuration, restart the proxy, then rebalance. Each
-    /// measurement is copied and verified; reads and writes change over by themselves. Nothing is removed: `clear` does
-    /// that afterwards.
+    /// Use it after a change of the circle's backends: change the configuration, restart the proxy, then rebalance. Each
+    /// measurement is copied and verified; then the proxy reads and writes it at its new place. Nothing is removed: run
+    /// `clear` afterwards.
     #[command(after_help = "\
 Examples:
   fluxgate migrate rebalance --circle 0 --rate 20M                          a backend was added, or is `leaving`
-  fluxgate migrate rebalance --circle 0 --remove old=http://10.0.0.7:8086   one was taken out of the file already
+  fluxgate migrate rebalance --circle 0 --remove old=http://10.0.0.7:8086   a backend was removed from the file
   fluxgate migrate rebalance --circle 0 --remove-file old.json              the same, with user and password")]
     Rebalance(RebalanceArgs),
 
-    /// Give a circle, or some of its backends, what another circle has.
+    /// Copy the data of one circle to another one, or to some of its backends.
     ///
-    /// For a backend that lost its data, or a new circle. Points that are there stay; nothing is removed.
+    /// Use it for a backend that lost its data, or for a new circle. Existing points stay; nothing is removed.
     #[command(after_help = "\
 Examples:
   fluxgate migrate recovery --from 0 --to 1
   fluxgate migrate recovery --from 0 --to 1 --backend-url http://10.0.0.9:8086 --db telegraf")]
     Recovery(RecoveryArgs),
 
-    /// Give every circle what the others have.
+    /// Copy missing points between all circles.
     ///
-    /// For circles that differ and nobody knows which one is right about what. Without days, hours, minutes, seconds or
-    /// since, over all time.
+    /// Use it when circles differ and none of them is known to be complete. Without --days, --hours, --minutes, --seconds
+    /// or --since it covers all time.
     #[command(after_help = "Example:\n  fluxgate migrate resync --days 1 --hours 12 --rate 20M")]
     Resync(ResyncArgs),
 
-    /// Remove from the backends of a circle what another one of its backends owns, and has.
+    /// Remove measurements from those backends of a circle that do not own them any more.
     ///
-    /// For after a rebalance. A measurement is removed only where all of its points are found at its owner; where one is
-    /// missing, nothing is removed and the migration fails with its name.
+    /// Use it after a rebalance. A measurement is removed only if all of its points are found at its owner. If one is
+    /// missing there, nothing is removed, and the migration fails and names the measurement.
     #[command(after_help = "Example:\n  fluxgate migrate clear --circle 0")]
     Clear(ClearArgs),
 
-    /// Attach to a migration and show its progress to the end.
-    #[command(after_help = "Examples:\n  fluxgate migrate watch      the one under way\n  fluxgate migrate watch 3")]
+    /// Show the progress of a migration until it ends.
+    #[command(after_help = "Examples:\n  fluxgate migrate watch      the running one\n  fluxgate migrate watch 3")]
     Watch {
-        /// Its number, as `migrate jobs` shows it; without it, the one that is under way.
+        /// Number of the migration, from `migrate jobs`. Without it, the running one.
         id: Option<u64>,
     },
 
-    /// List the migrations under way and the last that have ended.
+    /// List the running migrations and those that ended last.
     #[command(after_help = "Example:\n  fluxgate migrate jobs")]
     Jobs,
 
-    /// Let a migration rest, also over restarts of the proxy.
+    /// Pause a migration. It stays paused when the proxy restarts.
     #[command(after_help = "Example:\n  fluxgate migrate pause 3")]
     Pause {
-        /// Its number, as `migrate jobs` shows it.
+        /// Number of the migration, from `migrate jobs`.
         id: u64,
     },
 
-    /// Let a paused migration go on.
+    /// Resume a paused migration.
     #[command(after_help = "Example:\n  fluxgate migrate resume 3")]
     Resume {
-        /// Its number, as `migrate jobs` shows it.
+        /// Number of the migration, from `migrate jobs`.
         id: u64,
     },
 
-    /// End a migration; what it has copied stays.
+    /// Cancel a migration. What it has copied stays.
     #[command(after_help = "Example:\n  fluxgate migrate cancel 3")]
     Cancel {
-        /// Its number, as `migrate jobs` shows it.
+        /// Number of the migration, from `migrate jobs`.
         id: u64,
     },
 }
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RebalanceArgs {
-    /// Number of the circle, the first is 0.
+    /// Number of the circle; the first one is 0.
     #[arg(long, value_name = "N")]
     pub circle: usize,
 
-    /// What happened to the circle; `rm` follows from --remove and --remove-file.
+    /// What changed in the circle. --remove and --remove-file imply `rm`.
     #[arg(long, value_name = "OPERATION")]
     pub operation: Option<Operation>,
 
-    /// A backend that is not in the configuration any more and gives all it has; may be repeated.
+    /// A backend that is not in the configuration any more; all of its data is moved. May be repeated.
     #[arg(long, value_name = "NAME=URL", value_parser = removed)]
     pub remove: Vec<Value>,
 
-    /// The same as JSON, as influx-proxy takes it: {"backends": [{"name", "url", "username", "password"}]}.
+    /// The same as a JSON file in influx-proxy's form: {"backends": [{"name", "url", "username", "password"}]}.
     #[arg(long, value_name = "FILE", conflicts_with = "remove")]
     pub remove_file: Option<PathBuf>,
 
@@ -174,19 +174,19 @@ pub enum Operation {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryArgs {
-    /// Number of the circle that has the data, the first is 0.
+    /// Number of the circle to copy from; the first one is 0.
     #[arg(long, value_name = "N")]
     pub from: usize,
 
-    /// Number of the circle that gets it.
+    /// Number of the circle to copy to.
     #[arg(long, value_name = "N")]
     pub to: usize,
 
-    /// Only this backend of that circle, by its url in the configuration; may be repeated.
+    /// Copy only to this backend, given by its url in the configuration. May be repeated.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub backend_url: Vec<String>,
 
-    /// Only points at or after this time, in seconds since 1970.
+    /// Only points at or after this time, in seconds since 1970-01-01 UTC.
     #[arg(long, value_name = "SECONDS")]
     pub since: Option<u64>,
 
@@ -196,23 +196,23 @@ pub struct RecoveryArgs {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ResyncArgs {
-    /// Only points of the last days; days, hours, minutes and seconds add up.
+    /// Only points of the last N days. --days, --hours, --minutes and --seconds add up.
     #[arg(long, value_name = "N")]
     pub days: Option<u64>,
 
-    /// And of so many hours.
+    /// Only points of the last N hours.
     #[arg(long, value_name = "N")]
     pub hours: Option<u64>,
 
-    /// And of so many minutes.
+    /// Only points of the last N minutes.
     #[arg(long, value_name = "N")]
     pub minutes: Option<u64>,
 
-    /// And of so many seconds.
+    /// Only points of the last N seconds.
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
 
-    /// Only points at or after this time, in seconds since 1970.
+    /// Only points at or after this time, in seconds since 1970-01-01 UTC.
     #[arg(long, value_name = "SECONDS")]
     pub since: Option<u64>,
 
@@ -222,7 +222,7 @@ pub struct ResyncArgs {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ClearArgs {
-    /// Number of the circle, the first is 0.
+    /// Number of the circle; the first one is 0.
     #[arg(long, value_name = "N")]
     pub circle: usize,
 
@@ -233,23 +233,23 @@ pub struct ClearArgs {
 /// What all that begin a migration take.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommonArgs {
-    /// Only this database; may be repeated.
+    /// Only this database. May be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub db: Vec<String>,
 
-    /// Measurements copied at a time [default: 1].
+    /// Number of measurements to copy in parallel [default: 1].
     #[arg(long, value_name = "N")]
     pub cpus: Option<u64>,
 
-    /// Most bytes of line protocol per second, over all of it; k, M and G are taken.
+    /// Limit in bytes of line protocol per second for the whole migration, as in 20M (k, M or G).
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub rate: Option<u64>,
 
-    /// All proxies before these backends as host:port, with commas, so that they stay out of each other's way.
+    /// All proxies in front of these backends, as host:port with commas between; they are kept informed.
     #[arg(long, value_name = "ADDRS")]
     pub ha_addrs: Option<String>,
 
-    /// Begin it, print its number, and do not wait for its end.
+    /// Start the migration, print its number, and do not wait for its end.
     #[arg(long)]
     pub detach: bool,
 }

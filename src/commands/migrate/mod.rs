@@ -1,6 +1,6 @@
 //! `fluxgate migrate`: begins migrations at a running proxy, and watches and steers them.
 //!
-//! The proxy does the work and goes on when the command ends; a proxy that starts again while it is watched is waited for.
+//! The proxy does the work and continues when the command ends. While the proxy restarts, a watching command waits.
 //! Not here: what a migration does (`control/src/migration`).
 
 mod args;
@@ -56,10 +56,14 @@ pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Resul
         (Some(what), false) => what,
         (None, true) => &MigrateCommand::Watch { id: None },
         (Some(_), true) => {
-            return Err(MigrateFailure::NotBegun("--watch stands alone: what is begun is watched anyway".to_owned()));
+            return Err(MigrateFailure::NotBegun(
+                "--watch is for use without a command: one that starts a migration watches it anyway".to_owned(),
+            ));
         }
         (None, false) => {
-            return Err(MigrateFailure::NotBegun("say what to do: `fluxgate migrate --help` lists it".to_owned()));
+            return Err(MigrateFailure::NotBegun(
+                "the command is missing: `fluxgate migrate --help` lists all".to_owned(),
+            ));
         }
     };
     let remote = Remote::new(&args.proxy).map_err(MigrateFailure::NotBegun)?;
@@ -93,11 +97,12 @@ fn under_way(remote: &Remote) -> Result<u64, MigrateFailure> {
     match &active[..] {
         [job] => Ok(job.id),
         [] => Err(MigrateFailure::NotBegun(
-            "no migration is under way; `fluxgate migrate jobs` lists those that were".to_owned(),
+            "no migration is running; `fluxgate migrate jobs` lists those that have ended".to_owned(),
         )),
         several => {
             let names: Vec<_> = several.iter().map(ToString::to_string).collect();
-            Err(MigrateFailure::NotBegun(format!("several are under way, name one: {}", names.join(", "))))
+            let what = format!("several migrations are running, give the number of one: {}", names.join(", "));
+            Err(MigrateFailure::NotBegun(what))
         }
     }
 }
@@ -122,7 +127,7 @@ fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Re
             }
             Err(RemoteError::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < AWAY_MAX) => {
                 if away.is_none() {
-                    view.say(&format!("{why}; waiting for it to come back"))?;
+                    view.say(&format!("{why}; waiting until it answers again"))?;
                     away = Some(Instant::now());
                 }
             }
@@ -133,7 +138,7 @@ fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Re
         }
         if !sleep(LOOK_INTERVAL, stop) {
             view.say(&format!(
-                "migration {id} goes on: watch it with `migrate watch {id}`, end it with `migrate cancel {id}`"
+                "migration {id} continues: watch it with `migrate watch {id}`, stop it with `migrate cancel {id}`"
             ))?;
             view.close();
             return Err(MigrateFailure::Interrupted);

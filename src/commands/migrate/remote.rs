@@ -97,7 +97,7 @@ impl Remote {
     /// One sentence, about `--ca-file` or the system's authorities, or a password without a user.
     pub fn new(args: &ProxyArgs) -> Result<Self, String> {
         if args.password.is_some() && args.user.is_none() {
-            return Err("--password is of no use without --user".to_owned());
+            return Err("--password requires --user".to_owned());
         }
         let roots = roots(args)?.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>();
         let tls = TlsConfig::builder()
@@ -127,12 +127,12 @@ impl Remote {
     pub fn jobs(&self) -> Result<Vec<Job>, RemoteError> {
         let (_, text) = self.ask("GET", "/migrate/jobs", "", 200)?;
         serde_json::from_str(&text)
-            .map_err(|e| RemoteError::Refused(format!("{} does not answer as fluxgate does: {e}", self.url)))
+            .map_err(|e| RemoteError::Refused(format!("{} does not answer like fluxgate: {e}", self.url)))
     }
 
     pub fn job(&self, id: u64) -> Result<Job, RemoteError> {
         let found = self.jobs()?.into_iter().find(|job| job.id == id);
-        found.ok_or_else(|| RemoteError::Refused(format!("{} knows no migration {id}", self.url)))
+        found.ok_or_else(|| RemoteError::Refused(format!("{} has no migration {id}", self.url)))
     }
 
     /// Begins a migration; returns its number.
@@ -140,7 +140,7 @@ impl Remote {
         let (head, text) = self.ask("POST", &order.target, &order.body, 202)?;
         let id = head.headers().get(order::MIGRATION).and_then(|id| id.to_str().ok()?.parse().ok());
         // What is in its way comes with 202 too, as with influx-proxy.
-        id.ok_or_else(|| RemoteError::Refused(format!("it does not begin: {}", text.trim_end())))
+        id.ok_or_else(|| RemoteError::Refused(format!("the migration did not start: {}", text.trim_end())))
     }
 
     /// `pause`, `resume` or `cancel`.
@@ -166,7 +166,7 @@ impl Remote {
         match head.status.as_u16() {
             status if status == want => Ok((Response::from_parts(head, ()), text)),
             401 => Err(RemoteError::Refused(format!(
-                "{} wants its user: --user, and --password or the environment's {PASSWORD_VARIABLE}",
+                "{} requires a user: set --user, and --password or the environment variable {PASSWORD_VARIABLE}",
                 self.url
             ))),
             status @ (502 | 503) if method == "GET" => Err(RemoteError::Away(format!("{}: {status}", self.url))),

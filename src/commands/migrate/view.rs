@@ -141,7 +141,7 @@ pub fn end(job: &Job) -> String {
 /// Those of the output.
 pub fn list(jobs: &[Job], out: &mut dyn Write) -> io::Result<()> {
     if jobs.is_empty() {
-        return writeln!(out, "no migration is known");
+        return writeln!(out, "there are no migrations");
     }
     for job in jobs {
         writeln!(out, "{job}: {}", progress(job).trim_start())?;

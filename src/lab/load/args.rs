@@ -16,7 +16,7 @@ pub struct LoadArgs {
     /// Retention policy (default: the database's default policy)
     #[arg(long)]
     pub rp: Option<String>,
-    /// Unit of the timestamps; coarser ones cannot number points
+    /// Unit of the timestamps; with a coarser one, points could not have a timestamp each
     #[arg(long, value_enum, default_value_t = Unit::Ns)]
     pub precision: Unit,
     /// User name
@@ -25,49 +25,49 @@ pub struct LoadArgs {
     /// Password
     #[arg(short = 'p', long, default_value = "")]
     pub password: String,
-    /// Connections, each with at most one request under way
+    /// Number of connections; each one has at most one request in flight
     #[arg(long, default_value_t = 32)]
     pub connections: usize,
     /// Lines (= points) in a request
     #[arg(long, default_value_t = 1000)]
     pub lines: u64,
-    /// Different measurements
+    /// Number of different measurements
     #[arg(long, default_value_t = 20)]
     pub measurements: usize,
-    /// Different hosts
+    /// Number of different hosts
     #[arg(long, default_value_t = 200)]
     pub hosts: usize,
-    /// Also a boolean and a string field
+    /// Add a boolean and a string field
     #[arg(long)]
     pub all_types: bool,
-    /// Points per second; 0 = as fast as answers come. Paced latency counts from the moment a request was due
+    /// Points per second; 0 = as fast as answers arrive. With a rate, latency counts from the time a request was due
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
-    /// Compress bodies (costs this program far more than building them)
+    /// Compress request bodies (needs far more CPU here than building them)
     #[arg(long)]
     pub gzip: bool,
-    /// Stop after so many seconds [default: 10 when --points is not given]
+    /// Stop after this many seconds [default: 10 when --points is not given]
     #[arg(long)]
     pub seconds: Option<f64>,
-    /// Stop after so many points
+    /// Stop after this many points
     #[arg(long)]
     pub points: Option<u64>,
     /// Number of the first point
     #[arg(long, default_value_t = 1)]
     pub first: u64,
-    /// What must have happened before a write is acknowledged: any, one, quorum, all
+    /// Consistency level of the writes: any, one, quorum, all
     #[arg(long)]
     pub consistency: Option<String>,
     /// Threads that send
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// A request without an answer for so many seconds has failed; its points are counted as unknown
+    /// Seconds after which a request without an answer has failed; its points count as unknown
     #[arg(long, default_value_t = 30.0)]
     pub timeout: f64,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
-    /// Create the database first, on every --backend, else through --url
+    /// Create the database first: on every --backend, or through --url without one
     #[arg(long)]
     pub create_db: bool,
     /// Backends on which --create-db creates the database
