@@ -29,6 +29,8 @@ pub struct Influxd {
     /// HTTP, then the port for backups, which influxd insists on.
     http: SocketAddr,
     backup: SocketAddr,
+    /// How its URL names this machine.
+    host: &'static str,
     /// Certificate and key, where it speaks https.
     tls: Option<(PathBuf, PathBuf)>,
     /// Last, so that it is removed after the child has been killed.
@@ -46,6 +48,14 @@ impl Influxd {
         Self::start_with(None)
     }
 
+    /// As many empty servers. Every second one is called `localhost` in its URL, the others `127.0.0.1`, so that what is
+    /// given these URLs has to resolve names, too.
+    pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
+        let mut servers = (0..count).map(|_| Self::start()).collect::<io::Result<Vec<_>>>()?;
+        servers.iter_mut().skip(1).step_by(2).for_each(|server| server.host = "localhost");
+        Ok(servers)
+    }
+
     /// As [`Influxd::start`], serving https with this certificate and key, which must stay where they are.
     pub fn start_https(certificate: &Path, key: &Path) -> io::Result<Self> {
         Self::start_with(Some((certificate.into(), key.into())))
@@ -58,6 +68,7 @@ impl Influxd {
                 child: None,
                 http: free_addr()?,
                 backup: free_addr()?,
+                host: "127.0.0.1",
                 tls: tls.clone(),
                 dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
             };
@@ -75,7 +86,7 @@ impl Influxd {
 
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.http)
+        format!("{scheme}://{}:{}", self.host, self.http.port())
     }
 
     /// Process id while it runs.

@@ -12,6 +12,7 @@ mod disk_full;
 mod former_workers;
 mod graceful_stop;
 mod kill_nine;
+mod last_write_wins;
 mod memory;
 mod order;
 mod refusals;

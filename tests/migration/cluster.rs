@@ -154,8 +154,7 @@ fn watch(url: &str, before: &Points, stopped: &AtomicBool) -> (u64, Vec<String>)
 impl Cluster {
     /// Circles of so many servers each.
     pub fn start(circles: &[usize]) -> Self {
-        let servers: Vec<Vec<_>> =
-            circles.iter().map(|&size| (0..size).map(|_| Influxd::start().unwrap()).collect()).collect();
+        let servers: Vec<Vec<_>> = circles.iter().map(|&size| Influxd::start_several(size).unwrap()).collect();
         servers.iter().flatten().for_each(|server| server.create_database(DB).unwrap());
         let proxy = crate::support::start(&config(&urls(&servers)));
         Self { servers, proxy, acked: Arc::default() }

@@ -30,7 +30,7 @@ struct OneCircle {
 impl OneCircle {
     /// One circle of the first `used` of `servers`, each measurement with one point.
     fn start(servers: usize, used: usize) -> Self {
-        let servers: Vec<_> = (0..servers).map(|_| Influxd::start().unwrap()).collect();
+        let servers: Vec<_> = Influxd::start_several(servers).unwrap();
         let urls = servers[..used].iter().map(Influxd::url).collect();
         let proxy = crate::support::start(&ProxyConfig::new(&[urls]).set("workers", 2).set("rewrite_interval", 1));
         let mut circle = Self { servers, proxy, written: 0 };

@@ -29,7 +29,7 @@ impl OracleAndCluster {
     /// Starts everything and gives both sides the data.
     pub fn start(big: bool) -> Self {
         let oracle = Influxd::start().unwrap();
-        let circle = |backends: &usize| (0..*backends).map(|_| Influxd::start().unwrap()).collect();
+        let circle = |backends: &usize| Influxd::start_several(*backends).unwrap();
         let circles: Vec<Vec<Influxd>> = CIRCLES.iter().map(circle).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
         // Backends are stopped and come back.

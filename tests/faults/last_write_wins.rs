@@ -1,13 +1,13 @@
 //! Promise: a point that is written again, over a connection that another worker serves, is not replaced by its older
 //! value when a backlog is delivered.
 
-mod support;
-
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+
+use crate::support::start;
 
 /// Workers are told apart by the clock sequence of the request ids they make (the fourth group of a version 1 UUID).
 fn worker_of(client: &mut Client) -> String {
@@ -31,8 +31,9 @@ fn connection(proxy: &Proxy, worker: impl Fn(&str) -> bool) -> Client {
 fn a_backlog_of_one_worker_does_not_overwrite_what_another_took_later() {
     let mut server = Influxd::start().unwrap();
     server.create_database("db").unwrap();
+    // Two workers, so that each has a log of its own.
     let config = ProxyConfig::new(&[vec![server.url()]]).set("workers", 2).set("rewrite_interval", 1);
-    let proxy = support::start(&config);
+    let proxy = start(&config);
 
     let mut first = connection(&proxy, |_| true);
     let one = worker_of(&mut first);
