@@ -1,11 +1,11 @@
 //! `GET /decrypt`: the inverse of `/encrypt`, for those who know the published key. A text that is no cipher text is a
 //! 200 that says why, as in influx-proxy.
 
-use super::params::Params;
-use super::{Action, State, refuse, response, text};
+use super::params::UrlParams;
+use super::{Action, AdminState, refuse, response, text};
 use crate::cipher;
 
-pub fn decide(_: &State, params: Params<'_>) -> Action {
+pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
     if *params.value("key") != *cipher::KEY.as_bytes() {
         return refuse(400, "invalid key");
     }

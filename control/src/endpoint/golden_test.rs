@@ -1,4 +1,4 @@
-//! The recorded rows of the endpoints of this stage, against a [`State`] that says what the recorded proxy's backends
+//! The recorded rows of the endpoints of this stage, against a [`AdminState`] that says what the recorded proxy's backends
 //! held.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ fn needs_user(path: &str) -> bool {
 }
 
 /// The proxy of a configuration of the record (`tests/golden`): two circles of two backends each.
-pub fn state(config: &str) -> State {
+pub fn state(config: &str) -> AdminState {
     let mut topology = Topology::default();
     for circle in 1..=2 {
         let backend = |index| {
@@ -42,7 +42,7 @@ pub fn state(config: &str) -> State {
     };
     let stats = Arc::new(Stats::new(2, topology.backends.len(), topology.circles.len()));
     let topology = Arc::new(topology);
-    State {
+    AdminState {
         jobs: jobs(&topology, &placement, &stats),
         stats,
         probed_up: vec![Some(true); topology.backends.len()],
@@ -70,7 +70,7 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
 }
 
 /// Makes the state say what a recorded `/health` says its backends were like.
-fn arrange(state: &mut State, recorded: &Value) {
+fn arrange(state: &mut AdminState, recorded: &Value) {
     for (circle, recorded) in state.topology.circles.clone().iter().zip(recorded.as_array().unwrap()) {
         for (&backend, recorded) in circle.backends.iter().zip(recorded["backends"].as_array().unwrap()) {
             let index = backend.index();
@@ -220,9 +220,9 @@ fn migrations(version: &str, paths: &[&str]) -> usize {
             continue;
         }
         let state = states.entry(config.to_owned()).or_insert_with(|| state(config));
-        let set = |state: &mut State, circle: Option<usize>, to: bool| match circle {
-            Some(circle) => state.jobs.set(Change::Migrating { circle, migrating: to, moved: false }),
-            None => state.jobs.set(Change::Resyncing(to)),
+        let set = |state: &mut AdminState, circle: Option<usize>, to: bool| match circle {
+            Some(circle) => state.jobs.set(PeerChange::Migrating { circle, migrating: to, moved: false }),
+            None => state.jobs.set(PeerChange::Resyncing(to)),
         };
         if request.path.ends_with("/state") && request.method == "GET" && want["status"] == 200 {
             let recorded: Value = serde_json::from_str(body).unwrap();
@@ -281,7 +281,7 @@ fn newer_names_of_parameters_are_read_as_well() {
     };
     assert_eq!(
         (order.cpus, order.dbs, order.since_ns, form),
-        (3, vec!["a".into(), "b".into()], Some(7_000_000_000), Form::Older)
+        (3, vec!["a".into(), "b".into()], Some(7_000_000_000), Dialect::Older)
     );
     let Action::Migrate { order, .. } = ask("/resync?rate=1000&ha_addrs=a:1,%20b:2&db=x") else { panic!("not begun") };
     assert_eq!(

@@ -9,20 +9,20 @@ use fluxgate_dataplane::limits::STALL_AFTER;
 use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
-use super::params::Params;
-use super::{Action, State, json};
+use super::params::UrlParams;
+use super::{Action, AdminState, json};
 use crate::influx::catalog::Load;
 use crate::migration::job::unix_ms;
 
 /// Fields in the order of influx-proxy 2.4.7, which is that of their names.
 #[derive(Serialize)]
-struct Circle<'a> {
-    backends: Vec<Health<'a>>,
+struct CircleHealth<'a> {
+    backends: Vec<BackendHealth<'a>>,
     circle: &'a str,
 }
 
 #[derive(Serialize)]
-struct Health<'a> {
+struct BackendHealth<'a> {
     active: bool,
     backlog: bool,
     /// Only where it is; influx-proxy has no such thing.
@@ -41,16 +41,16 @@ struct Share {
     measurements: u64,
 }
 
-pub fn decide(state: &State, params: Params<'_>) -> Action {
+pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
     let mut circles = Vec::with_capacity(state.topology.circles.len());
     for circle in &state.topology.circles {
         let backends = circle.backends.iter().map(|&id| health(state, state.topology.backend(id))).collect();
-        circles.push(Circle { backends, circle: &circle.name });
+        circles.push(CircleHealth { backends, circle: &circle.name });
     }
     Action::Answer(json(&circles, params.pretty()))
 }
 
-fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
+fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> {
     let index = backend.id.index();
     let workers = || state.stats.workers.iter().map(|worker| &worker.backends[index]);
     let reachable = state.probed_up[index] != Some(false);
@@ -73,5 +73,5 @@ fn health<'a>(state: &'a State, backend: &'a Backend) -> Health<'a> {
     } else {
         BTreeMap::new()
     };
-    Health { active, backlog, leaving: backend.leaving, load, name: &backend.name, rewrite, url: &backend.url }
+    BackendHealth { active, backlog, leaving: backend.leaving, load, name: &backend.name, rewrite, url: &backend.url }
 }

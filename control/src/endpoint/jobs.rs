@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 use serde_json::{Map, Value, json as value};
 
-use super::{Action, Call, State, json};
+use super::{Action, AdminCall, AdminState, json};
 use crate::limits;
-use crate::migration::job::{Entry, Job};
+use crate::migration::job::{Job, TaskEntry};
 use crate::migration::order::{Phase, TaskState};
 use crate::migration::plan::{Goal, Work};
 use crate::migration::steering::Steer;
 
 #[derive(Serialize)]
-struct Shown {
+struct JobView {
     id: u64,
     #[serde(flatten)]
     order: Map<String, Value>,
@@ -29,17 +29,17 @@ struct Shown {
     bytes: u64,
     bytes_per_second: u64,
     eta_seconds: Option<u64>,
-    tasks: Tasks,
+    tasks: TaskTotals,
     errors: Vec<String>,
     errors_left_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    measurements: Option<Vec<Measurement>>,
+    measurements: Option<Vec<MeasurementView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     measurements_left_out: Option<usize>,
 }
 
 #[derive(Default, Serialize)]
-struct Tasks {
+struct TaskTotals {
     total: usize,
     waiting: usize,
     running: usize,
@@ -48,7 +48,7 @@ struct Tasks {
 }
 
 #[derive(Serialize)]
-struct Measurement {
+struct MeasurementView {
     db: String,
     measurement: String,
     work: &'static str,
@@ -62,7 +62,7 @@ struct Measurement {
     error: Option<String>,
 }
 
-pub fn decide(state: &State, call: &Call<'_>) -> Action {
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let rest = call.rest;
     let (id, steer) = rest.split_once('/').unwrap_or((rest, ""));
     if rest.is_empty() {
@@ -91,9 +91,9 @@ pub fn decide(state: &State, call: &Call<'_>) -> Action {
     Action::SteerMigration { id: job.id, steer, response: super::text(202, "accepted") }
 }
 
-fn shown(job: &Job, in_full: bool) -> Shown {
+fn shown(job: &Job, in_full: bool) -> JobView {
     let inner = job.look();
-    let mut tasks = Tasks { total: inner.entries.len(), ..Tasks::default() };
+    let mut tasks = TaskTotals { total: inner.entries.len(), ..TaskTotals::default() };
     let (mut rows, mut bytes, mut parts) = (0, 0, 0.0);
     for entry in &inner.entries {
         match entry.state {
@@ -112,7 +112,7 @@ fn shown(job: &Job, in_full: bool) -> Shown {
     // What was done before a restart took another time.
     let eta = (!is_over && done > 0.0 && tasks.total > 0).then(|| (seconds * (1.0 - done) / done) as u64);
     let (measurements, left_out) = if in_full {
-        let mut all: Vec<&Entry> = inner.entries.iter().collect();
+        let mut all: Vec<&TaskEntry> = inner.entries.iter().collect();
         all.sort_by_key(|entry| match entry.state {
             TaskState::Running => 0,
             TaskState::Failed => 1,
@@ -125,7 +125,7 @@ fn shown(job: &Job, in_full: bool) -> Shown {
     } else {
         (None, None)
     };
-    Shown {
+    JobView {
         id: job.id,
         order: order(job),
         state: match inner.phase {
@@ -179,8 +179,8 @@ fn order(job: &Job) -> Map<String, Value> {
     shown
 }
 
-fn measurement(entry: &Entry) -> Measurement {
-    Measurement {
+fn measurement(entry: &TaskEntry) -> MeasurementView {
+    MeasurementView {
         db: entry.key.db.clone(),
         measurement: entry.key.measurement.clone(),
         work: match entry.task.work {
@@ -198,7 +198,7 @@ fn measurement(entry: &Entry) -> Measurement {
 }
 
 /// How much of it has ended, 0 to 1. Slices of one measurement are taken to be of one size.
-fn part(entry: &Entry) -> f64 {
+fn part(entry: &TaskEntry) -> f64 {
     match entry.state {
         TaskState::Done | TaskState::Failed => 1.0,
         TaskState::Waiting => 0.0,

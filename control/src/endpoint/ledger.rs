@@ -25,20 +25,20 @@ use fluxgate_dataplane::stats::{Stats, WorkerStats};
 use fluxgate_dataplane::topology::{BackendId, Topology};
 use serde::Serialize;
 
-use super::params::Params;
-use super::{Action, State, json};
+use super::params::UrlParams;
+use super::{Action, AdminState, json};
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct LedgerAnswer<'a> {
     totals: Totals,
     balanced: bool,
-    databases: Vec<Database<'a>>,
+    databases: Vec<DatabaseLedger<'a>>,
     workers_missing: &'a [usize],
-    workers: Vec<Worker>,
+    workers: Vec<WorkerLedger>,
 }
 
 #[derive(Serialize)]
-struct Worker {
+struct WorkerLedger {
     worker: usize,
     ready: bool,
     requests: u64,
@@ -48,7 +48,7 @@ struct Worker {
     ack_max_us: u64,
 }
 
-impl Worker {
+impl WorkerLedger {
     fn of((worker, stats): (usize, &WorkerStats)) -> Self {
         Self {
             worker,
@@ -72,13 +72,13 @@ struct Totals {
 }
 
 #[derive(Serialize)]
-struct Database<'a> {
+struct DatabaseLedger<'a> {
     db: &'a str,
-    backends: Vec<Row<'a>>,
+    backends: Vec<LedgerLine<'a>>,
 }
 
 #[derive(Default, Serialize)]
-struct Row<'a> {
+struct LedgerLine<'a> {
     backend: &'a str,
     accepted: u64,
     delivered: u64,
@@ -87,7 +87,7 @@ struct Row<'a> {
     dropped: BTreeMap<&'a str, u64>,
 }
 
-pub fn decide(_: &State, params: Params<'_>) -> Action {
+pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
     Action::AskLedgers { pretty: params.pretty() }
 }
 
@@ -99,7 +99,7 @@ pub fn response(
     workers_missing: &[usize],
     pretty: bool,
 ) -> AdminResponse {
-    let mut databases: BTreeMap<&str, BTreeMap<BackendId, Row<'_>>> = BTreeMap::new();
+    let mut databases: BTreeMap<&str, BTreeMap<BackendId, LedgerLine<'_>>> = BTreeMap::new();
     for row in rows {
         let merged = databases.entry(&row.db).or_default().entry(row.backend).or_default();
         merged.backend = &topology.backend(row.backend).name;
@@ -121,9 +121,9 @@ pub fn response(
         totals.dropped += dropped;
     }
     let databases =
-        databases.into_iter().map(|(db, rows)| Database { db, backends: rows.into_values().collect() }).collect();
-    let workers = stats.workers.iter().enumerate().map(Worker::of).collect();
-    json(&Answer { totals, balanced, databases, workers_missing, workers }, pretty)
+        databases.into_iter().map(|(db, rows)| DatabaseLedger { db, backends: rows.into_values().collect() }).collect();
+    let workers = stats.workers.iter().enumerate().map(WorkerLedger::of).collect();
+    json(&LedgerAnswer { totals, balanced, databases, workers_missing, workers }, pretty)
 }
 
 fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {

@@ -8,24 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
-use super::{Action, Call, Form, State, json, order};
+use super::{Action, AdminCall, AdminState, Dialect, json, order};
 use crate::migration::job::{Job, unix_ms};
 use crate::migration::jobs;
 use crate::migration::order::TaskState;
-use crate::migration::peers::{self, Change, INSTANCE, WAITING};
+use crate::migration::peers::{self, INSTANCE, PeerChange, WAITING};
 
-struct Circle<'a> {
-    form: Form,
+struct CircleState<'a> {
+    form: Dialect,
     id: usize,
     name: &'a str,
     migrating: bool,
 }
 
-impl Serialize for Circle<'_> {
+impl Serialize for CircleState<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let names = match self.form {
-            Form::Older => ["circle_id", "circle_name", "is_migrating"],
-            Form::Newer => ["id", "name", "transferring"],
+            Dialect::Older => ["circle_id", "circle_name", "is_migrating"],
+            Dialect::Newer => ["id", "name", "transferring"],
         };
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry(names[0], &self.id)?;
@@ -37,25 +37,25 @@ impl Serialize for Circle<'_> {
 
 #[derive(Serialize)]
 struct Older<'a> {
-    circles: Vec<Circle<'a>>,
+    circles: Vec<CircleState<'a>>,
     is_resyncing: bool,
 }
 
 #[derive(Serialize)]
 struct Newer<'a> {
-    circles: Vec<Circle<'a>>,
+    circles: Vec<CircleState<'a>>,
     resyncing: bool,
 }
 
 #[derive(Serialize)]
 struct Set<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    circle: Option<Circle<'a>>,
+    circle: Option<CircleState<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resyncing: Option<bool>,
 }
 
-pub fn state(state: &State, call: &Call<'_>) -> Action {
+pub fn state(state: &AdminState, call: &AdminCall<'_>) -> Action {
     if call.method == "POST" {
         return set(state, call);
     }
@@ -63,28 +63,28 @@ pub fn state(state: &State, call: &Call<'_>) -> Action {
     let circles = (0..state.topology.circles.len()).map(circle).collect();
     let resyncing = state.jobs.is_resyncing();
     let mut response = match call.form {
-        Form::Older => json(&Older { circles, is_resyncing: resyncing }, call.query.pretty()),
-        Form::Newer => json(&Newer { circles, resyncing }, call.query.pretty()),
+        Dialect::Older => json(&Older { circles, is_resyncing: resyncing }, call.query.pretty()),
+        Dialect::Newer => json(&Newer { circles, resyncing }, call.query.pretty()),
     };
     response.headers.push((INSTANCE.to_owned(), state.jobs.instance().to_owned()));
     Action::Answer(response)
 }
 
-fn circle(state: &State, form: Form, id: usize, migrating: bool) -> Circle<'_> {
-    Circle { form, id, name: &state.topology.circles[id].name, migrating }
+fn circle(state: &AdminState, form: Dialect, id: usize, migrating: bool) -> CircleState<'_> {
+    CircleState { form, id, name: &state.topology.circles[id].name, migrating }
 }
 
-fn set(state: &State, call: &Call<'_>) -> Action {
+fn set(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let name = match call.form {
-        Form::Older => "migrating",
-        Form::Newer => "transferring",
+        Dialect::Older => "migrating",
+        Dialect::Newer => "transferring",
     };
     let (resyncing, id, migrating) = (call.text("resyncing"), call.text("circle_id"), call.text(name));
     let mut changes = Vec::new();
     let mut answer = Set { circle: None, resyncing: None };
     if !resyncing.is_empty() {
         let Some(resyncing) = boolean(&resyncing) else { return call.refuse(400, "illegal resyncing") };
-        changes.push(Change::Resyncing(resyncing));
+        changes.push(PeerChange::Resyncing(resyncing));
         answer.resyncing = Some(resyncing);
     }
     if !id.is_empty() || !migrating.is_empty() {
@@ -94,7 +94,7 @@ fn set(state: &State, call: &Call<'_>) -> Action {
         };
         let Some(migrating) = boolean(&migrating) else { return call.refuse(400, &format!("illegal {name}")) };
         let moved = !migrating && boolean(&call.text("moved")) == Some(true);
-        changes.push(Change::Migrating { circle: id, migrating, moved });
+        changes.push(PeerChange::Migrating { circle: id, migrating, moved });
         answer.circle = Some(circle(state, call.form, id, migrating));
     }
     if changes.is_empty() {
@@ -128,12 +128,12 @@ pub struct Counters {
     inplace_count: u64,
 }
 
-struct Stats {
-    form: Form,
+struct MigrationStats {
+    form: Dialect,
     by_url: BTreeMap<String, Counters>,
 }
 
-impl Serialize for Stats {
+impl Serialize for MigrationStats {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shown = |(url, counters)| (url, InWords(self.form, counters));
         serializer.collect_map(self.by_url.iter().map(shown))
@@ -141,12 +141,12 @@ impl Serialize for Stats {
 }
 
 /// Counters in the words of a generation.
-struct InWords<'a>(Form, &'a Counters);
+struct InWords<'a>(Dialect, &'a Counters);
 
 impl Serialize for InWords<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(form, counters) = self;
-        let count = if *form == Form::Older { "migrate_count" } else { "transfer_count" };
+        let count = if *form == Dialect::Older { "migrate_count" } else { "transfer_count" };
         serializer.collect_map([
             ("database_total", counters.database_total),
             ("database_done", counters.database_done),
@@ -158,13 +158,13 @@ impl Serialize for InWords<'_> {
     }
 }
 
-pub fn stats(state: &State, call: &Call<'_>) -> Action {
+pub fn stats(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let circle = match order::circle(state, call, "circle_id") {
         Ok(circle) => circle,
         Err(refused) => return refused,
     };
     let kind = match (&*call.text("type"), call.form) {
-        ("clear", Form::Older) | ("cleanup", Form::Newer) => "clear",
+        ("clear", Dialect::Older) | ("cleanup", Dialect::Newer) => "clear",
         ("rebalance", _) => "rebalance",
         ("recovery", _) => "recovery",
         ("resync", _) => "resync",
@@ -176,7 +176,7 @@ pub fn stats(state: &State, call: &Call<'_>) -> Action {
     if let Some(job) = jobs::last_of(&state.jobs, kind, circle) {
         by_url.extend(counters(job, circle));
     }
-    Action::Answer(json(&Stats { form: call.form, by_url }, call.query.pretty()))
+    Action::Answer(json(&MigrationStats { form: call.form, by_url }, call.query.pretty()))
 }
 
 /// influx-proxy's counters of one circle's backends, by their urls.

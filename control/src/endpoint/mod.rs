@@ -1,6 +1,6 @@
 //! The admin endpoints: what a request asks for, as an [`Action`]. One file per endpoint, named after its path.
 //!
-//! Nothing here waits, asks a backend or changes anything: an endpoint reads the [`State`] that the control thread
+//! Nothing here waits, asks a backend or changes anything: an endpoint reads the [`AdminState`] that the control thread
 //! keeps. Bodies, statuses and content types are those of influx-proxy 2.4.7, but for what `tests/golden` lists as
 //! departures.
 //!
@@ -38,13 +38,13 @@ use serde::Serialize;
 use crate::influx::catalog::Load;
 use crate::migration::jobs::Jobs;
 use crate::migration::order::Order;
-use crate::migration::peers::Change;
+use crate::migration::peers::PeerChange;
 use crate::migration::steering::Steer;
-use params::Params;
+use params::UrlParams;
 
 /// What endpoints read.
 #[derive(Debug)]
-pub struct State {
+pub struct AdminState {
     pub topology: Arc<Topology>,
     pub placement: Arc<Placement>,
     /// The proxy's own user.
@@ -72,15 +72,15 @@ pub enum Action {
     /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless one is being taken.
     Profile(debug_pprof::cpu::Wanted),
     /// Answer with [`debug_pprof::heap::response_with`].
-    Heap(debug_pprof::heap::Format),
+    Heap(debug_pprof::heap::HeapFormat),
     /// Begin a migration, then answer with [`order::answer`].
     Migrate {
         order: Box<Order>,
-        form: Form,
+        form: Dialect,
     },
     /// Set flags of `/migrate/state`, then answer.
     SetMigration {
-        changes: Vec<Change>,
+        changes: Vec<PeerChange>,
         response: AdminResponse,
     },
     /// Do it to a migration that is under way, then answer.
@@ -93,7 +93,7 @@ pub enum Action {
 
 /// In whose words an endpoint answers where the generations of influx-proxy differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum Dialect {
     /// 2.4.7: errors are plain text.
     Older,
     /// 2.5, on the paths that only it has: errors are JSON.
@@ -102,18 +102,18 @@ pub enum Form {
 
 /// A request that has passed path, method and user.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct AdminCall<'a> {
     method: &'a str,
     /// What follows `/migrate/jobs`, without the slash.
     rest: &'a str,
-    query: Params<'a>,
+    query: UrlParams<'a>,
     /// The form in the body, empty when it is something else.
-    body_form: Params<'a>,
+    body_form: UrlParams<'a>,
     body: &'a [u8],
-    form: Form,
+    form: Dialect,
 }
 
-impl Call<'_> {
+impl AdminCall<'_> {
     /// A parameter, of the body before the query string, as Go does; empty when there is none.
     fn text(&self, name: &str) -> String {
         let value = match self.body_form.value(name) {
@@ -129,14 +129,14 @@ impl Call<'_> {
 }
 
 /// What one path does.
-type Endpoint = fn(&State, &Call<'_>) -> Action;
+type Decide = fn(&AdminState, &AdminCall<'_>) -> Action;
 
 /// Decides about one request.
-pub fn decide(state: &State, request: &AdminRequest) -> Action {
-    use {Form::Newer, Form::Older, TokenScheme::Accepted, TokenScheme::Refused};
+pub fn decide(state: &AdminState, request: &AdminRequest) -> Action {
+    use {Dialect::Newer, Dialect::Older, TokenScheme::Accepted, TokenScheme::Refused};
     const JOBS: &str = "/migrate/jobs";
     // influx-proxy 2.4.7 takes no token where it asks for its user.
-    let (endpoint, methods, token, form): (Endpoint, &[&str], TokenScheme, Form) = match &request.path[..] {
+    let (endpoint, methods, token, form): (Decide, &[&str], TokenScheme, Dialect) = match &request.path[..] {
         "/health" => (|state, call| health::decide(state, call.query), &["GET"], Refused, Older),
         "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Refused, Older),
         "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], Accepted, Older),
@@ -159,7 +159,7 @@ pub fn decide(state: &State, request: &AdminRequest) -> Action {
             None => return not_found(),
         },
     };
-    let query = Params(request.query.as_bytes());
+    let query = UrlParams(request.query.as_bytes());
     if !methods.contains(&&request.method[..]) {
         return Action::Answer(error(form, 405, "method not allow", query.pretty()));
     }
@@ -170,8 +170,8 @@ pub fn decide(state: &State, request: &AdminRequest) -> Action {
         |kind: &String| kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
     let body_form = if request.content_type.as_ref().is_some_and(is_form) { &request.body[..] } else { b"" };
     let rest = request.path.strip_prefix(JOBS).unwrap_or_default().trim_start_matches('/');
-    let body_form = Params(body_form);
-    endpoint(state, &Call { method: &request.method, rest, query, body_form, body: &request.body, form })
+    let body_form = UrlParams(body_form);
+    endpoint(state, &AdminCall { method: &request.method, rest, query, body_form, body: &request.body, form })
 }
 
 fn not_found() -> Action {
@@ -180,15 +180,15 @@ fn not_found() -> Action {
     Action::Answer(response)
 }
 
-fn error(form: Form, status: u16, why: &str, pretty: bool) -> AdminResponse {
-    if form == Form::Older {
+fn error(form: Dialect, status: u16, why: &str, pretty: bool) -> AdminResponse {
+    if form == Dialect::Older {
         return text(status, why);
     }
     #[derive(Serialize)]
-    struct Error<'a> {
+    struct ErrorBody<'a> {
         error: &'a str,
     }
-    let mut response = json(&Error { error: why }, pretty);
+    let mut response = json(&ErrorBody { error: why }, pretty);
     response.status = status;
     // As Go writes JSON.
     let escaped = String::from_utf8_lossy(&response.body).replace('<', "\\u003c").replace('>', "\\u003e");

@@ -8,16 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::AdminResponse;
 
-use super::{Action, Call, Form, State};
+use super::{Action, AdminCall, AdminState, Dialect};
 use crate::limits;
-use crate::migration::jobs::Refused;
+use crate::migration::jobs::NotBegun;
 use crate::migration::order::Order;
 use crate::migration::plan::Goal;
 
 /// Begins `goal` with the parameters of `call`, or says why not.
-pub fn begin(state: &State, call: &Call<'_>, goal: Goal) -> Action {
+pub fn begin(state: &AdminState, call: &AdminCall<'_>, goal: Goal) -> Action {
     if let Some(text) = state.jobs.conflict(&goal) {
-        return Action::Answer(answer(call.form, &Err(Refused::Conflict(text))));
+        return Action::Answer(answer(call.form, &Err(NotBegun::Conflict(text))));
     }
     match order(call, goal) {
         Ok(order) => Action::Migrate { order: Box::new(order), form: call.form },
@@ -29,27 +29,27 @@ pub fn begin(state: &State, call: &Call<'_>, goal: Goal) -> Action {
 pub const MIGRATION: &str = "X-Fluxgate-Migration";
 
 /// The answer once it is known whether it begins, Ok = its number. 2.4.7 says 202 to everything; its words tell the difference.
-pub fn answer(form: Form, result: &Result<u64, Refused>) -> AdminResponse {
+pub fn answer(form: Dialect, result: &Result<u64, NotBegun>) -> AdminResponse {
     match (result, form) {
         (Ok(id), _) => {
             let mut response = super::text(202, "accepted");
             response.headers.push((MIGRATION.to_owned(), id.to_string()));
             response
         }
-        (Err(Refused::Conflict(text)), Form::Older) => super::text(202, text),
-        (Err(Refused::Conflict(text)), Form::Newer) => super::text(400, &text.replace("migrating", "transferring")),
-        (Err(Refused::Failed(text)), _) => super::text(503, text),
+        (Err(NotBegun::Conflict(text)), Dialect::Older) => super::text(202, text),
+        (Err(NotBegun::Conflict(text)), Dialect::Newer) => super::text(400, &text.replace("migrating", "transferring")),
+        (Err(NotBegun::Failed(text)), _) => super::text(503, text),
     }
 }
 
 /// The circle named by parameter `name`.
-pub fn circle(state: &State, call: &Call<'_>, name: &str) -> Result<usize, Action> {
+pub fn circle(state: &AdminState, call: &AdminCall<'_>, name: &str) -> Result<usize, Action> {
     let circles = state.topology.circles.len();
     let number = call.text(name).parse().ok().filter(|&circle: &usize| circle < circles);
     number.ok_or_else(|| call.refuse(400, &format!("invalid {name}")))
 }
 
-fn order(call: &Call<'_>, goal: Goal) -> Result<Order, String> {
+fn order(call: &AdminCall<'_>, goal: Goal) -> Result<Order, String> {
     let cpus = match &*call.text("cpus") {
         "" => match &*call.text("worker") {
             "" => 1,
@@ -76,7 +76,7 @@ fn order(call: &Call<'_>, goal: Goal) -> Result<Order, String> {
 }
 
 /// The last `days`, `hours`, `minutes` and `seconds`, together, of 2.4.7's resync; 2.5's `since` or `tick` in seconds since 1970.
-fn since(call: &Call<'_>, goal: &Goal) -> Result<Option<i64>, String> {
+fn since(call: &AdminCall<'_>, goal: &Goal) -> Result<Option<i64>, String> {
     let mut last = 0_u64;
     if *goal == Goal::Resync {
         for (name, seconds) in [("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1)] {
@@ -108,7 +108,7 @@ fn since(call: &Call<'_>, goal: &Goal) -> Result<Option<i64>, String> {
     }
 }
 
-fn ha_addrs(call: &Call<'_>) -> Result<Vec<String>, String> {
+fn ha_addrs(call: &AdminCall<'_>) -> Result<Vec<String>, String> {
     let text = call.text("ha_addrs");
     if text.is_empty() {
         return Ok(Vec::new());
@@ -116,11 +116,11 @@ fn ha_addrs(call: &Call<'_>) -> Result<Vec<String>, String> {
     let addrs: Vec<String> = text.split(',').map(|addr| addr.trim().to_owned()).collect();
     let is_valid = addrs.len() <= limits::PEERS_MAX && addrs.iter().all(|addr| is_addr(addr));
     match call.form {
-        Form::Newer if addrs.len() < 2 || !is_valid => {
+        Dialect::Newer if addrs.len() < 2 || !is_valid => {
             Err("invalid ha_addrs, require at least two addresses as <host:port>, comma-separated".to_owned())
         }
-        Form::Older if addrs.len() < 2 => Err("ha_addrs should contain two addrs at least".to_owned()),
-        Form::Older if !is_valid => Err("invalid ha_addrs".to_owned()),
+        Dialect::Older if addrs.len() < 2 => Err("ha_addrs should contain two addrs at least".to_owned()),
+        Dialect::Older if !is_valid => Err("invalid ha_addrs".to_owned()),
         _ => Ok(addrs),
     }
 }

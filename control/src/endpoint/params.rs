@@ -6,9 +6,9 @@ use fluxgate_dataplane::http::query;
 
 /// The raw query string of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Params<'a>(pub &'a [u8]);
+pub struct UrlParams<'a>(pub &'a [u8]);
 
-impl<'a> Params<'a> {
+impl<'a> UrlParams<'a> {
     /// The value of `name`, empty when there is none.
     pub fn value(self, name: &str) -> Cow<'a, [u8]> {
         query::first(self.0, name).unwrap_or_default()
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn an_empty_name_does_not_hide_its_alias() {
-        let params = Params(b"meas=&mm=cpu&x=1");
+        let params = UrlParams(b"meas=&mm=cpu&x=1");
         assert_eq!(params.any(&["meas", "mm"]), &b"cpu"[..]);
         assert_eq!(params.any(&["x", "mm"]), &b"1"[..]);
         assert_eq!(params.any(&["y"]), &b""[..]);

@@ -3,16 +3,16 @@
 
 use serde::Deserialize;
 
-use super::{Action, Call, State, order};
+use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::{Goal, Removed};
 
 #[derive(Deserialize)]
-struct Body {
+struct RebalanceBody {
     #[serde(default)]
     backends: Vec<Removed>,
 }
 
-pub fn decide(state: &State, call: &Call<'_>) -> Action {
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let circle = match order::circle(state, call, "circle_id") {
         Ok(circle) => circle,
         Err(refused) => return refused,
@@ -22,7 +22,7 @@ pub fn decide(state: &State, call: &Call<'_>) -> Action {
         "rm" if call.body.is_empty() && has_leaving(state, circle) => Vec::new(),
         // serde would read an array as the fields of a struct, in order.
         "rm" => match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(call.body)
-            .and_then(|body| serde_json::from_value::<Body>(body.into()))
+            .and_then(|body| serde_json::from_value::<RebalanceBody>(body.into()))
         {
             Ok(body) if body.backends.iter().all(|backend| backend.url.starts_with("http")) => body.backends,
             _ => return call.refuse(400, "invalid backends from body"),
@@ -32,6 +32,6 @@ pub fn decide(state: &State, call: &Call<'_>) -> Action {
     order::begin(state, call, Goal::Rebalance { circle, removed })
 }
 
-fn has_leaving(state: &State, circle: usize) -> bool {
+fn has_leaving(state: &AdminState, circle: usize) -> bool {
     state.topology.circles[circle].backends.iter().any(|&id| state.topology.backend(id).leaving)
 }

@@ -1,9 +1,9 @@
 //! `POST /recovery`: a circle gets what another one has; with `backend_urls` only these of its backends.
 
-use super::{Action, Call, State, order};
+use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::Goal;
 
-pub fn decide(state: &State, call: &Call<'_>) -> Action {
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let circles = order::circle(state, call, "from_circle_id")
         .and_then(|from| order::circle(state, call, "to_circle_id").map(|to| (from, to)));
     let (from, to) = match circles {

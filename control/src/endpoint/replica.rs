@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::params::Params;
-use super::{Action, State, json, refuse};
+use super::params::UrlParams;
+use super::{Action, AdminState, json, refuse};
 
 #[derive(Serialize)]
 struct Replica<'a> {
@@ -12,7 +12,7 @@ struct Replica<'a> {
     url: &'a str,
 }
 
-pub fn decide(state: &State, params: Params<'_>) -> Action {
+pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
     let db = params.value("db");
     let measurement = params.any(&["meas", "mm"]);
     if db.is_empty() || measurement.is_empty() {

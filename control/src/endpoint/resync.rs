@@ -1,8 +1,8 @@
 //! `POST /resync`: all circles get what the others have.
 
-use super::{Action, Call, State, order};
+use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::Goal;
 
-pub fn decide(state: &State, call: &Call<'_>) -> Action {
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     order::begin(state, call, Goal::Resync)
 }

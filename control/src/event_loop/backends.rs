@@ -19,12 +19,12 @@ use crate::event_loop::create::{self, Other};
 use crate::event_loop::probe::{Probe, Watch};
 use crate::event_loop::report::{Asker, CreateKey, Report};
 use crate::influx::catalog::{self, Databases, Load};
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::limits;
 
 /// What is known of one backend, beside what endpoints read.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownBackend {
     client: Client,
     probe: Probe,
     pub(super) addr: Option<SocketAddr>,
@@ -37,7 +37,7 @@ pub(super) struct Known {
     counted_at: Option<Instant>,
 }
 
-impl Known {
+impl KnownBackend {
     /// # Errors
     /// No thread for its probe.
     pub(super) fn start(
@@ -125,7 +125,7 @@ impl EventLoop {
         );
     }
 
-    pub(super) fn listed(&mut self, backend: BackendId, result: Result<Databases, Failure>) {
+    pub(super) fn listed(&mut self, backend: BackendId, result: Result<Databases, CallFailure>) {
         if let Err(failure) = &result {
             log::debug!("backend {}: no databases: {failure}", self.name(backend));
         }
@@ -161,7 +161,7 @@ impl EventLoop {
         );
     }
 
-    pub(super) fn counted(&mut self, backend: BackendId, result: Result<BTreeMap<String, Load>, Failure>) {
+    pub(super) fn counted(&mut self, backend: BackendId, result: Result<BTreeMap<String, Load>, CallFailure>) {
         let known = &mut self.backends[backend.index()];
         known.counting = false;
         known.counted_at = Some(Instant::now());
@@ -207,6 +207,6 @@ impl EventLoop {
     }
 }
 
-fn no_answer<T>(why: String) -> Result<T, Failure> {
-    Err(Failure::Unreachable(why))
+fn no_answer<T>(why: String) -> Result<T, CallFailure> {
+    Err(CallFailure::Unreachable(why))
 }

@@ -7,7 +7,7 @@ use std::thread;
 use fluxgate_dataplane::handoff::Created;
 
 use crate::influx::catalog;
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::influx::policy::{Policy, has, run, statements};
 
 /// A backend that may have what is missing.
@@ -30,9 +30,9 @@ pub fn create(target: &Client, others: &[Other], db: &str, rp: &str) -> Created 
     if there.as_deref().is_some_and(|policies| has(policies, rp)) {
         return Created::Done;
     }
-    let answers: Vec<Result<Option<Vec<Policy>>, Failure>> = thread::scope(|scope| {
+    let answers: Vec<Result<Option<Vec<Policy>>, CallFailure>> = thread::scope(|scope| {
         let asked: Vec<_> = others.iter().map(|other| scope.spawn(|| catalog::database(&other.client, db))).collect();
-        let broken = || Err(Failure::Unreachable("asking it panicked".to_owned()));
+        let broken = || Err(CallFailure::Unreachable("asking it panicked".to_owned()));
         asked.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
     });
     let mut unasked = None;

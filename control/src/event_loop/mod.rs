@@ -30,19 +30,19 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
-use self::backends::Known;
+use self::backends::KnownBackend;
 use crate::endpoint::debug_pprof::cpu::Wanted;
-use crate::endpoint::{self, Action, Form, State, debug_pprof};
+use crate::endpoint::{self, Action, AdminState, Dialect, debug_pprof};
 use crate::event_loop::census::{Census, Question};
 use crate::event_loop::refresh::Refresh;
 use crate::event_loop::report::{Asker, ControlSettings, CreateKey, Report};
 use crate::limits;
 use crate::migration;
-use crate::migration::jobs::{Event, Jobs};
+use crate::migration::jobs::{JobEvent, Jobs};
 use crate::migration::journal::Journal;
 use crate::migration::live_world::LiveWorld;
 use crate::migration::peers::Peers;
-use crate::query::workers::{Done, Errand, Errands, Workers, Write};
+use crate::query::workers::{Errand, Errands, WorkerAnswer, Workers, Write};
 use crate::query::{self, QueryShared};
 
 /// Who waits for a refreshed catalog.
@@ -55,21 +55,21 @@ enum Waiter {
 /// All that the control thread knows.
 #[derive(Debug)]
 pub struct EventLoop {
-    state: State,
+    state: AdminState,
     end: ControlEnd,
     reports: Sender<Report>,
     /// What others tell the loop in their own words. None ends while the loop runs: it holds a sender of each.
     errands_asked: Receiver<Errand>,
-    job_events: Receiver<Event>,
+    job_events: Receiver<JobEvent>,
     placements: Receiver<Arc<Placement>>,
     /// By `BackendId`.
-    backends: Vec<Known>,
+    backends: Vec<KnownBackend>,
     refresh: Refresh<Waiter>,
     errands: Errands,
     census: Census,
     creating: HashMap<CreateKey, Vec<Asker>>,
     /// Who asked for a migration of which is not known yet whether it begins, and in whose words; by its number.
-    applicants: HashMap<u64, (Asker, Form)>,
+    applicants: HashMap<u64, (Asker, Dialect)>,
     health_asked: Option<Instant>,
     /// What queries work with, and how many are under way.
     query_shared: Arc<QueryShared>,
@@ -107,7 +107,7 @@ impl EventLoop {
         let workers = Workers::new(errands_sender, end.workers());
         let query_timeout = query.timeout;
         let query_shared = Arc::new(QueryShared::new(&topology, &placement, &stats, query, workers, &trust));
-        let known = |backend| Known::start(backend, &trust, check_interval, &reports);
+        let known = |backend| KnownBackend::start(backend, &trust, check_interval, &reports);
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
         let migrations = migration::job::MigrationShared {
             topology: Arc::clone(&topology),
@@ -119,7 +119,7 @@ impl EventLoop {
         };
         let mut jobs = Jobs::open(migrations, Arc::clone(&stats), job_sender);
         jobs.resume();
-        let state = State {
+        let state = AdminState {
             probed_up: vec![None; backends.len()],
             loads: vec![BTreeMap::new(); backends.len()],
             topology,
@@ -194,7 +194,7 @@ impl EventLoop {
         self.end_round(now);
         while let Some(question) = self.census.close(now) {
             let Question { asker, pretty, rows, missing, .. } = &question;
-            let State { topology, stats, .. } = &self.state;
+            let AdminState { topology, stats, .. } = &self.state;
             let response = catch_unwind(|| endpoint::ledger::response(topology, stats, rows, missing, *pretty));
             let response = response.unwrap_or_else(|_| panicked("/ledger"));
             self.answer(*asker, response);
@@ -213,8 +213,10 @@ impl EventLoop {
             }
             ToControl::BackendChanged { worker, backend, up, reason } => self.written(worker, backend, up, &reason),
             ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
-            ToControl::Drained { ticket, behind, .. } => self.errands.answered(ticket, Done::Drained { behind }),
-            ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, Done::Written(result)),
+            ToControl::Drained { ticket, behind, .. } => {
+                self.errands.answered(ticket, WorkerAnswer::Drained { behind })
+            }
+            ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Written(result)),
         }
     }
 
@@ -249,9 +251,9 @@ impl EventLoop {
         }
     }
 
-    fn job_event(&mut self, event: Event) {
+    fn job_event(&mut self, event: JobEvent) {
         self.state.jobs.event(&event);
-        if let Event::Begun { id, result } = event
+        if let JobEvent::Begun { id, result } = event
             && let Some((asker, form)) = self.applicants.remove(&id)
         {
             self.answer(asker, endpoint::order::answer(form, &result.map(|()| id)));

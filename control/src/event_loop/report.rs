@@ -12,7 +12,7 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use crate::influx::catalog::{Databases, Load};
-use crate::influx::client::Failure;
+use crate::influx::client::CallFailure;
 use crate::transition::Transitions;
 
 /// What the control thread is told at start.
@@ -50,11 +50,11 @@ pub enum Report {
     },
     Databases {
         backend: BackendId,
-        result: Result<Databases, Failure>,
+        result: Result<Databases, CallFailure>,
     },
     Load {
         backend: BackendId,
-        result: Result<BTreeMap<String, Load>, Failure>,
+        result: Result<BTreeMap<String, Load>, CallFailure>,
     },
     Created {
         key: CreateKey,

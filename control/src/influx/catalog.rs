@@ -13,7 +13,7 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::influx::answer::{Row, Series};
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::influx::policy::Policy;
 use crate::limits;
 
@@ -31,7 +31,7 @@ pub struct Load {
 }
 
 /// Asks for databases and their policies.
-pub fn databases(client: &Client) -> Result<Databases, Failure> {
+pub fn databases(client: &Client) -> Result<Databases, CallFailure> {
     let names = names(client)?;
     let mut databases = Databases::new();
     for chunk in names.chunks(limits::STATEMENTS_MAX) {
@@ -44,20 +44,20 @@ pub fn databases(client: &Client) -> Result<Databases, Failure> {
 }
 
 /// Asks for the policies of one database; None when the backend lacks it.
-pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, Failure> {
+pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, CallFailure> {
     if !names(client)?.iter().any(|name| name == db) {
         return Ok(None);
     }
     let answers = client.query(&show_policies(db), limits::SHOW_TIMEOUT)?;
-    let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+    let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
     match answer.error {
-        Some(error) => Err(Failure::Refused(error)),
+        Some(error) => Err(CallFailure::Refused(error)),
         None => Ok(Some(answer.series.first().map(policies).unwrap_or_default())),
     }
 }
 
 /// Counts the measurements that lie on `backend`, by database.
-pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, Failure> {
+pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, CallFailure> {
     let mut loads = BTreeMap::new();
     for db in names(client)?.into_iter().filter(|db| db != INTERNAL) {
         let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", print::name(&db)), limits::LOAD_TIMEOUT)?;
@@ -93,15 +93,15 @@ pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> h
 }
 
 /// The names of all databases.
-pub fn names(client: &Client) -> Result<Vec<String>, Failure> {
+pub fn names(client: &Client) -> Result<Vec<String>, CallFailure> {
     let answers = client.query("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
-    let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+    let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
     if let Some(error) = answer.error {
-        return Err(Failure::Refused(error));
+        return Err(CallFailure::Refused(error));
     }
     match &answer.series[..] {
         [series] if series.name == "databases" && series.columns == ["name"] => Ok(series.strings(0).collect()),
-        _ => Err(Failure::NotInflux),
+        _ => Err(CallFailure::NotInflux),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::limits;
 
 /// Why a call brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub enum CallFailure {
     /// No whole answer in time: refused, reset, timeout, unknown host. Somebody has to look at the backend.
     Unreachable(String),
     /// 401 or 403: the user in the configuration is wrong, or may too little.
@@ -39,7 +39,7 @@ pub enum Failure {
     Refused(String),
 }
 
-impl Failure {
+impl CallFailure {
     /// True for the answer of a server that knows no databases at all, false when it may only be unable to answer now.
     pub fn is_final(&self) -> bool {
         match self {
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for CallFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable(why) => f.write_str(why),
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Asks `GET /ping`; any 2xx is good.
-    pub fn ping(&self, timeout: Duration) -> Result<(), Failure> {
+    pub fn ping(&self, timeout: Duration) -> Result<(), CallFailure> {
         let request = self.agent.get(format!("{}/ping", self.url)).config().timeout_global(Some(timeout)).build();
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
@@ -122,12 +122,12 @@ impl Client {
 
     /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each that was run. InfluxDB leaves out
     /// none, but those after a failed one come back as "not executed".
-    pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Answer>, Failure> {
+    pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
         self.query_in("", statements, timeout)
     }
 
     /// As [`Client::query`], in database `db`, for statements that cannot name it themselves.
-    pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, Failure> {
+    pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
         let request = self.agent.post(format!("{}/query", self.url)).config().timeout_global(Some(timeout)).build();
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
@@ -138,17 +138,17 @@ impl Client {
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         match json::parse(body.map_err(unreachable)?.into()) {
             // Not even an empty result: InfluxDB gives one per statement.
-            Ok(statements) if statements.is_empty() => Err(Failure::NotInflux),
+            Ok(statements) if statements.is_empty() => Err(CallFailure::NotInflux),
             Ok(statements) => Ok(statements.into_iter().map(|statement| statement.answer).collect()),
-            Err(WireError::Refused(error)) => Err(Failure::Refused(error)),
-            Err(WireError::Malformed) => Err(Failure::NotInflux),
+            Err(WireError::Refused(error)) => Err(CallFailure::Refused(error)),
+            Err(WireError::Malformed) => Err(CallFailure::NotInflux),
         }
     }
 
     /// Writes `lines` with times in nanoseconds to a policy. Idempotent: points written twice are there once.
     ///
-    /// `Failure::Status(400, _)` may mean that some lines were taken.
-    pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), Failure> {
+    /// `CallFailure::Status(400, _)` may mean that some lines were taken.
+    pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), CallFailure> {
         let request = self.agent.post(format!("{}/write", self.url)).config().timeout_global(Some(timeout)).build();
         let request = request.query_pairs([("db", db), ("rp", rp), ("precision", "ns")]);
         let request = match &self.authorization {
@@ -177,8 +177,8 @@ impl Client {
     }
 }
 
-fn unreachable(error: ureq::Error) -> Failure {
-    Failure::Unreachable(why(&error))
+fn unreachable(error: ureq::Error) -> CallFailure {
+    CallFailure::Unreachable(why(&error))
 }
 
 /// What is wrong, in words an operator can act on.
@@ -195,11 +195,11 @@ pub(super) fn why(error: &ureq::Error) -> String {
 }
 
 /// Sorts out statuses; InfluxDB gives the text of an error as JSON.
-fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, CallFailure> {
     let status = response.status().as_u16();
     match status {
         200..=299 => Ok(response),
-        401 | 403 => Err(Failure::Unauthorized),
+        401 | 403 => Err(CallFailure::Unauthorized),
         _ => {
             let body = response
                 .body_mut()
@@ -211,7 +211,7 @@ fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::R
                 Err(WireError::Refused(error)) => error,
                 _ => String::from_utf8_lossy(&body).trim().to_owned(),
             };
-            Err(Failure::Status(status, text.chars().take(limits::FAILURE_TEXT_CHARS_MAX).collect()))
+            Err(CallFailure::Status(status, text.chars().take(limits::FAILURE_TEXT_CHARS_MAX).collect()))
         }
     }
 }

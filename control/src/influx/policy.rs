@@ -4,7 +4,7 @@
 
 use fluxgate_dataplane::influxql::print;
 
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::limits;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +62,10 @@ pub fn settings(policy: &Policy) -> String {
 ///
 /// # Errors
 /// Also for the statement's own error.
-pub fn run(target: &Client, statement: &str) -> Result<(), Failure> {
+pub fn run(target: &Client, statement: &str) -> Result<(), CallFailure> {
     let answers = target.query(statement, limits::CREATE_TIMEOUT)?;
     match answers.into_iter().find_map(|answer| answer.error) {
-        Some(error) => Err(Failure::Refused(error)),
+        Some(error) => Err(CallFailure::Refused(error)),
         None => Ok(()),
     }
 }

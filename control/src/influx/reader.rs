@@ -56,8 +56,8 @@ impl Client {
     /// [`Interrupted`].
     pub fn statement(&self, call: &Call, held: &Held<'_>) -> Result<Result<Answer, String>, Interrupted> {
         let mut reader = match self.begin(call, false) {
-            Ok(Reply::Body(reader)) => reader,
-            Ok(Reply::Refused(error)) => return Ok(Ok(Answer::failed(error))),
+            Ok(AnswerStart::Body(reader)) => reader,
+            Ok(AnswerStart::Refused(error)) => return Ok(Ok(Answer::failed(error))),
             Err(why) => return Ok(Err(why)),
         };
         let mut body = Vec::new();
@@ -121,8 +121,8 @@ impl Client {
         take: &mut dyn FnMut(Bytes) -> Result<Result<(), String>, E>,
     ) -> Result<Result<(), Unread>, E> {
         let mut reader = match self.begin(call, true) {
-            Ok(Reply::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
-            Ok(Reply::Refused(error)) => return Ok(Err(Unread::Refused(error))),
+            Ok(AnswerStart::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
+            Ok(AnswerStart::Refused(error)) => return Ok(Err(Unread::Refused(error))),
             Err(why) => return Ok(Err(Unread::Cut(why))),
         };
         loop {
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    fn begin(&self, call: &Call, chunked: bool) -> Result<Reply, String> {
+    fn begin(&self, call: &Call, chunked: bool) -> Result<AnswerStart, String> {
         let rows = call.piece_rows.to_string();
         let mut form = vec![("q", &call.statement[..]), ("db", &call.db), ("rp", &call.rp), ("epoch", &call.epoch)];
         form.retain(|(_, value)| !value.is_empty());
@@ -169,12 +169,12 @@ impl Client {
         let mut response = sent.map_err(|e| why(&e))?;
         let status = response.status().as_u16();
         match status {
-            200 => Ok(Reply::Body(Box::new(response.into_body().into_reader()))),
+            200 => Ok(AnswerStart::Body(Box::new(response.into_body().into_reader()))),
             // InfluxDB refuses what it cannot parse before it runs anything; another backend would too.
             400 => {
                 let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
                 match document(call, body.unwrap_or_default().into()) {
-                    Err(WireError::Refused(error)) => Ok(Reply::Refused(error)),
+                    Err(WireError::Refused(error)) => Ok(AnswerStart::Refused(error)),
                     _ => Err("answered 400".to_owned()),
                 }
             }
@@ -189,7 +189,7 @@ fn document(call: &Call, body: Bytes) -> Result<Vec<StatementAnswer>, WireError>
 }
 
 /// How an answer begins.
-enum Reply {
+enum AnswerStart {
     Body(Box<dyn Read>),
     Refused(String),
 }

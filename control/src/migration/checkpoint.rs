@@ -42,7 +42,7 @@ pub struct Saved {
 /// One task; `from`, `to` are names of backends, for a delete where it is removed and where it belongs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedTask {
-    pub key: Key,
+    pub key: TaskKey,
     pub state: TaskState,
     pub points: u64,
     pub bytes: u64,
@@ -55,7 +55,7 @@ pub struct SavedTask {
 
 /// What makes a task the same after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Key {
+pub struct TaskKey {
     pub db: String,
     pub measurement: String,
     pub from: String,
@@ -128,11 +128,11 @@ fn path(folder: &Path, id: u64) -> PathBuf {
 
 fn read(path: &Path) -> io::Result<Saved> {
     #[derive(Deserialize)]
-    struct Head {
+    struct FileHead {
         version: u32,
     }
     let text = fs::read(path)?;
-    let head: Head = serde_json::from_slice(&text).map_err(io::Error::other)?;
+    let head: FileHead = serde_json::from_slice(&text).map_err(io::Error::other)?;
     if head.version != VERSION {
         return Err(io::Error::other(format!("form {} is not known here", head.version)));
     }
@@ -147,7 +147,7 @@ mod tests {
     fn saved(id: u64) -> Saved {
         let removed =
             Removed { name: "x".into(), url: "http://x".into(), username: "u".into(), password: "secret".into() };
-        let key = Key { db: "d".into(), measurement: "a \"b\"\n".into(), from: "x".into(), to: "y".into() };
+        let key = TaskKey { db: "d".into(), measurement: "a \"b\"\n".into(), from: "x".into(), to: "y".into() };
         Saved {
             version: VERSION,
             id,

@@ -13,7 +13,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::job::{Job, MigrationShared, unix_ms};
 use super::order::Undelivered;
-use super::peers::{self, Change, Heard, Said};
+use super::peers::{self, Heard, PeerChange, Said};
 use super::plan::Goal;
 use crate::limits;
 
@@ -160,10 +160,10 @@ impl Job {
         }
     }
 
-    fn change(&self, begins: bool, moved: bool) -> Change {
+    fn change(&self, begins: bool, moved: bool) -> PeerChange {
         match self.order.goal.migrating() {
-            Some(circle) => Change::Migrating { circle, migrating: begins, moved },
-            None => Change::Resyncing(begins),
+            Some(circle) => PeerChange::Migrating { circle, migrating: begins, moved },
+            None => PeerChange::Resyncing(begins),
         }
     }
 

@@ -14,20 +14,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::order::Undelivered;
 use super::policies::{self, Unequal};
-use super::pour::{Ended, Pour};
+use super::pour::{Pour, PourEnd};
 use super::progress::Progress;
 use super::rows::{self, ReadError};
-use super::side::{Side, Window};
+use super::side::{CopySide, SliceWindow};
 use super::slices::{self, Interval, Slice};
-use super::steering::{Halt, Lost, Steering};
-use super::verify::{self, Open};
-use crate::influx::client::Failure;
+use super::steering::{CallLost, Halt, Steering};
+use super::verify::{self, MissingValues};
+use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
 
 /// What is to be copied.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub struct CopyTask {
     pub db: String,
     pub measurement: String,
     /// Only points from this time on (nanoseconds since 1970); None = all.
@@ -103,9 +103,9 @@ impl std::error::Error for CopyError {}
 /// # Errors
 /// Whenever a point may not be at the target.
 pub fn copy(
-    task: &Task,
-    source: &Side,
-    target: &Side,
+    task: &CopyTask,
+    source: &CopySide,
+    target: &CopySide,
     writes: Writes<'_>,
     steering: &Steering,
     progress: &Progress,
@@ -114,7 +114,7 @@ pub fn copy(
     let mut failures = Vec::new();
     let mut failed = 0;
     let mut copied = Copied::default();
-    let engine = Engine { task, source, target, writes, steering, progress };
+    let engine = CopyEngine { task, source, target, writes, steering, progress };
     let _interrupts = steering.interrupts([source.client.agent(), target.client.agent()]);
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, now_ns())?;
@@ -179,31 +179,31 @@ fn living_from(policy: &Policy, now_ns: i64) -> Result<i64, CopyError> {
     slices::living_from(policy, now_ns).ok_or_else(unknown)
 }
 
-struct Engine<'a> {
-    task: &'a Task,
-    source: &'a Side,
-    target: &'a Side,
+struct CopyEngine<'a> {
+    task: &'a CopyTask,
+    source: &'a CopySide,
+    target: &'a CopySide,
     writes: Writes<'a>,
     steering: &'a Steering,
     progress: &'a Progress,
 }
 
-impl Engine<'_> {
-    fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> Window<'w> {
-        Window { db: &self.task.db, rp: &policy.name, measurement: &self.task.measurement, begin_ns, end_ns }
+impl CopyEngine<'_> {
+    fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> SliceWindow<'w> {
+        SliceWindow { db: &self.task.db, rp: &policy.name, measurement: &self.task.measurement, begin_ns, end_ns }
     }
 
-    fn of_source<T>(&self, call: impl FnMut() -> Result<T, Failure>) -> Result<T, CopyError> {
+    fn of_source<T>(&self, call: impl FnMut() -> Result<T, CallFailure>) -> Result<T, CopyError> {
         self.steering.retry(self.task.retry_for, self.progress, call).map_err(|lost| lost_by(lost, CopyError::Source))
     }
 
     /// The inner error is the backend's verdict on this window; others may fare better.
-    fn counts(&self, side: &Side, window: &Window<'_>) -> Result<Result<Counts, String>, CopyError> {
+    fn counts(&self, side: &CopySide, window: &SliceWindow<'_>) -> Result<Result<FieldCounts, String>, CopyError> {
         let (name, error): (_, fn(String) -> CopyError) =
             if std::ptr::eq(side, self.source) { ("source", CopyError::Source) } else { ("target", CopyError::Target) };
         match self.steering.retry(self.task.retry_for, self.progress, || side.counts(window)) {
             Ok(counts) => Ok(Ok(counts)),
-            Err(Lost::Refused(Failure::Refused(why))) => Ok(Err(format!("counting at the {name}: {why}"))),
+            Err(CallLost::Refused(CallFailure::Refused(why))) => Ok(Err(format!("counting at the {name}: {why}"))),
             Err(lost) => Err(lost_by(lost, error)),
         }
     }
@@ -223,7 +223,12 @@ impl Engine<'_> {
     }
 
     /// Copies one slice until it is found whole; the inner error says why it is not.
-    fn slice(&self, policy: &Policy, window: &Window<'_>, counts: Counts) -> Result<Result<(), String>, CopyError> {
+    fn slice(
+        &self,
+        policy: &Policy,
+        window: &SliceWindow<'_>,
+        counts: FieldCounts,
+    ) -> Result<Result<(), String>, CopyError> {
         let mut counts = counts;
         let mut piece_rows = verify::piece_rows(counts.len());
         // None = all.
@@ -240,7 +245,7 @@ impl Engine<'_> {
         }
         let mut attempts = 0;
         loop {
-            if counts.is_empty() || open.as_ref().is_some_and(Open::is_empty) {
+            if counts.is_empty() || open.as_ref().is_some_and(MissingValues::is_empty) {
                 return Ok(Ok(()));
             }
             let why = match self.pour(window, piece_rows, open.as_ref())? {
@@ -278,23 +283,30 @@ impl Engine<'_> {
         }
     }
 
-    fn pour(&self, window: &Window<'_>, piece_rows: usize, only: Option<&Open>) -> Result<Poured, CopyError> {
+    fn pour(
+        &self,
+        window: &SliceWindow<'_>,
+        piece_rows: usize,
+        only: Option<&MissingValues>,
+    ) -> Result<Poured, CopyError> {
         let mut pour = Pour::new(self.target, window, self.steering, self.progress, self.task.retry_for, only);
         let read = rows::read(self.source, window, piece_rows, &self.steering.cancelled, &mut pour);
         let ended = read.and_then(|()| pour.flush().map_err(ReadError::Sink));
         match (ended, pour.refused) {
             (Ok(()), None) => Ok(Poured::All),
             (Ok(()), Some((points, why))) => Ok(Poured::Refused(format!("the target refused {points} points: {why}"))),
-            (Err(ReadError::Sink(Ended::Halt(Halt::Paused))), _) => {
+            (Err(ReadError::Sink(PourEnd::Halt(Halt::Paused))), _) => {
                 if self.steering.wait_while_paused() {
                     Ok(Poured::Paused)
                 } else {
                     Err(CopyError::Cancelled)
                 }
             }
-            (Err(ReadError::Cancelled | ReadError::Sink(Ended::Halt(Halt::Cancelled))), _) => Err(CopyError::Cancelled),
-            (Err(ReadError::Sink(Ended::Gone(why))), _) => Err(CopyError::Target(why)),
-            (Err(ReadError::Sink(Ended::NoPoint)), _) => {
+            (Err(ReadError::Cancelled | ReadError::Sink(PourEnd::Halt(Halt::Cancelled))), _) => {
+                Err(CopyError::Cancelled)
+            }
+            (Err(ReadError::Sink(PourEnd::Gone(why))), _) => Err(CopyError::Target(why)),
+            (Err(ReadError::Sink(PourEnd::NoPoint)), _) => {
                 Ok(Poured::Refused("the source has a value that cannot be written".to_owned()))
             }
             (Err(ReadError::Refused(why)), _) => Ok(Poured::Refused(format!("the source refuses: {why}"))),
@@ -308,19 +320,19 @@ impl Engine<'_> {
     fn verify(
         &self,
         policy: &Policy,
-        window: &Window<'_>,
+        window: &SliceWindow<'_>,
         piece_rows: usize,
-        among: Option<&Open>,
-    ) -> Result<Result<Open, String>, CopyError> {
+        among: Option<&MissingValues>,
+    ) -> Result<Result<MissingValues, String>, CopyError> {
         let from_ns = living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
-        let window = Window { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
+        let window = SliceWindow { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
         if window.begin_ns >= window.end_ns {
-            return Ok(Ok(Open::default()));
+            return Ok(Ok(MissingValues::default()));
         }
         let Writes::ToBoth(delivered) = self.writes else {
-            return Ok(self.look(&window, piece_rows, among)?.map(Open::lacking));
+            return Ok(self.look(&window, piece_rows, among)?.map(MissingValues::lacking));
         };
-        let mut earlier: Option<Open> = None;
+        let mut earlier: Option<MissingValues> = None;
         for _ in 0..limits::SLICE_LOOKS {
             match delivered() {
                 Ok(()) => {}
@@ -345,10 +357,10 @@ impl Engine<'_> {
 
     fn look(
         &self,
-        window: &Window<'_>,
+        window: &SliceWindow<'_>,
         piece_rows: usize,
-        among: Option<&Open>,
-    ) -> Result<Result<Open, String>, CopyError> {
+        among: Option<&MissingValues>,
+    ) -> Result<Result<MissingValues, String>, CopyError> {
         match verify::look(self.source, self.target, window, piece_rows, among, &self.steering.cancelled) {
             Ok(open) => Ok(Ok(open)),
             Err((_, ReadError::Cancelled)) => Err(CopyError::Cancelled),
@@ -361,13 +373,13 @@ impl Engine<'_> {
 }
 
 /// How many values each field has.
-type Counts = BTreeMap<String, u64>;
+type FieldCounts = BTreeMap<String, u64>;
 
-fn lost_by(lost: Lost, side: impl Fn(String) -> CopyError) -> CopyError {
+fn lost_by(lost: CallLost, side: impl Fn(String) -> CopyError) -> CopyError {
     match lost {
-        Lost::Cancelled => CopyError::Cancelled,
-        Lost::Gone(why) => side(why),
-        Lost::Refused(failure) => side(failure.to_string()),
+        CallLost::Cancelled => CopyError::Cancelled,
+        CallLost::Gone(why) => side(why),
+        CallLost::Refused(failure) => side(failure.to_string()),
     }
 }
 

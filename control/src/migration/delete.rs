@@ -6,12 +6,12 @@
 use super::copy::now_ns;
 use super::progress::Progress;
 use super::rows::ReadError;
-use super::side::{Side, Window};
+use super::side::{CopySide, SliceWindow};
 use super::slices::{self, Interval};
-use super::steering::{Lost, Steering};
-use super::verify::{self, Open};
+use super::steering::{CallLost, Steering};
+use super::verify::{self, MissingValues};
 use crate::influx::catalog;
-use crate::influx::client::Failure;
+use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
 use fluxgate_dataplane::influxql::print;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// Why the measurement was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum NotCleared {
     Cancelled,
     /// The right place lacks values of this window: how many, policy, time.
     Missing {
@@ -37,7 +37,7 @@ pub enum Kept {
     },
 }
 
-impl std::fmt::Display for Kept {
+impl std::fmt::Display for NotCleared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cancelled => f.write_str("cancelled"),
@@ -50,21 +50,21 @@ impl std::fmt::Display for Kept {
     }
 }
 
-impl std::error::Error for Kept {}
+impl std::error::Error for NotCleared {}
 
 /// Drops `measurement` at `misplaced`, if all its living points are at `right`. Returns how many values were compared.
 ///
 /// # Errors
-/// Nothing was dropped, except after [`Kept::Failed`] of the drop itself, which may have been carried out.
+/// Nothing was dropped, except after [`NotCleared::Failed`] of the drop itself, which may have been carried out.
 pub fn clear(
     db: &str,
     measurement: &str,
-    misplaced: &Side,
-    right: &Side,
+    misplaced: &CopySide,
+    right: &CopySide,
     retry_for: Duration,
     steering: &Steering,
     progress: &Progress,
-) -> Result<u64, Kept> {
+) -> Result<u64, NotCleared> {
     let at_misplaced = |lost| lost_by(lost, misplaced);
     let _interrupts = steering.interrupts([misplaced.client.agent(), right.client.agent()]);
     let policies = steering
@@ -74,7 +74,7 @@ pub fn clear(
     let mut compared = Vec::new();
     let mut groups = Vec::new();
     for policy in &policies {
-        let unknown = || Kept::Failed {
+        let unknown = || NotCleared::Failed {
             name: misplaced.name.clone(),
             why: format!("duration {} of policy {}", policy.duration, policy.name),
         };
@@ -87,7 +87,7 @@ pub fn clear(
             let mut todo = vec![interval];
             while let Some(interval) = todo.pop() {
                 if !steering.wait_while_paused() {
-                    return Err(Kept::Cancelled);
+                    return Err(NotCleared::Cancelled);
                 }
                 let window = window(db, measurement, policy, interval);
                 let counts = steering.retry(retry_for, progress, || misplaced.counts(&window)).map_err(at_misplaced)?;
@@ -108,7 +108,7 @@ pub fn clear(
     for (policy, from_ns, intervals) in groups {
         let list = || slices::intervals(misplaced, db, &policy.name, from_ns);
         if steering.retry(retry_for, progress, list).map_err(at_misplaced)? != intervals {
-            return Err(Kept::Changing);
+            return Err(NotCleared::Changing);
         }
     }
     let mut values = 0;
@@ -116,49 +116,49 @@ pub fn clear(
         let window = window(db, measurement, policy, interval);
         let again = steering.retry(retry_for, progress, || misplaced.counts(&window)).map_err(at_misplaced)?;
         if again != counts {
-            return Err(Kept::Changing);
+            return Err(NotCleared::Changing);
         }
         values += counts.values().sum::<u64>();
     }
     if steering.is_cancelled() {
-        return Err(Kept::Cancelled);
+        return Err(NotCleared::Cancelled);
     }
-    let failed = |failure: Failure| Kept::Failed { name: misplaced.name.clone(), why: failure.to_string() };
+    let failed = |failure: CallFailure| NotCleared::Failed { name: misplaced.name.clone(), why: failure.to_string() };
     misplaced.statement(db, &format!("DROP MEASUREMENT {}", print::name(measurement))).map_err(failed)?;
     log::info!("{}: dropped {measurement} of {db}, {values} values of which are at {}", misplaced.name, right.name);
     Ok(values)
 }
 
-fn window<'a>(db: &'a str, measurement: &'a str, policy: &'a Policy, (begin_ns, end_ns): Interval) -> Window<'a> {
-    Window { db, rp: &policy.name, measurement, begin_ns, end_ns }
+fn window<'a>(db: &'a str, measurement: &'a str, policy: &'a Policy, (begin_ns, end_ns): Interval) -> SliceWindow<'a> {
+    SliceWindow { db, rp: &policy.name, measurement, begin_ns, end_ns }
 }
 
 fn compare(
-    misplaced: &Side,
-    right: &Side,
-    window: &Window<'_>,
+    misplaced: &CopySide,
+    right: &CopySide,
+    window: &SliceWindow<'_>,
     piece_rows: usize,
     steering: &Steering,
-) -> Result<(), Kept> {
-    match verify::look(misplaced, right, window, piece_rows, None, &steering.cancelled).map(Open::lacking) {
+) -> Result<(), NotCleared> {
+    match verify::look(misplaced, right, window, piece_rows, None, &steering.cancelled).map(MissingValues::lacking) {
         Ok(lacking) if lacking.is_empty() => Ok(()),
         Ok(lacking) => {
             let values = lacking.len() as u64;
-            Err(Kept::Missing { values, rp: window.rp.to_owned(), interval: (window.begin_ns, window.end_ns) })
+            Err(NotCleared::Missing { values, rp: window.rp.to_owned(), interval: (window.begin_ns, window.end_ns) })
         }
-        Err((_, ReadError::Cancelled)) => Err(Kept::Cancelled),
+        Err((_, ReadError::Cancelled)) => Err(NotCleared::Cancelled),
         Err((is_source, ReadError::Refused(why) | ReadError::Cut(why))) => {
             let name = if is_source { &misplaced.name } else { &right.name };
-            Err(Kept::Failed { name: name.clone(), why })
+            Err(NotCleared::Failed { name: name.clone(), why })
         }
     }
 }
 
-fn lost_by(lost: Lost, side: &Side) -> Kept {
+fn lost_by(lost: CallLost, side: &CopySide) -> NotCleared {
     let name = side.name.clone();
     match lost {
-        Lost::Cancelled => Kept::Cancelled,
-        Lost::Gone(why) => Kept::Failed { name, why },
-        Lost::Refused(failure) => Kept::Failed { name, why: failure.to_string() },
+        CallLost::Cancelled => NotCleared::Cancelled,
+        CallLost::Gone(why) => NotCleared::Failed { name, why },
+        CallLost::Refused(failure) => NotCleared::Failed { name, why: failure.to_string() },
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
-use super::checkpoint::{Key, Saved, SavedTask};
+use super::checkpoint::{Saved, SavedTask, TaskKey};
 use super::journal::Journal;
 use super::order::{Counts, Order, Phase, TaskState, Verified};
 use super::peers::{Heard, Peers};
@@ -51,9 +51,9 @@ impl MigrationShared {
 
 /// One task and how far it is.
 #[derive(Debug)]
-pub struct Entry {
+pub struct TaskEntry {
     pub task: Task,
-    pub key: Key,
+    pub key: TaskKey,
     /// Entries of one chain stand together.
     pub chain: usize,
     pub state: TaskState,
@@ -64,7 +64,7 @@ pub struct Entry {
 
 /// What changes while a job runs.
 #[derive(Debug)]
-pub struct Inner {
+pub struct JobState {
     pub phase: Phase,
     pub ended: Option<u64>,
     /// What it is at, for the operator.
@@ -72,9 +72,9 @@ pub struct Inner {
     pub errors: Vec<String>,
     pub errors_left_out: u64,
     pub counts: Vec<Counts>,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<TaskEntry>,
     /// By key, from before a restart: what need not be done again.
-    pub(super) former: HashMap<Key, SavedTask>,
+    pub(super) former: HashMap<TaskKey, SavedTask>,
     saved: Option<(Instant, Duration)>,
     /// Of a rebalance: copied, not marked yet.
     pub(super) verified: Vec<Verified>,
@@ -95,7 +95,7 @@ pub struct Job {
     pub since: Instant,
     pub steering: Steering,
     rings: String,
-    inner: Mutex<Inner>,
+    inner: Mutex<JobState>,
     /// Held while the file is written, so that an older state never replaces a newer one.
     file: Mutex<()>,
 }
@@ -142,7 +142,7 @@ impl Job {
                 _ => Work::Copy { to: other },
             };
             let (db, measurement) = (task.key.db.clone(), task.key.measurement.clone());
-            Some(Entry::former(Task { db, measurement, at, work }, chain, task))
+            Some(TaskEntry::former(Task { db, measurement, at, work }, chain, task))
         };
         let is_over = saved.phase != Phase::Running;
         let entries = if is_over { saved.tasks.iter().enumerate().filter_map(entry).collect() } else { Vec::new() };
@@ -159,7 +159,7 @@ impl Job {
             since: Instant::now(),
             steering,
             rings: if is_over { saved.rings } else { rings.to_owned() },
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(JobState {
                 phase: saved.phase,
                 ended: saved.ended,
                 doing: String::new(),
@@ -178,7 +178,7 @@ impl Job {
     }
 
     /// What it looks like now. To be let go at once.
-    pub fn look(&self) -> MutexGuard<'_, Inner> {
+    pub fn look(&self) -> MutexGuard<'_, JobState> {
         lock(&self.inner)
     }
 
@@ -201,7 +201,7 @@ impl Job {
 
     fn saved(&self) -> Saved {
         let inner = self.look();
-        let mut tasks: Vec<_> = inner.entries.iter().map(Entry::saved).collect();
+        let mut tasks: Vec<_> = inner.entries.iter().map(TaskEntry::saved).collect();
         // Until they are planned again, tasks from before a restart are still what was done.
         tasks.extend(inner.former.values().cloned());
         Saved {
@@ -276,7 +276,7 @@ impl Job {
     }
 }
 
-impl Entry {
+impl TaskEntry {
     pub(super) fn former(task: Task, chain: usize, saved: &SavedTask) -> Self {
         let progress = Progress::default();
         progress.points.store(saved.points, Relaxed);

@@ -15,18 +15,18 @@ use super::checkpoint::{self, Saved};
 use super::coordination;
 use super::job::{self, Job, MigrationShared};
 use super::order::{Order, Phase};
-use super::peers::{Change, Said};
+use super::peers::{PeerChange, Said};
 use super::plan::{self, Goal};
 use super::steering::Steer;
 use crate::limits;
 
 /// What a job's thread tells the control thread.
 #[derive(Debug)]
-pub enum Event {
+pub enum JobEvent {
     /// Whether it begins: Err = why not, in influx-proxy's words.
     Begun {
         id: u64,
-        result: Result<(), Refused>,
+        result: Result<(), NotBegun>,
     },
     Ended {
         id: u64,
@@ -35,7 +35,7 @@ pub enum Event {
 
 /// Why a migration does not begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotBegun {
     /// Another one is in its way, here or at another proxy.
     Conflict(String),
     /// Ours.
@@ -47,7 +47,7 @@ pub struct Jobs {
     shared: Arc<MigrationShared>,
     stats: Arc<Stats>,
     /// What jobs tell the control thread.
-    events: Sender<Event>,
+    events: Sender<JobEvent>,
     jobs: BTreeMap<u64, Arc<Job>>,
     last_id: u64,
     /// By circle, and for resyncs: set from outside, by operators or other proxies.
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Jobs {
 
 impl Jobs {
     /// Reads what is on disk; [`Jobs::resume`] goes on with what had not ended.
-    pub fn open(shared: MigrationShared, stats: Arc<Stats>, events: Sender<Event>) -> Self {
+    pub fn open(shared: MigrationShared, stats: Arc<Stats>, events: Sender<JobEvent>) -> Self {
         let (saved, last_id) = checkpoint::read_all(&shared.folder);
         let rings = shared.rings();
         let name = |name: &str| shared.topology.by_name(name).map(|backend| backend.id.index());
@@ -90,7 +90,7 @@ impl Jobs {
                     job.give_up(&shared, "its circle is not in the configuration any more");
                 }
                 // Closed = we are stopping.
-                let _ = events.send(Event::Ended { id });
+                let _ = events.send(JobEvent::Ended { id });
             };
             if let Err(error) = spawn(id, run) {
                 log::error!("migration {id} is not resumed: no thread: {error}");
@@ -98,16 +98,16 @@ impl Jobs {
         }
     }
 
-    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as [`Event::Begun`].
+    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as [`JobEvent::Begun`].
     ///
     /// # Errors
     /// What is in its way at this proxy.
-    pub fn start(&mut self, order: Order) -> Result<u64, Refused> {
+    pub fn start(&mut self, order: Order) -> Result<u64, NotBegun> {
         if let Some(text) = self.conflict(&order.goal) {
-            return Err(Refused::Conflict(text));
+            return Err(NotBegun::Conflict(text));
         }
         if self.jobs.values().filter(|job| job.is_active()).count() >= limits::MIGRATIONS_MAX {
-            return Err(Refused::Failed(format!(
+            return Err(NotBegun::Failed(format!(
                 "{} migrations are under way, which is the most",
                 limits::MIGRATIONS_MAX
             )));
@@ -124,26 +124,26 @@ impl Jobs {
             let result = begin(&starting, &shared);
             let is_begun = result.is_ok();
             // Closed = we are stopping.
-            let _ = events.send(Event::Begun { id, result });
+            let _ = events.send(JobEvent::Begun { id, result });
             if is_begun {
                 starting.run(&shared, false);
-                let _ = events.send(Event::Ended { id });
+                let _ = events.send(JobEvent::Ended { id });
             }
         };
         if let Err(error) = spawn(id, run) {
             self.jobs.remove(&id);
             self.show();
-            return Err(Refused::Failed(format!("no thread: {error}")));
+            return Err(NotBegun::Failed(format!("no thread: {error}")));
         }
         Ok(id)
     }
 
     /// What a thread has told.
-    pub fn event(&mut self, event: &Event) {
+    pub fn event(&mut self, event: &JobEvent) {
         match event {
-            Event::Begun { result: Ok(()), .. } => {}
-            Event::Begun { id, result: Err(_) } => _ = self.jobs.remove(id),
-            Event::Ended { id } => log::debug!("migration {id} has ended"),
+            JobEvent::Begun { result: Ok(()), .. } => {}
+            JobEvent::Begun { id, result: Err(_) } => _ = self.jobs.remove(id),
+            JobEvent::Ended { id } => log::debug!("migration {id} has ended"),
         }
         let ended: Vec<u64> = self.jobs.values().filter(|job| !job.is_active()).map(|job| job.id).collect();
         for &id in &ended[..ended.len().saturating_sub(limits::MIGRATIONS_KEPT)] {
@@ -154,10 +154,10 @@ impl Jobs {
     }
 
     /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same.
-    pub fn set(&mut self, change: Change) {
+    pub fn set(&mut self, change: PeerChange) {
         match change {
-            Change::Migrating { circle, migrating, .. } => self.migrating[circle] = migrating,
-            Change::Resyncing(resyncing) => self.resyncing = resyncing,
+            PeerChange::Migrating { circle, migrating, .. } => self.migrating[circle] = migrating,
+            PeerChange::Resyncing(resyncing) => self.resyncing = resyncing,
         }
         self.show();
     }
@@ -232,16 +232,16 @@ impl Jobs {
 
 /// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer stops
 /// nothing: the job waits for it.
-fn begin(job: &Job, shared: &MigrationShared) -> Result<(), Refused> {
+fn begin(job: &Job, shared: &MigrationShared) -> Result<(), NotBegun> {
     let said: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| shared.peers.ask(addr))).collect();
         asked.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
     let conflict = said.into_iter().flatten().flatten().find_map(|said| coordination::conflict(&job.order.goal, &said));
     if let Some(text) = conflict {
-        return Err(Refused::Conflict(text));
+        return Err(NotBegun::Conflict(text));
     }
-    job.save(shared).map_err(|error| Refused::Failed(format!("cannot save its progress: {error}")))
+    job.save(shared).map_err(|error| NotBegun::Failed(format!("cannot save its progress: {error}")))
 }
 
 /// Whether all circles of `goal` exist.

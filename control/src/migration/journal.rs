@@ -19,11 +19,11 @@ const NAME: &str = "migration.log";
 pub struct Journal {
     dir: PathBuf,
     bytes_max: u64,
-    open: Mutex<Open>,
+    open: Mutex<OpenJournal>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenJournal {
     file: Option<(File, u64)>,
     complained: bool,
 }
@@ -53,7 +53,7 @@ impl Journal {
         }
     }
 
-    fn append(&self, open: &mut Open, line: &[u8]) -> io::Result<()> {
+    fn append(&self, open: &mut OpenJournal, line: &[u8]) -> io::Result<()> {
         if open.file.as_ref().is_some_and(|(_, bytes)| bytes + line.len() as u64 > self.bytes_max) {
             open.file = None;
             self.rotate()?;

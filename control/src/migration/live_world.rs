@@ -11,13 +11,13 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::copy::{self, Writes, copy};
-use super::delete::{self, Kept};
+use super::delete::{self, NotCleared};
 use super::plan::Task;
-use super::side::Side;
+use super::side::CopySide;
 use super::steering::Steering;
 use super::world::{CopyContext, World};
 use crate::influx::catalog;
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::limits;
 use crate::transition::Transitions;
 
@@ -32,8 +32,8 @@ pub struct LiveWorld {
 }
 
 impl LiveWorld {
-    fn side(&self, backend: &Backend) -> Side {
-        Side::new(backend, &self.trust)
+    fn side(&self, backend: &Backend) -> CopySide {
+        CopySide::new(backend, &self.trust)
     }
 
     /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former one.
@@ -54,7 +54,7 @@ impl World for LiveWorld {
     }
 
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
-        let task = copy::Task {
+        let task = copy::CopyTask {
             db: task.db.clone(),
             measurement: task.measurement.clone(),
             since_ns: context.since_ns,
@@ -81,7 +81,7 @@ impl World for LiveWorld {
         loop {
             match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, context.steering, context.progress) {
                 // What was taken before the end of a transition may still be on its way.
-                Err(Kept::Changing)
+                Err(NotCleared::Changing)
                     if attempt < limits::CLEAR_ATTEMPTS && context.steering.sleep(limits::CLEAR_PAUSE) =>
                 {
                     attempt += 1;
@@ -117,14 +117,14 @@ impl World for LiveWorld {
 }
 
 /// All measurements of a backend, by database. Unlike the counts of `/health`, all or nothing.
-fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, CallFailure> {
     let mut databases = BTreeMap::new();
     for db in catalog::names(client)?.into_iter().filter(|db| db != catalog::INTERNAL) {
         let statement = format!("SHOW MEASUREMENTS ON {}", print::name(&db));
         let answers = client.query(&statement, limits::LOAD_TIMEOUT)?;
-        let answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
+        let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
         if let Some(error) = answer.error {
-            return Err(Failure::Refused(error));
+            return Err(CallFailure::Refused(error));
         }
         let names = answer.series.iter().flat_map(|series| series.strings(0)).collect();
         databases.insert(db, names);

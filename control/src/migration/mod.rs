@@ -54,10 +54,10 @@ pub mod verify;
 mod work;
 pub mod world;
 
-pub use copy::{Copied, CopyError, SliceFailure, Task, Writes, copy};
-pub use delete::{Kept, clear};
+pub use copy::{Copied, CopyError, CopyTask, SliceFailure, Writes, copy};
+pub use delete::{NotCleared, clear};
 pub use order::Undelivered;
 pub use progress::Progress;
-pub use side::Side;
+pub use side::CopySide;
 pub use slices::Slice;
 pub use steering::Steering;

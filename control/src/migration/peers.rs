@@ -81,20 +81,20 @@ pub enum Said {
 }
 
 #[derive(Deserialize)]
-struct State {
-    circles: Vec<Circle>,
+struct PeerState {
+    circles: Vec<PeerCircle>,
     is_resyncing: bool,
 }
 
 #[derive(Deserialize)]
-struct Circle {
+struct PeerCircle {
     circle_id: usize,
     is_migrating: bool,
 }
 
 /// A change that peers are told, as they would be told by influx-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum PeerChange {
     /// `moved`: all is at its new place, dual writes end before the answer. influx-proxy ignores it.
     Migrating {
         circle: usize,
@@ -104,7 +104,7 @@ pub enum Change {
     Resyncing(bool),
 }
 
-impl Change {
+impl PeerChange {
     /// The circle of which all has been moved.
     pub fn moved(self) -> Option<usize> {
         match self {
@@ -170,7 +170,7 @@ impl Peers {
         }
         let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|e| e.to_string())?;
-        let Ok(state) = serde_json::from_slice::<State>(&body) else { return Ok(Said::Nothing) };
+        let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Ok(Said::Nothing) };
         let mut migrating = Vec::new();
         for circle in state.circles.iter().filter(|circle| circle.circle_id < limits::PEER_CIRCLES_MAX) {
             migrating.resize(migrating.len().max(circle.circle_id + 1), false);
@@ -183,7 +183,7 @@ impl Peers {
     ///
     /// # Errors
     /// Why it may not know now.
-    pub fn tell(&self, addr: &str, change: Change) -> Result<HashMap<usize, u64>, String> {
+    pub fn tell(&self, addr: &str, change: PeerChange) -> Result<HashMap<usize, u64>, String> {
         let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
         let request = match &self.authorization {
             Some(value) => request.header("Authorization", value),
@@ -256,9 +256,12 @@ mod tests {
     fn changes_are_told_in_influx_proxys_words() {
         let peers = Peers::new(&Credentials::default());
         let all = [
-            (Change::Migrating { circle: 0, migrating: true, moved: false }, "circle_id=0&migrating=true"),
-            (Change::Migrating { circle: 1, migrating: false, moved: true }, "circle_id=1&migrating=false&moved=true"),
-            (Change::Resyncing(false), "resyncing=false"),
+            (PeerChange::Migrating { circle: 0, migrating: true, moved: false }, "circle_id=0&migrating=true"),
+            (
+                PeerChange::Migrating { circle: 1, migrating: false, moved: true },
+                "circle_id=1&migrating=false&moved=true",
+            ),
+            (PeerChange::Resyncing(false), "resyncing=false"),
         ];
         for (change, query) in all {
             let (addr, thread) = answer_once("200 OK".into(), "{}");
@@ -267,12 +270,12 @@ mod tests {
             assert!(got.starts_with(&format!("POST /migrate/state?{query} HTTP/1.1\r\n")), "{got}");
         }
         let (addr, thread) = answer_once(format!("200 OK\r\n{WAITING}: 0=12,3=70000"), "{}");
-        assert_eq!(peers.tell(&addr, Change::Resyncing(true)), Ok(HashMap::from([(0, 12), (3, 70_000)])));
+        assert_eq!(peers.tell(&addr, PeerChange::Resyncing(true)), Ok(HashMap::from([(0, 12), (3, 70_000)])));
         thread.join().unwrap();
         let (addr, thread) = answer_once("503 No".into(), "");
-        assert_eq!(peers.tell(&addr, Change::Resyncing(true)), Err("answered 503".to_owned()));
+        assert_eq!(peers.tell(&addr, PeerChange::Resyncing(true)), Err("answered 503".to_owned()));
         thread.join().unwrap();
-        assert!(peers.tell(&addr, Change::Resyncing(true)).is_err(), "nobody listens any more");
+        assert!(peers.tell(&addr, PeerChange::Resyncing(true)).is_err(), "nobody listens any more");
     }
 
     #[test]

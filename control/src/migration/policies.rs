@@ -2,9 +2,9 @@
 //!
 //! Policies that only the target has stay: dropping one would drop its points.
 
-use super::side::Side;
+use super::side::CopySide;
 use crate::influx::catalog;
-use crate::influx::client::Failure;
+use crate::influx::client::CallFailure;
 use crate::influx::policy::{self, Policy, create_policy, settings};
 use fluxgate_dataplane::influxql::print;
 
@@ -12,9 +12,9 @@ use fluxgate_dataplane::influxql::print;
 ///
 /// # Errors
 /// With whose fault it is; also when the target does not have them afterwards.
-pub fn ensure(source: &Side, target: &Side, db: &str) -> Result<Vec<Policy>, Unequal> {
+pub fn ensure(source: &CopySide, target: &CopySide, db: &str) -> Result<Vec<Policy>, Unequal> {
     let model = catalog::database(&source.client, db).map_err(Unequal::Source)?;
-    let model = model.ok_or_else(|| Unequal::Source(Failure::Refused(format!("database not found: {db}"))))?;
+    let model = model.ok_or_else(|| Unequal::Source(CallFailure::Refused(format!("database not found: {db}"))))?;
     let there = catalog::database(&target.client, db).map_err(Unequal::Target)?;
     for statement in statements(there.as_deref(), &model, db) {
         policy::run(&target.client, &statement).map_err(Unequal::Target)?;
@@ -23,7 +23,7 @@ pub fn ensure(source: &Side, target: &Side, db: &str) -> Result<Vec<Policy>, Une
     let there = catalog::database(&target.client, db).map_err(Unequal::Target)?.unwrap_or_default();
     if let Some(policy) = model.iter().find(|policy| !there.contains(policy)) {
         let text = format!("retention policy {} of {db} is not what it is at {}", policy.name, source.name);
-        return Err(Unequal::Target(Failure::Refused(text)));
+        return Err(Unequal::Target(CallFailure::Refused(text)));
     }
     Ok(model)
 }
@@ -31,8 +31,8 @@ pub fn ensure(source: &Side, target: &Side, db: &str) -> Result<Vec<Policy>, Une
 /// Who could not be asked, or did not do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unequal {
-    Source(Failure),
-    Target(Failure),
+    Source(CallFailure),
+    Target(CallFailure),
 }
 
 fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str) -> Vec<String> {

@@ -5,26 +5,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::progress::Progress;
-use super::rows::Sink;
-use super::side::{Side, Window};
-use super::steering::{Halt, Lost, Steering};
-use super::verify::{Keys, Open};
-use crate::influx::client::Failure;
+use super::rows::PointSink;
+use super::side::{CopySide, SliceWindow};
+use super::steering::{CallLost, Halt, Steering};
+use super::verify::{MissingValues, PointKeys};
+use crate::influx::client::CallFailure;
 use crate::influx::line;
-use crate::influx::wire::msgpack::Value;
+use crate::influx::wire::msgpack::MsgpackValue;
 use crate::limits;
 
 /// Writes what it is given to the target.
 #[derive(Debug)]
 pub struct Pour<'a> {
-    target: &'a Side,
-    window: &'a Window<'a>,
+    target: &'a CopySide,
+    window: &'a SliceWindow<'a>,
     steering: &'a Steering,
     progress: &'a Progress,
     retry_for: Duration,
     /// None = all values.
-    only: Option<&'a Open>,
-    keys: Keys,
+    only: Option<&'a MissingValues>,
+    keys: PointKeys,
     /// Of the series that is being read.
     key: Vec<u8>,
     fields: Vec<Vec<u8>>,
@@ -37,7 +37,7 @@ pub struct Pour<'a> {
 
 /// Why nothing more is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum PourEnd {
     Halt(Halt),
     /// The target takes nothing.
     Gone(String),
@@ -45,7 +45,7 @@ pub enum Ended {
     NoPoint,
 }
 
-impl From<Halt> for Ended {
+impl From<Halt> for PourEnd {
     fn from(halt: Halt) -> Self {
         Self::Halt(halt)
     }
@@ -53,12 +53,12 @@ impl From<Halt> for Ended {
 
 impl<'a> Pour<'a> {
     pub fn new(
-        target: &'a Side,
-        window: &'a Window<'a>,
+        target: &'a CopySide,
+        window: &'a SliceWindow<'a>,
         steering: &'a Steering,
         progress: &'a Progress,
         retry_for: Duration,
-        only: Option<&'a Open>,
+        only: Option<&'a MissingValues>,
     ) -> Self {
         Self {
             target,
@@ -67,7 +67,7 @@ impl<'a> Pour<'a> {
             progress,
             retry_for,
             only,
-            keys: Keys::default(),
+            keys: PointKeys::default(),
             key: Vec::new(),
             fields: Vec::new(),
             lines: Vec::new(),
@@ -77,7 +77,7 @@ impl<'a> Pour<'a> {
     }
 
     /// Writes what is left.
-    pub fn flush(&mut self) -> Result<(), Ended> {
+    pub fn flush(&mut self) -> Result<(), PourEnd> {
         if self.lines.is_empty() {
             return Ok(());
         }
@@ -90,26 +90,26 @@ impl<'a> Pour<'a> {
                 self.progress.points.fetch_add(points, Relaxed);
                 self.progress.bytes.fetch_add(self.lines.len() as u64, Relaxed);
             }
-            Err(Lost::Cancelled) => return Err(Ended::Halt(Halt::Cancelled)),
-            Err(Lost::Gone(why)) => return Err(Ended::Gone(why)),
-            Err(Lost::Refused(failure @ Failure::Status(400 | 413, _))) => self.note_refused(points, &failure),
+            Err(CallLost::Cancelled) => return Err(PourEnd::Halt(Halt::Cancelled)),
+            Err(CallLost::Gone(why)) => return Err(PourEnd::Gone(why)),
+            Err(CallLost::Refused(failure @ CallFailure::Status(400 | 413, _))) => self.note_refused(points, &failure),
             // Its user, the database: no other batch would fare better.
-            Err(Lost::Refused(failure)) => return Err(Ended::Gone(failure.to_string())),
+            Err(CallLost::Refused(failure)) => return Err(PourEnd::Gone(failure.to_string())),
         }
         self.lines.clear();
         Ok(())
     }
 
     /// Others of the batch, or all, may have been taken: it goes on, and verification tells what is missing.
-    fn note_refused(&mut self, points: u64, failure: &Failure) {
+    fn note_refused(&mut self, points: u64, failure: &CallFailure) {
         let text = failure.to_string();
         // Those have expired between reading and writing; what still lives is verified.
-        if text.contains("points beyond retention policy") && matches!(failure, Failure::Status(400, _)) {
+        if text.contains("points beyond retention policy") && matches!(failure, CallFailure::Status(400, _)) {
             self.progress.points.fetch_add(points.saturating_sub(dropped(&text).unwrap_or(points)), Relaxed);
             return;
         }
         let refused = match failure {
-            Failure::Status(400, text) if text.contains("partial write") => {
+            CallFailure::Status(400, text) if text.contains("partial write") => {
                 dropped(text).filter(|&dropped| dropped > 0).unwrap_or(1).min(points)
             }
             _ => points,
@@ -126,8 +126,8 @@ fn dropped(text: &str) -> Option<u64> {
     digits[..digits.bytes().take_while(u8::is_ascii_digit).count()].parse().ok()
 }
 
-impl Sink for Pour<'_> {
-    type Error = Ended;
+impl PointSink for Pour<'_> {
+    type Error = PourEnd;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
         if self.only.is_some() {
@@ -144,12 +144,13 @@ impl Sink for Pour<'_> {
         }));
     }
 
-    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Ended> {
+    fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), PourEnd> {
         let begin = self.lines.len();
         self.lines.extend_from_slice(&self.key);
         let mut separator = b' ';
         for (at, (field, value)) in self.fields.iter().zip(values).enumerate() {
-            if matches!(value, Value::Nil) || self.only.is_some_and(|only| !only.has(self.keys.key(at, time_ns, value)))
+            if matches!(value, MsgpackValue::Nil)
+                || self.only.is_some_and(|only| !only.has(self.keys.key(at, time_ns, value)))
             {
                 continue;
             }
@@ -157,32 +158,34 @@ impl Sink for Pour<'_> {
             separator = b',';
             self.lines.extend_from_slice(field);
             let is_value = match *value {
-                Value::Float(value) => line::push_float(&mut self.lines, value),
-                Value::Int(value) => {
+                MsgpackValue::Float(value) => line::push_float(&mut self.lines, value),
+                MsgpackValue::Int(value) => {
                     line::push_integer(&mut self.lines, value);
                     true
                 }
-                Value::Unsigned(value) => {
+                MsgpackValue::Unsigned(value) => {
                     self.lines.extend_from_slice(format!("{value}u").as_bytes());
                     true
                 }
-                Value::Bool(value) => {
+                MsgpackValue::Bool(value) => {
                     self.lines.extend_from_slice(if value { b"true" } else { b"false" });
                     true
                 }
-                Value::String(text) => {
+                MsgpackValue::String(text) => {
                     line::push_string(&mut self.lines, text);
                     true
                 }
-                Value::Nil | Value::Array(_) | Value::Map(_) | Value::Extension(..) => false,
+                MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => {
+                    false
+                }
             };
             if !is_value {
-                return Err(Ended::NoPoint);
+                return Err(PourEnd::NoPoint);
             }
         }
         if separator == b' ' {
             self.lines.truncate(begin);
-            return if self.only.is_some() { Ok(()) } else { Err(Ended::NoPoint) };
+            return if self.only.is_some() { Ok(()) } else { Err(PourEnd::NoPoint) };
         }
         line::push_time(&mut self.lines, time_ns);
         self.points += 1;

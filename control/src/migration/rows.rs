@@ -1,26 +1,26 @@
 //! The points of a slice as the source answers them, in msgpack: integers to their bounds, floats bit for bit, strings and names byte for
 //! byte, even where they are not UTF-8.
 //!
-//! A document has rows of one or more series. They are handed to a [`Sink`] and nothing is kept.
+//! A document has rows of one or more series. They are handed to a [`PointSink`] and nothing is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::side::{Side, Window};
+use super::side::{CopySide, SliceWindow};
 use crate::influx::budget::Interrupted;
 use crate::influx::reader::Unread;
 use crate::influx::wire::WireError;
-use crate::influx::wire::msgpack::{Read, Reader, TIME_EXTENSION, Value, nanoseconds};
+use crate::influx::wire::msgpack::{MsgpackReader, MsgpackValue, Read, TIME_EXTENSION, nanoseconds};
 
 /// What is done with points.
-pub trait Sink {
+pub trait PointSink {
     type Error;
 
     /// A series begins, or goes on: its tags (empty = none) and its fields. Rows have a value, or nil, for each field.
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]);
 
-    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Self::Error>;
+    fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), Self::Error>;
 
     /// A document is at its end; `bytes` were held for it.
     fn document(&mut self, bytes: usize);
@@ -39,9 +39,9 @@ pub enum ReadError<E> {
 }
 
 /// Hands all points of `window` to `sink`, in pieces of `piece_rows` rows.
-pub fn read<S: Sink>(
-    side: &Side,
-    window: &Window<'_>,
+pub fn read<S: PointSink>(
+    side: &CopySide,
+    window: &SliceWindow<'_>,
     piece_rows: usize,
     cancelled: &Arc<AtomicBool>,
     sink: &mut S,
@@ -79,8 +79,8 @@ impl<E> From<WireError> for ReadError<E> {
     }
 }
 
-fn document<S: Sink>(body: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
-    let mut reader = Reader::new(body);
+fn document<S: PointSink>(body: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
+    let mut reader = MsgpackReader::new(body);
     for _ in 0..reader.map()? {
         match reader.string()? {
             b"error" => return Err(ReadError::Refused(reader.text()?)),
@@ -95,7 +95,7 @@ fn document<S: Sink>(body: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error
     if reader.is_at_end() { Ok(()) } else { Err(WireError::Malformed.into()) }
 }
 
-fn statement<S: Sink>(reader: &mut Reader<'_>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+fn statement<S: PointSink>(reader: &mut MsgpackReader<'_>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
     for _ in 0..reader.map()? {
         match reader.string()? {
             b"error" => return Err(ReadError::Refused(reader.text()?)),
@@ -110,10 +110,10 @@ fn statement<S: Sink>(reader: &mut Reader<'_>, sink: &mut S) -> Result<(), ReadE
     Ok(())
 }
 
-fn series<'a, S: Sink>(reader: &mut Reader<'a>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
+fn series<'a, S: PointSink>(reader: &mut MsgpackReader<'a>, sink: &mut S) -> Result<(), ReadError<S::Error>> {
     let mut tags: Vec<(&[u8], &[u8])> = Vec::new();
     let mut columns: Vec<&[u8]> = Vec::new();
-    let mut values: Vec<Value<'a>> = Vec::new();
+    let mut values: Vec<MsgpackValue<'a>> = Vec::new();
     for _ in 0..reader.map()? {
         match reader.string()? {
             b"tags" => {
@@ -147,7 +147,7 @@ fn series<'a, S: Sink>(reader: &mut Reader<'a>, sink: &mut S) -> Result<(), Read
     Ok(())
 }
 
-fn strings<'a>(reader: &mut Reader<'a>) -> Read<Vec<&'a [u8]>> {
+fn strings<'a>(reader: &mut MsgpackReader<'a>) -> Read<Vec<&'a [u8]>> {
     let len = reader.array()?;
     let mut strings = Vec::new();
     for _ in 0..len {
@@ -156,10 +156,10 @@ fn strings<'a>(reader: &mut Reader<'a>) -> Read<Vec<&'a [u8]>> {
     Ok(strings)
 }
 
-fn time(reader: &mut Reader<'_>) -> Read<i64> {
+fn time(reader: &mut MsgpackReader<'_>) -> Read<i64> {
     match reader.value()? {
-        Value::Extension(TIME_EXTENSION, bytes) => nanoseconds(bytes),
-        Value::Int(time_ns) => Ok(time_ns),
+        MsgpackValue::Extension(TIME_EXTENSION, bytes) => nanoseconds(bytes),
+        MsgpackValue::Int(time_ns) => Ok(time_ns),
         _ => Err(WireError::Malformed),
     }
 }

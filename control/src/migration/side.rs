@@ -11,13 +11,13 @@ use fluxgate_dataplane::topology::Backend;
 
 use crate::influx::answer::Answer;
 use crate::influx::budget::Interrupted;
-use crate::influx::client::{Client, Failure};
+use crate::influx::client::{CallFailure, Client};
 use crate::influx::reader::{Call, Unread};
 use crate::limits;
 
 /// Cheap to clone. Of one copy: a cancel ends all calls of its sides for good.
 #[derive(Debug, Clone)]
-pub struct Side {
+pub struct CopySide {
     pub name: String,
     pub client: Client,
     /// A backend that sends nothing of a slice for so long has failed; `limits::SILENCE_MAX`.
@@ -26,7 +26,7 @@ pub struct Side {
 
 /// A time range of one measurement in one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window<'a> {
+pub struct SliceWindow<'a> {
     pub db: &'a str,
     pub rp: &'a str,
     pub measurement: &'a str,
@@ -35,7 +35,7 @@ pub struct Window<'a> {
     pub end_ns: i64,
 }
 
-impl Window<'_> {
+impl SliceWindow<'_> {
     /// What stands behind the columns of a SELECT.
     fn clause(&self) -> String {
         let Self { begin_ns, end_ns, .. } = self;
@@ -44,7 +44,7 @@ impl Window<'_> {
     }
 }
 
-impl Side {
+impl CopySide {
     pub fn new(backend: &Backend, trust: &Trust) -> Self {
         Self { name: backend.name.clone(), client: Client::new(backend, trust), silence_max: limits::SILENCE_MAX }
     }
@@ -52,15 +52,15 @@ impl Side {
     /// Runs one statement.
     ///
     /// # Errors
-    /// Also [`Failure::Refused`] for the statement's own error.
-    pub fn statement(&self, db: &str, statement: &str) -> Result<Answer, Failure> {
+    /// Also [`CallFailure::Refused`] for the statement's own error.
+    pub fn statement(&self, db: &str, statement: &str) -> Result<Answer, CallFailure> {
         let answers = self.client.query_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)?;
-        let mut answer = answers.into_iter().next().ok_or(Failure::NotInflux)?;
-        answer.error.take().map_or(Ok(answer), |error| Err(Failure::Refused(error)))
+        let mut answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
+        answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
     }
 
     /// How many values each field has in the window; fields without any are left out.
-    pub fn counts(&self, window: &Window<'_>) -> Result<BTreeMap<String, u64>, Failure> {
+    pub fn counts(&self, window: &SliceWindow<'_>) -> Result<BTreeMap<String, u64>, CallFailure> {
         let answer = self.statement(window.db, &format!("SELECT count(*::field) {}", window.clause()))?;
         let mut counts = BTreeMap::new();
         for series in &answer.series {
@@ -78,7 +78,7 @@ impl Side {
     /// Every point of the window, typed, by series; handed over document by document.
     pub(super) fn documents(
         &self,
-        window: &Window<'_>,
+        window: &SliceWindow<'_>,
         piece_rows: usize,
         cancelled: &Arc<AtomicBool>,
         take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, Interrupted>,

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::side::Side;
-use crate::influx::client::Failure;
+use super::side::CopySide;
+use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
 
@@ -30,17 +30,17 @@ const TIME_MIN: i64 = i64::MIN + 2;
 const TIME_END: i64 = i64::MAX;
 
 /// The time of all shard groups that `source` has in a policy, not before `from_ns`; newest first, disjoint.
-pub fn intervals(source: &Side, db: &str, rp: &str, from_ns: i64) -> Result<Vec<Interval>, Failure> {
+pub fn intervals(source: &CopySide, db: &str, rp: &str, from_ns: i64) -> Result<Vec<Interval>, CallFailure> {
     let answer = source.statement("", "SHOW SHARD GROUPS")?;
     let mut groups = Vec::new();
     for series in &answer.series {
-        let column = |name| series.column(name).ok_or(Failure::NotInflux);
+        let column = |name| series.column(name).ok_or(CallFailure::NotInflux);
         let (db_at, rp_at) = (column("database")?, column("retention_policy")?);
         let (begin_at, end_at) = (column("start_time")?, column("end_time")?);
         for row in &series.rows {
-            let text = |at: usize| row.string(at).ok_or(Failure::NotInflux);
+            let text = |at: usize| row.string(at).ok_or(CallFailure::NotInflux);
             if text(db_at)? == db && text(rp_at)? == rp {
-                let time = |at| nanoseconds(&text(at)?).ok_or(Failure::NotInflux);
+                let time = |at| nanoseconds(&text(at)?).ok_or(CallFailure::NotInflux);
                 groups.push((time(begin_at)?, time(end_at)?));
             }
         }

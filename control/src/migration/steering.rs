@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use crate::influx::client::Failure;
+use crate::influx::client::CallFailure;
 use crate::limits;
 
 /// What is done to a migration.
@@ -62,12 +62,12 @@ pub enum Halt {
 
 /// Why a call brought nothing, retries included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lost {
+pub enum CallLost {
     Cancelled,
     /// It failed all the time in ways that may pass.
     Gone(String),
     /// It failed in a way that another try does not change.
-    Refused(Failure),
+    Refused(CallFailure),
 }
 
 impl Steering {
@@ -173,36 +173,36 @@ impl Steering {
         &self,
         retry_for: Duration,
         progress: &Progress,
-        mut call: impl FnMut() -> Result<T, Failure>,
-    ) -> Result<T, Lost> {
+        mut call: impl FnMut() -> Result<T, CallFailure>,
+    ) -> Result<T, CallLost> {
         let begin = Instant::now();
         let mut back_off = limits::BACK_OFF_MIN;
         loop {
             let failure = match call() {
                 Ok(value) => return Ok(value),
-                Err(_) if self.is_cancelled() => return Err(Lost::Cancelled),
+                Err(_) if self.is_cancelled() => return Err(CallLost::Cancelled),
                 Err(failure) => failure,
             };
             if !may_pass(&failure) {
-                return Err(Lost::Refused(failure));
+                return Err(CallLost::Refused(failure));
             }
             if begin.elapsed() + back_off > retry_for {
-                return Err(Lost::Gone(failure.to_string()));
+                return Err(CallLost::Gone(failure.to_string()));
             }
             progress.retries.fetch_add(1, Relaxed);
             if !self.sleep(back_off) {
-                return Err(Lost::Cancelled);
+                return Err(CallLost::Cancelled);
             }
             back_off = (back_off * 2).min(limits::BACK_OFF_MAX);
         }
     }
 }
 
-fn may_pass(failure: &Failure) -> bool {
+fn may_pass(failure: &CallFailure) -> bool {
     match failure {
-        Failure::Unreachable(_) => true,
-        Failure::Status(status, _) => matches!(status, 408 | 429 | 500..),
-        Failure::Unauthorized | Failure::NotInflux | Failure::Refused(_) => false,
+        CallFailure::Unreachable(_) => true,
+        CallFailure::Status(status, _) => matches!(status, 408 | 429 | 500..),
+        CallFailure::Unauthorized | CallFailure::NotInflux | CallFailure::Refused(_) => false,
     }
 }
 
@@ -249,22 +249,22 @@ mod tests {
     fn only_failures_that_may_pass_are_tried_again() {
         let (steering, progress) = (Steering::new(0), Progress::default());
         let mut left = 2;
-        let mut fails = |failure: Failure| {
+        let mut fails = |failure: CallFailure| {
             left = 2;
             steering.retry(Duration::from_secs(5), &progress, || {
                 left -= 1;
                 if left == 0 { Ok(()) } else { Err(failure.clone()) }
             })
         };
-        assert_eq!(fails(Failure::Unreachable("reset".into())), Ok(()));
-        assert_eq!(fails(Failure::Status(503, String::new())), Ok(()));
-        let refused = Failure::Status(400, "partial write".into());
-        assert_eq!(fails(refused.clone()), Err(Lost::Refused(refused)));
-        let gone = steering.retry(Duration::ZERO, &progress, || Err::<(), _>(Failure::Unreachable("no".into())));
-        assert_eq!(gone, Err(Lost::Gone("no".into())));
+        assert_eq!(fails(CallFailure::Unreachable("reset".into())), Ok(()));
+        assert_eq!(fails(CallFailure::Status(503, String::new())), Ok(()));
+        let refused = CallFailure::Status(400, "partial write".into());
+        assert_eq!(fails(refused.clone()), Err(CallLost::Refused(refused)));
+        let gone = steering.retry(Duration::ZERO, &progress, || Err::<(), _>(CallFailure::Unreachable("no".into())));
+        assert_eq!(gone, Err(CallLost::Gone("no".into())));
         steering.cancel();
         let cancelled =
-            steering.retry(Duration::from_secs(5), &progress, || Err::<(), _>(Failure::Unreachable("no".into())));
-        assert_eq!(cancelled, Err(Lost::Cancelled));
+            steering.retry(Duration::from_secs(5), &progress, || Err::<(), _>(CallFailure::Unreachable("no".into())));
+        assert_eq!(cancelled, Err(CallLost::Cancelled));
     }
 }

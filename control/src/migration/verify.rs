@@ -24,7 +24,7 @@
 //! So what is open only shrinks, from look to look and from copy to copy: only values that are still open are copied again, and a value that is
 //! settled is never touched again. Nobody has to hold still.
 //!
-//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied ([`Open::lacking`]),
+//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied ([`MissingValues::lacking`]),
 //! and only that it is there is verified.
 
 use std::convert::Infallible;
@@ -37,9 +37,9 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
 
-use super::rows::{self, ReadError, Sink};
-use super::side::{Side, Window};
-use crate::influx::wire::msgpack::Value;
+use super::rows::{self, PointSink, ReadError};
+use super::side::{CopySide, SliceWindow};
+use crate::influx::wire::msgpack::MsgpackValue;
 use crate::limits;
 
 /// Rows of a piece where each has so many fields.
@@ -50,9 +50,9 @@ pub fn piece_rows(fields: usize) -> usize {
 
 /// Values of the source that the target did not have in a look: by key, with what it had instead (None = nothing).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Open(Vec<(u64, Option<u64>)>);
+pub struct MissingValues(Vec<(u64, Option<u64>)>);
 
-impl Open {
+impl MissingValues {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -82,7 +82,7 @@ impl Open {
     }
 }
 
-impl std::fmt::Display for Open {
+impl std::fmt::Display for MissingValues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let missing = self.0.iter().filter(|(_, there)| there.is_none()).count();
         match (missing, self.len() - missing) {
@@ -99,13 +99,13 @@ impl std::fmt::Display for Open {
 /// # Errors
 /// (true, _) for the source's, (false, _) for the target's.
 pub fn look(
-    source: &Side,
-    target: &Side,
-    window: &Window<'_>,
+    source: &CopySide,
+    target: &CopySide,
+    window: &SliceWindow<'_>,
     piece_rows: usize,
-    among: Option<&Open>,
+    among: Option<&MissingValues>,
     cancelled: &Arc<AtomicBool>,
-) -> Result<Open, (bool, ReadError<Infallible>)> {
+) -> Result<MissingValues, (bool, ReadError<Infallible>)> {
     let is_wanted = |key| among.is_none_or(|among| among.has(key));
     let gather = |wanted: &mut Vec<(u64, u64)>, value: (u64, u64)| {
         if is_wanted(value.0) {
@@ -137,7 +137,7 @@ struct Meeting {
     source: Receiver<Vec<(u64, u64)>>,
     early: Vec<(u64, u64)>,
     early_max: usize,
-    seen: Option<Seen>,
+    seen: Option<SourceValues>,
 }
 
 impl Meeting {
@@ -153,31 +153,31 @@ impl Meeting {
         }
     }
 
-    fn meet(&mut self) -> &mut Seen {
+    fn meet(&mut self) -> &mut SourceValues {
         let (source, early) = (&self.source, &mut self.early);
         self.seen.get_or_insert_with(|| {
             // Without an answer its thread has panicked, which is told there.
-            let mut seen = Seen::new(source.recv().unwrap_or_default());
+            let mut seen = SourceValues::new(source.recv().unwrap_or_default());
             std::mem::take(early).into_iter().for_each(|value| seen.note(value));
             seen
         })
     }
 
-    fn end(mut self) -> Open {
+    fn end(mut self) -> MissingValues {
         std::mem::take(self.meet()).open()
     }
 }
 
 /// What a source has, and what of it has been found.
 #[derive(Default)]
-struct Seen {
+struct SourceValues {
     /// Key and content, in order. Where shard groups overlap a point may come twice: any of its contents will do.
     wanted: Vec<(u64, u64)>,
     is_found: Vec<bool>,
     others: Vec<(u64, u64)>,
 }
 
-impl Seen {
+impl SourceValues {
     fn new(mut wanted: Vec<(u64, u64)>) -> Self {
         wanted.sort_unstable();
         wanted.dedup();
@@ -200,7 +200,7 @@ impl Seen {
         }
     }
 
-    fn open(mut self) -> Open {
+    fn open(mut self) -> MissingValues {
         self.others.sort_unstable();
         let mut open: Vec<(u64, Option<u64>)> = Vec::new();
         let mut last = None;
@@ -211,19 +211,19 @@ impl Seen {
             let at = self.others.partition_point(|(other, _)| other < key);
             open.push((*key, self.others.get(at).filter(|(other, _)| other == key).map(|(_, content)| *content)));
         }
-        Open(open)
+        MissingValues(open)
     }
 }
 
 /// Turns points into keys.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub struct PointKeys {
     series: u64,
     fields: Vec<u64>,
 }
 
-impl Keys {
-    /// As [`Sink::series`].
+impl PointKeys {
+    /// As [`PointSink::series`].
     pub fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
         // One side may know tags that no point of the other one has.
         let there: Vec<_> = tags.iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -233,7 +233,7 @@ impl Keys {
     }
 
     /// The key of a value of field number `field`.
-    pub fn key(&self, field: usize, time_ns: i64, value: &Value<'_>) -> u64 {
+    pub fn key(&self, field: usize, time_ns: i64, value: &MsgpackValue<'_>) -> u64 {
         hash((self.series, self.fields[field], time_ns, discriminant(value)))
     }
 }
@@ -242,12 +242,12 @@ impl Keys {
 struct Values<S, F> {
     take: F,
     state: S,
-    keys: Keys,
+    keys: PointKeys,
 }
 
 impl<S, F: Fn(&mut S, (u64, u64))> Values<S, F> {
     fn new(take: F, state: S) -> Self {
-        Self { take, state, keys: Keys::default() }
+        Self { take, state, keys: PointKeys::default() }
     }
 }
 
@@ -258,27 +258,27 @@ fn hash(value: impl Hash) -> u64 {
 }
 
 /// Types are told apart by the key.
-fn content(value: &Value<'_>) -> u64 {
+fn content(value: &MsgpackValue<'_>) -> u64 {
     match *value {
-        Value::Float(value) => value.to_bits(),
-        Value::Int(value) => value.cast_unsigned(),
-        Value::Unsigned(value) => value,
-        Value::Bool(value) => u64::from(value),
-        Value::String(text) => hash(text),
+        MsgpackValue::Float(value) => value.to_bits(),
+        MsgpackValue::Int(value) => value.cast_unsigned(),
+        MsgpackValue::Unsigned(value) => value,
+        MsgpackValue::Bool(value) => u64::from(value),
+        MsgpackValue::String(text) => hash(text),
         // No field has such a value, and copies of one are refused.
-        Value::Nil | Value::Array(_) | Value::Map(_) | Value::Extension(..) => 0,
+        MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => 0,
     }
 }
 
-impl<S, F: Fn(&mut S, (u64, u64))> Sink for Values<S, F> {
+impl<S, F: Fn(&mut S, (u64, u64))> PointSink for Values<S, F> {
     type Error = Infallible;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
         self.keys.series(tags, fields);
     }
 
-    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Infallible> {
-        for (field, value) in values.iter().enumerate().filter(|(_, value)| !matches!(value, Value::Nil)) {
+    fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), Infallible> {
+        for (field, value) in values.iter().enumerate().filter(|(_, value)| !matches!(value, MsgpackValue::Nil)) {
             (self.take)(&mut self.state, (self.keys.key(field, time_ns, value), content(value)));
         }
         Ok(())
@@ -299,8 +299,8 @@ mod tests {
     }
 
     /// What a look finds between a source and a target with these (key, content).
-    fn seen(source: &[(u64, u64)], target: &[(u64, u64)]) -> Open {
-        let mut seen = Seen::new(source.to_vec());
+    fn seen(source: &[(u64, u64)], target: &[(u64, u64)]) -> MissingValues {
+        let mut seen = SourceValues::new(source.to_vec());
         target.iter().for_each(|value| seen.note(*value));
         seen.open()
     }
@@ -308,9 +308,9 @@ mod tests {
     #[test]
     fn what_is_missing_and_what_is_another_one_is_open_and_more_at_the_target_is_not() {
         let open = seen(&[(1, 10), (2, 20), (3, 30)], &[(9, 9), (3, 31), (2, 20)]);
-        assert_eq!(open, Open(vec![(1, None), (3, Some(31))]));
+        assert_eq!(open, MissingValues(vec![(1, None), (3, Some(31))]));
         assert_eq!(open.to_string(), "1 values are missing, 1 are other ones");
-        assert_eq!(open.lacking(), Open(vec![(1, None)]));
+        assert_eq!(open.lacking(), MissingValues(vec![(1, None)]));
         assert!(seen(&[(1, 10)], &[(1, 10), (2, 5)]).is_empty());
         // A point that comes twice, where shard groups overlap.
         assert!(seen(&[(1, 10), (1, 11)], &[(1, 11)]).is_empty());
@@ -325,21 +325,21 @@ mod tests {
             tell.send(vec![(1, 10), (2, 20), (3, 30), (4, 40)]).unwrap();
             let mut meeting = Meeting { source, early: Vec::new(), early_max, seen: None };
             [(1, 10), (2, 21), (3, 30), (7, 70)].into_iter().for_each(|value| meeting.note(value));
-            assert_eq!(meeting.end(), Open(vec![(2, Some(21)), (4, None)]), "{early_max}");
+            assert_eq!(meeting.end(), MissingValues(vec![(2, Some(21)), (4, None)]), "{early_max}");
         }
     }
 
     #[test]
     fn only_another_value_than_before_proves_a_later_write() {
-        let earlier = Open(vec![(1, Some(5)), (2, Some(6)), (3, None)]);
-        let later = Open(vec![(1, Some(5)), (2, Some(7)), (3, Some(8)), (4, Some(9))]);
+        let earlier = MissingValues(vec![(1, Some(5)), (2, Some(6)), (3, None)]);
+        let later = MissingValues(vec![(1, Some(5)), (2, Some(7)), (3, Some(8)), (4, Some(9))]);
         // That something is there at all may be the copy's own write that has been seen late.
-        assert_eq!(later.unchanged_since(&earlier), Open(vec![(1, Some(5)), (3, Some(8)), (4, Some(9))]));
+        assert_eq!(later.unchanged_since(&earlier), MissingValues(vec![(1, Some(5)), (3, Some(8)), (4, Some(9))]));
     }
 
     /// Of one value. Writes of clients reach A and B in one order, each side at its own pace, and a copy and looks fall in between anywhere.
     #[derive(Clone, Copy, Debug)]
-    enum Step {
+    enum WriteStep {
         Taken,
         ToA,
         ToB,
@@ -350,15 +350,15 @@ mod tests {
         LookAtB,
     }
 
-    const STEPS: [Step; 8] = [
-        Step::Taken,
-        Step::ToA,
-        Step::ToB,
-        Step::CopyReads,
-        Step::CopyWrites,
-        Step::Barrier,
-        Step::LookAtA,
-        Step::LookAtB,
+    const STEPS: [WriteStep; 8] = [
+        WriteStep::Taken,
+        WriteStep::ToA,
+        WriteStep::ToB,
+        WriteStep::CopyReads,
+        WriteStep::CopyWrites,
+        WriteStep::Barrier,
+        WriteStep::LookAtA,
+        WriteStep::LookAtB,
     ];
 
     proptest! {
@@ -377,29 +377,29 @@ mod tests {
             let (mut to_a, mut a) = (0, 7);
             let (mut to_b, mut b) = (0, before);
             let (mut read, mut waited, mut at_a, mut at_b) = (None, false, None, None);
-            let (mut earlier, mut settled) = (None::<Open>, false);
+            let (mut earlier, mut settled) = (None::<MissingValues>, false);
             for step in steps {
                 match STEPS[step] {
-                    Step::Taken if taken.len() < values.len() => taken.push(values[taken.len()]),
-                    Step::ToA if to_a < taken.len() => (to_a, a) = (to_a + 1, taken[to_a]),
-                    Step::ToB if to_b < taken.len() => (to_b, b) = (to_b + 1, Some(taken[to_b])),
-                    Step::CopyReads if !settled => {
+                    WriteStep::Taken if taken.len() < values.len() => taken.push(values[taken.len()]),
+                    WriteStep::ToA if to_a < taken.len() => (to_a, a) = (to_a + 1, taken[to_a]),
+                    WriteStep::ToB if to_b < taken.len() => (to_b, b) = (to_b + 1, Some(taken[to_b])),
+                    WriteStep::CopyReads if !settled => {
                         (read, waited, at_a, at_b, earlier) = (Some(a), false, None, None, None);
                     }
-                    Step::CopyWrites if !settled && read.is_some() => b = read.take(),
+                    WriteStep::CopyWrites if !settled && read.is_some() => b = read.take(),
                     // What was taken until now is at A; what comes until A is looked at may be, or not.
-                    Step::Barrier if !settled && read.is_none() => {
+                    WriteStep::Barrier if !settled && read.is_none() => {
                         (to_a, a) = (taken.len(), taken.last().copied().unwrap_or(a));
                         (waited, at_a, at_b) = (true, None, None);
                     }
-                    Step::LookAtA if !settled && waited => at_a = Some(a),
-                    Step::LookAtB if !settled && waited => at_b = Some(b),
+                    WriteStep::LookAtA if !settled && waited => at_a = Some(a),
+                    WriteStep::LookAtB if !settled && waited => at_b = Some(b),
                     _ => {}
                 }
                 // In whichever order they were looked at.
                 if let (Some(a), Some(b)) = (at_a, at_b) {
                     let there: Vec<_> = b.into_iter().map(|b| (1, b)).collect();
-                    let open = earlier.iter().fold(seen(&[(1, a)], &there), Open::unchanged_since);
+                    let open = earlier.iter().fold(seen(&[(1, a)], &there), MissingValues::unchanged_since);
                     settled = open.is_empty();
                     (earlier, waited, at_a, at_b) = (Some(open), false, None, None);
                 }

@@ -17,9 +17,9 @@ use std::thread;
 use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
-use super::checkpoint::Key;
+use super::checkpoint::TaskKey;
 use super::coordination;
-use super::job::{Entry, Inner, Job, MigrationShared, unix_ms};
+use super::job::{Job, JobState, MigrationShared, TaskEntry, unix_ms};
 use super::order::{Counts, Order, TaskState};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::slices::Slice;
@@ -29,9 +29,10 @@ use crate::limits;
 impl Job {
     pub(super) fn work(&self, shared: &MigrationShared, is_resumed: bool) {
         let text = if is_resumed { "resumed" } else { "started" };
-        shared
-            .journal
-            .note(self.id, &format!("{text}: {}", serde_json::to_string(&Shown(&self.order)).unwrap_or_default()));
+        shared.journal.note(
+            self.id,
+            &format!("{text}: {}", serde_json::to_string(&WithoutPasswords(&self.order)).unwrap_or_default()),
+        );
         let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
         if !self.meet_peers(shared, &mut peers, is_resumed) {
             return self.part_from_peers(shared, &peers, false);
@@ -153,7 +154,7 @@ impl Job {
         for (index, entry) in self.look().entries.iter().enumerate() {
             chains.entry(entry.chain).or_default().push(index);
         }
-        let is_open = |index: &usize, inner: &Inner| inner.entries[*index].state == TaskState::Waiting;
+        let is_open = |index: &usize, inner: &JobState| inner.entries[*index].state == TaskState::Waiting;
         let (open, done): (Vec<_>, Vec<_>) = {
             let inner = self.look();
             chains.into_values().partition(|chain| chain.iter().any(|index| is_open(index, &inner)))
@@ -248,14 +249,14 @@ impl Job {
     }
 }
 
-impl Inner {
+impl JobState {
     /// Adds what is new in `chains`. What is known stays as it is.
     fn plan(&mut self, chains: &[Chain], sites: &[Backend]) {
-        let known: HashSet<Key> = self.entries.iter().map(|entry| entry.key.clone()).collect();
+        let known: HashSet<TaskKey> = self.entries.iter().map(|entry| entry.key.clone()).collect();
         let first = self.entries.last().map_or(0, |entry| entry.chain + 1);
         for (number, chain) in chains.iter().enumerate() {
             for task in chain {
-                let key = Key {
+                let key = TaskKey {
                     db: task.db.clone(),
                     measurement: task.measurement.clone(),
                     from: sites[task.at].name.clone(),
@@ -270,9 +271,9 @@ impl Inner {
                         if former.state != TaskState::Done {
                             (former.state, former.error) = (TaskState::Waiting, None);
                         }
-                        Entry::former(task.clone(), first + number, &former)
+                        TaskEntry::former(task.clone(), first + number, &former)
                     }
-                    None => Entry {
+                    None => TaskEntry {
                         task: task.clone(),
                         key,
                         chain: first + number,
@@ -289,9 +290,9 @@ impl Inner {
 }
 
 /// An order without passwords.
-struct Shown<'a>(&'a Order);
+struct WithoutPasswords<'a>(&'a Order);
 
-impl Serialize for Shown<'_> {
+impl Serialize for WithoutPasswords<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut order = self.0.clone();
         if let Goal::Rebalance { removed, .. } = &mut order.goal {

@@ -53,8 +53,8 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     let read = Select { into: None, ..(**whole).clone() };
     match read_all(context, &read, &mut writer).and_then(|()| writer.flush()) {
         Ok(()) => {}
-        Err(Ended::Stop(stop)) => return Err(stop),
-        Err(Ended::Statement) => return Ok(Answer::failed(writer.error.unwrap_or_default())),
+        Err(ReadEnd::Stop(stop)) => return Err(stop),
+        Err(ReadEnd::Statement) => return Ok(Answer::failed(writer.error.unwrap_or_default())),
     }
     let epoch_start =
         if request.epoch.is_empty() && request.format == Format::Json { "\"1970-01-01T00:00:00Z\"" } else { "0" };
@@ -74,19 +74,19 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
 }
 
 /// Why nothing more is read.
-enum Ended {
+enum ReadEnd {
     Stop(Stop),
     /// The statement has failed; the writer has the text.
     Statement,
 }
 
-impl From<Stop> for Ended {
+impl From<Stop> for ReadEnd {
     fn from(stop: Stop) -> Self {
         Self::Stop(stop)
     }
 }
 
-fn read_all(context: &Context<'_>, read: &Select, writer: &mut Writer<'_>) -> Result<(), Ended> {
+fn read_all(context: &Context<'_>, read: &Select, writer: &mut Writer<'_>) -> Result<(), ReadEnd> {
     let statement = Statement::Select(Box::new(read.clone()));
     let Class::Read(reach) = class(&statement, &context.request.db) else {
         unreachable!("a SELECT without INTO reads")
@@ -114,7 +114,7 @@ fn read_all(context: &Context<'_>, read: &Select, writer: &mut Writer<'_>) -> Re
 }
 
 /// Several owners: their answers are merged, which holds them.
-fn merged(context: &Context<'_>, read: &Select, reach: &Reach, writer: &mut Writer<'_>) -> Result<(), Ended> {
+fn merged(context: &Context<'_>, read: &Select, reach: &Reach, writer: &mut Writer<'_>) -> Result<(), ReadEnd> {
     let answer = select::run(context, read, reach)?;
     writer.take(&answer)
 }
@@ -141,12 +141,12 @@ impl Writer<'_> {
         (self.queued, self.written) = (0, 0);
     }
 
-    fn fail(&mut self, error: impl Into<String>) -> Ended {
+    fn fail(&mut self, error: impl Into<String>) -> ReadEnd {
         self.error = Some(error.into());
-        Ended::Statement
+        ReadEnd::Statement
     }
 
-    fn take(&mut self, answer: &Answer) -> Result<(), Ended> {
+    fn take(&mut self, answer: &Answer) -> Result<(), ReadEnd> {
         if let Some(error) = &answer.error {
             return Err(self.fail(error));
         }
@@ -165,7 +165,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Ended> {
+    fn flush(&mut self) -> Result<(), ReadEnd> {
         if self.lines.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
 
 use super::context::{Context, QueryShared, Stop};
-use super::render::{Chunking, Outcome, render};
+use super::render::{Chunking, StatementOutcome, render};
 use super::statement;
 use crate::influx::answer::Answer;
 
@@ -45,8 +45,8 @@ fn parse(request: &QueryRequest) -> Result<Vec<Statement>, String> {
     influxql::parse(&request.q, &params).map_err(|e| format!("error parsing query: {e}"))
 }
 
-fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<Outcome>, Stop> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
+fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<StatementOutcome>, Stop> {
+    let mut outcomes: Vec<StatementOutcome> = Vec::new();
     let last = statements.len().saturating_sub(1);
     for (id, statement) in statements.iter().enumerate() {
         context.begin_statement();
@@ -54,7 +54,7 @@ fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<Outco
         let failed = answer.error.is_some();
         // Errors that InfluxDB raises while it rewrites a statement carry the id 0.
         let early = answer.error.as_deref().is_some_and(is_early);
-        let outcome = |statement_id: usize, answer| Outcome {
+        let outcome = |statement_id: usize, answer| StatementOutcome {
             statement_id: statement_id as i64,
             answer,
             chunking: Chunking::of(statement),

@@ -44,9 +44,9 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     }
     let results = answers?.into_iter().zip(&all).map(|(answer, &backend)| {
         let result = match answer {
-            Ok(Answer { error: None, messages, .. }) => Done::Yes(messages),
-            Ok(Answer { error: Some(error), .. }) => Done::Refused(error),
-            Err(unanswered) => Done::Unknown(unanswered.why),
+            Ok(Answer { error: None, messages, .. }) => BackendOutcome::Yes(messages),
+            Ok(Answer { error: Some(error), .. }) => BackendOutcome::Refused(error),
+            Err(unanswered) => BackendOutcome::Unknown(unanswered.why),
         };
         (context.name(backend), result)
     });
@@ -144,7 +144,7 @@ fn with_now(statement: &Statement, now_ns: i64) -> Statement {
 
 /// What one backend has made of the statement.
 #[derive(Debug)]
-enum Done {
+enum BackendOutcome {
     /// With what it remarks.
     Yes(Vec<Message>),
     Refused(String),
@@ -153,9 +153,12 @@ enum Done {
 }
 
 /// The answer to all: empty, InfluxDB's own error, or who has done it and who has not.
-fn together(removes: bool, results: &[(&str, Done)]) -> Answer {
-    let refusals =
-        || results.iter().filter_map(|(_, done)| if let Done::Refused(error) = done { Some(error) } else { None });
+fn together(removes: bool, results: &[(&str, BackendOutcome)]) -> Answer {
+    let refusals = || {
+        results
+            .iter()
+            .filter_map(|(_, done)| if let BackendOutcome::Refused(error) = done { Some(error) } else { None })
+    };
     // A field in WHERE: a backend without such a series does not notice.
     if let Some(error) = refusals().find(|error| error.contains("fields not supported in WHERE clause")) {
         return Answer::failed(error);
@@ -168,24 +171,24 @@ fn together(removes: bool, results: &[(&str, Done)]) -> Answer {
         }
     }
     // What is not there has been removed.
-    let is_done = |done: &Done| match done {
-        Done::Yes(_) => true,
-        Done::Refused(error) => removes && error.contains(" not found: "),
-        Done::Unknown(_) => false,
+    let is_done = |done: &BackendOutcome| match done {
+        BackendOutcome::Yes(_) => true,
+        BackendOutcome::Refused(error) => removes && error.contains(" not found: "),
+        BackendOutcome::Unknown(_) => false,
     };
     let (done, not_done): (Vec<_>, Vec<_>) = results.iter().partition(|(_, done)| is_done(done));
     if not_done.is_empty() {
         let messages =
-            results.iter().find_map(|(_, done)| if let Done::Yes(m) = done { Some(m.clone()) } else { None });
+            results.iter().find_map(|(_, done)| if let BackendOutcome::Yes(m) = done { Some(m.clone()) } else { None });
         return Answer { messages: messages.unwrap_or_default(), ..Answer::default() };
     }
     let done: Vec<_> = done.into_iter().map(|(name, _)| *name).collect();
     let not_done: Vec<_> = not_done
         .into_iter()
         .map(|(name, done)| match done {
-            Done::Unknown(why) => format!("{name} (no answer, it may have done it: {why})"),
-            Done::Refused(why) => format!("{name} ({why})"),
-            Done::Yes(_) => (*name).to_owned(),
+            BackendOutcome::Unknown(why) => format!("{name} (no answer, it may have done it: {why})"),
+            BackendOutcome::Refused(why) => format!("{name} ({why})"),
+            BackendOutcome::Yes(_) => (*name).to_owned(),
         })
         .collect();
     let by = if done.is_empty() { "no backend".to_owned() } else { done.join(", ") };
@@ -207,8 +210,8 @@ mod tests {
         parse(text, &Params::default()).unwrap().remove(0)
     }
 
-    fn refused(text: &str) -> Done {
-        Done::Refused(text.to_owned())
+    fn refused(text: &str) -> BackendOutcome {
+        BackendOutcome::Refused(text.to_owned())
     }
 
     #[test]
@@ -220,27 +223,36 @@ mod tests {
     #[test]
     fn the_answer_is_influxdbs_where_all_say_the_same() {
         let missing = || refused("database not found: x");
-        assert_eq!(together(true, &[("a", Done::Yes(vec![])), ("b", Done::Yes(vec![]))]), Answer::default());
+        assert_eq!(
+            together(true, &[("a", BackendOutcome::Yes(vec![])), ("b", BackendOutcome::Yes(vec![]))]),
+            Answer::default()
+        );
         assert_eq!(together(true, &[("a", missing()), ("b", missing())]), Answer::failed("database not found: x"));
         let warning = Message { level: "warning".into(), text: "deprecated".into() };
-        let warned = together(true, &[("a", missing()), ("b", Done::Yes(vec![warning.clone()]))]);
+        let warned = together(true, &[("a", missing()), ("b", BackendOutcome::Yes(vec![warning.clone()]))]);
         assert_eq!(warned, Answer { messages: vec![warning], ..Answer::default() });
         let shard = |n| refused(&format!("shard {n}: no"));
         assert_eq!(together(true, &[("a", shard(1)), ("b", shard(22))]), Answer::failed("shard 1: no"));
         let field = refused("shard 7: fields not supported in WHERE clause during deletion");
-        assert!(together(true, &[("a", Done::Yes(vec![])), ("b", field)]).error.unwrap().starts_with("shard 7"));
+        assert!(
+            together(true, &[("a", BackendOutcome::Yes(vec![])), ("b", field)]).error.unwrap().starts_with("shard 7")
+        );
     }
 
     #[test]
     fn what_was_done_in_part_names_who_has_not_and_why() {
-        let results = [("a", Done::Yes(vec![])), ("b", refused("conflicts")), ("c", Done::Unknown("timeout".into()))];
+        let results = [
+            ("a", BackendOutcome::Yes(vec![])),
+            ("b", refused("conflicts")),
+            ("c", BackendOutcome::Unknown("timeout".into())),
+        ];
         let text = together(true, &results).error.unwrap();
         assert_eq!(
             text,
             "done by a, not by b (conflicts), c (no answer, it may have done it: timeout): \
              repeat the statement until all have done it"
         );
-        let missing = [("a", Done::Yes(vec![])), ("b", refused("database not found: x"))];
+        let missing = [("a", BackendOutcome::Yes(vec![])), ("b", refused("database not found: x"))];
         let text = together(false, &missing).error.expect("a policy is not created where there is no database");
         assert!(text.starts_with("done by a, not by b (database not found: x)"), "{text}");
     }

@@ -27,13 +27,13 @@ pub enum Errand {
     Drain {
         ticket: Ticket,
         timeout: Duration,
-        answers: Sender<Done>,
+        answers: Sender<WorkerAnswer>,
     },
     Write {
         worker: usize,
         ticket: Ticket,
         write: Box<Write>,
-        answers: Sender<Done>,
+        answers: Sender<WorkerAnswer>,
     },
     /// Nobody waits for this ticket any more; a hold ends.
     Over {
@@ -56,7 +56,7 @@ pub struct Write {
 
 /// A worker's answer to an errand.
 #[derive(Debug)]
-pub enum Done {
+pub enum WorkerAnswer {
     Drained { behind: Vec<BackendId> },
     Written(Written),
 }
@@ -75,11 +75,11 @@ pub enum Undrained {
 pub struct Workers {
     errands: Sender<Errand>,
     count: usize,
-    shared: Arc<Shared>,
+    shared: Arc<WorkersShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WorkersShared {
     tickets: AtomicU64,
     next_worker: AtomicUsize,
     /// Full while a structure changes.
@@ -88,7 +88,7 @@ struct Shared {
 
 impl Workers {
     pub fn new(errands: Sender<Errand>, count: usize) -> Self {
-        let shared = Shared { tickets: AtomicU64::new(1), next_worker: AtomicUsize::new(0), turn: bounded(1) };
+        let shared = WorkersShared { tickets: AtomicU64::new(1), next_worker: AtomicUsize::new(0), turn: bounded(1) };
         Self { errands, count, shared: Arc::new(shared) }
     }
 
@@ -98,9 +98,9 @@ impl Workers {
     }
 
     /// Changes of structure go one after the other; None when it was not this one's turn within `timeout`.
-    pub fn alone(&self, timeout: Duration) -> Option<Alone> {
+    pub fn alone(&self, timeout: Duration) -> Option<StructureTurn> {
         self.shared.turn.0.send_timeout((), timeout).ok()?;
-        Some(Alone { turn: self.shared.turn.1.clone() })
+        Some(StructureTurn { turn: self.shared.turn.1.clone() })
     }
 
     /// Waits until every worker has delivered what it had taken, and lets none deliver anything newer until the hold is dropped (or
@@ -117,7 +117,7 @@ impl Workers {
         let mut all_behind = Vec::new();
         for _ in 0..self.count {
             match answers.recv_deadline(deadline) {
-                Ok(Done::Drained { behind }) => all_behind.extend(behind),
+                Ok(WorkerAnswer::Drained { behind }) => all_behind.extend(behind),
                 _ => return Err(Undrained::NoAnswer),
             }
         }
@@ -138,7 +138,7 @@ impl Workers {
         let deadline = Instant::now() + write.timeout + limits::WORKER_GRACE;
         self.send(Errand::Write { worker, ticket, write: Box::new(write), answers: sender });
         match answers.recv_deadline(deadline) {
-            Ok(Done::Written(written)) => written,
+            Ok(WorkerAnswer::Written(written)) => written,
             _ => Written::Refused("timeout: the proxy's worker does not answer".to_owned()),
         }
     }
@@ -162,11 +162,11 @@ impl Workers {
 
 /// No other structure changes while this lives.
 #[derive(Debug)]
-pub struct Alone {
+pub struct StructureTurn {
     turn: Receiver<()>,
 }
 
-impl Drop for Alone {
+impl Drop for StructureTurn {
     fn drop(&mut self) {
         let _ = self.turn.try_recv();
     }
@@ -188,23 +188,23 @@ impl Drop for Hold {
 /// The event loop's side: who waits for which ticket.
 #[derive(Debug, Default)]
 pub struct Errands {
-    open: HashMap<Ticket, Open>,
+    open: HashMap<Ticket, OpenErrand>,
 }
 
 #[derive(Debug)]
-struct Open {
-    answers: Sender<Done>,
+struct OpenErrand {
+    answers: Sender<WorkerAnswer>,
     holds: bool,
 }
 
 impl Errands {
     /// `holds`: couriers are to be let go when it is over.
-    pub fn open(&mut self, ticket: Ticket, answers: Sender<Done>, holds: bool) {
-        self.open.insert(ticket, Open { answers, holds });
+    pub fn open(&mut self, ticket: Ticket, answers: Sender<WorkerAnswer>, holds: bool) {
+        self.open.insert(ticket, OpenErrand { answers, holds });
     }
 
     /// A worker's answer; one that nobody waits for is dropped.
-    pub fn answered(&self, ticket: Ticket, done: Done) {
+    pub fn answered(&self, ticket: Ticket, done: WorkerAnswer) {
         if let Some(open) = self.open.get(&ticket) {
             // It has room for an answer of each worker; closed = the one who waited has given up.
             let _ = open.answers.try_send(done);
@@ -242,7 +242,7 @@ mod tests {
                         seen.push("drain");
                         errands.open(ticket, answers, true);
                         for _ in 0..count {
-                            errands.answered(ticket, Done::Drained { behind: behind.clone() });
+                            errands.answered(ticket, WorkerAnswer::Drained { behind: behind.clone() });
                         }
                     }
                     Errand::Write { ticket, worker, answers, .. } => {
@@ -251,7 +251,7 @@ mod tests {
                         if worker == 1 {
                             errands.failed(ticket);
                         }
-                        errands.answered(ticket, Done::Written(Written::Done));
+                        errands.answered(ticket, WorkerAnswer::Written(Written::Done));
                     }
                     Errand::Over { ticket } => {
                         seen.push(if errands.over(ticket) { "release" } else { "over" });

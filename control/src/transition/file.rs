@@ -10,29 +10,29 @@ use std::path::Path;
 use fluxgate_dataplane::placement::{Former, FormerMember, HashKey, PlacementSettings, RingHash};
 use serde::{Deserialize, Serialize};
 
-use super::{Kept, Places};
+use super::{Places, SavedCircle};
 
 /// A later one is refused: what it says is not known here.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct CirclesFile {
     version: u32,
-    circles: Vec<Circle>,
+    circles: Vec<CircleEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Circle {
+struct CircleEntry {
     name: String,
-    ring: Ring,
+    ring: RingEntry,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    former: Option<Ring>,
+    former: Option<RingEntry>,
     #[serde(default, skip_serializing_if = "Places::is_empty")]
     moved: Places,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Ring {
+struct RingEntry {
     hash_key: String,
     vnode_size: u32,
     shard_key: String,
@@ -59,7 +59,7 @@ struct Member {
 ///
 /// # Errors
 /// One sentence that names the file.
-pub(super) fn load(path: &Path) -> Result<Option<Vec<Kept>>, String> {
+pub(super) fn load(path: &Path) -> Result<Option<Vec<SavedCircle>>, String> {
     let shown = path.display();
     let text = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -71,27 +71,32 @@ pub(super) fn load(path: &Path) -> Result<Option<Vec<Kept>>, String> {
              data lies where the configuration places it"
         )
     };
-    let document: Document = serde_json::from_slice(&text).map_err(|error| unreadable(&error))?;
+    let document: CirclesFile = serde_json::from_slice(&text).map_err(|error| unreadable(&error))?;
     if document.version != VERSION {
         return Err(unreadable(&format_args!("it is of version {}, not {VERSION}", document.version)));
     }
     let circles = document.circles.into_iter().map(|circle| {
-        let Circle { name, ring, former, moved } = circle;
-        Some(Kept { name, now: read(ring)?, former: former.map_or(Some(None), |ring| read(ring).map(Some))?, moved })
+        let CircleEntry { name, ring, former, moved } = circle;
+        Some(SavedCircle {
+            name,
+            now: read(ring)?,
+            former: former.map_or(Some(None), |ring| read(ring).map(Some))?,
+            moved,
+        })
     });
     circles.collect::<Option<_>>().map(Some).ok_or_else(|| unreadable(&"a ring in it is none"))
 }
 
 /// # Errors
 /// One sentence that names the file; the one before is still there then.
-pub(super) fn save(path: &Path, circles: &[Kept]) -> Result<(), String> {
-    let circles = circles.iter().map(|kept| Circle {
+pub(super) fn save(path: &Path, circles: &[SavedCircle]) -> Result<(), String> {
+    let circles = circles.iter().map(|kept| CircleEntry {
         name: kept.name.clone(),
         ring: write(&kept.now),
         former: kept.former.as_ref().map(write),
         moved: kept.moved.clone(),
     });
-    let document = Document { version: VERSION, circles: circles.collect() };
+    let document = CirclesFile { version: VERSION, circles: circles.collect() };
     let mut text = serde_json::to_vec_pretty(&document).expect("text and numbers are serializable");
     text.push(b'\n');
     let put = || {
@@ -106,10 +111,10 @@ pub(super) fn save(path: &Path, circles: &[Kept]) -> Result<(), String> {
     put().map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
-fn write(former: &Former) -> Ring {
+fn write(former: &Former) -> RingEntry {
     let PlacementSettings { hash_key, vnode_size, shard_key, hash } = &former.settings;
     let member = |m: &FormerMember| Member { name: m.name.clone(), url: m.url.clone(), gone: m.gone };
-    Ring {
+    RingEntry {
         hash_key: hash_key.text().to_owned(),
         vnode_size: *vnode_size,
         shard_key: shard_key.clone(),
@@ -122,8 +127,8 @@ fn write(former: &Former) -> Ring {
 }
 
 /// None for what is no ring: without members or points, or of an unknown key.
-fn read(ring: Ring) -> Option<Former> {
-    let Ring { hash_key, vnode_size, shard_key, hash, members } = ring;
+fn read(ring: RingEntry) -> Option<Former> {
+    let RingEntry { hash_key, vnode_size, shard_key, hash, members } = ring;
     let hash = match hash {
         Hash::Crc32 => RingHash::Crc32,
         Hash::Xxh3 => RingHash::Xxh3,

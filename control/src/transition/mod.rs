@@ -36,7 +36,7 @@ type Places = BTreeMap<String, BTreeSet<String>>;
 
 /// One circle as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Kept {
+struct SavedCircle {
     name: String,
     now: Former,
     /// While in transition: the ring before.
@@ -47,7 +47,7 @@ struct Kept {
 
 /// A circle whose backends are others than before, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct RingChange {
     pub circle: String,
     /// Names of its backends before; empty for a circle that was not there.
     pub before: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Change {
     pub again: bool,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for RingChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { circle, before, now, gone, again } = self;
         if before.is_empty() {
@@ -92,19 +92,19 @@ impl fmt::Display for Change {
 
 /// The transitions of all circles: a handle that threads share.
 #[derive(Clone, Debug)]
-pub struct Transitions(Arc<Shared>);
+pub struct Transitions(Arc<TransitionsShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct TransitionsShared {
     file: PathBuf,
-    changes: Vec<Change>,
-    state: Mutex<State>,
+    changes: Vec<RingChange>,
+    state: Mutex<TransitionState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct TransitionState {
     /// By circle of the topology.
-    circles: Vec<Kept>,
+    circles: Vec<SavedCircle>,
     placement: Arc<Placement>,
     /// By circle: when its transition ended, if it did since the start.
     ended: Vec<Option<Instant>>,
@@ -132,15 +132,15 @@ impl Transitions {
             file::save(file, &circles)?;
         }
         let ended = vec![None; circles.len()];
-        let state = State { circles, placement: Arc::new(placement), ended, told: None };
-        Ok(Self(Arc::new(Shared { file: file.to_owned(), changes, state: Mutex::new(state) })))
+        let state = TransitionState { circles, placement: Arc::new(placement), ended, told: None };
+        Ok(Self(Arc::new(TransitionsShared { file: file.to_owned(), changes, state: Mutex::new(state) })))
     }
 
     /// What [`Transitions::open`] would find; nothing is saved.
     ///
     /// # Errors
     /// As there.
-    pub fn preview(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Vec<Change>, String> {
+    pub fn preview(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Vec<RingChange>, String> {
         Ok(compare(file::load(file)?.as_deref(), topology, settings).2)
     }
 
@@ -150,7 +150,7 @@ impl Transitions {
     }
 
     /// The circles found in transition, or new, at the start.
-    pub fn changes(&self) -> &[Change] {
+    pub fn changes(&self) -> &[RingChange] {
         &self.0.changes
     }
 
@@ -253,12 +253,12 @@ impl Transitions {
     }
 
     /// Each change is made whole under the lock, so that a panic of another thread leaves nothing half done.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TransitionState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl TransitionState {
     /// Returns what is to be told once the lock has been let go: the control thread may want it.
     fn publish(&mut self, placement: Placement) -> Option<(Sender<Arc<Placement>>, Arc<Placement>)> {
         self.placement = Arc::new(placement);
@@ -287,10 +287,10 @@ fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
     Ok(())
 }
 
-type Compared = (Vec<Kept>, Placement, Vec<Change>);
+type Compared = (Vec<SavedCircle>, Placement, Vec<RingChange>);
 
 /// What is to be kept now, the placement that follows, and what the operator should know.
-fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSettings) -> Compared {
+fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &PlacementSettings) -> Compared {
     let mut placement = Placement::new(topology, settings);
     let (mut kept, mut changes) = (Vec::new(), Vec::new());
     for (index, circle) in topology.circles.iter().enumerate() {
@@ -298,7 +298,7 @@ fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSett
         let before = match saved {
             Some(saved) => find(saved, topology, circle).cloned(),
             // Backends that are leaving at the very first start have left a ring of all.
-            None => Some(Kept {
+            None => Some(SavedCircle {
                 name: circle.name.clone(),
                 now: ring(topology, settings, circle, true),
                 former: None,
@@ -306,14 +306,14 @@ fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSett
             }),
         };
         let Some(before) = before else {
-            changes.push(Change {
+            changes.push(RingChange {
                 circle: circle.name.clone(),
                 before: Vec::new(),
                 now: names(&now),
                 gone: Vec::new(),
                 again: false,
             });
-            kept.push(Kept { name: circle.name.clone(), now, former: None, moved: Places::new() });
+            kept.push(SavedCircle { name: circle.name.clone(), now, former: None, moved: Places::new() });
             continue;
         };
         let was_in_transition = before.former.is_some();
@@ -328,7 +328,7 @@ fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSett
         if let Some(former) = &former {
             let marks = moved.iter().flat_map(|(db, names)| names.iter().map(move |name| (&db[..], &name[..])));
             placement = placement.with_moved(index, marks);
-            changes.push(Change {
+            changes.push(RingChange {
                 circle: circle.name.clone(),
                 before: names(former),
                 now: names(&now),
@@ -337,7 +337,7 @@ fn compare(saved: Option<&[Kept]>, topology: &Topology, settings: &PlacementSett
             });
         }
         let moved = if former.is_some() { moved } else { Places::new() };
-        kept.push(Kept { name: circle.name.clone(), now, former, moved });
+        kept.push(SavedCircle { name: circle.name.clone(), now, former, moved });
     }
     (kept, placement.at_start(), changes)
 }
@@ -351,9 +351,9 @@ fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all:
 
 /// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice, as in
 /// influx-proxy: then backends tell which is which.
-fn find<'a>(saved: &'a [Kept], topology: &Topology, circle: &Circle) -> Option<&'a Kept> {
+fn find<'a>(saved: &'a [SavedCircle], topology: &Topology, circle: &Circle) -> Option<&'a SavedCircle> {
     let configured = |name: &str| topology.circles.iter().filter(|circle| circle.name == name).count();
-    let shares = |kept: &&Kept| {
+    let shares = |kept: &&SavedCircle| {
         kept.now.members.iter().any(|m| circle.backends.iter().any(|&id| topology.backend(id).name == m.name))
     };
     let mut named = saved.iter().filter(|kept| kept.name == circle.name);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::support::{Bench, Influxd, placement, topology, wait_for};
 use fluxgate_control::influx::catalog;
-use fluxgate_control::influx::client::Failure;
+use fluxgate_control::influx::client::CallFailure;
 use fluxgate_control::influx::policy::Policy;
 use fluxgate_dataplane::handoff::{Created, ToWorker};
 use fluxgate_dataplane::influxql::print;
@@ -159,7 +159,7 @@ fn what_is_missing_is_created_with_the_settings_of_another_backend() {
 fn a_refused_statement_is_a_failure_with_its_text() {
     let influxd = Influxd::start();
     let failure = influxd.client().query("SHOW NONSENSE", Duration::from_secs(5)).unwrap_err();
-    assert!(matches!(&failure, Failure::Status(400, text) if text.contains("error parsing query")), "{failure:?}");
+    assert!(matches!(&failure, CallFailure::Status(400, text) if text.contains("error parsing query")), "{failure:?}");
     let answers = influxd.client().query(r#"SHOW RETENTION POLICIES ON "x""#, Duration::from_secs(5)).unwrap();
     assert_eq!(answers[0].error.as_deref(), Some("database not found: x"));
 }

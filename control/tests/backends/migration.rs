@@ -12,23 +12,25 @@ use std::time::{Duration, Instant};
 use super::support::{Influxd, topology};
 use fluxgate_control::influx::catalog;
 use fluxgate_control::influx::policy::Policy;
-use fluxgate_control::influx::wire::msgpack::Value;
-use fluxgate_control::migration::rows::{self, Sink};
-use fluxgate_control::migration::side::Window;
+use fluxgate_control::influx::wire::msgpack::MsgpackValue;
+use fluxgate_control::migration::rows::{self, PointSink};
+use fluxgate_control::migration::side::SliceWindow;
 use fluxgate_control::migration::slices;
-use fluxgate_control::migration::{Copied, CopyError, Kept, Progress, Side, Slice, Steering, Task, Writes, clear};
+use fluxgate_control::migration::{
+    Copied, CopyError, CopySide, CopyTask, NotCleared, Progress, Slice, Steering, Writes, clear,
+};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: i64 = 86_400_000_000_000;
 /// A Thursday, when a shard group of autogen begins on Monday.
 pub const T0: i64 = 1_700_000_000_000_000_000;
 
-pub fn side(url: String) -> Side {
-    Side::new(&topology(&[vec![url]]).backends[0], &fluxgate_dataplane::tls::Trust::default())
+pub fn side(url: String) -> CopySide {
+    CopySide::new(&topology(&[vec![url]]).backends[0], &fluxgate_dataplane::tls::Trust::default())
 }
 
-pub fn task(measurement: &str) -> Task {
-    Task {
+pub fn task(measurement: &str) -> CopyTask {
+    CopyTask {
         db: "db".to_owned(),
         measurement: measurement.to_owned(),
         since_ns: None,
@@ -39,9 +41,9 @@ pub fn task(measurement: &str) -> Task {
 
 /// A copy between servers that nobody else writes to: what was taken before is there.
 fn copy(
-    task: &Task,
-    source: &Side,
-    target: &Side,
+    task: &CopyTask,
+    source: &CopySide,
+    target: &CopySide,
     steering: &Steering,
     progress: &Progress,
     checkpoint: &mut dyn FnMut(&Slice),
@@ -62,7 +64,7 @@ struct Everything {
     values: BTreeSet<String>,
 }
 
-impl Sink for Everything {
+impl PointSink for Everything {
     type Error = Infallible;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
@@ -71,12 +73,12 @@ impl Sink for Everything {
         self.fields = fields.iter().map(|field| field.escape_ascii().to_string()).collect();
     }
 
-    fn row(&mut self, time_ns: i64, values: &[Value<'_>]) -> Result<(), Infallible> {
+    fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), Infallible> {
         for (field, value) in self.fields.iter().zip(values) {
             let value = match value {
-                Value::Nil => continue,
-                Value::Float(value) => format!("float {:016x}", value.to_bits()),
-                Value::String(text) => format!("string {}", text.escape_ascii()),
+                MsgpackValue::Nil => continue,
+                MsgpackValue::Float(value) => format!("float {:016x}", value.to_bits()),
+                MsgpackValue::String(text) => format!("string {}", text.escape_ascii()),
                 other => format!("{other:?}"),
             };
             self.values.insert(format!("{} {field} {time_ns} {value}", self.series));
@@ -92,7 +94,7 @@ pub fn everything(influxd: &Influxd, rp: &str, measurement: &str) -> BTreeSet<St
     let side = side(influxd.url());
     let mut all = Everything::default();
     for (begin_ns, end_ns) in slices::intervals(&side, "db", rp, i64::MIN + 2).unwrap() {
-        let window = Window { db: "db", rp, measurement, begin_ns, end_ns };
+        let window = SliceWindow { db: "db", rp, measurement, begin_ns, end_ns };
         rows::read(&side, &window, 1000, &Arc::default(), &mut all).unwrap();
     }
     all.values
@@ -256,7 +258,7 @@ fn a_copy_goes_on_where_it_was_cancelled_and_not_before() {
 
     // What is done is not looked at again: were it, this point would be copied as well.
     write(&a, "autogen", format!("m late=1i {}\n", done[0].begin_ns).as_bytes());
-    let rest = Task { done: done.clone(), ..task("m") };
+    let rest = CopyTask { done: done.clone(), ..task("m") };
     // A cancel ends all calls of its sides for good.
     let (source, target) = (side(a.url()), side(b.url()));
     let copied = copy(&rest, &source, &target, &Steering::new(0), &Progress::default(), &mut |slice| {
@@ -265,7 +267,7 @@ fn a_copy_goes_on_where_it_was_cancelled_and_not_before() {
     assert_eq!(copied.map(|copied| (copied.slices, copied.values)), Ok((15, 15)));
     assert_eq!(everything(&b, "autogen", "m").len(), 20);
     // Only the last weeks, as a resync wants it.
-    let since = Task { since_ns: Some(T0 + 18 * 7 * DAY), ..task("m") };
+    let since = CopyTask { since_ns: Some(T0 + 18 * 7 * DAY), ..task("m") };
     let copied = copy(&since, &source, &target, &Steering::new(0), &Progress::default(), &mut |_| ());
     assert_eq!(copied.map(|copied| copied.values), Ok(3), "two points of the last two weeks, and the late one");
 }
@@ -305,7 +307,7 @@ fn a_target_that_stays_away_is_a_failure_and_nothing_is_done() {
     write(&a, "autogen", &plain(30_000));
     let (source, target) = (side(a.url()), side(b.url()));
     let (steering, progress) = (Steering::new(2_000_000), Progress::default());
-    let task = Task { retry_for: Duration::from_secs(1), ..task("m") };
+    let task = CopyTask { retry_for: Duration::from_secs(1), ..task("m") };
     let mut done = 0;
     let copied = std::thread::scope(|scope| {
         let copying = scope.spawn(|| copy(&task, &source, &target, &steering, &progress, &mut |_| done += 1));
@@ -322,7 +324,7 @@ fn a_target_that_stays_away_is_a_failure_and_nothing_is_done() {
 
     let nowhere = copy(&task, &target, &source, &Steering::new(0), &progress, &mut |_| ());
     assert!(matches!(nowhere, Err(CopyError::Source(_))), "{nowhere:?}");
-    let missing = Task { db: "nowhere".to_owned(), ..task };
+    let missing = CopyTask { db: "nowhere".to_owned(), ..task };
     let missing = copy(&missing, &source, &target, &Steering::new(0), &progress, &mut |_| ());
     assert!(matches!(&missing, Err(CopyError::Source(why)) if why.contains("database not found")), "{missing:?}");
 }
@@ -447,14 +449,14 @@ fn a_measurement_is_dropped_only_when_each_of_its_points_is_at_its_right_place()
     let (misplaced, right) = (side(a.url()), side(b.url()));
     let clear =
         || clear("db", "m", &misplaced, &right, Duration::from_secs(1), &Steering::new(0), &Progress::default());
-    let Err(Kept::Failed { why, .. }) = clear() else { panic!("nothing is at the right place") };
+    let Err(NotCleared::Failed { why, .. }) = clear() else { panic!("nothing is at the right place") };
     assert!(why.contains("database not found"), "{why}");
     copy(&task("m"), &misplaced, &right, &Steering::new(0), &Progress::default(), &mut |_| ()).unwrap();
 
     // One point less, and another one instead: the counts are equal.
     b.run_in("db", "DELETE FROM m WHERE time = 6");
     write(&b, "two", b"m v=2i 7\n");
-    let Err(Kept::Missing { values: 1, rp, interval }) = clear() else { panic!("a point is missing") };
+    let Err(NotCleared::Missing { values: 1, rp, interval }) = clear() else { panic!("a point is missing") };
     assert!(rp == "two" && interval.0 <= 6 && 6 < interval.1, "{rp} {interval:?}");
     assert_eq!(everything(&a, "autogen", "m").len(), 200);
 

@@ -5,7 +5,7 @@ use super::support::{self, Influxd};
 use bytes::Bytes;
 use fluxgate_control::influx::answer::{Answer, Message};
 use fluxgate_control::influx::wire::{WireError, json, msgpack};
-use fluxgate_control::query::render::{Chunking, Outcome, render};
+use fluxgate_control::query::render::{Chunking, StatementOutcome, render};
 use fluxgate_dataplane::handoff::{QueryReply, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
 
@@ -162,23 +162,23 @@ fn answer_to(influxd: &Influxd, client: &QueryRequest, q: &str) -> Answer {
 
 /// What InfluxDB does with the answers to several statements: nothing is executed after the first failure. In pieces,
 /// it says so for each statement left, always with the number of the one that failed.
-fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Vec<Outcome> {
+fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Vec<StatementOutcome> {
     let mut outcomes = Vec::new();
     for (index, statement) in statements.iter().enumerate() {
         let chunking = STATEMENTS.iter().find(|(q, _)| q == statement).expect("it is listed").1;
         let statement_id = index as i64;
         let answer = answer_to(influxd, client, statement);
         if answer.error.is_none() {
-            outcomes.push(Outcome { statement_id, answer, chunking });
+            outcomes.push(StatementOutcome { statement_id, answer, chunking });
             continue;
         }
-        let not_executed = Outcome { statement_id, answer: Answer::failed("not executed"), chunking };
+        let not_executed = StatementOutcome { statement_id, answer: Answer::failed("not executed"), chunking };
         let others = statements.len() - 1 - index;
         if client.chunked {
-            outcomes.push(Outcome { statement_id, answer, chunking });
+            outcomes.push(StatementOutcome { statement_id, answer, chunking });
             outcomes.extend(std::iter::repeat_n(not_executed, others));
         } else {
-            outcomes.push(if others > 0 { not_executed } else { Outcome { statement_id, answer, chunking } });
+            outcomes.push(if others > 0 { not_executed } else { StatementOutcome { statement_id, answer, chunking } });
         }
         break;
     }
@@ -192,7 +192,7 @@ fn body_of(reply: QueryReply) -> (String, Vec<u8>) {
 }
 
 /// In msgpack InfluxDB shuffles the tags of each series; then only what they say can be compared.
-fn tags_are_shuffled(client: &QueryRequest, outcomes: &[Outcome]) -> bool {
+fn tags_are_shuffled(client: &QueryRequest, outcomes: &[StatementOutcome]) -> bool {
     client.format == Format::Msgpack
         && outcomes.iter().any(|outcome| outcome.answer.series.iter().any(|series| series.tags.len() > 1))
 }
@@ -275,7 +275,7 @@ fn a_long_series_is_marked_as_influxdb_marks_it() {
         let mut answer = answer_to(&influxd, &client, q);
         assert_eq!(answer.series[0].partial, marked, "{q}");
         answer.series[0].partial = false;
-        let outcome = Outcome { statement_id: 0, answer, chunking };
+        let outcome = StatementOutcome { statement_id: 0, answer, chunking };
         let ours = body_of(render(&client, std::slice::from_ref(&outcome)));
         assert!(ours.1 == ask(&influxd, &client, q).1, "{q}");
         for chunk_size in [5_000, 10_000, 10_001, 100_000] {

@@ -191,14 +191,14 @@ fn write(influxd: &Influxd, line: &(&str, &str, &str, &str)) {
 }
 
 /// One server with everything, and several that share it.
-struct World {
+struct ShowServers {
     oracle: Influxd,
     shards: Vec<Influxd>,
     all: QueryShared,
     parts: QueryShared,
 }
 
-impl World {
+impl ShowServers {
     fn start(index: &'static str) -> Self {
         let oracle = Influxd::with_index(index);
         let shards: Vec<_> = (0..SHARDS).map(|_| Influxd::with_index(index)).collect();
@@ -251,7 +251,7 @@ fn shards_with_an_index_on_disk_show_what_one_server_shows() {
 }
 
 fn compare_with_index(index: &'static str) {
-    let world = World::start(index);
+    let world = ShowServers::start(index);
     // The index in memory shows all measurements for times that only some of them have.
     let mergeable = |text: &&&str| index != "inmem" || **text != EARLY;
     world.compare_all(STATEMENTS.iter().chain(SUMS).filter(mergeable));

@@ -22,7 +22,7 @@ use fluxgate_dataplane::handoff::AdminResponse;
 use fluxgate_dataplane::limits::PROFILE_MAX;
 use pprof::{Frames, ProfilerGuardBuilder, Report, Symbol};
 
-use super::{Action, Call, State, download, failed, not_sniffed, response};
+use super::{Action, AdminCall, AdminState, download, failed, not_sniffed, response};
 
 /// Samples per second of CPU time. Not 100: in step with timers it would see the same moment of each.
 const FREQUENCY_HZ: i32 = 99;
@@ -40,22 +40,22 @@ const NICE: i32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub duration: Duration,
-    pub format: Format,
+    pub format: ProfileFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ProfileFormat {
     /// Protobuf, gzip: what Go gives.
     Pprof,
     /// A flame graph.
     Svg,
 }
 
-pub fn decide(_: &State, call: &Call<'_>) -> Action {
+pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
     let params = call.query;
     let format = match &*params.value("format") {
-        b"" | b"pprof" => Format::Pprof,
-        b"svg" => Format::Svg,
+        b"" | b"pprof" => ProfileFormat::Pprof,
+        b"svg" => ProfileFormat::Svg,
         _ => return Action::Answer(failed(400, "format must be pprof or svg")),
     };
     let seconds = std::str::from_utf8(&params.value("seconds")).ok().and_then(|text| text.parse().ok());
@@ -127,10 +127,10 @@ fn name_by_file(symbol: &mut Symbol) {
     symbol.name = Some(format!("{}: {}", parts[from..].join("/"), String::from_utf8_lossy(name)).into_bytes());
 }
 
-fn render(report: &Report, format: Format) -> io::Result<AdminResponse> {
+fn render(report: &Report, format: ProfileFormat) -> io::Result<AdminResponse> {
     match format {
-        Format::Pprof => download("profile", &report.pprof().map_err(io::Error::other)?),
-        Format::Svg => {
+        ProfileFormat::Pprof => download("profile", &report.pprof().map_err(io::Error::other)?),
+        ProfileFormat::Svg => {
             let mut image = Vec::new();
             if report.data.is_empty() {
                 image.extend(IDLE_SVG.as_bytes());
@@ -180,12 +180,12 @@ mod tests {
             _ => panic!("{query}"),
         };
         for (query, want) in [
-            ("", (30, Format::Pprof)),
-            ("seconds=2", (2, Format::Pprof)),
-            ("seconds=0", (30, Format::Pprof)),
-            ("seconds=-1", (30, Format::Pprof)),
-            ("seconds=x&format=svg", (30, Format::Svg)),
-            ("seconds=300&format=pprof", (300, Format::Pprof)),
+            ("", (30, ProfileFormat::Pprof)),
+            ("seconds=2", (2, ProfileFormat::Pprof)),
+            ("seconds=0", (30, ProfileFormat::Pprof)),
+            ("seconds=-1", (30, ProfileFormat::Pprof)),
+            ("seconds=x&format=svg", (30, ProfileFormat::Svg)),
+            ("seconds=300&format=pprof", (300, ProfileFormat::Pprof)),
         ] {
             assert_eq!(wanted(query), Ok(want), "{query}");
         }

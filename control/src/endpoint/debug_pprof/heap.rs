@@ -19,55 +19,55 @@ use fluxgate_dataplane::stats::WorkerStats;
 use pprof::protos::Profile;
 
 use super::stacks::{self, Stack};
-use super::{Action, Call, PLAIN, State, download, not_sniffed, or_failed, response, wants_text};
+use super::{Action, AdminCall, AdminState, PLAIN, download, not_sniffed, or_failed, response, wants_text};
 
 /// Its name in the kernel's list.
 const ANONYMOUS: &str = "Anonymous";
 /// Our name, the file below `/proc/self`, the kernel's name there, and what it is.
-const PROCESS: [(&str, Source, &str, &str); 8] = [
-    ("resident", Source::Status, "VmRSS", "pages in memory now"),
-    ("resident_max", Source::Status, "VmHWM", "the most there have been"),
-    ("swapped", Source::Status, "VmSwap", "swapped out"),
-    ("virtual", Source::Status, "VmSize", "address space, mostly not in memory"),
-    ("locked", Source::Status, "VmLck", "locked in memory: rings of io_uring"),
-    ("stack", Source::Status, "VmStk", "stack of the main thread"),
-    ("proportional", Source::Rollup, "Pss", "resident, shared pages divided among those who share them"),
-    ("anonymous", Source::Rollup, ANONYMOUS, "resident and not of a file: heap, stacks, rings"),
+const PROCESS: [(&str, FigureSource, &str, &str); 8] = [
+    ("resident", FigureSource::Status, "VmRSS", "pages in memory now"),
+    ("resident_max", FigureSource::Status, "VmHWM", "the most there have been"),
+    ("swapped", FigureSource::Status, "VmSwap", "swapped out"),
+    ("virtual", FigureSource::Status, "VmSize", "address space, mostly not in memory"),
+    ("locked", FigureSource::Status, "VmLck", "locked in memory: rings of io_uring"),
+    ("stack", FigureSource::Status, "VmStk", "stack of the main thread"),
+    ("proportional", FigureSource::Rollup, "Pss", "resident, shared pages divided among those who share them"),
+    ("anonymous", FigureSource::Rollup, ANONYMOUS, "resident and not of a file: heap, stacks, rings"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum FigureSource {
     Status,
     Rollup,
 }
 
 /// What the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum HeapFormat {
     /// Protobuf, gzip: for `go tool pprof`.
     Pprof,
     Text,
 }
 
-pub fn decide(_: &State, call: &Call<'_>) -> Action {
-    Action::Heap(if wants_text(call.query) { Format::Text } else { Format::Pprof })
+pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
+    Action::Heap(if wants_text(call.query) { HeapFormat::Text } else { HeapFormat::Pprof })
 }
 
 /// The answer; `query_bytes` is what answers of backends hold that are being merged.
-pub fn response_with(state: &State, query_bytes: usize, format: Format) -> AdminResponse {
+pub fn response_with(state: &AdminState, query_bytes: usize, format: HeapFormat) -> AdminResponse {
     let read = || Ok((fs::read_to_string("/proc/self/status")?, fs::read_to_string("/proc/self/smaps_rollup")?));
     let answer: io::Result<(String, String)> = read();
     let parts = parts(state, query_bytes);
     or_failed(answer.and_then(|(status, rollup)| match format {
-        Format::Pprof => download("heap", &profile(&parts, bytes_of(&rollup, ANONYMOUS).unwrap_or(0))),
-        Format::Text => Ok(not_sniffed(response(200, PLAIN, table(state, &parts, &status, &rollup).into_bytes()))),
+        HeapFormat::Pprof => download("heap", &profile(&parts, bytes_of(&rollup, ANONYMOUS).unwrap_or(0))),
+        HeapFormat::Text => Ok(not_sniffed(response(200, PLAIN, table(state, &parts, &status, &rollup).into_bytes()))),
     }))
 }
 
 /// Name, bytes, and what it is.
-type Part = (&'static str, u64, &'static str);
+type HeapPart = (&'static str, u64, &'static str);
 
-fn parts(state: &State, query_bytes: usize) -> [Part; 3] {
+fn parts(state: &AdminState, query_bytes: usize) -> [HeapPart; 3] {
     let workers = &state.stats.workers;
     [
         (
@@ -84,24 +84,24 @@ fn parts(state: &State, query_bytes: usize) -> [Part; 3] {
     ]
 }
 
-fn sum(state: &State, count: fn(&WorkerStats) -> &AtomicU64) -> u64 {
+fn sum(state: &AdminState, count: fn(&WorkerStats) -> &AtomicU64) -> u64 {
     state.stats.workers.iter().map(|worker| count(worker).load(Relaxed)).sum()
 }
 
-fn profile(parts: &[Part], anonymous: u64) -> Profile {
+fn profile(parts: &[HeapPart], anonymous: u64) -> Profile {
     let other = anonymous.saturating_sub(parts.iter().map(|part| part.1).sum());
     let parts = parts.iter().map(|&(name, bytes, _)| (name, bytes)).chain([("other", other)]);
     let stacks: Vec<_> = parts.map(|(name, bytes)| Stack { names: vec![name], values: [bytes as i64] }).collect();
     stacks::profile([("inuse_space", "bytes")], &stacks)
 }
 
-fn table(state: &State, parts: &[Part], status: &str, rollup: &str) -> String {
+fn table(state: &AdminState, parts: &[HeapPart], status: &str, rollup: &str) -> String {
     let mut text = "memory profile, in bytes; the process, as the kernel counts it:\n".to_owned();
     let line = |text: &mut String, name: &str, value: u64, what: &str| {
         writeln!(text, "{name:<16} {value:>14}   {what}").expect("a String takes everything");
     };
     for (name, source, kernel_name, what) in PROCESS {
-        let file = if source == Source::Status { status } else { rollup };
+        let file = if source == FigureSource::Status { status } else { rollup };
         if let Some(bytes) = bytes_of(file, kernel_name) {
             line(&mut text, name, bytes, what);
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn parts_are_summed_over_workers_and_the_kernels_are_bytes() {
-        let state = State { hot_tail_bytes: 1000, ..state("open") };
+        let state = AdminState { hot_tail_bytes: 1000, ..state("open") };
         for (worker, bytes) in state.stats.workers.iter().zip([5, 7]) {
             worker.body_bytes.store(bytes, Relaxed);
             worker.connections_open.store(bytes * 10, Relaxed);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn this_process_has_memory() {
-        let answer = response_with(&state("open"), 0, Format::Text);
+        let answer = response_with(&state("open"), 0, HeapFormat::Text);
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let known = |name: &str| text.lines().any(|line| line.starts_with(name));
         assert!(answer.status == 200 && PROCESS.iter().all(|(name, ..)| known(name)), "{text}");

@@ -18,14 +18,14 @@ use flate2::write::GzEncoder;
 use fluxgate_dataplane::handoff::AdminResponse;
 use pprof::protos::{Message, Profile};
 
-use super::params::Params;
-use super::{Action, Call, Endpoint, State, response, text};
+use super::params::UrlParams;
+use super::{Action, AdminCall, AdminState, Decide, response, text};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// The endpoint of a path, if it is one of these.
-pub fn endpoint(path: &str) -> Option<Endpoint> {
+pub fn endpoint(path: &str) -> Option<Decide> {
     if path == "/debug/pprof" {
         return Some(moved);
     }
@@ -52,18 +52,18 @@ pub fn failed(status: u16, why: &str) -> AdminResponse {
     response
 }
 
-fn moved(_: &State, _: &Call<'_>) -> Action {
+fn moved(_: &AdminState, _: &AdminCall<'_>) -> Action {
     let mut response = response(301, HTML, b"<a href=\"/debug/pprof/\">Moved Permanently</a>.\n\n".to_vec());
     response.headers.push(("Location".to_owned(), "/debug/pprof/".to_owned()));
     Action::Answer(response)
 }
 
-fn index(_: &State, _: &Call<'_>) -> Action {
+fn index(_: &AdminState, _: &AdminCall<'_>) -> Action {
     Action::Answer(not_sniffed(response(200, HTML, include_bytes!("index.html").to_vec())))
 }
 
 /// The arguments of the process, each but the last followed by a zero byte.
-fn cmdline(_: &State, _: &Call<'_>) -> Action {
+fn cmdline(_: &AdminState, _: &AdminCall<'_>) -> Action {
     let answer = fs::read("/proc/self/cmdline").map(|mut arguments| {
         arguments.pop_if(|last| *last == 0);
         not_sniffed(response(200, PLAIN, arguments))
@@ -71,12 +71,12 @@ fn cmdline(_: &State, _: &Call<'_>) -> Action {
     Action::Answer(or_failed(answer))
 }
 
-fn unknown(_: &State, _: &Call<'_>) -> Action {
+fn unknown(_: &AdminState, _: &AdminCall<'_>) -> Action {
     Action::Answer(failed(404, "Unknown profile"))
 }
 
 /// Whether text is wanted in place of a profile for programs: `debug=1`, or any other number but 0.
-fn wants_text(params: Params<'_>) -> bool {
+fn wants_text(params: UrlParams<'_>) -> bool {
     let value = params.value("debug");
     std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|level| level != 0)
 }
@@ -105,7 +105,7 @@ pub mod tests {
     use super::*;
     use fluxgate_dataplane::handoff::AdminRequest;
 
-    pub fn ask(state: &State, path: &str, query: &str) -> Action {
+    pub fn ask(state: &AdminState, path: &str, query: &str) -> Action {
         let request = AdminRequest {
             method: "GET".to_owned(),
             path: path.to_owned(),
@@ -139,7 +139,7 @@ pub mod tests {
 
     #[test]
     fn nothing_is_there_when_it_is_off() {
-        let off = State { pprof_enabled: false, ..state("open") };
+        let off = AdminState { pprof_enabled: false, ..state("open") };
         for path in ["/debug/pprof", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/heap", "/debug/pprof/x"] {
             let Action::Answer(response) = ask(&off, path, "") else { panic!("{path} is answered") };
             assert_eq!((response.status, &response.body[..]), (404, &b"404 page not found\n"[..]), "{path}");

@@ -14,7 +14,7 @@ pub struct Stack<'a, const KINDS: usize> {
 
 /// `kinds`: what the values count, and in which unit.
 pub fn profile<const KINDS: usize>(kinds: [(&str, &str); KINDS], stacks: &[Stack<'_, KINDS>]) -> Profile {
-    let mut names = Names { strings: vec![String::new()], functions: Vec::new() };
+    let mut names = ProfileTables { strings: vec![String::new()], functions: Vec::new() };
     let sample_type = kinds.map(|(kind, unit)| ValueType { ty: names.string(kind), unit: names.string(unit) }).to_vec();
     let sample = stacks.iter().map(|stack| Sample {
         location_id: stack.names.iter().map(|name| names.function(name)).collect(),
@@ -39,13 +39,13 @@ pub fn profile<const KINDS: usize>(kinds: [(&str, &str); KINDS], stacks: &[Stack
 }
 
 /// What a profile refers to by number. Few: they are looked for one by one.
-struct Names {
+struct ProfileTables {
     /// The first one is empty, as the format wants it.
     strings: Vec<String>,
     functions: Vec<Function>,
 }
 
-impl Names {
+impl ProfileTables {
     fn string(&mut self, text: &str) -> i64 {
         let index = self.strings.iter().position(|known| known == text).unwrap_or_else(|| {
             self.strings.push(text.to_owned());

@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use pprof::protos::Profile;
 
 use super::stacks::{self, Stack};
-use super::{Action, Call, PLAIN, State, download, not_sniffed, or_failed, response, wants_text};
+use super::{Action, AdminCall, AdminState, PLAIN, download, not_sniffed, or_failed, response, wants_text};
 
 /// Unit of CPU times in `/proc` (USER_HZ): 1/100 s on all architectures there is io_uring for.
 const TICK: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ struct Thread {
     waits_in: String,
 }
 
-pub fn decide(_: &State, call: &Call<'_>) -> Action {
+pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
     let params = call.query;
     Action::Answer(or_failed(list().and_then(|threads| match wants_text(params) {
         true => Ok(not_sniffed(response(200, PLAIN, table(&threads).into_bytes()))),

@@ -9,7 +9,7 @@ use super::{StatementAnswer, WireError};
 use crate::influx::answer::{Answer, Message, Row, Series};
 
 #[derive(Deserialize)]
-struct Document<'a> {
+struct AnswerDocument<'a> {
     #[serde(borrow, default)]
     results: Vec<StatementDocument<'a>>,
     error: Option<String>,
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Tags {
 pub fn parse(body: Bytes) -> Result<Vec<StatementAnswer>, WireError> {
     // Checked once here; serde_json would check each row again.
     let text = std::str::from_utf8(&body).map_err(|_| WireError::Malformed)?;
-    let document: Document<'_> = serde_json::from_str(text).map_err(|_| WireError::Malformed)?;
+    let document: AnswerDocument<'_> = serde_json::from_str(text).map_err(|_| WireError::Malformed)?;
     if let Some(text) = document.error {
         return Err(WireError::Refused(text));
     }

@@ -19,14 +19,14 @@ pub type Read<T> = Result<T, WireError>;
 
 /// Reads one document.
 pub fn parse(body: Bytes) -> Read<Vec<StatementAnswer>> {
-    let mut reader = Reader::new(&body);
+    let mut reader = MsgpackReader::new(&body);
     let answers = reader.document()?;
     if reader.is_at_end() { Ok(answers) } else { Err(WireError::Malformed) }
 }
 
 /// One value of msgpack, in the forms that matter here.
 #[derive(Debug)]
-pub enum Value<'a> {
+pub enum MsgpackValue<'a> {
     Nil,
     Bool(bool),
     Int(i64),
@@ -40,7 +40,7 @@ pub enum Value<'a> {
 
 /// Reads values one after the other.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub struct MsgpackReader<'a> {
     rest: &'a [u8],
     /// The row being written.
     text: Vec<u8>,
@@ -48,7 +48,7 @@ pub struct Reader<'a> {
     rows: BytesMut,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> MsgpackReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, text: Vec::new(), rows: BytesMut::new() }
     }
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         for _ in 0..self.map()? {
             match self.string()? {
                 b"statement_id" => {
-                    let Value::Int(id) = self.value()? else { return Err(WireError::Malformed) };
+                    let MsgpackValue::Int(id) = self.value()? else { return Err(WireError::Malformed) };
                     statement.statement_id = id;
                 }
                 b"messages" => statement.answer.messages = self.list(Self::message)?,
@@ -156,21 +156,21 @@ impl<'a> Reader<'a> {
 
     /// How many pairs follow.
     pub fn map(&mut self) -> Read<usize> {
-        if let Value::Map(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
+        if let MsgpackValue::Map(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
 
     /// How many elements follow.
     pub fn array(&mut self) -> Read<usize> {
-        if let Value::Array(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
+        if let MsgpackValue::Array(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
 
     fn bool(&mut self) -> Read<bool> {
-        if let Value::Bool(bool) = self.value()? { Ok(bool) } else { Err(WireError::Malformed) }
+        if let MsgpackValue::Bool(bool) = self.value()? { Ok(bool) } else { Err(WireError::Malformed) }
     }
 
     /// A string, or bytes, as they are.
     pub fn string(&mut self) -> Read<&'a [u8]> {
-        if let Value::String(text) = self.value()? { Ok(text) } else { Err(WireError::Malformed) }
+        if let MsgpackValue::String(text) = self.value()? { Ok(text) } else { Err(WireError::Malformed) }
     }
 
     /// A string; what is not UTF-8 in it is replaced.
@@ -181,9 +181,9 @@ impl<'a> Reader<'a> {
     /// Passes over one value that lies `depth` deep.
     pub fn skip(&mut self, depth: usize) -> Read<()> {
         let elements = match self.value()? {
-            Value::Array(len) => len,
+            MsgpackValue::Array(len) => len,
             // Lengths are 32 bits wide.
-            Value::Map(len) => 2 * len,
+            MsgpackValue::Map(len) => 2 * len,
             _ => 0,
         };
         if elements > 0 && depth == MSGPACK_DEPTH_MAX {
@@ -193,46 +193,46 @@ impl<'a> Reader<'a> {
     }
 
     /// The next value; of arrays and maps, only how many elements or pairs follow.
-    pub fn value(&mut self) -> Read<Value<'a>> {
+    pub fn value(&mut self) -> Read<MsgpackValue<'a>> {
         let [first] = self.take()?;
         Ok(match first {
-            0x00..=0x7f => Value::Int(i64::from(first)),
-            0x80..=0x8f => Value::Map(usize::from(first & 0x0f)),
-            0x90..=0x9f => Value::Array(usize::from(first & 0x0f)),
-            0xa0..=0xbf => Value::String(self.bytes(usize::from(first & 0x1f))?),
-            0xc0 => Value::Nil,
-            0xc2 => Value::Bool(false),
-            0xc3 => Value::Bool(true),
+            0x00..=0x7f => MsgpackValue::Int(i64::from(first)),
+            0x80..=0x8f => MsgpackValue::Map(usize::from(first & 0x0f)),
+            0x90..=0x9f => MsgpackValue::Array(usize::from(first & 0x0f)),
+            0xa0..=0xbf => MsgpackValue::String(self.bytes(usize::from(first & 0x1f))?),
+            0xc0 => MsgpackValue::Nil,
+            0xc2 => MsgpackValue::Bool(false),
+            0xc3 => MsgpackValue::Bool(true),
             // Bytes (0xc4-0xc6) as if they were text.
-            0xc4 | 0xd9 => self.len8().and_then(|len| self.bytes(len)).map(Value::String)?,
-            0xc5 | 0xda => self.len16().and_then(|len| self.bytes(len)).map(Value::String)?,
-            0xc6 | 0xdb => self.len32().and_then(|len| self.bytes(len)).map(Value::String)?,
+            0xc4 | 0xd9 => self.len8().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
+            0xc5 | 0xda => self.len16().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
+            0xc6 | 0xdb => self.len32().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
             0xc7 => self.len8().and_then(|len| self.extension(len))?,
             0xc8 => self.len16().and_then(|len| self.extension(len))?,
             0xc9 => self.len32().and_then(|len| self.extension(len))?,
-            0xca => Value::Float(f64::from(f32::from_be_bytes(self.take()?))),
-            0xcb => Value::Float(f64::from_be_bytes(self.take()?)),
-            0xcc => Value::Int(i64::from(u8::from_be_bytes(self.take()?))),
-            0xcd => Value::Int(i64::from(u16::from_be_bytes(self.take()?))),
-            0xce => Value::Int(i64::from(u32::from_be_bytes(self.take()?))),
-            0xcf => Value::Unsigned(u64::from_be_bytes(self.take()?)),
-            0xd0 => Value::Int(i64::from(i8::from_be_bytes(self.take()?))),
-            0xd1 => Value::Int(i64::from(i16::from_be_bytes(self.take()?))),
-            0xd2 => Value::Int(i64::from(i32::from_be_bytes(self.take()?))),
-            0xd3 => Value::Int(i64::from_be_bytes(self.take()?)),
+            0xca => MsgpackValue::Float(f64::from(f32::from_be_bytes(self.take()?))),
+            0xcb => MsgpackValue::Float(f64::from_be_bytes(self.take()?)),
+            0xcc => MsgpackValue::Int(i64::from(u8::from_be_bytes(self.take()?))),
+            0xcd => MsgpackValue::Int(i64::from(u16::from_be_bytes(self.take()?))),
+            0xce => MsgpackValue::Int(i64::from(u32::from_be_bytes(self.take()?))),
+            0xcf => MsgpackValue::Unsigned(u64::from_be_bytes(self.take()?)),
+            0xd0 => MsgpackValue::Int(i64::from(i8::from_be_bytes(self.take()?))),
+            0xd1 => MsgpackValue::Int(i64::from(i16::from_be_bytes(self.take()?))),
+            0xd2 => MsgpackValue::Int(i64::from(i32::from_be_bytes(self.take()?))),
+            0xd3 => MsgpackValue::Int(i64::from_be_bytes(self.take()?)),
             0xd4..=0xd8 => self.extension(1 << (first - 0xd4))?,
-            0xdc => Value::Array(self.len16()?),
-            0xdd => Value::Array(self.len32()?),
-            0xde => Value::Map(self.len16()?),
-            0xdf => Value::Map(self.len32()?),
-            0xe0..=0xff => Value::Int(i64::from(first as i8)),
+            0xdc => MsgpackValue::Array(self.len16()?),
+            0xdd => MsgpackValue::Array(self.len32()?),
+            0xde => MsgpackValue::Map(self.len16()?),
+            0xdf => MsgpackValue::Map(self.len32()?),
+            0xe0..=0xff => MsgpackValue::Int(i64::from(first as i8)),
             0xc1 => return Err(WireError::Malformed),
         })
     }
 
-    fn extension(&mut self, len: usize) -> Read<Value<'a>> {
+    fn extension(&mut self, len: usize) -> Read<MsgpackValue<'a>> {
         let [kind] = self.take()?;
-        Ok(Value::Extension(kind as i8, self.bytes(len)?))
+        Ok(MsgpackValue::Extension(kind as i8, self.bytes(len)?))
     }
 
     fn len8(&mut self) -> Read<usize> {
@@ -260,17 +260,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn push_json(out: &mut Vec<u8>, value: &Value<'_>) -> Read<()> {
+fn push_json(out: &mut Vec<u8>, value: &MsgpackValue<'_>) -> Read<()> {
     match *value {
-        Value::Nil => out.extend_from_slice(b"null"),
-        Value::String(text) => go_json::push_string(out, text),
-        Value::Bool(bool) => push(out, format_args!("{bool}")),
-        Value::Int(n) => push(out, format_args!("{n}")),
-        Value::Unsigned(n) => push(out, format_args!("{n}")),
+        MsgpackValue::Nil => out.extend_from_slice(b"null"),
+        MsgpackValue::String(text) => go_json::push_string(out, text),
+        MsgpackValue::Bool(bool) => push(out, format_args!("{bool}")),
+        MsgpackValue::Int(n) => push(out, format_args!("{n}")),
+        MsgpackValue::Unsigned(n) => push(out, format_args!("{n}")),
         // Unlike `{}`, always with a point or an exponent.
-        Value::Float(x) => push(out, format_args!("{x:?}")),
-        Value::Extension(TIME_EXTENSION, bytes) => push(out, format_args!("{}", nanoseconds(bytes)?)),
-        Value::Extension(..) | Value::Array(_) | Value::Map(_) => return Err(WireError::Malformed),
+        MsgpackValue::Float(x) => push(out, format_args!("{x:?}")),
+        MsgpackValue::Extension(TIME_EXTENSION, bytes) => push(out, format_args!("{}", nanoseconds(bytes)?)),
+        MsgpackValue::Extension(..) | MsgpackValue::Array(_) | MsgpackValue::Map(_) => {
+            return Err(WireError::Malformed);
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use fluxgate_dataplane::http::error_body::push_csv_field;
 
-use super::part::Part;
+use super::part::ResultPart;
 use super::pieces::Pieces;
 use crate::influx::answer::Series;
 
@@ -17,7 +17,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// Writes what the parts add to the table.
-    pub(super) fn document(&mut self, out: &mut Pieces, parts: &[Part<'a>]) {
+    pub(super) fn document(&mut self, out: &mut Pieces, parts: &[ResultPart<'a>]) {
         for part in parts {
             for series in part.series() {
                 let header = (part.statement_id, &series.series.columns[..]);

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use fluxgate_dataplane::http::go_json;
 
-use super::part::{Part, SeriesPart};
+use super::part::{ResultPart, SeriesPart};
 use super::pieces::Pieces;
 use crate::influx::answer::Message;
 
 const INDENT: &[u8] = b"    ";
 
 /// Writes one document.
-pub(super) fn document(out: &mut Pieces, parts: &[Part<'_>], pretty: bool) {
+pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], pretty: bool) {
     let mut json = Json { out, pretty, depth: 0, first: true };
     json.open(b'{');
     json.list("results", parts, Json::part);
@@ -30,7 +30,7 @@ struct Json<'p> {
 }
 
 impl Json<'_> {
-    fn part(&mut self, part: &Part<'_>) {
+    fn part(&mut self, part: &ResultPart<'_>) {
         self.open(b'{');
         self.key("statement_id");
         write!(self.out.buf, "{}", part.statement_id).expect("memory takes everything");

@@ -25,7 +25,7 @@ use pieces::Pieces;
 
 /// One result of the whole answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct StatementOutcome {
     pub statement_id: i64,
     pub answer: Answer,
     pub chunking: Chunking,
@@ -65,7 +65,7 @@ impl Chunking {
 
 /// Writes `outcomes` in the form `request` asks for. For CSV and msgpack without `epoch`, a first column `time` holds integer nanoseconds; in
 /// all other cases what the rows hold is what the client gets.
-pub fn render(request: &QueryRequest, outcomes: &[Outcome]) -> QueryReply {
+pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryReply {
     let mut out = Pieces::new(request.gzip);
     match request.format {
         Format::Json => {
@@ -88,7 +88,11 @@ pub fn render(request: &QueryRequest, outcomes: &[Outcome]) -> QueryReply {
 }
 
 /// Calls `write` with the results of each document: one document, or one per part when chunked.
-fn documents<'a>(request: &QueryRequest, outcomes: &'a [Outcome], mut write: impl FnMut(&[part::Part<'a>])) {
+fn documents<'a>(
+    request: &QueryRequest,
+    outcomes: &'a [StatementOutcome],
+    mut write: impl FnMut(&[part::ResultPart<'a>]),
+) {
     if request.chunked {
         for outcome in outcomes {
             part::cut(outcome, request.chunk_size, |part| write(&[part]));

@@ -4,14 +4,14 @@
 use fluxgate_dataplane::http::error_body::push_msgpack_string;
 
 use super::csv::decoded;
-use super::part::{Part, SeriesPart};
+use super::part::{ResultPart, SeriesPart};
 use super::pieces::Pieces;
 use crate::influx::answer::Row;
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Writes one document. `times`: a first column `time` is written as such, not as an integer.
-pub(super) fn document(out: &mut Pieces, parts: &[Part<'_>], times: bool) {
+pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], times: bool) {
     push_map(&mut out.buf, 1);
     push_text(&mut out.buf, "results");
     push_array(&mut out.buf, parts.len());
@@ -21,7 +21,7 @@ pub(super) fn document(out: &mut Pieces, parts: &[Part<'_>], times: bool) {
     out.settle();
 }
 
-fn push_part(out: &mut Pieces, part: &Part<'_>, times: bool) {
+fn push_part(out: &mut Pieces, part: &ResultPart<'_>, times: bool) {
     let buf = &mut out.buf;
     if let Some(error) = part.error {
         // Nothing else, not even the statement's number.

@@ -1,11 +1,11 @@
 //! What of an answer one result of a document shows, and its marks.
 
-use super::{Chunking, Outcome};
+use super::{Chunking, StatementOutcome};
 use crate::influx::answer::{Message, Row, Series};
 use crate::limits::ROWS_UNMARKED_MAX;
 
 /// One element of `results`.
-pub(super) struct Part<'a> {
+pub(super) struct ResultPart<'a> {
     pub(super) statement_id: i64,
     pub(super) messages: &'a [Message],
     pub(super) error: Option<&'a str>,
@@ -32,7 +32,7 @@ pub(super) struct SeriesPart<'a> {
     pub(super) partial: bool,
 }
 
-impl<'a> Part<'a> {
+impl<'a> ResultPart<'a> {
     pub(super) fn series_count(&self) -> usize {
         self.series.len()
     }
@@ -53,9 +53,9 @@ impl<'a> Part<'a> {
 }
 
 /// The whole outcome as one result.
-pub(super) fn whole(outcome: &Outcome) -> Part<'_> {
+pub(super) fn whole(outcome: &StatementOutcome) -> ResultPart<'_> {
     let answer = &outcome.answer;
-    Part {
+    ResultPart {
         statement_id: outcome.statement_id,
         messages: &answer.messages,
         error: answer.error.as_deref(),
@@ -66,13 +66,13 @@ pub(super) fn whole(outcome: &Outcome) -> Part<'_> {
 }
 
 /// The parts of an outcome whose client wants pieces: at least one; messages are with the first, an error is one of its own behind all.
-pub(super) fn cut<'a>(outcome: &'a Outcome, chunk_size: usize, mut each: impl FnMut(Part<'a>)) {
+pub(super) fn cut<'a>(outcome: &'a StatementOutcome, chunk_size: usize, mut each: impl FnMut(ResultPart<'a>)) {
     let answer = &outcome.answer;
     let failed = answer.error.is_some();
     let mut messages = &answer.messages[..];
     let mut emit = |series: &'a [Series], extent, partial, error| {
         let messages = std::mem::take(&mut messages);
-        each(Part { statement_id: outcome.statement_id, messages, error, partial, series, extent });
+        each(ResultPart { statement_id: outcome.statement_id, messages, error, partial, series, extent });
     };
     let last = answer.series.len().saturating_sub(1);
     match outcome.chunking {

@@ -34,22 +34,22 @@ fn chunked(format: Format) -> QueryRequest {
     QueryRequest { chunked: true, ..request(format) }
 }
 
-fn pieces(request: &QueryRequest, outcomes: &[Outcome]) -> Vec<Bytes> {
+fn pieces(request: &QueryRequest, outcomes: &[StatementOutcome]) -> Vec<Bytes> {
     let QueryReply::Answer { body, .. } = render(request, outcomes) else { panic!("an answer is no failure") };
     assert!(body.iter().all(|piece| !piece.is_empty()));
     body
 }
 
-fn body(request: &QueryRequest, outcomes: &[Outcome]) -> Vec<u8> {
+fn body(request: &QueryRequest, outcomes: &[StatementOutcome]) -> Vec<u8> {
     pieces(request, outcomes).concat()
 }
 
-fn text(request: &QueryRequest, outcomes: &[Outcome]) -> String {
+fn text(request: &QueryRequest, outcomes: &[StatementOutcome]) -> String {
     String::from_utf8(body(request, outcomes)).unwrap()
 }
 
-fn outcome(statement_id: i64, chunking: Chunking, answer: Answer) -> Outcome {
-    Outcome { statement_id, answer, chunking }
+fn outcome(statement_id: i64, chunking: Chunking, answer: Answer) -> StatementOutcome {
+    StatementOutcome { statement_id, answer, chunking }
 }
 
 fn series(name: &str, tags: &[(&str, &str)], columns: &[&str], rows: &[&'static str]) -> Series {
@@ -125,7 +125,7 @@ fn pretty_spreads_rows_too() {
 }
 
 /// The lines of a chunked answer, each without what all have in common.
-fn lines(outcomes: &[Outcome]) -> Vec<String> {
+fn lines(outcomes: &[StatementOutcome]) -> Vec<String> {
     let text = text(&chunked(Format::Json), outcomes);
     assert!(text.is_empty() || text.ends_with('\n'));
     let line = |line: &str| {
@@ -359,7 +359,7 @@ prop_compose! {
     }
 }
 
-fn any_outcomes() -> impl Strategy<Value = Vec<Outcome>> {
+fn any_outcomes() -> impl Strategy<Value = Vec<StatementOutcome>> {
     let one = prop_oneof![any_answer(), "(?s).{0,4}".prop_map(Answer::failed)];
     proptest::collection::vec(one, 0..3).prop_map(|answers| {
         let numbered = |(id, answer)| outcome(id as i64, Chunking::Rows, answer);
@@ -367,9 +367,12 @@ fn any_outcomes() -> impl Strategy<Value = Vec<Outcome>> {
     })
 }
 
-fn answers(outcomes: &[Outcome]) -> Vec<StatementAnswer> {
-    let answer =
-        |o: &Outcome| StatementAnswer { statement_id: o.statement_id, answer: o.answer.clone(), partial: false };
+fn answers(outcomes: &[StatementOutcome]) -> Vec<StatementAnswer> {
+    let answer = |o: &StatementOutcome| StatementAnswer {
+        statement_id: o.statement_id,
+        answer: o.answer.clone(),
+        partial: false,
+    };
     outcomes.iter().map(answer).collect()
 }
 

@@ -10,14 +10,14 @@ use fluxgate_dataplane::routing::reach::leaves;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::refused;
-use super::shares::Parts;
+use super::shares::ChosenShares;
 use crate::query::context::{Context, Stop};
 
 /// Refuses what is named from two databases with different owners.
 ///
 /// # Errors
 /// 400.
-pub fn check(context: &Context<'_>, select: &Select, parts: &Parts) -> Result<(), Stop> {
+pub fn check(context: &Context<'_>, select: &Select, parts: &ChosenShares) -> Result<(), Stop> {
     let mut places: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for leaf in leaves(select) {
         if let Name::Text(name) = &leaf.name {

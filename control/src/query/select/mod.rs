@@ -30,8 +30,8 @@ use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
 
 use self::probe::Garbled;
-use self::shares::Parts;
-use self::types::Known;
+use self::shares::ChosenShares;
+use self::types::KnownColumns;
 use super::context::{Context, Stop, Times, Unanswered};
 use super::errors::{bounded, is_missing, missing_database, missing_policy, settle};
 use crate::influx::answer::Answer;
@@ -54,7 +54,7 @@ pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answ
 }
 
 /// How a try ends without answers.
-enum Ended {
+enum TryEnd {
     Stop(Stop),
     /// The statement's answer is an error.
     Failed(Answer),
@@ -62,13 +62,13 @@ enum Ended {
     Again,
 }
 
-impl From<Stop> for Ended {
+impl From<Stop> for TryEnd {
     fn from(stop: Stop) -> Self {
         Self::Stop(stop)
     }
 }
 
-impl From<Unanswered> for Ended {
+impl From<Unanswered> for TryEnd {
     fn from(_: Unanswered) -> Self {
         Self::Again
     }
@@ -83,11 +83,11 @@ fn ask(
 ) -> Result<Result<Vec<(BackendId, Answer)>, Answer>, Stop> {
     // Each try leaves out at least one backend more.
     loop {
-        match attempt(context, select, &Parts::of(context, reach)?, text) {
+        match attempt(context, select, &ChosenShares::of(context, reach)?, text) {
             Ok(answers) => return Ok(Ok(answers)),
-            Err(Ended::Failed(answer)) => return Ok(Err(answer)),
-            Err(Ended::Stop(stop)) => return Err(stop),
-            Err(Ended::Again) => {}
+            Err(TryEnd::Failed(answer)) => return Ok(Err(answer)),
+            Err(TryEnd::Stop(stop)) => return Err(stop),
+            Err(TryEnd::Again) => {}
         }
     }
 }
@@ -95,9 +95,9 @@ fn ask(
 fn attempt(
     context: &Context<'_>,
     select: &Select,
-    parts: &Parts,
+    parts: &ChosenShares,
     text: &dyn Fn(&Select) -> String,
-) -> Result<Vec<(BackendId, Answer)>, Ended> {
+) -> Result<Vec<(BackendId, Answer)>, TryEnd> {
     cross_database::check(context, select, parts)?;
     let mut fixed = select.clone();
     now::fix(&mut fixed, context.now_ns());
@@ -121,12 +121,17 @@ fn attempt(
         }
     }
     let backends = asked.iter().map(|(backend, _)| *backend);
-    settle(backends.zip(answers).collect()).map_err(Ended::Failed)
+    settle(backends.zip(answers).collect()).map_err(TryEnd::Failed)
 }
 
 /// What the shares know, for each SELECT in `fixed` (`select` with its `now()` replaced). A statement that is wrong by itself is found
 /// here, in the words of a backend that sees it as the client wrote it.
-fn learn(context: &Context<'_>, select: &Select, fixed: &Select, parts: &Parts) -> Result<Vec<Known>, Ended> {
+fn learn(
+    context: &Context<'_>,
+    select: &Select,
+    fixed: &Select,
+    parts: &ChosenShares,
+) -> Result<Vec<KnownColumns>, TryEnd> {
     let (probes, of_level) = probe::probes(fixed);
     let mut questions = vec![(parts.first(), probe::check(select))];
     let mut about = Vec::new();
@@ -145,9 +150,9 @@ fn learn(context: &Context<'_>, select: &Select, fixed: &Select, parts: &Parts) 
         if is_missing(error) { is_nowhere(context, select, error) } else { !probe::depends_on_data(error) }
     };
     if check.error.as_deref().is_some_and(is_final) {
-        return Err(Ended::Failed(check));
+        return Err(TryEnd::Failed(check));
     }
-    let mut known = vec![Known::default(); probes.len()];
+    let mut known = vec![KnownColumns::default(); probes.len()];
     for ((backend, index), answer) in about.into_iter().zip(answers) {
         match answer.error.as_deref() {
             None => probe::learn(&mut known[index], &answer).map_err(|Garbled| {
@@ -156,10 +161,10 @@ fn learn(context: &Context<'_>, select: &Select, fixed: &Select, parts: &Parts) 
             })?,
             // It has nothing of this.
             Some(error) if is_missing(error) => {}
-            Some(_) => return Err(Ended::Failed(answer)),
+            Some(_) => return Err(TryEnd::Failed(answer)),
         }
     }
-    let of = |index: &Option<usize>| index.map_or_else(Known::default, |index| known[index].clone());
+    let of = |index: &Option<usize>| index.map_or_else(KnownColumns::default, |index| known[index].clone());
     Ok(of_level.iter().map(of).collect())
 }
 

@@ -11,15 +11,15 @@ use fluxgate_dataplane::routing::reach::restrict;
 
 use super::now::time_part;
 use super::shares::NOBODYS;
-use super::types::Known;
+use super::types::KnownColumns;
 use crate::influx::answer::Answer;
 
 /// The questions about one FROM, alike for all SELECTs that read the same.
-pub struct Probe {
+pub struct ColumnProbe {
     select: Select,
 }
 
-impl Probe {
+impl ColumnProbe {
     /// The question for a backend that keeps these measurements; None when it has nothing of it.
     pub fn text(&self, default_db: &str, keep: &dyn Fn(&str, &str) -> bool) -> Option<String> {
         let select = restrict(&self.select, default_db, keep)?;
@@ -29,7 +29,7 @@ impl Probe {
 
 /// The questions that are needed for `select`, and for each SELECT in it (in the order of [`visit::selects`]) which one is about it; None
 /// for those without measurements.
-pub fn probes(select: &Select) -> (Vec<Probe>, Vec<Option<usize>>) {
+pub fn probes(select: &Select) -> (Vec<ColumnProbe>, Vec<Option<usize>>) {
     let mut probes = Vec::new();
     let mut by_text: BTreeMap<String, usize> = BTreeMap::new();
     let mut of_level = Vec::new();
@@ -49,7 +49,7 @@ pub fn probes(select: &Select) -> (Vec<Probe>, Vec<Option<usize>>) {
         let question =
             Select { fields: vec![all], sources, condition: time.clone(), tz: select.tz.clone(), ..Select::default() };
         of_level.push(Some(*by_text.entry(question.to_string()).or_insert_with(|| {
-            probes.push(Probe { select: question });
+            probes.push(ColumnProbe { select: question });
             probes.len() - 1
         })));
     });
@@ -77,7 +77,7 @@ pub fn depends_on_data(error: &str) -> bool {
 ///
 /// # Errors
 /// The answer is not InfluxDB's.
-pub fn learn(known: &mut Known, answer: &Answer) -> Result<(), Garbled> {
+pub fn learn(known: &mut KnownColumns, answer: &Answer) -> Result<(), Garbled> {
     for row in answer.series.iter().flat_map(|series| &series.rows) {
         let line = row.string(0).ok_or(Garbled)?;
         if let Some(list) = line.strip_prefix("AUXILIARY FIELDS: ") {

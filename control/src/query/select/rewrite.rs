@@ -15,7 +15,7 @@ use fluxgate_dataplane::influxql::visit;
 
 use super::now::is_time;
 use super::pattern;
-use super::types::{Known, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
+use super::types::{KnownColumns, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
 
 /// Matches no name: a column that expands to nothing. The checks InfluxDB makes before it expands still see a regular expression.
 const NOTHING: &str = r"[^\x00-\x{10FFFF}]";
@@ -26,14 +26,14 @@ const NOBODYS: &str = "time\u{1}";
 ///
 /// # Errors
 /// A regular expression that cannot be evaluated here.
-pub fn rewrite(select: &Select, known: &[Known]) -> Result<Select, regex::Error> {
+pub fn rewrite(select: &Select, known: &[KnownColumns]) -> Result<Select, regex::Error> {
     let mut known = known.iter();
     level(select, &mut known, true)
 }
 
 fn level<'a>(
     select: &Select,
-    known: &mut impl Iterator<Item = &'a Known>,
+    known: &mut impl Iterator<Item = &'a KnownColumns>,
     outermost: bool,
 ) -> Result<Select, regex::Error> {
     let mut select = select.clone();
@@ -49,7 +49,7 @@ fn level<'a>(
     select.condition.iter_mut().for_each(|condition| visit::walk_mut(condition, &mut typed));
     let all_tags = select.dimensions.iter().any(|dim| matches!(dim, Expr::Wildcard(_) | Expr::Regex(_)));
     if all_tags || select.fields.iter().any(|field| is_open(&field.expr)) {
-        let names = Names::of(&sources, own, &select.dimensions, all_tags);
+        let names = ColumnNames::of(&sources, own, &select.dimensions, all_tags);
         let mut fields = Vec::with_capacity(select.fields.len());
         for field in &select.fields {
             names.expand(field, &mut fields)?;
@@ -66,7 +66,7 @@ fn level<'a>(
 }
 
 /// Types a name; `::field` gets the field's type.
-fn annotate(expr: &mut Expr, sources: &[Source], known: &Known, outermost: bool) {
+fn annotate(expr: &mut Expr, sources: &[Source], known: &KnownColumns, outermost: bool) {
     // Only outside of subqueries does InfluxDB read DISTINCT without parentheses as the function.
     if outermost && let Expr::Distinct(name) = expr {
         let variable = Expr::Variable { parts: vec![std::mem::take(name)], of: None };
@@ -89,14 +89,14 @@ fn annotate(expr: &mut Expr, sources: &[Source], known: &Known, outermost: bool)
 }
 
 /// What wildcards and regular expressions of one SELECT choose from.
-struct Names {
+struct ColumnNames {
     /// Sorted as InfluxDB does: by name, a field before a tag.
     columns: Vec<(String, Type)>,
     tags: BTreeSet<String>,
 }
 
-impl Names {
-    fn of(sources: &[Source], known: &Known, dimensions: &[Expr], all_tags: bool) -> Self {
+impl ColumnNames {
+    fn of(sources: &[Source], known: &KnownColumns, dimensions: &[Expr], all_tags: bool) -> Self {
         let mut all = known.clone();
         for source in sources {
             if let Source::Subquery(inner) = source {
@@ -106,7 +106,7 @@ impl Names {
                 all.tags.extend(inner.dimensions.iter().filter_map(variable_name));
             }
         }
-        let Known { fields, mut tags } = all;
+        let KnownColumns { fields, mut tags } = all;
         let mut columns: Vec<(String, Type)> = fields.into_iter().collect();
         if !all_tags {
             for grouped in dimensions.iter().filter_map(variable_name) {

@@ -6,7 +6,7 @@ use fluxgate_dataplane::influxql::ast::{DataType, Select, Statement};
 use fluxgate_dataplane::influxql::{Params, parse};
 
 use super::rewrite::rewrite;
-use super::types::Known;
+use super::types::KnownColumns;
 
 fn select(text: &str) -> Select {
     match parse(text, &Params::default()).unwrap_or_else(|e| panic!("{text}: {e}")).pop() {
@@ -16,7 +16,7 @@ fn select(text: &str) -> Select {
 }
 
 /// A float, an integer, a string, a boolean, a name that is both, and tags.
-fn known() -> Known {
+fn known() -> KnownColumns {
     let fields = [
         ("usage", DataType::Float),
         ("idle", DataType::Integer),
@@ -24,7 +24,7 @@ fn known() -> Known {
         ("b", DataType::Boolean),
         ("both", DataType::Integer),
     ];
-    Known {
+    KnownColumns {
         fields: BTreeMap::from(fields.map(|(name, of)| (name.to_owned(), Some(of)))),
         tags: ["both", "host", "region"].map(str::to_owned).into(),
     }
@@ -37,7 +37,7 @@ fn becomes(given: &str, wanted: &str) {
     fluxgate_dataplane::influxql::visit::selects(&select(given), &mut |inner| {
         let reads =
             inner.sources.iter().any(|s| matches!(s, fluxgate_dataplane::influxql::ast::Source::Measurement(_)));
-        levels.push(if reads { known() } else { Known::default() });
+        levels.push(if reads { known() } else { KnownColumns::default() });
     });
     let rewritten = rewrite(&select(given), &levels).unwrap();
     assert_eq!(rewritten.to_string(), select(wanted).to_string(), "{given}");

@@ -12,11 +12,11 @@ use crate::query::context::{Context, Stop};
 pub const NOBODYS: &str = "\u{1}nobody's";
 
 /// One choice of backends, for both rounds of questions.
-pub struct Parts {
+pub struct ChosenShares {
     shares: Shares,
 }
 
-impl Parts {
+impl ChosenShares {
     /// # Errors
     /// When nobody can answer for some part.
     pub fn of(context: &Context<'_>, reach: &Reach) -> Result<Self, Stop> {

@@ -12,12 +12,12 @@ pub type Type = Option<DataType>;
 
 /// What all measurements of one FROM have together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownColumns {
     pub fields: BTreeMap<String, Type>,
     pub tags: BTreeSet<String>,
 }
 
-impl Known {
+impl KnownColumns {
     /// Notes a field (or a tag read as one); the higher type stays.
     pub fn field(&mut self, name: &str, of: Type) {
         let known = self.fields.entry(name.to_owned()).or_insert(of);
@@ -47,7 +47,7 @@ pub fn higher(a: Type, b: Type) -> Type {
 }
 
 /// The type of `name` in a SELECT over `sources`, of whose measurements `known` is known and whose subqueries are typed already.
-pub fn of_name(name: &str, sources: &[Source], known: &Known) -> Type {
+pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns) -> Type {
     sources.iter().fold(known.type_of(name), |found, source| match source {
         Source::Measurement(_) => found,
         Source::Subquery(inner) => higher(found, of_column(name, inner)),
