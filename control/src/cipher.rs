@@ -1,8 +1,8 @@
 //! influx-proxy's cipher for user names and passwords in a configuration file, and for `/encrypt` and `/decrypt`.
 //!
 //! AES-128 in CBC mode with one published key and no salt: it hides a password from a glance over the shoulder and from
-//! nobody else. It is here because existing files use it. A file may name a key of its own (`cipher_key`); then it hides them
-//! from who sees a cipher without that key, and equal texts are still seen to be equal.
+//! nobody else. It is here because existing files use it. A file may name a key of its own (`cipher_key`); then it
+//! hides them from who sees a cipher without that key, and equal texts are still seen to be equal.
 //!
 //! Text form: base64 with `_` for 62 and `!` for 63, without `=`. Padding: zero bytes up to a multiple of 16, none for
 //! a text that already is one; so zero bytes at either end of a text do not come back.

@@ -67,22 +67,23 @@ pub const QUERY_PIECE_ROWS: usize = 10_000;
 pub const QUERY_DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// A worker's answer may come this much later than the time it was given. Longer: as if it had not answered.
 pub const WORKER_GRACE: Duration = Duration::from_secs(2);
-/// Lines of a SELECT INTO that are written together (InfluxDB: 10,000 points), and bytes after which they are written though they are
-/// fewer.
+/// Lines of a SELECT INTO that are written together (InfluxDB: 10,000 points), and bytes after which they are written
+/// though they are fewer.
 pub const INTO_BATCH_LINES: usize = 10_000;
 pub const INTO_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Pieces of a query's answer, before they are packed. Longer by less than one row: the next piece begins.
 pub const ANSWER_PIECE_BYTES: usize = 256 * 1024;
-/// Rows of one series in an answer that is not in pieces. More: it is marked `partial`, though it is whole, as InfluxDB 1.6 does.
+/// Rows of one series in an answer that is not in pieces. More: it is marked `partial`, though it is whole, as InfluxDB
+/// 1.6 does.
 pub const ROWS_UNMARKED_MAX: usize = 10_000;
 
 /// Migrations kept after their end, by their files. More: the oldest go.
 pub const MIGRATIONS_KEPT: usize = 50;
 /// Migrations under way at a time. More: 503. Each circle has one at most, so this is for processes that never end.
 pub const MIGRATIONS_MAX: usize = 16;
-/// A migration's file is written this often while it goes on, and no more than this share of the time (1 in ...). A crash
-/// repeats what was copied since.
+/// A migration's file is written this often while it goes on, and no more than this share of the time (1 in ...). A
+/// crash repeats what was copied since.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_SHARE: u32 = 20;
 /// Measurements copied at a time by one migration. More are asked for: so many.
@@ -91,14 +92,16 @@ pub const MIGRATION_THREADS_MAX: usize = 64;
 pub const MIGRATION_ERRORS_MAX: usize = 100;
 /// Measurements that are told of one migration, the unfinished ones first. More: only counted.
 pub const MIGRATION_SHOWN_MAX: usize = 10_000;
-/// Asking a backend for its databases and measurements is repeated this often. Then: the migration goes on without it, and
-/// fails in the end.
+/// Asking a backend for its databases and measurements is repeated this often. Then: the migration goes on without it,
+/// and fails in the end.
 pub const INVENTORY_ATTEMPTS: u32 = 5;
 pub const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
-/// A clear looks again at a measurement that is still being written to at the wrong place, this often. Then: it stays, and the clear fails.
+/// A clear looks again at a measurement that is still being written to at the wrong place, this often. Then: it stays,
+/// and the clear fails.
 pub const CLEAR_ATTEMPTS: u32 = 5;
 pub const CLEAR_PAUSE: Duration = Duration::from_secs(1);
-/// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the end.
+/// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the
+/// end.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Reads are switched over to measurements that have been moved this often: each time all marks are written.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(2);
@@ -126,8 +129,8 @@ pub const PEER_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Proxies of one call. More: 400.
 pub const PEERS_MAX: usize = 64;
 
-/// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is what is read by one statement,
-/// verified and noted as done at a time.
+/// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is what is
+/// read by one statement, verified and noted as done at a time.
 pub const SLICE_VALUES_MAX: u64 = 200_000;
 /// Parts a slice is cut into at a time. More are needed: parts are cut again.
 pub const SLICE_PARTS_MAX: u64 = 256;
@@ -138,17 +141,18 @@ pub const MIGRATION_PIECE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of one write of a migration, and bytes after which it is sent though it has fewer.
 pub const MIGRATION_WRITE_LINES: usize = 10_000;
 pub const MIGRATION_WRITE_BYTES: usize = 1024 * 1024;
-/// Reading one slice, writing what was read included. Longer: another attempt. It bounds the rate limit below: what a slice holds must get
-/// through in this time.
+/// Reading one slice, writing what was read included. Longer: another attempt. It bounds the rate limit below: what a
+/// slice holds must get through in this time.
 pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);
-/// Attempts to copy a slice and find it whole; one that leaves open less than half of what was open before does not count. More: it has
-/// failed.
+/// Attempts to copy a slice and find it whole; one that leaves open less than half of what was open before does not
+/// count. More: it has failed.
 pub const SLICE_ATTEMPTS: u32 = 3;
 /// Looks at a slice after each copy of it, while clients write to it. More: what is still open is copied again.
 pub const SLICE_LOOKS: u32 = 2;
 /// Values of the target that are kept while the source's are not all read yet. More: the target waits.
 pub const LOOK_EARLY_MAX: usize = 2 * SLICE_VALUES_MAX as usize;
-/// Before a look the source must have got what had been taken until then, within this time. Longer: the slice has failed.
+/// Before a look the source must have got what had been taken until then, within this time. Longer: the slice has
+/// failed.
 pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The target is waited for so long. Longer: what is still on its way there may be open, and is looked for again.
 pub const BARRIER_TARGET_TIMEOUT: Duration = Duration::from_secs(2);
@@ -165,7 +169,8 @@ pub const MIGRATION_QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between tries of one call of a migration: doubled from the first to the second.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// How long calls of a migration are tried again while a backend does not take them. Longer: the migration of the measurement has failed.
+/// How long calls of a migration are tried again while a backend does not take them. Longer: the migration of the
+/// measurement has failed.
 pub const RETRY_FOR: Duration = Duration::from_secs(120);
 /// Points that expire within this time (clocks of servers differ) are not counted when a slice is verified.
 pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The recorded rows of the endpoints of this stage, against a [`AdminState`] that says what the recorded proxy's backends
-//! held.
+//! The recorded rows of the endpoints of this stage, against a [`AdminState`] that says what the recorded proxy's
+//! backends held.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -204,8 +204,8 @@ fn the_newer_name_of_a_parameter_is_read_as_well() {
     assert_eq!(replica("db=db1&mm=cpu3").0, 200);
 }
 
-/// Requests as recorded for migrations. Runs themselves are not repeated here: what is asked is what would begin, and in whose
-/// words it is refused. Flags are set as the record says they were.
+/// Requests as recorded for migrations. Runs themselves are not repeated here: what is asked is what would begin, and
+/// in whose words it is refused. Flags are set as the record says they were.
 fn migrations(version: &str, paths: &[&str]) -> usize {
     let mut checked = 0;
     let mut states = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! `/migrate/jobs`: fluxgate's own view of migrations. `GET` lists them, `GET /migrate/jobs/<id>` tells one by measurement,
-//! `DELETE` cancels it, `POST /migrate/jobs/<id>/pause` and `/resume` do what they say.
+//! `/migrate/jobs`: fluxgate's own view of migrations. `GET` lists them, `GET /migrate/jobs/<id>` tells one by
+//! measurement, `DELETE` cancels it, `POST /migrate/jobs/<id>/pause` and `/resume` do what they say.
 
 use std::sync::atomic::Ordering::Relaxed;
 

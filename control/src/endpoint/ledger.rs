@@ -13,8 +13,8 @@
 //!
 //! All numbers are points, counted once for each backend they are meant for, over all workers. Databases are sorted by
 //! name, backends stand in configuration order. `balanced` says that accepted = delivered + queued + rejected + dropped
-//! in every row. A worker that has not answered in time is named in `workers_missing`, by its number, and its points are
-//! not in the sums. `ack_*_us` are the waits for acks in the last 10 seconds; a worker that is not `ready` has not
+//! in every row. A worker that has not answered in time is named in `workers_missing`, by its number, and its points
+//! are not in the sums. `ack_*_us` are the waits for acks in the last 10 seconds; a worker that is not `ready` has not
 //! opened its log yet, or can no longer write to it.
 
 use std::collections::BTreeMap;

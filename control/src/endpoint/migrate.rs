@@ -1,7 +1,8 @@
-//! `/migrate/state` and `/migrate/stats`, `/transfer/state` and `/transfer/stats` in 2.5: which circles migrate, and how far a
-//! run is.
+//! `/migrate/state` and `/migrate/stats`, `/transfer/state` and `/transfer/stats` in 2.5: which circles migrate, and
+//! how far a run is.
 //!
-//! Counters are by backend that is looked at: of a recovery those it comes from. Each type has those of its own last run.
+//! Counters are by backend that is looked at: of a recovery those it comes from. Each type has those of its own last
+//! run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,7 +28,8 @@ pub fn begin(state: &AdminState, call: &AdminCall<'_>, goal: Goal) -> Action {
 /// Carries the number of the migration that begins.
 pub const MIGRATION: &str = "X-Fluxgate-Migration";
 
-/// The answer once it is known whether it begins, Ok = its number. 2.4.7 says 202 to everything; its words tell the difference.
+/// The answer once it is known whether it begins, Ok = its number. 2.4.7 says 202 to everything; its words tell the
+/// difference.
 pub fn answer(form: Dialect, result: &Result<u64, NotBegun>) -> AdminResponse {
     match (result, form) {
         (Ok(id), _) => {
@@ -75,7 +76,8 @@ fn order(call: &AdminCall<'_>, goal: Goal) -> Result<Order, String> {
     Ok(Order { goal, dbs, cpus: (cpus as usize).min(limits::MIGRATION_THREADS_MAX), since_ns, rate, ha_addrs })
 }
 
-/// The last `days`, `hours`, `minutes` and `seconds`, together, of 2.4.7's resync; 2.5's `since` or `tick` in seconds since 1970.
+/// The last `days`, `hours`, `minutes` and `seconds`, together, of 2.4.7's resync; 2.5's `since` or `tick` in seconds
+/// since 1970.
 fn since(call: &AdminCall<'_>, goal: &Goal) -> Result<Option<i64>, String> {
     let mut last = 0_u64;
     if *goal == Goal::Resync {

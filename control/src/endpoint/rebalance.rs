@@ -1,5 +1,6 @@
-//! `POST /rebalance`: everything in a circle to where its ring says. With `operation=rm` the body names backends that have left
-//! the circle, whose data goes to those that stay. Those marked `leaving` in the configuration need no naming.
+//! `POST /rebalance`: everything in a circle to where its ring says. With `operation=rm` the body names backends that
+//! have left the circle, whose data goes to those that stay. Those marked `leaving` in the configuration need no
+//! naming.
 
 use serde::Deserialize;
 

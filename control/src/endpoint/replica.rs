@@ -1,4 +1,5 @@
-//! `GET /replica`: which backend of each circle a measurement is written to; while it is being moved two, the owner first. `mm` is the name of `meas` in influx-proxy 2.5.
+//! `GET /replica`: which backend of each circle a measurement is written to; while it is being moved two, the owner
+//! first. `mm` is the name of `meas` in influx-proxy 2.5.
 
 use serde::Serialize;
 

@@ -1,4 +1,5 @@
-//! What the control thread does about backends: what probes and couriers tell of them, what they hold, and what they lack.
+//! What the control thread does about backends: what probes and couriers tell of them, what they hold, and what they
+//! lack.
 //!
 //! Not here: the calls themselves (`influx`, `create`), when the catalog is asked for (`refresh`).
 

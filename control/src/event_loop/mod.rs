@@ -3,8 +3,8 @@
 //! It never waits for a backend: probes and jobs have threads of their own and send a [`Report`]. There is at most one
 //! job of a kind per backend, so that a backend that hangs cannot gather threads.
 //!
-//! Not here: what is done about each backend (`backends`), what an admin request asks for (`endpoint`), when the catalog
-//! is asked for (`refresh`), who has sent its ledger (`census`).
+//! Not here: what is done about each backend (`backends`), what an admin request asks for (`endpoint`), when the
+//! catalog is asked for (`refresh`), who has sent its ledger (`census`).
 
 mod backends;
 mod census;
@@ -261,7 +261,8 @@ impl EventLoop {
     }
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
-        // Endpoints change nothing, and what is done afterwards is whole before and after each call: nothing is left half done.
+        // Endpoints change nothing, and what is done afterwards is whole before and after each call: nothing is left
+        // half done.
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let action = endpoint::decide(&self.state, request);
             self.carry_out(asker, action)
@@ -315,7 +316,8 @@ impl EventLoop {
         }
     }
 
-    /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not tell it again.
+    /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not
+    /// tell it again.
     fn end_transition(&mut self, asker: Asker, circle: usize, response: AdminResponse) {
         self.job(self.state.jobs.ending(circle), move |result| {
             let failed = |why| endpoint::failed(503, &format!("the transition of circle {circle} cannot end: {why}"));

@@ -97,8 +97,8 @@ impl Watch {
         self.up
     }
 
-    /// Notes what was found. When that is a change (the first finding is one, unless it was taken for granted), returns how long the state before had
-    /// lasted.
+    /// Notes what was found. When that is a change (the first finding is one, unless it was taken for granted), returns
+    /// how long the state before had lasted.
     pub fn note(&mut self, up: bool, now: Instant) -> Option<Duration> {
         if self.up == Some(up) {
             return None;

@@ -41,8 +41,8 @@ impl Control {
         self.thread.is_finished()
     }
 
-    /// Ends the thread and waits for it: at most the step it is at. Threads that are just asking a backend end with that
-    /// call, which is bounded; they hold nothing that would have to be saved. False when the thread had panicked.
+    /// Ends the thread and waits for it: at most the step it is at. Threads that are just asking a backend end with
+    /// that call, which is bounded; they hold nothing that would have to be saved. False when the thread had panicked.
     pub fn stop(self) -> bool {
         // Closed = it has ended by itself.
         let _ = self.reports.send(Report::Stop);

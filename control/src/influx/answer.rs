@@ -1,7 +1,7 @@
 //! Answers to statements, as they are asked for, merged and written.
 //!
-//! Values stay the JSON text that a backend sent: integers beyond 2^53, floats as Go prints them and escapes pass through
-//! unchanged. Names, tags and columns are decoded, since merging compares them.
+//! Values stay the JSON text that a backend sent: integers beyond 2^53, floats as Go prints them and escapes pass
+//! through unchanged. Names, tags and columns are decoded, since merging compares them.
 
 use bytes::Bytes;
 
@@ -51,8 +51,8 @@ impl Series {
     }
 }
 
-/// One row: the JSON text of an array of scalars, without line ends. A number with `.`, `e` or `E` is a float, any other an integer: so
-/// do rows made from msgpack say what they are.
+/// One row: the JSON text of an array of scalars, without line ends. A number with `.`, `e` or `E` is a float, any
+/// other an integer: so do rows made from msgpack say what they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row(pub Bytes);
 

@@ -72,8 +72,8 @@ pub struct Client {
     pub(super) agent: ureq::Agent,
 }
 
-/// What all calls to one backend have in common: every status is an answer, nothing is redirected, no connection is kept,
-/// certificates are verified as couriers verify them. Timeouts are the caller's.
+/// What all calls to one backend have in common: every status is an answer, nothing is redirected, no connection is
+/// kept, certificates are verified as couriers verify them. Timeouts are the caller's.
 fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
     let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()

@@ -1,7 +1,8 @@
 //! Line protocol: points with the tags, fields, types and times of what a backend answered.
 //!
-//! Names are escaped as InfluxDB's own `models.Point` does: a backslash stands for itself unless a special character follows, so that
-//! backslashes are not doubled. A name or tag value that ends with a backslash cannot be written at all; InfluxDB takes none.
+//! Names are escaped as InfluxDB's own `models.Point` does: a backslash stands for itself unless a special character
+//! follows, so that backslashes are not doubled. A name or tag value that ends with a backslash cannot be written at
+//! all; InfluxDB takes none.
 //!
 //! Not here: reading rows, cutting lines into writes.
 
@@ -20,7 +21,8 @@ pub fn push_key<'a>(out: &mut Vec<u8>, measurement: &[u8], tags: impl IntoIterat
     }
 }
 
-/// Writes the name of a field. A quote needs no escape but behind a backslash, which InfluxDB would take for one: only in names of fields.
+/// Writes the name of a field. A quote needs no escape but behind a backslash, which InfluxDB would take for one: only
+/// in names of fields.
 pub fn push_field_name(out: &mut Vec<u8>, name: &[u8]) {
     escape(out, name, b",= \"");
 }
@@ -41,7 +43,8 @@ pub fn push_integer(out: &mut Vec<u8>, value: i64) {
     push(out, format_args!("{value}i"));
 }
 
-/// Writes the shortest text that gives the same bits again. False for what InfluxDB cannot store: not a number, infinite.
+/// Writes the shortest text that gives the same bits again. False for what InfluxDB cannot store: not a number,
+/// infinite.
 pub fn push_float(out: &mut Vec<u8>, value: f64) -> bool {
     if value.is_finite() {
         push(out, format_args!("{value:?}"));

@@ -1,6 +1,7 @@
 //! Retention policies: what one is, and the statements that create or change one.
 //!
-//! Not here: which policies a backend has (`catalog`), which it should have (`event_loop/create`, `migration/policies`).
+//! Not here: which policies a backend has (`catalog`), which it should have (`event_loop/create`,
+//! `migration/policies`).
 
 use fluxgate_dataplane::influxql::print;
 

@@ -1,8 +1,8 @@
 //! What is on disk of a migration: one JSON file per job, `data_dir/migrations/<id>.json`, replaced as a whole.
 //!
-//! A file is either the old one or the new one, never a part: it is written beside, synced and renamed. It names backends
-//! by their names, so that a changed configuration does not make one backend's progress that of another. It may hold
-//! passwords of removed backends and is readable for its owner only.
+//! A file is either the old one or the new one, never a part: it is written beside, synced and renamed. It names
+//! backends by their names, so that a changed configuration does not make one backend's progress that of another. It
+//! may hold passwords of removed backends and is readable for its owner only.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
-//! What goes around the work of a job: other proxies are told before, meanwhile and after, and points from before are waited for,
-//! theirs too.
+//! What goes around the work of a job: other proxies are told before, meanwhile and after, and points from before are
+//! waited for, theirs too.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 
@@ -60,8 +60,8 @@ impl Job {
         }
     }
 
-    /// Does `work`, and meanwhile tells all other proxies again and again: one that was started again knows nothing. What they say
-    /// is kept.
+    /// Does `work`, and meanwhile tells all other proxies again and again: one that was started again knows nothing.
+    /// What they say is kept.
     pub(super) fn while_reminding<T>(&self, shared: &MigrationShared, peers: &[String], work: impl FnOnce() -> T) -> T {
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
@@ -108,8 +108,8 @@ impl Job {
         Ok(())
     }
 
-    /// True while points that were accepted before `ms` (since 1970), here or by another proxy, are not delivered to `backend`, or
-    /// another proxy has not been heard of since.
+    /// True while points that were accepted before `ms` (since 1970), here or by another proxy, are not delivered to
+    /// `backend`, or another proxy has not been heard of since.
     pub(super) fn is_behind(&self, shared: &MigrationShared, backend: BackendId, ms: u64) -> bool {
         shared.world.is_behind(backend, ms) || self.look().heard.values().any(|heard| heard.is_behind(backend, ms))
     }
@@ -130,7 +130,8 @@ impl Job {
         !silent.is_empty()
     }
 
-    /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is cancelled.
+    /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is
+    /// cancelled.
     pub(super) fn part_from_peers(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
         let (mut attempt, mut give_up) = (0, None);
@@ -167,8 +168,8 @@ impl Job {
         }
     }
 
-    /// Waits for statements that remove data: what they have not reached yet must not be copied. They end with `query_timeout`. False =
-    /// cancelled.
+    /// Waits for statements that remove data: what they have not reached yet must not be copied. They end with
+    /// `query_timeout`. False = cancelled.
     pub(super) fn wait_for_removals(&self, shared: &MigrationShared) -> bool {
         while shared.world.is_removing() {
             self.doing(shared, "waiting for a DELETE or DROP that is under way");
@@ -179,8 +180,8 @@ impl Job {
         true
     }
 
-    /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it. False = not in
-    /// time.
+    /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it.
+    /// False = not in time.
     pub(super) fn settle(&self, shared: &MigrationShared, ms: u64) -> bool {
         let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         let sources = self.order.goal.sources(&shared.topology);
@@ -208,8 +209,8 @@ impl Job {
 }
 
 impl Job {
-    /// The barrier before a look at a slice (see `verify`): waits until the source, and the target if that does not take long, have got what this
-    /// proxy and the others had taken when it was called.
+    /// The barrier before a look at a slice (see `verify`): waits until the source, and the target if that does not
+    /// take long, have got what this proxy and the others had taken when it was called.
     pub(super) fn delivered(
         &self,
         shared: &MigrationShared,

@@ -1,12 +1,12 @@
 //! One measurement of one database, from one backend to another, in all its policies.
 //!
-//! Per slice: read, write, look whether each value is there (`verify` tells why that is enough); only what is found whole is given to
-//! `checkpoint`. A slice that fails is kept with its reason and the others go on. A backend that does not come back ends the copy: every slice
-//! after it would wait just as long.
+//! Per slice: read, write, look whether each value is there (`verify` tells why that is enough); only what is found
+//! whole is given to `checkpoint`. A slice that fails is kept with its reason and the others go on. A backend that does
+//! not come back ends the copy: every slice after it would wait just as long.
 //!
-//! Clients go on writing. They write to the target at least ([`Writes`]), from before the copy begins; what is there already when a slice is
-//! found to be empty at the source goes to both. Points of a policy that have outlived it, and are there only because their shard is not yet full, are not copied:
-//! the target would refuse them.
+//! Clients go on writing. They write to the target at least ([`Writes`]), from before the copy begins; what is there
+//! already when a slice is found to be empty at the source goes to both. Points of a policy that have outlived it, and
+//! are there only because their shard is not yet full, are not copied: the target would refuse them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,12 +41,13 @@ pub struct CopyTask {
 /// Where clients' writes go while a measurement is copied.
 #[derive(Clone, Copy)]
 pub enum Writes<'a> {
-    /// To source and target, in one order. The function returns once the source (and, if that does not take long, the target) has got all that
-    /// was taken before the call.
+    /// To source and target, in one order. The function returns once the source (and, if that does not take long, the
+    /// target) has got all that was taken before the call.
     ToBoth(&'a dyn Fn() -> Result<(), Undelivered>),
-    /// Not to the source any more: whatever the target has is newer, and only what it lacks is copied. If such a point is written for the
-    /// first time between the look at the target and the copy's write, the copy's older value wins, as nothing at the source tells: until a copy
-    /// from a place that is written to mends it, which goes last (`plan`). There is none where a backend has left without `leaving`.
+    /// Not to the source any more: whatever the target has is newer, and only what it lacks is copied. If such a point
+    /// is written for the first time between the look at the target and the copy's write, the copy's older value wins,
+    /// as nothing at the source tells: until a copy from a place that is written to mends it, which goes last (`plan`).
+    /// There is none where a backend has left without `leaving`.
     ToTarget,
 }
 

@@ -1,7 +1,7 @@
 //! Takes a measurement away from where it does not belong, once every point of it has been found where it does.
 //!
-//! Points are looked for one by one, not counted: the right place may have as many, and other ones. Values are not compared: nothing has been
-//! written to the wrong place since, so the right one has the newer value, if they differ.
+//! Points are looked for one by one, not counted: the right place may have as many, and other ones. Values are not
+//! compared: nothing has been written to the wrong place since, so the right one has the newer value, if they differ.
 
 use super::copy::now_ns;
 use super::progress::Progress;

@@ -1,6 +1,7 @@
 //! One migration: what it is asked to do, and how far it is.
 //!
-//! A job with a failed task, or with a backend that could not be asked, is `failed`, never `done`. After a restart a job begins again from the top, and tasks that were done stay done.
+//! A job with a failed task, or with a backend that could not be asked, is `failed`, never `done`. After a restart a
+//! job begins again from the top, and tasks that were done stay done.
 //!
 //! Here nothing is asked of a backend: [`World`] does that. Not here: what its threads do (`work.rs`), which jobs there
 //! are (`jobs.rs`), the file (`checkpoint.rs`).
@@ -83,8 +84,8 @@ pub struct JobState {
     pub(super) heard: HashMap<String, Heard>,
 }
 
-/// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments, never
-/// while something is asked of a backend or written to disk.
+/// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments,
+/// never while something is asked of a backend or written to disk.
 #[derive(Debug)]
 pub struct Job {
     pub id: u64,

@@ -361,8 +361,8 @@ fn a_paused_job_waits_and_a_cancelled_one_ends() {
     assert_eq!(place.saved().phase, Phase::Cancelled);
 }
 
-/// Another proxy: answers `GET` with `state` and `POST` with 200, and keeps the requests. Fails the first `fails`. Points wait there
-/// for a backend while that number is not below 0.
+/// Another proxy: answers `GET` with `state` and `POST` with 200, and keeps the requests. Fails the first `fails`.
+/// Points wait there for a backend while that number is not below 0.
 fn peer(state: &'static str, fails: usize) -> (String, Arc<Mutex<Vec<String>>>) {
     holding(state, fails, Arc::new(AtomicI64::new(-1)))
 }

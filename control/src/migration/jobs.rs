@@ -1,7 +1,8 @@
 //! All migrations of this proxy: which there are, which may begin, and what `/migrate/state` shows.
 //!
-//! Owned by the control thread, which nothing here makes wait: other proxies and disks are asked on the job's own thread,
-//! which reports when the answer is known. A circle counts as migrating from the moment its migration is asked for.
+//! Owned by the control thread, which nothing here makes wait: other proxies and disks are asked on the job's own
+//! thread, which reports when the answer is known. A circle counts as migrating from the moment its migration is asked
+//! for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl Jobs {
         }
     }
 
-    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as [`JobEvent::Begun`].
+    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as
+    /// [`JobEvent::Begun`].
     ///
     /// # Errors
     /// What is in its way at this proxy.
@@ -230,8 +232,8 @@ impl Jobs {
     }
 }
 
-/// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer stops
-/// nothing: the job waits for it.
+/// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer
+/// stops nothing: the job waits for it.
 fn begin(job: &Job, shared: &MigrationShared) -> Result<(), NotBegun> {
     let said: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| shared.peers.ask(addr))).collect();

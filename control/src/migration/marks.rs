@@ -1,6 +1,7 @@
 //! Of a rebalance: when reads of a measurement may go to its new place.
 //!
-//! That is when all of it has been copied and verified, and its owner has got what this proxy and others took meanwhile.
+//! That is when all of it has been copied and verified, and its owner has got what this proxy and others took
+//! meanwhile.
 
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use super::plan::{Goal, Task};
 use crate::limits;
 
 impl Job {
-    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be more.
+    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be
+    /// more.
     pub(super) fn note_verified(&self, chain: &[usize], complete: bool) {
         let Goal::Rebalance { circle, .. } = self.order.goal else { return };
         let mut inner = self.look();
@@ -28,8 +30,8 @@ impl Job {
         }
     }
 
-    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was being
-    /// copied.
+    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was
+    /// being copied.
     pub(super) fn mark_moved(&self, shared: &MigrationShared, wait: bool) {
         let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         loop {

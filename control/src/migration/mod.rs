@@ -1,4 +1,5 @@
-//! Migration. Its copy engine: one measurement of one database, from one backend to another, or out of a place where it does not belong.
+//! Migration. Its copy engine: one measurement of one database, from one backend to another, or out of a place where it
+//! does not belong.
 //!
 //! ```text
 //!   copy ─┬─> policies   the target gets the source's database and policies, with their settings
@@ -10,8 +11,8 @@
 //!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
 //! ```
 //!
-//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch of lines and two
-//! numbers per value of a slice; never by the size of a measurement.
+//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch
+//! of lines and two numbers per value of a slice; never by the size of a measurement.
 //!
 //! Around it, the jobs:
 //!

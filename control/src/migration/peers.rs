@@ -20,8 +20,8 @@ use crate::limits;
 /// Names the process that answers `/migrate/state`, anew with each start.
 pub const INSTANCE: &str = "X-Fluxgate-Instance";
 
-/// In answers of `/migrate/state`: the backends that points wait for, by their numbers, each with how long the oldest has waited
-/// (milliseconds): `0=12,3=70000`. Left out when there is none.
+/// In answers of `/migrate/state`: the backends that points wait for, by their numbers, each with how long the oldest
+/// has waited (milliseconds): `0=12,3=70000`. Left out when there is none.
 pub const WAITING: &str = "X-Fluxgate-Waiting";
 
 /// How other proxies are talked to, with this proxy's own user.

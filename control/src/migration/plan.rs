@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A *site* is a backend of the topology, by its number, or after those one that has left it. Tasks of one (database,
-//! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a resync
-//! the chain goes by source circle, after which all circles hold the same: where two differ the lower circle counts.
+//! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a
+//! resync the chain goes by source circle, after which all circles hold the same: where two differ the lower circle
+//! counts.
 //!
 //! Not here: asking backends (`live_world.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
 
@@ -93,8 +94,8 @@ impl Goal {
         }
         let gone = if site < topology.backends.len() { "take it out of the configuration, restart, " } else { "" };
         format!(
-            "the rest is moved: start it, and this again; if it is lost, {gone}run a recovery of circle {circle} from another one, \
-             and then a rebalance with `operation=add`"
+            "the rest is moved: start it, and this again; if it is lost, {gone}run a recovery of circle {circle} from \
+             another one, and then a rebalance with `operation=add`"
         )
     }
 
@@ -191,8 +192,8 @@ pub fn chains(
             }
         }
     }
-    // What is written to is newer than what lies elsewhere, and of two such places the former owner is the one that is whole: it goes last, and what
-    // it says counts.
+    // What is written to is newer than what lies elsewhere, and of two such places the former owner is the one that is
+    // whole: it goes last, and what it says counts.
     for chain in chains.values_mut() {
         chain.sort_by_key(|task| {
             let circle = topology.backends.get(task.at).map(|backend| backend.circle);
@@ -338,8 +339,8 @@ pub mod tests {
                 prop_assert!(again.is_empty());
             }
             let internal = |inventory: &Inventory| -> Vec<_> {
-                let at = |(site, dbs): (&Site, &BTreeMap<String, BTreeSet<String>>)| (*site, dbs.get("_internal").cloned());
-                inventory.iter().map(at).filter(|(_, names)| names.is_some()).collect()
+                let internal = |dbs: &BTreeMap<String, BTreeSet<String>>| dbs.get("_internal").cloned();
+                inventory.iter().map(|(site, dbs)| (*site, internal(dbs))).filter(|(_, names)| names.is_some()).collect()
             };
             prop_assert_eq!(internal(&inventory), internal(&start), "_internal belongs to its server");
         }

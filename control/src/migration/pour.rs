@@ -1,5 +1,5 @@
-//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may come back. All values,
-//! or those that are still open.
+//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may
+//! come back. All values, or those that are still open.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The points of a slice as the source answers them, in msgpack: integers to their bounds, floats bit for bit, strings and names byte for
-//! byte, even where they are not UTF-8.
+//! The points of a slice as the source answers them, in msgpack: integers to their bounds, floats bit for bit, strings
+//! and names byte for byte, even where they are not UTF-8.
 //!
 //! A document has rows of one or more series. They are handed to a [`PointSink`] and nothing is kept.
 

@@ -1,7 +1,8 @@
 //! The slices of a policy: what is copied, verified and noted as done at a time.
 //!
-//! A slice never spans shard groups, because a field may have another type in each, and a SELECT over both would cast one of them. Where
-//! shard groups overlap (their duration was altered), each part of time is a slice of its own. A slice with many values is cut.
+//! A slice never spans shard groups, because a field may have another type in each, and a SELECT over both would cast
+//! one of them. Where shard groups overlap (their duration was altered), each part of time is a slice of its own. A
+//! slice with many values is cut.
 //!
 //! Newest first: queries mostly want these, and nothing of them expires while older ones are being copied.
 
@@ -69,8 +70,8 @@ pub fn without(interval: Interval, rp: &str, done: &[Slice]) -> Vec<Interval> {
     left
 }
 
-/// An interval cut into as many equal parts as make each small if its values are evenly spread, newest first; None where it needs no cut, or
-/// has none.
+/// An interval cut into as many equal parts as make each small if its values are evenly spread, newest first; None
+/// where it needs no cut, or has none.
 pub fn parts((begin, end): Interval, values: u64) -> Option<Vec<Interval>> {
     let wanted = values.div_ceil(limits::SLICE_VALUES_MAX).min(limits::SLICE_PARTS_MAX);
     let width = end.abs_diff(begin).div_ceil(wanted.max(1));

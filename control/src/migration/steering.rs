@@ -1,7 +1,8 @@
-//! What an operator holds in hand while copy threads run: cancel, pause, rate limit. And how long a call is tried again.
+//! What an operator holds in hand while copy threads run: cancel, pause, rate limit. And how long a call is tried
+//! again.
 //!
-//! All threads of a migration share one. A pause is looked at between batches; what is under way is finished first. A cancel also ends the calls
-//! that are under way.
+//! All threads of a migration share one. A pause is looked at between batches; what is under way is finished first. A
+//! cancel also ends the calls that are under way.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

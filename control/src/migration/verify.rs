@@ -1,31 +1,33 @@
 //! Whether a target has what the source has, value by value, in one window.
 //!
-//! A *value* is one field of one point: its key is series, time, field and type, its content the bits. Both are compared as 64-bit hashes. The
-//! target may have more: it got new points while the source, a place that nothing is written to any more, did not; or it got them a moment
-//! earlier, while writes go to both. So a point that is removed (DELETE, DROP SERIES) after the copy has read it, and before the copy writes it,
-//! comes back at the target.
+//! A *value* is one field of one point: its key is series, time, field and type, its content the bits. Both are
+//! compared as 64-bit hashes. The target may have more: it got new points while the source, a place that nothing is
+//! written to any more, did not; or it got them a moment earlier, while writes go to both. So a point that is removed
+//! (DELETE, DROP SERIES) after the copy has read it, and before the copy writes it, comes back at the target.
 //!
 //! # Why it is sound to look at two servers at two moments
 //!
-//! While couriers write to source A and target B, a copy that is under way can undo a write: it reads v1 at A, a client's v2 reaches A and B,
-//! then the copy writes v1 to B. What is relied on: both get all writes of clients, in one order ([`crate::migration`] makes sure of the
-//! first, couriers of the second); besides clients only the copy writes to B; nobody else writes to A.
+//! While couriers write to source A and target B, a copy that is under way can undo a write: it reads v1 at A, a
+//! client's v2 reaches A and B, then the copy writes v1 to B. What is relied on: both get all writes of clients, in one
+//! order ([`crate::migration`] makes sure of the first, couriers of the second); besides clients only the copy writes
+//! to B; nobody else writes to A.
 //!
-//! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all that was taken before is
-//! delivered to A. Then it reads A and B, in any order. The value is right for ever if
+//! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all that was taken
+//! before is delivered to A. Then it reads A and B, in any order. The value is right for ever if
 //!
-//! * **it is equal in a look.** Let w be the last write of it by clients, ever. Was w delivered to B after the look? Then B ends with w, as A
-//!   does. Was it delivered before, and to A before A was read? Then what was read at A is w, and so is what B has and keeps.
-//!   Was it delivered to B before, and to A only after A was read? Then it was taken after E, because of the barrier, and so nothing has
-//!   replaced it at B.
-//! * **or B changes between two looks.** After E only clients write: a write of theirs has come after the copy's, so B ends with their last one,
-//!   as A does. This is how a value settles that is overwritten all the time, and so is never seen equal.
+//! * **it is equal in a look.** Let w be the last write of it by clients, ever. Was w delivered to B after the look?
+//!   Then B ends with w, as A does. Was it delivered before, and to A before A was read? Then what was read at A is w,
+//!   and so is what B has and keeps. Was it delivered to B before, and to A only after A was read? Then it was taken
+//!   after E, because of the barrier, and so nothing has replaced it at B.
+//! * **or B changes between two looks.** After E only clients write: a write of theirs has come after the copy's, so B
+//!   ends with their last one, as A does. This is how a value settles that is overwritten all the time, and so is never
+//!   seen equal.
 //!
-//! So what is open only shrinks, from look to look and from copy to copy: only values that are still open are copied again, and a value that is
-//! settled is never touched again. Nobody has to hold still.
+//! So what is open only shrinks, from look to look and from copy to copy: only values that are still open are copied
+//! again, and a value that is settled is never touched again. Nobody has to hold still.
 //!
-//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied ([`MissingValues::lacking`]),
-//! and only that it is there is verified.
+//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied
+//! ([`MissingValues::lacking`]), and only that it is there is verified.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -93,8 +95,9 @@ impl std::fmt::Display for MissingValues {
     }
 }
 
-/// One look, at both sides at a time: which values of `source` (of `among`; None = of all) are not at `target` as they are at the source. Holds
-/// 17 bytes for each value of the source in the window, 24 for each that differs, and 16 for at most `LOOK_EARLY_MAX` values of the target.
+/// One look, at both sides at a time: which values of `source` (of `among`; None = of all) are not at `target` as they
+/// are at the source. Holds 17 bytes for each value of the source in the window, 24 for each that differs, and 16 for
+/// at most `LOOK_EARLY_MAX` values of the target.
 ///
 /// # Errors
 /// (true, _) for the source's, (false, _) for the target's.
@@ -131,8 +134,8 @@ pub fn look(
     met.map_err(|error| (false, error))
 }
 
-/// The target's values, of which there may be any number, meet those of the source, which are read at the same time: what comes before these are
-/// known is kept, up to a bound.
+/// The target's values, of which there may be any number, meet those of the source, which are read at the same time:
+/// what comes before these are known is kept, up to a bound.
 struct Meeting {
     source: Receiver<Vec<(u64, u64)>>,
     early: Vec<(u64, u64)>,
@@ -337,7 +340,8 @@ mod tests {
         assert_eq!(later.unchanged_since(&earlier), MissingValues(vec![(1, Some(5)), (3, Some(8)), (4, Some(9))]));
     }
 
-    /// Of one value. Writes of clients reach A and B in one order, each side at its own pace, and a copy and looks fall in between anywhere.
+    /// Of one value. Writes of clients reach A and B in one order, each side at its own pace, and a copy and looks fall
+    /// in between anywhere.
     #[derive(Clone, Copy, Debug)]
     enum WriteStep {
         Taken,

@@ -5,8 +5,8 @@
 //!                             ^______________ a rebalance, until nothing is left ____|
 //! ```
 //!
-//! A task that fails does not stop the others. Not here: what is waited for and who is told (`coordination.rs`), when reads switch over
-//! (`marks.rs`), the state that all this is noted in (`job.rs`).
+//! A task that fails does not stop the others. Not here: what is waited for and who is told (`coordination.rs`), when
+//! reads switch over (`marks.rs`), the state that all this is noted in (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
-//! What a job does to the world, as a trait: backends, couriers' counters and transitions, or a stand-in for them in tests.
+//! What a job does to the world, as a trait: backends, couriers' counters and transitions, or a stand-in for them in
+//! tests.
 //!
 //! Not here: the real one (`live_world.rs`).
 
@@ -38,7 +39,8 @@ pub trait World: Send + Sync {
     fn is_removing(&self) -> bool;
     /// True while points that this proxy accepted before `ms` (since 1970) are not delivered to `backend`.
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
-    /// Queries that began before the end of a transition may read former owners of the circle until then; None: there are no such queries.
+    /// Queries that began before the end of a transition may read former owners of the circle until then; None: there
+    /// are no such queries.
     fn former_read_until(&self, circle: usize) -> Option<Instant>;
     /// It has another place than before, and the transition has not ended.
     fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool;

@@ -1,8 +1,8 @@
 //! What one request's statements are run with: who may be asked, until when, with how much memory.
 //!
-//! A statement that needs several backends is asked in shares (`scatter`). A backend that does not answer is left out of the
-//! next try, which asks whoever else has its part; the whole statement is asked again, so that the answer is of one moment
-//! as far as it can be. Nothing is sent to the client before all shares are there.
+//! A statement that needs several backends is asked in shares (`scatter`). A backend that does not answer is left out
+//! of the next try, which asks whoever else has its part; the whole statement is asked again, so that the answer is of
+//! one moment as far as it can be. Nothing is sent to the client before all shares are there.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +98,8 @@ impl From<Interrupted> for Stop {
             Interrupted::OverBudget { bytes_max } => {
                 let mib = bytes_max >> 20;
                 Self::unavailable(format!(
-                    "the answer cannot be merged in {mib} MiB (query_memory_bytes): ask for fewer measurements or a shorter time at once"
+                    "the answer cannot be merged in {mib} MiB (query_memory_bytes): ask for fewer measurements or a \
+                     shorter time at once"
                 ))
             }
         }

@@ -7,11 +7,12 @@ use crate::limits::ROWS_UNMARKED_MAX;
 
 /// Sorts out the backends' errors.
 ///
-/// A backend without the database or policy that is asked about has nothing to say about it while others do: its answer is empty.
+/// A backend without the database or policy that is asked about has nothing to say about it while others do: its answer
+/// is empty.
 ///
 /// # Errors
-/// The answer to give instead: the first error of another kind, which a single server would report too; "not found" when it comes from
-/// all; and what to do where a backend has cut its rows, since a part is never given as a whole.
+/// The answer to give instead: the first error of another kind, which a single server would report too; "not found"
+/// when it comes from all; and what to do where a backend has cut its rows, since a part is never given as a whole.
 pub fn settle(mut answers: Vec<(BackendId, Answer)>) -> Result<Vec<(BackendId, Answer)>, Answer> {
     let error = |answer: &Answer| answer.error.clone();
     if let Some(error) = answers.iter().filter_map(|(_, answer)| error(answer)).find(|error| !is_missing(error)) {
@@ -57,7 +58,8 @@ pub fn bounded(answer: Answer, rows_max: usize) -> Answer {
         return answer;
     }
     Answer::failed(format!(
-        "the merged answer has {rows} rows, more than the {rows_max} allowed here (max_result_rows): use LIMIT, or ask for less"
+        "the merged answer has {rows} rows, more than the {rows_max} allowed here (max_result_rows): use LIMIT, or \
+         ask for less"
     ))
 }
 

@@ -1,11 +1,12 @@
-//! SELECT INTO: the SELECT is read, and what it answers is written through the workers like any client's points, so that every
-//! point goes to its owners, in all circles.
+//! SELECT INTO: the SELECT is read, and what it answers is written through the workers like any client's points, so
+//! that every point goes to its owners, in all circles.
 //!
-//! As InfluxDB does it: a series becomes points of the target (or of its own name, for `:MEASUREMENT`), its tags become tags, its
-//! columns fields of the same type; nulls are left out, and a row without any value is not counted. What was written before an error stays.
+//! As InfluxDB does it: a series becomes points of the target (or of its own name, for `:MEASUREMENT`), its tags become
+//! tags, its columns fields of the same type; nulls are left out, and a row without any value is not counted. What was
+//! written before an error stays.
 //!
-//! Where one backend has all that is read, it is read in pieces and nothing is held. A SELECT reads what was there when it began, so that
-//! writing into what is being read comes to an end.
+//! Where one backend has all that is read, it is read in pieces and nothing is held. A SELECT reads what was there when
+//! it began, so that writing into what is being read comes to an end.
 
 use std::collections::BTreeSet;
 
@@ -108,7 +109,8 @@ fn read_all(context: &Context<'_>, read: &Select, writer: &mut Writer<'_>) -> Re
         if answered?.is_ok() {
             return Ok(());
         }
-        // Another backend is asked from the start. The points are the same, so that those written twice are written once.
+        // Another backend is asked from the start. The points are the same, so that those written twice are written
+        // once.
         writer.begin_again();
     }
 }

@@ -1,7 +1,7 @@
 //! Queries that need more than one backend, or change something: asked in shares, merged, written out.
 //!
 //! ```text
-//!   event_loop ─> job (a thread per request) ─> statement ─┬─> select/   several owners: typed columns, one now(), k-way merge
+//!   event_loop ─> job (a thread per request) ─> statement ─┬─> select/   several owners, typed columns, one now()
 //!                     │                                    ├─> show/     union, sort, LIMIT and OFFSET over the whole
 //!                     │                                    ├─> server    SHOW STATS ...: every server side by side
 //!                     │                                    ├─> into      read, then written through the workers
@@ -10,7 +10,8 @@
 //!   context: who is asked (choose), deadline, memory, cancellation; `influx`: the calls and their answers
 //! ```
 //!
-//! The rule everything here serves: the answer is what one InfluxDB that holds all data would say, or an error that says why not.
+//! The rule everything here serves: the answer is what one InfluxDB that holds all data would say, or an error that
+//! says why not.
 
 pub mod context;
 pub mod errors;

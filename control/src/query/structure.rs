@@ -1,9 +1,10 @@
-//! Statements that change structure or remove data: on every backend of every circle, or on none as far as that can be known before.
+//! Statements that change structure or remove data: on every backend of every circle, or on none as far as that can be
+//! known before.
 //!
 //! 1. Every backend must answer; else nothing is changed.
-//! 2. What removes something waits until all that was taken before it has been delivered, and nothing newer is delivered meanwhile: on every
-//!    backend the order is the same, older points, the change, newer points.
-//!    Nothing is removed while a migration moves data: what it has read and not yet written would come back.
+//! 2. What removes something waits until all that was taken before it has been delivered, and nothing newer is
+//!    delivered meanwhile: on every backend the order is the same, older points, the change, newer points. Nothing is
+//!    removed while a migration moves data: what it has read and not yet written would come back.
 //! 3. All backends at once. Statements are idempotent: one that was carried out only in part is repeated.
 //! 4. Workers know the new databases and policies before the client has its answer.
 
@@ -64,7 +65,8 @@ impl<'a> Removal<'a> {
         let removal = Self(stats);
         if stats.moving.load(SeqCst) {
             return Err(unchanged(
-                "data is being moved (see /migrate/state and /migrate/jobs), and what is removed meanwhile might come back; wait for the end, or cancel it",
+                "data is being moved (see /migrate/state and /migrate/jobs), and what is removed meanwhile might come \
+                 back; wait for the end, or cancel it",
             ));
         }
         Ok(removal)

@@ -103,8 +103,8 @@ impl Workers {
         Some(StructureTurn { turn: self.shared.turn.1.clone() })
     }
 
-    /// Waits until every worker has delivered what it had taken, and lets none deliver anything newer until the hold is dropped (or
-    /// `limits::HOLD_MAX` of the data plane is over).
+    /// Waits until every worker has delivered what it had taken, and lets none deliver anything newer until the hold is
+    /// dropped (or `limits::HOLD_MAX` of the data plane is over).
     ///
     /// # Errors
     /// [`Undrained`]; then nothing is held.
@@ -143,7 +143,8 @@ impl Workers {
         }
     }
 
-    /// Asks all backends for their catalogs and waits until workers have been sent what changed; None when that takes longer.
+    /// Asks all backends for their catalogs and waits until workers have been sent what changed; None when that takes
+    /// longer.
     pub fn refresh_catalog(&self, timeout: Duration) -> Option<Arc<Catalog>> {
         let (sender, answers) = bounded(1);
         self.send(Errand::Refresh { answers: sender });

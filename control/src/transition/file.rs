@@ -1,5 +1,5 @@
-//! `circles.json`: the ring of every circle at the last start, and where a transition stands. Names, urls and hash settings; no
-//! credentials (urls hold none).
+//! `circles.json`: the ring of every circle at the last start, and where a transition stands. Names, urls and hash
+//! settings; no credentials (urls hold none).
 //!
 //! Written beside its place, synced, then renamed: there is always a whole one.
 
@@ -67,8 +67,8 @@ pub(super) fn load(path: &Path) -> Result<Option<Vec<SavedCircle>>, String> {
     };
     let unreadable = |why: &dyn std::fmt::Display| {
         format!(
-            "{shown} says where data lies while circles change, and is not readable: {why}; restore it, or remove it if all \
-             data lies where the configuration places it"
+            "{shown} says where data lies while circles change, and is not readable: {why}; restore it, or remove it \
+             if all data lies where the configuration places it"
         )
     };
     let document: CirclesFile = serde_json::from_slice(&text).map_err(|error| unreadable(&error))?;

@@ -1,18 +1,19 @@
-//! Which circles are in transition: their backends, or the hash settings, are others than at the last start, and what lies on
-//! former owners is still to be moved.
+//! Which circles are in transition: their backends, or the hash settings, are others than at the last start, and what
+//! lies on former owners is still to be moved.
 //!
 //! ```text
 //!   circles.json (last start)  ─┐
 //!   configuration (this start) ─┴─> former rings + marks ─> Placement ─> workers, queries
 //! ```
 //!
-//! [`Transitions`] is the one writer of that file and of [`Placement`]s. Each change is on disk before any thread goes by it, so
-//! that a restart never goes back behind what was done. What a placement with a former ring means for reads and writes is told in
-//! the data plane (`placement::moves`); the file's form in `transition/file.rs`; who copies and verifies is the migration.
+//! [`Transitions`] is the one writer of that file and of [`Placement`]s. Each change is on disk before any thread goes
+//! by it, so that a restart never goes back behind what was done. What a placement with a former ring means for reads
+//! and writes is told in the data plane (`placement::moves`); the file's form in `transition/file.rs`; who copies and
+//! verifies is the migration.
 //!
-//! A second change while one is going on keeps the first former ring: its owners have got every write since, and so still
-//! have all there is, wherever the data was being moved to. Marks are forgotten then. A former backend that is missing in the
-//! configuration once is not read again.
+//! A second change while one is going on keeps the first former ring: its owners have got every write since, and so
+//! still have all there is, wherever the data was being moved to. Marks are forgotten then. A former backend that is
+//! missing in the configuration once is not read again.
 
 mod file;
 
@@ -64,14 +65,14 @@ impl fmt::Display for RingChange {
         if before.is_empty() {
             return write!(
                 f,
-                "{circle} is new and has none of the data from before: it takes all writes; run a recovery into it, and keep \
-                 its backends `write_only` until then"
+                "{circle} is new and has none of the data from before: it takes all writes; run a recovery into it, \
+                 and keep its backends `write_only` until then"
             );
         }
         write!(
             f,
-            "{circle} is in transition: its backends were {}, and are {} (or the hash settings have changed); writes go to \
-             old and new places, reads to the old one until its data has been moved: run a rebalance",
+            "{circle} is in transition: its backends were {}, and are {} (or the hash settings have changed); writes \
+             go to old and new places, reads to the old one until its data has been moved: run a rebalance",
             before.join(", "),
             now.join(", ")
         )?;
@@ -81,8 +82,8 @@ impl fmt::Display for RingChange {
         if !gone.is_empty() {
             write!(
                 f,
-                "; {} cannot be read any more, and what only it held is not seen: to remove a backend without a gap, mark \
-                 it `leaving` until the rebalance has ended",
+                "; {} cannot be read any more, and what only it held is not seen: to remove a backend without a gap, \
+                 mark it `leaving` until the rebalance has ended",
                 gone.join(", ")
             )?;
         }
@@ -171,9 +172,9 @@ impl Transitions {
 
     /// These (database, measurement) are whole at their owners, which reads go to from now on; writes go on to both.
     ///
-    /// It must have been verified after the former owner had got all that was taken before the process started (double writes
-    /// begin with the process), and after the owner had got all that was taken before the copy ended. All marks of a circle are
-    /// written each time: give many at once.
+    /// It must have been verified after the former owner had got all that was taken before the process started (double
+    /// writes begin with the process), and after the owner had got all that was taken before the copy ended. All marks
+    /// of a circle are written each time: give many at once.
     ///
     /// # Errors
     /// One sentence; nothing has changed then.
@@ -203,9 +204,9 @@ impl Transitions {
         Ok(())
     }
 
-    /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former owners any more.
-    /// Waits until no worker reads from them, or writes; not to be called on the control thread. A query that was under way may still do so
-    /// for as long as `query_timeout`: clear nothing before that.
+    /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former
+    /// owners any more. Waits until no worker reads from them, or writes; not to be called on the control thread. A
+    /// query that was under way may still do so for as long as `query_timeout`: clear nothing before that.
     ///
     /// # Errors
     /// One sentence: the file cannot be written, or a worker does not answer. Writes still go to both then.
@@ -242,7 +243,8 @@ impl Transitions {
         Ok(())
     }
 
-    /// When the transition of a circle ended, if it did since the start: no query that began later reads from a former owner.
+    /// When the transition of a circle ended, if it did since the start: no query that began later reads from a former
+    /// owner.
     pub fn ended(&self, circle: usize) -> Option<Instant> {
         self.state().ended[circle]
     }
@@ -349,8 +351,8 @@ fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all:
     Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
 }
 
-/// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice, as in
-/// influx-proxy: then backends tell which is which.
+/// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice,
+/// as in influx-proxy: then backends tell which is which.
 fn find<'a>(saved: &'a [SavedCircle], topology: &Topology, circle: &Circle) -> Option<&'a SavedCircle> {
     let configured = |name: &str| topology.circles.iter().filter(|circle| circle.name == name).count();
     let shares = |kept: &&SavedCircle| {

@@ -1,18 +1,18 @@
 //! `GET /debug/pprof/profile?seconds=&format=`: where the CPU time of all threads goes.
 //!
-//! The kernel's profiling timer (ITIMER_PROF) sends SIGPROF to whichever thread has used the CPU; the handler of the `pprof`
-//! crate walks that thread's stack. Nothing of it runs, and no handler is installed, while no profile is taken.
+//! The kernel's profiling timer (ITIMER_PROF) sends SIGPROF to whichever thread has used the CPU; the handler of the
+//! `pprof` crate walks that thread's stack. Nothing of it runs, and no handler is installed, while no profile is taken.
 //!
 //! - The handler takes its one lock only if it is free, and allocates nothing. It unwinds with libgcc, which since
-//!   glibc 2.35 and GCC 12 finds tables without a lock; samples inside libgcc itself (a panic that unwinds) and inside the
-//!   vDSO (whose tables are wrong on some systems) are left out.
-//! - System calls go on: SIGPROF is installed with SA_RESTART, glommio takes EINTR of a waiting ring as a reason to look
-//!   again, and kernel threads of a ring do not take signals.
+//!   glibc 2.35 and GCC 12 finds tables without a lock; samples inside libgcc itself (a panic that unwinds) and inside
+//!   the vDSO (whose tables are wrong on some systems) are left out.
+//! - System calls go on: SIGPROF is installed with SA_RESTART, glommio takes EINTR of a waiting ring as a reason to
+//!   look again, and kernel threads of a ring do not take signals.
 //! - What kernel threads of the rings (`iou-wrk-*`) use is charged to a thread that is not at work at the time.
 //! - The crate's table of stacks is some 65 MiB resident, is made anew after each profile before the old one goes, and
-//!   stays. Everything else goes back to the system at the end (`give_memory_back`): of the 265 MiB a release build takes, 70
-//!   stay; of a debug build's 240, all stayed without it and 79 do with it. The table has a temporary file too; without a folder for it (TMPDIR) there is no profile, and the answer says
-//!   so.
+//!   stays. Everything else goes back to the system at the end (`give_memory_back`): of the 265 MiB a release build
+//!   takes, 70 stay; of a debug build's 240, all stayed without it and 79 do with it. The table has a temporary file
+//!   too; without a folder for it (TMPDIR) there is no profile, and the answer says so.
 
 use std::io;
 use std::thread;
@@ -32,8 +32,8 @@ const SECONDS_DEFAULT: u64 = 30;
 const NOT_WALKED: [&str; 2] = ["libgcc", "vdso"];
 /// The sampler's own functions are among this many innermost ones, inlined or not.
 const OWN_FRAMES_MAX: usize = 8;
-/// A low priority: turning addresses into names must not take the CPU from workers. A tenth of their share; with the lowest
-/// one, a hundredth, a profile of 33 s on a busy machine was answered after 65 s.
+/// A low priority: turning addresses into names must not take the CPU from workers. A tenth of their share; with the
+/// lowest one, a hundredth, a profile of 33 s on a busy machine was answered after 65 s.
 const NICE: i32 = 10;
 
 /// A profile that is asked for.
@@ -113,8 +113,8 @@ fn tidy(frames: &mut Frames) {
     stack.drain(..own.map_or(0, |last| last + 1));
 }
 
-/// With line tables alone an inlined function has no path, and one `{async_fn#0}` would be the same as another: the file goes
-/// in front, from the folder of its crate on.
+/// With line tables alone an inlined function has no path, and one `{async_fn#0}` would be the same as another: the
+/// file goes in front, from the folder of its crate on.
 fn name_by_file(symbol: &mut Symbol) {
     let (Some(name), Some(file)) = (&symbol.name, &symbol.filename) else { return };
     // Others are mangled, and have a path.

@@ -1,8 +1,8 @@
 //! `GET /debug/pprof/heap`: memory by part; with `debug=1` as text, beside what the kernel counts.
 //!
-//! Not by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large parts that
-//! are counted anyway; `other` is what is resident beside them. Parts are bytes taken from the system, which is more than
-//! what is resident while a part has never been full.
+//! Not by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large parts
+//! that are counted anyway; `other` is what is resident beside them. Parts are bytes taken from the system, which is
+//! more than what is resident while a part has never been full.
 //!
 //! ```text
 //! resident          81002496   pages in memory now

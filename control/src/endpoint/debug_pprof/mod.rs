@@ -1,5 +1,5 @@
-//! `GET /debug/pprof/...`: what the process does with its CPU and memory, in the forms of Go's `net/http/pprof`, so that
-//! `go tool pprof` and whatever else opens those profiles does.
+//! `GET /debug/pprof/...`: what the process does with its CPU and memory, in the forms of Go's `net/http/pprof`, so
+//! that `go tool pprof` and whatever else opens those profiles does.
 //!
 //! Differs from influx-proxy: the user is wanted when one is configured; `cmdline` is there (2.4.7 answers it 404);
 //! profiles that mean something only in Go (`allocs`, `block`, `mutex`, `trace`, `symbol`) are unknown. Off

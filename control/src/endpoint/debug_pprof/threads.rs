@@ -1,7 +1,7 @@
 //! `GET /debug/pprof/goroutine` and `/threadcreate`: the threads of the process, as the kernel knows them.
 //!
-//! With `debug=1` text, one line per thread; without it a profile whose samples are threads: below the thread's name the
-//! kernel function it waits in, or its state.
+//! With `debug=1` text, one line per thread; without it a profile whose samples are threads: below the thread's name
+//! the kernel function it waits in, or its state.
 
 use std::fmt::Write as _;
 use std::io;

@@ -1,8 +1,8 @@
 //! Answers of backends to `/query`, read.
 //!
-//! `json` is the ordinary way: rows stay slices of the body. `msgpack` is for clients that take msgpack: there 1.0 and 1 differ, in
-//! JSON they do not. Both give the same types. `frame` cuts chunked answers into documents. Not here:
-//! the calls, merging.
+//! `json` is the ordinary way: rows stay slices of the body. `msgpack` is for clients that take msgpack: there 1.0 and
+//! 1 differ, in JSON they do not. Both give the same types. `frame` cuts chunked answers into documents. Not here: the
+//! calls, merging.
 
 pub mod frame;
 pub mod json;

@@ -1,8 +1,9 @@
-//! A msgpack document of a backend (<https://github.com/msgpack/msgpack/blob/master/spec.md>), as InfluxDB 1.x writes it.
+//! A msgpack document of a backend (<https://github.com/msgpack/msgpack/blob/master/spec.md>), as InfluxDB 1.x writes
+//! it.
 //!
-//! Values become JSON texts: times (extension 5: seconds int64, nanoseconds int32, big endian) integer nanoseconds, floats always with
-//! `.` or `e` (but `NaN`, `inf`, `-inf` as such), strings escaped as Go does. Unlike in JSON, a failed statement has no number here: it gets the one
-//! after the result before it.
+//! Values become JSON texts: times (extension 5: seconds int64, nanoseconds int32, big endian) integer nanoseconds,
+//! floats always with `.` or `e` (but `NaN`, `inf`, `-inf` as such), strings escaped as Go does. Unlike in JSON, a
+//! failed statement has no number here: it gets the one after the result before it.
 
 use std::io::Write;
 

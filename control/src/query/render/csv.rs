@@ -1,4 +1,5 @@
-//! CSV: a header per statement, and again where columns change; statements without series, failed ones too, leave nothing.
+//! CSV: a header per statement, and again where columns change; statements without series, failed ones too, leave
+//! nothing.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -84,8 +85,8 @@ fn push_value(out: &mut Vec<u8>, value: &str) {
     match value.as_bytes() {
         b"null" => {}
         [b'"', ..] => push_csv_field(out, decoded(value).as_bytes()),
-        // Go writes floats without exponent here, and without `.0`; so does `{}`. Integers are left alone: they may be longer than a
-        // float is exact.
+        // Go writes floats without exponent here, and without `.0`; so does `{}`. Integers are left alone: they may be
+        // longer than a float is exact.
         [b'-' | b'0'..=b'9', ..] if is_rewritten(value) => match value.parse::<f64>() {
             Ok(float) => write!(out, "{float}").expect("memory takes everything"),
             Err(_) => out.extend_from_slice(value.as_bytes()),

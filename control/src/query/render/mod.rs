@@ -4,9 +4,10 @@
 //!   outcomes ──part──> what one result of a document shows ──json, csv, msgpack──> pieces ──> gzip?
 //! ```
 //!
-//! Bytes equal those of InfluxDB. The exceptions, where it is wrong or random: a CSV column of a Go `int` (`replicaN` of SHOW RETENTION POLICIES,
-//! numbers of SHOW DIAGNOSTICS) holds its value, not its own name; tags in msgpack are sorted, not shuffled. Not here: which errors replace which
-//! results and how statements are numbered (the caller), the bodies of failed requests (the worker).
+//! Bytes equal those of InfluxDB. The exceptions, where it is wrong or random: a CSV column of a Go `int` (`replicaN`
+//! of SHOW RETENTION POLICIES, numbers of SHOW DIAGNOSTICS) holds its value, not its own name; tags in msgpack are
+//! sorted, not shuffled. Not here: which errors replace which results and how statements are numbered (the caller), the
+//! bodies of failed requests (the worker).
 
 mod csv;
 mod json;
@@ -63,8 +64,8 @@ impl Chunking {
     }
 }
 
-/// Writes `outcomes` in the form `request` asks for. For CSV and msgpack without `epoch`, a first column `time` holds integer nanoseconds; in
-/// all other cases what the rows hold is what the client gets.
+/// Writes `outcomes` in the form `request` asks for. For CSV and msgpack without `epoch`, a first column `time` holds
+/// integer nanoseconds; in all other cases what the rows hold is what the client gets.
 pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryReply {
     let mut out = Pieces::new(request.gzip);
     match request.format {

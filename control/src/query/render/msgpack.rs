@@ -1,5 +1,5 @@
-//! msgpack documents as InfluxDB writes them: times as extension 5, the smallest signed form for integers, every float as 64 bits. Nothing stands
-//! between documents of a chunked answer.
+//! msgpack documents as InfluxDB writes them: times as extension 5, the smallest signed form for integers, every float
+//! as 64 bits. Nothing stands between documents of a chunked answer.
 
 use fluxgate_dataplane::http::error_body::push_msgpack_string;
 

@@ -65,7 +65,8 @@ pub(super) fn whole(outcome: &StatementOutcome) -> ResultPart<'_> {
     }
 }
 
-/// The parts of an outcome whose client wants pieces: at least one; messages are with the first, an error is one of its own behind all.
+/// The parts of an outcome whose client wants pieces: at least one; messages are with the first, an error is one of its
+/// own behind all.
 pub(super) fn cut<'a>(outcome: &'a StatementOutcome, chunk_size: usize, mut each: impl FnMut(ResultPart<'a>)) {
     let answer = &outcome.answer;
     let failed = answer.error.is_some();

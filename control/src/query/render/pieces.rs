@@ -16,7 +16,8 @@ pub(super) struct Pieces {
 
 impl Pieces {
     pub(super) fn new(gzip: bool) -> Self {
-        // The fastest level: even so, packing costs nine times what writing JSON does (18.8 ms to 2.1 ms for 100,000 rows).
+        // The fastest level: even so, packing costs nine times what writing JSON does (18.8 ms to 2.1 ms for 100,000
+        // rows).
         let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
         Self { done: Vec::new(), buf: Vec::new(), gzip }
     }

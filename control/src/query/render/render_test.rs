@@ -1,4 +1,5 @@
-//! Bytes as InfluxDB 1.6.7 wrote them, and what must hold for any answer. `tests/backends/render.rs` compares with a running one.
+//! Bytes as InfluxDB 1.6.7 wrote them, and what must hold for any answer. `tests/backends/render.rs` compares with a
+//! running one.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -391,7 +392,8 @@ proptest! {
     fn pieces_hold_all_rows_in_order(outcomes in any_outcomes(), chunk_size in 1usize..8) {
         let client = QueryRequest { chunk_size, ..chunked(Format::Json) };
         let text = text(&client, &outcomes);
-        let parts: Vec<_> = text.lines().flat_map(|line| json::parse(Bytes::copy_from_slice(line.as_bytes())).unwrap()).collect();
+        let line = |line: &str| json::parse(Bytes::copy_from_slice(line.as_bytes())).unwrap();
+        let parts: Vec<_> = text.lines().flat_map(line).collect();
         for outcome in &outcomes {
             let mine: Vec<_> = parts.iter().filter(|part| part.statement_id == outcome.statement_id).collect();
             let marks: Vec<_> = mine.iter().map(|part| part.partial).collect();

@@ -1,7 +1,8 @@
 //! One measurement name from two databases.
 //!
-//! InfluxDB puts the rows of both into one series, through subqueries too. Where the two have different owners that cannot be done
-//! afterwards: an aggregate of aggregates is another number, and the order of raw rows at equal times is not known.
+//! InfluxDB puts the rows of both into one series, through subqueries too. Where the two have different owners that
+//! cannot be done afterwards: an aggregate of aggregates is another number, and the order of raw rows at equal times is
+//! not known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,8 +68,8 @@ pub fn databases<'a>(context: &'a Context<'_>, select: &'a Select) -> BTreeSet<&
 fn cannot<'a>(name: &str, dbs: impl Iterator<Item = &'a str>) -> Stop {
     let dbs: Vec<_> = dbs.collect();
     refused(format!(
-        "measurement {name:?} of the databases {} lies on different backends, and InfluxDB would mix their rows in one series: \
-         ask one database at a time",
+        "measurement {name:?} of the databases {} lies on different backends, and InfluxDB would mix their rows in \
+         one series: ask one database at a time",
         dbs.join(", ")
     ))
 }

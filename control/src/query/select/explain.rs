@@ -1,8 +1,8 @@
 //! EXPLAIN over several backends.
 //!
-//! A plan tells what one server would do with the data it has: shards, files, blocks. Several plans are therefore told one after the
-//! other, with the empty row between them that InfluxDB has between the parts of one; nothing is added up. EXPLAIN ANALYZE measures
-//! one execution on one server, which there is not.
+//! A plan tells what one server would do with the data it has: shards, files, blocks. Several plans are therefore told
+//! one after the other, with the empty row between them that InfluxDB has between the parts of one; nothing is added
+//! up. EXPLAIN ANALYZE measures one execution on one server, which there is not.
 
 use fluxgate_dataplane::influxql::ast::{Select, Statement};
 use fluxgate_dataplane::routing::reach::Reach;
@@ -16,7 +16,8 @@ use crate::query::context::{Context, Stop};
 pub fn explain(context: &Context<'_>, analyze: bool, select: &Select, reach: &Reach) -> Result<Answer, Stop> {
     if analyze {
         return Err(refused(
-            "EXPLAIN ANALYZE measures one server, and the sources of this statement lie on several: name measurements of one backend",
+            "EXPLAIN ANALYZE measures one server, and the sources of this statement lie on several: name measurements \
+             of one backend",
         ));
     }
     // EXPLAIN writes nothing, so its target is none of ours.

@@ -1,7 +1,7 @@
 //! Answers of several backends to one SELECT, as one.
 //!
-//! A series has one measurement's name, and all limits work within one name, so backends have applied them already. Names come in
-//! bytewise order (reversed by ORDER BY time DESC); within a name the order is its backend's.
+//! A series has one measurement's name, and all limits work within one name, so backends have applied them already.
+//! Names come in bytewise order (reversed by ORDER BY time DESC); within a name the order is its backend's.
 
 use std::collections::BTreeMap;
 

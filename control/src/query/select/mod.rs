@@ -74,7 +74,8 @@ impl From<Unanswered> for TryEnd {
     }
 }
 
-/// What all backends say to their shares of `select`; `text` makes the statement. The inner error is the statement's answer.
+/// What all backends say to their shares of `select`; `text` makes the statement. The inner error is the statement's
+/// answer.
 fn ask(
     context: &Context<'_>,
     select: &Select,
@@ -124,8 +125,8 @@ fn attempt(
     settle(backends.zip(answers).collect()).map_err(TryEnd::Failed)
 }
 
-/// What the shares know, for each SELECT in `fixed` (`select` with its `now()` replaced). A statement that is wrong by itself is found
-/// here, in the words of a backend that sees it as the client wrote it.
+/// What the shares know, for each SELECT in `fixed` (`select` with its `now()` replaced). A statement that is wrong by
+/// itself is found here, in the words of a backend that sees it as the client wrote it.
 fn learn(
     context: &Context<'_>,
     select: &Select,
@@ -168,7 +169,8 @@ fn learn(
     Ok(of_level.iter().map(of).collect())
 }
 
-/// Whether what a backend says it lacks is lacking everywhere, as far as the catalog knows: then a single server would say so too.
+/// Whether what a backend says it lacks is lacking everywhere, as far as the catalog knows: then a single server would
+/// say so too.
 fn is_nowhere(context: &Context<'_>, select: &Select, error: &str) -> bool {
     let may_have_policy = |policy: &str| {
         let named = leaves(select).into_iter().filter(|m| m.rp.as_deref() == Some(policy));

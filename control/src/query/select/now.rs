@@ -1,7 +1,7 @@
 //! One `now()` for all shares, and what a statement says about time.
 //!
-//! Each server has a clock of its own. InfluxDB ends a GROUP BY time() without an upper bound at now(), each subquery's too unless one
-//! around it has a bound.
+//! Each server has a clock of its own. InfluxDB ends a GROUP BY time() without an upper bound at now(), each subquery's
+//! too unless one around it has a bound.
 
 use fluxgate_dataplane::influxql::ast::{Expr, Op, Select, Source};
 use fluxgate_dataplane::influxql::visit;

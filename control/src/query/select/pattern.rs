@@ -1,7 +1,8 @@
 //! Regular expressions over names of fields and tags: Go's syntax, evaluated here.
 //!
-//! Go's classes `\d` `\w` `\s` and `\b` are ASCII, a `{` that repeats nothing is literal, brackets do not nest and `\Q..\E` quotes; the
-//! rest of RE2's syntax the `regex` crate reads alike. What it does not read (octal escapes, `\C`) is refused, never guessed.
+//! Go's classes `\d` `\w` `\s` and `\b` are ASCII, a `{` that repeats nothing is literal, brackets do not nest and
+//! `\Q..\E` quotes; the rest of RE2's syntax the `regex` crate reads alike. What it does not read (octal escapes, `\C`)
+//! is refused, never guessed.
 
 use regex::Regex;
 

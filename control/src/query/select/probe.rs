@@ -1,7 +1,8 @@
 //! What the shares of a SELECT know about its measurements: fields, their types, tags.
 //!
-//! `EXPLAIN SELECT *` over the same sources and time tells what the wildcard would be there, at the grain of shard groups as InfluxDB
-//! has it; SHOW FIELD KEYS knows no time and would add columns. One question per FROM with measurements and backend, all in one round.
+//! `EXPLAIN SELECT *` over the same sources and time tells what the wildcard would be there, at the grain of shard
+//! groups as InfluxDB has it; SHOW FIELD KEYS knows no time and would add columns. One question per FROM with
+//! measurements and backend, all in one round.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,8 @@ impl ColumnProbe {
     }
 }
 
-/// The questions that are needed for `select`, and for each SELECT in it (in the order of [`visit::selects`]) which one is about it; None
-/// for those without measurements.
+/// The questions that are needed for `select`, and for each SELECT in it (in the order of [`visit::selects`]) which one
+/// is about it; None for those without measurements.
 pub fn probes(select: &Select) -> (Vec<ColumnProbe>, Vec<Option<usize>>) {
     let mut probes = Vec::new();
     let mut by_text: BTreeMap<String, usize> = BTreeMap::new();
@@ -67,8 +68,8 @@ pub fn check(select: &Select) -> String {
     select.to_string()
 }
 
-/// Whether an error of [`check`] may be none with data: without fields the dimensions of subqueries decide about types, and InfluxDB trips
-/// over some statements that read nothing.
+/// Whether an error of [`check`] may be none with data: without fields the dimensions of subqueries decide about types,
+/// and InfluxDB trips over some statements that read nothing.
 pub fn depends_on_data(error: &str) -> bool {
     error.starts_with("type error: ") || error.contains(" iterator type: ") || error.contains("[panic:")
 }

@@ -4,9 +4,9 @@
 //!   SELECT *, mean(/us/) ... GROUP BY *     ->     "idle"::integer, "usage"::float, mean("usage"::float) AS "mean_usage" ... GROUP BY "host"
 //! ```
 //!
-//! Subqueries first: the columns of an inner SELECT are the fields of the outer. What InfluxDB would refuse stays as it is, so that a
-//! backend refuses it in InfluxDB's words. Pure; what is known about measurements comes from `probe`, one entry per SELECT in the order of
-//! [`visit::selects`].
+//! Subqueries first: the columns of an inner SELECT are the fields of the outer. What InfluxDB would refuse stays as it
+//! is, so that a backend refuses it in InfluxDB's words. Pure; what is known about measurements comes from `probe`, one
+//! entry per SELECT in the order of [`visit::selects`].
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ use super::now::is_time;
 use super::pattern;
 use super::types::{KnownColumns, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
 
-/// Matches no name: a column that expands to nothing. The checks InfluxDB makes before it expands still see a regular expression.
+/// Matches no name: a column that expands to nothing. The checks InfluxDB makes before it expands still see a regular
+/// expression.
 const NOTHING: &str = r"[^\x00-\x{10FFFF}]";
 /// No line protocol writes a field of this name.
 const NOBODYS: &str = "time\u{1}";

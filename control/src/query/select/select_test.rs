@@ -47,11 +47,13 @@ fn becomes(given: &str, wanted: &str) {
 fn wildcards_are_written_out_sorted_and_typed() {
     becomes(
         "select * from m",
-        "select b::boolean, both::integer, both::tag, host::tag, idle::integer, region::tag, s::string, usage::float from m",
+        "select b::boolean, both::integer, both::tag, host::tag, idle::integer, region::tag, s::string, usage::float \
+         from m",
     );
     becomes(
         "select * from m group by host, both",
-        "select b::boolean, both::integer, idle::integer, region::tag, s::string, usage::float from m group by host, both",
+        "select b::boolean, both::integer, idle::integer, region::tag, s::string, usage::float from m group by host, \
+         both",
     );
     becomes("select *::tag from m", "select both::tag, host::tag, region::tag from m");
     becomes(
@@ -73,12 +75,13 @@ fn wildcards_are_written_out_sorted_and_typed() {
 fn functions_of_everything_take_the_types_they_know() {
     becomes(
         "select mean(*) from m",
-        "select mean(both::integer) as mean_both, mean(idle::integer) as mean_idle, mean(usage::float) as mean_usage from m",
+        "select mean(both::integer) as mean_both, mean(idle::integer) as mean_idle, mean(usage::float) as mean_usage \
+         from m",
     );
     becomes(
         "select MAX(*) as k from m",
-        "select MAX(b::boolean) as k_b, MAX(both::integer) as k_both, MAX(idle::integer) as k_idle, MAX(usage::float) as k_usage \
-         from m",
+        "select MAX(b::boolean) as k_b, MAX(both::integer) as k_both, MAX(idle::integer) as k_idle, MAX(usage::float) \
+         as k_usage from m",
     );
     becomes("select count(/^s$|host/) from m", "select count(s::string) as count_s from m");
     becomes("select count(distinct(/^s$/)) from m", "select count(distinct(s::string)) as count_s from m");
@@ -94,7 +97,8 @@ fn functions_of_everything_take_the_types_they_know() {
 #[test]
 fn names_get_their_types_wherever_they_stand() {
     becomes(
-        "select usage + idle as u, top(usage, host, 2), unknown from m where both > 3 and host = 'a' and time > 5 and s =~ /x/",
+        "select usage + idle as u, top(usage, host, 2), unknown from m where both > 3 and host = 'a' and time > 5 and \
+         s =~ /x/",
         "select usage::float + idle::integer as u, top(usage::float, host::tag, 2), unknown from m \
          where both::integer > 3 and host::tag = 'a' and time > 5 and s::string =~ /x/",
     );
@@ -122,7 +126,8 @@ fn an_outer_wildcard_sees_the_columns_of_its_subquery() {
     );
     becomes(
         "select region, top, host, b from (select top(usage, host, 2) from m group by region)",
-        "select region::tag, top::float, host::tag, b from (select top(usage::float, host::tag, 2) from m group by region)",
+        "select region::tag, top::float, host::tag, b from (select top(usage::float, host::tag, 2) from m group by \
+         region)",
     );
     becomes(
         "select *, mean, y from (select /none/, mean(/none/), usage as y from m)",

@@ -32,8 +32,8 @@ impl ChosenShares {
         self.backends().next().expect("somebody answers")
     }
 
-    /// Whether `backend` is the one asked about a measurement that is named. What a regular expression matches, it answers all it
-    /// has of.
+    /// Whether `backend` is the one asked about a measurement that is named. What a regular expression matches, it
+    /// answers all it has of.
     pub fn keeps(&self, context: &Context<'_>, backend: BackendId, db: &str, measurement: &str) -> bool {
         match &self.shares.backends[&backend] {
             Some(share) => share.contains(&(db.to_owned(), measurement.to_owned())),
@@ -49,8 +49,9 @@ impl ChosenShares {
         self.backends().find(|&backend| self.keeps(context, backend, db, measurement))
     }
 
-    /// `select` for each that has a source in it. Subqueries stay though nothing they read is there: a subquery without a column turns
-    /// what other sources have of it into a float for some functions, so that strings vanish, and so it is to be everywhere.
+    /// `select` for each that has a source in it. Subqueries stay though nothing they read is there: a subquery without
+    /// a column turns what other sources have of it into a float for some functions, so that strings vanish, and so it
+    /// is to be everywhere.
     pub fn restricted(&self, context: &Context<'_>, select: &Select) -> Vec<(BackendId, Select)> {
         let part = |backend| {
             let keep = |m: &Measurement| match &m.name {

@@ -46,7 +46,8 @@ pub fn higher(a: Type, b: Type) -> Type {
     if rank(a) >= rank(b) { a } else { b }
 }
 
-/// The type of `name` in a SELECT over `sources`, of whose measurements `known` is known and whose subqueries are typed already.
+/// The type of `name` in a SELECT over `sources`, of whose measurements `known` is known and whose subqueries are typed
+/// already.
 pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns) -> Type {
     sources.iter().fold(known.type_of(name), |found, source| match source {
         Source::Measurement(_) => found,
@@ -120,8 +121,8 @@ fn evaluate(expr: &Expr) -> Result<Type, Mismatch> {
     })
 }
 
-/// A quotient of integers is an integer here, though its value has a fraction when it is computed: InfluxDB cuts it where a subquery's
-/// column is read.
+/// A quotient of integers is an integer here, though its value has a fraction when it is computed: InfluxDB cuts it
+/// where a subquery's column is read.
 fn arithmetic(left: Type, op: Op, right: Type, literal: bool) -> Result<Type, Mismatch> {
     use DataType::{Boolean, Float, Integer, Unsigned};
     let (Some(a), Some(b)) = (left, right) else { return Ok(higher(left, right)) };

@@ -1,7 +1,7 @@
 //! SHOW ... CARDINALITY: counts, by measurement and tags where a statement asks for them.
 //!
-//! A count with a measurement's name comes from its owner; while it is being moved, from two, and the larger is that of the backend that
-//! has all of it. Counts without a name (of measurements, and estimates) add up.
+//! A count with a measurement's name comes from its owner; while it is being moved, from two, and the larger is that of
+//! the backend that has all of it. Counts without a name (of measurements, and estimates) add up.
 
 use std::collections::BTreeSet;
 

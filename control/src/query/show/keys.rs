@@ -1,7 +1,9 @@
-//! SHOW TAG KEYS, TAG VALUES and FIELD KEYS: a series per measurement, in the order of names, LIMIT and OFFSET inside each.
+//! SHOW TAG KEYS, TAG VALUES and FIELD KEYS: a series per measurement, in the order of names, LIMIT and OFFSET inside
+//! each.
 //!
-//! WHERE with time chooses shard groups. With the index `inmem` InfluxDB shows all measurements of the database as soon as any group is chosen;
-//! over several backends those without data in that time show nothing. With `tsi1` there is no difference.
+//! WHERE with time chooses shard groups. With the index `inmem` InfluxDB shows all measurements of the database as soon
+//! as any group is chosen; over several backends those without data in that time show nothing. With `tsi1` there is no
+//! difference.
 
 use fluxgate_dataplane::influxql::ast::Show;
 use fluxgate_dataplane::topology::BackendId;

@@ -1,4 +1,5 @@
-//! SHOW DATABASES, CONTINUOUS QUERIES and SUBSCRIPTIONS: what any backend lists, in the order of the first; what it lacks follows.
+//! SHOW DATABASES, CONTINUOUS QUERIES and SUBSCRIPTIONS: what any backend lists, in the order of the first; what it
+//! lacks follows.
 //!
 //! InfluxDB lists in the order of creation, which only a server itself knows.
 

@@ -5,8 +5,8 @@
 //!     measurements · series · keys (TAG KEYS, TAG VALUES, FIELD KEYS) · cardinality · listing (DATABASES, ...)
 //! ```
 //!
-//! Merging is pure: [`merge`] and [`listing::merge`] take answers and give one. While a measurement is being moved it lies on two
-//! backends, so everything is de-duplicated. Rows are never copied, only their handles.
+//! Merging is pure: [`merge`] and [`listing::merge`] take answers and give one. While a measurement is being moved it
+//! lies on two backends, so everything is de-duplicated. Rows are never copied, only their handles.
 
 pub mod cardinality;
 pub mod keys;
@@ -111,8 +111,8 @@ fn ask(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Result<Vec<(
     Ok(settle(answers))
 }
 
-/// A database or policy that none of those has who were asked about it, as their error: a single server would say so, though backends that
-/// were not asked about it have answered.
+/// A database or policy that none of those has who were asked about it, as their error: a single server would say so,
+/// though backends that were not asked about it have answered.
 fn nowhere(answers: &[(BackendId, Answer)], names: impl Fn(BackendId, &str) -> bool) -> Option<String> {
     let errors: BTreeSet<&str> = answers.iter().filter_map(|(_, answer)| answer.error.as_deref()).collect();
     errors

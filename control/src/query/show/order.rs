@@ -28,8 +28,8 @@ pub fn widened(limit: Option<u64>, offset: Option<u64>) -> Option<u64> {
     limit.checked_add(offset.unwrap_or(0)).filter(|&sum| i64::try_from(sum).is_ok())
 }
 
-/// The order of SHOW SERIES without time: by measurement, then tag by tag, key before value, all unescaped. A key that another one
-/// begins with comes first.
+/// The order of SHOW SERIES without time: by measurement, then tag by tag, key before value, all unescaped. A key that
+/// another one begins with comes first.
 pub fn by_parts(a: &str, b: &str) -> Ordering {
     parts(a).cmp(parts(b))
 }

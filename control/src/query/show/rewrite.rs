@@ -9,8 +9,8 @@ use fluxgate_dataplane::routing::reach::Place;
 use super::order::widened;
 use crate::query::errors::{missing_database, missing_policy};
 
-/// The statement for every backend, before its sources are restricted: one `now()` for all, and where rows of several backends may meet
-/// the first offset + limit rows of each.
+/// The statement for every backend, before its sources are restricted: one `now()` for all, and where rows of several
+/// backends may meet the first offset + limit rows of each.
 ///
 /// # Errors
 /// Why it cannot be merged, and what can.
@@ -28,7 +28,11 @@ pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
         ShowKind::FieldKeys => {
             // A server itself gives them in a disorder that depends on its shards.
             if show.order.as_ref().is_some_and(|order| order.descending) {
-                return Err("SHOW FIELD KEYS ... ORDER BY time DESC has no defined order over several backends: leave ORDER BY out".into());
+                return Err(
+                    "SHOW FIELD KEYS ... ORDER BY time DESC has no defined order over several backends: leave \
+                    ORDER BY out"
+                        .into(),
+                );
             }
             widen(&mut sent);
         }
@@ -39,7 +43,9 @@ pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
         | ShowKind::FieldKeyCardinality { .. } => {
             let by_time = |dimension: &Expr| matches!(dimension, Expr::Call { .. });
             if show.dimensions.iter().any(by_time) {
-                return Err("a CARDINALITY ... GROUP BY time() cannot be merged over several backends, whose clocks end it: group by tags only".into());
+                return Err("a CARDINALITY ... GROUP BY time() cannot be merged over several backends, whose clocks \
+                    end it: group by tags only"
+                    .into());
             }
             // With GROUP BY InfluxDB counts exactly; say so, in case no tag is left to group by.
             if !show.dimensions.is_empty() {
@@ -90,8 +96,8 @@ pub fn names(show: &Show, part: &Show, default_db: &str, error: &str) -> bool {
     }
 }
 
-/// `part` without the sources whose database or policy `error` says is missing: a server refuses all for one of them. None when nothing
-/// else is left, or no source names it.
+/// `part` without the sources whose database or policy `error` says is missing: a server refuses all for one of them.
+/// None when nothing else is left, or no source names it.
 pub fn without_missing(part: &Show, default_db: &str, error: &str) -> Option<Show> {
     let missing = |source: &Source| match (missing_database(error), missing_policy(error), source) {
         (Some(db), _, _) => db_of(part, source, default_db) == db,

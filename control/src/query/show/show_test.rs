@@ -290,7 +290,8 @@ proptest! {
         for ((name, (all, fields)), (owner, second, part)) in whole.iter().zip(owners) {
             shards[owner].insert(name.clone(), (all.clone(), fields.clone()));
             // Measurements are counted twice while they are on two backends.
-            if let Some(second) = second.filter(|&second| second != owner && !FORMS[form].contains("MEASUREMENT EXACT")) {
+            let counted_twice = FORMS[form].contains("MEASUREMENT EXACT");
+            if let Some(second) = second.filter(|&second| second != owner && !counted_twice) {
                 let some: BTreeSet<_> = all.iter().skip(part.min(all.len() - 1)).cloned().collect();
                 shards[second].insert(name.clone(), (some, fields.clone()));
             }
