@@ -17,6 +17,7 @@ use rustls::pki_types::ServerName;
 
 use super::answer::{self, Progress, WriteAnswer};
 use super::body::RequestBody;
+use super::exchange::{ExchangeFailure, Lost, exchange};
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PIECE_BYTES, HEAD_BYTES_MAX};
 use crate::precision::Precision;
@@ -125,43 +126,6 @@ pub struct Target<'a> {
     pub precision: Precision,
 }
 
-/// No answer. Whether the lines have been stored is unknown; writing them again changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExchangeFailure {
-    /// The backend's name has no address yet.
-    NoAddress,
-    /// No connection could be made.
-    Refused(std::io::ErrorKind),
-    /// No TLS came about, or the backend is not who it should be.
-    Handshake(TlsFault),
-    /// The connection ended before the answer did.
-    Cut,
-    /// No answer within the endpoint's timeout.
-    TimedOut,
-    /// What came back is not HTTP.
-    Garbled,
-}
-
-impl fmt::Display for ExchangeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddress => f.write_str("its name has no address"),
-            Self::Refused(kind) => write!(f, "no connection: {kind}"),
-            Self::Handshake(fault) => fault.fmt(f),
-            Self::Cut => f.write_str("connection lost before the answer"),
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Garbled => f.write_str("the answer is not HTTP"),
-        }
-    }
-}
-
-/// How an attempt on one connection ended without an answer.
-enum Lost {
-    /// Before any byte of the answer: on a kept connection the backend may just have closed it.
-    Silent,
-    Failed(ExchangeFailure),
-}
-
 /// One connection, opened when needed and kept while the backend keeps it.
 #[derive(Debug)]
 pub struct WriteClient {
@@ -209,32 +173,16 @@ impl WriteClient {
             None => body,
         };
         write_head(head, endpoint, target, body.len());
-        let kept = connection.take().filter(|(to, _)| *to == address);
-        let mut was_cut = false;
-        if let Some((_, stream)) = kept {
-            match attempt(stream, head, body, input).await {
-                Ok((answer, stream)) => {
-                    *connection = stream.map(|s| (address, s));
-                    return Ok(answer);
-                }
-                Err(Lost::Failed(failure)) => return Err(failure),
-                Err(Lost::Silent) => was_cut = true,
-            }
-        }
-        let stream = match endpoint.connect(address, endpoint.timeout).await {
-            Ok(stream) => stream,
+        let kept = connection.take().filter(|(to, _)| *to == address).map(|(_, stream)| stream);
+        let was_kept = kept.is_some();
+        let connect = async {
+            let connected = endpoint.connect(address, endpoint.timeout).await;
             // The backend ended over this batch, for all we know: the batch must be counted among the suspects.
-            Err(_) if was_cut => return Err(ExchangeFailure::Cut),
-            Err(failure) => return Err(failure),
+            connected.map_err(|failure| if was_kept { ExchangeFailure::Cut } else { failure })
         };
-        match attempt(stream, head, body, input).await {
-            Ok((answer, stream)) => {
-                *connection = stream.map(|s| (address, s));
-                Ok(answer)
-            }
-            Err(Lost::Failed(failure)) => Err(failure),
-            Err(Lost::Silent) => Err(ExchangeFailure::Cut),
-        }
+        let (answer, stream) = exchange(kept, connect, async |stream| attempt(stream, head, body, input).await).await?;
+        *connection = stream.map(|stream| (address, stream));
+        Ok(answer)
     }
 }
 

@@ -21,6 +21,7 @@ mod body;
 mod client;
 mod dead_letter;
 mod deliver;
+mod exchange;
 mod hint;
 mod missing;
 mod source;
@@ -47,7 +48,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 pub(crate) use client::percent_encode;
-pub use client::{Address, Endpoint, ExchangeFailure};
+pub use client::{Address, Endpoint};
+pub use exchange::{ExchangeFailure, Lost, exchange};
 pub use source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
 pub use window::Splitter;
 

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::WriteAnswer;
-use super::client::ExchangeFailure;
+use super::exchange::ExchangeFailure;
 use crate::limits::BACKOFF_MIN;
 
 /// What one attempt came to.

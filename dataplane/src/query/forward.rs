@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_lite::future;
 
-use crate::courier::{ExchangeFailure, percent_encode};
+use crate::courier::{ExchangeFailure, Lost, exchange, percent_encode};
 use crate::http::Status;
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
@@ -159,25 +159,24 @@ struct Opened {
     len: usize,
 }
 
-/// A kept connection that dies before the first byte of the answer is replaced once: the backend may just have closed it.
 async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Result<Opened, ExchangeFailure> {
     let reader = worker.queries.readers.of(backend);
     let endpoint = reader.endpoint.as_ref().ok_or(ExchangeFailure::NoAddress)?;
     let address = endpoint.address().ok_or(ExchangeFailure::NoAddress)?;
     let mut request = endpoint.begin_request(outgoing.target);
     request.extend_from_slice(&outgoing.rest);
-    if let Some(stream) = reader.take(address) {
-        match attempt(address, stream, &request).await? {
-            Some(opened) => return Ok(opened),
-            None => reader.forget(),
+    let kept = reader.take(address);
+    let was_kept = kept.is_some();
+    let connect = async {
+        if was_kept {
+            reader.forget();
         }
-    }
-    let stream = endpoint.connect(address, QUERY_CONNECT_TIMEOUT).await?;
-    attempt(address, stream, &request).await?.ok_or(ExchangeFailure::Cut)
+        endpoint.connect(address, QUERY_CONNECT_TIMEOUT).await
+    };
+    exchange(kept, connect, async |stream| attempt(address, stream, &request).await).await
 }
 
-/// None: the connection ended before any byte of the answer.
-async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Option<Opened>, ExchangeFailure> {
+async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Opened, Lost> {
     // It may answer and close without reading everything: the answer counts, if it gets through.
     let sent = stream.write_all(request).await;
     let mut buf = vec![0; QUERY_BUFFER_BYTES].into_boxed_slice();
@@ -185,16 +184,16 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
     loop {
         match stream.read(&mut buf[len..]).await {
             Ok(n @ 1..) => len += n,
-            _ if len == 0 => return Ok(None),
-            _ => return Err(ExchangeFailure::Cut),
+            _ if len == 0 => return Err(Lost::Silent),
+            _ => return Err(Lost::Failed(ExchangeFailure::Cut)),
         }
         match answer::parse(&buf[..len], false) {
             Ok(Status::Complete(mut answer)) => {
                 answer.keep_alive &= sent.is_ok();
-                return Ok(Some(Opened { address, stream, answer, buf, len }));
+                return Ok(Opened { address, stream, answer, buf, len });
             }
             Ok(Status::Partial) => {}
-            Err(_) => return Err(ExchangeFailure::Garbled),
+            Err(_) => return Err(Lost::Failed(ExchangeFailure::Garbled)),
         }
     }
 }
