@@ -15,11 +15,11 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use serde_json::{Value, json};
 
-/// Commands of the description and of InfluxDB's reference in the file. Fewer: something was left out.
+/// The file has at least so many commands of the description and of InfluxDB's reference.
 const PRINTED: usize = 28;
-/// What only reads is asked again for so long: counts of measurements are made every few seconds.
+/// A reading command is repeated for this long until its answer is right: measurements are counted every few seconds.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// As in the description; the names of the servers are those of their places in two circles of two.
+/// Ports as in the description. A server's name says its place in two circles of two.
 const SERVERS: [(&str, &str); 4] =
     [("8086", "influxdb-1-1"), ("8087", "influxdb-1-2"), ("8088", "influxdb-2-1"), ("8089", "influxdb-2-2")];
 
@@ -46,7 +46,7 @@ fn steps(text: &str) -> Vec<ScriptStep> {
             steps.push(ScriptStep::Proxy(what.into(), port.into(), circles.split('|').map(circle).collect()));
         } else if line.starts_with("$ ") || line.starts_with("> ") {
             let mut command = line[2..].to_owned();
-            // As a shell would: until all quotes are closed.
+            // A command goes on until all its quotes are closed, as in a shell.
             while command.ends_with('\\') || command.matches('\'').count() % 2 == 1 {
                 command = command + "\n" + lines.next().expect("the rest of the command");
             }
@@ -88,7 +88,7 @@ fn run(command: &str) -> CurlOutput {
     CurlOutput { head: format!("{} {kind}", status.split(' ').nth(1).unwrap()), headers, body }
 }
 
-/// Why this is not what is wanted.
+/// Why the output is not the wanted one.
 fn fault(shown: &CurlOutput, want: &[String]) -> Option<String> {
     let (head, rest) = want.split_first().expect("an answer stands below each command");
     let (fields, body): (Vec<_>, Vec<_>) = rest.iter().map(String::as_str).partition(|line| line.starts_with("+ "));
@@ -118,18 +118,18 @@ struct CurlServers {
 impl CurlServers {
     fn start() -> Self {
         let mut servers: Vec<_> = SERVERS.iter().map(|_| Influxd::start().unwrap()).collect();
-        // Answers are in order of urls.
+        // Answers are sorted by url.
         servers.sort_by_key(Influxd::url);
         let servers = SERVERS.iter().map(|(port, _)| (*port).to_owned()).zip(servers).collect();
         Self { servers, proxies: BTreeMap::new() }
     }
 
-    /// With the addresses of here.
+    /// The text with the addresses of this run.
     fn here(&self, text: &str) -> String {
         let servers = self.servers.iter().map(|(port, server)| (port, server.addr()));
         let proxies = self.proxies.iter().map(|(port, proxy)| (port, proxy.addr()));
         servers.chain(proxies).fold(text.to_owned(), |text, (port, addr)| {
-            // Addresses of here never look like those of the description: its ports are not ephemeral.
+            // No address of this run looks like one of the description: its ports are not ephemeral.
             text.replace(&format!("127.0.0.1:{port}"), &addr.to_string())
         })
     }
@@ -211,7 +211,7 @@ fn every_printed_command_is_answered_as_printed() {
     assert_eq!(printed, PRINTED, "commands that are printed");
 }
 
-/// Else a wrong answer could pass.
+/// Checks the check: wrong answers are found.
 #[test]
 fn a_wrong_answer_is_noticed() {
     let shown = || CurlOutput {

@@ -15,13 +15,13 @@ use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use serde_json::Value;
 
-/// What the body of a request may have at most here.
+/// `max_body_bytes` in these tests.
 const BODY_BYTES_MAX: usize = 6_000_000;
-/// Up to here a request that fails leaves nothing behind.
+/// A request with a body up to this size leaves nothing behind if it fails.
 const BODY_WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One backend in one circle, and the proxy before it.
+/// One backend in one circle, and the proxy in front of it.
 struct OneBackend {
     backend: StandIn,
     proxy: Proxy,
@@ -39,7 +39,7 @@ impl OneBackend {
         Client::connect(self.proxy.addr()).unwrap()
     }
 
-    /// Waits until everything accepted is delivered, and counts.
+    /// Waits until everything accepted is delivered, and counts the points of the backend.
     fn points(&self) -> u64 {
         self.proxy.drained(Duration::from_secs(20)).unwrap();
         self.backend.points("db")
@@ -52,7 +52,7 @@ fn write(headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The same in chunks of at most `chunk` bytes.
+/// The same request in chunks of at most `chunk` bytes.
 fn write_chunked(headers: &str, body: &[u8], chunk: usize) -> Vec<u8> {
     let head = format!("POST /write?db=db HTTP/1.1\r\nHost: h\r\n{headers}Transfer-Encoding: chunked\r\n\r\n");
     let mut out = head.into_bytes();
@@ -100,7 +100,7 @@ fn receive(client: &mut Client) -> Reply {
     client.receive().unwrap().expect("an answer")
 }
 
-/// The proxy has closed the connection, and has said nothing more.
+/// The proxy has closed the connection and sent nothing more.
 fn closed(client: &mut Client) -> bool {
     client.receive().unwrap().is_none()
 }
@@ -210,13 +210,13 @@ fn a_body_is_invited_only_when_it_is_wanted() {
         let mut client = begin(target, length);
         let got = String::from_utf8_lossy(client.peek(Duration::from_secs(5)).unwrap()).into_owned();
         assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {got}");
-        // It may send the body or not: where the next request would begin is not known.
+        // The client may send the body or not, so that nobody knows where its next request begins.
         assert!(receive(&mut client).closes() && closed(&mut client), "{target}");
     }
-    // Nothing to invite.
+    // No body, so no `100 Continue`.
     let mut client = begin("/write?db=db", 0);
     assert!(client.peek(Duration::from_secs(5)).unwrap().starts_with(b"HTTP/1.1 204 "));
-    // A body that does not wait for the invitation.
+    // A body that does not wait for `100 Continue`.
     let mut client = under_test.connect();
     client.send(&write("Expect: 100-continue\r\n", b"m n=1i 3\n")).unwrap();
     assert_eq!(receive(&mut client).status, 204);
@@ -302,7 +302,7 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request:?}: {answers}");
     }
-    // Chunks that are none.
+    // Wrong chunks.
     for body in ["g\r\nm n=1i 1\n\r\n0\r\n\r\n", "9\nm n=1i 1\n\n0\n\n", "9\r\nm n=1i 1\nX\r\n0\r\n\r\n", "-1\r\n\r\n"]
     {
         let request =
@@ -489,7 +489,7 @@ fn a_client_that_takes_no_answers_is_let_go() {
         assert!(sent < 100_000_000, "requests are taken without end from a client that takes no answers");
     }
     std::thread::sleep(IDLE_TIMEOUT * 3);
-    // What had been answered can still be read, and then it is over.
+    // The answers that were sent can still be read; then the connection ends.
     let mut answers = Vec::new();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let _ = stream.read_to_end(&mut answers);
@@ -521,7 +521,7 @@ fn a_connection_goes_on_after_a_refusal() {
         assert_eq!((reply.status, reply.closes()), (status, false), "{target}");
         assert_eq!(client.write("db", "m n=1i 1\n").unwrap().status, 204, "after {target}");
     }
-    // Too much to be read and forgotten: the answer arrives, then the connection ends.
+    // The body is too long to be read to its end: the answer arrives, then the connection ends.
     let (body, _) = lines(1_000_000);
     let mut client = under_test.connect();
     let reply = client.request("POST", "/write?db=nope", &[], &body).unwrap();
@@ -591,7 +591,7 @@ fn a_write_needs_the_user_when_there_is_one() {
         ("", &["Authorization: Token admin:s3cr&t"], 204),
         ("", &["Authorization: Token admin:wrong"], 401),
         ("", &["Authorization: Bearer s3cr&t"], 401),
-        // One good pair is enough, as in influx-proxy.
+        // One right pair is enough, as in influx-proxy.
         ("&u=admin&p=wrong", &[good], 204),
         ("&u=admin&p=s3cr%26t", &[wrong], 204),
     ] {

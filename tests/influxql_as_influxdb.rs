@@ -61,7 +61,7 @@ impl OracleServer {
         }
     }
 
-    /// None: the connection was cut, as it is when InfluxDB's handler panics.
+    /// None: the connection was closed without an answer, as when InfluxDB's handler panics.
     fn query(&mut self, q: &str, params: Option<&str>) -> Option<(u16, String)> {
         let mut body = format!("db=p&q={}", url_encoded(q));
         if let Some(params) = params {
@@ -78,7 +78,7 @@ impl OracleServer {
     }
 }
 
-/// Whether it always answers the same while nothing is written.
+/// Whether the answer is always the same while nothing is written.
 fn reads(statement: &Statement) -> bool {
     match statement {
         Statement::Select(select) => select.into.is_none(),
@@ -268,7 +268,7 @@ fn changed_texts_get_influxdbs_verdict() {
     let seed = std::env::var("INFLUXQL_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
     let mut server = OracleServer::start();
-    // Of a text that is no statement a changed one seldom is.
+    // A changed text is seldom a statement if the text itself is none.
     let rows: Vec<_> = rows().into_iter().filter(|row| random.below(4) == 0 || row.accepted).collect();
     let (mut wrong, mut accepted) = (String::new(), 0);
     for _ in 0..count {

@@ -21,7 +21,7 @@ use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::ProxyConfig;
 use serde_json::{Value, json};
 
-/// Fewer compared requests: the records or their choice have changed.
+/// At least so many requests are compared. Fewer means that records were lost.
 const COMPARED_MIN: usize = 1_600;
 
 /// Requests that are answered, or stored, differently on purpose.

@@ -66,7 +66,7 @@ fn profiles_under_load_name_workers_and_cost_no_write() {
     let (summary, (profile, svg, second)) = writing(&proxy, || {
         let profile = thread::scope(|scope| {
             let first = scope.spawn(|| get(&proxy, "/debug/pprof/profile?seconds=3"));
-            // While it is taken there is no second one, and everything else is answered.
+            // While a profile is taken, a second one is refused, and all other requests are answered.
             thread::sleep(Duration::from_secs(1));
             let second = get(&proxy, "/debug/pprof/profile?seconds=1");
             assert_eq!(get(&proxy, "/debug/pprof/goroutine?debug=1").status, 200);
@@ -121,7 +121,7 @@ fn a_client_that_goes_away_harms_nobody() {
     // It has begun when a second one is refused.
     assert!(eventually(Duration::from_secs(10), || get(&proxy, "/debug/pprof/profile?seconds=1").status == 500));
     drop(client);
-    // The next one can be had as soon as the abandoned one is over.
+    // The next profile is possible as soon as the abandoned one has ended.
     let mut last = None;
     assert!(eventually(Duration::from_secs(60), || {
         last = Some(get(&proxy, "/debug/pprof/profile?seconds=1"));

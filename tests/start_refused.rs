@@ -15,7 +15,7 @@ use fluxgate::lab::proxy::{ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
 
-/// A process that neither ends nor listens within this has failed.
+/// The program must end or listen within this.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn executable() -> &'static Path {
@@ -59,7 +59,7 @@ impl StartFolder {
     fn refusal(&self) -> String {
         let (status, out, err) = self.run(&[]);
         assert_eq!((status, &*out), (2, ""), "{err}");
-        // What was started already may have told the log something.
+        // Parts that were started before may have logged something.
         let logged = |line: &&str| line.contains("Z INFO ") || line.contains("Z WARN ");
         let told: Vec<_> = err.lines().filter(|line| !logged(line)).collect();
         let sentence = match told[..] {
@@ -102,7 +102,7 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
         assert_eq!(place.refusal(), sentence);
         assert!(!place.dir.path().join("data").exists(), "nothing is made before the file is right");
     }
-    // Sentences whose wording is the configuration's own; what matters is named.
+    // The wording of these sentences is tested with the configuration; here they must name what matters.
     for (text, line, named) in [
         (config(&[("https_enabled", true.into())]), 6, &["https_enabled", "https_cert"][..]),
         (config(&[("circles", backend("ftp://127.0.0.1:1"))]), 2, &["https"]),
@@ -171,7 +171,7 @@ fn a_data_dir_that_cannot_be_used_is_refused() {
     let place = StartFolder::new("proxy.json", &config(&[("data_dir", "proxy.json/data".into())]));
     assert!(place.refusal().starts_with("data_dir DIR/proxy.json/data cannot be created: "), "{}", place.refusal());
 
-    // Root may write anywhere, except where nobody can.
+    // Root may write anywhere but in /proc.
     let place = StartFolder::new("proxy.json", &config(&[("data_dir", "/proc/fluxgate".into())]));
     assert!(place.refusal().starts_with("data_dir /proc/fluxgate cannot be created: "), "{}", place.refusal());
     let place = StartFolder::new("proxy.json", &config(&[]));

@@ -130,7 +130,7 @@ fn a_drop_under_writes_is_not_followed_by_older_points_and_replicas_agree() {
     for round in 0..5 {
         let enough = sent.load(SeqCst) + 4_000;
         assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
-        // A backlog: one backend answers only after a while.
+        // One backend answers only after a while, so that there is a backlog.
         circles.servers[round % 3].freeze().unwrap();
         let enough = sent.load(SeqCst) + 2_000;
         assert!(eventually(Duration::from_secs(60), || sent.load(SeqCst) > enough));
@@ -187,7 +187,7 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
     let (server, slow) = (Influxd::start().unwrap(), StandIn::with_databases(&["db"]).unwrap());
     server.create_database("db").unwrap();
     let config = ProxyConfig::new(&[vec![server.url()], vec![slow.url()]]).set("query_timeout", 4);
-    // It is up, it is asked, and it keeps what it is sent waiting.
+    // The backend is up, gets the write, and does not answer.
     let proxy = support::start(&config.set("write_timeout", 60));
     slow.always(Some(Fault::Hang));
     let mut client = Client::connect(proxy.addr()).unwrap();
@@ -199,7 +199,7 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
         assert_eq!(status, 503, "{q}: {answer}");
         assert_eq!(error, "points taken before are still queued for influxdb-2-1: nothing was changed", "{q}");
     }
-    // Nobody is held any more.
+    // No write is held back any more.
     assert_eq!(client.write("db", "m v=2 2\n").unwrap().status, 204);
     let both = || server.query("db", "SELECT count(v) FROM m").unwrap()["results"][0]["series"][0]["values"][0][1] == 2;
     assert!(eventually(Duration::from_secs(20), both), "{:?}", proxy.ledger());

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use answers::{differences, send};
 use servers::{Servers, plain};
 
-/// Fewer compared answers, or contents after a write: the records or their choice have changed.
+/// At least so many answers, and contents after a write, are compared. Fewer means that records were lost.
 const ANSWERS_MIN: usize = 190;
 const EFFECTS_MIN: usize = 60;
 
@@ -149,7 +149,7 @@ impl EndpointFindings {
     }
 }
 
-/// With the user of some configurations; others do not look at it.
+/// The user that some configurations ask for. The others ignore it.
 const USER: &str = "u=admin&p=s3cr%26t";
 
 /// The keys of the configuration with a user.
@@ -167,7 +167,7 @@ fn path(record: &Value) -> &str {
     record["request"]["path"].as_str().unwrap_or_default().split('?').next().unwrap()
 }
 
-/// Rows that need nothing of the servers but their being there.
+/// Rows whose answers do not depend on what the servers hold.
 fn is_simple(record: &Value) -> bool {
     let paths = ["/ping", "/ping/", "/", "/nope", "/status", "/write/", "/replica", "/encrypt", "/decrypt"];
     paths.contains(&path(record))
@@ -301,7 +301,7 @@ fn database(record: &Value) -> String {
     fluxgate::lab::http1::form_value(query, "db").unwrap_or_default()
 }
 
-/// The records are queries; whether a user is let in is asked of a write.
+/// The records are queries. Whether a user is accepted is tested with a write.
 #[test]
 fn users_are_those_of_the_configuration() {
     let backend = StandIn::with_databases(&["db1"]).unwrap();
@@ -321,7 +321,7 @@ fn users_are_those_of_the_configuration() {
             request["path"] = target.replace("/query?q=show+databases", "/write?db=db1").into();
             request["body"] = "m v=1 1".into();
             let got = send(proxy.addr(), &request);
-            // The original compares ciphers, which are padded with zero bytes: departed from on purpose.
+            // influx-proxy compares ciphers, which are padded with zero bytes. fluxgate differs on purpose.
             let padded = target.contains("%00");
             let want = if record["response"]["status"] == 200 && !padded { 204 } else { 401 };
             assert_eq!(got.status, want, "{config} {request}");

@@ -30,9 +30,9 @@ pub fn is_of_migration(path: &str) -> bool {
 struct MigrationDeparture {
     why: &'static str,
     ids: &'static [u64],
-    /// None: the recorded one.
+    /// None: the recorded status.
     status: Option<u16>,
-    /// The body, from the recorded one.
+    /// Makes the body from the recorded one.
     body: fn(&str) -> String,
 }
 
@@ -132,7 +132,7 @@ fn recorded(version: &str, id: u64) -> String {
     String::from_utf8(golden::bytes(&record["response"]["body"])).unwrap()
 }
 
-/// Counters without those of the backend that an earlier run removed.
+/// The counters without the backend that an earlier run removed.
 fn without_removed(recorded: &str) -> String {
     let (rest, removed) = recorded.split_once(",\"http://127.0.0.1:18089\":").expect("the last one");
     assert!(removed.starts_with("{\"database_total\":0,") && removed.ends_with("}}\n"), "{removed}");
@@ -150,13 +150,13 @@ const BY_HAND: &[(&str, (usize, usize), &str, &str)] = &[
     ("935", (1, 0), "db1", "DROP MEASUREMENT cpu3"),
 ];
 
-/// Numbers of 2.5.12 are those of 2.4.7 and so many more, from 924 on; before that one more.
+/// Records of 2.5.12 have the numbers of 2.4.7 plus this, from 924 on; before that, plus one.
 const LATER: u64 = 14;
 
-/// To a server that is stopped: ended by hand, where the original gives up by itself.
+/// To a server that is stopped. influx-proxy gives up by itself; here the test cancels the migration.
 const CANCELLED: [u64; 2] = [962, 976];
 
-/// Tags and integers of the recorded points; the records do not tell.
+/// Which columns of the recorded points are tags or integers; the records do not say.
 const TAGS: [&str; 4] = ["host", "region", "tag k", "城市"];
 const INTEGERS: [&str; 2] = ["count", "i"];
 
@@ -245,7 +245,7 @@ impl Replay {
             rows.as_object().unwrap().values().flat_map(|t| t.as_object().unwrap()).collect();
         let mut placed = self.noted("placement before the runs")["effect"].clone();
         if part == "down" {
-            // The measurements of the runs are gone, others have come.
+            // The measurements of the earlier runs are gone, and there are others.
             let written = &self.noted("write with a backend down")["effect"];
             let one = json!({"columns": ["time", "value"], "values": [[1_600_000_000_000_000_000_i64, 1]]});
             for (c, b, _) in self.servers.all() {
@@ -278,7 +278,7 @@ impl Replay {
         }
     }
 
-    /// What was done to the servers before the record.
+    /// Does to the servers what was done before the record was made.
     fn by_hand(&self, record: &Value) {
         let id = record["id"].as_u64();
         let older = id.map(|id| if self.version == "v2.4.7" { id } else { id - LATER });
@@ -293,7 +293,7 @@ impl Replay {
         }
     }
 
-    /// Sets the flags as they were.
+    /// Sets the flags that were set when the record was made.
     fn set_flags(&self, record: &Value, proxy: &Proxy) {
         if !["state", "auth", "stats", "params"].contains(&record["group"].as_str().unwrap()) {
             return;
@@ -319,7 +319,7 @@ impl Replay {
         }
     }
 
-    /// The request with the addresses of here.
+    /// The request with the addresses of this run.
     fn request(&self, record: &Value, proxy: &Proxy) -> Value {
         let text = record["request"].to_string();
         let text = text.replace("127.0.0.1:18500", &proxy.addr().to_string());
@@ -378,7 +378,7 @@ impl Replay {
         self.by_hand(record);
         let (note, effect) = (record["note"].as_str().unwrap(), &record["effect"]);
         match note {
-            // The original writes nothing where a database is missing, and says it has: here all is back.
+            // influx-proxy writes nothing where a database is missing, and says that it has. Here everything is back.
             "after recovery into absent databases" => {
                 let back = self.records.iter().find(|record| record["id"] == 926).unwrap()["effect"].clone();
                 assert_ne!(back, *effect);
@@ -395,12 +395,12 @@ impl Replay {
             "rows of db1 in every backend after the runs" => {
                 self.compare(note, &self.servers.contents("db1"), &plain(effect));
             }
-            // `ha_addrs` belongs to its call.
+            // The peer was named in the `ha_addrs` of an earlier call, not of this one.
             "what the other address received for a later resync without ha_addrs" => {
                 self.compare(note, &json!(self.peer.told()), &json!([]));
             }
             _ if note.starts_with("what the other address of ha_addrs received") => {
-                // Other proxies are spoken to in the words of 2.4.7.
+                // Other proxies get the requests of 2.4.7.
                 let older = |path: &str| path.replace("/transfer/", "/migrate/").replace("transferring", "migrating");
                 let told = |told: &Value| format!("POST {}", older(told["path"].as_str().unwrap()));
                 let want: Vec<_> = effect.as_array().unwrap().iter().map(told).collect();

@@ -36,7 +36,7 @@ const IN_OLDER_WORDS: &[(u16, &[u64], &str)] = &[
     (200, &[19, 687, 689, 690], "the command line is told, as Go does where the original forgot to"),
 ];
 
-/// Rows that others look at: queries, writes, and APIs of InfluxDB 2 and Prometheus.
+/// Rows that other tests repeat: queries, writes, and APIs of InfluxDB 2 and Prometheus.
 fn is_admin(record: &Value) -> bool {
     let path = path(record);
     !path.is_empty() && !["/query", "/write"].contains(&path) && !path.starts_with("/api/")

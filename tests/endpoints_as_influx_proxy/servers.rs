@@ -22,7 +22,7 @@ pub struct Servers {
 impl Servers {
     pub fn start() -> Self {
         let mut servers: Vec<_> = (0..4).map(|_| Influxd::start().unwrap()).collect();
-        // Some answers are in order of urls.
+        // Some answers are sorted by url.
         servers.sort_by_key(Influxd::url);
         let second = servers.split_off(2);
         Self { circles: vec![servers, second] }
@@ -62,7 +62,7 @@ impl Servers {
     /// circle a measurement belongs.
     pub fn fill(&self, recorded: &Value, at: &dyn Fn(&str, &str) -> usize) {
         for (c, b, server) in self.all() {
-            // A stopped server holds what the other circle's holds.
+            // A stopped server holds what the server of the other circle holds.
             let stopped = recorded[c]["backends"][b]["active"] == false;
             let like = if stopped { 1 - c } else { c };
             for (db, load) in recorded[like]["backends"][b]["load"].as_object().unwrap() {

@@ -58,7 +58,7 @@ const CREDENTIALS: &[(&str, &str, bool)] = &[
     ("", WRONG_USER, false),
     ("", "Basic !!", false),
     ("", "Bearer s3cr&t", false),
-    // One that is right is enough, as in influx-proxy.
+    // One right user is enough, as in influx-proxy.
     ("u=a&p=b", BASIC, true),
     ("u=admin&p=s3cr%26t", WRONG_PASSWORD, true),
 ];
@@ -106,13 +106,13 @@ fn every_path_but_ping_asks_for_the_user() {
         for proxy in [&open, &guarded] {
             assert_eq!(ask(proxy, "GET", "/ping", params, authorization).status, 204, "{params} {authorization}");
         }
-        // A path that is not there is not there for anybody.
+        // An unknown path is 404 with and without a user.
         assert_eq!(ask(&guarded, "GET", "/nope", params, authorization).status, 404);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A user without a password is a user.
+/// A configured user without a password is asked for, too.
 #[test]
 fn the_cipher_is_open_only_while_no_user_is_configured() {
     let backend = StandIn::with_databases(&["db1"]).unwrap();

@@ -1,4 +1,4 @@
-//! Promise: what influx-proxy had not delivered when it was replaced is imported once.
+//! Promise: what influx-proxy had not delivered when fluxgate replaced it is imported, once.
 
 use std::io::Write;
 

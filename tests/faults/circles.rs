@@ -11,7 +11,7 @@ use fluxgate::lab::serials::Serials;
 use fluxgate::lab::stand_in::StandIn;
 
 pub const DB: &str = "db";
-/// Backends that are back must have everything within this, on a machine that is busy with other tests.
+/// Backends that are back must have everything within this. Long, since other tests keep the machine busy.
 pub const DRAIN: Duration = Duration::from_secs(60);
 
 /// Runs `fluxgate log ...`.

@@ -1,4 +1,4 @@
-//! Promise: backends that accept connections and never say a word stop neither writes nor `/health` nor `/ping`.
+//! Promise: backends that accept connections and never answer stop neither writes nor `/health` nor `/ping`.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

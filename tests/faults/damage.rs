@@ -153,7 +153,7 @@ fn a_newest_segment_cut_off_is_counted() {
     check(proxy, circles, &points);
 }
 
-/// A write that the crash cut short: nobody was promised anything, and nothing is missing.
+/// A write that a crash cut short was not acknowledged, so nothing is missing.
 #[test]
 fn a_torn_tail_loses_nothing() {
     let (mut proxy, mut circles, points) = killed_with_a_backlog();
@@ -163,7 +163,7 @@ fn a_torn_tail_loses_nothing() {
     let last = *frames.last().unwrap() as usize;
     let len = u32::from_le_bytes(bytes[last + 4..last + 8].try_into().unwrap()) as usize;
     let end = last + len.next_multiple_of(BLOCK);
-    // What a next frame would have begun with, and no more.
+    // The first bytes of a next frame, and no more.
     let torn = &bytes[last..last + 1024];
     std::fs::File::options().write(true).open(&newest).unwrap().write_all_at(torn, end as u64).unwrap();
     let (output, verified) = log_command("verify", &proxy.data_dir());

@@ -10,7 +10,7 @@ use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{ProxyConfig, backend_name, eventually};
 use fluxgate::lab::stand_in::Fault;
 
-/// A request takes a hundredth of it; a hung backend would take `write_timeout`, which these tests leave at 10 s.
+/// A request takes a hundredth of this. A wait for a hung backend would take `write_timeout`, 10 s in these tests.
 const ACK_MAX: Duration = Duration::from_secs(2);
 
 fn assert_quick(summary: &Summary) {
@@ -73,7 +73,7 @@ fn a_backend_that_refuses_the_password_holds_its_points() {
     let summary = points.load(&LoadArgs { points: Some(5_000), rate: 5_000, ..points.args(&proxy) }, || {});
     assert_quick(&summary);
     assert!(eventually(DRAIN, || circles.held(0).len() == 5_000));
-    // Long enough for several attempts.
+    // Several attempts fit into this.
     std::thread::sleep(Duration::from_secs(2));
     let sick = balanced(&proxy).backend(&backend_name(1, 0));
     assert_eq!((sick.accepted, sick.queued), (5_000, 5_000), "held, not given up");
@@ -123,7 +123,7 @@ fn each_transition_is_told_once_and_how_long_the_state_before_lasted() {
     let told = |what: &str| proxy.stderr().matches(&format!("{}: {what}", backend_name(0, 0))).count();
     points.load(&LoadArgs { points: Some(100), ..points.args(&proxy) }, || {});
     assert!(eventually(DRAIN, || told("down after ") > 0 && told("writes fail: ") > 0), "{}", proxy.stderr());
-    // Long enough for several probes and attempts to find the same.
+    // Several probes and attempts fit into this.
     std::thread::sleep(Duration::from_secs(3));
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);

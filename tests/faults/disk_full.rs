@@ -18,7 +18,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// ext4 on a loop device. None, said loudly, where this process may not mount.
+    /// ext4 on a loop device. None, with a line on stderr, where this process may not mount.
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let (image, mounted) = (dir.path().join("image"), dir.path().join("mounted"));
@@ -56,7 +56,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Writes until 503 comes and nothing else, whichever worker one asks.
+/// Writes until every worker answers 503.
 fn fill(proxy: &Proxy, points: &mut Points) -> Summary {
     let mut summaries = Vec::new();
     let full = eventually(Duration::from_secs(60), || {
@@ -71,11 +71,11 @@ fn fill(proxy: &Proxy, points: &mut Points) -> Summary {
     summary
 }
 
-/// What a refusal looks like. Numbers its lines far beyond those of any load.
+/// What a refusal looks like. Its lines have numbers far above those of any load.
 fn assert_refused(proxy: &Proxy, points: &mut Points) {
     let mut client = Client::connect(proxy.addr()).unwrap();
     let (mut next, mut refusal) = (1_000_000_000, None);
-    // Not at once: its worker may have found a little more space.
+    // Not with the first write: the worker may have found a little more space.
     let refused = eventually(DRAIN, || {
         let numbers = next..next + 2_000;
         next = numbers.end;
@@ -93,7 +93,7 @@ fn assert_refused(proxy: &Proxy, points: &mut Points) {
     assert!(refused, "{} {}", reply.status, reply.text());
     assert!(reply.header("Retry-After").is_some_and(|seconds| seconds.parse::<u64>().is_ok()));
     assert!(reply.text().contains("backlog full"), "{}", reply.text());
-    // Other things go on.
+    // Other requests are still answered.
     assert_eq!(client.get("/ping").unwrap().status, 204);
 }
 
@@ -127,7 +127,7 @@ fn full_and_back(mut circles: Circles, mut proxy: Proxy, kill: bool) {
     assert_eq!(ledger.totals.dropped, 0);
 }
 
-/// The bound is beyond the disk, so that the disk itself says no.
+/// `backlog_max_bytes` is larger than the disk, so that the disk is full first.
 #[test]
 fn a_full_disk_refuses_writes_and_loses_nothing() {
     let Some(disk) = SmallDisk::new() else { return };
@@ -144,7 +144,7 @@ fn a_proxy_killed_on_a_full_disk_starts_again_and_loses_nothing() {
     full_and_back(circles, start(&config), true);
 }
 
-/// Somebody else fills the disk to the last byte: nothing acknowledged is lost, and it goes on when there is room.
+/// Another file fills the disk to the last byte. Nothing acknowledged is lost, and writes go on when there is room.
 #[test]
 fn a_disk_that_others_fill_is_back_pressure_too() {
     let Some(disk) = SmallDisk::new() else { return };
@@ -195,7 +195,7 @@ fn a_small_backlog_max_bytes_is_kept() {
     full_and_back(circles, proxy, true);
 }
 
-/// The oldest points go, each of them is counted, and writes are never refused.
+/// The oldest points are dropped and counted, and writes are never refused.
 #[test]
 fn drop_oldest_keeps_accepting_and_counts() {
     let mut circles = Circles::new(2, 1);

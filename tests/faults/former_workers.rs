@@ -1,4 +1,5 @@
-//! Promise: what was left for workers and backends that are no more is taken over at the next start.
+//! Promise: the logs of workers, and the points for backends, that the configuration no longer has are taken over at
+//! the next start.
 
 use serde_json::Value;
 

@@ -30,7 +30,7 @@ fn kill_rounds(durability: &str, one_down: bool) {
         circles.0[1][1].restart().unwrap();
     }
     assert_nothing_lost(&proxy, &circles, &points);
-    // Once more with nothing to deliver: the ledger tells the same.
+    // After another start, with nothing to deliver, the ledger is the same.
     let before = proxy.ledger().unwrap().totals;
     proxy.restart().unwrap();
     assert_eq!(assert_nothing_lost(&proxy, &circles, &points).totals, before);

@@ -8,7 +8,7 @@ use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::Proxy;
 
 const MIB: u64 = 1024 * 1024;
-/// What the process needs however little it does.
+/// Memory that the process needs when it does nothing.
 const MARGIN: u64 = 64 * MIB;
 
 /// Largest resident memory so far.
@@ -30,7 +30,7 @@ fn cpu(proxy: &Proxy) -> Duration {
 fn memory_stays_bounded_while_all_backends_are_down() {
     let (workers, hot_tail) = (2, 8 * MIB);
     let bound = workers * (hot_tail + 64 * MIB) + MARGIN;
-    // Several times what memory may hold; a debug build takes long enough for that.
+    // A backlog several times as large as the memory bound.
     let count = if cfg!(debug_assertions) { 400_000 } else { 1_000_000 };
     let mut circles = Circles::new(2, 2);
     let mut proxy = start(&circles.config().set("workers", workers).set("hot_tail_bytes", hot_tail));
@@ -41,7 +41,7 @@ fn memory_stays_bounded_while_all_backends_are_down() {
     assert!(summary.succeeded(), "{summary}\n{}", proxy.stderr());
     assert!(peak_bytes(&proxy) < bound, "{} MiB with an outage", peak_bytes(&proxy) / MIB);
     assert_eq!(balanced(&proxy).totals.queued, 2 * count);
-    // A start with that backlog, and its delivery, stay below it as well.
+    // A start with that backlog, and its delivery, stay below the bound, too.
     proxy.restart().unwrap();
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);
@@ -56,7 +56,7 @@ fn an_idle_proxy_burns_no_cpu() {
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     assert_nothing_lost(&proxy, &circles, &points);
     let idle = |proxy: &Proxy, what: &str| {
-        // What is left of the work before it.
+        // Work of before the test may still be running.
         std::thread::sleep(Duration::from_millis(500));
         let before = cpu(proxy);
         std::thread::sleep(Duration::from_secs(3));

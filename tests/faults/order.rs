@@ -1,4 +1,4 @@
-//! Promise: an old value never lands on a newer one, whatever happens to the backend or the proxy meanwhile.
+//! Promise: an old value never replaces a newer one, whatever happens to the backend or the proxy meanwhile.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 
-/// The one value of the one point.
+/// The value of the only point.
 fn value(server: &Influxd) -> serde_json::Value {
     server.query(DB, "SELECT v FROM m").unwrap()["results"][0]["series"][0]["values"].clone()
 }
@@ -43,7 +43,7 @@ fn the_last_write_stays_the_last() {
     last = write(&proxy, last + 1);
     servers[1].restart().unwrap();
     last = write(&proxy, last + 1);
-    // The proxy itself dies and sends some of it again.
+    // The proxy is killed, and sends some points again after its start.
     proxy.restart().unwrap();
     last = write(&proxy, last + 1);
     proxy.restart().unwrap();

@@ -25,7 +25,7 @@ fn write(proxy: &Proxy, target: &str, lines: &str) {
     assert_eq!(reply.status, 204, "{}", reply.text());
 }
 
-/// Everything among the dead letters of one backend: comment lines and point lines.
+/// All dead letters of one backend: comment lines and point lines.
 fn dead_letters(data_dir: &Path, backend: &str) -> (Vec<String>, Vec<String>) {
     let folder = data_dir.join("rejected").join(backend);
     let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -150,7 +150,7 @@ fn a_missing_database_is_created_as_another_backend_has_it() {
     }
 }
 
-/// Dropped on one backend in the middle of everything: it is made again there.
+/// A database that is dropped on one backend meanwhile is created there again.
 #[test]
 fn a_database_that_somebody_drops_on_one_backend_is_made_again() {
     let servers = servers();

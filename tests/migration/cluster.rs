@@ -62,11 +62,11 @@ fn write(client: &mut Client, acked: &Mutex<Points>, numbers: std::ops::Range<u6
     acked.extend(lines.into_iter().zip(numbers).map(|((m, time, _), number)| ((m, time), number)));
 }
 
-/// Writes and asks until it is stopped.
+/// A writer, and perhaps a reader, that run until they are stopped.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     writer: JoinHandle<()>,
-    /// How many answers it got, and why it got no other ones.
+    /// The number of answers, and the errors of the queries that got none.
     reader: Option<JoinHandle<(u64, Vec<String>)>>,
 }
 
@@ -79,7 +79,7 @@ impl Traffic {
         }
     }
 
-    /// While the proxy was not there, nobody answered.
+    /// Every query was answered, but for those that found no proxy while it was down.
     pub fn stop_after_restart(self) {
         if let Some((answers, failures)) = self.ended() {
             assert!(failures.iter().all(|failure| !failure.starts_with("SELECT")), "{failures:?}");
@@ -88,7 +88,7 @@ impl Traffic {
     }
 
     fn ended(self) -> Option<(u64, Vec<String>)> {
-        // As queries see it after what has happened last.
+        // So that queries see the last change, too.
         thread::sleep(Duration::from_millis(500));
         self.stop.store(true, Relaxed);
         self.writer.join().unwrap();
@@ -138,7 +138,7 @@ fn watch(url: &str, before: &Points, stopped: &AtomicBool) -> (u64, Vec<String>)
             }
         };
         answers += 1;
-        // Most of what there is to do is for the servers.
+        // The CPU time is for the servers.
         thread::sleep(Duration::from_millis(10));
         let series = answer["results"][0]["series"].as_array().cloned().unwrap_or_default();
         let seen: BTreeMap<_, _> =
@@ -190,7 +190,7 @@ impl Cluster {
         begin(&self.proxy, target, body)
     }
 
-    /// A migration, to its good end.
+    /// Runs a migration, which must succeed.
     pub fn complete(&self, target: &str, body: &str) -> Value {
         let job = self.wait(self.begin(target, body));
         assert_eq!(job["state"], "done", "{target}: {job:#}\n{}", self.proxy.stderr());
@@ -217,7 +217,7 @@ impl Cluster {
                 for server in circle {
                     let mut got = BTreeSet::new();
                     if url["url"] == server.url() {
-                        // Delivered is known a moment before it can be seen.
+                        // A delivered point may be seen by queries only a moment later.
                         eventually(Duration::from_secs(20), || {
                             got = points(server, &name);
                             want.is_subset(&got)
@@ -272,7 +272,7 @@ pub fn backends_of(file: &mut Value, circle: usize) -> &mut Vec<Value> {
     file["circles"][circle]["backends"].as_array_mut().unwrap()
 }
 
-/// Nothing migrates, and no circle has other backends than its data lies on.
+/// No migration runs, and no circle is in transition.
 pub fn at_rest(proxy: &Proxy) {
     let (_, state) = proxy.get("/migrate/state").unwrap();
     assert!(!state.contains("true"), "{state}");

@@ -25,7 +25,7 @@ fn what_a_dead_backend_held_comes_from_another_circle() {
     for word in ["influxdb-1-1", &gone.url(), "a recovery of circle 0 from another one", "`operation=add`"] {
         assert!(error.contains(word), "{word}: {error}");
     }
-    // The others have given what they had.
+    // The points of the other backends were moved.
     let tasks = &job["tasks"];
     assert!(tasks["done"].as_u64().unwrap() > 0 && tasks["done"] == tasks["total"], "{job:#}");
 

@@ -67,7 +67,7 @@ impl OneCircle {
         assert!(self.proxy.terminate(PATIENCE).unwrap().success(), "{}", self.proxy.stderr());
     }
 
-    /// What a migration would say while the proxy runs; here it stands still, and hears of it at its start.
+    /// Changes the saved transition as a migration would. The proxy is stopped meanwhile and reads it when it starts.
     fn change_transition(&mut self, change: impl FnOnce(&Transitions)) {
         self.stop();
         let data = config::load(self.proxy.config_file()).unwrap().data;
@@ -159,7 +159,7 @@ fn a_backend_is_added_without_a_gap() {
     let seen = circle.seen();
     assert!(seen.iter().all(|(name, n)| *n == circle.written - u64::from(name == marked)), "{marked}: {seen:?}");
     assert_eq!(&circle.routes()[marked], route);
-    // What its owner lacks, as a copy would bring it.
+    // Gives the owner the point that it lacks, as a copy would.
     let first = format!("{marked},host=a v=1 1");
     write_to(circle.server(&route[0]), &first);
     circle.write();

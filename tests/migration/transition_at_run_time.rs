@@ -108,11 +108,11 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
     let before = settings(dir.path(), &json!([backend(0), backend(1)]));
     std::fs::create_dir(&before.data_dir).unwrap();
     Transitions::open(&Transitions::file_in(&before.data_dir), &before.topology, &before.placement).unwrap();
-    // One comes and one goes.
+    // One backend is added and one is removed.
     let proxy = ProxyInProcess::start(settings(dir.path(), &json!([backend(0), leaving, backend(2)])));
     let (addr, url) = (proxy.addr, format!("http://{}", proxy.addr));
 
-    // From before: only where each measurement was.
+    // Points from before the transition, on the former owners only.
     let placement = proxy.transitions.placement();
     for i in 0..MEASUREMENTS {
         let server = &servers[placement.reader(0, b"db", format!("m{i}").as_bytes()).index()];
@@ -181,7 +181,7 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
     for reader in readers {
         assert!(reader.join().unwrap() > 20);
     }
-    // Double writes have ended, and nobody asks the former owners.
+    // Former owners get no more writes and no more queries.
     let all = confirmed[0].load(SeqCst);
     for (name, former) in &moved {
         let there = count(&servers[former.index()].query("db", &format!("SELECT count(v) FROM {name}")).unwrap());

@@ -1,4 +1,4 @@
-//! Promise: InfluxDB's own command line prints through the proxy what it prints directly.
+//! Promise: InfluxDB's shell `influx` prints the same through the proxy as directly.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ fn given_on_the_command_line(world: &OracleAndCluster) {
         world.drain();
     }
     assert!(answers > COMMANDS.len() - 8, "only {answers} printed anything");
-    // Both kinds of INSERT above have arrived.
+    // The points of both kinds of INSERT have arrived.
     let typed = ["-database", "a", "-execute", "SELECT * FROM autogen.typed, days.typed", "-format", "csv"];
     let [oracle, cluster] = sides.map(|addr| printed(addr, &influx(addr).args(typed).output().unwrap()));
     assert_eq!(cluster, oracle);
@@ -145,7 +145,7 @@ fn typed_at_the_prompt(world: &OracleAndCluster) {
     let sides = [world.oracle.addr(), world.cluster()];
     let [oracle, cluster] = sides.map(|addr| {
         let mut command = Command::new("script");
-        // What is typed before the prompt is there would be echoed before it.
+        // Text that is typed before the prompt appears would be echoed before the prompt.
         command.args([
             "--echo",
             "never",

@@ -203,7 +203,7 @@ mod tests {
         ComparedAnswer { status: 200, content_type: "application/json".into(), headers: Vec::new(), body: body.into() }
     }
 
-    /// What a merge could get wrong must not pass.
+    /// Checks the check: it finds what a merge could get wrong.
     #[test]
     fn the_comparison_sees_what_matters() {
         const ROWS: &str = concat!(

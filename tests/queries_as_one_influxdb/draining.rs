@@ -1,4 +1,4 @@
-//! Promise: a backend that lacks what was written while it was away is not asked for it while another has it.
+//! Promise: while a backend lacks points that were written when it was down, another backend that has them is asked.
 
 use fluxgate::lab::proxy::{backend_name, eventually};
 
@@ -30,7 +30,7 @@ fn a_backend_that_lags_behind_is_not_asked() {
         let name = backend_name(circle, backend);
         world.circles[circle][backend].kill();
         world.pair.give(&[], &[data::written_late(round as i64, POINTS)]);
-        // All others have it.
+        // All other backends have delivered everything.
         let others = || {
             let ledger = world.proxy.ledger().unwrap();
             let names = (0..CIRCLES.len()).flat_map(|c| (0..CIRCLES[c]).map(move |b| backend_name(c, b)));
@@ -47,7 +47,7 @@ fn a_backend_that_lags_behind_is_not_asked() {
         }
         world.drain();
         world.wait_until_all_are_seen();
-        // It alone is left with its share, and has it.
+        // Now only this backend has its share, and answers for it.
         for other in &mut world.circles[1 - circle] {
             other.kill();
         }

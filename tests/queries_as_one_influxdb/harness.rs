@@ -29,7 +29,7 @@ fn two_single_servers_agree_on_the_corpus() {
     findings.end();
 }
 
-/// What a merge gets wrong shows in many queries.
+/// An error of the merge shows in many queries.
 #[test]
 fn a_single_wrong_point_is_noticed() {
     let (_oracle, other, mut pair) = twins();

@@ -16,10 +16,10 @@ use crate::golden;
 use crate::pair::Pair;
 use crate::world::OracleAndCluster;
 
-/// Fewer: the records or their choice have changed.
+/// At least so many are compared. Fewer means that records were lost.
 const QUERIES_MIN: usize = 730;
 
-/// Each changes something, tells of one server, or draws lots: when accepted, it is not for this file.
+/// Each changes something, is about one server, or is answered by chance. If accepted, it is not compared here.
 const WORDS_NOT_HERE: &[&str] = &[
     "create",
     "drop",

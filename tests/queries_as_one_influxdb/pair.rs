@@ -13,9 +13,9 @@ use crate::corpus::{Kind, Query};
 use crate::data::Batch;
 use crate::departures;
 
-/// More differences than can be read in a report.
+/// A report shows at most so many differences.
 const REPORTED_MAX: usize = 200;
-/// The oracle is asked again when its own answer moves on, as with `now()`.
+/// The oracle is asked again if its own answer changes with time, as with `now()`.
 const ATTEMPTS: usize = 5;
 
 /// The oracle, and what must answer as it does.
@@ -23,7 +23,7 @@ pub struct Pair {
     oracle: Side,
     cluster: Side,
     addrs: [SocketAddr; 2],
-    /// The other side is a single server too: what departs elsewhere only has to be of its kind.
+    /// The other side is a single server, too. Queries with a departure only have to get an answer of the same kind.
     pub alike: bool,
 }
 
@@ -69,7 +69,7 @@ impl Pair {
         let mut cluster = self.cluster.ask(&query.request);
         let departure = query.departs.as_deref().map(departures::named);
         let mut found = difference(query.form, &oracle, &cluster);
-        // Where time passes, both must be asked at a moment when the oracle stands still.
+        // If the answer depends on the time, both must be asked while the oracle's answer does not change.
         for _ in 1..ATTEMPTS {
             if found.is_none() || departure.is_some() {
                 break;
@@ -131,7 +131,7 @@ impl Findings {
         }
     }
 
-    /// Number of queries. Panics with what differed.
+    /// The number of queries that were asked. Panics with what differed.
     pub fn end(self) -> usize {
         let asked = self.asked.values().sum();
         eprintln!("{}: {asked} queries, by category {:?}", self.when, self.asked);

@@ -6,13 +6,13 @@ use crate::corpus;
 use crate::data;
 use crate::world::{CIRCLES, OracleAndCluster};
 
-/// Fewer: the corpus has been lost.
+/// At least so many are asked. Fewer means that queries were lost.
 const QUERIES_MIN: usize = 700;
 
 #[test]
 fn every_query_is_answered_as_one_influxdb_would() {
     let mut world = OracleAndCluster::start(true);
-    // Otherwise nothing would have to be put together.
+    // Otherwise no answer would have to be merged.
     let owners: BTreeSet<_> = data::NAMES.iter().flat_map(|name| world.owners("a", &data::plain(name))).collect();
     assert_eq!(owners.len(), CIRCLES.iter().sum::<usize>(), "some backend has no measurement: {owners:?}");
     for pair in [["left", "right"], ["rows", "right"]] {

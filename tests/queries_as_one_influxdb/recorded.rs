@@ -18,7 +18,7 @@ use crate::compare::{Form, difference};
 use crate::golden;
 use crate::world::DRAIN;
 
-/// Fewer: the records or their choice have changed.
+/// At least so many are compared. Fewer means that records were lost.
 const ANSWERS_MIN: usize = 190;
 
 /// Records that are answered differently on purpose.
@@ -165,7 +165,7 @@ fn recorded(record: &Value) -> Option<ComparedAnswer> {
 fn form(record: &Value) -> Form {
     let json = record["response"]["headers"].as_array().into_iter().flatten().any(|pair| pair[1] == "application/json");
     let target = record["request"]["path"].as_str().unwrap().to_ascii_lowercase();
-    // The original puts what several backends answer in an order by chance.
+    // influx-proxy puts the answers of several backends in a random order.
     let by_chance = record["variants"].is_array() || target.contains("q=show");
     match () {
         () if json && by_chance => Form::AnyRows,

@@ -20,7 +20,7 @@ fn one_stopped_backend_changes_no_answer() {
     let places = (0..CIRCLES.len()).flat_map(|circle| (0..CIRCLES[circle]).map(move |backend| (circle, backend)));
     for (n, (circle, backend)) in places.enumerate() {
         world.circles[circle][backend].kill();
-        // Asked at once: whether the proxy has noticed must not matter.
+        // Asked at once: it must not matter whether the proxy has noticed that the backend is down.
         world.pair.agree(&format!("{} stopped", backend_name(circle, backend)), half(&queries, n % 2));
         world.circles[circle][backend].restart().unwrap();
         world.wait_until_all_are_seen();
@@ -31,7 +31,7 @@ fn one_stopped_backend_changes_no_answer() {
 fn what_has_no_backend_left_is_refused_and_the_rest_is_answered() {
     let mut world = OracleAndCluster::start(false);
     let owners: Vec<_> = data::NAMES.iter().map(|name| world.owners("a", &data::plain(name))).collect();
-    // One of each circle, so chosen that some measurements are lost and most are not.
+    // One backend of each circle, chosen so that some measurements have no backend left and most have one.
     let lost = |down: &[String]| owners.iter().filter(|owners| owners.iter().all(|owner| down.contains(owner))).count();
     let pairs = (0..CIRCLES[0]).flat_map(|one| (0..CIRCLES[1]).map(move |other| (one, other)));
     let (one, other) = pairs
@@ -59,7 +59,7 @@ fn what_has_no_backend_left_is_refused_and_the_rest_is_answered() {
         sort(&[n, next], format!("SELECT * FROM {name} LIMIT 1; SELECT * FROM {} LIMIT 1", data::NAMES[next]));
         sort(&[n, far], format!("SELECT last(*) FROM (SELECT * FROM {name}, {})", data::NAMES[far]));
     }
-    // Who does not say which measurements, means all.
+    // A statement without a source is about all measurements.
     let all: Vec<_> = (0..data::NAMES.len()).collect();
     for text in [
         "SELECT * FROM /.*/ LIMIT 1",
@@ -82,7 +82,7 @@ fn what_has_no_backend_left_is_refused_and_the_rest_is_answered() {
         assert_eq!(answer.status, 503, "{}: {text}", query.text);
         assert!(down.iter().any(|name| error.contains(name)), "{}: names none of {down:?}: {text}", query.text);
     }
-    // And all is well again with them.
+    // With all backends back, all is answered again.
     world.circles[0][one].restart().unwrap();
     world.circles[1][other].restart().unwrap();
     world.wait_until_all_are_seen();

@@ -13,7 +13,7 @@ use crate::pair::Pair;
 
 /// Backends of each circle.
 pub const CIRCLES: [usize; 2] = [2, 3];
-/// What is queued must be delivered within this, on a machine that is busy with much else.
+/// What is queued must be delivered within this. Long, since the machine is busy with other tests.
 pub const DRAIN: Duration = Duration::from_secs(180);
 
 pub struct OracleAndCluster {
@@ -21,7 +21,7 @@ pub struct OracleAndCluster {
     pub circles: Vec<Vec<Influxd>>,
     pub proxy: Proxy,
     pub pair: Pair,
-    /// Points that the backends refuse, as a test means them to.
+    /// Points that the backends refuse because a test wants it.
     pub refused: u64,
 }
 
@@ -44,7 +44,7 @@ impl OracleAndCluster {
         world
     }
 
-    /// Where the cluster is asked.
+    /// Address of the proxy.
     pub fn cluster(&self) -> SocketAddr {
         self.proxy.addr()
     }

@@ -11,7 +11,7 @@ use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 use crate::support::start;
 
-/// A circle of one server with data, and the proxy before it.
+/// A circle of one server with data, and the proxy in front of it.
 fn server_and_proxy(extra: impl FnOnce(ProxyConfig) -> ProxyConfig) -> (Influxd, Proxy) {
     let influxd = Influxd::start().unwrap();
     influxd.create_database("db").unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use fluxgate::lab::http1::{Request, RequestState, form_value};
 
-/// What influxd says when there is nothing to say.
+/// influxd's answer without series.
 pub const EMPTY: &str = "{\"results\":[{\"statement_id\":0}]}\n";
 
 /// One database.

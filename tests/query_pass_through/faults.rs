@@ -1,4 +1,4 @@
-//! Backends that fail before and in the middle of an answer, and clients that go.
+//! Backends that fail before or in the middle of an answer, and clients that close the connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,13 +15,13 @@ use crate::support::start;
 const SELECT: &str = "/query?db=db&q=SELECT+n+FROM+cpu";
 const GOOD: &str = "{\"results\":[{\"statement_id\":0,\"series\":[]}]}\n";
 
-/// A circle for each backend, one worker.
+/// A circle for each backend.
 fn circles(backends: &[&Backend]) -> ProxyConfig {
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
     ProxyConfig::new(&circles).set("query_timeout", 2)
 }
 
-/// Started, and with the addresses of its backends.
+/// The proxy, once it knows that its backends are up.
 fn ready(config: &ProxyConfig) -> Proxy {
     let proxy = start(config);
     let known =
@@ -114,7 +114,7 @@ fn an_answer_that_breaks_off_is_never_whole() {
         let cut = Client::connect(proxy.addr()).unwrap().get(SELECT).unwrap_err();
         assert_eq!(cut.kind(), ErrorKind::UnexpectedEof, "{what}");
         assert_eq!(bad.selects(), 1, "{what}: asked once only");
-        // A client of HTTP/1.0 takes any plain end for the end of the answer.
+        // A client of HTTP/1.0 takes any normal close for the end of the answer.
         let mut old = TcpStream::connect(proxy.addr()).unwrap();
         old.write_all(format!("GET {SELECT} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
         let mut text = Vec::new();
@@ -180,7 +180,7 @@ fn a_waiting_client_is_not_idle_and_its_next_request_is_kept() {
 
 #[test]
 fn a_kept_connection_that_has_died_is_replaced() {
-    // It promises to keep the connection and closes it.
+    // The backend promises to keep the connection, and closes it.
     let backend = Backend::start(|stream| {
         stream.write_all(whole(200, GOOD).as_bytes())?;
         Ok(Then::Close)

@@ -1,4 +1,4 @@
-//! How answers are passed on: in pieces, with flat memory, over connections that are kept.
+//! How answers are passed on: in pieces, with memory that does not grow, over connections that are kept.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::support::start;
 
 const SELECT: &str = "/query?db=db&q=SELECT+n+FROM+cpu";
 
-/// One circle for each backend, one worker, started and with the addresses of its backends.
+/// A proxy with one circle for each backend, once it knows that the backends are up.
 fn ready(backends: &[&Backend]) -> Proxy {
     let circles: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
     let proxy = start(&ProxyConfig::new(&circles));

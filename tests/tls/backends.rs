@@ -34,7 +34,7 @@ fn points_reach_backends_that_are_trusted_and_wait_for_those_that_are_not() {
     let backend = Influxd::start_https(&cert, &key).unwrap();
     backend.create_database("db").unwrap();
 
-    // Another authority's word counts for nothing.
+    // A certificate of another authority is not trusted.
     let ca = other.file("trusted.pem");
     std::fs::copy(other.ca(), &ca).unwrap();
     let config = ProxyConfig::new(&[vec![backend.url()]]);
@@ -46,7 +46,7 @@ fn points_reach_backends_that_are_trusted_and_wait_for_those_that_are_not() {
     assert!(!is_active(&proxy));
     assert_eq!((proxy.ledger().unwrap().totals.queued, backend.points("db").unwrap()), (3, 0));
 
-    // The right one's does, also for what has been taken before.
+    // A certificate of the right authority is; the points that waited are delivered, too.
     std::fs::copy(authority.ca(), &ca).unwrap();
     proxy.restart().unwrap();
     assert!(delivered(&proxy, 3), "{:?}\n{}", proxy.ledger(), proxy.stderr());
@@ -96,7 +96,7 @@ fn a_backend_asked_without_tls_that_wants_it_loses_nothing() {
     assert!(eventually(Duration::from_secs(10), down), "{}", proxy.stderr());
     assert_eq!(proxy.ledger().unwrap().totals.queued, 3, "{:?}", proxy.ledger());
 
-    // The other way round is the operator's mistake as well; both are mended by the right url.
+    // http to an https backend is a wrong url, too. The right url helps in both cases.
     let text = std::fs::read_to_string(proxy.config_file()).unwrap();
     std::fs::write(proxy.config_file(), text.replace("http://", "https://")).unwrap();
     proxy.restart().unwrap();

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// An authority and files for what it vouches for.
+/// A certificate authority, and files with what it has issued.
 pub struct Authority {
     dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -58,7 +58,7 @@ impl Authority {
         config.set("https_enabled", true).set("https_cert", text(cert)).set("https_key", text(key))
     }
 
-    /// A connection that has shaken hands.
+    /// A connection after its handshake.
     pub fn connect(&self, addr: SocketAddr) -> Secure {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.ca()).unwrap()).unwrap();
@@ -95,7 +95,7 @@ impl Secure {
         bytes.chunks(1).for_each(|byte| self.send(byte));
     }
 
-    /// Receives until the server says, as TLS wants it said, that it has ended.
+    /// Receives until the server closes the connection with a `close_notify`.
     pub fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).unwrap();
@@ -120,7 +120,7 @@ impl Secure {
     }
 }
 
-/// Runs a client of the system, with this on its standard input.
+/// Runs a program with this on its standard input.
 pub fn run(program: &str, args: &[&str], input: &str) -> Output {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -129,7 +129,7 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// `GET /ping` through `openssl s_client`; everything it has said.
+/// `GET /ping` through `openssl s_client`; all its output.
 pub fn s_client(proxy: &Proxy, ca: &Path, options: &[&str]) -> String {
     let addr = proxy.addr().to_string();
     let mut args = vec!["s_client", "-connect", &addr, "-CAfile", ca.to_str().unwrap(), "-ign_eof"];

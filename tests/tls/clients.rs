@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::certificates::{Authority, run, s_client};
 use crate::support::start;
 
-/// One backend in one circle, and the proxy before it.
+/// One backend in one circle, and the proxy in front of it.
 struct TlsProxy {
     authority: Authority,
     backend: StandIn,
@@ -28,7 +28,7 @@ fn tls_proxy(keys: &[(&str, serde_json::Value)]) -> TlsProxy {
 }
 
 impl TlsProxy {
-    /// Waits until everything accepted is delivered, and counts.
+    /// Waits until everything accepted is delivered, and counts the points of the backend.
     fn points(&self) -> u64 {
         self.proxy.drained(Duration::from_secs(20)).unwrap();
         self.backend.points("db")
@@ -114,7 +114,7 @@ fn plain_http_is_told_that_it_is_at_the_wrong_door() {
         let want = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
         assert_eq!(answer, want);
     }
-    // What is neither ends the connection, with an alert (21) in between.
+    // Bytes that are neither TLS nor HTTP end the connection, with a TLS alert (21) before.
     let mut other = TcpStream::connect(under_test.proxy.addr()).unwrap();
     other.write_all(b"\x00\x01\x02\x03\x04\x05\x06\x07").unwrap();
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Promise: `fluxgate migrate` talks to an https proxy only if it may believe its certificate, or is told to.
+//! Promise: `fluxgate migrate` talks to an https proxy only if it trusts the certificate, or is told not to check it.
 
 use std::process::Command;
 
