@@ -1,25 +1,34 @@
 //! Thin interfaces over the runtime: sockets, files, timers, clocks, events. Only this folder and `disklog/store` name
 //! glommio, so that another runtime can take its place.
 //!
-//! `uring` is the runtime; clocks, sockets, files and wake-ups from other threads are asked of it alone.
+//! `uring` is the runtime; clocks, sockets, files and wake-ups from other threads are asked of it alone. With the feature
+//! `sim` a simulated machine takes its place (`sim.rs`). Everything above is the same code with both.
 
 mod event;
 mod stream;
 mod time;
 mod tls;
 
+#[cfg(not(feature = "sim"))]
 mod uring;
+#[cfg(not(feature = "sim"))]
 use uring as runtime;
+
+#[cfg(feature = "sim")]
+mod sim;
+#[cfg(feature = "sim")]
+use sim as runtime;
 
 pub use event::Event;
 pub use runtime::{
     AppendFile, Bell, Listener, PortGuard, Signal, Socket, bind, block_on, list_files, now, remove, remove_folder,
     shut, sleep, spawn, sync_folder, system_time, unlike, yield_if_needed,
 };
+#[cfg(not(feature = "sim"))]
 pub use runtime::{executor, rings};
 pub use stream::Stream;
 pub use time::{Elapsed, elapsed, timeout};
 pub use tls::HandshakeError;
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "sim")))]
 mod io_test;

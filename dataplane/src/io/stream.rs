@@ -123,7 +123,7 @@ impl Stream {
     /// # Errors
     /// Of `getpeername(2)`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.peer_addr().map_err(io::Error::from)
+        runtime::peer_addr(&self.inner)
     }
 
     /// For [`super::shut`] from beside the reading task; valid while the stream lives.

@@ -1,5 +1,5 @@
-//! The real disk. Its first use of DMA is a file opened write-only: a read-write or empty file would make the runtime believe
-//! that the device can be polled, and spin on every write.
+//! The real disk. Its first use of DMA is a file opened write-only: a read-write or empty file would make the runtime
+//! believe that the device can be polled, and spin on every write.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

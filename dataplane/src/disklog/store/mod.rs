@@ -2,7 +2,7 @@
 //!
 //! Two doors: [`Files`] reads a directory at rest with ordinary calls (at open, before the worker accepts, and in
 //! tools), [`Store`] is what an open log uses and never blocks the executor. Tests put a disk that lies behind both.
-//! `disk.rs` is the real disk.
+//! `disk.rs` is the real disk; with the feature `sim` a simulated one takes its place (`simulated.rs`).
 //! Not here: what failures mean (`commit.rs` latches them).
 
 use std::future::Future;
@@ -10,8 +10,15 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
+#[cfg(not(feature = "sim"))]
 mod disk;
+#[cfg(not(feature = "sim"))]
 pub(super) use disk::{DirLock, Disk, is_dir};
+
+#[cfg(feature = "sim")]
+mod simulated;
+#[cfg(feature = "sim")]
+pub(super) use simulated::{DirLock, Disk, is_dir};
 
 /// Directory, inside the log's, for files kept because they are damaged.
 pub(super) const ASIDE_DIR: &str = "damaged";

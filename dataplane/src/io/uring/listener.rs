@@ -54,8 +54,8 @@ fn guard(addr: SocketAddr) -> io::Result<PortGuard> {
     Ok(PortGuard { _lock: UnixListener::bind_addr(&name)? })
 }
 
-/// Binds without sharing. The kernel lets go of a killed process's ring, and of the listeners it holds, some time after the
-/// process is gone: a restart must not fail for that.
+/// Binds without sharing. The kernel lets go of a killed process's ring, and of the listeners it holds, some time after
+/// the process is gone: a restart must not fail for that.
 fn vacant(addr: SocketAddr) -> io::Result<Socket> {
     let deadline = Instant::now() + PORT_WAIT;
     loop {

@@ -15,4 +15,4 @@ pub use listener::{Listener, PortGuard, bind};
 pub use signal::{Bell, Signal};
 pub use socket2::Socket;
 pub use tcp::shut;
-pub(super) use tcp::{TcpStream, connect, reset_at_end, shutdown};
+pub(super) use tcp::{TcpStream, connect, peer_addr, reset_at_end, shutdown};

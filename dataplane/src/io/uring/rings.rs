@@ -1,17 +1,19 @@
-//! Two repairs of how glommio 0.9 uses its rings, made at link time (`build.rs`: `--wrap`), since it has no option for either.
+//! Two repairs of how glommio 0.9 uses its rings, made at link time (`build.rs`: `--wrap`), since it has no option for
+//! either.
 //!
-//! **COOP_TASKRUN.** Without `IORING_SETUP_COOP_TASKRUN` every socket that becomes ready interrupts the running thread instead
-//! of waiting for its next kernel entry; measured on a 2-core machine that is a third of the CPU of a small request (9.4-11
-//! instead of 6.0-6.5 us). Each executor thread creates its rings in the order main, poll (IOPOLL), latency; only the first
-//! gets the flag: the latency ring's completion tail is read from memory without entering the kernel. A probe ring with
-//! 2 entries that glommio makes once per process is left alone. A kernel before 5.19 answers EINVAL: the call is repeated as it
-//! was.
+//! **COOP_TASKRUN.** Without `IORING_SETUP_COOP_TASKRUN` every socket that becomes ready interrupts the running thread
+//! instead of waiting for its next kernel entry; measured on a 2-core machine that is a third of the CPU of a small
+//! request (9.4-11 instead of 6.0-6.5 us). Each executor thread creates its rings in the order main, poll (IOPOLL),
+//! latency; only the first gets the flag: the latency ring's completion tail is read from memory without entering the
+//! kernel. A probe ring with 2 entries that glommio makes once per process is left alone. A kernel before 5.19 answers
+//! EINVAL: the call is repeated as it was.
 //!
 //! **Bounded sleep.** When the preemption timer fires between glommio's look at its rings and the first task of a round
-//! (the thread has lost its CPU for a millisecond), `run_task_queues` says that it ran nothing and the executor goes to sleep
-//! over runnable tasks, until some other event wakes it: for ever at the start of an executor, when there is none. So no
-//! sleep is without bound: the first one after an event lasts at most [`SLEEP_MIN`], each further one twice as long, up to
-//! [`SLEEP_MAX`]. glommio takes the end of such a sleep for an interrupted call and looks at its tasks again.
+//! (the thread has lost its CPU for a millisecond), `run_task_queues` says that it ran nothing and the executor goes to
+//! sleep over runnable tasks, until some other event wakes it: for ever at the start of an executor, when there is
+//! none. So no sleep is without bound: the first one after an event lasts at most [`SLEEP_MIN`], each further one twice
+//! as long, up to [`SLEEP_MAX`]. glommio takes the end of such a sleep for an interrupted call and looks at its tasks
+//! again.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void};
@@ -94,7 +96,8 @@ pub unsafe extern "C" fn __wrap_io_uring_queue_init_params(
 /// Called by glommio in place of liburing's function of the same name (without `__wrap_`), only to go to sleep.
 ///
 /// # Safety
-/// As for `io_uring_wait_cqes`: `ring` is an initialised ring of this thread, `cqe` valid for the write, the others null or valid.
+/// As for `io_uring_wait_cqes`: `ring` is an initialised ring of this thread, `cqe` valid for the write, the others
+/// null or valid.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_io_uring_wait_cqes(
     ring: *mut c_void,

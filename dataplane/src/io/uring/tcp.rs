@@ -23,6 +23,12 @@ pub async fn shutdown(stream: &TcpStream, how: Shutdown) -> io::Result<()> {
     stream.shutdown(how).await.map_err(io::Error::from)
 }
 
+/// # Errors
+/// Of `getpeername(2)`.
+pub fn peer_addr(stream: &TcpStream) -> io::Result<SocketAddr> {
+    stream.peer_addr().map_err(io::Error::from)
+}
+
 /// Makes the end of the stream a reset. A failure leaves a plain end.
 pub fn reset_at_end(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
