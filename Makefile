@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup needs fmt lint unit bench fuzz demo
+.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ bench: ## Measure writes, queries, admin requests and migration (some 25 minutes
 	benches/query_path.sh
 	benches/admin_path.sh
 	benches/migration.sh
+
+# SEEDS (default 1000) or MINUTES, FIRST; PROFILE (sim/src/plan.rs); SEED replays one with its trace and cuts it down.
+sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTES=, SEED= say
+	$(CARGO) run -q --package fluxgate-sim --features sim --profile sim
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 30)
 	fuzz/run.sh $(FUZZ_SECONDS)

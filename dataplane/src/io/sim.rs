@@ -146,7 +146,7 @@ impl Signal {
 
 /// A file that only grows.
 pub struct AppendFile {
-    file: disk::Open,
+    file: disk::OpenFile,
     size: u64,
 }
 

@@ -31,20 +31,20 @@ pub enum Call {
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum DiskFailure {
     Errno(i32),
     /// A write moves less than asked for.
     Short,
 }
 
 #[derive(Clone)]
-struct Fault {
+struct ArmedFault {
     call: Call,
     /// The path contains it.
     path: String,
     /// So many calls go well before.
     skip: u32,
-    failure: Failure,
+    failure: DiskFailure,
 }
 
 type Block = Rc<[u8; BLOCK]>;
@@ -72,7 +72,7 @@ pub(crate) struct DiskState {
     locks: BTreeSet<PathBuf>,
     capacity: u64,
     taken_by_others: u64,
-    faults: Vec<Fault>,
+    faults: Vec<ArmedFault>,
     slow_until: Duration,
     slow_by: Duration,
 }
@@ -216,7 +216,7 @@ fn at<T>(host: HostId, f: impl FnOnce(&mut DiskState) -> T) -> T {
 }
 
 /// The fault this call meets, if any; each is met once.
-fn fault(call: Call, path: &Path) -> Option<Failure> {
+fn fault(call: Call, path: &Path) -> Option<DiskFailure> {
     here(|disk| {
         let text = path.to_string_lossy();
         let index = disk.faults.iter_mut().position(|f| {
@@ -233,9 +233,9 @@ fn fault(call: Call, path: &Path) -> Option<Failure> {
     })
 }
 
-fn check(call: Call, path: &Path) -> io::Result<Option<Failure>> {
+fn check(call: Call, path: &Path) -> io::Result<Option<DiskFailure>> {
     match fault(call, path) {
-        Some(Failure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        Some(DiskFailure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
         other => Ok(other),
     }
 }
@@ -266,14 +266,14 @@ async fn take<T>(low: u64, high: u64, change: impl FnOnce() -> io::Result<T>) ->
 
 /// A file being written, or read.
 #[derive(Clone)]
-pub struct Open {
+pub struct OpenFile {
     path: PathBuf,
     file: File,
     dsync: bool,
 }
 
 /// Opens or creates a file, with `bytes` of disk reserved for it.
-pub async fn create(path: PathBuf, bytes: u64, dsync: bool) -> io::Result<Open> {
+pub async fn create(path: PathBuf, bytes: u64, dsync: bool) -> io::Result<OpenFile> {
     let path = &path;
     let file = take(20, 300, move || {
         check(Call::Create, path)?;
@@ -293,11 +293,11 @@ pub async fn create(path: PathBuf, bytes: u64, dsync: bool) -> io::Result<Open> 
         })
     })
     .await?;
-    Ok(Open { path: path.clone(), file, dsync })
+    Ok(OpenFile { path: path.clone(), file, dsync })
 }
 
 /// An empty file at `path`; one that is there is emptied. Nothing is reserved.
-pub async fn create_empty(path: PathBuf) -> io::Result<Open> {
+pub async fn create_empty(path: PathBuf) -> io::Result<OpenFile> {
     let path = &path;
     let file = take(20, 300, move || {
         check(Call::Create, path)?;
@@ -311,15 +311,15 @@ pub async fn create_empty(path: PathBuf) -> io::Result<Open> {
         })
     })
     .await?;
-    Ok(Open { path: path.clone(), file, dsync: false })
+    Ok(OpenFile { path: path.clone(), file, dsync: false })
 }
 
-pub async fn open(path: PathBuf) -> io::Result<Open> {
+pub async fn open(path: PathBuf) -> io::Result<OpenFile> {
     let file = take(10, 100, || here(|disk| disk.get(&path))).await?;
-    Ok(Open { path, file, dsync: false })
+    Ok(OpenFile { path, file, dsync: false })
 }
 
-impl Open {
+impl OpenFile {
     /// Yields how much was written.
     pub async fn write(&self, offset: u64, mut bytes: Vec<u8>) -> io::Result<usize> {
         let pause = pause(20, 400);
@@ -327,7 +327,7 @@ impl Open {
         if !early {
             exec::sleep(pause).await;
         }
-        if check(Call::Write, &self.path)? == Some(Failure::Short) {
+        if check(Call::Write, &self.path)? == Some(DiskFailure::Short) {
             bytes.truncate((bytes.len() / 2 / BLOCK * BLOCK).max(BLOCK.min(bytes.len())));
         }
         let end = offset + bytes.len() as u64;
@@ -528,8 +528,8 @@ pub fn free(host: HostId) {
 }
 
 /// One call of this kind, on a path that contains `path`, fails; `skip` such calls go well before.
-pub fn fail(host: HostId, call: Call, path: &str, skip: u32, failure: Failure) {
-    at(host, |disk| disk.faults.push(Fault { call, path: path.to_owned(), skip, failure }));
+pub fn fail(host: HostId, call: Call, path: &str, skip: u32, failure: DiskFailure) {
+    at(host, |disk| disk.faults.push(ArmedFault { call, path: path.to_owned(), skip, failure }));
 }
 
 /// Every call takes up to `by` longer for the next `duration`.

@@ -83,7 +83,7 @@ impl Store for Disk {
     }
 }
 
-impl WriteFile for disk::Open {
+impl WriteFile for disk::OpenFile {
     fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize> {
         let mut bytes = vec![0; len];
         fill(&mut bytes);
@@ -97,7 +97,7 @@ impl WriteFile for disk::Open {
     }
 }
 
-impl ReadFile for disk::Open {
+impl ReadFile for disk::OpenFile {
     fn read(&self, offset: u64, len: usize) -> Io<Vec<u8>> {
         let file = self.clone();
         Box::pin(async move { file.read(offset, len).await })

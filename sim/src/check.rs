@@ -1,0 +1,271 @@
+//! What must hold when everything has been put right and all has been delivered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fluxgate_dataplane::handoff::LedgerRow;
+
+use crate::plan::{Level, Op, PlannedFault, Safety};
+use crate::world::{self, Counts, Fate, World, Write};
+
+/// Deliveries that no fault concerns take no longer.
+const LATE: Duration = Duration::from_secs(10);
+
+/// `write_timeout` is ten seconds: what is answered long before was not waited for in vain.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Kinds of violations.
+pub const LOST: &str = "lost";
+pub const ORDER: &str = "order";
+pub const CIRCLES: &str = "circles differ";
+pub const TYPES: &str = "types differ";
+pub const INVENTED: &str = "invented";
+pub const ACCOUNTS: &str = "accounts";
+pub const BLAMED: &str = "refused without cause";
+pub const LATENESS: &str = "late";
+pub const UNANSWERED: &str = "consistency not answered";
+pub const STUCK: &str = "stuck";
+pub const CLOSED: &str = "takes no writes";
+pub const PANIC: &str = "panic";
+
+pub fn all(world: &World, ledger: &[LedgerRow]) {
+    let writes = world.writes.borrow();
+    order(world, &writes);
+    circles(world, &writes);
+    types(world, &writes);
+    invented(world, &writes);
+    losses(world, &writes, ledger);
+    accounts(world, &writes, ledger);
+    lateness(world, &writes);
+    unanswered(world);
+}
+
+/// Whether what a write was promised covers every crash after its ack.
+fn is_safe(world: &World, write: &Write) -> bool {
+    // A log that has failed cannot write any more what was only in memory.
+    let log_failed = world.plan.events.iter().any(|event| matches!(event.fault, PlannedFault::DiskFails { .. }));
+    if write.safety == Safety::Memory && log_failed {
+        return false;
+    }
+    world.crashes.borrow().iter().all(|&(at, power)| {
+        let wanted = if power { Safety::Disk } else { Safety::Os };
+        at < write.begin || write.safety >= wanted
+    })
+}
+
+/// Per point: the value on each backend is not older than one that was acknowledged before the write of which it is
+/// began.
+fn order(world: &World, writes: &[Write]) {
+    for (backend, influx) in world.backends.iter().enumerate() {
+        for (place, history) in &influx.borrow().history {
+            let Some(&(_, last)) = history.last() else { continue };
+            let old = &writes[last];
+            if old.fate != Fate::Acked {
+                continue;
+            }
+            let newer = writes.iter().enumerate().find(|(number, new)| {
+                let is_newer = new.place == *place && new.fate == Fate::Acked && new.begin > old.end;
+                // One that never came is lost, which is another matter.
+                is_newer && history.iter().any(|(_, came)| came == number)
+            });
+            if let Some((number, _)) = newer {
+                let came: Vec<_> = history.iter().map(|(_, number)| number).collect();
+                world.broken(ORDER, format!("b{backend} {place:?}: {last} stands over {number}; it got {came:?}"));
+            }
+        }
+    }
+}
+
+/// The same value of a point in all circles.
+fn circles(world: &World, writes: &[Write]) {
+    let places: BTreeSet<_> = writes.iter().map(|write| write.place).collect();
+    for place in places {
+        let owners = world.owners(place);
+        if owners.iter().any(|&owner| world.has_dropped(owner, place.db)) {
+            continue;
+        }
+        let last = |&owner: &usize| {
+            let influx = world.backends[owner].borrow();
+            let history = influx.history.get(&place)?;
+            // Only what has reached all of them can be compared.
+            let everywhere =
+                |number: usize| owners.iter().all(|&o| world.backends[o].borrow().applied.contains_key(&number));
+            history.iter().rev().map(|(_, number)| *number).find(|&number| everywhere(number))
+        };
+        let values: Vec<_> = owners.iter().map(last).collect();
+        if values.windows(2).any(|pair| pair[0] != pair[1]) {
+            world.broken(CIRCLES, format!("{place:?}: {values:?} on {owners:?}"));
+        }
+    }
+}
+
+/// A line that one circle has refused for its type is in none.
+fn types(world: &World, writes: &[Write]) {
+    for (number, write) in writes.iter().enumerate() {
+        let owners = world.owners(write.place);
+        if owners.iter().any(|&owner| world.has_dropped(owner, write.place.db)) {
+            continue;
+        }
+        let refused = |&&owner: &&usize| world.backends[owner].borrow().refused.contains_key(&number);
+        let applied = |&&owner: &&usize| world.backends[owner].borrow().applied.contains_key(&number);
+        if owners.iter().any(|o| refused(&o)) && owners.iter().any(|o| applied(&o)) {
+            let (by, there): (Vec<_>, Vec<_>) =
+                (owners.iter().filter(refused).collect(), owners.iter().filter(applied).collect());
+            world.broken(TYPES, format!("write {number} is refused by {by:?} and stored by {there:?}"));
+        }
+    }
+}
+
+/// Nothing is stored that nobody wrote there, or that was refused to its client.
+fn invented(world: &World, writes: &[Write]) {
+    for (backend, influx) in world.backends.iter().enumerate() {
+        for (place, history) in &influx.borrow().history {
+            for &(_, number) in history {
+                let right = writes.get(number).is_some_and(|write| {
+                    write.place == *place && write.fate != Fate::Refused && world.owners(*place).contains(&backend)
+                });
+                if !right {
+                    world.broken(INVENTED, format!("b{backend} has {number} at {place:?}"));
+                }
+            }
+        }
+    }
+}
+
+fn sums(rows: &[LedgerRow], value: impl Fn(&LedgerRow) -> u64) -> Counts {
+    let mut sums = Counts::new();
+    for row in rows {
+        *sums.entry((row.db.clone(), row.backend.index())).or_default() += value(row);
+    }
+    sums
+}
+
+fn reasons(reasons: &[(String, u64)]) -> u64 {
+    reasons.iter().map(|(_, points)| points).sum()
+}
+
+/// Every acknowledged point is on every backend of its route, or in the ledger as refused or dropped; and nothing is
+/// refused that the backend had no reason to refuse.
+fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
+    let given_up = sums(ledger, |row| reasons(&row.rejected) + reasons(&row.dropped));
+    let rejected = sums(ledger, |row| reasons(&row.rejected));
+    let mut missing: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (number, write) in writes.iter().enumerate() {
+        if write.fate != Fate::Acked || !is_safe(world, write) {
+            continue;
+        }
+        for owner in world.owners(write.place) {
+            if !world.backends[owner].borrow().applied.contains_key(&number) {
+                missing.entry((world::database(write.place.db), owner)).or_default().push(number);
+            }
+        }
+    }
+    for (key, numbers) in missing {
+        let excused = given_up.get(&key).copied().unwrap_or(0);
+        if numbers.len() as u64 > excused {
+            world.broken(LOST, format!("{key:?} lacks {numbers:?}; the ledger has {excused} as given up"));
+        }
+    }
+    for ((db, backend), points) in rejected {
+        let influx = world.backends[backend].borrow();
+        let of = |number: &&usize| world::database(writes[**number].place.db) == db;
+        let cause: BTreeSet<_> = influx.refused.keys().chain(&influx.homeless).filter(of).collect();
+        if points > cause.len() as u64 {
+            world.broken(
+                BLAMED,
+                format!("{db} b{backend}: {points} points among the dead letters, {} had a cause", cause.len()),
+            );
+        }
+    }
+}
+
+/// accepted = delivered + rejected + dropped, and accepted is what clients count.
+fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
+    let mut acked = Counts::new();
+    let mut possible = Counts::new();
+    for write in writes {
+        for owner in world.owners(write.place) {
+            let key = (world::database(write.place.db), owner);
+            if write.fate != Fate::Refused {
+                *possible.entry(key.clone()).or_default() += 1;
+            }
+            if write.fate == Fate::Acked && is_safe(world, write) {
+                *acked.entry(key).or_default() += 1;
+            }
+        }
+    }
+    let accepted = sums(ledger, |row| row.accepted);
+    let settled = sums(ledger, |row| row.delivered + reasons(&row.rejected) + reasons(&row.dropped));
+    for (key, most) in &possible {
+        let (least, has) = (acked.get(key).copied().unwrap_or(0), accepted.get(key).copied().unwrap_or(0));
+        if has < least || has > *most {
+            world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, clients count {least} to {most}"));
+        }
+        let settled = settled.get(key).copied().unwrap_or(0);
+        if settled != has {
+            world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, {settled} settled"));
+        }
+    }
+}
+
+/// What no fault concerned was delivered soon.
+fn lateness(world: &World, writes: &[Write]) {
+    let troubles = world.troubles.borrow();
+    for (number, write) in writes.iter().enumerate().filter(|(_, w)| w.fate == Fate::Acked) {
+        for owner in world.owners(write.place) {
+            let Some(&applied) = world.backends[owner].borrow().applied.get(&number) else { continue };
+            let mut excused: Vec<_> = troubles
+                .iter()
+                .filter(|t| t.backend.is_none_or(|b| b == owner) && t.db.is_none_or(|db| db == write.place.db))
+                .map(|t| (t.from.max(write.end), t.until.min(applied)))
+                .filter(|(from, until)| from < until)
+                .collect();
+            excused.sort();
+            let (mut sum, mut at) = (Duration::ZERO, Duration::ZERO);
+            for (from, until) in excused {
+                sum += until.saturating_sub(from.max(at));
+                at = at.max(until);
+            }
+            let late = applied.saturating_sub(write.end).saturating_sub(sum);
+            if late > LATE {
+                world.broken(
+                    LATENESS,
+                    format!("b{owner} got write {number} after {late:?} in which nothing held it up"),
+                );
+            }
+        }
+    }
+}
+
+/// `consistency=all` is answered when no fault concerns what it waits for.
+fn unanswered(world: &World) {
+    let troubles = world.troubles.borrow();
+    for (op, fate, begin, end) in world.alls.borrow().iter() {
+        let concerns = |t: &&world::Trouble| {
+            let there = |b: usize| op.points.iter().any(|&p| world.owners(world::place(op.db, p)).contains(&b));
+            t.backend.is_none_or(there) && t.db.is_none_or(|db| db == op.db) && t.from < *end && t.until > *begin
+        };
+        let waited = end.saturating_sub(*begin);
+        if *fate != Fate::Acked && waited > ANSWERED_WITHIN && !troubles.iter().any(|t| concerns(&t)) {
+            world.broken(
+                UNANSWERED,
+                format!("client {} asked for all circles at {begin:?}: {fate:?} at {end:?}", op.client),
+            );
+        }
+    }
+}
+
+impl World {
+    pub fn asked_all(&self, op: &Op, fate: Fate, begin: Duration, end: Duration) {
+        debug_assert_eq!(op.level, Level::All);
+        self.alls.borrow_mut().push((op.clone(), fate, begin, end));
+    }
+
+    pub fn dropped(&self, backend: usize, db: usize) {
+        self.drops.borrow_mut().insert((backend, db));
+    }
+
+    pub fn has_dropped(&self, backend: usize, db: usize) -> bool {
+        self.drops.borrow().contains(&(backend, db))
+    }
+}

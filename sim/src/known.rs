@@ -1,0 +1,53 @@
+//! What is known to be broken today, by promise: a finding of one of these kinds in a plan that has what it takes is
+//! reported as known. What is mended is struck from here; then every seed that finds it again fails.
+
+use crate::check;
+use crate::plan::{Full, Plan, PlannedFault, Says};
+use crate::world::Violation;
+
+/// The promise that is known to be broken in this way, in a few words; None: this is new.
+pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
+    let any = |test: &dyn Fn(&PlannedFault) -> bool| plan.events.iter().any(|event| test(&event.fault));
+    let says = |what: Says| any(&|f| matches!(f, PlannedFault::BackendSays { what: said, .. } if *said == what));
+    let workers = |f: &PlannedFault| match f {
+        PlannedFault::Crash { workers, .. } | PlannedFault::Stop { workers, .. } => *workers,
+        _ => 1,
+    };
+    let several_workers = plan.workers > 1 || any(&|f| workers(f) > 1);
+    let alias = plan.ops.iter().any(|op| op.policy == 0) && plan.ops.iter().any(|op| op.policy != 0);
+    let unknown_fate = any(&|f| {
+        matches!(
+            f,
+            PlannedFault::BackendSlow { .. }
+                | PlannedFault::LinkBlocked { .. }
+                | PlannedFault::LinkSlow { .. }
+                | PlannedFault::Cut { .. }
+                | PlannedFault::HalfOpen { .. }
+                | PlannedFault::Crash { .. }
+        )
+    });
+    let floats = plan.ops.iter().flat_map(|op| &op.points);
+    let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
+    let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
+    let lane_fault = dropped || says(Says::Forbidden) || says(Says::Broken);
+    let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
+    let adopts = any(&|f| workers(f) < plan.workers)
+        || several_workers
+            && any(&|f| workers(f) > 0 && matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
+    match found.kind {
+        check::ORDER | check::CIRCLES if alias => Some("A: a policy has two names"),
+        check::ORDER | check::CIRCLES if several_workers => Some("A: order between workers"),
+        check::ORDER | check::CIRCLES if unknown_fate => Some("A: a request of unknown fate is applied late"),
+        check::TYPES if two_types && several_workers => Some("A: types by the order of each circle"),
+        check::LOST if says(Says::Page) => Some("B: any 2xx counts as delivered"),
+        check::BLAMED if says(Says::Broken) => Some("B: good points among the dead letters"),
+        check::LATENESS if lane_fault => Some("C: one database holds up others"),
+        check::UNANSWERED if lane_fault => Some("C: acks wait for other lanes"),
+        check::CLOSED => Some("C: a worker that cannot open a file takes no writes until the next start"),
+        check::ACCOUNTS if plan.full == Full::DropOldest && crash => {
+            Some("D: dropped points are not booked before a crash")
+        }
+        check::ACCOUNTS if adopts => Some("D: a crash while logs are taken over counts twice"),
+        _ => None,
+    }
+}

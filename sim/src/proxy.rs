@@ -1,0 +1,365 @@
+//! The process under test: its workers run the data plane's own code; the control thread's part is played here. Lives
+//! follow one another: a supervisor starts the process again when it has ended.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use fluxgate_dataplane::handoff::{
+    self, Catalog, ControlEnd, Created, Database, LedgerRow, Ticket, ToControl, ToWorker,
+};
+use fluxgate_dataplane::io::Socket;
+use fluxgate_dataplane::serve::run::{self, Start};
+use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::BackendId;
+use fluxgate_machine::{Group, disk, exec, net};
+use futures_lite::{AsyncWriteExt, FutureExt};
+
+use crate::backend::{POLICY, read_message};
+use crate::plan::{Full, Missing, Safety, Says};
+use crate::world::{self, World};
+
+const DATA: &str = "/data";
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// An orderly stop takes no longer.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// The process, living or not.
+pub struct Process {
+    world: Rc<World>,
+    life: RefCell<Option<Rc<Life>>>,
+    /// It is down until then, and then starts with so many workers.
+    pub down_until: Cell<Duration>,
+    pub workers: Cell<usize>,
+}
+
+/// One life of it.
+pub struct Life {
+    pub groups: Vec<Group>,
+    control: Group,
+    end: ControlEnd,
+    pub stats: Arc<Stats>,
+    /// Workers that have ended, and how.
+    ended: RefCell<Vec<Result<(), String>>>,
+    up: RefCell<Vec<bool>>,
+    catalog: RefCell<Arc<Catalog>>,
+    /// Rows by worker, of the ledger asked for last.
+    rows: RefCell<BTreeMap<usize, Vec<LedgerRow>>>,
+    ticket: Cell<Ticket>,
+    probe_now: RefCell<Vec<bool>>,
+}
+
+impl Process {
+    pub fn new(world: Rc<World>) -> Rc<Self> {
+        let workers = Cell::new(world.plan.workers);
+        Rc::new(Self { world, life: RefCell::default(), down_until: Cell::default(), workers })
+    }
+
+    pub fn life(&self) -> Option<Rc<Life>> {
+        self.life.borrow().clone()
+    }
+
+    /// Starts it now, and again whenever it has ended by itself. Runs for ever.
+    pub async fn supervise(self: Rc<Self>) {
+        loop {
+            let wait = self.down_until.get().saturating_sub(exec::now());
+            if !wait.is_zero() {
+                exec::sleep(wait).await;
+                continue;
+            }
+            let ended = self.life().map(|life| life.ended.borrow().iter().find_map(|end| end.clone().err()));
+            match ended {
+                None => self.start(),
+                Some(Some(error)) => {
+                    exec::trace(|| format!("the process ends: {error}"));
+                    self.kill(false);
+                    self.down_until.set(exec::now() + Duration::from_secs(1));
+                }
+                Some(None) => exec::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn start(&self) {
+        let plan = &self.world.plan;
+        let workers = self.workers.get();
+        exec::trace(|| format!("the process starts with {workers} workers"));
+        let settings = Arc::new(settings(&self.world, workers));
+        let stats = Arc::new(Stats::new(workers, plan.backends(), plan.circles));
+        let (end, worker_ends) = handoff::pair(workers).expect("memory only");
+        let control = exec::group(world::PROXY, "control");
+        let life = Rc::new(Life {
+            groups: (0..workers).map(|id| exec::group(world::PROXY, format!("worker {id}"))).collect(),
+            control,
+            end,
+            stats: stats.clone(),
+            ended: RefCell::default(),
+            up: RefCell::new(vec![true; plan.backends()]),
+            catalog: RefCell::default(),
+            rows: RefCell::default(),
+            ticket: Cell::new(1),
+            probe_now: RefCell::new(vec![false; plan.backends()]),
+        });
+        *self.life.borrow_mut() = Some(life.clone());
+        let world = self.world.clone();
+        exec::spawn_in(control, async move {
+            let mut former = former_logs(workers);
+            for (id, end) in worker_ends.into_iter().enumerate() {
+                let start = Start {
+                    id,
+                    settings: settings.clone(),
+                    placement: world.placement.clone(),
+                    socket: Socket::bound_to(world::proxy_addr()),
+                    end,
+                    stats: stats.clone(),
+                    backlog_max_bytes: world.plan.backlog_kib * 1024 / workers as u64,
+                    former: std::mem::take(&mut former),
+                    cache_files: Vec::new(),
+                };
+                let ended = life.clone();
+                exec::spawn_in(life.groups[id], async move {
+                    let end = run::run(start).await;
+                    ended.ended.borrow_mut().push(end.map(drop).map_err(|e| e.to_string()));
+                });
+            }
+            for backend in 0..world.plan.backends() {
+                let message = ToWorker::Address { backend: id(backend), addr: world::backend_addr(backend) };
+                life.broadcast(&message);
+                exec::spawn(probe(life.clone(), backend));
+            }
+            exec::spawn(renew_catalog(world.clone(), life.clone()));
+            serve(world, life).await;
+        });
+    }
+
+    /// kill -9, or power loss.
+    pub fn kill(&self, power: bool) {
+        let Some(life) = self.life.borrow_mut().take() else { return };
+        if power {
+            net::power_lost(world::PROXY);
+        }
+        life.groups.iter().for_each(|&group| exec::kill(group));
+        exec::kill(life.control);
+        if power {
+            disk::lose_power(world::PROXY);
+        }
+    }
+
+    /// SIGTERM.
+    pub async fn stop(&self) {
+        let Some(life) = self.life() else { return };
+        life.stats.stopping.store(true, Relaxed);
+        life.broadcast(&ToWorker::Shutdown);
+        let all = life.groups.len();
+        let waiting = life.clone();
+        let ended = async { exec::when(move || waiting.ended.borrow().len() == all).await };
+        ended.or(exec::sleep(STOP_TIMEOUT)).await;
+        // Somebody may have killed it meanwhile, and another life begun.
+        if self.life().is_some_and(|now| Rc::ptr_eq(&now, &life)) {
+            self.kill(false);
+        }
+    }
+}
+
+fn id(backend: usize) -> BackendId {
+    BackendId(backend as u16)
+}
+
+/// Logs of workers that are no more, as the program finds them.
+fn former_logs(workers: usize) -> Vec<PathBuf> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
+    disk::folders(Path::new(DATA)).into_iter().filter(|path| number(path).is_some_and(|n| n >= workers)).collect()
+}
+
+fn settings(world: &World, workers: usize) -> Settings {
+    let plan = &world.plan;
+    Settings {
+        listen: world::proxy_addr(),
+        workers,
+        topology: world.topology.clone(),
+        placement: world::placement_settings(),
+        db_list: Vec::new(),
+        data_dir: DATA.into(),
+        credentials: Credentials::default(),
+        ping_auth_enabled: false,
+        durability: match plan.safety {
+            Safety::Memory => Durability::Memory,
+            Safety::Os => Durability::Os,
+            Safety::Disk => Durability::Disk,
+        },
+        commit_linger: Duration::ZERO,
+        hot_tail_bytes: 0,
+        backlog_max_bytes: None,
+        backlog_full: match plan.full {
+            Full::Reject => BacklogFull::Reject,
+            Full::DropOldest => BacklogFull::DropOldest,
+        },
+        backend_gzip: false,
+        max_body_bytes: 25_000_000,
+        missing_db: match plan.missing {
+            Missing::Create => MissingDb::Create,
+            Missing::Hold => MissingDb::Hold,
+        },
+        flush_size: plan.flush_size,
+        check_interval: CHECK_INTERVAL,
+        rewrite_interval: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(10),
+        write_tracing: false,
+        query_tracing: false,
+        query: QuerySettings::default(),
+        tls: None,
+        trust: world::trust(),
+    }
+}
+
+impl Life {
+    fn send(&self, worker: usize, message: ToWorker) {
+        // A worker that does not read is not waited for.
+        let _ = self.end.send(worker, message);
+    }
+
+    fn broadcast(&self, message: &ToWorker) {
+        (0..self.end.workers()).for_each(|worker| self.send(worker, message.clone()));
+    }
+
+    pub fn worker_failed(&self) -> bool {
+        self.stats.workers.iter().any(|worker| !worker.ready.load(Relaxed))
+    }
+
+    /// The accounts of all workers; None when one of them does not answer.
+    pub async fn ledger(self: Rc<Self>) -> Option<Vec<LedgerRow>> {
+        let ticket = self.ticket.replace(self.ticket.get() + 1);
+        self.rows.borrow_mut().clear();
+        self.broadcast(&ToWorker::LedgerWanted { ticket });
+        let (waiting, all) = (self.clone(), self.groups.len());
+        let answered = async {
+            exec::when(move || waiting.rows.borrow().len() == all).await;
+            true
+        };
+        let late = async {
+            exec::sleep(Duration::from_secs(2)).await;
+            false
+        };
+        answered.or(late).await.then(|| self.rows.take().into_values().flatten().collect())
+    }
+}
+
+/// Answers the workers.
+async fn serve(world: Rc<World>, life: Rc<Life>) {
+    loop {
+        let messages = life.end.incoming().clone();
+        exec::when(move || !messages.is_empty()).await;
+        while let Ok(message) = life.end.incoming().try_recv() {
+            let (world, life) = (world.clone(), life.clone());
+            match message {
+                ToControl::RefreshCatalog { worker, ticket } => exec::spawn(async move {
+                    refresh(&world, &life).await;
+                    life.send(worker, ToWorker::CatalogRefreshed { ticket });
+                }),
+                ToControl::Create { worker, ticket, backend, db, .. } => exec::spawn(async move {
+                    let result = create(&world, backend.index(), &db).await;
+                    exec::trace(|| format!("create {db} on b{}: {result:?}", backend.0));
+                    life.send(worker, ToWorker::Created { ticket, result });
+                }),
+                ToControl::BackendChanged { backend, .. } => life.probe_now.borrow_mut()[backend.index()] = true,
+                ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),
+                ToControl::Query { .. } | ToControl::Admin { .. } => {}
+                ToControl::Drained { .. } | ToControl::Written { .. } => {}
+            }
+        }
+    }
+}
+
+/// Whether the control thread gets an answer of InfluxDB's own from there; it takes its time.
+async fn asks(world: &World, backend: usize) -> bool {
+    exec::sleep(exec::random(|rng| rng.duration(Duration::from_micros(200), Duration::from_millis(20)))).await;
+    let influx = world.backends[backend].borrow();
+    let answers = influx.is_up() && influx.said(None) != Some(Says::Page);
+    answers && net::is_open(world::PROXY, world::backend_host(backend))
+}
+
+async fn refresh(world: &World, life: &Life) {
+    let mut catalog = Catalog::default();
+    for backend in 0..world.plan.backends() {
+        if !asks(world, backend).await {
+            continue;
+        }
+        catalog.known = true;
+        for &db in &world.backends[backend].borrow().databases {
+            let policies = vec![POLICY.to_owned()];
+            catalog.databases.insert(world::database(db), Database { policies });
+        }
+    }
+    let known = life.catalog.borrow().clone();
+    if catalog.known && *known != catalog {
+        let catalog = Arc::new(catalog);
+        *life.catalog.borrow_mut() = catalog.clone();
+        life.broadcast(&ToWorker::Catalog(catalog));
+    }
+}
+
+async fn renew_catalog(world: Rc<World>, life: Rc<Life>) {
+    loop {
+        refresh(&world, &life).await;
+        exec::sleep(CATALOG_INTERVAL).await;
+    }
+}
+
+/// As `control` does it: whoever has the database is the model; nobody's word is taken for a backend that cannot be
+/// asked.
+async fn create(world: &World, target: usize, db: &str) -> Created {
+    let number = db.trim_start_matches("db").parse().expect("a database of ours");
+    if !asks(world, target).await {
+        return Created::Failed("it does not answer".into());
+    }
+    let has = |backend: usize| world.backends[backend].borrow().databases.contains(&number);
+    if has(target) {
+        return Created::Done;
+    }
+    let mut unasked = false;
+    for other in (0..world.plan.backends()).filter(|other| *other != target) {
+        if !asks(world, other).await {
+            unasked = true;
+        } else if has(other) {
+            world.backends[target].borrow_mut().databases.insert(number);
+            return Created::Done;
+        }
+    }
+    if unasked { Created::Failed("not all can be asked".into()) } else { Created::NowhereElse }
+}
+
+/// Pings a backend every so often, and at once when a courier has something new to say.
+async fn probe(life: Rc<Life>, backend: usize) {
+    loop {
+        let ping = async {
+            let mut stream = net::connect(world::backend_addr(backend)).await.ok()?;
+            stream.write_all(b"GET /ping HTTP/1.1\r\nHost: b\r\n\r\n").await.ok()?;
+            read_message(&mut stream, &mut Vec::new()).await
+        };
+        let late = async {
+            exec::sleep(PROBE_TIMEOUT).await;
+            None
+        };
+        let up = ping.or(late).await.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 2"));
+        let before = std::mem::replace(&mut life.up.borrow_mut()[backend], up);
+        life.stats.reads[backend].down.store(!up, Relaxed);
+        for (worker, stats) in life.stats.workers.iter().enumerate() {
+            if before != up || (up && !stats.backends[backend].up.load(Relaxed)) {
+                life.send(worker, ToWorker::Probed { backend: id(backend), up });
+            }
+        }
+        let until = exec::now() + CHECK_INTERVAL;
+        exec::sleep(Duration::from_millis(200)).await;
+        while exec::now() < until && !std::mem::take(&mut life.probe_now.borrow_mut()[backend]) {
+            exec::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Who is where, and what everybody has seen: the hosts of a run, the writes and what became of them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
+use fluxgate_dataplane::tls::Trust;
+use fluxgate_dataplane::topology::{Backend, Topology};
+use fluxgate_machine::{HostId, net};
+
+use crate::backend::Influx;
+use crate::plan::{Op, Plan, Point, Safety};
+
+pub const PROXY: HostId = HostId(1);
+pub const CLIENTS: HostId = HostId(2);
+const FIRST_BACKEND: u16 = 3;
+
+pub fn hosts(plan: &Plan) -> u16 {
+    FIRST_BACKEND + plan.backends() as u16
+}
+
+pub fn backend_host(backend: usize) -> HostId {
+    HostId(FIRST_BACKEND + backend as u16)
+}
+
+pub fn backend_addr(backend: usize) -> SocketAddr {
+    net::address(backend_host(backend), 8086)
+}
+
+pub fn proxy_addr() -> SocketAddr {
+    net::address(PROXY, 7076)
+}
+
+pub fn database(number: usize) -> String {
+    format!("db{number}")
+}
+
+pub fn measurement(number: usize) -> String {
+    format!("m{number}")
+}
+
+/// A point with its database: what has one value on each backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub db: usize,
+    pub measurement: usize,
+    pub number: usize,
+}
+
+/// What the client knows of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Acked,
+    /// An answer that says that nothing of it was taken.
+    Refused,
+    Unknown,
+}
+
+/// One line of one request; its value is its number in [`World::writes`].
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub place: Place,
+    pub float: bool,
+    pub begin: Duration,
+    /// When its fate was known.
+    pub end: Duration,
+    pub fate: Fate,
+    pub safety: Safety,
+}
+
+/// What has been found broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// One of a few names.
+    pub kind: &'static str,
+    pub text: String,
+}
+
+pub struct World {
+    pub plan: Rc<Plan>,
+    pub placement: Arc<Placement>,
+    pub topology: Arc<Topology>,
+    pub backends: Vec<Rc<RefCell<Influx>>>,
+    pub writes: RefCell<Vec<Write>>,
+    pub violations: RefCell<Vec<Violation>>,
+    /// When the process was killed, and whether power was lost with it.
+    pub crashes: RefCell<Vec<(Duration, bool)>>,
+    /// When a fault that may delay everything began and ended: of one backend, or of all.
+    pub troubles: RefCell<Vec<Trouble>>,
+    /// Requests that asked for all circles, what came of them, from when to when.
+    pub alls: RefCell<Vec<(Op, Fate, Duration, Duration)>>,
+    /// Databases that somebody dropped, by (backend, database).
+    pub drops: RefCell<BTreeSet<(usize, usize)>>,
+}
+
+/// A time in which deliveries may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    pub backend: Option<usize>,
+    pub db: Option<usize>,
+    pub from: Duration,
+    pub until: Duration,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Rc<Self> {
+        let (topology, placement) = layout(&plan);
+        let backends = (0..plan.backends()).map(|_| Rc::new(RefCell::new(Influx::new()))).collect();
+        Rc::new(Self {
+            plan: Rc::new(plan),
+            placement,
+            topology,
+            backends,
+            writes: RefCell::default(),
+            violations: RefCell::default(),
+            crashes: RefCell::default(),
+            troubles: RefCell::default(),
+            alls: RefCell::default(),
+            drops: RefCell::default(),
+        })
+    }
+
+    pub fn broken(&self, kind: &'static str, text: String) {
+        self.violations.borrow_mut().push(Violation { kind, text });
+    }
+
+    pub fn trouble(&self, backend: Option<usize>, db: Option<usize>, from: Duration, until: Duration) {
+        self.troubles.borrow_mut().push(Trouble { backend, db, from, until });
+    }
+
+    /// The backends a place belongs on, one per circle.
+    pub fn owners(&self, place: Place) -> Vec<usize> {
+        let (db, measurement) = (database(place.db), measurement(place.measurement));
+        let owner = |circle| self.placement.owner(circle, db.as_bytes(), measurement.as_bytes()).index();
+        (0..self.plan.circles).map(owner).collect()
+    }
+}
+
+pub fn place(db: usize, point: Point) -> Place {
+    Place { db, measurement: point.measurement, number: point.number }
+}
+
+/// Certificates are read once.
+pub fn trust() -> Trust {
+    static TRUST: OnceLock<Trust> = OnceLock::new();
+    TRUST.get_or_init(Trust::default).clone()
+}
+
+pub fn placement_settings() -> PlacementSettings {
+    PlacementSettings { hash_key: HashKey::Idx, vnode_size: 16, shard_key: "%db,%mm".into(), hash: RingHash::Crc32 }
+}
+
+fn layout(plan: &Plan) -> (Arc<Topology>, Arc<Placement>) {
+    let mut topology = Topology::default();
+    for circle in 0..plan.circles {
+        let first = circle * plan.backends_per_circle;
+        let backend = |number| Backend::new(format!("b{number}"), format!("http://{}", backend_addr(number)));
+        topology.add_circle(format!("c{circle}"), (first..first + plan.backends_per_circle).map(backend));
+    }
+    let placement = Placement::new(&topology, &placement_settings());
+    (Arc::new(topology), Arc::new(placement))
+}
+
+/// By (database, backend).
+pub type Counts = BTreeMap<(String, usize), u64>;
