@@ -184,6 +184,31 @@ fn the_data_plane_keeps_its_layers() {
 }
 
 #[test]
+fn control_keeps_its_layers() {
+    // A folder of `control`, and the folders beside it that it may use.
+    let layers: [(&str, &[&str]); 5] = [
+        ("influx", &[]),
+        ("transition", &[]),
+        ("query", &["influx"]),
+        ("migration", &["influx", "transition"]),
+        ("endpoint", &["influx", "migration"]),
+    ];
+    let sources = sources();
+    for (folder, below) in layers {
+        let beside = layers.map(|(other, _)| other).into_iter().chain(["event_loop"]);
+        let above = beside.filter(|other| *other != folder && !below.contains(other));
+        let words: Vec<_> = above.map(|other| format!("crate::{other}")).collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let folder = format!("control/src/{folder}/");
+        let broken = words_in(&sources, &[&folder], &[], &words);
+        assert_kept(
+            &format!("{folder} may use only {below:?} of `control`; what the loop is told has its own types:"),
+            broken,
+        );
+    }
+}
+
+#[test]
 fn the_data_plane_neither_locks_nor_blocks_nor_parses_json() {
     let sources = sources();
     let words = ["Mutex", "RwLock", "Condvar", "ureq"];

@@ -23,10 +23,9 @@ pub mod cipher;
 pub mod endpoint;
 mod event_loop;
 pub mod influx;
-pub mod limits;
+mod limits;
 pub mod migration;
 pub mod query;
 pub mod transition;
 
-pub use event_loop::report::ControlSettings;
-pub use event_loop::thread::Control;
+pub use event_loop::{Control, ControlSettings};

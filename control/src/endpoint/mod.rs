@@ -7,12 +7,12 @@
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
 mod clear;
-pub mod debug_pprof;
+pub(crate) mod debug_pprof;
 mod decrypt;
 mod encrypt;
 mod health;
 mod jobs;
-pub mod ledger;
+pub(crate) mod ledger;
 mod migrate;
 pub mod order;
 mod params;

@@ -11,8 +11,8 @@ mod census;
 mod create;
 mod probe;
 mod refresh;
-pub mod report;
-pub mod thread;
+mod report;
+mod thread;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -31,11 +31,13 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
 use self::backends::KnownBackend;
+pub use self::report::ControlSettings;
+use self::report::{Asker, CreateKey, Report};
+pub use self::thread::Control;
 use crate::endpoint::debug_pprof::cpu::Wanted;
 use crate::endpoint::{self, Action, AdminState, Dialect, debug_pprof};
 use crate::event_loop::census::{Census, Question};
 use crate::event_loop::refresh::Refresh;
-use crate::event_loop::report::{Asker, ControlSettings, CreateKey, Report};
 use crate::limits;
 use crate::migration;
 use crate::migration::jobs::{JobEvent, Jobs};

@@ -11,10 +11,10 @@
 //! Not here: when a backend is asked, and what its answer is for (`event_loop`, `query`, `migration`).
 
 pub mod answer;
-pub mod budget;
+pub(crate) mod budget;
 pub mod catalog;
 pub mod client;
-pub mod line;
+pub(crate) mod line;
 pub mod policy;
-pub mod reader;
+pub(crate) mod reader;
 pub mod wire;

@@ -30,30 +30,30 @@
 //!           └─> journal      the migration log
 //! ```
 
-pub mod checkpoint;
+pub(crate) mod checkpoint;
 mod coordination;
-pub mod copy;
-pub mod delete;
-pub mod job;
+mod copy;
+mod delete;
+pub(crate) mod job;
 #[cfg(test)]
-pub mod job_test;
-pub mod jobs;
-pub mod journal;
-pub mod live_world;
+pub(crate) mod job_test;
+pub(crate) mod jobs;
+pub(crate) mod journal;
+pub(crate) mod live_world;
 mod marks;
-pub mod order;
-pub mod peers;
-pub mod plan;
-pub mod policies;
+pub(crate) mod order;
+pub(crate) mod peers;
+pub(crate) mod plan;
+mod policies;
 mod pour;
-pub mod progress;
+mod progress;
 pub mod rows;
 pub mod side;
 pub mod slices;
-pub mod steering;
-pub mod verify;
+pub(crate) mod steering;
+mod verify;
 mod work;
-pub mod world;
+mod world;
 
 pub use copy::{Copied, CopyError, CopyTask, SliceFailure, Writes, copy};
 pub use delete::{NotCleared, clear};

@@ -14,15 +14,15 @@
 //! says why not.
 
 pub mod context;
-pub mod errors;
-pub mod into;
-pub mod job;
+mod errors;
+mod into;
+mod job;
 pub mod render;
 pub mod select;
 pub mod server;
 pub mod show;
-pub mod statement;
-pub mod structure;
+mod statement;
+mod structure;
 pub mod workers;
 
 pub use context::QueryShared;

@@ -4,7 +4,7 @@
 //! 1 differ, in JSON they do not. Both give the same types. `frame` cuts chunked answers into documents. Not here: the
 //! calls, merging.
 
-pub mod frame;
+pub(crate) mod frame;
 pub mod json;
 pub mod msgpack;
 

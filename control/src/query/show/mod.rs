@@ -8,13 +8,13 @@
 //! Merging is pure: [`merge`] and [`listing::merge`] take answers and give one. While a measurement is being moved it
 //! lies on two backends, so everything is de-duplicated. Rows are never copied, only their handles.
 
-pub mod cardinality;
-pub mod keys;
-pub mod listing;
-pub mod measurements;
+mod cardinality;
+mod keys;
+mod listing;
+mod measurements;
 mod order;
 mod rewrite;
-pub mod series;
+mod series;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
