@@ -176,6 +176,8 @@ pub const RETRY_FOR: Duration = Duration::from_secs(120);
 pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 /// Failed slices of one measurement that are kept with their reasons. More: only counted.
 pub const SLICE_FAILURES_KEPT: usize = 100;
+/// One wait for a migration's rate limit. Longer: it looks again after this time.
+pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Longest sleep of a migration between two looks at whether it goes on.
 pub const MIGRATION_NAP: Duration = Duration::from_millis(50);
 
@@ -185,3 +187,8 @@ pub const MSGPACK_ROWS_BYTES: usize = 64 * 1024;
 pub const MSGPACK_DEPTH_MAX: usize = 32;
 /// Elements that a length may make us reserve room for before they have been seen. More: room is made as they come.
 pub const MSGPACK_RESERVED_MAX: usize = 1024;
+
+/// A CPU profile takes so long where the request does not say, or says what is no number, as in Go.
+pub const PROFILE_SECONDS_DEFAULT: u64 = 30;
+/// The sampler's own functions are among this many innermost ones of a stack, inlined or not. Further out: they stay.
+pub const PROFILE_OWN_FRAMES_MAX: usize = 8;

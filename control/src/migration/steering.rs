@@ -221,7 +221,8 @@ impl Bucket {
         self.tokens = (self.tokens + since * rate).min(rate);
         self.filled = now;
         if self.tokens < 0.0 {
-            return Some(Duration::from_secs_f64((-self.tokens / rate).min(3600.0)));
+            let wait = (-self.tokens / rate).min(limits::RATE_WAIT_MAX.as_secs_f64());
+            return Some(Duration::from_secs_f64(wait));
         }
         self.tokens -= bytes;
         None

@@ -23,15 +23,12 @@ use fluxgate_dataplane::limits::PROFILE_MAX;
 use pprof::{Frames, ProfilerGuardBuilder, Report, Symbol};
 
 use super::{Action, AdminCall, AdminState, download, failed, not_sniffed, response};
+use crate::limits::{PROFILE_OWN_FRAMES_MAX, PROFILE_SECONDS_DEFAULT};
 
 /// Samples per second of CPU time. Not 100: in step with timers it would see the same moment of each.
 const FREQUENCY_HZ: i32 = 99;
-/// As in Go, also for what is no number.
-const SECONDS_DEFAULT: u64 = 30;
 /// Libraries in which no stack is walked.
 const NOT_WALKED: [&str; 2] = ["libgcc", "vdso"];
-/// The sampler's own functions are among this many innermost ones, inlined or not.
-const OWN_FRAMES_MAX: usize = 8;
 /// A low priority: turning addresses into names must not take the CPU from workers. A tenth of their share; with the
 /// lowest one, a hundredth, a profile of 33 s on a busy machine was answered after 65 s.
 const NICE: i32 = 10;
@@ -59,7 +56,7 @@ pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
         _ => return Action::Answer(failed(400, "format must be pprof or svg")),
     };
     let seconds = std::str::from_utf8(&params.value("seconds")).ok().and_then(|text| text.parse().ok());
-    let duration = Duration::from_secs(seconds.filter(|&seconds| seconds > 0).unwrap_or(SECONDS_DEFAULT));
+    let duration = Duration::from_secs(seconds.filter(|&seconds| seconds > 0).unwrap_or(PROFILE_SECONDS_DEFAULT));
     if duration > PROFILE_MAX {
         return Action::Answer(failed(400, &format!("seconds must be at most {}", PROFILE_MAX.as_secs())));
     }
@@ -109,7 +106,7 @@ fn tidy(frames: &mut Frames) {
         // As parts of mangled names (with their length) and of files.
         ["perf_signal_handler", "9backtrace", "pprof..backtrace", "backtrace-0."].iter().any(|part| name.contains(part))
     };
-    let own = stack.iter().take(OWN_FRAMES_MAX).rposition(|frame| frame.iter().any(of_sampler));
+    let own = stack.iter().take(PROFILE_OWN_FRAMES_MAX).rposition(|frame| frame.iter().any(of_sampler));
     stack.drain(..own.map_or(0, |last| last + 1));
 }
 
