@@ -18,8 +18,8 @@ use crate::lab::sink::SinkArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
 ///
-/// Without a command it runs the proxy. It reads the configuration files of influx-proxy 2.4 and 2.5 (JSON, TOML or YAML)
-/// unchanged.
+/// Without a command it runs the proxy. It reads the configuration files of influx-proxy 2.4 and 2.5 (JSON, TOML or
+/// YAML) unchanged.
 #[derive(Parser, Clone, Debug, PartialEq)]
 #[command(name = "fluxgate", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -46,8 +46,8 @@ pub enum Command {
     /// Check the configuration and print every setting, with each backend's share of the data.
     ///
     /// Prints the circles, their backends with the expected share of the data in percent, and the value of every key,
-    /// defaults included. Passwords are shown as ***. Nothing is started and no backend is contacted. If the file is not
-    /// valid, one sentence names file, line and key, and the exit status is 2.
+    /// defaults included. Passwords are shown as ***. Nothing is started and no backend is contacted. If the file is
+    /// not valid, one sentence names file, line and key, and the exit status is 2.
     #[command(
         after_help = "Example:\n  fluxgate check --config /etc/fluxgate/proxy.toml && systemctl restart fluxgate"
     )]
@@ -76,8 +76,8 @@ Examples:
 
     /// Run a demo of half a minute: kill a backend under load, bring it back, and check that no point is lost.
     ///
-    /// Starts two circles of two backends (real influxd if it is installed, else built-in stand-ins) and a proxy, all on
-    /// free loopback ports and in temporary directories. The exit status is 0 only if no point is missing.
+    /// Starts two circles of two backends (real influxd if it is installed, else built-in stand-ins) and a proxy, all
+    /// on free loopback ports and in temporary directories. The exit status is 0 only if no point is missing.
     Demo(DemoArgs),
 
     /// Inspect the logs in a data directory. Works while the proxy is running.

@@ -1,4 +1,5 @@
-//! Turns the TLS keys of a configuration into what rustls needs: certificate, key, versions, cipher suites, authorities.
+//! Turns the TLS keys of a configuration into what rustls needs: certificate, key, versions, cipher suites,
+//! authorities.
 //!
 //! Each refusal names the key of the configuration and, where one is meant, the file. Blocks: at start, and on SIGHUP.
 
@@ -92,8 +93,8 @@ pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) ->
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
                 let what = format!(
-                    "backend {} uses https, but this system has no trusted certificate authorities; install the package \
-                     ca-certificates or set ca_file",
+                    "backend {} uses https, but this system has no trusted certificate authorities; install the \
+                     package ca-certificates or set ca_file",
                     backend.name
                 );
                 return refuse("ca_file", what);

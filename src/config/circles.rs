@@ -99,8 +99,8 @@ fn backend(
     })
 }
 
-/// Accepts `http://host`, `http://host:port` and the same with `https`. An error does not repeat the text, which may hold
-/// a password.
+/// Accepts `http://host`, `http://host:port` and the same with `https`. An error does not repeat the text, which may
+/// hold a password.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let form = "must be http://host:port or https://host:port, with nothing behind the port";
     let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(form)?;

@@ -66,7 +66,8 @@ fn refusals_of_circles_and_backends_point_at_the_one_meant() {
         (
             "http://127.0.0.1:8089",
             "127.0.0.1:8089",
-            "p.json:31: circles[1].backends[1].url must be http://host:port or https://host:port, with nothing behind the port",
+            "p.json:31: circles[1].backends[1].url must be http://host:port or https://host:port, with nothing \
+             behind the port",
         ),
         (
             "http://127.0.0.1:8089",

@@ -69,7 +69,8 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
         "shard_key": null, "flush_size": -1, "flush_time": 0, "check_interval": 0, "rewrite_interval": 0,
         "rewrite_threads": 0, "conn_pool_size": -5, "write_timeout": 0, "idle_timeout": 0, "db_list": null,
         "workers": 0, "durability": "", "commit_linger_us": 0, "hot_tail_bytes": 0, "backlog_max_bytes": 0,
-        "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false, "query_timeout": 0, "max_concurrent_queries": 0,
+        "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false,
+        "query_timeout": 0, "max_concurrent_queries": 0,
         "query_memory_bytes": -1, "max_result_rows": 0"#;
     for text in [json(zero), json("").replace("],\n", "]")] {
         let config = ok("f.json", &text);

@@ -1,4 +1,5 @@
-//! Turns the keys of a file into a [`Config`]: defaults, rules between keys, and the errors. `circles` reads its circles.
+//! Turns the keys of a file into a [`Config`]: defaults, rules between keys, and the errors. `circles` reads its
+//! circles.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -58,8 +59,8 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     for &id in &unverified {
         let Backend { name, url, .. } = topology.backend(id);
         warnings.push(format!(
-            "backend {name}: insecure_skip_verify is set: the certificate of {url} is not verified, so that another server \
-             can pretend to be it and read its password"
+            "backend {name}: insecure_skip_verify is set: the certificate of {url} is not verified, so that another \
+             server can pretend to be it and read its password"
         ));
     }
     let trust = tls::trust(&ca_file, &topology.backends, unverified).map_err(|fault| tls_problem(&file, fault))?;
@@ -323,8 +324,8 @@ fn non_empty(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
-/// A path of the file; a relative one starts at the working directory. It is made absolute here, so that nothing depends
-/// later on the working directory, or on whether a library takes relative paths.
+/// A path of the file; a relative one starts at the working directory. It is made absolute here, so that nothing
+/// depends later on the working directory, or on whether a library takes relative paths.
 fn absolute(name: &str, text: &str) -> Result<PathBuf, Problem> {
     let wrong = |e| problem(key(name), format!("{name} is \"{text}\", which cannot be made an absolute path: {e}"));
     std::path::absolute(text).map_err(wrong)

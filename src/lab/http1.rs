@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_request_is_whole_only_with_its_body() {
-        let bytes = b"POST /write?db=a%20b&p=x+y HTTP/1.1\r\nContent-Encoding: GZIP\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+        let bytes = b"POST /write?db=a%20b&p=x+y HTTP/1.1\r\nContent-Encoding: GZIP\r\n\
+            Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
         for cut in 0..bytes.len() {
             assert_eq!(Request::parse(&bytes[..cut]), Ok(RequestState::Partial), "{cut}");
         }

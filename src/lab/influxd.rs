@@ -48,8 +48,8 @@ impl Influxd {
         Self::start_with(None)
     }
 
-    /// As many empty servers. Every second one is called `localhost` in its URL, the others `127.0.0.1`, so that what is
-    /// given these URLs has to resolve names, too.
+    /// As many empty servers. Every second one is called `localhost` in its URL, the others `127.0.0.1`, so that what
+    /// is given these URLs has to resolve names, too.
     pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
         let mut servers = (0..count).map(|_| Self::start()).collect::<io::Result<Vec<_>>>()?;
         servers.iter_mut().skip(1).step_by(2).for_each(|server| server.host = "localhost");
@@ -246,8 +246,8 @@ pub fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
-/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified, since it is only used
-/// with our own children on this machine.
+/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified, since it is only
+/// used with our own children on this machine.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -1,7 +1,7 @@
-//! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`, and
-//! what an operator can see and do from outside. Without further keys the configuration is that of the README's quick
-//! start: circles and `listen_addr`. All else has its default, so that `data_dir` is relative to the working directory,
-//! a temporary folder.
+//! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`,
+//! and what an operator can see and do from outside. Without further keys the configuration is that of the README's
+//! quick start: circles and `listen_addr`. All else has its default, so that `data_dir` is relative to the working
+//! directory, a temporary folder.
 //!
 //! As with [`crate::lab::influxd`], the kernel kills the child when the *thread* that started it ends.
 
@@ -34,7 +34,8 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
-    /// Circles of backends, named as influx-proxy's own examples are: `circle-1` with `influxdb-1-1`, `influxdb-1-2` ...
+    /// Circles of backends, named as influx-proxy's own examples are: `circle-1` with `influxdb-1-1`, `influxdb-1-2`
+    /// ...
     pub fn new(circles: &[Vec<String>]) -> Self {
         let backend = |c: usize, (b, url): (usize, &String)| json!({"name": backend_name(c, b), "url": url});
         let circle = |(c, urls): (usize, &Vec<String>)| {
@@ -125,8 +126,8 @@ impl Proxy {
     /// Kills it if it runs, starts it on the same port, configuration and data, and waits until it answers.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
-        // The kernel closes the listeners of a killed io_uring process some time after the process has ended; until then
-        // the port is in use, and the proxy would rightly refuse to start. If it stays in use, the start says so.
+        // The kernel closes the listeners of a killed io_uring process some time after the process has ended; until
+        // then the port is in use, and the proxy would rightly refuse to start. If it stays in use, the start says so.
         eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr).is_ok());
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file())?;
         let mut command = Command::new(&self.executable);
@@ -204,7 +205,8 @@ impl Proxy {
         }
     }
 
-    /// Waits until the ledger of all workers says that nothing is queued, and returns it. An error tells what it saw last.
+    /// Waits until the ledger of all workers says that nothing is queued, and returns it. An error tells what it saw
+    /// last.
     pub fn drained(&self, timeout: Duration) -> io::Result<Ledger> {
         let mut seen = None;
         let empty = eventually(timeout, || {
@@ -339,10 +341,12 @@ pub fn eventually(timeout: Duration, mut condition: impl FnMut() -> bool) -> boo
 mod tests {
     use super::*;
 
-    const LEDGER: &str = r#"{"totals":{"accepted":30,"delivered":21,"queued":5,"rejected":3,"dropped":1},"balanced":true,
+    const LEDGER: &str = r#"{"totals":{"accepted":30,"delivered":21,"queued":5,"rejected":3,"dropped":1},
+        "balanced":true,
         "databases":[{"db":"a","backends":[
             {"backend":"x","accepted":10,"delivered":5,"queued":5,"rejected":{},"dropped":{}},
-            {"backend":"y","accepted":10,"delivered":6,"queued":0,"rejected":{"type conflict":2,"old":1},"dropped":{"full":1}}]},
+            {"backend":"y","accepted":10,"delivered":6,"queued":0,"rejected":{"type conflict":2,"old":1},
+             "dropped":{"full":1}}]},
           {"db":"b","backends":[{"backend":"x","accepted":10,"delivered":10,"queued":0,"rejected":{},"dropped":{}}]}],
         "workers_missing":[]}"#;
 

@@ -70,7 +70,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn serials_agree_with_a_plain_set(numbers in prop::collection::vec(prop_oneof![0u64..40, 4050u64..4150], 0..90)) {
+        fn serials_agree_with_a_plain_set(
+            numbers in prop::collection::vec(prop_oneof![0u64..40, 4050u64..4150], 0..90)
+        ) {
             let (mut serials, mut plain) = (Serials::default(), BTreeSet::new());
             for n in numbers {
                 prop_assert_eq!(serials.insert(n), plain.insert(n));
@@ -85,7 +87,8 @@ mod tests {
             prop_assert_eq!(merged.len(), plain.len() as u64 + u64::from(!plain.contains(&7)));
             let runs = serials.runs();
             prop_assert!(runs.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
-            prop_assert_eq!(runs.iter().flat_map(|(a, b)| *a..=*b).collect::<Vec<_>>(), plain.into_iter().collect::<Vec<_>>());
+            let numbers: Vec<_> = runs.iter().flat_map(|(a, b)| *a..=*b).collect();
+            prop_assert_eq!(numbers, plain.into_iter().collect::<Vec<_>>());
         }
     }
 }

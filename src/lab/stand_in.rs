@@ -4,8 +4,8 @@
 //! of each database, and remembers the integer field `n` that the load generator numbers points with. It can be told to
 //! misbehave ([`Fault`]), and be stopped and started again on its port with what it holds.
 //!
-//! Threads and blocking sockets, one thread per connection: simple, not fast. Lines are counted, not checked; a line ends
-//! at each LF, so that values with a line feed in them are beyond it.
+//! Threads and blocking sockets, one thread per connection: simple, not fast. Lines are counted, not checked; a line
+//! ends at each LF, so that values with a line feed in them are beyond it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -420,7 +420,3 @@ fn response(status: u16, body: &str) -> Vec<u8> {
     }
     head.into_bytes()
 }
-
-#[cfg(test)]
-#[path = "stand_in_test.rs"]
-mod tests;

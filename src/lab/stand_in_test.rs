@@ -1,8 +1,10 @@
 //! What the stand-in promises to the tests that rely on it.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::stand_in::{Fault, StandIn};
 
 const LINES: &str = "cpu,host=a v=1,n=1i 10\nmem n=3i 11\n# note\n\ncpu,host=a v=1,n=2i 12\n";
 

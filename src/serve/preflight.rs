@@ -29,15 +29,18 @@ pub fn io_uring() -> Result<(), String> {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     Err(match (error, disabled.trim()) {
         (Errno::NOSYS, _) => {
-            "io_uring is not available: the kernel lacks it (5.11 or newer is needed) or a seccomp profile hides it".into()
+            "io_uring is not available: it needs kernel 5.11 or newer, and a seccomp profile that does not hide it"
+                .into()
         }
         (Errno::PERM, "1" | "2") => format!(
-            "io_uring is not available: kernel.io_uring_disabled is {}; set it with `sysctl kernel.io_uring_disabled=0`",
+            "io_uring is not available: kernel.io_uring_disabled is {}; run `sysctl kernel.io_uring_disabled=0`",
             disabled.trim()
         ),
-        (Errno::PERM, _) => "io_uring is not available: a seccomp profile forbids it (Docker's default profile \
-                                   does; run with `--security-opt seccomp=unconfined` or a profile that allows io_uring)"
-            .into(),
+        (Errno::PERM, _) => {
+            "io_uring is not available: a seccomp profile forbids it, as Docker's default profile does; \
+                              run with `--security-opt seccomp=unconfined` or a profile that allows io_uring"
+                .into()
+        }
         _ => format!("io_uring is not available: {error}"),
     })
 }

@@ -38,7 +38,8 @@ pub struct MigrateArgs {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
     /// URL of the running proxy.
-    #[arg(long, global = true, help_heading = "Proxy", value_name = "URL", default_value = "http://127.0.0.1:7076", value_parser = proxy_url)]
+    #[arg(long, global = true, help_heading = "Proxy", value_name = "URL", value_parser = proxy_url)]
+    #[arg(default_value = "http://127.0.0.1:7076")]
     pub url: String,
 
     /// User name, if the proxy requires one.
@@ -78,9 +79,9 @@ impl From<&str> for Password {
 pub enum MigrateCommand {
     /// Move each measurement of a circle to the backend that owns it now.
     ///
-    /// Use it after a change of the circle's backends: change the configuration, restart the proxy, then rebalance. Each
-    /// measurement is copied and verified; then the proxy reads and writes it at its new place. Nothing is removed: run
-    /// `clear` afterwards.
+    /// Use it after a change of the circle's backends: change the configuration, restart the proxy, then rebalance.
+    /// Each measurement is copied and verified; then the proxy reads and writes it at its new place. Nothing is
+    /// removed: run `clear` afterwards.
     #[command(after_help = "\
 Examples:
   fluxgate migrate rebalance --circle 0 --rate 20M                          a backend was added, or is `leaving`
@@ -99,8 +100,8 @@ Examples:
 
     /// Copy missing points between all circles.
     ///
-    /// Use it when circles differ and none of them is known to be complete. Without --days, --hours, --minutes, --seconds
-    /// or --since it covers all time.
+    /// Use it when circles differ and none of them is known to be complete. Without --days, --hours, --minutes,
+    /// --seconds or --since it covers all time.
     #[command(after_help = "Example:\n  fluxgate migrate resync --days 1 --hours 12 --rate 20M")]
     Resync(ResyncArgs),
 
@@ -401,7 +402,8 @@ mod tests {
                 r#"{"backends":[{"name":"a","url":"http://h:1"},{"name":"b","url":"http://h:2"}]}"#,
             ),
             (
-                "recovery --from 0 --to 1 --backend-url http://h:1 --backend-url http://h:2 --since 5 --db a --db b&c --cpus 2",
+                "recovery --from 0 --to 1 --backend-url http://h:1 --backend-url http://h:2 --since 5 --db a --db b&c \
+                 --cpus 2",
                 "/recovery?from_circle_id=0&to_circle_id=1&backend_urls=http%3A%2F%2Fh%3A1%2Chttp%3A%2F%2Fh%3A2&since=5\
                  &db=a%2Cb%26c&cpus=2",
                 "",

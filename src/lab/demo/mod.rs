@@ -53,7 +53,8 @@ pub struct DemoArgs {
     pub standins: bool,
 }
 
-/// Runs the demo with `executable` as the proxy; true if it proved its point. `stop` ends it early, which proves nothing.
+/// Runs the demo with `executable` as the proxy; true if it proved its point. `stop` ends it early, which proves
+/// nothing.
 pub fn run(args: &DemoArgs, executable: &Path, stop: &AtomicBool) -> io::Result<bool> {
     if !(args.seconds >= SECONDS_MIN && args.rate > 0) {
         let text = format!("--seconds must be at least {SECONDS_MIN} and --rate at least 1");

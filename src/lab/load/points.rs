@@ -1,12 +1,12 @@
 //! Builds write requests: Telegraf-like lines that carry their own number.
 //!
-//!   cpu,host=host-007,dc=dc3,rack=r07,env=prod,cpu=cpu7 usage_user=1.02,usage_system=..,usage_idle=..,n=42i 1700000000000042000
-//!   | measurement | ---------- host ----------------- | ----------- fields -------------------------- |
+//!   cpu,host=host-007,dc=dc3,..,cpu=cpu7 usage_user=1.02,usage_system=..,usage_idle=..,n=42i 1700000000000042000
+//!   | measurement | ------- host ------- | --------------- fields -------------------- | ---- timestamp --- |
 //!
 //! A line is three copies out of small tables and two numbers, about 20 ns: this program must cost far less than the
 //! server it measures. Everything about a point follows from its *serial*: measurement, host, field values and
-//! timestamp. No two points of a run share a timestamp, so `count(n)` over all measurements is the number of points that
-//! arrived, and the set of `n` names those that did not.
+//! timestamp. No two points of a run share a timestamp, so `count(n)` over all measurements is the number of points
+//! that arrived, and the set of `n` names those that did not.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
