@@ -1,4 +1,4 @@
-//! The command line: what may be asked of the program, and the help that teaches it.
+//! The command line: commands, options shared by all, and help texts.
 //!
 //! influx-proxy's own spelling works too: Go programs take long options with one dash, so `-config FILE` and `-version`
 //! are read as `--config FILE` and `--version`.
@@ -118,13 +118,13 @@ impl Cli {
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
     }
 
-    /// What is to be done.
+    /// The command; `serve` when none is given.
     pub fn command_or_serve(&self) -> Command {
         self.command.clone().unwrap_or(Command::Serve)
     }
 }
 
-/// The command line as defined; `--config` goes with any command, and is shown where it has a meaning.
+/// The command line. Every command accepts `--config`; only the help of those that read it shows it.
 fn definition() -> clap::Command {
     let mut whole = Cli::command();
     // Hands it down to all commands.

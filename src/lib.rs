@@ -1,6 +1,6 @@
-//! The program around the data plane: command line, configuration, start and stop, and the commands beside serving.
+//! The program around the data plane: command line, configuration, start and stop, and the other commands.
 //!
-//! `lab` is no part of the product: it holds what measures and checks it.
+//! `lab` is not part of the product: it holds what measures and checks it.
 
 pub mod cli;
 pub mod commands;

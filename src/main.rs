@@ -1,4 +1,4 @@
-//! The command line, carried out. Exit status: 0 done, 1 the work itself failed, 2 it could not be started.
+//! Runs the command that the command line names. Exit status: 0 done, 1 the work failed, 2 it could not be started.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ enum End {
     /// The configuration, the arguments or the machine do not allow a start.
     CannotStart(String),
     Failed(String),
-    /// It has been said already.
+    /// The error was printed already.
     Status(u8),
 }
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Err(End::Failed(sentence)) => (sentence, 1),
         Err(End::Status(status)) => return ExitCode::from(status),
     };
-    // With standard error closed nobody can be told.
+    // If standard error is closed, there is nobody to tell.
     let _ = writeln!(io::stderr(), "fluxgate: {sentence}");
     ExitCode::from(status)
 }
@@ -68,7 +68,7 @@ fn run(cli: &Cli) -> Result<(), End> {
         Command::Demo(args) => demo::main(&args, &*stop_flag()?).map_err(End::Status),
         Command::Log(args) => match log_files::run(&args, &mut out).map_err(End::Failed)? {
             true => Ok(()),
-            // What is not whole has been printed.
+            // The damage was printed.
             false => Err(End::Status(1)),
         },
         Command::Migrate(args) => migrate::main(&args, &*stop_flag()?, &mut out).map_err(|failure| match failure {
@@ -79,11 +79,11 @@ fn run(cli: &Cli) -> Result<(), End> {
     }
 }
 
-/// Raised by the first SIGTERM or SIGINT; the second one ends the process on the spot.
+/// A flag that the first SIGTERM or SIGINT sets; the second one ends the process at once.
 fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag still down.
+        // In this order, so that the first signal finds the flag not set.
         flag::register_conditional_shutdown(signal, INTERRUPTED, stop.clone())?;
         flag::register(signal, stop.clone())?;
     }

@@ -1,7 +1,7 @@
 //! Turns the TLS keys of a configuration into what rustls needs: certificate, key, versions, cipher suites,
 //! authorities.
 //!
-//! Each refusal names the key of the configuration and, where one is meant, the file. Blocks: at start, and on SIGHUP.
+//! Each error names the key of the configuration and, if there is one, the file. Blocks: at start and on SIGHUP.
 
 use fluxgate_dataplane::tls::{ServerTls, Trust};
 use fluxgate_dataplane::topology::{Backend, BackendId};
@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
-/// TLS for clients, as written in the file; what follows from it is [`ServerTls`].
+/// TLS for clients as the configuration file has it. [`server`] makes a [`ServerTls`] of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Https {
     pub enabled: bool,
@@ -24,7 +24,7 @@ pub struct Https {
     pub max_version: String,
 }
 
-/// A key of the configuration that cannot be followed, and why.
+/// A key of the configuration whose value cannot be used, and why.
 #[derive(Debug)]
 pub struct TlsRefusal {
     pub key: &'static str,
@@ -35,14 +35,14 @@ fn refuse<T>(key: &'static str, what: impl Into<String>) -> Result<T, TlsRefusal
     Err(TlsRefusal { key, what: what.into() })
 }
 
-/// What clients meet. The second is a warning for the operator.
+/// TLS for clients, and a warning for the operator if there is one.
 pub fn server(https: &Https) -> Result<(ServerTls, Option<String>), TlsRefusal> {
     let (versions, warning) = versions(https)?;
     let suites = suites(&https.ciphers)?;
     let certificate = certificate(https)?;
     match ServerTls::new(certificate, suites, &versions) {
         Ok(tls) => Ok((tls, warning)),
-        // Everything else has been looked at.
+        // Everything else was checked above.
         Err(_) => refuse("tls.ciphers", "tls.ciphers has no suite for the versions that tls.max_version allows"),
     }
 }
@@ -82,7 +82,7 @@ pub fn certificate(https: &Https) -> Result<CertifiedKey, TlsRefusal> {
     }
 }
 
-/// Whom to believe: with `ca_file` what stands there, else what the system believes. Read only when a backend needs it.
+/// The authorities to trust for backends: those of `ca_file`, else the system's. Read only if a backend needs them.
 pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) -> Result<Trust, TlsRefusal> {
     let speaks_tls = |backend: &&Backend| is_https(&backend.url) && !unverified.contains(&backend.id);
     let needed_by = backends.iter().find(speaks_tls);
@@ -108,7 +108,7 @@ pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) ->
     }
 }
 
-/// Certificates of the authorities in `file`, else of those the system believes.
+/// Certificates of the authorities in `file`, else of the system's.
 ///
 /// # Errors
 /// One sentence, when there are none.
@@ -145,7 +145,7 @@ fn certificates(key: &'static str, file: &str, text: &[u8]) -> Result<Vec<Certif
 
 type Versions = Vec<&'static SupportedProtocolVersion>;
 
-/// Numbers of versions: 0 for 1.0 to 3 for 1.3. What lies below 1.2 exists only to be named.
+/// Versions are numbered from 0 for 1.0 to 3 for 1.3. Those below 1.2 are known only for the warning.
 fn versions(https: &Https) -> Result<(Versions, Option<String>), TlsRefusal> {
     let min = version("tls.min_version", &https.min_version)?.unwrap_or(2);
     let max = version("tls.max_version", &https.max_version)?.unwrap_or(3);
@@ -208,7 +208,7 @@ fn suites(names: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsRefusal> {
     Ok(all.iter().filter(|suite| wanted.contains(suite)).copied().collect())
 }
 
-/// Go's, which is IANA's.
+/// The name that Go and IANA use.
 fn suite_name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }

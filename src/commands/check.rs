@@ -1,4 +1,4 @@
-//! `fluxgate check`: what a configuration file means, defaults filled in, before anything is started with it.
+//! `fluxgate check`: prints what a configuration file means, defaults included, and starts nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -56,7 +56,7 @@ fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Circles whose backends are others than at the last start, if this machine has it.
+/// Circles whose backends differ from those of the last start, if there was one in this data directory.
 fn transitions(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let Settings { data_dir, topology, placement, .. } = &config.data;
     let changes = match Transitions::preview(&Transitions::file_in(data_dir), topology, placement) {

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::lab::demo::{DemoArgs, run};
 
-/// The whole command: runs and prints; the error is the exit status. `stop` ends it early, which is no success.
+/// Runs the command; the error is the exit status. `stop` ends it early, which counts as a failure.
 pub fn main(args: &DemoArgs, stop: &AtomicBool) -> Result<(), u8> {
     let outcome = std::env::current_exe().and_then(|executable| run(args, &executable, stop));
     match outcome {

@@ -1,4 +1,4 @@
-//! `fluxgate hashdist`: how measurement names spread over the backends of a configuration, before any data does.
+//! `fluxgate hashdist`: shows how measurement names would spread over the backends of a configuration.
 
 use std::io::{self, BufRead, Write};
 
@@ -26,8 +26,8 @@ pub struct HashdistArgs {
     pub names: Vec<String>,
 }
 
-/// Places every name and prints, per backend, how many it got, beside the share the ring promises. Names come from the
-/// arguments, else from `input` (one per line) when the arguments ask for it, else they are made up.
+/// Places every name, and prints how many each backend got and how many the ring would give it on average. The names
+/// are those of the arguments, or the lines of `input` with `--stdin`, or generated.
 pub fn run(args: &HashdistArgs, config: &Config, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<()> {
     let topology = &config.data.topology;
     let placement = Placement::new(topology, &config.data.placement);

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::lab::load::{LoadArgs, Snapshot, run};
 
-/// The whole command: runs and prints; the error is the exit status. `stop` ends the run early, with a summary.
+/// Runs the command; the error is the exit status. `stop` ends the run early, with a summary.
 pub fn main(args: &LoadArgs, stop: &AtomicBool) -> Result<(), u8> {
     let mut progress = |snapshot: &Snapshot| {
         eprintln!(

@@ -1,4 +1,4 @@
-//! `fluxgate log`: looks into log directories, read-only, also of a running proxy.
+//! `fluxgate log`: lists, prints and verifies logs. It only reads, so that the proxy may be running.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct DirArg {
     pub dir: PathBuf,
 }
 
-/// Carries it out; false when `verify` found damage.
+/// Runs the command; false if `verify` found damage.
 ///
 /// # Errors
 /// One sentence, when the directory cannot be read.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::lab::sink::{SinkArgs, Sinks};
 
-/// The whole command.
+/// Runs the command until `stop`.
 pub fn main(args: &SinkArgs, out: &mut impl Write, stop: &AtomicBool) -> io::Result<()> {
     let sinks = Sinks::bind(&args.addrs)?;
     for addr in sinks.addrs()? {

@@ -130,7 +130,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Backends that speak https and are not to be verified.
+/// Backends with https whose certificates are not verified.
 pub(super) fn unverified(file: &File, topology: &Topology) -> Vec<BackendId> {
     let tables = file.circles.iter().flatten().flat_map(|circle| circle.backends.iter().flatten());
     let skip = |(table, backend): &(&file::Backend, &Backend)| {
@@ -139,7 +139,7 @@ pub(super) fn unverified(file: &File, topology: &Topology) -> Vec<BackendId> {
     tables.zip(&topology.backends).filter(skip).map(|(_, backend)| backend.id).collect()
 }
 
-/// A user name or password in plain text. Neither it nor its cipher goes into an error.
+/// A user name or password in plain text. No error shows it, encrypted or not.
 pub(super) fn secret(
     value: &Option<String>,
     encrypted: bool,
@@ -169,7 +169,7 @@ fn required(value: &Option<String>, path: &[KeyStep], name: &str) -> Result<Stri
     }
 }
 
-/// The key below `path` where it is in the file, else `path` itself: the nearest place there is.
+/// The key below `path` if it is in the file, else `path` itself.
 fn below_if(present: bool, path: Vec<KeyStep>, name: &str) -> Vec<KeyStep> {
     if present { below(&path, name) } else { path }
 }

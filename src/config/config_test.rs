@@ -428,11 +428,11 @@ fn refusals_name_file_line_and_key() {
         // Keys that contradict each other.
         (
             "\"tlog_dir\": \"a\",\n\"mlog_dir\": \"b\"",
-            "f.json:2: tlog_dir contradicts mlog_dir, which is the same under its older name; remove one",
+            "f.json:2: tlog_dir and mlog_dir are two names of one setting, but their values differ; remove one",
         ),
         (
             "\"auth_secure\": true,\n\"auth_encrypt\": false",
-            "f.json:3: auth_encrypt contradicts auth_secure, which is the same under its older name; remove one",
+            "f.json:3: auth_encrypt and auth_secure are two names of one setting, but their values differ; remove one",
         ),
         (
             r#""vnode_size": 100, "hash_key": "exi""#,

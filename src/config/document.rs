@@ -1,4 +1,4 @@
-//! Text to tree, and where in the text something is.
+//! Parses a text into a tree, and finds the line of a key in the text.
 //!
 //! All three parsers are driven through serde, and serde's errors carry the place where they arose. So the line of a
 //! key is found by reading the text once more with a visitor that follows the path and gives up exactly there: one
@@ -56,14 +56,14 @@ pub(super) fn path_text(path: &[KeyStep]) -> String {
     text
 }
 
-/// Why a text is no tree.
+/// Why a text cannot be parsed.
 #[derive(Debug)]
 pub(super) struct ParseError {
     pub line: Option<usize>,
     pub what: String,
 }
 
-/// Reads a whole document. A key that is there twice is refused: which one counts would be anyone's guess.
+/// Parses a whole document. A key that is there twice is an error.
 pub(super) fn parse(text: &str, format: FileFormat) -> Result<Value, ParseError> {
     let twice = RefCell::new(None);
     drive(text, format, Tree { twice: &twice }).map_err(|(line, message)| {

@@ -1,16 +1,16 @@
-//! Files to typed settings.
+//! Reads configuration files into typed settings.
 //!
 //! ```text
 //!   text --document--> tree --keys--> checked tree --file (serde)--> File --resolve--> Config
 //! ```
 //!
-//! One file format after the other ends at `document`: JSON, TOML and YAML become one tree, and from there on there is
-//! one set of keys, one set of rules and one wording. A key may be influx-proxy's, of either generation, or our own; a
-//! missing, empty or non-positive value means the default; where 0 means no limit (`max_body_bytes`,
-//! `max_concurrent_queries`, `max_result_rows`), a negative number is refused.
+//! `document` turns JSON, TOML and YAML into the same tree, so that there is one set of keys, rules and messages. A
+//! key may be influx-proxy's, of either generation, or our own; a missing, empty or non-positive value means the
+//! default; where 0 means no limit (`max_body_bytes`, `max_concurrent_queries`, `max_result_rows`), a negative number
+//! is refused.
 //!
-//! Where influx-proxy ignores what it does not understand, this refuses: each error is one sentence that names file,
-//! line and key, and never shows a password. Not here: starting anything, and what the settings mean to their users.
+//! influx-proxy ignores unknown keys; here they are errors. Each error is one sentence that names file, line and key,
+//! and never shows a password. Not here: starting anything, and what the settings mean to their users.
 
 mod circles;
 #[cfg(test)]
@@ -47,24 +47,24 @@ pub struct Config {
     /// `mlog_dir` or `tlog_dir`: where migrations log.
     pub mlog_dir: PathBuf,
     pub log_enabled: bool,
-    /// `cipher_key` is set. The key itself is not kept: all it was for is done.
+    /// `cipher_key` is set. The key itself is not kept: everything is decrypted already.
     pub own_cipher_key: bool,
     /// `/debug/pprof`. Default: on, as in 2.4.7, unless the file has a key that only 2.5 knows; then off, as there.
     pub pprof_enabled: bool,
-    /// Longest wait for a batch to fill. Taken, and without effect: couriers do not wait (they send what has gathered).
+    /// Longest wait for a batch to fill. Without effect: couriers send what has gathered and do not wait.
     pub flush_time: Duration,
-    /// Taken, and without effect: how much may be in flight follows from the order of points, not from a number.
+    /// Without effect: the order of points limits how much may be in flight.
     pub rewrite_threads: usize,
-    /// Taken, and without effect, for the same reason.
+    /// Without effect, for the same reason.
     pub conn_pool_size: usize,
     pub https: Https,
     /// Certificates of authorities in PEM form, instead of the system's; empty = the system's.
     pub ca_file: String,
-    /// What an operator should hear at each start.
+    /// Logged at each start.
     pub warnings: Vec<String>,
 }
 
-/// Why a file is not a configuration: always the operator's to mend.
+/// Why a file is not a valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub file: PathBuf,

@@ -19,7 +19,7 @@ use super::file::{self, File, nearest};
 use super::problem::{Problem, key, problem};
 use crate::tls::{self, Https};
 
-// What may stand for a choice; the first one is the default.
+// Names of the choices; the first one is the default.
 pub(crate) const DURABILITY: [(&str, Durability); 3] =
     [("disk", Durability::Disk), ("os", Durability::Os), ("memory", Durability::Memory)];
 pub(crate) const BACKLOG_FULL: [(&str, BacklogFull); 2] =
@@ -120,7 +120,7 @@ fn https(file: &File) -> Result<Https, Problem> {
     })
 }
 
-/// Points at the key where it is in the file, else at the one that asks for it.
+/// The error is reported at its key if that is in the file, else at the key that requires it.
 fn tls_problem(file: &File, fault: tls::TlsRefusal) -> Problem {
     let tls = |name: &str| vec![KeyStep::Key("tls".to_owned()), KeyStep::Key(name.to_owned())];
     let path = match fault.key {
@@ -245,7 +245,7 @@ fn max_body_bytes(bytes: Option<i64>) -> Result<u64, Problem> {
     })
 }
 
-/// 0 means no bound for queries at a time and for rows, as in InfluxDB.
+/// For concurrent queries and rows, 0 means no limit, as in InfluxDB.
 fn query(file: &File) -> Result<QuerySettings, Problem> {
     let default = QuerySettings::default();
     let timeout = seconds("query_timeout", file.query_timeout, default.timeout.as_secs() as usize)?;
@@ -267,7 +267,7 @@ fn seconds(name: &str, seconds: Option<i64>, default: usize) -> Result<Duration,
     Ok(Duration::from_secs(up_to(name, seconds, default, seconds_max)? as u64))
 }
 
-/// A number of which non-positive values mean the default.
+/// A number up to `max`; 0 and below mean the default.
 fn up_to(name: &str, value: Option<i64>, default: usize, max: usize) -> Result<usize, Problem> {
     match value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0) {
         None => Ok(default),
@@ -304,12 +304,13 @@ fn cipher_key(own: Option<&str>) -> Result<Key, Problem> {
     Key::new(text).ok_or_else(wrong)
 }
 
-/// Two names for one thing must not say two things.
+/// Two names of one setting must not have different values.
 fn agree<T: PartialEq>(older: &Option<T>, newer: &Option<T>, older_key: &str, newer_key: &str) -> Result<(), Problem> {
     match (older, newer) {
         (Some(a), Some(b)) if a != b => {
-            let what =
-                format!("{newer_key} contradicts {older_key}, which is the same under its older name; remove one");
+            let what = format!(
+                "{newer_key} and {older_key} are two names of one setting, but their values differ; remove one"
+            );
             Err(problem(key(newer_key), what))
         }
         _ => Ok(()),
@@ -331,7 +332,7 @@ fn absolute(name: &str, text: &str) -> Result<PathBuf, Problem> {
     std::path::absolute(text).map_err(wrong)
 }
 
-/// The same for a file that need not be named.
+/// The same for an optional file.
 fn absolute_or_empty(name: &str, text: &str) -> Result<String, Problem> {
     if text.is_empty() {
         return Ok(String::new());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::lab::http1::Response;
 
-/// A server that says nothing for so long is an error.
+/// A server that sends nothing for this long is an error.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Client {

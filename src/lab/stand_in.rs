@@ -5,7 +5,7 @@
 //! misbehave ([`Fault`]), and be stopped and started again on its port with what it holds.
 //!
 //! Threads and blocking sockets, one thread per connection: simple, not fast. Lines are counted, not checked; a line
-//! ends at each LF, so that values with a line feed in them are beyond it.
+//! ends at each LF, so that a string value with a line feed in it counts as two lines.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! The ledger as people read it, printed at shutdown.
+//! The text of the ledger that is printed at shutdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use fluxgate_dataplane::handoff::LedgerRow;
 use fluxgate_dataplane::topology::Topology;
 
-/// One line per database and backend over all workers, and the sum. Empty when nothing was ever accepted.
+/// One line per database and backend over all workers, and the sum. Empty if no point was accepted.
 pub fn text(topology: &Topology, rows: &[LedgerRow]) -> String {
     let mut accounts: BTreeMap<(&str, u16), [u64; 5]> = BTreeMap::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! The proxy from start to stop: what must be granted first, who is started in which order, who is told to end.
+//! Starts the proxy, waits for a signal or a failure, and stops it.
 //!
 //! ```text
 //!   main thread: checks, binds, starts the control thread and the workers, waits for a signal or an end
@@ -38,9 +38,9 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 /// One sentence for the operator.
 #[derive(Debug)]
 pub enum ServeError {
-    /// It has not started: configuration or machine do not allow it.
+    /// It could not start: the configuration or the machine does not allow it.
     Start(String),
-    /// It has ended though nobody told it to.
+    /// It ended without a signal.
     Running(String),
 }
 
@@ -48,7 +48,7 @@ pub enum ServeError {
 enum Begun {
     /// Every worker accepts.
     Ready,
-    /// A signal came first, which is no failure: a supervisor may change its mind at any moment.
+    /// A signal came first. That is no failure.
     Stopped,
 }
 
@@ -57,10 +57,10 @@ enum News {
     WorkerEnded(usize, Result<Vec<LedgerRow>, String>),
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP has the certificate for clients read again.
+/// Serves until SIGTERM or SIGINT; SIGHUP reloads the certificate for clients.
 ///
 /// # Errors
-/// One sentence that names the key, the file or the fact.
+/// One sentence that names the key, the file or the cause.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let mut running = start(config).map_err(ServeError::Start)?;
@@ -191,7 +191,7 @@ impl Running {
         Ok(Begun::Ready)
     }
 
-    /// Until a signal, or until a worker ends that nobody told to.
+    /// Waits for a signal, or for a worker that ends without one.
     fn run(&mut self) -> Option<String> {
         loop {
             return match self.incoming.recv() {
@@ -211,7 +211,7 @@ impl Running {
         }
     }
 
-    /// Reads certificate and key again. Connections that are open go on with what they have.
+    /// Reloads certificate and key for new connections. Open connections keep the old ones.
     fn reload(&self) {
         let Some(tls) = &self.settings.tls else {
             return log::info!("SIGHUP: https is not enabled, so there is no certificate to reload");
@@ -245,7 +245,7 @@ impl Running {
             }
         }
         self.control.stop();
-        // With standard error closed nobody can be told.
+        // If standard error is closed, there is nobody to tell.
         let _ = std::io::stderr().write_all(ledger_report::text(&self.settings.topology, &self.ledger).as_bytes());
         failure
     }
@@ -306,7 +306,7 @@ fn backlog_max_bytes(settings: &Settings) -> Result<u64, String> {
     preflight::file_system_bytes(&settings.data_dir).map(|bytes| bytes / 100 * BACKLOG_DEFAULT_PERCENT)
 }
 
-/// Logs left by workers beyond today's number; the first worker takes their records over.
+/// Logs of workers that do not exist any more, because `workers` is smaller now. The first worker takes them over.
 fn logs_of_former_workers(settings: &Settings) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(&settings.data_dir) else { return Vec::new() };
     let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();

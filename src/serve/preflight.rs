@@ -1,4 +1,5 @@
-//! What the machine must grant before anything starts; each refusal is one sentence with the fact and what to do.
+//! Checks before the start: io_uring, locked memory, descriptors, data directory. Each error is one sentence that says
+//! what is wrong and what to do.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -8,7 +9,7 @@ use rustix::io_uring::{io_uring_params, io_uring_setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// Locked memory an executor's rings need when the process may not lock without bound.
+/// Locked memory that the rings of one executor need, unless the process may lock without limit.
 const MEMLOCK_PER_WORKER_BYTES: u64 = 1024 * 1024;
 /// Descriptors asked for; connections, segments and backends share them.
 const NOFILE_WANTED: u64 = 1 << 20;
@@ -19,10 +20,10 @@ pub struct DataDirLock {
     _file: File,
 }
 
-/// io_uring exists and this process may use it.
+/// Checks that io_uring exists and that this process may use it.
 ///
 /// # Errors
-/// A sentence that says what forbids it.
+/// One sentence that says what forbids it.
 pub fn io_uring() -> Result<(), String> {
     // SAFETY: `wq_fd` must be open if a flag asks for it; no flag is set.
     let Err(error) = (unsafe { io_uring_setup(1, &mut io_uring_params::default()) }) else { return Ok(()) };
@@ -45,10 +46,10 @@ pub fn io_uring() -> Result<(), String> {
     })
 }
 
-/// Enough memory may be locked for `workers` executors.
+/// Checks that enough memory may be locked for `workers` executors.
 ///
 /// # Errors
-/// A sentence with the limit and the need.
+/// One sentence with the limit and what is needed.
 pub fn locked_memory(workers: usize) -> Result<(), String> {
     let need = MEMLOCK_PER_WORKER_BYTES * workers as u64;
     let Some(limit) = getrlimit(Resource::Memlock).current.filter(|limit| *limit < need) else { return Ok(()) };
@@ -63,7 +64,7 @@ pub fn locked_memory(workers: usize) -> Result<(), String> {
     ))
 }
 
-/// CAP_IPC_LOCK in the effective set.
+/// Whether CAP_IPC_LOCK is in the effective set of capabilities.
 fn may_lock_without_bound() -> bool {
     const CAP_IPC_LOCK: u32 = 14;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

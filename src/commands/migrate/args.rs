@@ -1,4 +1,4 @@
-//! What `fluxgate migrate` may be asked, and the request to the proxy that each question becomes.
+//! The arguments of `fluxgate migrate`, and the request to the proxy that each command becomes.
 
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ pub struct ProxyArgs {
     pub insecure: bool,
 }
 
-/// Shows itself to nobody.
+/// `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub String);
 
@@ -231,7 +231,7 @@ pub struct ClearArgs {
     pub common: CommonArgs,
 }
 
-/// What all that begin a migration take.
+/// Arguments of all commands that start a migration.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommonArgs {
     /// Only this database. May be repeated.
@@ -255,7 +255,7 @@ pub struct CommonArgs {
     pub detach: bool,
 }
 
-/// What begins a migration: POST this target with this body.
+/// The request that starts a migration: POST this target with this body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub target: String,
@@ -342,7 +342,7 @@ impl ClearArgs {
 fn proxy_url(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match host.map(|host| host.trim_end_matches('/')) {
-        // A user in it would end up in messages.
+        // A user name in the URL would be shown in messages.
         Some(host) if !host.is_empty() && !host.contains(['@', '?', '#']) => Ok(text.trim_end_matches('/').to_owned()),
         _ => Err("write http://host:port or https://host:port".to_owned()),
     }

@@ -1,4 +1,4 @@
-//! `fluxgate migrate`: begins migrations at a running proxy, and watches and steers them.
+//! `fluxgate migrate`: starts, watches and controls the migrations of a running proxy.
 //!
 //! The proxy does the work and continues when the command ends. While the proxy restarts, a watching command waits.
 //! Not here: what a migration does (`control/src/migration`).
@@ -17,11 +17,11 @@ use args::MigrateCommand;
 use remote::{Remote, RemoteError};
 use view::View;
 
-/// Between two looks at a migration.
+/// How often the progress is asked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Between two looks at the flag that says stop.
+/// How often the stop flag is checked.
 const NAP: Duration = Duration::from_millis(50);
-/// A proxy that is away for longer than a start of it may take is gone.
+/// A proxy that does not answer for this long is given up; a restart takes less.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Why the migration is not known to be done.

@@ -1,4 +1,4 @@
-//! A running proxy, as seen from the command line: its migrations over HTTP.
+//! The HTTP client for a running proxy's migrations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use super::args::{Order, ProxyArgs};
 use crate::tls;
 
-/// Where the password may stand, so that it stands in no list of processes.
+/// Environment variable with the password; unlike an argument, it is not in the list of processes.
 const PASSWORD_VARIABLE: &str = "FLUXGATE_PASSWORD";
-/// A proxy that says nothing for so long is not there. Beginning one asks other proxies first.
+/// A proxy without an answer for this long is taken for down. Before a start it asks other proxies, which takes time.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer, in bytes: some dozens of migrations with up to 100 errors each.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -69,12 +69,12 @@ impl fmt::Display for Job {
     }
 }
 
-/// Why there is no answer to go on with.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RemoteError {
-    /// The proxy cannot be reached, perhaps only now.
+    /// The proxy cannot be reached, perhaps only for now.
     Away(String),
-    /// It says no.
+    /// The proxy refuses the request.
     Refused(String),
 }
 
@@ -110,7 +110,7 @@ impl Remote {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // One from the environment is meant for the way out, not for our own servers.
+            // An HTTP proxy from the environment is meant for the internet, not for our own servers.
             .proxy(None)
             .tls_config(tls)
             .build();
@@ -139,7 +139,7 @@ impl Remote {
     pub fn begin(&self, order: &Order) -> Result<u64, RemoteError> {
         let (head, text) = self.ask("POST", &order.target, &order.body, 202)?;
         let id = head.headers().get(order::MIGRATION).and_then(|id| id.to_str().ok()?.parse().ok());
-        // What is in its way comes with 202 too, as with influx-proxy.
+        // As in influx-proxy, the answer is 202 even if another migration is in the way.
         id.ok_or_else(|| RemoteError::Refused(format!("the migration did not start: {}", text.trim_end())))
     }
 
@@ -175,7 +175,7 @@ impl Remote {
     }
 }
 
-/// Whom to believe that the proxy is who it says.
+/// The authorities to trust for the proxy's certificate.
 fn roots(args: &ProxyArgs) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, String> {
     if !tls::is_https(&args.url) || args.insecure {
         return Ok(Vec::new());

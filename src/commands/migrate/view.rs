@@ -1,4 +1,4 @@
-//! How a migration looks while it is watched: a bar where a person looks, lines where a file or another program does.
+//! Shows the progress of a migration: a bar on a terminal, lines elsewhere.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
-//! The demo: the main promise, on one machine, in half a minute.
+//! The demo: shows in half a minute that no acknowledged point is lost.
 //!
 //! Two circles of two backends, a proxy before them, a load, and one backend killed in the middle and brought back.
 //! Every point has a number ([`crate::lab::load`]), so that the end is a proof: each circle holds every point that was
-//! acknowledged, and the ledger adds up. All children and files are its own and go with it.
+//! acknowledged, and the ledger adds up. Child processes and files are removed at the end.
 
 mod backends;
 mod verdict;

@@ -1,4 +1,4 @@
-//! The end of the demo: is everything there that was acknowledged, and does the ledger add up?
+//! Checks at the end of the demo that every acknowledged point is stored and that the ledger adds up.
 
 use super::view::{equation, grouped};
 use crate::lab::load::Summary;

@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: a picture that is repainted in a terminal, one line a second elsewhere.
+//! Output of the running demo: a table that is redrawn on a terminal, one line a second elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

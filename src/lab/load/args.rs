@@ -79,7 +79,7 @@ pub struct LoadArgs {
 const SECONDS_DEFAULT: f64 = 10.0;
 /// Largest request body by `--lines`; beyond it every server refuses anyway.
 const LINES_MAX: u64 = 1_000_000;
-/// Longest run. More is a slip of the keyboard, and would overflow a `Duration` from some point on.
+/// Longest run. A larger number is a typing mistake, and could overflow a `Duration`.
 const SECONDS_MAX: f64 = 1e9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
