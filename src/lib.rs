@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod lab;
+mod limits;
 pub mod logger;
 pub mod serve;
 pub mod tls;

@@ -30,10 +30,8 @@ use signal_hook::iterator::Signals;
 
 use self::preflight::DataDirLock;
 use crate::config::Config;
+use crate::limits::STOP_TIMEOUT;
 use crate::tls::{self, Https};
-
-/// Workers get this long to stop after a signal. Then the process ends; all acknowledged points are in the logs.
-const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// One sentence for the operator.
 #[derive(Debug)]

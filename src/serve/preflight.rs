@@ -9,10 +9,7 @@ use rustix::io_uring::{io_uring_params, io_uring_setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// Locked memory that the rings of one executor need, unless the process may lock without limit.
-const MEMLOCK_PER_WORKER_BYTES: u64 = 1024 * 1024;
-/// Descriptors asked for; connections, segments and backends share them.
-const NOFILE_WANTED: u64 = 1 << 20;
+use crate::limits::{MEMLOCK_PER_WORKER_BYTES, NOFILE_WANTED};
 
 /// Holds the data directory for this process until dropped.
 #[derive(Debug)]

@@ -17,12 +17,12 @@ use args::MigrateCommand;
 use remote::{Remote, RemoteError};
 use view::View;
 
+use crate::limits::MIGRATE_AWAY_MAX;
+
 /// How often the progress is asked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the stop flag is checked.
 const NAP: Duration = Duration::from_millis(50);
-/// A proxy that does not answer for this long is given up; a restart takes less.
-const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Why the migration is not known to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ fn watch(remote: &Remote, id: u64, stop: &AtomicBool, out: &mut dyn Write) -> Re
                     break job;
                 }
             }
-            Err(RemoteError::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < AWAY_MAX) => {
+            Err(RemoteError::Away(why)) if seen && away.is_none_or(|since| since.elapsed() < MIGRATE_AWAY_MAX) => {
                 if away.is_none() {
                     view.say(&format!("{why}; waiting until it answers again"))?;
                     away = Some(Instant::now());

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use fluxgate_control::endpoint::order;
@@ -11,14 +10,11 @@ use ureq::http::{Request, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::args::{Order, ProxyArgs};
+use crate::limits::{MIGRATE_ANSWER_BYTES_MAX, MIGRATE_ANSWER_TIMEOUT};
 use crate::tls;
 
 /// Environment variable with the password; unlike an argument, it is not in the list of processes.
 const PASSWORD_VARIABLE: &str = "FLUXGATE_PASSWORD";
-/// A proxy without an answer for this long is taken for down. Before a start it asks other proxies, which takes time.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest answer, in bytes: some dozens of migrations with up to 100 errors each.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A migration, as `/migrate/jobs` tells it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -106,7 +102,7 @@ impl Remote {
             .disable_verification(args.insecure)
             .build();
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(MIGRATE_ANSWER_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -162,7 +158,7 @@ impl Remote {
             self.agent.run(request.body(()).map_err(|e| RemoteError::Refused(format!("{}: {e}", self.url)))?)
         };
         let (head, body) = answer.map_err(away)?.into_parts();
-        let text = body.into_with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(away)?;
+        let text = body.into_with_config().limit(MIGRATE_ANSWER_BYTES_MAX).read_to_string().map_err(away)?;
         match head.status.as_u16() {
             status if status == want => Ok((Response::from_parts(head, ()), text)),
             401 => Err(RemoteError::Refused(format!(
