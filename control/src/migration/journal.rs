@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fluxgate_dataplane::http::date::imf_fixdate;
-
 use crate::limits;
 
 const NAME: &str = "migration.log";
@@ -40,10 +38,9 @@ impl Journal {
     /// Writes one line about a job, to the program's log as well.
     pub fn note(&self, job: u64, text: &str) {
         log::info!("migration {job}: {text}");
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let date = imf_fixdate(seconds);
+        let date = httpdate::fmt_http_date(SystemTime::now().max(UNIX_EPOCH));
         let one_line = text.replace(['\n', '\r'], " ");
-        let line = format!("{} job {job}: {one_line}\n", String::from_utf8_lossy(&date));
+        let line = format!("{date} job {job}: {one_line}\n");
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.append(&mut open, line.as_bytes()) {
             open.file = None;

@@ -7,7 +7,6 @@
 pub(crate) mod answer;
 pub mod auth;
 pub(crate) mod chunked;
-pub mod date;
 pub mod error_body;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

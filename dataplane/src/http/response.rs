@@ -7,9 +7,8 @@
 //! Not here: which status an error deserves, the forms of error bodies (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use crate::http::date::{DATE_LEN, imf_fixdate};
 use crate::http::error_body::{Format, RefusedLines, error_body, refused_body};
 use crate::http::head::{Head, Method};
 use crate::http::request_id::{ID_LEN, RequestIds};
@@ -74,7 +73,7 @@ impl<'a> ReplyTo<'a> {
 /// One worker's writer of responses.
 #[derive(Debug, Clone)]
 pub struct Responder {
-    date: [u8; DATE_LEN],
+    date: String,
     ids: RequestIds,
     hot: HotReply,
 }
@@ -91,7 +90,7 @@ struct HotReply {
 impl Responder {
     /// `hot_ack` is the level that nearly all writes ask for (`X-Fluxgate-Ack`), or None.
     pub fn new(ids: RequestIds, hot_ack: Option<&'static str>) -> Self {
-        let date = imf_fixdate(0);
+        let date = httpdate::fmt_http_date(UNIX_EPOCH);
         let mut this =
             Self { date, ids, hot: HotReply { ack: hot_ack, bytes: Vec::new(), date_at: 0, ids_at: [0; 2] } };
         // Written by the general way once, so that the two cannot differ; the marks find the places to set.
@@ -102,14 +101,15 @@ impl Responder {
         let place = |part: &[u8]| memchr::memmem::find(&bytes, part).expect("it has just been written");
         let first = place(&mark);
         let second = first + ID_LEN + memchr::memmem::find(&bytes[first + ID_LEN..], &mark).expect("written twice");
-        this.hot = HotReply { ack: hot_ack, date_at: place(&date), ids_at: [first, second], bytes };
+        this.hot = HotReply { ack: hot_ack, date_at: place(this.date.as_bytes()), ids_at: [first, second], bytes };
         this
     }
 
     /// Tells the time since 1970; about once a second is enough.
     pub fn set_time(&mut self, unix: Duration) {
-        self.date = imf_fixdate(unix.as_secs());
-        self.hot.bytes[self.hot.date_at..self.hot.date_at + DATE_LEN].copy_from_slice(&self.date);
+        self.date = httpdate::fmt_http_date(UNIX_EPOCH + unix);
+        let at = self.hot.date_at;
+        self.hot.bytes[at..at + self.date.len()].copy_from_slice(self.date.as_bytes());
         self.ids.set_time(unix);
     }
 
@@ -237,7 +237,7 @@ impl Responder {
         out.extend_from_slice(reason(status).as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(IDENTITY.as_bytes());
-        field(out, "Date", &self.date);
+        field(out, "Date", self.date.as_bytes());
         let id = match to.request_id {
             Some(id) => id,
             None => self.ids.next_id(),
