@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fluxgate_dataplane::placement::{Placement, PlacementSettings, RouteTable};
+use fluxgate_dataplane::placement::{Place, Placement, PlacementSettings, RouteTable};
 use fluxgate_dataplane::topology::{Backend, Topology};
 
 fn topology(circles: usize, backends: usize) -> Topology {
@@ -31,7 +31,7 @@ fn lookups(c: &mut Criterion) {
         group.bench_function(format!("hit/{}", names.len()), |b| {
             b.iter(|| {
                 for name in &names {
-                    black_box(table.lookup(black_box(b"telegraf"), name.as_bytes()));
+                    black_box(table.lookup(black_box(Place::new(b"telegraf", name.as_bytes()))));
                 }
             });
         });
@@ -41,7 +41,7 @@ fn lookups(c: &mut Criterion) {
     group.bench_function("rings/2x2", |b| {
         b.iter(|| {
             route.clear();
-            placement.route(black_box(b"telegraf"), black_box(b"measurement_1"), &mut route);
+            placement.route(black_box(Place::new(b"telegraf", b"measurement_1")), &mut route);
             black_box(&route);
         });
     });

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 
 use clap::Args;
-use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::placement::{Place, Placement};
 
 use crate::config::Config;
 
@@ -36,7 +36,7 @@ pub fn run(args: &HashdistArgs, config: &Config, input: &mut dyn BufRead, out: &
     let mut route = Vec::new();
     let mut place = |name: &[u8]| {
         route.clear();
-        placement.route(args.db.as_bytes(), name, &mut route);
+        placement.route(Place::new(args.db.as_bytes(), name), &mut route);
         route.iter().for_each(|id| counts[id.index()] += 1);
         names += 1;
     };

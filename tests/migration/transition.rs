@@ -9,6 +9,7 @@ use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate_control::transition::Transitions;
+use fluxgate_dataplane::placement::Place;
 use serde_json::{Value, json};
 
 use crate::cluster::{backends_of, drained, restart_changed, write_to};
@@ -155,7 +156,7 @@ fn a_backend_is_added_without_a_gap() {
     // Marked (though nothing was copied, so that it shows): read from its owner, written to both, and so after a
     // restart.
     let (marked, route) = moving[0];
-    circle.change_transition(|transitions| transitions.mark_moved(0, &[("db".to_owned(), marked.clone())]).unwrap());
+    circle.change_transition(|transitions| transitions.mark_moved(0, &[Place::new("db", &**marked).owned()]).unwrap());
     let seen = circle.seen();
     assert!(seen.iter().all(|(name, n)| *n == circle.written - u64::from(name == marked)), "{marked}: {seen:?}");
     assert_eq!(&circle.routes()[marked], route);

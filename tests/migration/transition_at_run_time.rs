@@ -17,6 +17,7 @@ use fluxgate::lab::influxd::{Influxd, query};
 use fluxgate::lab::proxy::eventually;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::serve::run::{self, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
@@ -115,7 +116,7 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
     // Points from before the transition, on the former owners only.
     let placement = proxy.transitions.placement();
     for i in 0..MEASUREMENTS {
-        let server = &servers[placement.reader(0, b"db", format!("m{i}").as_bytes()).index()];
+        let server = &servers[placement.reader(0, Place::new("db", &*format!("m{i}")).bytes()).index()];
         write_to(server, &format!("m{i} v=0 0"));
     }
 
@@ -160,14 +161,15 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
     let mut moved = BTreeSet::new();
     for i in 0..MEASUREMENTS {
         let name = format!("m{i}");
-        let Some(former) = placement.former(0, b"db", name.as_bytes()) else { continue };
-        let owner = placement.owner(0, b"db", name.as_bytes());
+        let place = Place::new(&b"db"[..], name.as_bytes());
+        let Some(former) = placement.former(0, place) else { continue };
+        let owner = placement.owner(0, place);
         let answer = servers[former.index()].query("db", &format!("SELECT v FROM {name}")).unwrap();
         let rows = answer["results"][0]["series"][0]["values"].as_array().unwrap().clone();
         // The n-th point has the value and the time n.
         let lines: String = rows.iter().map(|row| format!("{name} v={0} {0}\n", row[1])).collect();
         write_to(&servers[owner.index()], &lines);
-        proxy.transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
+        proxy.transitions.mark_moved(0, &[Place::new("db", &*name).owned()]).unwrap();
         moved.insert((name, former));
         thread::sleep(Duration::from_millis(50));
     }

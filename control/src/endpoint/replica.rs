@@ -1,6 +1,7 @@
 //! `GET /replica`: which backend of each circle a measurement is written to; while it is being moved two, the owner
 //! first. `mm` is the name of `meas` in influx-proxy 2.5.
 
+use fluxgate_dataplane::placement::Place;
 use serde::Serialize;
 
 use super::params::UrlParams;
@@ -19,10 +20,11 @@ pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
     if db.is_empty() || measurement.is_empty() {
         return refuse(400, "invalid db or meas");
     }
+    let place = Place::new(&*db, &*measurement);
     let mut replicas = Vec::with_capacity(state.topology.circles.len());
     for (number, circle) in state.topology.circles.iter().enumerate() {
-        let owner = state.placement.owner(number, &db, &measurement);
-        for id in [owner].into_iter().chain(state.placement.former(number, &db, &measurement)) {
+        let owner = state.placement.owner(number, place);
+        for id in [owner].into_iter().chain(state.placement.former(number, place)) {
             let backend = state.topology.backend(id);
             replicas.push(Replica { circle: &circle.name, name: &backend.name, url: &backend.url });
         }

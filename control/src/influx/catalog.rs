@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_dataplane::handoff;
 use fluxgate_dataplane::influxql::print;
-use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::topology::Backend;
 
 use crate::influx::answer::{Row, Series};
@@ -63,7 +63,7 @@ pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result
         let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", print::name(&db)), limits::LOAD_TIMEOUT)?;
         let mut load = Load::default();
         for measurement in answers.iter().flat_map(|answer| &answer.series).flat_map(|series| series.strings(0)) {
-            if placement.owner(backend.circle, db.as_bytes(), measurement.as_bytes()) == backend.id {
+            if placement.owner(backend.circle, Place::new(&db, &measurement).bytes()) == backend.id {
                 load.inplace += 1;
             } else {
                 load.incorrect += 1;

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fluxgate_dataplane::placement::Place;
+
 use super::order::Undelivered;
 use super::policies::{self, Unequal};
 use super::pour::{Pour, PourEnd};
@@ -28,8 +30,7 @@ use crate::limits;
 /// What is to be copied.
 #[derive(Debug, Clone)]
 pub struct CopyTask {
-    pub db: String,
-    pub measurement: String,
+    pub place: Place,
     /// Only points from this time on (nanoseconds since 1970); None = all.
     pub since_ns: Option<i64>,
     /// What `checkpoint` was given before: it is not looked at again.
@@ -120,7 +121,7 @@ pub fn copy(
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, now_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));
-        let intervals = engine.of_source(|| slices::intervals(source, &task.db, &policy.name, from_ns))?;
+        let intervals = engine.of_source(|| slices::intervals(source, &task.place.db, &policy.name, from_ns))?;
         let mut todo: Vec<Interval> =
             intervals.into_iter().flat_map(|interval| slices::without(interval, &policy.name, &task.done)).collect();
         progress.slices_total.fetch_add(todo.len() as u64, Relaxed);
@@ -153,9 +154,9 @@ pub fn copy(
                 Err(why) => {
                     log::warn!(
                         "{} {} {} from {interval:?} to {}: {why}",
-                        task.db,
+                        task.place.db,
                         policy.name,
-                        task.measurement,
+                        task.place.measurement,
                         target.name
                     );
                     progress.slices_failed.fetch_add(1, Relaxed);
@@ -191,7 +192,8 @@ struct CopyEngine<'a> {
 
 impl CopyEngine<'_> {
     fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> SliceWindow<'w> {
-        SliceWindow { db: &self.task.db, rp: &policy.name, measurement: &self.task.measurement, begin_ns, end_ns }
+        let Place { db, measurement } = &self.task.place;
+        SliceWindow { db, rp: &policy.name, measurement, begin_ns, end_ns }
     }
 
     fn of_source<T>(&self, call: impl FnMut() -> Result<T, CallFailure>) -> Result<T, CopyError> {
@@ -212,7 +214,7 @@ impl CopyEngine<'_> {
     fn policies(&self) -> Result<Vec<Policy>, CopyError> {
         let mut is_source = false;
         let ensure = || {
-            policies::ensure(self.source, self.target, &self.task.db).map_err(|unequal| {
+            policies::ensure(self.source, self.target, &self.task.place.db).map_err(|unequal| {
                 is_source = matches!(unequal, Unequal::Source(_));
                 match unequal {
                     Unequal::Source(failure) | Unequal::Target(failure) => failure,

@@ -18,6 +18,8 @@ use fluxgate_dataplane::influxql::print;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use fluxgate_dataplane::placement::Place;
+
 /// Why the measurement was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotCleared {
@@ -52,19 +54,19 @@ impl std::fmt::Display for NotCleared {
 
 impl std::error::Error for NotCleared {}
 
-/// Drops `measurement` at `misplaced`, if all its living points are at `right`. Returns how many values were compared.
+/// Drops a measurement at `misplaced`, if all its living points are at `right`. Returns how many values were compared.
 ///
 /// # Errors
 /// Nothing was dropped, except after [`NotCleared::Failed`] of the drop itself, which may have been carried out.
 pub fn clear(
-    db: &str,
-    measurement: &str,
+    place: &Place,
     misplaced: &CopySide,
     right: &CopySide,
     retry_for: Duration,
     steering: &Steering,
     progress: &Progress,
 ) -> Result<u64, NotCleared> {
+    let Place { db, measurement } = place;
     let at_misplaced = |lost| lost_by(lost, misplaced);
     let _interrupts = steering.interrupts([misplaced.client.agent(), right.client.agent()]);
     let policies = steering

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 
 use super::checkpoint::{Saved, SavedTask, TaskKey};
@@ -142,8 +142,8 @@ impl Job {
                 Goal::Clear { .. } => Work::Delete { right: other },
                 _ => Work::Copy { to: other },
             };
-            let (db, measurement) = (task.key.db.clone(), task.key.measurement.clone());
-            Some(TaskEntry::former(Task { db, measurement, at, work }, chain, task))
+            let place = Place::new(task.key.db.clone(), task.key.measurement.clone());
+            Some(TaskEntry::former(Task { place, at, work }, chain, task))
         };
         let is_over = saved.phase != Phase::Running;
         let entries = if is_over { saved.tasks.iter().enumerate().filter_map(entry).collect() } else { Vec::new() };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fluxgate_dataplane::placement::{Placement, PlacementSettings};
+use fluxgate_dataplane::placement::{Place, Placement, PlacementSettings};
 use fluxgate_dataplane::settings::Credentials;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
@@ -44,7 +44,7 @@ struct MemoryWorldState {
     removing: bool,
     former_read_until: Option<Instant>,
     behind: u64,
-    moved: BTreeSet<(String, String)>,
+    moved: BTreeSet<Place>,
     ended: Vec<usize>,
     at_a_time: usize,
     at_a_time_max: usize,
@@ -74,7 +74,7 @@ impl World for MemoryWorld {
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
         let gate = {
             let mut state = self.state();
-            state.copies.push((task.measurement.clone(), from.name.clone(), to.name.clone()));
+            state.copies.push((task.place.measurement.clone(), from.name.clone(), to.name.clone()));
             state.at_a_time += 1;
             state.at_a_time_max = state.at_a_time_max.max(state.at_a_time);
             state.gate.clone()
@@ -87,17 +87,17 @@ impl World for MemoryWorld {
         if context.steering.is_cancelled() {
             return Err("cancelled".to_owned());
         }
-        if self.state().stuck.contains(&task.measurement) {
+        if self.state().stuck.contains(&task.place.measurement) {
             return Err("is stuck".to_owned());
         }
-        self.put(&to.name, &task.db, &task.measurement);
+        self.put(&to.name, &task.place.db, &task.place.measurement);
         Ok(())
     }
 
     fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _seat: &CopyContext<'_>) -> Result<(), String> {
         let mut state = self.state();
-        state.holds.get_mut(&at.name).unwrap().get_mut(&task.db).unwrap().remove(&task.measurement);
-        state.deletes.push((task.measurement.clone(), at.name.clone()));
+        state.holds.get_mut(&at.name).unwrap().get_mut(&task.place.db).unwrap().remove(&task.place.measurement);
+        state.deletes.push((task.place.measurement.clone(), at.name.clone()));
         Ok(())
     }
 
@@ -115,11 +115,11 @@ impl World for MemoryWorld {
         self.state().removing
     }
 
-    fn is_moving(&self, _circle: usize, _db: &str, _measurement: &str) -> bool {
+    fn is_moving(&self, _circle: usize, _place: &Place) -> bool {
         self.state().moving
     }
 
-    fn mark_moved(&self, _circle: usize, places: &[(String, String)]) -> Result<(), String> {
+    fn mark_moved(&self, _circle: usize, places: &[Place]) -> Result<(), String> {
         self.state().moved.extend(places.iter().cloned());
         Ok(())
     }
@@ -170,7 +170,7 @@ impl MemoryProxy {
     }
 
     fn owner(&self, circle: usize, measurement: &str) -> usize {
-        self.shared.placement.owner(circle, b"db", measurement.as_bytes()).index()
+        self.shared.placement.owner(circle, Place::new("db", measurement).bytes()).index()
     }
 
     fn saved(&self) -> Saved {
@@ -214,7 +214,7 @@ fn a_rebalance_moves_marks_and_ends_the_transition_and_a_clear_removes_what_is_l
         assert!(place.holders(0, "db", &name).contains(&place.owner(0, &name)), "{name}");
     }
     let away: BTreeSet<_> =
-        names().filter(|name| place.owner(0, name) != 0).map(|name| ("db".to_owned(), name)).collect();
+        names().filter(|name| place.owner(0, name) != 0).map(|name| Place::new("db".to_owned(), name)).collect();
     assert!(!away.is_empty());
     assert_eq!(place.world.state().moved, away);
     assert_eq!(place.world.state().ended, [0]);
@@ -248,7 +248,7 @@ fn what_fails_makes_the_job_failed_and_keeps_the_transition_but_not_the_others()
         assert!(place.holders(0, "db", &name).contains(&place.owner(0, &name)), "{name}");
     }
     let state = place.world.state();
-    assert!(state.ended.is_empty() && !state.moved.iter().any(|(_, name)| *name == stuck));
+    assert!(state.ended.is_empty() && !state.moved.iter().any(|place| place.measurement == stuck));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::influxql::print;
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
@@ -37,12 +38,11 @@ impl LiveWorld {
     }
 
     /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former one.
-    fn is_written_to(&self, backend: &Backend, db: &str, measurement: &str) -> bool {
+    fn is_written_to(&self, backend: &Backend, place: &Place) -> bool {
         let placement = self.transitions.placement();
-        let (circle, db, measurement) = (backend.circle, db.as_bytes(), measurement.as_bytes());
         // One that has left the configuration has a number that no owner has.
-        placement.owner(circle, db, measurement) == backend.id
-            || placement.former(circle, db, measurement) == Some(backend.id)
+        placement.owner(backend.circle, place.bytes()) == backend.id
+            || placement.former(backend.circle, place.bytes()) == Some(backend.id)
     }
 }
 
@@ -55,18 +55,13 @@ impl World for LiveWorld {
 
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
         let task = copy::CopyTask {
-            db: task.db.clone(),
-            measurement: task.measurement.clone(),
+            place: task.place.clone(),
             since_ns: context.since_ns,
             done: context.done.clone(),
             retry_for: limits::RETRY_FOR,
         };
         let delivered = || (context.delivered)(from, to);
-        let writes = if self.is_written_to(from, &task.db, &task.measurement) {
-            Writes::ToBoth(&delivered)
-        } else {
-            Writes::ToTarget
-        };
+        let writes = if self.is_written_to(from, &task.place) { Writes::ToBoth(&delivered) } else { Writes::ToTarget };
         let (source, target) = (self.side(from), self.side(to));
         let copied = copy(&task, &source, &target, writes, context.steering, context.progress, &mut |slice| {
             (context.note)(slice);
@@ -75,11 +70,10 @@ impl World for LiveWorld {
     }
 
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, context: &CopyContext<'_>) -> Result<(), String> {
-        let Task { db, measurement, .. } = task;
         let (at, right) = (self.side(at), self.side(right));
         let mut attempt = 1;
         loop {
-            match delete::clear(db, measurement, &at, &right, limits::RETRY_FOR, context.steering, context.progress) {
+            match delete::clear(&task.place, &at, &right, limits::RETRY_FOR, context.steering, context.progress) {
                 // What was taken before the end of a transition may still be on its way.
                 Err(NotCleared::Changing)
                     if attempt < limits::CLEAR_ATTEMPTS && context.steering.sleep(limits::CLEAR_PAUSE) =>
@@ -103,11 +97,11 @@ impl World for LiveWorld {
         self.transitions.ended(circle).map(|ended| ended + self.query_timeout)
     }
 
-    fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool {
-        self.transitions.is_moving(circle, db, measurement)
+    fn is_moving(&self, circle: usize, place: &Place) -> bool {
+        self.transitions.is_moving(circle, place.as_str())
     }
 
-    fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String> {
+    fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String> {
         self.transitions.mark_moved(circle, places)
     }
 

@@ -19,13 +19,9 @@ impl Job {
         let Goal::Rebalance { circle, .. } = self.order.goal else { return };
         let mut inner = self.look();
         if complete && chain.iter().all(|&index| inner.entries[index].state == TaskState::Done) {
-            let Task { db, measurement, work, .. } = &inner.entries[chain[0]].task;
-            let verified = Verified {
-                circle,
-                place: (db.clone(), measurement.clone()),
-                owner: BackendId(work.other() as u16),
-                at_ms: unix_ms(),
-            };
+            let Task { place, work, .. } = &inner.entries[chain[0]].task;
+            let verified =
+                Verified { circle, place: place.clone(), owner: BackendId(work.other() as u16), at_ms: unix_ms() };
             inner.verified.push(verified);
         }
     }
@@ -46,7 +42,7 @@ impl Job {
             };
             let behind: Vec<_> = verified.extract_if(.., |v| self.is_behind(shared, v.owner, v.at_ms)).collect();
             if let Some(Verified { circle, .. }) = verified.first() {
-                let moving = |v: &Verified| shared.world.is_moving(v.circle, &v.place.0, &v.place.1);
+                let moving = |v: &Verified| shared.world.is_moving(v.circle, &v.place);
                 let places: Vec<_> = verified.iter().filter(|v| moving(v)).map(|v| v.place.clone()).collect();
                 if !places.is_empty()
                     && let Err(error) = shared.world.mark_moved(*circle, &places)

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::topology::BackendId;
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +68,7 @@ pub enum Undelivered {
 #[derive(Debug)]
 pub struct Verified {
     pub circle: usize,
-    /// Database, measurement.
-    pub place: (String, String),
+    pub place: Place,
     pub owner: BackendId,
     pub at_ms: u64,
 }

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -114,11 +114,10 @@ impl Goal {
     }
 }
 
-/// One measurement of one database, from one site.
+/// One measurement, from one site.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Task {
-    pub db: String,
-    pub measurement: String,
+    pub place: Place,
     pub at: Site,
     pub work: Work,
 }
@@ -140,7 +139,7 @@ impl Work {
     }
 }
 
-/// Tasks of one (database, measurement), to be done in this order.
+/// Tasks of one place, to be done in this order.
 pub type Chain = Vec<Task>;
 
 /// The chains that reach the goal, in order of database and measurement. Only what `inventory` knows is in it, and of
@@ -152,14 +151,14 @@ pub fn chains(
     placement: &Placement,
     dbs: &[String],
 ) -> Vec<Chain> {
-    let mut chains = BTreeMap::<(&str, &str), Chain>::new();
+    let mut chains = BTreeMap::<Place<&str>, Chain>::new();
     let sources = goal.sources(topology);
     for &at in &sources {
-        for (db, measurement) in names(inventory, at, dbs) {
-            let owner = |circle| placement.owner(circle, db.as_bytes(), measurement.as_bytes()).index();
+        for place in names(inventory, at, dbs) {
+            let owner = |circle| placement.owner(circle, place.bytes()).index();
             let mut add = |work| {
-                let task = Task { db: db.to_owned(), measurement: measurement.to_owned(), at, work };
-                chains.entry((db, measurement)).or_default().push(task);
+                let task = Task { place: place.owned(), at, work };
+                chains.entry(place).or_default().push(task);
             };
             // Where a backend is named twice, with another name say, nothing is copied onto itself.
             match goal {
@@ -198,9 +197,9 @@ pub fn chains(
         chain.sort_by_key(|task| {
             let circle = topology.backends.get(task.at).map(|backend| backend.circle);
             let rank = circle.map_or(0, |circle| {
-                let (db, measurement) = (task.db.as_bytes(), task.measurement.as_bytes());
-                let is_former = placement.former(circle, db, measurement).is_some_and(|id| id.index() == task.at);
-                let owns = placement.owner(circle, db, measurement).index() == task.at;
+                let place = task.place.bytes();
+                let is_former = placement.former(circle, place).is_some_and(|id| id.index() == task.at);
+                let owns = placement.owner(circle, place).index() == task.at;
                 if is_former { 2 } else { u8::from(owns) }
             });
             (circle, rank, task.at, task.work)
@@ -228,15 +227,11 @@ pub fn sites(topology: &Topology, goal: &Goal) -> Vec<Backend> {
 }
 
 /// What `site` is known to hold.
-pub fn names<'a>(
-    inventory: &'a Inventory,
-    site: Site,
-    dbs: &'a [String],
-) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+pub fn names<'a>(inventory: &'a Inventory, site: Site, dbs: &'a [String]) -> impl Iterator<Item = Place<&'a str>> + 'a {
     let databases = inventory.get(&site).into_iter().flatten();
     let wanted = databases
         .filter(move |(db, _)| *db != crate::influx::catalog::INTERNAL && (dbs.is_empty() || dbs.contains(db)));
-    wanted.flat_map(|(db, measurements)| measurements.iter().map(move |m| (db.as_str(), m.as_str())))
+    wanted.flat_map(|(db, measurements)| measurements.iter().map(move |m| Place::new(db.as_str(), m.as_str())))
 }
 
 #[cfg(test)]
@@ -265,26 +260,31 @@ pub mod tests {
     fn run(inventory: &mut Inventory, chains: &[Chain]) {
         for task in chains.iter().flatten() {
             let holds = |inventory: &Inventory, site: Site| {
-                names(inventory, site, &[]).any(|name| name == (&task.db, &task.measurement))
+                names(inventory, site, &[]).any(|place| place == task.place.as_str())
             };
             assert!(holds(inventory, task.at), "{task:?}: the source has it");
             match task.work {
                 Work::Copy { to } => {
                     assert_ne!(to, task.at);
-                    let there = inventory.entry(to).or_default().entry(task.db.clone()).or_default();
-                    there.insert(task.measurement.clone());
+                    let there = inventory.entry(to).or_default().entry(task.place.db.clone()).or_default();
+                    there.insert(task.place.measurement.clone());
                 }
                 Work::Delete { right } => {
                     assert!(holds(inventory, right), "{task:?}: the right place has it");
-                    inventory.get_mut(&task.at).unwrap().get_mut(&task.db).unwrap().remove(&task.measurement);
+                    inventory
+                        .get_mut(&task.at)
+                        .unwrap()
+                        .get_mut(&task.place.db)
+                        .unwrap()
+                        .remove(&task.place.measurement);
                 }
             }
         }
     }
 
-    /// (db, measurement) anywhere at `sites`.
-    fn anywhere(inventory: &Inventory, sites: impl Iterator<Item = Site>) -> BTreeSet<(String, String)> {
-        let at = |site| names(inventory, site, &[]).map(|(db, m)| (db.to_owned(), m.to_owned())).collect::<Vec<_>>();
+    /// Places anywhere at `sites`.
+    fn anywhere(inventory: &Inventory, sites: impl Iterator<Item = Site>) -> BTreeSet<Place> {
+        let at = |site| names(inventory, site, &[]).map(|place| place.owned()).collect::<Vec<_>>();
         sites.flat_map(at).collect()
     }
 
@@ -307,9 +307,7 @@ pub mod tests {
         #[test]
         fn afterwards_every_measurement_is_where_the_ring_says_and_nowhere_else((topology, start) in world()) {
             let placement = Placement::new(&topology, &PlacementSettings::default());
-            let owner = |circle: usize, (db, m): &(String, String)| {
-                placement.owner(circle, db.as_bytes(), m.as_bytes()).index()
-            };
+            let owner = |circle: usize, place: &Place| placement.owner(circle, place.bytes()).index();
             let mut inventory = start.clone();
             let plan = |goal: Goal, inventory: &Inventory| chains(&goal, inventory, &topology, &placement, &[]);
             let sites = |circle: usize| topology.circles[circle].backends.iter().map(|id| id.index());
@@ -360,7 +358,7 @@ pub mod tests {
             let todo = chains(&goal(vec![]), &inventory, &topology, &placement, &[]);
             run(&mut inventory, &todo);
             for name in &from {
-                let owner = placement.owner(1, name.0.as_bytes(), name.1.as_bytes()).index();
+                let owner = placement.owner(1, name.bytes()).index();
                 prop_assert!(anywhere(&inventory, [owner].into_iter()).contains(name));
             }
         }
@@ -374,7 +372,7 @@ pub mod tests {
         let dbs = ["a", "b", "_internal"].map(|db| (db.to_owned(), names.clone()));
         let inventory = Inventory::from([(0, BTreeMap::from(dbs))]);
         let plan = |dbs: &[String]| chains(&Goal::Resync, &inventory, &topology, &placement, dbs);
-        assert_eq!(plan(&["b".to_owned()]).concat().iter().map(|task| &task.db[..]).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(plan(&["b".to_owned()]).concat().iter().map(|task| &task.place.db[..]).collect::<Vec<_>>(), ["b"]);
         assert_eq!(plan(&[]).len(), 2);
         assert_eq!(plan(&["_internal".to_owned()]).len(), 0);
     }
@@ -386,7 +384,7 @@ pub mod tests {
         let everywhere = |site| (site, BTreeMap::from([("d".to_owned(), BTreeSet::from(["m".to_owned()]))]));
         let inventory: Inventory = (0..4).map(everywhere).collect();
         let plan = chains(&Goal::Resync, &inventory, &topology, &placement, &[]);
-        let owner = placement.owner(0, b"d", b"m").index();
+        let owner = placement.owner(0, Place::new("d", "m").bytes()).index();
         let order: Vec<_> = plan[0].iter().map(|task| (task.at, task.work.other())).collect();
         let want = [(1 - owner, 2), (1 - owner, 3), (owner, 2), (owner, 3), (2, owner), (2, 3), (3, owner), (3, 2)];
         assert_eq!(order, want);
@@ -399,8 +397,10 @@ pub mod tests {
         let member = FormerMember { name: "b0-0".into(), url: "http://b0".into(), gone: false };
         let former = Former { settings: PlacementSettings::default(), members: vec![member] };
         let placement = Placement::new(&topology, &PlacementSettings::default()).with_former(&topology, 0, &former);
-        let name =
-            (0..).map(|n| format!("m{n}")).find(|m| placement.owner(0, b"d", m.as_bytes()).index() == 2).unwrap();
+        let name = (0..)
+            .map(|n| format!("m{n}"))
+            .find(|m| placement.owner(0, Place::new("d", &**m).bytes()).index() == 2)
+            .unwrap();
         let everywhere = |site| (site, BTreeMap::from([("d".to_owned(), BTreeSet::from([name.clone()]))]));
         let inventory: Inventory = (0..4).map(everywhere).collect();
         let goal = Goal::Rebalance { circle: 0, removed: vec![removed("http://gone")] };

@@ -112,8 +112,8 @@ impl Job {
         let chains = plan::chains(goal, &inventory, &shared.topology, &shared.placement, dbs);
         let count = |&site: &Site| {
             let mut databases = BTreeMap::new();
-            for (db, _) in plan::names(&inventory, site, dbs) {
-                *databases.entry(db.to_owned()).or_default() += 1;
+            for place in plan::names(&inventory, site, dbs) {
+                *databases.entry(place.db.to_owned()).or_default() += 1;
             }
             let Backend { circle, name, url, .. } = &sites[site];
             Counts { circle: *circle, name: name.clone(), url: url.clone(), databases }
@@ -219,7 +219,7 @@ impl Job {
                 let verb = if matches!(task.work, Work::Copy { .. }) { "to" } else { "for" };
                 self.complain(
                     shared,
-                    format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.db, task.measurement),
+                    format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.place.db, task.place.measurement),
                 );
             }
             let entry = &mut self.look().entries[index];
@@ -240,7 +240,7 @@ impl Job {
         let (at, other) = (&sites[task.at], &sites[task.work.other()]);
         match task.work {
             Work::Copy { .. } => shared.world.copy(task, at, other, context),
-            Work::Delete { .. } if shared.world.is_moving(other.circle, &task.db, &task.measurement) => {
+            Work::Delete { .. } if shared.world.is_moving(other.circle, &task.place) => {
                 Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
             }
             Work::Delete { .. } if !self.wait_for_readers(shared, other.circle) => Err("cancelled".to_owned()),
@@ -257,8 +257,8 @@ impl JobState {
         for (number, chain) in chains.iter().enumerate() {
             for task in chain {
                 let key = TaskKey {
-                    db: task.db.clone(),
-                    measurement: task.measurement.clone(),
+                    db: task.place.db.clone(),
+                    measurement: task.place.measurement.clone(),
                     from: sites[task.at].name.clone(),
                     to: sites[task.work.other()].name.clone(),
                 };

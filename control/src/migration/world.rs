@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::order::Undelivered;
@@ -43,9 +44,9 @@ pub trait World: Send + Sync {
     /// are no such queries.
     fn former_read_until(&self, circle: usize) -> Option<Instant>;
     /// It has another place than before, and the transition has not ended.
-    fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool;
+    fn is_moving(&self, circle: usize, place: &Place) -> bool;
     /// These are verified at their new places; reads go there from now on.
-    fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String>;
+    fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String>;
     /// All is at its new place; writes go there only.
     fn end(&self, circle: usize) -> Result<(), String>;
 }

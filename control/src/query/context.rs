@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
-use fluxgate_dataplane::placement::Placement;
+use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::routing::choose::{Chooser, Shares};
-use fluxgate_dataplane::routing::reach::{Place, Reach};
+use fluxgate_dataplane::routing::reach::Reach;
 use fluxgate_dataplane::settings::QuerySettings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;

@@ -26,7 +26,7 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
-use fluxgate_dataplane::placement::{Former, FormerMember, Placement, PlacementSettings};
+use fluxgate_dataplane::placement::{Former, FormerMember, Place, Placement, PlacementSettings};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Circle, Topology};
 
@@ -166,11 +166,11 @@ impl Transitions {
     }
 
     /// Whether a measurement has a former owner that gets its writes too, marked as moved or not.
-    pub fn is_moving(&self, circle: usize, db: &str, measurement: &str) -> bool {
-        self.placement().former(circle, db.as_bytes(), measurement.as_bytes()).is_some()
+    pub fn is_moving(&self, circle: usize, place: Place<&str>) -> bool {
+        self.placement().former(circle, place.bytes()).is_some()
     }
 
-    /// These (database, measurement) are whole at their owners, which reads go to from now on; writes go on to both.
+    /// These places are whole at their owners, which reads go to from now on; writes go on to both.
     ///
     /// It must have been verified after the former owner had got all that was taken before the process started (double
     /// writes begin with the process), and after the owner had got all that was taken before the copy ended. All marks
@@ -178,14 +178,14 @@ impl Transitions {
     ///
     /// # Errors
     /// One sentence; nothing has changed then.
-    pub fn mark_moved(&self, circle: usize, places: &[(String, String)]) -> Result<(), String> {
+    pub fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String> {
         let mut state = self.state();
         let mut circles = state.circles.clone();
         let kept = &mut circles[circle];
         if kept.former.is_none() {
             return Err(format!("{} is not in transition", kept.name));
         }
-        for (db, measurement) in places {
+        for Place { db, measurement } in places {
             kept.moved.entry(db.clone()).or_default().insert(measurement.clone());
         }
         if kept.moved.values().map(BTreeSet::len).sum::<usize>() > limits::MOVED_MARKS_MAX {
@@ -197,7 +197,7 @@ impl Transitions {
         }
         file::save(&self.0.file, &circles)?;
         state.circles = circles;
-        let next = state.placement.with_moved(circle, places.iter().map(|(db, m)| (&db[..], &m[..])));
+        let next = state.placement.with_moved(circle, places.iter().map(Place::bytes));
         let told = state.publish(next);
         drop(state);
         tell(told);
@@ -328,7 +328,9 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
         placement = placement.with_former(topology, index, &former);
         let former = placement.in_transition(index).then_some(former);
         if let Some(former) = &former {
-            let marks = moved.iter().flat_map(|(db, names)| names.iter().map(move |name| (&db[..], &name[..])));
+            let marks = moved
+                .iter()
+                .flat_map(|(db, names)| names.iter().map(move |name| Place::new(db.as_bytes(), name.as_bytes())));
             placement = placement.with_moved(index, marks);
             changes.push(RingChange {
                 circle: circle.name.clone(),

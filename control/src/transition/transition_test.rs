@@ -1,6 +1,6 @@
 //! What a start makes of the file and the configuration, and what restarts keep.
 
-use fluxgate_dataplane::placement::HashKey;
+use fluxgate_dataplane::placement::{HashKey, Place};
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::*;
@@ -51,12 +51,16 @@ impl DataDir {
 
 /// A measurement that moves.
 fn moving(transitions: &Transitions) -> String {
-    (0..1000).map(|i| format!("m{i}")).find(|m| transitions.is_moving(0, "db", m)).expect("one of a thousand")
+    (0..1000)
+        .map(|i| format!("m{i}"))
+        .find(|m| transitions.is_moving(0, Place::new("db", m)))
+        .expect("one of a thousand")
 }
 
 fn reads_from_owner(transitions: &Transitions, name: &str) -> bool {
     let placement = transitions.placement();
-    placement.reader(0, b"db", name.as_bytes()) == placement.owner(0, b"db", name.as_bytes())
+    let place = Place::new(&b"db"[..], name.as_bytes());
+    placement.reader(0, place) == placement.owner(0, place)
 }
 
 fn former_names(transitions: &Transitions) -> Option<Vec<String>> {
@@ -96,15 +100,15 @@ fn a_transition_and_its_marks_survive_restarts_until_it_ends() {
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     let name = moving(&transitions);
     assert!(!reads_from_owner(&transitions, &name));
-    transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
-    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
+    transitions.mark_moved(0, &[Place::new("db", &*name).owned()]).unwrap();
+    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, Place::new("db", &name)));
 
     let transitions = data_dir.start(&after);
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     assert_eq!(transitions.placement().version(), 0);
-    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, "db", &name));
+    assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, Place::new("db", &name)));
     transitions.end(0).unwrap();
-    assert!(!transitions.is_moving(0, "db", &name) && !transitions.placement().in_transition(0));
+    assert!(!transitions.is_moving(0, Place::new("db", &name)) && !transitions.placement().in_transition(0));
 
     let transitions = data_dir.start(&after);
     assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
@@ -117,10 +121,10 @@ fn a_second_change_keeps_the_first_ring_and_forgets_the_marks() {
     data_dir.start(&circle(&["a", "b"]));
     let transitions = data_dir.start(&circle(&["a", "b", "c"]));
     let name = moving(&transitions);
-    transitions.mark_moved(0, &[("db".to_owned(), name.clone())]).unwrap();
+    transitions.mark_moved(0, &[Place::new("db", &*name).owned()]).unwrap();
     let transitions = data_dir.start(&circle(&["a", "b", "c", "d"]));
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
-    assert!(!transitions.placement().has_moved(0, b"db", name.as_bytes()));
+    assert!(!transitions.placement().has_moved(0, Place::new(b"db", name.as_bytes())));
     assert!(transitions.changes()[0].again && transitions.changes()[0].to_string().contains("changed again"));
     // Back to where it began: everything is where it belongs, since it has got all writes.
     let transitions = data_dir.start(&circle(&["a", "b"]));
@@ -161,7 +165,7 @@ fn a_backend_that_was_missing_once_is_not_read_again() {
     assert!(transitions.changes()[0].to_string().contains("mark it `leaving`"));
     let back = data_dir.start(&circle(&["a", "b", "c"]));
     let c = BackendId(2);
-    assert!((0..200).all(|i| back.placement().former(0, b"db", format!("m{i}").as_bytes()) != Some(c)));
+    assert!((0..200).all(|i| back.placement().former(0, Place::new(b"db", format!("m{i}").as_bytes())) != Some(c)));
     assert_eq!(back.changes()[0].gone, ["c"]);
 }
 
@@ -224,9 +228,9 @@ fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_al
     let ending = transitions.clone();
     let end = thread::spawn(move || ending.end(0));
     let settled = next();
-    let owner = settled.owner(0, b"db", name.as_bytes());
-    assert_eq!(settled.reader(0, b"db", name.as_bytes()), owner);
-    assert!(settled.former(0, b"db", name.as_bytes()).is_some(), "still written to");
+    let owner = settled.owner(0, Place::new(b"db", name.as_bytes()));
+    assert_eq!(settled.reader(0, Place::new(b"db", name.as_bytes())), owner);
+    assert!(settled.former(0, Place::new(b"db", name.as_bytes())).is_some(), "still written to");
     let take = |worker: usize, placement: &Placement| {
         stats.workers[worker].placement_version.store(placement.version(), std::sync::atomic::Ordering::Release);
     };
@@ -235,7 +239,7 @@ fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_al
     assert!(receiver.is_empty() && transitions.of(0).is_some(), "one worker may still read from the former owner");
     take(1, &settled);
     let ended = next();
-    assert_eq!(ended.former(0, b"db", name.as_bytes()), None);
+    assert_eq!(ended.former(0, Place::new(b"db", name.as_bytes())), None);
     take(0, &ended);
     thread::sleep(std::time::Duration::from_millis(50));
     assert!(!end.is_finished(), "one worker may still write to the former owner");

@@ -8,6 +8,7 @@ use fluxgate_control::influx::client::CallFailure;
 use fluxgate_control::influx::policy::Policy;
 use fluxgate_dataplane::handoff::{Created, ToWorker};
 use fluxgate_dataplane::influxql::print;
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::topology::BackendId;
 
 #[test]
@@ -98,11 +99,14 @@ fn health_counts_what_lies_right_and_wrong() {
         influxd.run("CREATE DATABASE db2");
     }
     for i in 0..20 {
-        let owner = placement.owner(0, b"db1", format!("m {i}").as_bytes()).index();
+        let owner = placement.owner(0, Place::new("db1", &*format!("m {i}")).bytes()).index();
         [&a, &b][owner].write("db1", &format!("m\\ {i} v=1"));
         counts[owner] += 1;
     }
-    let stray = (0..).map(|i| format!("stray{i}")).find(|m| placement.owner(0, b"db1", m.as_bytes()).0 == 0).unwrap();
+    let stray = (0..)
+        .map(|i| format!("stray{i}"))
+        .find(|m| placement.owner(0, Place::new("db1", &**m).bytes()).0 == 0)
+        .unwrap();
     b.write("db1", &format!("{stray} v=1"));
     let mut bench = Bench::start(&circles);
     let want = serde_json::json!([

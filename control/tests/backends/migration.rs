@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use fluxgate_dataplane::placement::Place;
+
 use super::support::{Influxd, topology};
 use fluxgate_control::influx::catalog;
 use fluxgate_control::influx::policy::Policy;
@@ -30,13 +32,7 @@ pub fn side(url: String) -> CopySide {
 }
 
 pub fn task(measurement: &str) -> CopyTask {
-    CopyTask {
-        db: "db".to_owned(),
-        measurement: measurement.to_owned(),
-        since_ns: None,
-        done: Vec::new(),
-        retry_for: PATIENCE,
-    }
+    CopyTask { place: Place::new("db", measurement).owned(), since_ns: None, done: Vec::new(), retry_for: PATIENCE }
 }
 
 /// A copy between servers that nobody else writes to: what was taken before is there.
@@ -324,7 +320,7 @@ fn a_target_that_stays_away_is_a_failure_and_nothing_is_done() {
 
     let nowhere = copy(&task, &target, &source, &Steering::new(0), &progress, &mut |_| ());
     assert!(matches!(nowhere, Err(CopyError::Source(_))), "{nowhere:?}");
-    let missing = CopyTask { db: "nowhere".to_owned(), ..task };
+    let missing = CopyTask { place: Place::new("nowhere", "m").owned(), ..task };
     let missing = copy(&missing, &source, &target, &Steering::new(0), &progress, &mut |_| ());
     assert!(matches!(&missing, Err(CopyError::Source(why)) if why.contains("database not found")), "{missing:?}");
 }
@@ -447,8 +443,9 @@ fn a_measurement_is_dropped_only_when_each_of_its_points_is_at_its_right_place()
     write(&a, "two", b"m v=1i 5\nm v=2i 6\n");
     write(&a, "autogen", b"other v=1 5\n");
     let (misplaced, right) = (side(a.url()), side(b.url()));
-    let clear =
-        || clear("db", "m", &misplaced, &right, Duration::from_secs(1), &Steering::new(0), &Progress::default());
+    let place = Place::new("db", "m").owned();
+    let (second, steering, progress) = (Duration::from_secs(1), Steering::new(0), Progress::default());
+    let clear = || clear(&place, &misplaced, &right, second, &steering, &progress);
     let Err(NotCleared::Failed { why, .. }) = clear() else { panic!("nothing is at the right place") };
     assert!(why.contains("database not found"), "{why}");
     copy(&task("m"), &misplaced, &right, &Steering::new(0), &Progress::default(), &mut |_| ()).unwrap();

@@ -11,6 +11,7 @@ use fluxgate_control::query::select;
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 
 /// 2023-11-14T22:13:20Z.
@@ -116,7 +117,7 @@ fn seeded() -> (Site, Site) {
         let mut batches = vec![String::new(); 4];
         for (_, name, line) in points().into_iter().filter(|(to, ..)| *to == target) {
             let unescaped = name.replace('\\', "");
-            let owner = shards.shared.placement().owner(0, db.as_bytes(), unescaped.as_bytes());
+            let owner = shards.shared.placement().owner(0, Place::new(db, &*unescaped).bytes());
             owners.insert((owner, db));
             let _ = write!(batches[owner.index()], "{line}");
             let _ = write!(batches[3], "{line}");
@@ -200,7 +201,7 @@ fn refused(result: Result<Answer, Stop>) -> String {
 fn what_cannot_be_merged_is_refused_and_never_guessed() {
     let (oracle, mut shards) = seeded();
     let request = request("ns");
-    let owner = |db: &str, name: &str| shards.shared.placement().owner(0, db.as_bytes(), name.as_bytes());
+    let owner = |db: &str, name: &str| shards.shared.placement().owner(0, Place::new(db, name).bytes());
     let same = (0..).map(|i| format!("twice{i}")).find(|name| owner("p", name) == owner("q", name)).unwrap();
     let other = (0..).map(|i| format!("twice{i}")).find(|name| owner("p", name) != owner("q", name)).unwrap();
     for (db, value) in [("p", 1), ("q", 2)] {

@@ -9,6 +9,7 @@ use fluxgate_control::query::context::{Context, QueryShared, Stop, Times};
 use fluxgate_control::query::{server, show};
 use fluxgate_dataplane::handoff::Catalog;
 use fluxgate_dataplane::influxql::{Params, parse};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::{Class, class};
 use fluxgate_dataplane::topology::BackendId;
 
@@ -222,7 +223,8 @@ impl ShowServers {
     }
 
     fn owner(&self, line: &(&str, &str, &str, &str)) -> usize {
-        self.parts.placement().owner(0, line.0.as_bytes(), line.2.replace('\\', "").as_bytes()).index()
+        let measurement = line.2.replace('\\', "");
+        self.parts.placement().owner(0, Place::new(line.0.as_bytes(), measurement.as_bytes())).index()
     }
 
     /// Whether the shards together say what the server with all data says; else both.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
-use super::Placement;
+use super::{Place, Placement};
 use crate::limits::{ROUTE_CACHE_ENTRIES_MAX, ROUTE_CACHE_KEY_BYTES_MAX, ROUTE_CACHE_PROBES_MAX};
 use crate::lineproto::unescape_measurement;
 use crate::topology::BackendId;
@@ -77,21 +77,21 @@ impl RouteTable {
         }
     }
 
-    /// The route of a measurement as written on its line, escapes included.
+    /// The route of a place whose measurement is as written on its line, escapes included.
     #[inline]
-    pub fn lookup(&mut self, db: &[u8], raw_measurement: &[u8]) -> RouteId {
-        let hash = hash(db, raw_measurement);
+    pub fn lookup(&mut self, raw: Place<&[u8]>) -> RouteId {
+        let hash = hash(raw);
         let mask = self.slots.len() - 1;
         for probe in 0..ROUTE_CACHE_PROBES_MAX {
             let slot = self.slots[(hash as usize).wrapping_add(probe) & mask];
             if slot.route == FREE {
                 break;
             }
-            if slot.hash == (hash >> 32) as u32 && self.key_is(slot, db, raw_measurement) {
+            if slot.hash == (hash >> 32) as u32 && self.key_is(slot, raw) {
                 return RouteId(slot.route);
             }
         }
-        self.miss(db, raw_measurement, hash)
+        self.miss(raw, hash)
     }
 
     /// One backend per circle, in circle order, then former owners: at most `ROUTE_BACKENDS_MAX`, each once.
@@ -122,7 +122,8 @@ impl RouteTable {
     }
 
     #[inline]
-    fn key_is(&self, slot: Slot, db: &[u8], measurement: &[u8]) -> bool {
+    fn key_is(&self, slot: Slot, raw: Place<&[u8]>) -> bool {
+        let Place { db, measurement } = raw;
         let at = slot.key_at as usize;
         let (db_len, len) = (usize::from(slot.db_len), usize::from(slot.measurement_len));
         if db_len != db.len() || len != measurement.len() {
@@ -134,8 +135,9 @@ impl RouteTable {
 
     #[cold]
     #[inline(never)]
-    fn miss(&mut self, db: &[u8], measurement: &[u8], hash: u64) -> RouteId {
-        let route = self.intern(db, measurement);
+    fn miss(&mut self, raw: Place<&[u8]>, hash: u64) -> RouteId {
+        let Place { db, measurement } = raw;
+        let route = self.intern(raw);
         // Longer than any line or name can be: right, but not worth a place.
         let (Ok(db_len), Ok(measurement_len)) = (u16::try_from(db.len()), u16::try_from(measurement.len())) else {
             return route;
@@ -162,9 +164,10 @@ impl RouteTable {
         self.entries = 0;
     }
 
-    fn intern(&mut self, db: &[u8], measurement: &[u8]) -> RouteId {
+    fn intern(&mut self, raw: Place<&[u8]>) -> RouteId {
         self.scratch.clear();
-        self.placement.route(db, &unescape_measurement(measurement), &mut self.scratch);
+        let measurement = unescape_measurement(raw.measurement);
+        self.placement.route(Place { measurement: &*measurement, ..raw }, &mut self.scratch);
         if let Some(&route) = self.interned.get(&self.scratch) {
             return route;
         }
@@ -182,7 +185,7 @@ impl RouteTable {
         let keys = &self.keys;
         let placed = |slot: &&Slot| {
             let (db, rest) = keys[slot.key_at as usize..].split_at(usize::from(slot.db_len));
-            place(&mut slots, hash(db, &rest[..usize::from(slot.measurement_len)]), **slot)
+            place(&mut slots, hash(Place::new(db, &rest[..usize::from(slot.measurement_len)])), **slot)
         };
         self.entries = self.slots.iter().filter(|slot| slot.route != FREE).filter(placed).count();
         self.slots = slots;
@@ -192,7 +195,8 @@ impl RouteTable {
 /// XXH3 of the measurement, mixed with the database. Most databases have up to 16 bytes: two loads that cover them are
 /// cheaper than a second XXH3.
 #[inline]
-fn hash(db: &[u8], measurement: &[u8]) -> u64 {
+fn hash(raw: Place<&[u8]>) -> u64 {
+    let Place { db, measurement } = raw;
     const MIX: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
     let db = match (db.first_chunk(), db.last_chunk()) {
         (Some(&head), Some(&tail)) if db.len() <= 16 => {
@@ -256,14 +260,15 @@ mod tests {
 
     #[test]
     fn databases_and_measurements_that_differ_in_any_byte_hash_apart() {
+        let of = |db: &[u8], measurement: &[u8]| hash(Place::new(db, measurement));
         let mut seen = std::collections::HashSet::new();
         for len in 0..40 {
             let name = vec![b'a'; len];
-            assert!(seen.insert(hash(&name, b"m")) && (len == 0 || seen.insert(hash(b"d", &name))), "{len}");
+            assert!(seen.insert(of(&name, b"m")) && (len == 0 || seen.insert(of(b"d", &name))), "{len}");
             for at in 0..len {
                 let mut other = name.clone();
                 other[at] = b'b';
-                assert!(seen.insert(hash(&other, b"m")) && seen.insert(hash(b"d", &other)), "{len} {at}");
+                assert!(seen.insert(of(&other, b"m")) && seen.insert(of(b"d", &other)), "{len} {at}");
             }
         }
     }

@@ -19,6 +19,7 @@ mod cache;
 mod moves;
 #[cfg(test)]
 mod moves_test;
+mod place;
 #[cfg(test)]
 mod placement_test;
 mod ring;
@@ -29,6 +30,7 @@ use crate::topology::{BackendId, Circle, Topology};
 pub use cache::{RouteId, RouteTable};
 use moves::Move;
 pub use moves::{Former, FormerMember};
+pub use place::Place;
 use ring::Ring;
 
 /// How the ring is built. Equal settings place alike; a changed setting moves data.
@@ -130,7 +132,7 @@ enum KeyPart {
     Measurement,
 }
 
-/// How a (database, measurement) becomes a place on a ring.
+/// How a [`Place`] becomes a position on a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Lookup {
     hash: RingHash,
@@ -142,7 +144,8 @@ impl Lookup {
         Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key) }
     }
 
-    fn hash(&self, db: &[u8], measurement: &[u8]) -> u64 {
+    fn hash(&self, place: Place<&[u8]>) -> u64 {
+        let Place { db, measurement } = place;
         let mut key = Vec::with_capacity(db.len() + measurement.len() + 16);
         for part in &self.shard_key {
             key.extend_from_slice(match part {
@@ -200,20 +203,20 @@ impl Placement {
         self.version
     }
 
-    /// The backend of `circle` (position in the topology) that `measurement` (unescaped) of `db` belongs on.
+    /// The backend of `circle` (position in the topology) that a place belongs on.
     ///
     /// # Panics
     /// When there is no such circle.
-    pub fn owner(&self, circle: usize, db: &[u8], measurement: &[u8]) -> BackendId {
-        self.circles[circle].owner(self.lookup.hash(db, measurement))
+    pub fn owner(&self, circle: usize, place: Place<&[u8]>) -> BackendId {
+        self.circles[circle].owner(self.lookup.hash(place))
     }
 
     /// Appends the owner in each circle, in circle order, and behind them the former owners of what is being moved, to
-    /// `out`: at most `limits::ROUTE_BACKENDS_MAX`, each once. `measurement` is unescaped.
-    pub fn route(&self, db: &[u8], measurement: &[u8], out: &mut Vec<BackendId>) {
-        let hash = self.lookup.hash(db, measurement);
+    /// `out`: at most `limits::ROUTE_BACKENDS_MAX`, each once.
+    pub fn route(&self, place: Place<&[u8]>, out: &mut Vec<BackendId>) {
+        let hash = self.lookup.hash(place);
         out.extend(self.circles.iter().map(|ring| ring.owner(hash)));
-        out.extend((0..self.circles.len()).filter_map(|circle| self.former(circle, db, measurement)));
+        out.extend((0..self.circles.len()).filter_map(|circle| self.former(circle, place)));
     }
 
     /// The backends of `circle` that together have all of its data, in no order: those on the ring, and while it is in transition

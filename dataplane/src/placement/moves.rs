@@ -18,7 +18,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Lookup, Placement, PlacementSettings, Ring};
+use super::{Lookup, Place, Placement, PlacementSettings, Ring};
 use crate::topology::{BackendId, Topology};
 
 /// A ring as it was.
@@ -59,8 +59,8 @@ struct FormerRing {
 }
 
 impl FormerRing {
-    fn owner(&self, db: &[u8], measurement: &[u8]) -> Option<BackendId> {
-        self.members[self.ring.owner(self.lookup.hash(db, measurement)).index()]
+    fn owner(&self, place: Place<&[u8]>) -> Option<BackendId> {
+        self.members[self.ring.owner(self.lookup.hash(place)).index()]
     }
 }
 
@@ -114,44 +114,42 @@ impl Placement {
         self.moves[circle].as_ref().is_some_and(gone)
     }
 
-    /// The former owner of a measurement (unescaped) that is being moved, until the transition has ended; it gets all writes.
+    /// The former owner of a place that is being moved, until the transition has ended; it gets all writes.
     /// None: it is where it was, or the former owner is gone.
     ///
     /// # Panics
     /// When there is no such circle.
-    pub fn former(&self, circle: usize, db: &[u8], measurement: &[u8]) -> Option<BackendId> {
-        let former = self.moves[circle].as_ref()?.former.owner(db, measurement)?;
-        (former != self.owner(circle, db, measurement)).then_some(former)
+    pub fn former(&self, circle: usize, place: Place<&[u8]>) -> Option<BackendId> {
+        let former = self.moves[circle].as_ref()?.former.owner(place)?;
+        (former != self.owner(circle, place)).then_some(former)
     }
 
-    /// The backend of `circle` that has all there is of a measurement (unescaped): reads go there.
+    /// The backend of `circle` that has all there is of a place: reads go there.
     ///
     /// # Panics
     /// When there is no such circle.
-    pub fn reader(&self, circle: usize, db: &[u8], measurement: &[u8]) -> BackendId {
+    pub fn reader(&self, circle: usize, place: Place<&[u8]>) -> BackendId {
         let former = match &self.moves[circle] {
-            Some(moving) if !moving.settled && !self.has_moved(circle, db, measurement) => {
-                self.former(circle, db, measurement)
-            }
+            Some(moving) if !moving.settled && !self.has_moved(circle, place) => self.former(circle, place),
             _ => None,
         };
-        former.unwrap_or_else(|| self.owner(circle, db, measurement))
+        former.unwrap_or_else(|| self.owner(circle, place))
     }
 
-    /// Whether a measurement (unescaped) has been marked as moved.
-    pub fn has_moved(&self, circle: usize, db: &[u8], measurement: &[u8]) -> bool {
-        let moved = self.moves[circle].as_ref().and_then(|moving| moving.moved.get(db));
-        moved.is_some_and(|names| names.contains(measurement))
+    /// Whether a place has been marked as moved.
+    pub fn has_moved(&self, circle: usize, place: Place<&[u8]>) -> bool {
+        let moved = self.moves[circle].as_ref().and_then(|moving| moving.moved.get(place.db));
+        moved.is_some_and(|names| names.contains(place.measurement))
     }
 
-    /// The next version, with these (database, measurement) of `circle` marked as moved. Without a transition nothing changes but
+    /// The next version, with these places of `circle` marked as moved. Without a transition nothing changes but
     /// the version.
     #[must_use]
-    pub fn with_moved<'a>(&self, circle: usize, places: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub fn with_moved<'a>(&self, circle: usize, places: impl IntoIterator<Item = Place<&'a [u8]>>) -> Self {
         self.changed(circle, |moving| {
             let moved = Arc::make_mut(&mut moving.moved);
-            for (db, measurement) in places {
-                moved.entry(db.as_bytes().into()).or_default().insert(measurement.as_bytes().into());
+            for place in places {
+                moved.entry(place.db.into()).or_default().insert(place.measurement.into());
             }
         })
     }

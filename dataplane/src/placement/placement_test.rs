@@ -119,7 +119,7 @@ fn every_recorded_placement_of_influx_proxy_is_kept() {
         let placement = placements
             .entry((key.clone(), size.clone()))
             .or_insert_with(|| Placement::new(&topology(&[size.parse().expect("a number")]), &settings(hash_key(key))));
-        let owner = placement.owner(0, db.as_bytes(), measurement.as_bytes());
+        let owner = placement.owner(0, Place::new(db.as_bytes(), measurement.as_bytes()));
         assert_eq!(owner.0.to_string(), *index, "{row:?}");
         checked += 1;
     }
@@ -191,7 +191,10 @@ fn shard_key_templates_shape_the_lookup_key() {
     assert_eq!(key("%db,%mm", b"%mm", b"%db"), b"%mm,%db", "a name that looks like a placeholder is a name");
     let by_db = with("%db");
     for i in 0..50 {
-        assert_eq!(by_db.owner(0, b"db1", b"cpu"), by_db.owner(0, b"db1", format!("m{i}").as_bytes()));
+        assert_eq!(
+            by_db.owner(0, Place::new(b"db1", b"cpu")),
+            by_db.owner(0, Place::new(b"db1", format!("m{i}").as_bytes()))
+        );
     }
 }
 
@@ -205,7 +208,7 @@ fn shares_add_up_and_match_what_keys_do() {
         assert!((shares.iter().map(|s| s.1).sum::<f64>() - 1.0).abs() < 1e-9);
         let mut counts = [0u32; 4];
         for i in 0..40_000 {
-            counts[placement.owner(0, b"db", format!("measurement_{i}").as_bytes()).index()] += 1;
+            counts[placement.owner(0, Place::new(b"db", format!("measurement_{i}").as_bytes())).index()] += 1;
         }
         for ((id, share), count) in shares.iter().zip(counts) {
             let seen = f64::from(count) / 40_000.0;
@@ -217,9 +220,9 @@ fn shares_add_up_and_match_what_keys_do() {
 #[test]
 fn escaped_and_plain_forms_of_one_name_share_a_route() {
     let mut table = RouteTable::new(Arc::new(Placement::new(&topology(&[12, 12]), &settings(HashKey::Name))));
-    let escaped = table.lookup(b"db1", br"my\ meas");
+    let escaped = table.lookup(Place::new(b"db1", br"my\ meas"));
     let mut want = Vec::new();
-    table.placement().clone().route(b"db1", b"my meas", &mut want);
+    table.placement().clone().route(Place::new(b"db1", b"my meas"), &mut want);
     assert_eq!(table.backends(escaped), want.into_iter().map(Some).collect::<Vec<_>>());
 }
 
@@ -227,16 +230,16 @@ fn escaped_and_plain_forms_of_one_name_share_a_route() {
 fn at_its_bounds_the_table_empties_and_routes_stay_good() {
     let placement = Arc::new(Placement::new(&topology(&[3]), &settings(HashKey::Idx)));
     let mut table = RouteTable::new(placement.clone());
-    let first = table.lookup(b"db", b"m0");
+    let first = table.lookup(Place::new(b"db", b"m0"));
     let check = |table: &mut RouteTable, name: &[u8]| {
-        let route = table.lookup(b"db", name);
-        assert_eq!(table.backends(route), [Some(placement.owner(0, b"db", name))]);
+        let route = table.lookup(Place::new(b"db", name));
+        assert_eq!(table.backends(route), [Some(placement.owner(0, Place::new(b"db", name)))]);
     };
     for i in 0..ROUTE_CACHE_ENTRIES_MAX + 10 {
         check(&mut table, format!("m{i}").as_bytes());
     }
     assert_eq!(table.entries(), 10);
-    assert_eq!(table.lookup(b"db", b"m0"), first);
+    assert_eq!(table.lookup(Place::new(b"db", b"m0")), first);
     let long = vec![b'x'; 60_000];
     for i in 0..2 * ROUTE_CACHE_KEY_BYTES_MAX / long.len() {
         check(&mut table, &[&long, i.to_string().as_bytes()].concat());
@@ -263,11 +266,11 @@ proptest! {
         let settings = PlacementSettings { hash_key: hash_key(key), vnode_size, hash, ..Default::default() };
         let mut table = RouteTable::new(Arc::new(Placement::new(&topology, &settings)));
         for (db, raw) in names.iter().chain(&names) {
-            let route = table.lookup(db.as_bytes(), raw.as_bytes());
+            let route = table.lookup(Place::new(db.as_bytes(), raw.as_bytes()));
             let name = unescape_measurement(raw.as_bytes());
             for circle in 0..sizes.len() {
                 let want = naive::owner(&topology, &settings, circle, db.as_bytes(), &name);
-                prop_assert_eq!(table.placement().owner(circle, db.as_bytes(), &name), want);
+                prop_assert_eq!(table.placement().owner(circle, Place::new(db.as_bytes(), &name)), want);
                 prop_assert_eq!(table.backends(route)[circle], Some(want));
             }
         }

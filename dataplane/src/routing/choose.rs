@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::limits::STALE_AFTER;
-use crate::placement::Placement;
-use crate::routing::reach::{Place, Reach, backends_of};
+use crate::placement::{Place, Placement};
+use crate::routing::reach::{Reach, backends_of};
 use crate::stats::Stats;
 use crate::topology::{BackendId, Topology};
 
@@ -112,10 +112,8 @@ impl Chooser<'_> {
                 let preferred =
                     best.filter(|(rank, _)| !rank.spared && rank.behind_ms == 0).map(|(_, members)| members);
                 for place in places {
-                    let readers: BTreeSet<_> = circles
-                        .clone()
-                        .map(|c| self.placement.reader(c, place.0.as_bytes(), place.1.as_bytes()))
-                        .collect();
+                    let readers: BTreeSet<_> =
+                        circles.clone().map(|c| self.placement.reader(c, place.bytes())).collect();
                     let ranked = self.best_first(readers.iter().copied());
                     let inside =
                         preferred.as_ref().and_then(|members| ranked.iter().find(|(b, _)| members.contains(b)));
@@ -180,9 +178,12 @@ mod tests {
         /// A measurement with these owners.
         fn place(&self, owners: [u16; 2]) -> Place {
             let owned = |m: &String| {
-                (0..2).all(|circle| self.placement.owner(circle, b"db", m.as_bytes()) == BackendId(owners[circle]))
+                (0..2).all(|circle| {
+                    self.placement.owner(circle, Place::new("db", &**m).bytes()) == BackendId(owners[circle])
+                })
             };
-            ("db".to_owned(), (0..1000).map(|i| format!("m{i}")).find(owned).expect("one of a thousand"))
+            let measurement = (0..1000).map(|i| format!("m{i}")).find(owned).expect("one of a thousand");
+            Place::new("db".to_owned(), measurement)
         }
     }
 

@@ -7,11 +7,8 @@ use std::collections::BTreeSet;
 
 use crate::influxql::ast::{Measurement, Name, Select, Show, ShowKind, Source, Statement};
 use crate::influxql::visit;
-use crate::placement::Placement;
+use crate::placement::{Place, Placement};
 use crate::topology::BackendId;
-
-/// A database and a measurement of it, unescaped.
-pub type Place = (String, String);
 
 /// Who together know the answer to a statement that only reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,17 +66,16 @@ pub fn leaves(select: &Select) -> Vec<&Measurement> {
     leaves
 }
 
-/// The same SELECT over only those measurements that `keep` (given database and name) admits; regular expressions always stay. None when
+/// The same SELECT over only those measurements that `keep` admits; regular expressions always stay. None when
 /// no source is left.
-pub fn restrict(select: &Select, default_db: &str, keep: &dyn Fn(&str, &str) -> bool) -> Option<Select> {
+pub fn restrict(select: &Select, default_db: &str, keep: &dyn Fn(Place<&str>) -> bool) -> Option<Select> {
     let sources: Vec<Source> = select
         .sources
         .iter()
         .filter_map(|source| match source {
             Source::Measurement(m) => match &m.name {
-                Name::Text(name) => {
-                    keep(m.db.as_deref().unwrap_or(default_db), name).then(|| Source::Measurement(m.clone()))
-                }
+                Name::Text(name) => keep(Place::new(m.db.as_deref().unwrap_or(default_db), name))
+                    .then(|| Source::Measurement(m.clone())),
                 Name::Regex(_) | Name::Same => Some(source.clone()),
             },
             Source::Subquery(inner) => restrict(inner, default_db, keep).map(|inner| Source::Subquery(Box::new(inner))),
@@ -119,7 +115,7 @@ fn places<'a>(sources: impl IntoIterator<Item = (&'a str, &'a Name)>) -> Reach {
         match name {
             // InfluxDB wants a database before it looks at anything else.
             _ if db.is_empty() => return Reach::Any { db: None },
-            Name::Text(name) => _ = places.insert((db.to_owned(), name.clone())),
+            Name::Text(name) => _ = places.insert(Place::new(db, name).owned()),
             Name::Regex(_) | Name::Same => return Reach::Circle,
         }
     }
@@ -130,9 +126,7 @@ fn places<'a>(sources: impl IntoIterator<Item = (&'a str, &'a Name)>) -> Reach {
 /// The backends of one circle that together answer; empty = any one will do.
 pub fn backends_of(reach: &Reach, circle: usize, placement: &Placement) -> BTreeSet<BackendId> {
     match reach {
-        Reach::Places(places) => {
-            places.iter().map(|(db, m)| placement.reader(circle, db.as_bytes(), m.as_bytes())).collect()
-        }
+        Reach::Places(places) => places.iter().map(|place| placement.reader(circle, place.bytes())).collect(),
         Reach::Circle => placement.members(circle).iter().copied().collect(),
         Reach::Any { .. } => BTreeSet::new(),
     }
@@ -151,7 +145,7 @@ mod tests {
     }
 
     fn places_of(list: &[(&str, &str)]) -> Reach {
-        Reach::Places(list.iter().map(|(db, m)| ((*db).to_owned(), (*m).to_owned())).collect())
+        Reach::Places(list.iter().map(|(db, m)| Place::new(*db, *m).owned()).collect())
     }
 
     #[test]
@@ -172,9 +166,9 @@ mod tests {
     fn a_restricted_select_keeps_what_its_backend_owns() {
         let nested = Source::Subquery(Box::new(select(vec![measurement(None, "b")])));
         let whole = select(vec![measurement(None, "a"), nested, measurement(Some("e"), "c")]);
-        let left = restrict(&whole, "d", &|db, m| (db, m) == ("d", "a")).unwrap();
+        let left = restrict(&whole, "d", &|place| place == Place::new("d", "a")).unwrap();
         assert_eq!(left.sources, vec![measurement(None, "a")]);
-        assert_eq!(restrict(&whole, "d", &|_, _| false), None);
+        assert_eq!(restrict(&whole, "d", &|_| false), None);
     }
 
     #[test]

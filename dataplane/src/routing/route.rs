@@ -48,7 +48,7 @@ fn of_circle(reaches: &[Reach], circle: usize, placement: &Placement) -> BTreeSe
 mod tests {
     use super::*;
     use crate::influxql::ast::{Measurement, Name, Select, ServerFact, Source};
-    use crate::placement::PlacementSettings;
+    use crate::placement::{Place, PlacementSettings};
 
     /// Circles with so many backends each.
     fn house(sizes: &[usize]) -> (Topology, Placement) {
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn one_measurement_goes_to_its_owner_in_any_circle() {
         let (topology, placement) = house(&[2, 2]);
-        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, b"d", b"m")).collect();
+        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, Place::new(b"d", b"m"))).collect();
         assert_eq!(route(&[select(&["m"])], "d", &topology, &placement), Route::Alone(owners));
     }
 
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(route(&anybody, "", &topology, &placement), alone(&[0, 1, 2]));
         assert_eq!(route(&[], "", &topology, &placement), alone(&[0, 1, 2]), "no statement at all");
         let with_select = [anybody[0].clone(), select(&["m"])];
-        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, b"d", b"m")).collect();
+        let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, Place::new(b"d", b"m"))).collect();
         assert_eq!(
             route(&with_select, "", &topology, &placement),
             alone(&[0, 1, 2]),

@@ -11,6 +11,7 @@ use crate::disklog::{self, Pending, RecordKey, Seq};
 use crate::io;
 use crate::limits::ADOPT_PAUSE;
 use crate::lineproto::{Item, Scanner, unescape_measurement};
+use crate::placement::Place;
 use crate::precision::Precision;
 use crate::settings::Durability;
 use crate::takeover::cache_files::{self, CacheFile};
@@ -128,8 +129,9 @@ async fn reroute(worker: &Worker, handed: &Handed<'_>, circle: usize) -> Result<
         let raw = &handed.bytes[line.start as usize..line.measurement_end as usize];
         let mut route = vec![None; worker.settings.topology.circles.len()];
         let (placement, measurement) = (worker.placement(), unescape_measurement(raw));
-        route[circle] = Some(placement.owner(circle, handed.db, &measurement));
-        route.extend(placement.former(circle, handed.db, &measurement).map(Some));
+        let place = Place::new(handed.db, &*measurement);
+        route[circle] = Some(placement.owner(circle, place));
+        route.extend(placement.former(circle, place).map(Some));
         let copy = |out: &mut [u8]| {
             line.encode(handed.bytes, b"", out);
         };

@@ -8,6 +8,7 @@ use crate::io;
 use crate::ledger::DbId;
 use crate::limits::{ROUTE_BACKENDS_MAX, SCAN_PIECE_BYTES};
 use crate::lineproto::{Item, Scanner};
+use crate::placement::Place;
 use crate::precision::Precision;
 use crate::request::refusals::Refusals;
 use crate::worker::Worker;
@@ -89,7 +90,7 @@ impl Intake {
                     let measurement = &piece[line.start as usize..line.measurement_end as usize];
                     let route = match previous {
                         Some((name, route)) if name == measurement => route,
-                        _ => routes.lookup(&self.db_name, measurement),
+                        _ => routes.lookup(Place::new(&self.db_name, measurement)),
                     };
                     previous = Some((measurement, route));
                     let stamp_bytes = self.timestamp.as_ref().map_or(0, Vec::len);

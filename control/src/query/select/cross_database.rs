@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_dataplane::influxql::ast::{Name, Select};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::leaves;
 use fluxgate_dataplane::topology::BackendId;
 
@@ -27,7 +28,7 @@ pub fn check(context: &Context<'_>, select: &Select, parts: &ChosenShares) -> Re
         }
     }
     for (name, dbs) in places {
-        let owners: BTreeSet<_> = dbs.iter().map(|db| parts.owner(context, db, name)).collect();
+        let owners: BTreeSet<_> = dbs.iter().map(|db| parts.owner(context, Place::new(db, name))).collect();
         if owners.len() > 1 {
             return Err(cannot(name, dbs.iter().copied()));
         }
@@ -49,7 +50,7 @@ pub fn owner(context: &Context<'_>, select: &Select, name: &str, backends: &[Bac
         }
     }
     let circle = topology.backend(backends[0]).circle;
-    let reader = |db: &&str| context.placement.reader(circle, db.as_bytes(), name.as_bytes());
+    let reader = |db: &&str| context.placement.reader(circle, Place::new(*db, name).bytes());
     let owners: BTreeSet<_> = dbs.iter().map(reader).collect();
     match owners.first() {
         Some(owner) if owners.len() == 1 => {

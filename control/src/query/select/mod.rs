@@ -26,6 +26,7 @@ mod shares;
 mod types;
 
 use fluxgate_dataplane::influxql::ast::{Order, Select};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
 
@@ -137,7 +138,7 @@ fn learn(
     let mut questions = vec![(parts.first(), probe::check(select))];
     let mut about = Vec::new();
     for backend in parts.backends() {
-        let keep = |db: &str, measurement: &str| parts.keeps(context, backend, db, measurement);
+        let keep = |place: Place<&str>| parts.keeps(context, backend, place);
         for (index, probe) in probes.iter().enumerate() {
             if let Some(text) = probe.text(&context.request.db, &keep) {
                 questions.push((backend, text));

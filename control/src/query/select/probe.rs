@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_dataplane::influxql::ast::{DataType, Expr, Field, Name, Select, Source, Statement};
 use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::restrict;
 
 use super::now::time_part;
@@ -22,7 +23,7 @@ pub struct ColumnProbe {
 
 impl ColumnProbe {
     /// The question for a backend that keeps these measurements; None when it has nothing of it.
-    pub fn text(&self, default_db: &str, keep: &dyn Fn(&str, &str) -> bool) -> Option<String> {
+    pub fn text(&self, default_db: &str, keep: &dyn Fn(Place<&str>) -> bool) -> Option<String> {
         let select = restrict(&self.select, default_db, keep)?;
         Some(Statement::Explain { analyze: false, select: Box::new(select) }.to_string())
     }

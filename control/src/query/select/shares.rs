@@ -2,6 +2,7 @@
 
 use fluxgate_dataplane::influxql::ast::{Measurement, Name, Select, Source};
 use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::choose::Shares;
 use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
@@ -34,19 +35,19 @@ impl ChosenShares {
 
     /// Whether `backend` is the one asked about a measurement that is named. What a regular expression matches, it
     /// answers all it has of.
-    pub fn keeps(&self, context: &Context<'_>, backend: BackendId, db: &str, measurement: &str) -> bool {
+    pub fn keeps(&self, context: &Context<'_>, backend: BackendId, place: Place<&str>) -> bool {
         match &self.shares.backends[&backend] {
-            Some(share) => share.contains(&(db.to_owned(), measurement.to_owned())),
+            Some(share) => share.contains(&place.owned()),
             None => {
                 let circle = context.shared.topology.backend(backend).circle;
-                context.placement.reader(circle, db.as_bytes(), measurement.as_bytes()) == backend
+                context.placement.reader(circle, place.bytes()) == backend
             }
         }
     }
 
     /// Which of them is asked about a measurement.
-    pub fn owner(&self, context: &Context<'_>, db: &str, measurement: &str) -> Option<BackendId> {
-        self.backends().find(|&backend| self.keeps(context, backend, db, measurement))
+    pub fn owner(&self, context: &Context<'_>, place: Place<&str>) -> Option<BackendId> {
+        self.backends().find(|&backend| self.keeps(context, backend, place))
     }
 
     /// `select` for each that has a source in it. Subqueries stay though nothing they read is there: a subquery without
@@ -55,7 +56,10 @@ impl ChosenShares {
     pub fn restricted(&self, context: &Context<'_>, select: &Select) -> Vec<(BackendId, Select)> {
         let part = |backend| {
             let keep = |m: &Measurement| match &m.name {
-                Name::Text(name) => self.keeps(context, backend, m.db.as_deref().unwrap_or(&context.request.db), name),
+                Name::Text(name) => {
+                    let db = m.db.as_deref().unwrap_or(&context.request.db);
+                    self.keeps(context, backend, Place::new(db, name))
+                }
                 Name::Regex(_) | Name::Same => true,
             };
             let known = leaves(select).into_iter().find(|leaf| keep(leaf))?;

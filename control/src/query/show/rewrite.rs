@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fluxgate_dataplane::influxql::ast::{Expr, Name, Show, ShowKind, Source};
 use fluxgate_dataplane::influxql::visit;
-use fluxgate_dataplane::routing::reach::Place;
+use fluxgate_dataplane::placement::Place;
 
 use super::order::widened;
 use crate::query::errors::{missing_database, missing_policy};
@@ -70,7 +70,7 @@ pub fn without_filters(show: &Show) -> Show {
 pub fn restrict(show: &Show, default_db: &str, share: &BTreeSet<Place>) -> Show {
     let kept = |source: &&Source| match source {
         Source::Measurement(m) => match &m.name {
-            Name::Text(name) => share.contains(&(db_of(show, source, default_db).to_owned(), name.clone())),
+            Name::Text(name) => share.contains(&Place::new(db_of(show, source, default_db), name).owned()),
             Name::Regex(_) | Name::Same => true,
         },
         Source::Subquery(_) => true,

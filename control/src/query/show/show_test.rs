@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_dataplane::influxql::ast::{Show, ShowKind, Statement};
 use fluxgate_dataplane::influxql::{Params, parse};
+use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::topology::BackendId;
 use proptest::prelude::*;
 
@@ -148,7 +149,7 @@ fn backends_are_sent_what_can_be_merged() {
 
 #[test]
 fn a_backend_is_asked_only_about_its_own_sources() {
-    let place = |db: &str, m: &str| (db.to_owned(), m.to_owned());
+    let place = |db: &str, m: &str| Place::new(db, m).owned();
     let share = BTreeSet::from([place("d", "cpu"), place("e", "mem")]);
     for (text, expected) in [
         ("SHOW SERIES FROM cpu, mem, e..mem, /x/", r#"SHOW SERIES FROM cpu, e..mem, /x/"#),

@@ -1,0 +1,32 @@
+//! What decides where a point belongs. Whatever asks for an owner, a reader or a share asks with this.
+
+/// A database and a measurement of it, unescaped. Borrowed as `Place<&[u8]>` or `Place<&str>`; `Place` alone owns its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place<T = String> {
+    pub db: T,
+    pub measurement: T,
+}
+
+impl<T> Place<T> {
+    pub fn new(db: T, measurement: T) -> Self {
+        Self { db, measurement }
+    }
+}
+
+impl<T: AsRef<[u8]>> Place<T> {
+    /// As the placement asks for it.
+    pub fn bytes(&self) -> Place<&[u8]> {
+        Place { db: self.db.as_ref(), measurement: self.measurement.as_ref() }
+    }
+}
+
+impl<T: AsRef<str>> Place<T> {
+    pub fn as_str(&self) -> Place<&str> {
+        Place { db: self.db.as_ref(), measurement: self.measurement.as_ref() }
+    }
+
+    /// With names of its own.
+    pub fn owned(&self) -> Place {
+        Place { db: self.db.as_ref().to_owned(), measurement: self.measurement.as_ref().to_owned() }
+    }
+}
