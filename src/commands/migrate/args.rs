@@ -46,7 +46,7 @@ pub struct ProxyArgs {
     #[arg(long, global = true, help_heading = "Proxy", value_name = "NAME")]
     pub user: Option<String>,
 
-    /// Password. Other users can see arguments, but not the environment variable FLUXGATE_PASSWORD.
+    /// Password; better in the environment variable FLUXGATE_PASSWORD, since other users can see arguments.
     #[arg(long, global = true, help_heading = "Proxy", value_name = "PASSWORD")]
     pub password: Option<Password>,
 
@@ -246,7 +246,7 @@ pub struct CommonArgs {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub rate: Option<u64>,
 
-    /// All proxies in front of these backends, as host:port with commas between; they are kept informed.
+    /// All proxies in front of these backends, as host:port with commas between. They are told of the migration.
     #[arg(long, value_name = "ADDRS")]
     pub ha_addrs: Option<String>,
 

@@ -16,7 +16,7 @@ pub struct LoadArgs {
     /// Retention policy (default: the database's default policy)
     #[arg(long)]
     pub rp: Option<String>,
-    /// Unit of the timestamps; with a coarser one, points could not have a timestamp each
+    /// Unit of the timestamps; a coarser one cannot give each point a timestamp of its own
     #[arg(long, value_enum, default_value_t = Unit::Ns)]
     pub precision: Unit,
     /// User name
