@@ -45,6 +45,7 @@ impl Document {
             }
             let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
             document.links.extend(targets.map(|(target, _)| (index + 1, target.to_owned())));
+            assert!(line.matches('`').count() % 2 == 0, "{path}:{}: backticks over the end of a line", index + 1);
             let quoted = line.split('`').skip(1).step_by(2);
             document.quoted.extend(quoted.map(|text| (index + 1, text.to_owned())));
         }
@@ -82,7 +83,7 @@ fn anchor(heading: &str) -> String {
 
 /// Whether this is meant as a file or folder of the sources.
 fn is_file(text: &str) -> bool {
-    let roots = ["src/", "control/", "dataplane/", "tests/", "benches/", "fuzz/"];
+    let roots = ["src/", "control/", "dataplane/", "tests/", "benches/", "fuzz/", "sim/"];
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
     plain && roots.iter().any(|root| text.starts_with(root))
 }

@@ -26,6 +26,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("make setup test", ":", "installs packages, and a test that runs tests"),
     ("make bench", ":", "takes half an hour on a machine that does nothing else"),
     ("make fuzz", ":", "takes minutes, and another compiler"),
+    ("make sim", ":", "takes minutes, and a build of its own"),
     ("sudo *", ":", "a test changes nothing outside its folder"),
     (
         "systemctl restart fluxgate",
