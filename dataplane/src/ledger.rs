@@ -1,8 +1,9 @@
-//! What became of every accepted point: accepted = delivered + queued + rejected + dropped, by database, backend and reason.
+//! What became of every accepted point: accepted = delivered + queued + rejected + dropped, by database, backend and
+//! reason.
 //!
 //! A point is counted once for each backend it is meant for. `queued` is what is left, so the sum holds at any moment;
-//! that it is *true* is checked when a backend has drained its log ([`Ledger::settle`]). The text form is saved together with the log's cursors,
-//! so both speak of the same moment after a restart.
+//! that it is *true* is checked when a backend has drained its log ([`Ledger::settle`]). The text form is saved
+//! together with the log's cursors, so both speak of the same moment after a restart.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -170,8 +171,8 @@ impl Ledger {
         text
     }
 
-    /// Reads what [`Ledger::to_text`] wrote. Accounts of backends that have left the configuration are left out: their points
-    /// are routed anew. Lines that cannot be read are left out too; their number is returned.
+    /// Reads what [`Ledger::to_text`] wrote. Accounts of backends that have left the configuration are left out: their
+    /// points are routed anew. Lines that cannot be read are left out too; their number is returned.
     pub fn from_text(topology: Arc<Topology>, text: &str) -> (Self, usize) {
         let mut ledger = Self::new(topology);
         let bad = text.lines().filter(|line| ledger.read_line(line).is_none()).count();

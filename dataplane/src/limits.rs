@@ -43,7 +43,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub const PIPELINED_MAX: usize = 128;
 /// A connection's own read buffer.
 pub const CONN_BUFFER_BYTES: usize = 32 * 1024;
-/// Records of TLS that have arrived and are not opened, per connection that has one; the largest record fits (16,645 bytes).
+/// Records of TLS that have arrived and are not opened, per connection that has one; the largest record fits (16,645
+/// bytes).
 pub const TLS_INPUT_BYTES: usize = 17 * 1024;
 /// A message of a TLS handshake, a little above rustls's own bound. Larger: the connection is closed.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 80 * 1024;
@@ -77,8 +78,8 @@ pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
 pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Circles of a configuration. More: refused at start.
 pub const CIRCLES_MAX: usize = 16;
-/// Backends of a route: one per circle, and a second one where data is being moved. Follows from [`CIRCLES_MAX`]; a record's
-/// header has room for 255.
+/// Backends of a route: one per circle, and a second one where data is being moved. Follows from [`CIRCLES_MAX`]; a
+/// record's header has room for 255.
 pub const ROUTE_BACKENDS_MAX: usize = 2 * CIRCLES_MAX;
 const _: () = assert!(ROUTE_BACKENDS_MAX <= u8::MAX as usize);
 
@@ -144,15 +145,15 @@ pub const BACKEND_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// unreadable, which counts like a cut connection.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ANSWER_HEADERS_MAX: usize = 64;
-/// Points written over different workers' connections arrive in order when they are further apart than this. Closer: they have
-/// no order, as two clients have none.
+/// Points written over different workers' connections arrive in order when they are further apart than this. Closer:
+/// they have no order, as two clients have none.
 pub const ORDER_SLACK: Duration = Duration::from_secs(1);
 /// A courier of another worker that holds an older record and does not move is waited for this long.
 pub const ORDER_WAIT: Duration = Duration::from_secs(20);
 /// First pause after a failed attempt to reach a backend; doubles up to `rewrite_interval`.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// A batch that failed with 5xx or a cut connection this often, while the backend otherwise answers, is taken for the cause and
-/// bisected.
+/// A batch that failed with 5xx or a cut connection this often, while the backend otherwise answers, is taken for the
+/// cause and bisected.
 pub const POISON_ATTEMPTS: u32 = 3;
 /// A database that exists on no backend: its points are held this long, then dead-lettered, so that they do not block
 /// the backend's other databases for ever.
@@ -178,8 +179,8 @@ pub const POISON_HOLD: Duration = Duration::from_secs(60);
 /// What an operator must act on (401, 403, a wrong address, a full disk under the dead letters) is repeated in the
 /// program's log this often.
 pub const LOUD_INTERVAL: Duration = Duration::from_secs(60);
-/// A backend's points that have waited this long for their delivery show as a backlog in `/health`, and the program's log says how long
-/// they have waited, whatever the cause.
+/// A backend's points that have waited this long for their delivery show as a backlog in `/health`, and the program's
+/// log says how long they have waited, whatever the cause.
 pub const STALL_AFTER: Duration = Duration::from_secs(10);
 /// A courier that could not read the log, or not write dead letters, tries again after this pause.
 pub const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -231,8 +232,8 @@ pub const UNKNOWN_DB_CACHE: Duration = Duration::from_secs(1);
 /// A backend whose oldest undelivered point has waited no longer counts as up to date: couriers always have something
 /// under way. Longer: other backends are asked first, and an answer carries `X-Fluxgate-Stale`.
 pub const STALE_AFTER: Duration = Duration::from_secs(1);
-/// Couriers hold still for a change of structure this long at most, from when they have nothing older left. Longer: newer points
-/// are delivered, and may reach a backend before the change does.
+/// Couriers hold still for a change of structure this long at most, from when they have nothing older left. Longer:
+/// newer points are delivered, and may reach a backend before the change does.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
 /// While couriers drain, it is looked this often whether they are done, besides at each move of a cursor.
 pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -245,7 +246,8 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Text of a query, all statements of a request together. Longer: 400.
 pub const QUERY_BYTES_MAX: usize = 1024 * 1024;
-/// Parentheses, calls and subqueries inside each other in a query. More: 400. Readers of the tree recurse as deep as it is.
+/// Parentheses, calls and subqueries inside each other in a query. More: 400. Readers of the tree recurse as deep as it
+/// is.
 pub const QUERY_NESTING_MAX: usize = 64;
 /// Height of an expression's tree, which a chain of operators gives as well: so many `OR`s in a row. More: 400.
 pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;
@@ -257,8 +259,8 @@ pub const QUERY_BODIES_LARGE_MAX: usize = 4;
 pub const QUERY_BODY_SMALL_BYTES: usize = 64 * 1024;
 /// Rows of one piece of a chunked answer when `chunk_size` is not given or bad, as in InfluxDB.
 pub const QUERY_CHUNK_ROWS_DEFAULT: usize = 10_000;
-/// What is held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits until the client
-/// has taken it.
+/// What is held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits
+/// until the client has taken it.
 pub const QUERY_BUFFER_BYTES: usize = 64 * 1024;
 /// Connecting to a backend for a query. Longer: the next backend is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

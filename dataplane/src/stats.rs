@@ -12,8 +12,8 @@ pub struct BackendStats {
     pub queued_points: AtomicU64,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
-    /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as 0:
-    /// what a worker holds that has not looked yet is not known.
+    /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as
+    /// 0: what a worker holds that has not looked yet is not known.
     pub oldest_ms: AtomicU64,
     /// The courier cannot go on because of this machine: the log cannot be read, or dead letters cannot be written.
     pub stuck: AtomicBool,
@@ -35,8 +35,8 @@ pub struct WorkerStats {
     pub ack_max_us: AtomicU64,
     /// True once the log is open and the worker accepts; false again when its log is poisoned.
     pub ready: AtomicBool,
-    /// Version of the placement it goes by. Stored with release ordering: who has seen it (acquire) knows that every request
-    /// this worker takes from then on goes by it.
+    /// Version of the placement it goes by. Stored with release ordering: who has seen it (acquire) knows that every
+    /// request this worker takes from then on goes by it.
     pub placement_version: AtomicU64,
     /// Indexed by `BackendId`.
     pub backends: Vec<BackendStats>,
@@ -59,8 +59,9 @@ pub struct Stats {
     pub reads: Vec<ReadStats>,
     /// By circle: its data is being moved, so that reads go elsewhere if they can.
     pub migrating: Vec<AtomicBool>,
-    /// Data is being moved, in any circle: what is removed meanwhile might come back with a copy, so nothing is. Set before a migration
-    /// looks at `removing`, which statements raise before they look here (sequentially consistent): one sees the other.
+    /// Data is being moved, in any circle: what is removed meanwhile might come back with a copy, so nothing is. Set
+    /// before a migration looks at `removing`, which statements raise before they look here (sequentially consistent):
+    /// one sees the other.
     pub moving: AtomicBool,
     /// Statements under way that remove data.
     pub removing: AtomicU64,
@@ -84,7 +85,8 @@ impl Stats {
         }
     }
 
-    /// When the oldest point was taken that a backend has not got, in milliseconds since 1970; `u64::MAX` = there is none.
+    /// When the oldest point was taken that a backend has not got, in milliseconds since 1970; `u64::MAX` = there is
+    /// none.
     pub fn oldest_ms(&self, backend: usize) -> u64 {
         self.workers.iter().map(|w| w.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
     }

@@ -1,8 +1,8 @@
 //! What TLS is spoken with: versions, cipher suites and the certificate towards clients, trust towards backends.
 //!
-//! Everything here is made at start from files that others have read; a certificate can be replaced later, without a lock
-//! in any worker's way. Sessions are not resumed, on either side: no state is shared between workers, and the clients of a
-//! proxy like this one keep their connections.
+//! Everything here is made at start from files that others have read; a certificate can be replaced later, without a
+//! lock in any worker's way. Sessions are not resumed, on either side: no state is shared between workers, and the
+//! clients of a proxy like this one keep their connections.
 //!
 //! Not here: bytes and sockets (`io/tls.rs`), files (`fluxgate::tls`).
 

@@ -28,8 +28,8 @@ pub struct Backend {
     pub password: String,
     /// Not used for reads while another backend can answer.
     pub write_only: bool,
-    /// On its way out: not on the ring, so that it takes no measurement; still delivered to, probed, and read from as the former
-    /// owner of what has not been moved.
+    /// On its way out: not on the ring, so that it takes no measurement; still delivered to, probed, and read from as
+    /// the former owner of what has not been moved.
     pub leaving: bool,
 }
 

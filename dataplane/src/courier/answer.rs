@@ -1,7 +1,7 @@
 //! What a backend's answer to a write says, from the bytes that have arrived so far.
 //!
-//! Not here: how heads, chunks and JSON errors are read (`http`), reading the bytes (`client.rs`), what an answer means for the
-//! batch (`verdict.rs`).
+//! Not here: how heads, chunks and JSON errors are read (`http`), reading the bytes (`client.rs`), what an answer means
+//! for the batch (`verdict.rs`).
 
 use crate::http::answer::{self, AnswerBody};
 use crate::http::chunked::Decoder;
@@ -31,8 +31,8 @@ pub enum Progress {
     Complete { answer: WriteAnswer, reusable: bool },
 }
 
-/// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Parsing again from the start
-/// at each read is cheap: an answer to a write has a few hundred bytes.
+/// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Parsing again from
+/// the start at each read is cheap: an answer to a write has a few hundred bytes.
 ///
 /// # Errors
 /// [`Garbled`].
@@ -55,7 +55,8 @@ pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
     Ok(Progress::Complete { answer, reusable: head.keep_alive && whole })
 }
 
-/// The body once it is complete or long enough, and whether it ended exactly with the bytes that have arrived; None before.
+/// The body once it is complete or long enough, and whether it ended exactly with the bytes that have arrived; None
+/// before.
 fn body(rest: &[u8], kind: AnswerBody, ended: bool) -> Result<Option<(Vec<u8>, bool)>, Garbled> {
     let cut = || Some((rest[..rest.len().min(BACKEND_ANSWER_BYTES_MAX)].to_vec(), false));
     let enough = rest.len() >= BACKEND_ANSWER_BYTES_MAX;

@@ -1,19 +1,19 @@
 //! Finds exactly the lines of a request a backend will not take, and delivers the others. Pure: it says what to send
 //! next and is told the answer.
 //!
-//! A request that was not taken is divided: by what the answer says (`hint.rs`), else in equal parts; a part that is taken is
-//! done, a part that is not is divided again, down to single lines. Parts are asked breadth first, so that the healthy
-//! majority is delivered, and speaks for the backend, before the search goes into the depth.
+//! A request that was not taken is divided: by what the answer says (`hint.rs`), else in equal parts; a part that is
+//! taken is done, a part that is not is divided again, down to single lines. Parts are asked breadth first, so that the
+//! healthy majority is delivered, and speaks for the backend, before the search goes into the depth.
 //!
 //! Order: parts may be asked out of their order, so an older value may for a moment lie on top of a newer one. The last
-//! request of every search is therefore *all* good lines in their order (left out when that has just been sent). Writes are
-//! idempotent, so whatever came before, the backend ends as if it had got the good lines once, in order.
+//! request of every search is therefore *all* good lines in their order (left out when that has just been sent). Writes
+//! are idempotent, so whatever came before, the backend ends as if it had got the good lines once, in order.
 //!
-//! Doubt: an error 5xx or a cut connection may be the backend's own trouble (a full disk, say), and so may a refusal that is not in
-//! InfluxDB's form. A line is blamed for such an answer only after it has failed alone [`STRIKES`] times, and all other lines,
-//! sent together in between, were taken each time. When the backend takes nothing at all the search is fruitless, and the
-//! batch is kept whole; when the others fail together too, the backend is unsteady or the batch too much for it: nobody is
-//! blamed, and the request is halved.
+//! Doubt: an error 5xx or a cut connection may be the backend's own trouble (a full disk, say), and so may a refusal
+//! that is not in InfluxDB's form. A line is blamed for such an answer only after it has failed alone [`STRIKES`]
+//! times, and all other lines, sent together in between, were taken each time. When the backend takes nothing at all
+//! the search is fruitless, and the batch is kept whole; when the others fail together too, the backend is unsteady or
+//! the batch too much for it: nobody is blamed, and the request is halved.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,8 +29,8 @@ const PARTS: usize = 2;
 const PARTS_IN_DOUBT: usize = 8;
 /// Failures of a single line before it is blamed.
 const STRIKES: u8 = 3;
-/// Divisions by what the answers say before the next one in equal parts: hints about ever new measurements would send the
-/// remaining lines again for each of them.
+/// Divisions by what the answers say before the next one in equal parts: hints about ever new measurements would send
+/// the remaining lines again for each of them.
 const HINTS: u8 = 4;
 /// Times the good lines may be refused together although each part was taken.
 const FINALS_MAX: u8 = 3;
@@ -97,8 +97,8 @@ pub struct Bisect {
     suspects: Vec<(BatchPart, Rc<str>)>,
     /// Something was taken.
     taken: bool,
-    /// Answers in doubt so far. With nothing taken, more of them than this make the search fruitless: the request and each
-    /// of the parts it was first divided into.
+    /// Answers in doubt so far. With nothing taken, more of them than this make the search fruitless: the request and
+    /// each of the parts it was first divided into.
     doubts: usize,
     doubts_max: usize,
     /// Lines of the part taken last; 0 when another part was sent since.
@@ -135,8 +135,8 @@ impl Bisect {
         }
     }
 
-    /// The part sent last got this answer. `vouched`: the backend is known to take writes for others, so that a line may be
-    /// blamed even if nothing beside it was taken.
+    /// The part sent last got this answer. `vouched`: the backend is known to take writes for others, so that a line
+    /// may be blamed even if nothing beside it was taken.
     pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>, vouched: bool) -> Next {
         let part = self.parts.pop_front().expect("a search that is not settled has a part under way");
         self.last_taken = 0;
@@ -220,8 +220,8 @@ impl Bisect {
         self.refused.extend(lines.iter().map(|&line| RefusedLine { line, text: text.clone() }));
     }
 
-    /// Every part has been asked: what is left is to have sent all good lines in their order, and to ask the suspects again
-    /// after that.
+    /// Every part has been asked: what is left is to have sent all good lines in their order, and to ask the suspects
+    /// again after that.
     fn conclude(&mut self, next: Next, vouched: bool) -> Next {
         let others = self.lines.len() - self.refused.len() - self.suspects.len();
         // Without others only somebody else's word can show that the backend works.

@@ -220,8 +220,8 @@ fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
     assert!(bisect.refused().iter().all(|r| r.line % 2 == 0));
 }
 
-/// InfluxDB 1.6.7 refuses a request that opens a shard with two types of one field as a whole, with a bare text; the same
-/// request again is a partial write.
+/// InfluxDB 1.6.7 refuses a request that opens a shard with two types of one field as a whole, with a bare text; the
+/// same request again is a partial write.
 #[test]
 fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
     let body = b"m f=1 1\nm f=1i 2\n";

@@ -1,7 +1,7 @@
 //! One keep-alive connection to a backend: sends `POST /write`, reads the answer.
 //!
-//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); names (addresses come resolved from the
-//! control thread).
+//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); names (addresses come resolved from
+//! the control thread).
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -40,9 +40,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `url` is `http[s]://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both are
-    /// empty. `timeout` bounds one request from connecting to the last byte of the answer. None: another scheme, or `https`
-    /// and a host that cannot be the name in a certificate.
+    /// `url` is `http[s]://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both
+    /// are empty. `timeout` bounds one request from connecting to the last byte of the answer. None: another scheme, or
+    /// `https` and a host that cannot be the name in a certificate.
     pub fn new(
         url: &str,
         username: &str,
@@ -154,8 +154,8 @@ impl WriteClient {
         }
     }
 
-    /// Sends `body` and waits for the answer, both within the endpoint's timeout. A kept connection that dies before the
-    /// first byte of the answer is replaced once.
+    /// Sends `body` and waits for the answer, both within the endpoint's timeout. A kept connection that dies before
+    /// the first byte of the answer is replaced once.
     ///
     /// # Errors
     /// [`ExchangeFailure`]; the connection is closed then.

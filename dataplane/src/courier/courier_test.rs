@@ -1,4 +1,5 @@
-//! The courier against a scripted backend: what each fault does, and that nothing is lost, repeated for ever or reordered.
+//! The courier against a scripted backend: what each fault does, and that nothing is lost, repeated for ever or
+//! reordered.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

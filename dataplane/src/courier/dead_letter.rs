@@ -1,6 +1,7 @@
 //! Lines a backend will never take, kept with the reason where an operator can read them and send them again.
 //!
-//! `data_dir/rejected/<backend>/w<worker>-<number>.lp`; an entry is a comment and the line, so that a whole file is line protocol:
+//! `data_dir/rejected/<backend>/w<worker>-<number>.lp`; an entry is a comment and the line, so that a whole file is
+//! line protocol:
 //!
 //! ```text
 //! # 2026-01-31T12:00:00Z db=metrics rp= precision=n reason=partial write: field type conflict: ...
@@ -53,7 +54,8 @@ impl DeadLetters {
         Ok(Self { folder, worker, bytes_max, files, number, current: None })
     }
 
-    /// Appends entries (made by [`entry`]) and waits until they are on disk. True when the oldest file had to go for them.
+    /// Appends entries (made by [`entry`]) and waits until they are on disk. True when the oldest file had to go for
+    /// them.
     ///
     /// # Errors
     /// Of the file system; the entries must then be appended again, and may be found twice.

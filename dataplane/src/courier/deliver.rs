@@ -1,5 +1,5 @@
-//! Works on one group of a window: sends its requests in order and does what each verdict asks for. Every decision about a
-//! request is in [`Delivery::serve`].
+//! Works on one group of a window: sends its requests in order and does what each verdict asks for. Every decision
+//! about a request is in [`Delivery::serve`].
 //!
 //! Nothing sleeps here: what must wait notes until when and returns. The pauses are the courier's (`mod.rs`).
 

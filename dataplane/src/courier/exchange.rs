@@ -1,8 +1,8 @@
 //! One request and its answer on a kept connection, for writes and for queries alike.
 //!
-//! A backend may close a kept connection at any time. One that dies before the first byte of the answer is replaced once, by
-//! a new connection. Not here: what is sent and how an answer is read (`client.rs`, `query::forward`), and who keeps
-//! connections.
+//! A backend may close a kept connection at any time. One that dies before the first byte of the answer is replaced
+//! once, by a new connection. Not here: what is sent and how an answer is read (`client.rs`, `query::forward`), and who
+//! keeps connections.
 
 use std::fmt;
 
@@ -55,8 +55,8 @@ impl From<Lost> for ExchangeFailure {
     }
 }
 
-/// Makes the attempt on the kept connection, if there is one, and on a new one if that was silent. `connect` is awaited only
-/// when a new one is needed.
+/// Makes the attempt on the kept connection, if there is one, and on a new one if that was silent. `connect` is awaited
+/// only when a new one is needed.
 ///
 /// # Errors
 /// [`ExchangeFailure`] of the last attempt, or of `connect`.

@@ -95,7 +95,8 @@ fn is_of(line: &[u8], measurement: &str) -> bool {
     matches!(line.get(at), Some(b',' | b' '))
 }
 
-/// Whether something like `field=` with a value of type `kind` (float, integer, unsigned, string, boolean) stands in the line.
+/// Whether something like `field=` with a value of type `kind` (float, integer, unsigned, string, boolean) stands in
+/// the line.
 fn has_field(line: &[u8], field: &str, kind: &str) -> bool {
     let of_kind = |value: &[u8]| {
         let end = value.iter().position(|b| matches!(b, b',' | b' ')).unwrap_or(value.len());

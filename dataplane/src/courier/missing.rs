@@ -1,7 +1,7 @@
 //! What to do about a database or policy the backend does not have.
 //!
-//! Held points are those of one (database, policy); how long they have been held is remembered beyond a window, so that a
-//! database that exists nowhere holds the others up once and not with every window.
+//! Held points are those of one (database, policy); how long they have been held is remembered beyond a window, so that
+//! a database that exists nowhere holds the others up once and not with every window.
 
 use std::time::Instant;
 
@@ -34,8 +34,8 @@ struct MissingEntry {
     said: String,
 }
 
-/// The databases and policies this backend lacks, at most [`COURIER_GROUPS_MAX`] (the oldest is forgotten: its points are
-/// held anew).
+/// The databases and policies this backend lacks, at most [`COURIER_GROUPS_MAX`] (the oldest is forgotten: its points
+/// are held anew).
 #[derive(Debug)]
 pub struct Missing {
     rule: MissingDb,

@@ -8,8 +8,8 @@
 //! Invariants:
 //! - The cursor moves past a record only when the backend has confirmed each of its lines or the line lies, synced, among
 //!   the dead letters.
-//! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one is never
-//!   settled before an earlier one: an old value cannot land on top of a newer one.
+//! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one
+//!   is never settled before an earlier one: an old value cannot land on top of a newer one.
 //! - While it is held at a place of its log, nothing from there on is fetched; everything before is delivered as ever.
 //! - Every failure waits, on a timer or for somebody's word. All waiting is in [`Courier::run`].
 //!
@@ -247,7 +247,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Gets records into the window. Waits for some only if it is empty; a window that waits for its backend is left as it is.
+    /// Gets records into the window. Waits for some only if it is empty; a window that waits for its backend is left as
+    /// it is.
     async fn refill(&mut self) -> Result<(), SourceError> {
         // While a group is held, what is due for it must not wait for a writer.
         let wait = self.window.is_empty();
@@ -329,8 +330,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Works once on every group that is due: on several at a time while the backend can be reached, else on one after the other,
-    /// so that a backend that is down is knocked at once and not four times.
+    /// Works once on every group that is due: on several at a time while the backend can be reached, else on one after
+    /// the other, so that a backend that is down is knocked at once and not four times.
     async fn pass(&mut self) {
         let now = io::now();
         let delivery = &self.delivery;

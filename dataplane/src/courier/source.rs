@@ -27,7 +27,8 @@ pub enum SourceError {
 /// One backend's records of one worker's log, in order.
 pub trait RecordSource {
     /// Passes records to `sink` until it answers false (that record was not taken and comes again) or none is left that
-    /// can be had at once; with `wait`, waits until there is one. Continues where the last fetch ended, confirmed or not.
+    /// can be had at once; with `wait`, waits until there is one. Continues where the last fetch ended, confirmed or
+    /// not.
     ///
     /// # Errors
     /// [`SourceError`].
@@ -78,7 +79,8 @@ pub trait Reports {
     /// True from the first success after a failure until the courier has caught up with the log.
     fn rewriting(&self, on: bool);
 
-    /// True from a failure of this machine (the log cannot be read, dead letters cannot be written) until the courier goes on.
+    /// True from a failure of this machine (the log cannot be read, dead letters cannot be written) until the courier
+    /// goes on.
     fn stuck(&self, on: bool);
 
     /// Has the database (or policy; `rp` empty = the default one) created at the backend as another backend has it.

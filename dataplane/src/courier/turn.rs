@@ -1,10 +1,10 @@
-//! Whose turn it is: couriers of different workers serve one backend from different logs, and a point that was written again
-//! later, over another worker's connection, must not arrive before the older one.
+//! Whose turn it is: couriers of different workers serve one backend from different logs, and a point that was written
+//! again later, over another worker's connection, must not arrive before the older one.
 //!
-//! Each courier publishes the time of the oldest record it has not settled. A record may be sent unless another courier still holds one
-//! that is older by more than [`ORDER_SLACK`]; within that, two writers have no order anyway. The holder of the oldest
-//! record never waits, so somebody always moves on. One that does not (its database is missing, say) is waited for no
-//! longer than [`ORDER_WAIT`].
+//! Each courier publishes the time of the oldest record it has not settled. A record may be sent unless another courier
+//! still holds one that is older by more than [`ORDER_SLACK`]; within that, two writers have no order anyway. The
+//! holder of the oldest record never waits, so somebody always moves on. One that does not (its database is missing,
+//! say) is waited for no longer than [`ORDER_WAIT`].
 
 use std::time::Instant;
 

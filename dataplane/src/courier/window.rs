@@ -1,8 +1,8 @@
 //! What a courier has under way: records read from the log, regrouped into requests.
 //!
-//! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are independent
-//! of each other. A group that must be held stays in the window while others leave it and new records come in behind; the
-//! cursor moves once every group is settled.
+//! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are
+//! independent of each other. A group that must be held stays in the window while others leave it and new records come
+//! in behind; the cursor moves once every group is settled.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,7 +16,8 @@ use crate::disklog::{RecordView, Seq};
 use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN};
 use crate::precision::Precision;
 
-/// The ranges of the lines in a body, each without the LF that ends it. Line protocol decides what a line is: an LF may stand in a string.
+/// The ranges of the lines in a body, each without the LF that ends it. Line protocol decides what a line is: an LF may
+/// stand in a string.
 pub type Splitter = fn(&[u8]) -> Vec<Range<usize>>;
 
 /// Lines that go to the backend together.
@@ -185,7 +186,8 @@ impl Window {
         Some(self.last)
     }
 
-    /// Counts again what is still in requests; to be called before records are added to a window that has been worked on.
+    /// Counts again what is still in requests; to be called before records are added to a window that has been worked
+    /// on.
     pub fn recount(&mut self) {
         let requests = || self.groups.iter().flat_map(|g| &g.requests);
         (self.lines, self.bytes) = (requests().map(|r| r.lines).sum(), requests().map(|r| r.body.len()).sum());

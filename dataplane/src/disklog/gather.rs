@@ -1,9 +1,9 @@
 //! How long a commit waits for company.
 //!
-//! A commit costs about as much CPU as several small requests, and clients that wait for acks come back soon after they got
-//! them. So when many have just been acknowledged together, the next frame waits until most of them are in it, for at most
-//! [`COMMIT_GATHER_MAX`]. A lone client never waits: there is nobody to wait for. Clients that do not come back in time (open-loop
-//! senders) are found out at once, and the next commits go without waiting.
+//! A commit costs about as much CPU as several small requests, and clients that wait for acks come back soon after they
+//! got them. So when many have just been acknowledged together, the next frame waits until most of them are in it, for
+//! at most [`COMMIT_GATHER_MAX`]. A lone client never waits: there is nobody to wait for. Clients that do not come back
+//! in time (open-loop senders) are found out at once, and the next commits go without waiting.
 //!
 //! Pure: times are given, nothing is awaited here.
 

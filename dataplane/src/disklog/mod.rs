@@ -203,8 +203,8 @@ impl Log {
         let mut bytes = sizes.segment_bytes;
         let mut file = store.create(&name, bytes, dsync).await;
         if file.as_ref().is_err_and(store::is_full) {
-            // A full disk must not keep what is on it from being delivered: with room for one frame the log opens, full,
-            // until couriers have made space. What was reserved of the large file goes back first.
+            // A full disk must not keep what is on it from being delivered: with room for one frame the log opens,
+            // full, until couriers have made space. What was reserved of the large file goes back first.
             let _ = store.remove(&name).await;
             bytes = (segment::FRAMES_AT + sizes.frame_bytes_max) as u64;
             file = store.create(&name, bytes, dsync).await;

@@ -143,8 +143,8 @@ impl LogWorld {
         Ok((seq, numbers))
     }
 
-    /// Opens the log and reads all of it, from every cursor: what was acknowledged and not confirmed is there, in order,
-    /// once, and nothing else.
+    /// Opens the log and reads all of it, from every cursor: what was acknowledged and not confirmed is there, in
+    /// order, once, and nothing else.
     async fn open(&mut self) -> Result<(Life, Opened), Error> {
         let (log, opened) = open(&self.sim, settings(self.durability)).await?;
         let readers: Vec<_> = (0..3).map(|b| log.reader(BackendId(b))).collect();

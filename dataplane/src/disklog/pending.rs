@@ -17,8 +17,8 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
     pub record: RecordView<'a>,
-    /// The backends that still need it, never empty: the circle's position when it was written, and the name. None: a former owner
-    /// of what was being moved, beside the owner.
+    /// The backends that still need it, never empty: the circle's position when it was written, and the name. None: a
+    /// former owner of what was being moved, beside the owner.
     pub needed_by: Vec<(Option<usize>, &'a str)>,
 }
 

@@ -79,10 +79,10 @@ impl LogReader {
         self.position < self.log.shared.inner.borrow().written
     }
 
-    /// With `wait`, waits until at least one record for this backend is written at or after the position. Gives records in
-    /// order to `sink` until it returns false (that record is not consumed and comes again) or nothing more is there.
-    /// Records of others are passed; while nothing given is unconfirmed, the cursor moves past them by itself. Returns
-    /// early, without records, to tell of points lost in a damaged place. `sink` must not call the log.
+    /// With `wait`, waits until at least one record for this backend is written at or after the position. Gives records
+    /// in order to `sink` until it returns false (that record is not consumed and comes again) or nothing more is
+    /// there. Records of others are passed; while nothing given is unconfirmed, the cursor moves past them by itself.
+    /// Returns early, without records, to tell of points lost in a damaged place. `sink` must not call the log.
     ///
     /// A fetch that is dropped while it waits has moved past nothing of this backend's.
     pub async fn fetch(&mut self, wait: bool, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Fetched, Error> {

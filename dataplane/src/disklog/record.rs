@@ -4,8 +4,8 @@
 //!   | route u16 x circles | db | rp | bytes (len) |
 //!
 //! `delta` is the record's sequence less that of its frame: a compacted frame has holes. `route` holds, by circle, an
-//! index into the backend names of the segment header, or [`NOWHERE`]; behind them those of further backends, while data is
-//! being moved. So `circles` counts entries, and may be more than the segment's number of circles.
+//! index into the backend names of the segment header, or [`NOWHERE`]; behind them those of further backends, while
+//! data is being moved. So `circles` counts entries, and may be more than the segment's number of circles.
 //!
 //! Not here: checksums (`frame.rs`), what an index means (`segment.rs`).
 
@@ -76,7 +76,8 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Indexes into the segment's backend names, circles that do not want the record left out: whose place says nothing.
+    /// Indexes into the segment's backend names, circles that do not want the record left out: whose place says
+    /// nothing.
     pub(super) fn route(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.route_by_circle().filter(|&index| index != NOWHERE)
     }

@@ -264,8 +264,9 @@ impl Recovered {
         let oldest = self.segments.front().map_or(self.next, Segment::first);
         let saved = self.state.as_ref().map(|s| &s.cursors[..]);
         let cursor = |name: &str| match &self.state {
-            // A crash may have taken frames that were delivered but not synced; the log has gone past them. A name it does not
-            // know is of a backend that came later: what is meant for it was appended after the state was saved.
+            // A crash may have taken frames that were delivered but not synced; the log has gone past them. A name it
+            // does not know is of a backend that came later: what is meant for it was appended after the state was
+            // saved.
             Some(state) => state.cursors.iter().find(|(n, _)| n == name).map_or(state.end.seq, |(_, seq)| *seq),
             None => oldest,
         };

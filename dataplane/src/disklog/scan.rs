@@ -96,7 +96,8 @@ impl Scan {
                     self.broken = false;
                     return FrameStep::Frame(found);
                 }
-                // A frame from before, in a place that is not its own, counts as damage: going back would repeat sequences.
+                // A frame from before, in a place that is not its own, counts as damage: going back would repeat
+                // sequences.
                 look => {
                     self.broken |= look != frame::Look::Nothing;
                     self.offset += frame::BLOCK_BYTES as u64;

@@ -1,5 +1,5 @@
-//! What the log, its tasks and its readers share, and what follows from it alone: how much room is left, who still needs a
-//! segment, what a saved state says.
+//! What the log, its tasks and its readers share, and what follows from it alone: how much room is left, who still
+//! needs a segment, what a saved state says.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -117,8 +117,8 @@ impl Inner {
     }
 
     /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name. As
-    /// saved last, and nothing for a segment beyond that: after a crash the saved ledger still has as queued what has been
-    /// confirmed since, and counts what was appended since from the records themselves.
+    /// saved last, and nothing for a segment beyond that: after a crash the saved ledger still has as queued what has
+    /// been confirmed since, and counts what was appended since from the records themselves.
     pub(super) fn needs(&self, segment: &Segment) -> Option<Vec<Option<Seq>>> {
         let saved = self.saved.as_ref().filter(|saved| segment.end <= saved.end.seq)?;
         let cursor = |name: &String| saved.cursors.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);

@@ -143,9 +143,10 @@ pub enum ToWorker {
     LedgerWanted {
         ticket: Ticket,
     },
-    /// Couriers deliver what has been taken until now and then hold still, so that what is taken later is not delivered before
-    /// a change of structure that waits for this; until [`ToWorker::Release`] with the same ticket, or `limits::HOLD_MAX` after
-    /// the answer. Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique over all workers.
+    /// Couriers deliver what has been taken until now and then hold still, so that what is taken later is not delivered
+    /// before a change of structure that waits for this; until [`ToWorker::Release`] with the same ticket, or
+    /// `limits::HOLD_MAX` after the answer. Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique
+    /// over all workers.
     Drain {
         ticket: Ticket,
         timeout: Duration,
@@ -153,8 +154,8 @@ pub enum ToWorker {
     Release {
         ticket: Ticket,
     },
-    /// Take these lines (timestamps in nanoseconds) as a write of a client would be taken. Answered by [`ToControl::Written`]
-    /// within `timeout`.
+    /// Take these lines (timestamps in nanoseconds) as a write of a client would be taken. Answered by
+    /// [`ToControl::Written`] within `timeout`.
     Write {
         ticket: Ticket,
         db: String,
@@ -172,8 +173,8 @@ pub enum ToWorker {
 pub enum Written {
     /// As safe as the settings promise, and confirmed by every backend that is up.
     Done,
-    /// Lines were not taken, backends refused points, or those that are up have not confirmed in time: in InfluxDB's words where
-    /// it has some.
+    /// Lines were not taken, backends refused points, or those that are up have not confirmed in time: in InfluxDB's
+    /// words where it has some.
     Refused(String),
 }
 

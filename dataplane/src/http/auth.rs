@@ -1,5 +1,5 @@
-//! Does a request carry the proxy's own user? As recorded from influx-proxy 2.4.7 and 2.5.12, which is laxer than InfluxDB:
-//! the parameters `u` and `p` or the header, one good pair is enough; and every failure is one answer, 401
+//! Does a request carry the proxy's own user? As recorded from influx-proxy 2.4.7 and 2.5.12, which is laxer than
+//! InfluxDB: the parameters `u` and `p` or the header, one good pair is enough; and every failure is one answer, 401
 //! [`FAILED`], without `Www-Authenticate`, also for `Bearer` and for what cannot be read.
 //!
 //! The comparison takes the same time wherever the first difference is; only lengths can be told from it.

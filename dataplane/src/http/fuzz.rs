@@ -37,8 +37,8 @@ pub fn fuzz_head(data: &[u8]) {
     let _ = go_json::error_text(data);
 }
 
-/// Bodies: chunks agree with the plain form and with themselves however cut; gzip agrees with flate2's reader. The first
-/// byte says where to cut.
+/// Bodies: chunks agree with the plain form and with themselves however cut; gzip agrees with flate2's reader. The
+/// first byte says where to cut.
 pub fn fuzz_body(data: &[u8]) {
     let Some((&cut, body)) = data.split_first() else { return };
     let cuts = [usize::from(cut) % (body.len() + 1)];

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-/// Appends `text` in quotes: `<` `>` `&`, control bytes and U+2028/9 as `\u....`, each byte that is no UTF-8 as `\ufffd`.
+/// Appends `text` in quotes: `<` `>` `&`, control bytes and U+2028/9 as `\u....`, each byte that is no UTF-8 as
+/// `\ufffd`.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     push_escaped(out, text);
@@ -73,8 +74,8 @@ fn hex(nibble: u8) -> u8 {
     b"0123456789abcdef"[usize::from(nibble)]
 }
 
-/// The first string that follows a name `"error"` in a small JSON body: enough for logs and hints, not a parser. A quote
-/// inside a JSON string has a backslash before it, so the name is not found inside one.
+/// The first string that follows a name `"error"` in a small JSON body: enough for logs and hints, not a parser. A
+/// quote inside a JSON string has a backslash before it, so the name is not found inside one.
 pub fn error_text(body: &[u8]) -> Option<String> {
     memchr::memmem::find_iter(body, b"\"error\"").find_map(|at| {
         let rest = body[at + 7..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;

@@ -7,8 +7,8 @@
 //!
 //! Contract: the caller calls [`Inflater::inflate`] until the input is consumed *and* the output was not filled, then,
 //! at the end of the body, [`Inflater::finish`]. Memory is the caller's two slices and some 48 KiB of state, which
-//! [`Inflater::reset`] uses again. No body is good before `finish` has said so: its checksum comes last.
-//! Go: reserved header flags are ignored, the offset of `flate: corrupt input` counts from the start of the member's deflate data.
+//! [`Inflater::reset`] uses again. No body is good before `finish` has said so: its checksum comes last. Go: reserved
+//! header flags are ignored, the offset of `flate: corrupt input` counts from the start of the member's deflate data.
 
 use std::fmt;
 

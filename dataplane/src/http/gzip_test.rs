@@ -138,7 +138,8 @@ proptest! {
         prop_assert_eq!(gunzip(&body, &[cut.index(body.len())], 0, out_len), Ok(data));
     }
 
-    /// In one damaged body of eight thousand the two places are one byte apart (codes that are refused at different bits).
+    /// In one damaged body of eight thousand the two places are one byte apart (codes that are refused at different
+    /// bits).
     #[test]
     fn faults_are_told_where_go_finds_them(text in "[a-h m=v,]{1,80}", at: proptest::sample::Index, with: [u8; 2]) {
         let body = gzip(text.repeat(2).as_bytes());

@@ -2,8 +2,8 @@
 //!
 //! Contract: [`parse`] reads only the first `HEAD_BYTES_MAX` bytes, allocates nothing, and its result does not depend
 //! on how the bytes were cut on their way: every prefix of a head is `Partial` or gives the error the whole gives.
-//! Every error closes the connection, since where the next request would begin is not known. A head whose body length two
-//! servers could read differently is an error (request smuggling, RFC 9112 section 11.2).
+//! Every error closes the connection, since where the next request would begin is not known. A head whose body length
+//! two servers could read differently is an error (request smuggling, RFC 9112 section 11.2).
 //!
 //! Taken over from httparse: a line may end in LF alone, empty lines before the request line are skipped, and folded
 //! lines, blanks before the colon, CR without LF and NUL are refused.
@@ -286,8 +286,8 @@ fn split_target(target: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     })
 }
 
-/// Tells another version of HTTP from nonsense. Decided on bytes before the place of the error only, so that it does not
-/// matter how much has arrived.
+/// Tells another version of HTTP from nonsense. Decided on bytes before the place of the error only, so that it does
+/// not matter how much has arrived.
 #[cold]
 fn refusal(error: httparse::Error, window: &[u8]) -> HeadError {
     let ends_line = |b: &u8| matches!(b, b'\r' | b'\n');

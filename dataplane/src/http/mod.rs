@@ -2,7 +2,8 @@
 //!
 //! The caller owns every buffer; what a parser finds are [`Span`]s into it, so nothing borrows while the buffer is
 //! refilled. In the order a request meets them: [`head`], [`query`], [`auth`], [`chunked`], [`gzip`], [`response`].
-//! [`answer`] reads what a backend says; [`go_json`] and [`go_quote`] write text the way Go does. Not here: which path does what, deadlines, how much of a body is kept.
+//! [`answer`] reads what a backend says; [`go_json`] and [`go_quote`] write text the way Go does. Not here: which path
+//! does what, deadlines, how much of a body is kept.
 
 pub(crate) mod answer;
 pub mod auth;

@@ -1,8 +1,10 @@
-//! `multipart/form-data` bodies (RFC 7578), as laxly as Go's `mime/multipart` reads them, since InfluxDB reads them with it.
+//! `multipart/form-data` bodies (RFC 7578), as laxly as Go's `mime/multipart` reads them, since InfluxDB reads them
+//! with it.
 //!
-//! Contract: pure; a body without its closing boundary, or with a part whose head cannot be read, is no form at all, as with Go. Lines
-//! may end in LF alone if the first boundary does; a preamble, an epilogue, and parts without a name are passed over. Not here: which
-//! of two values counts (`query::request`); transfer encodings of parts, which RFC 7578 forbids.
+//! Contract: pure; a body without its closing boundary, or with a part whose head cannot be read, is no form at all, as
+//! with Go. Lines may end in LF alone if the first boundary does; a preamble, an epilogue, and parts without a name are
+//! passed over. Not here: which of two values counts (`query::request`); transfer encodings of parts, which RFC 7578
+//! forbids.
 
 use memchr::memmem;
 

@@ -1,5 +1,5 @@
-//! Deflate decoded bit by bit in the order in which Go's `compress/flate` takes bytes, to check where a fault is told to
-//! be. The fast decoder reads ahead; its offset must nevertheless be the one InfluxDB's clients see.
+//! Deflate decoded bit by bit in the order in which Go's `compress/flate` takes bytes, to check where a fault is told
+//! to be. The fast decoder reads ahead; its offset must nevertheless be the one InfluxDB's clients see.
 
 const LENGTHS_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 

@@ -1,10 +1,10 @@
 //! Writes responses in InfluxDB's form into a buffer of the caller.
 //!
-//! Contract: whatever text goes in, one well-formed response comes out; control bytes in header values become blanks, so no text
-//! can end a header. Every response carries `Date`, `X-Influxdb-Build`, `X-Influxdb-Version` and twice the request's
-//! id; with `Origin` also the four CORS fields (LINEPROTO section 7). The 204 of a write is one copy of a prepared
-//! response with a new id set in.
-//! Not here: which status an error deserves, the forms of error bodies (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
+//! Contract: whatever text goes in, one well-formed response comes out; control bytes in header values become blanks,
+//! so no text can end a header. Every response carries `Date`, `X-Influxdb-Build`, `X-Influxdb-Version` and twice the
+//! request's id; with `Origin` also the four CORS fields (LINEPROTO section 7). The 204 of a write is one copy of a
+//! prepared response with a new id set in. Not here: which status an error deserves, the forms of error bodies
+//! (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -138,17 +138,17 @@ impl Responder {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A whole response. `fields` may name a Content-Type, but neither Content-Length nor Connection. `body` must be empty
-    /// with 204 and 304.
+    /// A whole response. `fields` may name a Content-Type, but neither Content-Length nor Connection. `body` must be
+    /// empty with 204 and 304.
     pub fn send(&mut self, out: &mut Vec<u8>, to: ReplyTo<'_>, status: u16, fields: &[(&str, &str)], body: &[u8]) {
         self.start(out, to, status);
         fields.iter().for_each(|(name, value)| field(out, name, value.as_bytes()));
         finish(out, to, status, body);
     }
 
-    /// The head of a body that comes in pieces. True: each piece must go through [`push_chunk`] and [`LAST_CHUNK`] follows;
-    /// false: the pieces go as they are, and either `length` bytes of them or the end of the connection ends the body. For a HEAD
-    /// request nothing may follow.
+    /// The head of a body that comes in pieces. True: each piece must go through [`push_chunk`] and [`LAST_CHUNK`]
+    /// follows; false: the pieces go as they are, and either `length` bytes of them or the end of the connection ends
+    /// the body. For a HEAD request nothing may follow.
     pub fn stream(
         &mut self,
         out: &mut Vec<u8>,
@@ -293,8 +293,8 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// InfluxDB makes blanks of LF and CR only. The other control bytes are no danger to a careful client, but many refuse the whole
-/// answer because of them, and would not learn which line was bad.
+/// InfluxDB makes blanks of LF and CR only. The other control bytes are no danger to a careful client, but many refuse
+/// the whole answer because of them, and would not learn which line was bad.
 fn push_value(out: &mut Vec<u8>, value: &[u8]) {
     let start = out.len();
     out.extend_from_slice(value);

@@ -50,7 +50,8 @@ pub enum Statement {
     DropMeasurement {
         name: String,
     },
-    /// What a proxy over several servers does not do; `text` is the statement as it would be printed, passwords left out.
+    /// What a proxy over several servers does not do; `text` is the statement as it would be printed, passwords left
+    /// out.
     Unsupported {
         what: Unsupported,
         text: String,

@@ -149,8 +149,8 @@ impl Number {
     }
 }
 
-/// A number without a point is an integer, also with an exponent, which no integer has. An error is Go's function and its
-/// reason.
+/// A number without a point is an integer, also with an exponent, which no integer has. An error is Go's function and
+/// its reason.
 fn number(json: &str) -> Result<Number, (&'static str, &'static str)> {
     const RANGE: &str = "value out of range";
     if json.contains('.') {

@@ -13,8 +13,8 @@ const UNITS: [(&str, i64); 8] = [
     ("ns", 1),
 ];
 
-/// Numbers with units, one after the other, after a sign (which only a bound value may have: elsewhere it is an operator).
-/// None: no duration, or too long. Like InfluxDB it lets a number overflow when the result is not negative.
+/// Numbers with units, one after the other, after a sign (which only a bound value may have: elsewhere it is an
+/// operator). None: no duration, or too long. Like InfluxDB it lets a number overflow when the result is not negative.
 pub(super) fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

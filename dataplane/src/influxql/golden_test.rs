@@ -1,5 +1,5 @@
-//! Verdicts of InfluxDB 1.6.7 (`tests/golden/influxql.jsonl`): the same texts are errors here, and what is accepted keeps its
-//! meaning when printed.
+//! Verdicts of InfluxDB 1.6.7 (`tests/golden/influxql.jsonl`): the same texts are errors here, and what is accepted
+//! keeps its meaning when printed.
 
 use serde_json::Value;
 

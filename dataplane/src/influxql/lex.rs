@@ -1,8 +1,8 @@
 //! Text to tokens.
 //!
 //! Lexing depends on the grammar in one place: `/` opens a regular expression only where the parser asks for one
-//! ([`Lexer::scan_regex`]); everywhere else it divides, or opens a comment as `/*`. White space and comments are tokens,
-//! since some constructs must be glued (`mean(`, `a.b`, `x::float`).
+//! ([`Lexer::scan_regex`]); everywhere else it divides, or opens a comment as `/*`. White space and comments are
+//! tokens, since some constructs must be glued (`mean(`, `a.b`, `x::float`).
 //!
 //! CR and CRLF count as LF. The text holds no NUL (checked by the parser), which InfluxDB takes for its end.
 //! Not here: bind parameters (`Kind::Param` is only a name), what a token means.
@@ -79,9 +79,9 @@ pub(super) fn keyword(word: &str) -> Option<Kind> {
     }
 }
 
-/// Whether a word occurs in `text` that only stands in statements that change something: CREATE, ALTER, DROP, DELETE, INTO,
-/// GRANT, REVOKE, SET, KILL. It looks into strings, names and comments too, since what they are is unsure in a text that
-/// could not be parsed; `true` for any text with a NUL.
+/// Whether a word occurs in `text` that only stands in statements that change something: CREATE, ALTER, DROP, DELETE,
+/// INTO, GRANT, REVOKE, SET, KILL. It looks into strings, names and comments too, since what they are is unsure in a
+/// text that could not be parsed; `true` for any text with a NUL.
 pub fn may_change(text: &str) -> bool {
     const WORDS: [&str; 9] = ["create", "alter", "drop", "delete", "into", "grant", "revoke", "set", "kill"];
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| {
@@ -161,8 +161,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Called where the grammar allows a regular expression and [`peek`](Self::peek) is `/`. The text of the token has `\/`
-    /// read as `/` and all other escapes as they were.
+    /// Called where the grammar allows a regular expression and [`peek`](Self::peek) is `/`. The text of the token has
+    /// `\/` read as `/` and all other escapes as they were.
     pub fn scan_regex(&mut self) -> Token<'a> {
         let at = self.at;
         let mut body = String::new();
@@ -203,8 +203,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A bare name, a keyword, or a quoted name. Of a bare part with a quoted one glued to it, `cpu"mem"`, InfluxDB forgets
-    /// the bare part.
+    /// A bare name, a keyword, or a quoted name. Of a bare part with a quoted one glued to it, `cpu"mem"`, InfluxDB
+    /// forgets the bare part.
     fn name(&mut self, at: usize) -> Token<'a> {
         let start = self.at;
         self.skip_while(is_name_byte);
@@ -221,8 +221,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// What stands between the quote here and the next one of its kind. None: a line break, the end of the text, or an escape
-    /// that does not exist comes first.
+    /// What stands between the quote here and the next one of its kind. None: a line break, the end of the text, or an
+    /// escape that does not exist comes first.
     fn quoted(&mut self) -> Option<Cow<'a, str>> {
         let quote = self.peek()?;
         self.at += 1;

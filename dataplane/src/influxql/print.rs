@@ -1,8 +1,8 @@
 //! Tree to text that InfluxDB reads with the same meaning.
 //!
-//! Names are always quoted, save those of functions. Parentheses are added where a tree that was not parsed lacks them. A tree
-//! that no text can express (a regular expression where none may stand, an empty list of fields, a name with a carriage return)
-//! does not come from the parser, and prints as something InfluxDB refuses.
+//! Names are always quoted, save those of functions. Parentheses are added where a tree that was not parsed lacks them.
+//! A tree that no text can express (a regular expression where none may stand, an empty list of fields, a name with a
+//! carriage return) does not come from the parser, and prints as something InfluxDB refuses.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 

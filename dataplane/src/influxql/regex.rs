@@ -1,11 +1,11 @@
 //! Go RE2 syntax, as far as it is cheap to be sure.
 //!
 //! InfluxDB compiles each regular expression while it parses, so that a bad one keeps every statement of the text from
-//! running. [`is_bad`] finds what Go certainly refuses; what it lets pass (a repetition beyond 1000, an unknown class name, a
-//! range from high to low) a backend refuses.
+//! running. [`is_bad`] finds what Go certainly refuses; what it lets pass (a repetition beyond 1000, an unknown class
+//! name, a range from high to low) a backend refuses.
 
-/// Whether Go refuses `pattern`: parentheses or brackets without their other half, nothing to repeat, a repetition repeated,
-/// an unknown escape or group. One pass.
+/// Whether Go refuses `pattern`: parentheses or brackets without their other half, nothing to repeat, a repetition
+/// repeated, an unknown escape or group. One pass.
 pub(super) fn is_bad(pattern: &str) -> bool {
     let bytes = pattern.as_bytes();
     let mut at = 0;
@@ -135,7 +135,8 @@ fn class(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the group's beginning at the start of `rest`, and whether it opens one: `(?i)` does not. None: no such group.
+/// Bytes of the group's beginning at the start of `rest`, and whether it opens one: `(?i)` does not. None: no such
+/// group.
 fn group(rest: &[u8]) -> Option<(usize, bool)> {
     if rest.get(1) != Some(&b'?') {
         return Some((1, true));

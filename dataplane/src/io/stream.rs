@@ -69,8 +69,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Agrees with the peer on TLS; nothing to do for a plain stream. Sends what must be sent, waits for as long as the peer
-    /// keeps the connection open.
+    /// Agrees with the peer on TLS; nothing to do for a plain stream. Sends what must be sent, waits for as long as the
+    /// peer keeps the connection open.
     ///
     /// # Errors
     /// After [`HandshakeError::PlainHttp`] the stream is plain, so that the client can be told.

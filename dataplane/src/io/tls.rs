@@ -5,8 +5,9 @@
 //!   the caller's bytes ─rustls─> output ─send─> socket
 //! ```
 //!
-//! All that is under way lies here and not in a future: a read or a handshake that is dropped loses nothing. What rustls wants
-//! to say by itself (handshake, alerts, new keys) goes through the same `output`, so that records leave in order.
+//! All that is under way lies here and not in a future: a read or a handshake that is dropped loses nothing. What
+//! rustls wants to say by itself (handshake, alerts, new keys) goes through the same `output`, so that records leave in
+//! order.
 //!
 //! Not here: certificates and trust (`crate::tls`).
 
@@ -179,8 +180,8 @@ impl Tls {
         }
     }
 
-    /// Waits for more records. The end of the stream counts as a client's closing, since requests have lengths; a server's
-    /// answer may have none, and must not be taken for whole when somebody has cut it.
+    /// Waits for more records. The end of the stream counts as a client's closing, since requests have lengths; a
+    /// server's answer may have none, and must not be taken for whole when somebody has cut it.
     async fn receive(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
         let n = tcp.read(self.input.room_for_records()?).await?;
         self.input.add(n);
@@ -212,8 +213,8 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Does what rustls asks for, or what is wanted if it asks for nothing. Returns how much of the input has been used, and the
-/// outcome; None = go on.
+/// Does what rustls asks for, or what is wanted if it asks for nothing. Returns how much of the input has been used,
+/// and the outcome; None = go on.
 fn act<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     want: &mut Want<'_>,

@@ -91,8 +91,8 @@ impl Scanner {
         Self { precision, skipping: None }
     }
 
-    /// Scans the complete lines of `body` and returns how many bytes are done with. `last`: nothing follows, so the tail
-    /// is a line too and everything is done with. Otherwise the next call's `body` begins with the bytes from the
+    /// Scans the complete lines of `body` and returns how many bytes are done with. `last`: nothing follows, so the
+    /// tail is a line too and everything is done with. Otherwise the next call's `body` begins with the bytes from the
     /// returned offset on: at most [`limits::LINE_BYTES_MAX`] + 2 of them, whatever the client sends.
     ///
     /// Panics if `body` is 4 GiB or longer.

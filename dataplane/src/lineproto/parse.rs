@@ -1,8 +1,8 @@
 //! One line, read as InfluxDB reads it, every oddity included: the path for any line that is not plain.
 //!
 //! The order of the checks is part of the contract: the first error found is the one told. Fields are read twice, since
-//! InfluxDB does: the first reading accepts or refuses, the second decides what would be stored, and the two disagree on
-//! a few lines that then crash the server. Not here: where the line ends (`split`), values (`number`).
+//! InfluxDB does: the first reading accepts or refuses, the second decides what would be stored, and the two disagree
+//! on a few lines that then crash the server. Not here: where the line ends (`split`), values (`number`).
 
 use super::number::{is_boolean, number, timestamp};
 use super::{Line, Reason};

@@ -1,5 +1,5 @@
-//! A worker's memory of routes: (db, measurement as written) to a small number that stands for one backend per circle, and
-//! the former owners of what is being moved.
+//! A worker's memory of routes: (db, measurement as written) to a small number that stands for one backend per circle,
+//! and the former owners of what is being moved.
 //!
 //! An open table of 16-byte slots, linear probing, at most half full, over an arena that holds the keys:
 //!
@@ -10,9 +10,9 @@
 //!
 //! Keys are compared in full, so two measurements never share a route by accident. A hit allocates nothing and touches
 //! one slot and one key. Bounded by [`ROUTE_CACHE_ENTRIES_MAX`] and [`ROUTE_CACHE_KEY_BYTES_MAX`]: at either bound the
-//! table is emptied and fills again, so names that are seen once cannot take memory for ever. So it is when the placement
-//! changes. Routes stay; there are no more of them than combinations of one backend per circle (two where data is being moved),
-//! and a [`RouteId`] stays good as long as its table.
+//! table is emptied and fills again, so names that are seen once cannot take memory for ever. So it is when the
+//! placement changes. Routes stay; there are no more of them than combinations of one backend per circle (two where
+//! data is being moved), and a [`RouteId`] stays good as long as its table.
 //!
 //! A run of [`ROUTE_CACHE_PROBES_MAX`] taken slots ends the search, so names prepared to fall into one slot cost their
 //! sender a search of the rings each time, and nobody else anything. A hit costs 8 to 10 ns (`benches/placement.rs`, 10

@@ -1,16 +1,16 @@
 //! Which backend of each circle holds a (database, measurement).
 //!
-//! A pure function of the topology and the settings: the owner of a measurement never changes while the process runs. It
-//! places as influx-proxy does, byte for byte, so that taking its place moves no data. A changed answer here moves data:
-//! the golden rows in `tests/golden/placement.csv` pin them.
+//! A pure function of the topology and the settings: the owner of a measurement never changes while the process runs.
+//! It places as influx-proxy does, byte for byte, so that taking its place moves no data. A changed answer here moves
+//! data: the golden rows in `tests/golden/placement.csv` pin them.
 //!
 //! ```text
 //!   (db, measurement) --shard_key--> lookup key --hash--> ring of each circle --> one backend per circle
 //! ```
 //!
 //! While a circle's data is being moved, because its backends have changed, the owner and the former owner take the
-//! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable; what has been moved meanwhile makes a new
-//! one, with a higher version, that every thread is handed.
+//! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable; what has been moved meanwhile makes a
+//! new one, with a higher version, that every thread is handed.
 //!
 //! `ring.rs` is one circle's ring; `cache.rs` makes the answer cheap for a worker. Not here: where a measurement ends
 //! on its line (`lineproto`), who sends to the backends of a route (couriers), what is to be moved and by whom.
@@ -219,8 +219,8 @@ impl Placement {
         out.extend((0..self.circles.len()).filter_map(|circle| self.former(circle, place)));
     }
 
-    /// The backends of `circle` that together have all of its data, in no order: those on the ring, and while it is in transition
-    /// also the former ones.
+    /// The backends of `circle` that together have all of its data, in no order: those on the ring, and while it is in
+    /// transition also the former ones.
     ///
     /// # Panics
     /// When there is no such circle.

@@ -1,10 +1,12 @@
-//! InfluxDB's words about a text that must not be run: they are asked for with an error of our own at the end of the text.
+//! InfluxDB's words about a text that must not be run: they are asked for with an error of our own at the end of the
+//! text.
 
-/// Behind any text this is an error: a line end ends a comment and spoils an open string, and no statement begins with a parenthesis.
+/// Behind any text this is an error: a line end ends a comment and spoils an open string, and no statement begins with
+/// a parenthesis.
 pub const ENDING: &str = "\n;)";
 
-/// What InfluxDB says about `text` (which has no white space around it), from what it said about `text` with [`ENDING`]; None when it
-/// found nothing wrong but our own error.
+/// What InfluxDB says about `text` (which has no white space around it), from what it said about `text` with
+/// [`ENDING`]; None when it found nothing wrong but our own error.
 pub fn about(text: &str, said: &str) -> Option<String> {
     let lines = text.split('\n').count();
     if said.ends_with(&format!("at line {}, char 2", lines + 1)) && said.contains("found ), expected") {
@@ -28,8 +30,8 @@ pub fn about(text: &str, said: &str) -> Option<String> {
     }
 }
 
-/// How far behind the last character InfluxDB sees the end: what it has to look beyond for counts it twice, as a word, but not a
-/// number, a string or a parenthesis.
+/// How far behind the last character InfluxDB sees the end: what it has to look beyond for counts it twice, as a word,
+/// but not a number, a string or a parenthesis.
 fn columns_to_the_end(text: &str) -> usize {
     let before_word = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let word = &text[before_word.len()..];

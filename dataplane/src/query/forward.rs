@@ -1,8 +1,9 @@
 //! One request to one backend, its answer passed on as it comes: never held as a whole, never silently cut.
 //!
-//! Up to the head of the answer another backend may still be asked; from then on a failure ends the client's connection in the
-//! middle of the answer, which HTTP makes visible. While an answer is awaited the client is watched: when it goes, the
-//! connection to the backend is dropped, so that InfluxDB stops the query. Not here: who is asked in which order (`mod.rs`).
+//! Up to the head of the answer another backend may still be asked; from then on a failure ends the client's connection
+//! in the middle of the answer, which HTTP makes visible. While an answer is awaited the client is watched: when it
+//! goes, the connection to the backend is dropped, so that InfluxDB stops the query. Not here: who is asked in which
+//! order (`mod.rs`).
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;

@@ -1,12 +1,12 @@
 //! `/query`: what a request asks for, where its data lies, and the answer of one backend passed on.
 //!
 //! ```text
-//!   conn ─> request (parameters) ─> influxql::parse ─> access ─> route ─> choose ┬─> forward: one backend, streamed through
-//!                                                                                └─> control thread: shares asked, merged
+//! conn ─> request (parameters) ─> influxql::parse ─> access ─> route ─> choose ┬─> forward: one backend, streamed
+//!                                                                              └─> control thread: shares, merged
 //! ```
 //!
-//! A request whose statements are all answered by one backend stays on the worker and is never held in memory. Everything else
-//! (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
+//! A request whose statements are all answered by one backend stays on the worker and is never held in memory.
+//! Everything else (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
 
 mod error_text;
 mod forward;
@@ -216,9 +216,9 @@ fn parse(query: &Query) -> Result<Vec<Statement>, Unread> {
         .map_err(|error| Unread { text: format!("error parsing query: {error}"), ours: error.ours() })
 }
 
-/// A text with an error: whoever wrote it gets InfluxDB's own words about it, if a backend can be asked without any danger that it
-/// acts on the text, or tells what this proxy would not. InfluxDB reads the whole text before it runs anything, so a text that might
-/// change something is asked about with an error of our own at its end.
+/// A text with an error: whoever wrote it gets InfluxDB's own words about it, if a backend can be asked without any
+/// danger that it acts on the text, or tells what this proxy would not. InfluxDB reads the whole text before it runs
+/// anything, so a text that might change something is asked about with an error of our own at its end.
 async fn refuse_unread(
     worker: &Worker,
     query: &Query,

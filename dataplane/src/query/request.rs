@@ -1,8 +1,9 @@
 //! The parameters of a query, as InfluxDB 1.x reads them from the URL and from a form in the body.
 //!
 //! A parameter in an urlencoded body counts before the same one in the URL, in a multipart body after it (so does Go's
-//! `Request.FormValue`, tried with influxd 1.6.7); of repeated ones the first counts. A file `q` counts when there is no other. User and password (`u`,
-//! `p`) and `pretty` are read from the URL only. Not here: what `q` means (`influxql`), whether it is allowed (`access`).
+//! `Request.FormValue`, tried with influxd 1.6.7); of repeated ones the first counts. A file `q` counts when there is
+//! no other. User and password (`u`, `p`) and `pretty` are read from the URL only. Not here: what `q` means
+//! (`influxql`), whether it is allowed (`access`).
 
 use std::borrow::Cow;
 

@@ -66,7 +66,8 @@ impl Body {
         }
     }
 
-    /// Takes the body as a slice of the inbox when it is plain and has arrived as a whole. The caller consumes it there.
+    /// Takes the body as a slice of the inbox when it is plain and has arrived as a whole. The caller consumes it
+    /// there.
     pub fn whole(&self, inbox: &Inbox) -> Option<usize> {
         let n = usize::try_from(self.size_hint()?).ok()?;
         (n <= inbox.bytes().len()).then_some(n)

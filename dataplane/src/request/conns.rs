@@ -131,8 +131,8 @@ impl Conns {
         self.stopping.get()
     }
 
-    /// Ends reading on every connection that had no byte for `idle` while one was due, and every connection whose peer has
-    /// not taken an answer for as long.
+    /// Ends reading on every connection that had no byte for `idle` while one was due, and every connection whose peer
+    /// has not taken an answer for as long.
     pub fn sweep(&self, now: Instant, idle: Duration) {
         for conn in self.open.borrow().values() {
             let due = conn.phase.get() != Phase::Working && now.saturating_duration_since(conn.active.get()) >= idle;

@@ -35,8 +35,8 @@ impl Inbox {
         debug_assert!(self.start <= self.end);
     }
 
-    /// Receives more behind what is there; 0 = the peer has ended, or was idle for too long ([`Inbox::timed_out`]). Must not be
-    /// called with a full buffer.
+    /// Receives more behind what is there; 0 = the peer has ended, or was idle for too long ([`Inbox::timed_out`]).
+    /// Must not be called with a full buffer.
     ///
     /// # Errors
     /// Of `recv(2)`.
@@ -67,9 +67,9 @@ impl Inbox {
         Ok(n)
     }
 
-    /// Resolves when the peer has ended (or is taken for ended, by a sweep or a stop). What it sends meanwhile, a further request say, is kept
-    /// for later; with a full buffer nothing more is read, and its end is not seen. Waiting like this is no idling. Dropping the
-    /// future loses nothing.
+    /// Resolves when the peer has ended (or is taken for ended, by a sweep or a stop). What it sends meanwhile, a
+    /// further request say, is kept for later; with a full buffer nothing more is read, and its end is not seen.
+    /// Waiting like this is no idling. Dropping the future loses nothing.
     pub async fn gone(&mut self) {
         if self.start > 0 {
             self.buf.copy_within(self.start..self.end, 0);
@@ -95,8 +95,8 @@ impl Inbox {
         sent
     }
 
-    /// In the middle of a request the client is waited for no longer than elsewhere. Returns the phase for when bytes have
-    /// come.
+    /// In the middle of a request the client is waited for no longer than elsewhere. Returns the phase for when bytes
+    /// have come.
     fn begin_waiting(&self) -> Phase {
         if self.entry.phase() != Phase::Working {
             return Phase::Receiving;

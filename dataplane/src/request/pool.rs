@@ -1,4 +1,5 @@
-//! Buffers for bodies that outgrow a connection's own: few, reused while they are warm in the cache, bounded per worker.
+//! Buffers for bodies that outgrow a connection's own: few, reused while they are warm in the cache, bounded per
+//! worker.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -58,8 +59,8 @@ impl Pool {
         self.held_bytes.get()
     }
 
-    /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content is whatever
-    /// was there before.
+    /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content
+    /// is whatever was there before.
     pub fn take(self: &Rc<Self>, bytes: usize) -> Option<Loan> {
         let class = (0..CLASSES).find(|&c| POOL_BUFFER_BYTES_MIN << c >= bytes)?;
         let reused = self.free.borrow_mut()[class].pop();

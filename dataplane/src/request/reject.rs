@@ -1,4 +1,5 @@
-//! Everything a request can be refused for, whose fault it is, and the one place where that becomes a status and a text.
+//! Everything a request can be refused for, whose fault it is, and the one place where that becomes a status and a
+//! text.
 
 use std::borrow::Cow;
 

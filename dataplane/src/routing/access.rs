@@ -1,5 +1,5 @@
-//! Whether statements may be sent on: `db_list` covers every database they name, and what a proxy over several servers cannot
-//! do is refused with what to do instead. One refused statement refuses them all, before any has run.
+//! Whether statements may be sent on: `db_list` covers every database they name, and what a proxy over several servers
+//! cannot do is refused with what to do instead. One refused statement refuses them all, before any has run.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ impl Refusal {
     }
 }
 
-/// Checks all statements of a request. `default_db` is the `db` parameter, empty if there is none; `allowed` says whether a database
-/// may be used.
+/// Checks all statements of a request. `default_db` is the `db` parameter, empty if there is none; `allowed` says
+/// whether a database may be used.
 ///
 /// # Errors
 /// 400 with influx-proxy's words for both cases, and what to do for the second.

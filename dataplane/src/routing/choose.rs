@@ -1,8 +1,9 @@
 //! Which backends are asked: a pure choice by what the counters say.
 //!
 //! Order of preference: up to date, then least behind, `write_only` backends and circles under migration, or without a
-//! backend that took data with it, last, and among equals whoever has the fewest queries running. A backend that the last probe found down is not asked. A backend is never chosen
-//! for a whole circle's sake: where only some of a circle is up, each measurement goes to whichever of those that have it is best.
+//! backend that took data with it, last, and among equals whoever has the fewest queries running. A backend that the
+//! last probe found down is not asked. A backend is never chosen for a whole circle's sake: where only some of a circle
+//! is up, each measurement goes to whichever of those that have it is best.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,8 @@ use crate::topology::{BackendId, Topology};
 /// Lower is better, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Not meant for reads now: `write_only`, or its circle is being migrated or lacks what was on a backend that is gone.
+    /// Not meant for reads now: `write_only`, or its circle is being migrated or lacks what was on a backend that is
+    /// gone.
     pub spared: bool,
     /// Milliseconds the oldest point still meant for it has waited; 0 up to [`STALE_AFTER`].
     pub behind_ms: u64,

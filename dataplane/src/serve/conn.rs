@@ -1,7 +1,7 @@
 //! One client connection: requests in, answers out, in order.
 //!
-//! Pipelined writes are appended one after the other and wait for one commit together; their answers go out in one send,
-//! just before the connection would wait for more bytes. Every other answer is preceded by those.
+//! Pipelined writes are appended one after the other and wait for one commit together; their answers go out in one
+//! send, just before the connection would wait for more bytes. Every other answer is preceded by those.
 
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -128,8 +128,8 @@ impl Conn {
         }
     }
 
-    /// Lets the peer read the last answer: closing over bytes it is still sending would reset the connection and may destroy
-    /// the answer on its way (RFC 9112 section 9.6).
+    /// Lets the peer read the last answer: closing over bytes it is still sending would reset the connection and may
+    /// destroy the answer on its way (RFC 9112 section 9.6).
     async fn linger(&mut self) {
         if self.inbox.timed_out() || self.inbox.stream.shutdown(Shutdown::Write).await.is_err() {
             return;

@@ -1,4 +1,5 @@
-//! Ties a courier to its worker: records from the log, counts to the ledger and the counters, questions to the control thread.
+//! Ties a courier to its worker: records from the log, counts to the ledger and the counters, questions to the control
+//! thread.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,7 +1,8 @@
-//! What the control thread has a worker do for a statement: hold its couriers still, or take lines as if a client had sent them.
+//! What the control thread has a worker do for a statement: hold its couriers still, or take lines as if a client had
+//! sent them.
 //!
-//! Each errand is answered once, also when it fails; the answer is lost only when the control thread is so far behind that its queue
-//! is full, and then it has stopped waiting.
+//! Each errand is answered once, also when it fails; the answer is lost only when the control thread is so far behind
+//! that its queue is full, and then it has stopped waiting.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;

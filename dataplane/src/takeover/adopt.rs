@@ -101,7 +101,8 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
                 (None, Some(circle)) if circle < topology.circles.len() => {
                     points += reroute(worker, &handed, circle).await?;
                 }
-                // Its whole circle has left, or it was a former owner and the owner has a place of its own in the route.
+                // Its whole circle has left, or it was a former owner and the owner has a place of its own in the
+                // route.
                 (None, _) => {}
             }
         }

@@ -6,8 +6,8 @@
 //!   <backend>.rec   offset of the next unread byte, 8 bytes big-endian
 //! ```
 //!
-//! Timestamps in them are nanoseconds. A torn last block is what influx-proxy itself never gets past; here what is whole is taken and
-//! the rest is named. Blocking reads, at start only.
+//! Timestamps in them are nanoseconds. A torn last block is what influx-proxy itself never gets past; here what is
+//! whole is taken and the rest is named. Blocking reads, at start only.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};

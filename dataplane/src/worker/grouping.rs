@@ -1,5 +1,5 @@
-//! The lines of one piece of a body, sorted by route without moving them: each route's lines form a chain, and a chain is copied
-//! once, straight into the log.
+//! The lines of one piece of a body, sorted by route without moving them: each route's lines form a chain, and a chain
+//! is copied once, straight into the log.
 //!
 //! ```text
 //!   lines   0 -> 2 -> 5      first chain (route A)

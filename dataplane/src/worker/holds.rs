@@ -1,6 +1,7 @@
 //! Where couriers hold still: several changes of structure may want it at once, each at its own place of the log.
 //!
-//! The earliest place counts. Since what lies behind it waits for one change, it also waits for all that begin meanwhile.
+//! The earliest place counts. Since what lies behind it waits for one change, it also waits for all that begin
+//! meanwhile.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -29,8 +29,8 @@ impl AckLatency {
         self.micros.saturating_record(waited.as_micros() as u64);
     }
 
-    /// Puts median, 99th percentile and maximum into the counters, and begins a new span when this one is over. A span without
-    /// acks leaves the counters at 0.
+    /// Puts median, 99th percentile and maximum into the counters, and begins a new span when this one is over. A span
+    /// without acks leaves the counters at 0.
     pub fn publish(&mut self, stats: &WorkerStats, now: Instant) {
         stats.ack_p50_us.store(self.micros.value_at_quantile(0.5), Relaxed);
         stats.ack_p99_us.store(self.micros.value_at_quantile(0.99), Relaxed);

@@ -1,7 +1,7 @@
 //! How a worker reaches backends for queries: addresses, and connections kept between queries.
 //!
-//! Unlike a courier's, a query's connection is in the hands of one query until its answer has been read; dropping it tells the backend
-//! to stop. Not here: which backend is asked (`choose`), what is sent (`forward`).
+//! Unlike a courier's, a query's connection is in the hands of one query until its answer has been read; dropping it
+//! tells the backend to stop. Not here: which backend is asked (`choose`), what is sent (`forward`).
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

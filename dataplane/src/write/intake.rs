@@ -27,8 +27,8 @@ pub struct Intake {
     pub touched: Vec<bool>,
     pub accepted: u64,
     pub refusals: Refusals,
-    /// Set when the request will fail whatever its lines are (unknown policy, bad consistency level): good lines are counted, not
-    /// appended, because InfluxDB tells of bad lines first when all are bad.
+    /// Set when the request will fail whatever its lines are (unknown policy, bad consistency level): good lines are
+    /// counted, not appended, because InfluxDB tells of bad lines first when all are bad.
     pub count_only: bool,
     /// For lines without one: the server's clock at the first such line, one value for the whole request as in
     /// InfluxDB, as text in units of `precision`.
@@ -54,8 +54,8 @@ impl Intake {
         }
     }
 
-    /// Takes the complete lines of `body`, all of it if `last`; returns how many bytes that were. The rest must come again with
-    /// more behind it.
+    /// Takes the complete lines of `body`, all of it if `last`; returns how many bytes that were. The rest must come
+    /// again with more behind it.
     ///
     /// # Errors
     /// Of the log. What was appended before stays, and is not acknowledged.

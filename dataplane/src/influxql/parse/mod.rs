@@ -1,8 +1,8 @@
 //! Tokens to statements: one method per construct, over three tokens that can be put back.
 //!
-//! The grammar is the one that InfluxDB's parser has, its accidents included, since what it accepts has to be accepted here
-//! and the other way round: where a token is put back and the *text* is looked at behind it ([`Parser::regex`]), `m,/x/` is
-//! an error and `m, /x/` is not. The steps are therefore in InfluxDB's order.
+//! The grammar is the one that InfluxDB's parser has, its accidents included, since what it accepts has to be accepted
+//! here and the other way round: where a token is put back and the *text* is looked at behind it ([`Parser::regex`]),
+//! `m,/x/` is an error and `m, /x/` is not. The steps are therefore in InfluxDB's order.
 //!
 //! Depth is bounded: nesting by [`QUERY_NESTING_MAX`], chains like `a OR b OR ...`, which make deep trees too, by
 //! [`QUERY_EXPR_HEIGHT_MAX`].
@@ -71,8 +71,8 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// All statements of `text`, in order. White space around it is ignored; empty statements vanish, so that nothing but `;`
-/// and comments is an empty list. Whether a time zone exists is not checked.
+/// All statements of `text`, in order. White space around it is ignored; empty statements vanish, so that nothing but
+/// `;` and comments is an empty list. Whether a time zone exists is not checked.
 pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
     let bound = |kind| Err(ParseError { at: 0, kind });
     if text.len() > QUERY_BYTES_MAX {
@@ -232,8 +232,8 @@ impl<'a> Parser<'a> {
         Ok(names)
     }
 
-    /// Up to three names with points between. Before a regular expression and `:MEASUREMENT` the last point is read, but not
-    /// what follows; `db..m` has an empty name in the middle.
+    /// Up to three names with points between. Before a regular expression and `:MEASUREMENT` the last point is read,
+    /// but not what follows; `db..m` has an empty name in the middle.
     fn segments(&mut self) -> Result<Vec<String>> {
         let start = self.lexer.at();
         let mut names = vec![self.name()?];
@@ -311,8 +311,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A regular expression, if one comes now. It is found by its `/` in the text behind the tokens that have been read, also
-    /// behind one that was put back: InfluxDB then trips over that one, and so does this.
+    /// A regular expression, if one comes now. It is found by its `/` in the text behind the tokens that have been
+    /// read, also behind one that was put back: InfluxDB then trips over that one, and so does this.
     fn regex(&mut self) -> Result<Option<String>> {
         if self.lexer.peek().is_some_and(is_space) {
             self.skip_space();

@@ -1,5 +1,5 @@
-//! Statements that the proxy reads but does not do: users, continuous queries, subscriptions, kills. Only their text is kept,
-//! as it would be printed, without passwords.
+//! Statements that the proxy reads but does not do: users, continuous queries, subscriptions, kills. Only their text is
+//! kept, as it would be printed, without passwords.
 
 use super::{ErrorKind, Parser, Result, error, expected};
 use crate::influxql::ast::{Expr, Select, Statement, Unsupported};
