@@ -1,23 +1,23 @@
-//! Every bound of the control thread, each with what happens when it is reached.
+//! Every limit of the control thread, with what happens when it is reached.
 
 use std::time::Duration;
 
-/// A probe without an answer: the backend is down. The check interval, but at least this.
+/// A probe may take as long as the check interval, and at least this. Longer: the backend counts as down.
 pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Between two probes of one backend, however often workers report that it fails.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(200);
-/// One try to connect when one address out of several has to be chosen. Longer: the next address.
+/// One attempt to connect when a host has several addresses. Longer: the next address is tried.
 pub const ADDRESS_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// One SHOW to a backend, whole answer included. Longer: what was known about it before stays.
+/// One SHOW statement, until its whole answer has arrived. Longer: the catalog keeps the older answer.
 pub const SHOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Databases and policies of a backend are asked for again this often.
 pub const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
-/// A round of questions ends then, with what has arrived: SHOW DATABASES and SHOW RETENTION POLICIES after it.
+/// A catalog refresh (SHOW DATABASES, then SHOW RETENTION POLICIES) ends after this time with what has arrived.
 pub const ROUND_DEADLINE: Duration = Duration::from_secs(5);
-/// From the start of one round to that of the next. Who asks earlier waits.
+/// Between the starts of two catalog refreshes. Requests that come earlier wait.
 pub const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Measurements of a backend are counted again this often at most ...
+/// Measurements of a backend are counted at most this often ...
 pub const LOAD_INTERVAL: Duration = Duration::from_secs(10);
 /// ... and only while `/health` has been asked for within this time.
 pub const LOAD_WANTED: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ pub const LEDGER_DEADLINE: Duration = Duration::from_secs(2);
 /// `/ledger` requests under way at a time. More: 503.
 pub const LEDGERS_MAX: usize = 16;
 
-/// Reports of probes and jobs waiting for the control thread. More: they wait, nobody else does.
+/// Events of one kind in the control thread's queue. More: the thread that sends one waits.
 pub const REPORTS_MAX: usize = 1024;
 /// Longest sleep of the control thread.
 pub const TICK_MAX: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ pub const MERGES_MAX: usize = 32;
 pub const CALLS_AT_A_TIME: usize = 16;
 /// One try to connect for a query. Longer: another circle is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of an answer between two looks at whether anybody still waits for it.
+/// Bytes read of an answer between two checks whether the client still waits.
 pub const QUERY_READ_BYTES: usize = 256 * 1024;
 /// Rows of a piece where an answer is asked for in pieces.
 pub const QUERY_PIECE_ROWS: usize = 10_000;
@@ -78,7 +78,7 @@ pub const ANSWER_PIECE_BYTES: usize = 256 * 1024;
 /// 1.6 does.
 pub const ROWS_UNMARKED_MAX: usize = 10_000;
 
-/// Migrations kept after their end, by their files. More: the oldest go.
+/// Files of finished migrations that are kept. More: the oldest are deleted.
 pub const MIGRATIONS_KEPT: usize = 50;
 /// Migrations under way at a time. More: 503. Each circle has one at most, so this is for processes that never end.
 pub const MIGRATIONS_MAX: usize = 16;
@@ -86,45 +86,45 @@ pub const MIGRATIONS_MAX: usize = 16;
 /// crash repeats what was copied since.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_SHARE: u32 = 20;
-/// Measurements copied at a time by one migration. More are asked for: so many.
+/// Measurements that one migration copies at a time. More requested: it uses this number.
 pub const MIGRATION_THREADS_MAX: usize = 64;
-/// Errors of one migration that are told by `/migrate/jobs`. More: only counted, and in the migration log.
+/// Errors of one migration that `/migrate/jobs` lists. More: only counted, and in the migration log.
 pub const MIGRATION_ERRORS_MAX: usize = 100;
-/// Measurements that are told of one migration, the unfinished ones first. More: only counted.
+/// Measurements of one migration that `/migrate/jobs` lists, unfinished ones first. More: only counted.
 pub const MIGRATION_SHOWN_MAX: usize = 10_000;
-/// Asking a backend for its databases and measurements is repeated this often. Then: the migration goes on without it,
-/// and fails in the end.
+/// Attempts to list the databases and measurements of a backend. More: the migration goes on without it and ends as
+/// failed.
 pub const INVENTORY_ATTEMPTS: u32 = 5;
 pub const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
-/// A clear looks again at a measurement that is still being written to at the wrong place, this often. Then: it stays,
-/// and the clear fails.
+/// Attempts to clear a measurement that is still written to at the wrong place. More: the data stays there, and the
+/// clear fails.
 pub const CLEAR_ATTEMPTS: u32 = 5;
 pub const CLEAR_PAUSE: Duration = Duration::from_secs(1);
-/// Points acknowledged before a migration began are waited for this long. Longer: it goes on; a rebalance fails in the
-/// end.
+/// Time to deliver the points that were acknowledged before a migration began. Longer: the migration goes on, and a
+/// rebalance ends as failed.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Reads are switched over to measurements that have been moved this often: each time all marks are written.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(2);
-/// A rebalance looks again for measurements at wrong places until there are none, at most so often. Then: it fails.
+/// Passes of a rebalance, each of which looks for measurements at wrong places. More: the rebalance fails.
 pub const REBALANCE_PASSES: usize = 5;
-/// Longest sleep of a migration's thread between two looks at whether it is to end or to pause.
+/// Longest sleep of a migration's thread before it checks again for a cancel or a pause.
 pub const MIGRATION_STEP: Duration = Duration::from_millis(100);
 
-/// The migration log: bytes of one file, and how many files. More: the oldest goes.
+/// Bytes of one file of the migration log, and number of files. More: the oldest file is deleted.
 pub const MIGRATION_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const MIGRATION_LOG_FILES: usize = 5;
 
 /// One call to another proxy. Longer: tried again.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Another proxy's answer, and circles in it. Larger: taken for no answer; left out.
+/// Bytes of another proxy's answer, and circles in it. More bytes: it counts as no answer. More circles: left out.
 pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub const PEER_CIRCLES_MAX: usize = 1024;
-/// While a migration goes on, other proxies are told so, and tell what they still hold, this often.
+/// While a migration runs, other proxies are told so this often, and answer with what they still hold.
 pub const PEER_REMINDER: Duration = Duration::from_millis(500);
-/// Before a call to another proxy is repeated: doubling from the one to the other.
+/// Pause before a call to another proxy is repeated; it doubles from the first value to the second.
 pub const PEER_PAUSE_MIN: Duration = Duration::from_millis(200);
 pub const PEER_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// When a migration has been cancelled, its other proxies are told for this long. Longer: it ends with an error.
+/// Time to tell other proxies that a migration is cancelled. Longer: it ends with an error.
 pub const PEER_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Proxies of one call. More: 400.
 pub const PEERS_MAX: usize = 64;
@@ -158,19 +158,18 @@ pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const BARRIER_TARGET_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the first pause between two looks at whether all has been delivered; doubled up to `MIGRATION_STEP`.
 pub const BARRIER_STEP_MIN: Duration = Duration::from_millis(2);
-/// Waits for deliveries that are longer than this are shown.
+/// A wait for deliveries that takes longer than this is shown to the operator.
 pub const BARRIER_QUIET: Duration = Duration::from_secs(1);
-/// A backend that sends not a byte of a slice for so long: another attempt.
+/// Time in which a backend sends no byte of a slice. Longer: the slice is read again.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// One write of a migration. Longer: another try.
+/// One write of a migration. Longer: it is repeated.
 pub const MIGRATION_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// One count over a slice, or a statement about shards and policies. Longer: another try.
+/// One count over a slice, or one statement about shards and policies. Longer: it is repeated.
 pub const MIGRATION_QUERY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Between tries of one call of a migration: doubled from the first to the second.
+/// Pause between attempts of one call of a migration; it doubles from the first value to the second.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// How long calls of a migration are tried again while a backend does not take them. Longer: the migration of the
-/// measurement has failed.
+/// Time in which a failing call of a migration is repeated. Longer: the migration of the measurement fails.
 pub const RETRY_FOR: Duration = Duration::from_secs(120);
 /// Points that expire within this time (clocks of servers differ) are not counted when a slice is verified.
 pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
@@ -178,7 +177,7 @@ pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 pub const SLICE_FAILURES_KEPT: usize = 100;
 /// One wait for a migration's rate limit. Longer: it looks again after this time.
 pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Longest sleep of a migration between two looks at whether it goes on.
+/// Longest sleep of a copy before it checks again for a cancel or a pause.
 pub const MIGRATION_NAP: Duration = Duration::from_millis(50);
 
 /// Rows read from msgpack lie in buffers of this size, many in one. Full: the next one begins.
@@ -188,7 +187,7 @@ pub const MSGPACK_DEPTH_MAX: usize = 32;
 /// Elements that a length may make us reserve room for before they have been seen. More: room is made as they come.
 pub const MSGPACK_RESERVED_MAX: usize = 1024;
 
-/// A CPU profile takes so long where the request does not say, or says what is no number, as in Go.
+/// Seconds of a CPU profile when the request gives none or no number, as in Go.
 pub const PROFILE_SECONDS_DEFAULT: u64 = 30;
 /// The sampler's own functions are among this many innermost ones of a stack, inlined or not. Further out: they stay.
 pub const PROFILE_OWN_FRAMES_MAX: usize = 8;

@@ -42,7 +42,7 @@ use crate::migration::peers::PeerChange;
 use crate::migration::steering::Steer;
 use params::UrlParams;
 
-/// What endpoints read.
+/// The state that endpoints read.
 #[derive(Debug)]
 pub struct AdminState {
     pub topology: Arc<Topology>,
@@ -61,7 +61,7 @@ pub struct AdminState {
     pub jobs: Jobs,
 }
 
-/// What is to be done for a request.
+/// What the event loop has to do for a request.
 #[derive(Debug)]
 pub enum Action {
     Answer(AdminResponse),
@@ -83,7 +83,7 @@ pub enum Action {
         changes: Vec<PeerChange>,
         response: AdminResponse,
     },
-    /// Do it to a migration that is under way, then answer.
+    /// Cancel, pause or resume a running migration, then answer.
     SteerMigration {
         id: u64,
         steer: Steer,
@@ -91,7 +91,7 @@ pub enum Action {
     },
 }
 
-/// In whose words an endpoint answers where the generations of influx-proxy differ.
+/// The version of influx-proxy whose answers are given where versions differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// 2.4.7: errors are plain text.
@@ -100,7 +100,7 @@ pub enum Dialect {
     Newer,
 }
 
-/// A request that has passed path, method and user.
+/// A request whose path, method and user have been checked.
 #[derive(Debug)]
 pub struct AdminCall<'a> {
     method: &'a str,
@@ -220,7 +220,7 @@ fn json(value: &impl Serialize, pretty: bool) -> AdminResponse {
     } else {
         value.serialize(&mut serde_json::Serializer::new(&mut body))
     };
-    // Our own structs of text and numbers, written to memory: nothing can fail.
+    // Cannot fail: these are structs of text and numbers, written to memory.
     written.expect("own types are serializable");
     body.push(b'\n');
     response(200, "application/json", body)

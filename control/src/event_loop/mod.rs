@@ -1,7 +1,8 @@
-//! The loop of the control thread: messages of workers, reports of our own threads, and deadlines.
+//! The loop of the control thread. It handles messages of workers, events of other threads, and deadlines.
 //!
-//! It never waits for a backend: probes and jobs have threads of their own and send a [`Report`]. There is at most one
-//! job of a kind per backend, so that a backend that hangs cannot gather threads.
+//! It never waits for a backend. Probes and jobs run on threads of their own and send a [`Report`]; queries, migrations
+//! and transitions send events of their own types. At most one job of a kind runs per backend, so a backend that hangs
+//! blocks at most one thread for each kind.
 //!
 //! Not here: what is done about each backend (`backends`), what an admin request asks for (`endpoint`), when the
 //! catalog is asked for (`refresh`), who has sent its ledger (`census`).
@@ -60,7 +61,8 @@ pub struct EventLoop {
     state: AdminState,
     end: ControlEnd,
     reports: Sender<Report>,
-    /// What others tell the loop in their own words. None ends while the loop runs: it holds a sender of each.
+    /// Events of queries, migrations and transitions. The loop keeps a sender of each channel, so none closes while it
+    /// runs.
     errands_asked: Receiver<Errand>,
     job_events: Receiver<JobEvent>,
     placements: Receiver<Arc<Placement>>,
@@ -70,15 +72,15 @@ pub struct EventLoop {
     errands: Errands,
     census: Census,
     creating: HashMap<CreateKey, Vec<Asker>>,
-    /// Who asked for a migration of which is not known yet whether it begins, and in whose words; by its number.
+    /// Requests for a migration that has not yet said whether it begins, and the dialect of their answer. By job id.
     applicants: HashMap<u64, (Asker, Dialect)>,
     health_asked: Option<Instant>,
-    /// What queries work with, and how many are under way.
+    /// What all queries share; the number of queries that run now is `merging`.
     query_shared: Arc<QueryShared>,
     merging: usize,
     /// A CPU profile is being taken.
     profiling: bool,
-    /// Workers that have missed a message, and get all that is to be known again as soon as they take some.
+    /// Workers whose queue was full. They get the whole state again as soon as the queue takes messages.
     behind: BTreeSet<usize>,
 }
 
@@ -184,7 +186,7 @@ impl EventLoop {
         self.census.deadline().map_or(soon, |deadline| deadline.min(soon))
     }
 
-    /// What is due by time alone, or by what has just happened.
+    /// Starts and ends what is due now.
     fn tick(&mut self, now: Instant) {
         self.end_round(now);
         let all = self.state.topology.backends.iter().map(|backend| backend.id);
@@ -192,7 +194,7 @@ impl EventLoop {
         for backend in self.refresh.start(now, may_answer) {
             self.list(backend);
         }
-        // A round that found nobody to ask.
+        // A round that asks no backend ends at once.
         self.end_round(now);
         while let Some(question) = self.census.close(now) {
             let Question { asker, pretty, rows, missing, .. } = &question;
@@ -239,12 +241,12 @@ impl EventLoop {
                 self.answer(asker, response);
             }
             Report::Ended { asker, response } => self.answer(asker, response),
-            // The loop has ended on it.
+            // `run` has returned before.
             Report::Stop => {}
         }
     }
 
-    /// A newer placement than before, or one that has been overtaken.
+    /// Takes over a new placement, unless a newer one came first.
     fn placed(&mut self, placement: Arc<Placement>) {
         if placement.version() > self.state.placement.version() {
             self.state.placement = Arc::clone(&placement);
@@ -263,8 +265,7 @@ impl EventLoop {
     }
 
     fn admin(&mut self, asker: Asker, request: &AdminRequest) {
-        // Endpoints change nothing, and what is done afterwards is whole before and after each call: nothing is left
-        // half done.
+        // A panic leaves no half-done change: endpoints change nothing, and each call made for them is complete.
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let action = endpoint::decide(&self.state, request);
             self.carry_out(asker, action)
@@ -276,7 +277,7 @@ impl EventLoop {
         self.answer(asker, response);
     }
 
-    /// None: the answer comes later.
+    /// Performs `action`. None = the answer is sent later.
     fn carry_out(&mut self, asker: Asker, action: Action) -> Option<AdminResponse> {
         match action {
             Action::Answer(response) => Some(response),
@@ -318,8 +319,8 @@ impl EventLoop {
         }
     }
 
-    /// Another proxy has moved all of a circle. It hears that this one knows only when that is on disk: it would not
-    /// tell it again.
+    /// Ends a transition because another proxy has moved all data of the circle. The answer is sent when the end is on
+    /// disk, since the other proxy does not repeat the message.
     fn end_transition(&mut self, asker: Asker, circle: usize, response: AdminResponse) {
         self.job(self.state.jobs.ending(circle), move |result| {
             let failed = |why| endpoint::failed(503, &format!("the transition of circle {circle} cannot end: {why}"));
@@ -327,7 +328,7 @@ impl EventLoop {
         });
     }
 
-    /// Takes its time on a thread of its own. Whether anybody still waits for it is not known here.
+    /// Takes a CPU profile on a thread of its own. The profile goes on even if the client has gone.
     fn profile(&mut self, asker: Asker, wanted: Wanted) {
         self.profiling = true;
         self.job(
@@ -339,7 +340,7 @@ impl EventLoop {
         );
     }
 
-    /// Queries have threads of their own; what they merge may take its time.
+    /// Starts a thread for the query.
     fn query(&mut self, asker: Asker, request: Box<QueryRequest>) {
         if self.merging >= limits::MERGES_MAX {
             let text = format!("{} queries over several backends are under way, which is the most", limits::MERGES_MAX);
@@ -356,7 +357,7 @@ impl EventLoop {
         );
     }
 
-    /// A query's thread wants something of the workers, or of the catalog.
+    /// Does what a query's thread asks of the workers or of the catalog.
     fn errand(&mut self, errand: Errand) {
         match errand {
             Errand::Drain { ticket, timeout, answers } => {
@@ -397,7 +398,7 @@ impl EventLoop {
         for waiter in self.refresh.end(now) {
             match waiter {
                 Waiter::Worker((worker, ticket)) => self.send(worker, ToWorker::CatalogRefreshed { ticket }),
-                // Closed = it has given up.
+                // Closed = the query has stopped waiting.
                 Waiter::Query(answers) => _ = answers.try_send(self.refresh.catalog()),
             }
         }
@@ -419,8 +420,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells workers that have missed something all that they are to know. An answer that one has missed stays lost: by
-    /// then it has given its question up.
+    /// Sends the whole state to workers that missed a message. Answers that they missed are not sent again: by then
+    /// their requests have timed out.
     fn catch_up(&mut self) {
         for worker in std::mem::take(&mut self.behind) {
             let mut news =
@@ -438,7 +439,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs `work` on a thread of its own and reports its result, or why there is none.
+    /// Runs `work` on a thread of its own and reports its result, or the reason why there is none.
     fn job<T>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -448,7 +449,7 @@ impl EventLoop {
         let unstarted = report.clone();
         let run = move || {
             let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "it panicked".to_owned());
-            // Closed = we are stopping.
+            // Closed = the loop has ended.
             let _ = reports.send(report(result));
         };
         if let Err(error) = std::thread::Builder::new().name("control-job".to_owned()).spawn(run) {
@@ -457,7 +458,7 @@ impl EventLoop {
     }
 }
 
-/// Runs what makes a response; a panic in it becomes a 500.
+/// The answer when the code of an endpoint has panicked.
 fn panicked(path: &str) -> AdminResponse {
     log::error!("{path}: the endpoint panicked");
     endpoint::failed(500, "internal error")

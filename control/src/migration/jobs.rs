@@ -1,8 +1,7 @@
 //! All migrations of this proxy: which there are, which may begin, and what `/migrate/state` shows.
 //!
-//! Owned by the control thread, which nothing here makes wait: other proxies and disks are asked on the job's own
-//! thread, which reports when the answer is known. A circle counts as migrating from the moment its migration is asked
-//! for.
+//! The control thread owns it, and nothing here blocks: calls to other proxies and to the disk run on the job's own
+//! thread, which sends a [`JobEvent`]. A circle counts as migrating as soon as its migration is requested.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::limits;
 /// What a job's thread tells the control thread.
 #[derive(Debug)]
 pub enum JobEvent {
-    /// Whether it begins: Err = why not, in influx-proxy's words.
+    /// The job begins, or does not; then with the reason in influx-proxy's words.
     Begun {
         id: u64,
         result: Result<(), NotBegun>,
@@ -37,13 +36,13 @@ pub enum JobEvent {
 /// Why a migration does not begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotBegun {
-    /// Another one is in its way, here or at another proxy.
+    /// Another migration prevents it, here or at another proxy.
     Conflict(String),
-    /// Ours.
+    /// An error of this proxy.
     Failed(String),
 }
 
-/// Migrations under way and the last ones that have ended, by number.
+/// Running migrations and the last finished ones, by id.
 pub struct Jobs {
     shared: Arc<MigrationShared>,
     stats: Arc<Stats>,
@@ -99,11 +98,10 @@ impl Jobs {
         }
     }
 
-    /// Begins `order` unless something is in its way; its number. Whether it really begins comes as
-    /// [`JobEvent::Begun`].
+    /// Starts a job for `order` and returns its id. [`JobEvent::Begun`] says later whether it begins.
     ///
     /// # Errors
-    /// What is in its way at this proxy.
+    /// What prevents it at this proxy.
     pub fn start(&mut self, order: Order) -> Result<u64, NotBegun> {
         if let Some(text) = self.conflict(&order.goal) {
             return Err(NotBegun::Conflict(text));
@@ -140,7 +138,7 @@ impl Jobs {
         Ok(id)
     }
 
-    /// What a thread has told.
+    /// Handles an event of a job's thread.
     pub fn event(&mut self, event: &JobEvent) {
         match event {
             JobEvent::Begun { result: Ok(()), .. } => {}

@@ -1,6 +1,6 @@
-//! What a migration is asked to do, and the words in which its parts tell each other how far it is.
+//! What a migration is asked to do, and the types that describe its progress. Plain data.
 //!
-//! Plain data. Not here: the job itself (`job.rs`), its tasks (`plan.rs`).
+//! Not here: the job itself (`job.rs`), its tasks (`plan.rs`).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub struct Order {
     pub ha_addrs: Vec<String>,
 }
 
-/// Where a job is.
+/// The phase of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -41,12 +41,12 @@ pub enum Phase {
 pub enum TaskState {
     Waiting,
     Running,
-    /// And verified.
+    /// Copied and verified.
     Done,
     Failed,
 }
 
-/// What of a backend is known to a job; the rest of influx-proxy's counters follows from the tasks.
+/// What a job knows of a backend. influx-proxy's other counters follow from the tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub circle: usize,
@@ -56,15 +56,16 @@ pub struct Counts {
     pub databases: BTreeMap<String, u64>,
 }
 
-/// Points taken before have not all been delivered.
+/// Why points accepted earlier are not all delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undelivered {
     Cancelled,
-    /// Not in time; to whom.
+    /// Not in time. The text names the backend.
     Late(String),
 }
 
-/// A measurement that is whole at its owner, once that has got what was taken before `at_ms` (since 1970).
+/// A measurement that is complete at its owner once all points accepted before `at_ms` (since 1970) are delivered
+/// there.
 #[derive(Debug)]
 pub struct Verified {
     pub circle: usize,

@@ -15,24 +15,25 @@ use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
 
-/// What a copy is given beside its task.
+/// What a copy needs beside its task.
 pub struct CopyContext<'a> {
     pub since_ns: Option<i64>,
     pub steering: &'a Steering,
     pub progress: &'a Progress,
-    /// Waits until a source, and if that does not take long the target, have got what proxies took before the call.
+    /// Waits until the source has received all points that proxies accepted before the call; for the target it waits
+    /// only a short time.
     pub delivered: &'a dyn Fn(&Backend, &Backend) -> Result<(), Undelivered>,
-    /// Slices that are done, perhaps before a restart.
+    /// Slices that are already done, also before a restart.
     pub done: Vec<Slice>,
-    /// Notes another one, which a repeat need not do again.
+    /// Notes a slice as done, so that a repeated copy leaves it out.
     pub note: &'a dyn Fn(&Slice),
 }
 
-/// What jobs do to the world; a double stands in for it in tests. Calls block, and come from several threads.
+/// All effects of jobs. Tests use a stand-in. Calls block and come from several threads.
 pub trait World: Send + Sync {
     /// Databases of a backend with their measurements.
     fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String>;
-    /// Copies and verifies one measurement. An error is for the operator; retries are over by then.
+    /// Copies and verifies one measurement. An error comes after all retries and is shown to the operator.
     fn copy(&self, task: &Task, from: &Backend, to: &Backend, context: &CopyContext<'_>) -> Result<(), String>;
     /// Removes one measurement from `at` after finding all of it at `right`.
     fn delete(&self, task: &Task, at: &Backend, right: &Backend, context: &CopyContext<'_>) -> Result<(), String>;
@@ -43,10 +44,10 @@ pub trait World: Send + Sync {
     /// Queries that began before the end of a transition may read former owners of the circle until then; None: there
     /// are no such queries.
     fn former_read_until(&self, circle: usize) -> Option<Instant>;
-    /// It has another place than before, and the transition has not ended.
+    /// True while the measurement has a new owner and the transition has not ended.
     fn is_moving(&self, circle: usize, place: &Place) -> bool;
-    /// These are verified at their new places; reads go there from now on.
+    /// Reads of these measurements go to their new owners from now on; they must be verified there.
     fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String>;
-    /// All is at its new place; writes go there only.
+    /// Ends the transition: all data is at its new owners, and writes go only there.
     fn end(&self, circle: usize) -> Result<(), String>;
 }

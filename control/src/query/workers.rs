@@ -1,4 +1,4 @@
-//! How a query's thread, which may block, talks to the workers: through the event loop, which owns the door to them.
+//! How a query's thread, which may block, talks to the workers: through the event loop, which owns the handoff.
 //!
 //! ```text
 //!   thread ────── Errand ──────> event_loop ── ToWorker::{Drain, Release, Write} ──> workers
@@ -6,7 +6,7 @@
 //!      └────── its own channel ──────┘<─ ToControl::{Drained, Written}
 //! ```
 //!
-//! Nothing here waits without a bound, and whoever gives up says so: a hold that nobody owns any more is released.
+//! Every wait has a limit. A thread that stops waiting says so, and a hold ends with its owner.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::limits;
 
-/// What the event loop is asked to do for a query's thread.
+/// What a query's thread asks of the event loop.
 #[derive(Debug)]
 pub enum Errand {
     Drain {
@@ -35,7 +35,7 @@ pub enum Errand {
         write: Box<Write>,
         answers: Sender<WorkerAnswer>,
     },
-    /// Nobody waits for this ticket any more; a hold ends.
+    /// The ticket is closed; if it holds couriers, they go on.
     Over {
         ticket: Ticket,
     },
@@ -61,10 +61,10 @@ pub enum WorkerAnswer {
     Written(Written),
 }
 
-/// Why couriers do not hold still.
+/// Why couriers could not be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undrained {
-    /// These have not got everything in time.
+    /// Not all points were delivered to these backends in time.
     Behind(Vec<BackendId>),
     /// A worker does not answer.
     NoAnswer,
@@ -92,7 +92,7 @@ impl Workers {
         Self { errands, count, shared: Arc::new(shared) }
     }
 
-    /// Where there are none: whatever is asked of them is not answered.
+    /// For tests without workers: no errand is answered.
     pub fn absent() -> Self {
         Self::new(bounded(1).0, 0)
     }
@@ -173,7 +173,7 @@ impl Drop for StructureTurn {
     }
 }
 
-/// Couriers hold still while this lives.
+/// Couriers deliver nothing while this lives.
 #[derive(Debug)]
 pub struct Hold {
     errands: Sender<Errand>,
@@ -186,7 +186,7 @@ impl Drop for Hold {
     }
 }
 
-/// The event loop's side: who waits for which ticket.
+/// The event loop's side: the open errands by ticket.
 #[derive(Debug, Default)]
 pub struct Errands {
     open: HashMap<Ticket, OpenErrand>,
