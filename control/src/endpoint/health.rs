@@ -1,6 +1,6 @@
-//! `GET /health`: how each backend is and how its measurements lie.
+//! `GET /health`: the state of each backend, and how its measurements lie.
 //!
-//! Answered from what is known, at once, however many backends hang.
+//! The answer is made from what is known already, so it comes at once even when backends hang.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,8 +1,8 @@
 //! `/migrate/state` and `/migrate/stats`, `/transfer/state` and `/transfer/stats` in 2.5: which circles migrate, and
-//! how far a run is.
+//! the progress of a migration.
 //!
-//! Counters are by backend that is looked at: of a recovery those it comes from. Each type has those of its own last
-//! run.
+//! Counters are by backend; those of a recovery are by the backends it reads from. Each type of migration shows the
+//! counters of its own last run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! What the control thread does about backends: what probes and couriers tell of them, what they hold, and what they
-//! lack.
+//! What the event loop does about backends: reports of probes and couriers, catalogs, counts of measurements,
+//! creations.
 //!
-//! Not here: the calls themselves (`influx`, `create`), when the catalog is asked for (`refresh`).
+//! Not here: the calls themselves (`influx`, `create`), when the catalog is refreshed (`refresh`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;

@@ -1,6 +1,6 @@
-//! Questions to all workers for their ledgers: who has answered, and when to stop waiting.
+//! Requests to all workers for their ledgers: which workers have answered, and when to stop waiting.
 //!
-//! Pure: the time is an argument, asking and sending are the caller's (`event_loop`).
+//! Pure: the time is an argument, and the caller (`event_loop`) sends the messages.
 
 use std::time::Instant;
 

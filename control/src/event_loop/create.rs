@@ -1,6 +1,7 @@
 //! Creates on one backend a database or policy that another backend has, with the same settings.
 //!
-//! Others are asked live: a creation is rare, and a stale answer would create what an operator has just dropped.
+//! The other backends are asked at that moment. A creation is rare, and an older answer could bring back what an
+//! operator has just dropped.
 
 use std::thread;
 

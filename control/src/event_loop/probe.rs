@@ -1,7 +1,8 @@
-//! Whether backends answer: one thread per backend that asks `GET /ping` every check interval and says what it found.
+//! Checks whether backends answer: one thread per backend sends `GET /ping` every check interval and reports the
+//! result.
 //!
-//! The same thread resolves the backend's host name, before the first probe and again after each failed one, since a
-//! server that has moved looks like one that is down.
+//! The same thread resolves the backend's host name, before the first probe and after each failed one, since a server
+//! that has moved looks like one that is down.
 //!
 //! Not here: what a result means for workers and logs (`event_loop/backends.rs`).
 

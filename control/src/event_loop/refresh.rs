@@ -1,12 +1,12 @@
-//! When the catalog is asked for, and what it then is.
+//! When the catalog is refreshed, and what it contains.
 //!
-//! A refresh is a *round*: all backends that may answer are asked at once, and it ends when they have or at its
-//! deadline. Whoever asks while a round runs waits for the next one, since this one may have looked before the database
-//! was there. So any number of askers costs two rounds.
+//! A refresh is a *round*: all backends that may answer are asked at once. It ends when they have answered, or at its
+//! deadline. Who asks during a round waits for the next one, because this one may have looked before the database
+//! existed. So two rounds are enough for any number of requests.
 //!
-//! What a backend once said stays until it says something else: a backend that is down still has its databases.
+//! The last answer of a backend stays until it gives another one: a backend that is down still has its databases.
 //!
-//! Pure: the time is an argument, asking and sending are the caller's (`event_loop`).
+//! Pure: the time is an argument, and the caller (`event_loop`) sends the messages.
 
 use std::collections::HashSet;
 use std::sync::Arc;

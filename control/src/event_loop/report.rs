@@ -1,4 +1,4 @@
-//! What the event loop is told: at start, and by our own threads as they go.
+//! What the event loop gets: its settings at start, and reports of its own threads.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The control thread from outside: how it is started and ended.
+//! Starts and stops the control thread.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Answers to statements, as they are asked for, merged and written.
+//! The model of an answer to a statement, for queries, migrations and the catalog.
 //!
 //! Values stay the JSON text that a backend sent: integers beyond 2^53, floats as Go prints them and escapes pass
 //! through unchanged. Names, tags and columns are decoded, since merging compares them.

@@ -1,9 +1,8 @@
-//! Which databases and policies each backend has, and how its measurements lie.
+//! The databases and policies of a backend, and how many of its measurements lie at their right place.
 //!
-//! What a backend once said stays until it says something else: a backend that is down still has its databases. A
-//! backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
+//! A backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
 //!
-//! Not here: when to ask (`refresh`, and `event_loop/backends.rs` for how measurements lie).
+//! Not here: when to ask (`event_loop/refresh` and `event_loop/backends`), which statements create a policy (`policy`).
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! One backend's calls, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
+//! The calls to one backend, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
 //!
-//! Each call uses a connection of its own: calls are rare, and a probe is to find out whether the server still accepts.
-//! A call ends within its timeout, name resolution and body included; nothing is retried here.
+//! Each call uses a connection of its own: calls are rare, and a probe has to find out whether the server still accepts
+//! connections. A call ends within its timeout, which includes name resolution and the body. Nothing is repeated here.
 //!
-//! Not here: answers that are read as they stream (`reader`), when to ask (`event_loop`, `query`, `migration`), and
+//! Not here: answers that are read as a stream (`reader`), when to ask (`event_loop`, `query`, `migration`), and
 //! clients' writes (couriers send those).
 
 use std::io;

@@ -1,6 +1,6 @@
-//! One statement asked of one backend, with ureq: a form by POST, the answer as a whole or document by document.
+//! Sends one statement to one backend and reads the answer, as a whole or document by document.
 //!
-//! Not here: who is asked and what a failure means for the request (`context`).
+//! Not here: which backend is asked, and what a failure means for the request (`query/context`).
 
 use std::io::{BufReader, Read};
 use std::sync::Arc;

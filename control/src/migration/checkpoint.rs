@@ -1,8 +1,8 @@
-//! What is on disk of a migration: one JSON file per job, `data_dir/migrations/<id>.json`, replaced as a whole.
+//! The file of a migration on disk: one JSON file per job, `data_dir/migrations/<id>.json`.
 //!
-//! A file is either the old one or the new one, never a part: it is written beside, synced and renamed. It names
-//! backends by their names, so that a changed configuration does not make one backend's progress that of another. It
-//! may hold passwords of removed backends and is readable for its owner only.
+//! A new version is written to a second file, synced and renamed, so the file is never half written. It names backends
+//! by name, so that after a change of the configuration one backend does not get the progress of another. It may hold
+//! passwords of removed backends; only its owner can read it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

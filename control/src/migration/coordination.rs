@@ -1,5 +1,7 @@
-//! What goes around the work of a job: other proxies are told before, meanwhile and after, and points from before are
-//! waited for, theirs too.
+//! What a job waits for, and what it tells other proxies.
+//!
+//! Other proxies hear of a migration before it begins, while it runs and when it ends. A job waits until points
+//! accepted before it began are delivered, those of other proxies too.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 

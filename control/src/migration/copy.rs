@@ -1,12 +1,12 @@
-//! One measurement of one database, from one backend to another, in all its policies.
+//! Copies one measurement of one database from one backend to another, in all its retention policies.
 //!
-//! Per slice: read, write, look whether each value is there (`verify` tells why that is enough); only what is found
-//! whole is given to `checkpoint`. A slice that fails is kept with its reason and the others go on. A backend that does
-//! not come back ends the copy: every slice after it would wait just as long.
+//! For each slice: read it, write it, check that each value has arrived (`verify` says why that is enough). Only a
+//! verified slice is given to `checkpoint`. When a slice fails, its reason is kept and the copy goes on. When a backend
+//! does not come back, the copy ends, since every later slice would wait just as long.
 //!
-//! Clients go on writing. They write to the target at least ([`Writes`]), from before the copy begins; what is there
-//! already when a slice is found to be empty at the source goes to both. Points of a policy that have outlived it, and
-//! are there only because their shard is not yet full, are not copied: the target would refuse them.
+//! Clients go on writing meanwhile. From before the copy begins they write at least to the target ([`Writes`]); new
+//! points for a slice that is empty at the source go to both. Expired points that are still there because their shard
+//! is not yet dropped are not copied: the target would refuse them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,7 +1,8 @@
-//! Takes a measurement away from where it does not belong, once every point of it has been found where it does.
+//! Deletes a measurement where it does not belong, after every point of it has been found where it belongs.
 //!
-//! Points are looked for one by one, not counted: the right place may have as many, and other ones. Values are not
-//! compared: nothing has been written to the wrong place since, so the right one has the newer value, if they differ.
+//! Points are compared one by one, not counted: the right place may have the same number of other points. Values are
+//! not compared: nothing has been written to the wrong place since, so where values differ the right place has the
+//! newer one.
 
 use super::copy::now_ns;
 use super::progress::Progress;

@@ -1,6 +1,6 @@
 //! The migration log: what jobs did and what went wrong, in `mlog_dir/migration.log`, rotated by size.
 //!
-//! A log that cannot be written is said once in the program's log; no job waits or fails for it.
+//! If the file cannot be written, the program's log says so once. No job waits or fails for it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

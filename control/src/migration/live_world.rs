@@ -1,4 +1,4 @@
-//! What jobs do to the world: [`World`] by real backends, couriers' counters and transitions.
+//! [`World`] with real backends, the couriers' counters and the transitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

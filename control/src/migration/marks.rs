@@ -1,7 +1,7 @@
-//! Of a rebalance: when reads of a measurement may go to its new place.
+//! When reads of a measurement switch to its new place during a rebalance.
 //!
-//! That is when all of it has been copied and verified, and its owner has got what this proxy and others took
-//! meanwhile.
+//! They switch when the measurement is copied and verified, and when its new owner has received all points that this
+//! proxy and others accepted meanwhile.
 
 use std::time::Instant;
 

@@ -1,9 +1,10 @@
-//! The other proxies of a call, its `ha_addrs`: what they are asked and told about migrations.
+//! The other proxies that a request names in `ha_addrs`: what they are asked and told about migrations.
 //!
-//! They speak influx-proxy's own `/migrate/state`, so that one of these may be an influx-proxy. A proxy finds itself in
-//! the list by [`INSTANCE`], a field of its answers: addresses have too many names to be compared.
+//! The calls are those of influx-proxy's own `/migrate/state`, so the other proxy may be an influx-proxy. A proxy
+//! recognises itself in the list by [`INSTANCE`], a field of its answers, because one address can be written in many
+//! ways.
 //!
-//! Calls block, each within its timeout; nothing is retried here (`job.rs` does).
+//! Calls block, each within its timeout. Nothing is repeated here (`coordination.rs` does that).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};

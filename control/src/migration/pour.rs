@@ -1,5 +1,5 @@
-//! From rows to writes: lines in bounded batches, each admitted by the rate limit, tried again while the target may
-//! come back. All values, or those that are still open.
+//! Writes the rows of a slice to the target: as lines, in bounded batches, within the rate limit, repeated while the
+//! target may come back. It writes all values, or only those that are still missing.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How far a migration is: counters that the copy threads raise and anybody may read.
+//! The progress of a migration: counters that the copy threads raise and anybody may read.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,7 +1,7 @@
-//! The points of a slice as the source answers them, in msgpack: integers to their bounds, floats bit for bit, strings
-//! and names byte for byte, even where they are not UTF-8.
+//! The points of a slice, read from the source in msgpack: integers in full range, floats bit for bit, strings and
+//! names byte for byte, even where they are not UTF-8.
 //!
-//! A document has rows of one or more series. They are handed to a [`PointSink`] and nothing is kept.
+//! A document has rows of one or more series. They are handed to a [`PointSink`], and none is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,10 +1,10 @@
-//! The slices of a policy: what is copied, verified and noted as done at a time.
+//! The slices of a retention policy. A slice is what is copied, verified and noted as done at a time.
 //!
 //! A slice never spans shard groups, because a field may have another type in each, and a SELECT over both would cast
 //! one of them. Where shard groups overlap (their duration was altered), each part of time is a slice of its own. A
 //! slice with many values is cut.
 //!
-//! Newest first: queries mostly want these, and nothing of them expires while older ones are being copied.
+//! The newest slice comes first: queries mostly want new points, and they do not expire while older ones are copied.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,7 @@
-//! What an operator holds in hand while copy threads run: cancel, pause, rate limit. And how long a call is tried
-//! again.
+//! Controls of a running migration: cancel, pause, rate limit. And how long a failing call is repeated.
 //!
-//! All threads of a migration share one. A pause is looked at between batches; what is under way is finished first. A
-//! cancel also ends the calls that are under way.
+//! All threads of a migration share one. Threads check for a pause between batches and finish the current one first. A
+//! cancel also ends the calls that are running.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

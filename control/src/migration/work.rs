@@ -1,12 +1,12 @@
-//! What the thread of a migration does, from the first word to other proxies to the last.
+//! What the thread of a migration does, from start to end.
 //!
 //! ```text
 //!   tell peers -> settle -> [ inventory -> plan -> chains on `cpus` threads ] -> tell peers -> end of the transition
 //!                             ^______________ a rebalance, until nothing is left ____|
 //! ```
 //!
-//! A task that fails does not stop the others. Not here: what is waited for and who is told (`coordination.rs`), when
-//! reads switch over (`marks.rs`), the state that all this is noted in (`job.rs`).
+//! A task that fails does not stop the others. Not here: waiting and other proxies (`coordination.rs`), when reads
+//! switch over (`marks.rs`), the state of the job (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
-//! What one request's statements are run with: who may be asked, until when, with how much memory.
+//! What the statements of one request run with: the backends that may be asked, the deadline, the memory budget.
 //!
-//! A statement that needs several backends is asked in shares (`scatter`). A backend that does not answer is left out
-//! of the next try, which asks whoever else has its part; the whole statement is asked again, so that the answer is of
-//! one moment as far as it can be. Nothing is sent to the client before all shares are there.
+//! A statement that needs several backends is asked in shares (`scatter`). When a backend does not answer, the next
+//! attempt leaves it out and asks another one that has the same data. The whole statement is asked again, so that the
+//! answer is of one moment as far as possible. Nothing is sent to the client before all shares are there.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! What the errors of some backends mean for an answer that is made of several.
+//! What errors of single backends mean for an answer that is merged from several.
 
 use fluxgate_dataplane::topology::BackendId;
 

@@ -1,12 +1,12 @@
-//! SELECT INTO: the SELECT is read, and what it answers is written through the workers like any client's points, so
-//! that every point goes to its owners, in all circles.
+//! SELECT INTO: the answer of the SELECT is written through the workers like any client's points, so every point goes
+//! to its owners in all circles.
 //!
-//! As InfluxDB does it: a series becomes points of the target (or of its own name, for `:MEASUREMENT`), its tags become
-//! tags, its columns fields of the same type; nulls are left out, and a row without any value is not counted. What was
-//! written before an error stays.
+//! As in InfluxDB, a series becomes points of the target (or of its own name, for `:MEASUREMENT`), its tags become
+//! tags, and its columns fields of the same type. Nulls are left out, and a row without any value is not counted. What
+//! was written before an error stays.
 //!
-//! Where one backend has all that is read, it is read in pieces and nothing is held. A SELECT reads what was there when
-//! it began, so that writing into what is being read comes to an end.
+//! Where one backend has all data, the answer is read in pieces and nothing is held. A SELECT reads what existed when
+//! it began, so a statement that writes into its own source comes to an end.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! One request from its text to its reply.
+//! Runs one request, from its text to its reply.
 //!
-//! Statements run in order. When statement i of n fails, what came before it stays and nothing after it runs: its own
-//! error is told when it is the last, else `not executed` stands in its place, as InfluxDB has it (non-chunked).
+//! Statements run in order. When one fails, the answers before it stay and no later statement runs. The error is told
+//! if the statement is the last one; otherwise `not executed` stands in its place, as in InfluxDB (non-chunked).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who answers a statement: one backend as it stands, or several whose answers are merged.
+//! Decides who answers a statement: one backend alone, or several whose answers are merged.
 
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::routing::reach::{Class, Reach, class};
