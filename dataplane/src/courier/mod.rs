@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariants:
-//! - The cursor moves past a record only when the backend has confirmed each of its lines or the line lies, synced, among
-//!   the dead letters.
+//! - The cursor moves past a record only when the backend has confirmed each of its lines or the line lies, synced,
+//!   among the dead letters.
 //! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one
 //!   is never settled before an earlier one: an old value cannot land on top of a newer one.
 //! - While it is held at a place of its log, nothing from there on is fetched; everything before is delivered as ever.

@@ -1,4 +1,5 @@
-//! A circle in transition: its backends or its hash settings have changed, and its data is being moved to where it belongs now.
+//! A circle in transition: its backends or its hash settings have changed, and its data is being moved to where it
+//! belongs now.
 //!
 //! ```text
 //!                    writes go to          reads go to
@@ -8,12 +9,12 @@
 //!   ended            owner                 owner
 //! ```
 //!
-//! Why no read sees a hole: the former owner has all from before and, by the double writes, all since; the owner has all
-//! since, and all from before once it has been copied. Writes are doubled until the end, so that a backend that reads go to
-//! has got every write, whichever of the two versions of a [`Placement`] the thread that took it goes by.
+//! Why no read sees a hole: the former owner has all from before and, by the double writes, all since; the owner has
+//! all since, and all from before once it has been copied. Writes are doubled until the end, so that a backend that
+//! reads go to has got every write, whichever of the two versions of a [`Placement`] the thread that took it goes by.
 //!
-//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once, and other
-//! circles are asked before this one ([`Placement::lacks`]).
+//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once,
+//! and other circles are asked before this one ([`Placement::lacks`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -160,8 +161,9 @@ impl Placement {
         self.changed(circle, |moving| moving.settled = true)
     }
 
-    /// The next version, in which the transition of `circle` is over. To be used only after every thread reads by one that is
-    /// settled: else a thread that has not heard of the end would look for a new point where it is no longer written to.
+    /// The next version, in which the transition of `circle` is over. To be used only after every thread reads by one
+    /// that is settled: else a thread that has not heard of the end would look for a new point where it is no longer
+    /// written to.
     #[must_use]
     pub fn with_ended(&self, circle: usize) -> Self {
         let mut next = self.changed(circle, |_| {});

@@ -1,6 +1,7 @@
 //! What decides where a point belongs. Whatever asks for an owner, a reader or a share asks with this.
 
-/// A database and a measurement of it, unescaped. Borrowed as `Place<&[u8]>` or `Place<&str>`; `Place` alone owns its names.
+/// A database and a measurement of it, unescaped. Borrowed as `Place<&[u8]>` or `Place<&str>`; `Place` alone owns its
+/// names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place<T = String> {
     pub db: T,

@@ -1,7 +1,8 @@
 //! Where a statement's data lies: the rules of which database and measurement it is about.
 //!
-//! The database of a source is its own, else what ON names, else the `db` parameter; SHOW MEASUREMENTS, TAG KEYS and TAG VALUES
-//! ignore a database in their sources, as InfluxDB does. What InfluxDB refuses for want of a database any backend refuses alike.
+//! The database of a source is its own, else what ON names, else the `db` parameter; SHOW MEASUREMENTS, TAG KEYS and
+//! TAG VALUES ignore a database in their sources, as InfluxDB does. What InfluxDB refuses for want of a database any
+//! backend refuses alike.
 
 use std::collections::BTreeSet;
 

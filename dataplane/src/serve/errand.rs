@@ -18,7 +18,7 @@ use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::topology::BackendId;
 use crate::worker::Worker;
-use crate::write::intake::Intake;
+use crate::write::admit::{Admitted, Target, admit};
 
 /// Holds the couriers at the present end of the log, and answers when everything before it has been delivered.
 pub fn drain(worker: &Rc<Worker>, ticket: Ticket, timeout: Duration) {
@@ -59,9 +59,14 @@ pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Du
 async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), String> {
     let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
     let backends = worker.settings.topology.backends.len();
-    let id = worker.ledger.borrow_mut().database(db.as_bytes());
+    let target =
+        Target { db: db.as_bytes(), rp: rp.as_bytes(), precision: Precision::Nanosecond.as_param().as_bytes() };
+    let Admitted { mut intake, policy_known } = admit(worker, target).await.map_err(text)?;
+    if !policy_known {
+        return Err(text(Reject::PolicyUnknown(rp.into_bytes())));
+    }
+    let id = intake.db;
     let rejected_before = worker.rejected_points(id);
-    let mut intake = Intake::new(id, db.into_bytes(), rp.into_bytes(), Precision::Nanosecond, backends);
     intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
     if let Some(last) = intake.last_seq {
         worker.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;

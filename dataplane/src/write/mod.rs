@@ -3,6 +3,7 @@
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
 pub mod ack;
+pub mod admit;
 pub mod intake;
 
 use std::borrow::Cow;
@@ -11,14 +12,13 @@ use crate::http::auth::{AuthVerdict, TokenScheme};
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
-use crate::limits::NAME_BYTES_MAX;
-use crate::precision::Precision;
 use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
 use crate::request::pool::Loan;
 use crate::request::reject::Reject;
-use crate::worker::{Found, Worker};
+use crate::worker::Worker;
 use ack::{Confirmation, Consistency, Taken};
+use admit::{Admitted, Target, admit};
 use intake::Intake;
 
 /// The parameters of one write, checked as far as they can be before the body.
@@ -43,35 +43,15 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
         return Err(Reject::Unauthorized);
     }
     let param = |key| query::first(params, key).unwrap_or(Cow::Borrowed(b""));
-    let (db, rp) = (param("db"), param("rp"));
-    if db.is_empty() {
-        return Err(Reject::NoDatabase);
-    }
-    for (name, what) in [(&db, "database"), (&rp, "retention policy")] {
-        if name.len() > NAME_BYTES_MAX {
-            return Err(Reject::NameTooLong(what));
-        }
-    }
-    if !worker.db_allowed(&db) {
-        return Err(Reject::DatabaseForbidden(db.into_owned()));
-    }
-    let precision = param("precision");
-    let precision = Precision::from_param(&precision).ok_or_else(|| Reject::Precision(precision.into_owned()))?;
-    let policy_known = match worker.find(&db, &rp).await {
-        Found::Yes => true,
-        Found::NoPolicy => false,
-        Found::NoDatabase => return Err(Reject::DatabaseUnknown(db.into_owned())),
-    };
-    worker.log.admits()?;
+    let (db, rp, precision) = (param("db"), param("rp"), param("precision"));
+    let target = Target { db: &db, rp: &rp, precision: &precision };
+    let Admitted { mut intake, policy_known } = admit(worker, target).await?;
     let consistency = Consistency::from_param(&param("consistency"));
     let late = match (consistency, policy_known) {
         (None, _) => Some(Reject::Consistency),
-        (_, false) => Some(Reject::PolicyUnknown(rp.to_vec())),
+        (_, false) => Some(Reject::PolicyUnknown(rp.into_owned())),
         _ => None,
     };
-    let id = worker.ledger.borrow_mut().database(&db);
-    let backends = worker.settings.topology.backends.len();
-    let mut intake = Intake::new(id, db.into_owned(), rp.into_owned(), precision, backends);
     intake.count_only = late.is_some();
     Ok(Plan { intake, consistency: consistency.unwrap_or(Consistency::Default), late })
 }
