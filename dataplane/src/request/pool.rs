@@ -1,5 +1,4 @@
-//! Buffers for bodies that outgrow a connection's own: few, reused while they are warm in the cache, bounded per
-//! worker.
+//! Buffers for bodies that do not fit a connection's own buffer: reused, and bounded for each worker.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -11,37 +10,37 @@ use crate::limits::{BODY_PIECES_BYTES, BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, PO
 const CLASSES: usize = (BODY_WHOLE_BYTES_MAX / POOL_BUFFER_BYTES_MIN).trailing_zeros() as usize + 1;
 const _: () = assert!(POOL_BUFFER_BYTES_MIN << (CLASSES - 1) == BODY_WHOLE_BYTES_MAX);
 
-/// One worker's body buffers.
+/// The body buffers of one worker.
 #[derive(Debug)]
 pub struct Pool {
-    /// Bytes handed out plus bytes kept for reuse.
+    /// Bytes lent plus bytes kept for reuse.
     held_bytes: Cell<usize>,
     free: RefCell<[Vec<Box<[u8]>>; CLASSES]>,
     returned: Event,
 }
 
-/// A buffer on loan; goes back when dropped.
+/// A buffer lent by the pool. Dropping it returns it.
 #[derive(Debug)]
-pub struct Loan {
+pub struct PooledBuf {
     pool: Rc<Pool>,
     class: usize,
     buf: Box<[u8]>,
 }
 
-impl Deref for Loan {
+impl Deref for PooledBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.buf
     }
 }
 
-impl DerefMut for Loan {
+impl DerefMut for PooledBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.buf
     }
 }
 
-impl Drop for Loan {
+impl Drop for PooledBuf {
     fn drop(&mut self) {
         self.pool.free.borrow_mut()[self.class].push(std::mem::take(&mut self.buf));
         self.pool.returned.notify();
@@ -54,25 +53,25 @@ impl Pool {
         Rc::new(Self { held_bytes: Cell::new(0), free: RefCell::default(), returned: Event::default() })
     }
 
-    /// Bytes handed out plus bytes kept for reuse.
+    /// Bytes lent plus bytes kept for reuse.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.get()
     }
 
-    /// A buffer of at least `bytes`, or None when that would pass the worker's bound or the largest class. Its content
-    /// is whatever was there before.
-    pub fn take(self: &Rc<Self>, bytes: usize) -> Option<Loan> {
+    /// A buffer of at least `bytes`, with arbitrary content. None: it would exceed the worker's bound or the largest
+    /// class.
+    pub fn take(self: &Rc<Self>, bytes: usize) -> Option<PooledBuf> {
         let class = (0..CLASSES).find(|&c| POOL_BUFFER_BYTES_MIN << c >= bytes)?;
         let reused = self.free.borrow_mut()[class].pop();
         let buf = match reused {
             Some(buf) => buf,
             None => self.allocate(class)?,
         };
-        Some(Loan { pool: self.clone(), class, buf })
+        Some(PooledBuf { pool: self.clone(), class, buf })
     }
 
-    /// As [`Pool::take`], waiting until it can be had. `bytes` must not be above the largest class.
-    pub async fn take_waiting(self: &Rc<Self>, bytes: usize) -> Loan {
+    /// Like [`Pool::take`], but waits for a buffer. `bytes` must not exceed the largest class.
+    pub async fn take_waiting(self: &Rc<Self>, bytes: usize) -> PooledBuf {
         loop {
             let returned = self.returned.wait();
             match self.take(bytes) {
@@ -82,8 +81,8 @@ impl Pool {
         }
     }
 
-    /// How large a buffer a body should begin with: all of it where that is known and small, the smallest where nothing
-    /// is known, and a middle one for a body that is appended in pieces anyway.
+    /// The size of the first buffer for a body: the whole body if its size is known and small, the smallest if the size
+    /// is unknown, a middle one for a body that is appended in pieces anyway.
     pub fn suitable(&self, size_hint: Option<u64>) -> usize {
         match size_hint.map(usize::try_from) {
             None => POOL_BUFFER_BYTES_MIN,
@@ -95,7 +94,7 @@ impl Pool {
     fn allocate(&self, class: usize) -> Option<Box<[u8]>> {
         let bytes = POOL_BUFFER_BYTES_MIN << class;
         let mut free = self.free.borrow_mut();
-        // Idle buffers of other sizes make room first.
+        // Free idle buffers of other sizes first.
         for idle in free.iter_mut().rev() {
             while self.held_bytes.get() + bytes > BODY_POOL_BYTES {
                 let Some(buf) = idle.pop() else { break };

@@ -1,4 +1,4 @@
-//! Takes connections in, as many as the worker may have, until the listener is closed.
+//! Accepts connections on a worker's listener, up to `CONNECTIONS_PER_WORKER_MAX` at a time.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +8,7 @@ use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER_MAX};
 use crate::serve::conn;
 use crate::worker::Worker;
 
-/// Runs until [`Listener::close`].
+/// Runs until [`Listener::close`] is called.
 pub async fn accept(worker: Rc<Worker>, listener: Rc<Listener>) {
     while !worker.conns.stopping() {
         while worker.conns.len() >= CONNECTIONS_PER_WORKER_MAX {

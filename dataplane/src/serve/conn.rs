@@ -1,7 +1,7 @@
-//! One client connection: requests in, answers out, in order.
+//! Serves one client connection: reads requests and sends their answers in order.
 //!
-//! Pipelined writes are appended one after the other and wait for one commit together; their answers go out in one
-//! send, just before the connection would wait for more bytes. Every other answer is preceded by those.
+//! Pipelined writes are appended one after the other and wait for one commit together. Their answers leave in one send,
+//! just before the connection waits for more bytes. Any other answer is sent after the answers of the writes before it.
 
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -30,17 +30,17 @@ use crate::worker::Worker;
 use crate::write;
 use crate::write::ack::{self, Taken};
 
-/// Serves a connection to its end. A panic in it ends this connection only.
+/// Serves a connection to its end. A panic ends this connection only.
 pub async fn serve(worker: Rc<Worker>, mut stream: Stream) {
     if let Some(tls) = &worker.settings.tls
         && let Err(error) = stream.accept_tls(tls)
     {
-        return log::error!("no TLS for a connection: {error}");
+        return log::error!("cannot start TLS on a connection: {error}");
     }
     let entry = worker.conns.enter(stream.raw_fd(), io::now());
     let mut conn = Conn { inbox: Inbox::new(stream, entry), out: Vec::new(), waiting: Vec::new(), worker };
     if std::panic::AssertUnwindSafe(conn.run()).catch_unwind().await.is_err() {
-        log::error!("a connection ended by a panic (see above); others go on");
+        log::error!("the task of a connection panicked (see above) and the connection was closed; others go on");
     }
 }
 
@@ -48,15 +48,15 @@ struct Conn {
     inbox: Inbox,
     /// Answers not sent yet.
     out: Vec<u8>,
-    /// Writes whose answers wait for a commit; they precede nothing in `out`.
+    /// Writes whose answers wait for a commit. Their answers come after what is already in `out`.
     waiting: Vec<(Owned, Taken)>,
     worker: Rc<Worker>,
 }
 
-/// What an answer must know of its request after the head is gone.
+/// What an answer needs to know of its request after the head has been consumed.
 #[derive(Debug)]
 struct Owned {
-    /// When its head had been read.
+    /// When the head had been read.
     began: Instant,
     minor: u8,
     head_only: bool,
@@ -94,18 +94,18 @@ impl Owned {
     }
 }
 
-/// Whether the connection is good for another request.
+/// What happens to the connection after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Request,
     Close,
-    /// The answer is not whole, and only a reset shows it.
+    /// The answer is incomplete, and only a reset tells the client so.
     Reset,
 }
 
 impl Conn {
     async fn run(&mut self) {
-        // The sweep ends a handshake that takes longer than `idle_timeout`.
+        // `Conns::sweep` ends a handshake that takes longer than `idle_timeout`.
         if let Err(error) = self.inbox.stream.handshake().await {
             return self.refuse_handshake(error).await;
         }
@@ -122,14 +122,14 @@ impl Conn {
                 break;
             }
         }
-        // A peer that is gone needs no answer.
+        // A failed send means that the peer is gone: then there is nothing to wait for.
         if self.settle().await.is_ok() {
             self.linger().await;
         }
     }
 
-    /// Lets the peer read the last answer: closing over bytes it is still sending would reset the connection and may
-    /// destroy the answer on its way (RFC 9112 section 9.6).
+    /// Waits until the peer has read the last answer. A close while the peer still sends would reset the connection,
+    /// and a reset can destroy the answer on its way (RFC 9112 section 9.6).
     async fn linger(&mut self) {
         if self.inbox.timed_out() || self.inbox.stream.shutdown(Shutdown::Write).await.is_err() {
             return;
@@ -141,7 +141,8 @@ impl Conn {
         let _ = io::timeout(LINGER, drain).await;
     }
 
-    /// What Go's server says to a client that has forgotten the `s`; a failed handshake has told the client why.
+    /// Answers plain HTTP on a TLS port with the text of Go's server. A failed handshake has already sent its TLS
+    /// alert.
     async fn refuse_handshake(&mut self, error: HandshakeError) {
         match error {
             HandshakeError::Failed(error) => log::debug!("a TLS handshake failed: {error}"),
@@ -153,7 +154,7 @@ impl Conn {
         }
     }
 
-    /// Waits for the next whole head; None = no further request.
+    /// Waits for a complete head. None: there is no further request.
     async fn next_head(&mut self) -> Option<Head> {
         loop {
             match head::parse(self.inbox.bytes()) {
@@ -226,7 +227,7 @@ impl Conn {
                     worker.give_inflater(inflater);
                 }
                 let next = if to.keep_alive { Next::Request } else { Next::Close };
-                // An answer that needs more than the commit goes out by itself.
+                // An answer that waits for more than the commit is sent by itself.
                 let alone = taken.some_refused.is_some() || taken.confirmation.is_some();
                 self.waiting.push((to, taken));
                 if alone && self.settle().await.is_err() { Next::Close } else { next }
@@ -239,22 +240,23 @@ impl Conn {
         }
     }
 
-    /// Tells a client that waits for it to send its body; answers before this one must be out first.
+    /// Sends `100 Continue`, after the answers of earlier requests.
     async fn invite_body(&mut self) -> std::io::Result<()> {
         self.settle().await?;
         self.inbox.send(response::CONTINUE).await
     }
 
-    /// Refuses a request whose body has not been read. The body is read and forgotten if that is quickly done.
+    /// Refuses a request whose body has not been read. A short body is read and discarded, so that the connection can
+    /// be kept.
     async fn refuse_unread(&mut self, reject: Reject, body: Option<Body>, head: &Head, mut to: Owned) -> Next {
         to.keep_alive &= self.forget(body, head).await;
         self.refuse(&reject, &to).await
     }
 
-    /// Whether the connection can go on.
+    /// Discards an unread body. Returns whether the connection can be kept.
     async fn forget(&mut self, body: Option<Body>, head: &Head) -> bool {
         match body {
-            // The client will not send it after this answer, or it will: where the next request begins is not known.
+            // The client may or may not send the body after this answer, so the start of the next request is unknown.
             Some(_) if head.expect_continue => false,
             Some(mut body) => body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await,
             None => false,
@@ -269,7 +271,7 @@ impl Conn {
         if to.keep_alive { Next::Request } else { Next::Close }
     }
 
-    /// Read here up to the end of its body; everything else about it is `query`'s.
+    /// Reads a query up to the end of its body; `query` does the rest.
     async fn query(&mut self, head: &Head, mut to: Owned) -> Next {
         let worker = self.worker.clone();
         let arrived = query::admit(&worker, head, self.inbox.bytes());
@@ -304,7 +306,7 @@ impl Conn {
             Ok(query) => query,
             Err(refusal) => return self.answer_query(Own::Refused(refusal), &to).await,
         };
-        // An answer that takes its time must not hold the acks before it.
+        // The query may take long: send the earlier answers first.
         if self.settle().await.is_err() {
             return Next::Close;
         }
@@ -315,7 +317,7 @@ impl Conn {
         }
     }
 
-    /// One of our own answers to a query, in its turn.
+    /// Sends an answer of our own to a query, after the answers of earlier requests.
     async fn answer_query(&mut self, own: Own, to: &Owned) -> Next {
         if self.commit_waiting().await.is_err() {
             return Next::Close;
@@ -330,7 +332,7 @@ impl Conn {
         let authorization = head.authorization.map(|span| span.of(self.inbox.bytes()));
         let admitted = !worker.settings.ping_auth_enabled
             || worker.guard.judge(params, authorization, TokenScheme::Accepted) == AuthVerdict::Ok;
-        // As InfluxDB 1.7 and later.
+        // Same rule as InfluxDB 1.7 and later.
         let verbose = http::query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
         self.inbox.consume(head.head_len);
         to.keep_alive &= match Body::new(head.body, DISCARD_BYTES_MAX as u64, None) {
@@ -353,7 +355,7 @@ impl Conn {
         if to.keep_alive { Next::Request } else { Next::Close }
     }
 
-    /// Everything else is the control thread's; the worker only carries it.
+    /// Passes any other request to the control thread and its answer back.
     async fn admin(&mut self, head: &Head, mut to: Owned) -> Next {
         let worker = self.worker.clone();
         let mut request = admin_request(head, self.inbox.bytes());
@@ -369,7 +371,7 @@ impl Conn {
                 return self.refuse(&Reject::Body(error), &to).await;
             }
         }
-        // An answer that takes its time must not hold the acks before it.
+        // The control thread may take long: send the earlier answers first.
         if self.settle().await.is_err() {
             return Next::Close;
         }
@@ -395,7 +397,7 @@ impl Conn {
         }
     }
 
-    /// Writes all answers that are due.
+    /// Sends all answers that are due.
     async fn settle(&mut self) -> std::io::Result<()> {
         self.commit_waiting().await?;
         if !self.out.is_empty() {
@@ -406,7 +408,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Waits for the commit of everything taken and puts the answers into `out`, in order.
+    /// Waits for the commit of all writes in `waiting` and puts their answers into `out`, in order.
     async fn commit_waiting(&mut self) -> std::io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -425,7 +427,7 @@ impl Conn {
             let answer = match (&committed, taken.last_seq) {
                 (Err(error), Some(_)) => Err(Reject::from(error)),
                 (Ok(Some(durable)), Some(_)) => ack::acknowledge(&worker, durable, taken).await.map(Some),
-                // No line, no promise.
+                // The write had no valid line, so its answer does not depend on the commit.
                 _ => taken.some_refused.map_or(Ok(None), Err),
             };
             let answered_at = if waits_longer { io::now() } else { committed_at };

@@ -1,5 +1,5 @@
-//! Ties a courier to its worker: records from the log, counts to the ledger and the counters, questions to the control
-//! thread.
+//! Connects a courier to its worker: records come from the log, counts go to the ledger and the counters, questions go
+//! to the control thread.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::stats::BackendStats;
 use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
 
-/// Starts a courier for each backend. The couriers wait for their backends' addresses.
+/// Starts one courier for each backend. A courier waits until the address of its backend is known.
 ///
 /// # Errors
 /// When the folder of dead letters cannot be read.
@@ -59,7 +59,7 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
     settings.topology.backends.iter().map(start).collect()
 }
 
-/// The lines of a body that has been accepted. Nanoseconds admit every timestamp that another precision does.
+/// Splits a body into lines. Its lines were accepted before, and nanoseconds accept the timestamps of every precision.
 fn split(body: &[u8]) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     Scanner::new(Precision::Nanosecond).scan(body, true, |item| {
@@ -72,13 +72,14 @@ fn split(body: &[u8]) -> Vec<Range<usize>> {
     lines
 }
 
-/// A backend's records of this worker's log.
+/// The records for one backend in this worker's log.
 pub struct LogSource {
     worker: Rc<Worker>,
     backend: BackendId,
     reader: LogReader,
-    /// Why points may be missing that the ledger has as queued: checked when the backend has been served to the end of
-    /// the log. Also at first, since a crash may have come between a loss and the next save of the ledger.
+    /// Why points that the ledger counts as queued may be missing. Checked when the backend has received everything up
+    /// to the end of the log. Set at start too, because a crash may have come between a loss and the next save of the
+    /// ledger.
     unsettled: Option<&'static str>,
 }
 
@@ -103,7 +104,7 @@ impl RecordSource for LogSource {
             Ok(fetched) => {
                 if fetched.lost > 0 {
                     self.unsettled = Some(DAMAGED);
-                    // Where, before how many.
+                    // Log where the damage is before how many points it cost.
                     self.worker.report_damage();
                 }
                 Ok(Fetched { next: fetched.next, lines: fetched.lines, lost: fetched.lost })
@@ -125,7 +126,7 @@ impl RecordSource for LogSource {
 
     fn confirm(&mut self, next: Seq) {
         self.worker.log.confirm(self.backend, next);
-        // Not while a segment is being given up, of which only a part may be counted yet.
+        // A segment that is being dropped may be counted only in part: wait until that is done.
         if next == self.worker.log.end()
             && !self.worker.log.oldest_is_busy()
             && let Some(reason) = self.unsettled.take()
@@ -141,7 +142,7 @@ impl RecordSource for LogSource {
     }
 }
 
-/// Where a courier tells what became of the points.
+/// Where a courier reports what became of points.
 pub struct DeliveryReports {
     worker: Rc<Worker>,
     backend: BackendId,

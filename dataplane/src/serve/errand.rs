@@ -1,8 +1,8 @@
-//! What the control thread has a worker do for a statement: hold its couriers still, or take lines as if a client had
-//! sent them.
+//! What a worker does on behalf of the control thread for a statement: hold its couriers, or take lines as if a client
+//! had sent them.
 //!
-//! Each errand is answered once, also when it fails; the answer is lost only when the control thread is so far behind
-//! that its queue is full, and then it has stopped waiting.
+//! Each errand is answered once, also when it fails. The answer is lost only if the queue to the control thread is
+//! full; the control thread has stopped waiting by then.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,31 +20,31 @@ use crate::topology::BackendId;
 use crate::worker::Worker;
 use crate::write::admit::{Admitted, Target, admit};
 
-/// Holds the couriers at the present end of the log, and answers when everything before it has been delivered.
+/// Holds the couriers at the current end of the log and answers when everything before it has been delivered.
 pub fn drain(worker: &Rc<Worker>, ticket: Ticket, timeout: Duration) {
     let mark = worker.hold(ticket);
     let worker = worker.clone();
     io::spawn(async move {
         let all: Vec<_> = worker.settings.topology.backends.iter().map(|backend| backend.id).collect();
         let behind = || all.iter().copied().filter(|&backend| worker.log.cursor(backend) < mark).collect::<Vec<_>>();
-        // When the time is up the answer says who is behind.
+        // After the timeout the answer lists the backends that are behind.
         _ = io::timeout(timeout, reached(&worker, || behind().is_empty())).await;
         let behind = behind();
         worker.link.tell(|worker| ToControl::Drained { worker, ticket, behind });
         if io::timeout(HOLD_MAX, worker.released(ticket)).await.is_err() && worker.release(ticket) {
-            log::warn!("a change of structure takes longer than {HOLD_MAX:?}: newer points are delivered meanwhile");
+            log::warn!("a change of structure took longer than {HOLD_MAX:?}: held points are delivered before it ends");
         }
     });
 }
 
-/// Lines for one database and policy, timestamps in nanoseconds.
+/// Lines for one database and policy, with timestamps in nanoseconds.
 pub struct Lines {
     pub db: String,
     pub rp: String,
     pub lines: Bytes,
 }
 
-/// Takes the lines and answers when the backends that are up have confirmed them.
+/// Appends the lines and answers when the backends that are up have confirmed them.
 pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Duration) {
     let result = match io::timeout(timeout, take(&worker, lines)).await {
         Ok(Ok(())) => Written::Done,
@@ -89,12 +89,13 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     Ok(())
 }
 
-/// A backend that is down gets the points later.
+/// A backend that is down does not count: it gets the points later.
 fn has_confirmed(worker: &Worker, backend: BackendId, last: Seq) -> bool {
     worker.log.cursor(backend) > last || !worker.stats().backends[backend.index()].up.load(Relaxed)
 }
 
-/// Hurries the couriers until `done`. Looked at whenever a cursor moves, and now and then for what moves none.
+/// Waits until `done`, while couriers deliver without delay. `done` is checked when a cursor moves and at intervals,
+/// since a backend that goes down moves no cursor.
 async fn reached(worker: &Worker, done: impl Fn() -> bool) {
     loop {
         let changed = worker.log.confirmed();
@@ -106,7 +107,8 @@ async fn reached(worker: &Worker, done: impl Fn() -> bool) {
     }
 }
 
-/// The text for a batch: couriers look for the refused lines one by one, and the backend said `dropped=1` of each.
+/// Puts the count of the whole batch into the backend's text: couriers send refused lines one by one, so that the text
+/// says `dropped=1`.
 fn with_count(text: &str, points: u64) -> String {
     match text.rsplit_once(" dropped=") {
         Some((before, _)) => format!("{before} dropped={points}"),

@@ -1,6 +1,6 @@
-//! A worker's life: open the log, take over what others have left, serve, stop.
+//! The life of a worker: open the log, take over what others left, serve, stop.
 //!
-//! This is the top of the data plane: it starts the flows (`accept`, `delivery`, `adopt`) that work on a [`Worker`].
+//! Starts the tasks (`accept`, `delivery`, `adopt`) that share one [`Worker`].
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::takeover::cache_files::CacheFile;
 use crate::worker::link::Link;
 use crate::worker::{self, Worker, WorkerError};
 
-/// What a worker is given at start.
+/// What a worker needs to start.
 pub struct Start {
     pub id: usize,
     pub settings: Arc<Settings>,
@@ -30,19 +30,19 @@ pub struct Start {
     pub socket: Socket,
     pub end: WorkerEnd,
     pub stats: Arc<Stats>,
-    /// This worker's share of the backlog's bound.
+    /// This worker's share of the bound on the backlog.
     pub backlog_max_bytes: u64,
-    /// Logs of workers that no longer exist, and influx-proxy's cache files: this worker takes them over.
+    /// Logs of workers that no longer exist, and cache files of influx-proxy. This worker takes them over.
     pub former: Vec<PathBuf>,
     pub cache_files: Vec<CacheFile>,
 }
 
-/// Runs a worker from start to stop. Returns its final ledger.
+/// Runs a worker until it stops. Returns its final ledger.
 ///
 /// # Errors
 /// When the log cannot be opened or closed, or the socket cannot listen.
 pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
-    // The first timer of an executor is late by some 10 ms whatever is asked (glommio 0.9); it shall not be a client's.
+    // The first timer of a glommio 0.9 executor fires some 10 ms late. Use it up here, so that no client waits for it.
     io::sleep(Duration::from_millis(1)).await;
     let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
     let signal = end.signal()?;
@@ -68,7 +68,7 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone()));
     io::spawn(accept::accept(worker.clone(), listener.clone()));
-    // What was left before the start shows at once.
+    // Show what was left from before the start at once.
     worker.settings.topology.backends.iter().for_each(|backend| worker.publish(backend.id));
     worker.stats().ready.store(true, Relaxed);
 
@@ -82,7 +82,7 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     Ok(rows)
 }
 
-/// The ledger as saved, and what was appended after that moment.
+/// Restores the ledger: its saved state, plus what was appended after the save.
 fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
     let text = String::from_utf8_lossy(&opened.ledger);
     let (mut ledger, unreadable) = Ledger::from_text(settings.topology.clone(), &text);
@@ -106,7 +106,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
     loop {
         while let Some(message) = worker.link.next_message() {
             match message {
-                // Here, not in the task: what is taken from now on comes after it.
+                // Done here and not in a task, so that everything taken from now on lies after the hold.
                 ToWorker::Drain { ticket, timeout } => errand::drain(&worker, ticket, timeout),
                 ToWorker::Write { ticket, db, rp, lines, timeout } => {
                     let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);
@@ -122,7 +122,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
     }
 }
 
-/// What is due every so often: the clock of answers, idle connections, counters, the saved state.
+/// Work at intervals: the clock of answers, idle connections, counters, the saved state.
 async fn tick(worker: Rc<Worker>) {
     let mut saved = io::now();
     loop {
@@ -150,7 +150,7 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Lets requests under way end, for at most `SHUTDOWN_GRACE`.
+/// Waits until running requests have ended, for at most `SHUTDOWN_GRACE`.
 async fn finish_requests(worker: &Worker) {
     let all_ended = async {
         while !worker.conns.is_empty() {

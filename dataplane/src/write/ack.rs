@@ -1,6 +1,6 @@
-//! What the answer to a write waits for: a commit of the log, and the circles that `consistency` asks for.
+//! What the answer to a write waits for: a commit of the log, and as many circles as `consistency` asks for.
 //!
-//! Not here: what of a request is taken (`write`), when its answer is sent (`conn`).
+//! Not here: which lines of a request are taken (`write`), when the answer is sent (`conn`).
 
 use std::borrow::Cow;
 
@@ -12,21 +12,21 @@ use crate::settings::Durability;
 use crate::topology::Circle;
 use crate::worker::Worker;
 
-/// What `consistency` asks for beyond the configured durability.
+/// The parameter `consistency`: what a write needs beyond the configured durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
     /// Not given: the configured durability.
     Default,
-    /// Synced to disk here.
+    /// Synced to this proxy's disk.
     Any,
-    /// And confirmed by so many circles.
+    /// `One`, `Quorum` and `All`: synced, and confirmed by that many circles.
     One,
     Quorum,
     All,
 }
 
 impl Consistency {
-    /// Empty = not given. InfluxDB takes the names in any case; None = there is no such level.
+    /// Parses the parameter, in any case, as InfluxDB does. Empty = not given. None: there is no such level.
     pub fn from_param(text: &[u8]) -> Option<Self> {
         Some(match text.to_ascii_lowercase().as_slice() {
             b"" => Self::Default,
@@ -38,7 +38,7 @@ impl Consistency {
         })
     }
 
-    /// Circles that must confirm.
+    /// How many circles must confirm.
     pub fn circles(self, all: usize) -> usize {
         match self {
             Self::Default | Self::Any => 0,
@@ -48,40 +48,42 @@ impl Consistency {
         }
     }
 
-    /// What the log must have done, given what the configuration asks for.
+    /// The durability the log must reach; `default` is the configured one.
     pub fn durability(self, default: Durability) -> Durability {
         if self == Self::Default { default } else { Durability::Disk }
     }
 }
 
-/// A write that has been taken: what its answer waits for.
+/// A write that has been taken, with what its answer waits for.
 #[derive(Debug)]
 pub struct Taken {
-    /// None: there was no line, nothing to wait for.
+    /// None: there was no valid line, so there is nothing to wait for.
     pub last_seq: Option<Seq>,
     pub consistency: Consistency,
-    /// For levels that wait for circles.
+    /// Set for levels that wait for circles.
     pub confirmation: Option<Confirmation>,
-    /// Set when some lines were refused: the good ones must be safe before that is said.
+    /// Set when some lines were refused. The answer says so only when the accepted lines are safe.
     pub some_refused: Option<Reject>,
 }
 
-/// What must be seen confirmed.
+/// What backends must have confirmed.
 #[derive(Debug)]
 pub struct Confirmation {
-    /// So many circles.
+    /// Number of circles.
     pub wanted: usize,
-    /// Which backends the write goes to, by `BackendId`.
+    /// Which backends get the write, by `BackendId`.
     pub touched: Vec<bool>,
     pub db: DbId,
-    /// Points of this database each backend had refused before, by `BackendId`.
+    /// Points of this database that each backend had refused before the write, by `BackendId`.
     pub rejected_before: Vec<u64>,
 }
 
-/// The text of `X-Fluxgate-Ack` for a write with lines in the log; the token proves that they are where the level says.
+/// Gives the text of `X-Fluxgate-Ack` for a write with lines in the log. The token proves that they are as durable as
+/// the level requires.
 ///
 /// # Errors
-/// Some lines were refused, or not enough circles have confirmed within `write_timeout`; the others are safe.
+/// When some lines were refused, or too few circles confirmed within `write_timeout`. The accepted lines are safe in
+/// both cases.
 pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Result<Cow<'static, str>, Reject> {
     let last = taken.last_seq.expect("the caller has looked");
     let text = match &taken.confirmation {

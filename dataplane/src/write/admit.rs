@@ -1,7 +1,7 @@
-//! The one admission of points: which database and policy they may go to, and whether the log takes any. Every way in
-//! passes it, a client's `/write` and SELECT INTO alike, so that a check that is added here holds for all.
+//! The admission check for points: may they go to this database and policy, and does the log take any? All writes pass
+//! it, from `/write` and from SELECT INTO, so that a check added here holds for both.
 //!
-//! Not here: who the client is (its door knows), and what the lines say (`intake`).
+//! Not here: who the client is (checked by the caller), what the lines say (`intake`).
 
 use super::intake::Intake;
 use crate::limits::NAME_BYTES_MAX;
@@ -9,26 +9,26 @@ use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::worker::{Found, Worker};
 
-/// Where points are to go, as it was asked for.
+/// The requested destination of points.
 pub struct Target<'a> {
     pub db: &'a [u8],
     /// Empty = the default policy.
     pub rp: &'a [u8],
-    /// As the parameter `precision` has it.
+    /// The text of the parameter `precision`.
     pub precision: &'a [u8],
 }
 
-/// Points may be taken.
+/// The points may be taken.
 pub struct Admitted {
     pub intake: Intake,
-    /// False: InfluxDB tells of bad lines first, and then refuses the good ones with [`Reject::PolicyUnknown`].
+    /// False: InfluxDB reports bad lines first, and only then refuses the good ones with [`Reject::PolicyUnknown`].
     pub policy_known: bool,
 }
 
-/// Checks a target, in InfluxDB's order. An unknown database or policy costs one look at the backends.
+/// Checks a target, in InfluxDB's order. An unknown database or policy costs one request to the backends.
 ///
 /// # Errors
-/// What everything for this target is refused for now.
+/// Why every point for this target is refused now.
 pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) -> Result<Admitted, Reject> {
     if db.is_empty() {
         return Err(Reject::NoDatabase);

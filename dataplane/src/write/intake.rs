@@ -1,4 +1,4 @@
-//! From the bytes of a body to records in the log: scan, route, stamp, append. What is refused is remembered for the
+//! Turns the bytes of a body into records in the log: scan, route, stamp, append. Refused lines are kept for the
 //! answer.
 
 use std::time::UNIX_EPOCH;
@@ -14,24 +14,24 @@ use crate::request::refusals::Refusals;
 use crate::worker::Worker;
 use crate::worker::grouping::Grouping;
 
-/// What one request writes, and what has become of it so far.
+/// One write request: where it goes, and what has become of it so far.
 pub struct Intake {
     pub db: DbId,
     pub db_name: Vec<u8>,
     pub rp: Vec<u8>,
     precision: Precision,
     scanner: Scanner,
-    /// The last record appended; its commit is the request's commit.
+    /// The last record appended. Once it is committed, so is the whole request.
     pub last_seq: Option<Seq>,
-    /// Backends that got a record, by `BackendId`; for consistency levels.
+    /// Backends that got a record, by `BackendId`; needed for consistency levels.
     pub touched: Vec<bool>,
     pub accepted: u64,
     pub refusals: Refusals,
-    /// Set when the request will fail whatever its lines are (unknown policy, bad consistency level): good lines are
-    /// counted, not appended, because InfluxDB tells of bad lines first when all are bad.
+    /// Set when the request fails whatever its lines are (unknown policy, bad consistency level). Good lines are then
+    /// counted and not appended: InfluxDB reports bad lines first when all lines are bad.
     pub count_only: bool,
-    /// For lines without one: the server's clock at the first such line, one value for the whole request as in
-    /// InfluxDB, as text in units of `precision`.
+    /// Timestamp for lines that have none: the clock at the first such line, as text in units of `precision`. One value
+    /// for the whole request, as in InfluxDB.
     timestamp: Option<Vec<u8>>,
     newlines_before: u64,
 }
@@ -54,11 +54,11 @@ impl Intake {
         }
     }
 
-    /// Takes the complete lines of `body`, all of it if `last`; returns how many bytes that were. The rest must come
-    /// again with more behind it.
+    /// Takes the complete lines of `body`, or all of it if `last`. Returns the number of bytes taken. The caller passes
+    /// the rest again with more bytes behind it.
     ///
     /// # Errors
-    /// Of the log. What was appended before stays, and is not acknowledged.
+    /// When the log fails. What was appended before stays and is not acknowledged.
     pub async fn take(&mut self, worker: &Worker, body: &[u8], last: bool) -> Result<usize, disklog::Error> {
         let mut at = 0;
         while at < body.len() {
@@ -120,7 +120,7 @@ impl Intake {
             if self.count_only {
                 continue;
             }
-            // A copy: the table may grow while the append waits for room.
+            // A copy, because the table may grow while the append waits for room.
             let mut route = [None; ROUTE_BACKENDS_MAX];
             let route = {
                 let routes = worker.routes.borrow();
@@ -144,7 +144,7 @@ impl Intake {
     }
 }
 
-/// The server's clock in units of `precision`, cut down as InfluxDB does.
+/// The server's clock in units of `precision`, rounded down as InfluxDB does.
 fn clock_text(precision: Precision) -> Vec<u8> {
     let nanos = io::system_time().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let units = nanos / precision.nanos() as u128;

@@ -1,4 +1,5 @@
-//! `/write`, decided: who may write what where, and what of the body is taken. What its answer waits for is `ack`'s.
+//! Decides about a `/write`: who may write where, and which lines of the body are taken. What the answer waits for is
+//! in `ack`.
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
@@ -14,25 +15,25 @@ use crate::http::query;
 use crate::io;
 use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
-use crate::request::pool::Loan;
+use crate::request::pool::PooledBuf;
 use crate::request::reject::Reject;
 use crate::worker::Worker;
 use ack::{Confirmation, Consistency, Taken};
 use admit::{Admitted, Target, admit};
 use intake::Intake;
 
-/// The parameters of one write, checked as far as they can be before the body.
+/// A write whose parameters have been checked as far as possible before the body.
 pub struct Plan {
     intake: Intake,
     consistency: Consistency,
-    /// What good lines will be refused for.
+    /// Why good lines will be refused after the body has been read.
     late: Option<Reject>,
 }
 
-/// Reads and checks head and parameters. `buf` begins with the head.
+/// Checks head and parameters. `buf` begins with the head.
 ///
 /// # Errors
-/// What the request is refused for without looking at its body.
+/// Why the request is refused before its body is read.
 pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reject> {
     if head.method != Method::Post {
         return Err(Reject::Method);
@@ -56,11 +57,11 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
     Ok(Plan { intake, consistency: consistency.unwrap_or(Consistency::Default), late })
 }
 
-/// Takes the body's lines into the log.
+/// Appends the body's lines to the log.
 ///
 /// # Errors
-/// What the request is refused for. Of a body up to `BODY_WHOLE_BYTES_MAX` nothing has been appended then, unless
-/// only some of its lines were refused or the log failed midway.
+/// Why the request is refused. Nothing of a body up to `BODY_WHOLE_BYTES_MAX` has been appended then, unless only some
+/// lines were refused or the log failed midway.
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
     let Plan { mut intake, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
@@ -94,15 +95,15 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
     Ok(Taken { last_seq: intake.last_seq, consistency, confirmation, some_refused })
 }
 
-/// The body does not lie in the inbox as a whole: gathers it in a window, and appends in pieces only what outgrows the
-/// largest window.
+/// Takes a body that is not completely in the inbox: collects it in a window, and appends in pieces only if it exceeds
+/// the largest window.
 async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: &mut Body) -> Result<(), Reject> {
     let mut window = BodyWindow::new(worker, body.size_hint()).await?;
     loop {
         if window.space().is_empty() && !body.exhausted() && !window.grow(worker) {
             let used = intake.take(worker, window.filled(), false).await?;
             if used == 0 {
-                // Only a window smaller than the longest line stands still: there is no memory for a larger one.
+                // The window is smaller than the longest line and there is no memory for a larger one.
                 return Err(Reject::Busy);
             }
             window.consume(used);
@@ -117,9 +118,9 @@ async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: 
     Ok(())
 }
 
-/// A buffer for the part of a body that is not appended yet.
+/// A buffer for the part of a body that has not been appended yet.
 struct BodyWindow {
-    buf: Loan,
+    buf: PooledBuf,
     filled: usize,
 }
 
@@ -139,7 +140,7 @@ impl BodyWindow {
         &mut self.buf[self.filled..]
     }
 
-    /// Twice the size, if the pool has it now.
+    /// Doubles the window if the pool has a buffer now.
     fn grow(&mut self, worker: &Worker) -> bool {
         let Some(mut larger) = worker.pool.take(self.buf.len() * 2) else { return false };
         larger[..self.filled].copy_from_slice(&self.buf[..self.filled]);
@@ -153,7 +154,7 @@ impl BodyWindow {
     }
 }
 
-/// A body error that leaves nobody to answer.
+/// The client has gone, so nobody is left to answer.
 pub fn client_gone(reject: &Reject) -> bool {
     matches!(reject, Reject::Body(BodyError::Gone))
 }
