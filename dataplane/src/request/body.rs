@@ -1,4 +1,4 @@
-//! A request body as it arrives: by length or in chunks, plain or gzip, at most so many bytes.
+//! Reads a request body: by length or in chunks, plain or gzip, up to a size limit.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use crate::http::gzip::{GzipError, Inflater};
 use crate::http::head::BodyKind;
 use crate::request::inbox::Inbox;
 
-/// Why a body does not come to its end. Nothing of it may be acknowledged.
+/// Why a body could not be read to its end. Nothing of it may be acknowledged.
 #[derive(Debug)]
 pub enum BodyError {
     /// More bytes than allowed: 413.
     TooLarge,
     Chunk(ChunkError),
     Gzip(GzipError),
-    /// The client is gone, or said less than it announced.
+    /// The client has gone, or ended before the announced length.
     Gone,
     /// No byte for `idle_timeout`: 408.
     TimedOut,
@@ -30,11 +30,11 @@ impl From<io::Error> for BodyError {
 enum BodyFrame {
     /// Bytes still to come.
     Length(u64),
-    /// `data` bytes at the front of the inbox are decoded, then `gap` bytes of chunk framing that are of no use.
+    /// The first `data` bytes of the inbox are decoded, followed by `gap` bytes of chunk framing to skip.
     Chunked { decoder: Decoder, data: usize, gap: usize },
 }
 
-/// State of one body. It reads exactly its own bytes; what follows stays in the inbox.
+/// Progress of one body. Reads exactly the bytes of the body; what follows stays in the inbox.
 #[derive(Debug)]
 pub struct Body {
     frame: BodyFrame,
@@ -43,10 +43,10 @@ pub struct Body {
 }
 
 impl Body {
-    /// At most `bytes_max` bytes (0 = any number) come out. `inflater` for a gzip body, as new.
+    /// `bytes_max` bounds the decoded bytes (0 = no bound). `inflater` is for a gzip body, freshly reset.
     ///
     /// # Errors
-    /// [`BodyError::TooLarge`] when the announced length is above the bound.
+    /// [`BodyError::TooLarge`] when the announced length exceeds `bytes_max`.
     pub fn new(kind: BodyKind, bytes_max: u64, inflater: Option<Box<Inflater>>) -> Result<Self, BodyError> {
         let bytes_left = if bytes_max == 0 { u64::MAX } else { bytes_max };
         let frame = match kind {
@@ -58,7 +58,7 @@ impl Body {
         Ok(Self { frame, inflater, bytes_left })
     }
 
-    /// Bytes to come when that is known beforehand.
+    /// The bytes still to come, if known.
     pub fn size_hint(&self) -> Option<u64> {
         match (&self.frame, &self.inflater) {
             (BodyFrame::Length(n), None) => Some(*n),
@@ -66,27 +66,26 @@ impl Body {
         }
     }
 
-    /// Takes the body as a slice of the inbox when it is plain and has arrived as a whole. The caller consumes it
-    /// there.
+    /// Length of a plain body that is completely in the inbox. The caller consumes it there.
     pub fn whole(&self, inbox: &Inbox) -> Option<usize> {
         let n = usize::try_from(self.size_hint()?).ok()?;
         (n <= inbox.bytes().len()).then_some(n)
     }
 
-    /// The caller has consumed what [`Body::whole`] promised.
+    /// To be called after the caller has consumed what [`Body::whole`] returned.
     pub fn taken_whole(&mut self) {
         self.frame = BodyFrame::Length(0);
     }
 
-    /// All of a plain body has been read.
+    /// A plain body has been read to its end.
     pub fn exhausted(&self) -> bool {
         self.size_hint() == Some(0)
     }
 
-    /// Puts the next bytes of the body into `out` (not empty); 0 = the body is complete and good.
+    /// Reads the next bytes of the body into `out` (not empty). 0: the body is complete and valid.
     ///
     /// # Errors
-    /// See [`BodyError`]; the connection cannot be used further.
+    /// See [`BodyError`]; the connection cannot be used any more.
     pub async fn read(&mut self, inbox: &mut Inbox, out: &mut [u8]) -> Result<usize, BodyError> {
         if self.inflater.is_some() {
             return self.read_inflated(inbox, out).await;
@@ -123,7 +122,7 @@ impl Body {
         }
     }
 
-    /// Waits until payload bytes are at the front of the inbox and returns how many; 0 = the end of the body.
+    /// Waits for payload bytes at the front of the inbox and returns their number. 0: the end of the body.
     async fn payload(&mut self, inbox: &mut Inbox) -> Result<usize, BodyError> {
         loop {
             match &mut self.frame {
@@ -164,7 +163,7 @@ impl Body {
         }
     }
 
-    /// Reads and forgets what is left if that is at most `bytes_max`; false = too much is left, close the connection.
+    /// Reads and discards the rest if it is at most `bytes_max`. False: more is left, so close the connection.
     pub async fn discard(&mut self, inbox: &mut Inbox, bytes_max: usize) -> bool {
         self.inflater = None;
         let mut left = bytes_max;
@@ -180,7 +179,7 @@ impl Body {
         }
     }
 
-    /// Gives the inflater back for another body.
+    /// Returns the inflater for reuse.
     pub fn into_inflater(self) -> Option<Box<Inflater>> {
         self.inflater
     }

@@ -1,6 +1,6 @@
-//! The open connections of a worker: counting them, ending idle ones, ending all.
+//! The open connections of a worker: counts them, ends idle ones, ends all at a stop.
 //!
-//! Instead of a timer per read, one sweep looks at every connection twice a second.
+//! One sweep checks all connections twice a second, instead of one timer for each read.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,29 +11,29 @@ use std::time::{Duration, Instant};
 
 use crate::io::{self, Event};
 
-/// What a connection is doing; decides what an idle sweep or a stop does to it.
+/// What a connection is doing. Decides what an idle sweep or a stop does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Between requests.
     Idle,
     /// A head or body is arriving.
     Receiving,
-    /// Its request is being worked on: never idle.
+    /// A request is being served: never idle.
     Working,
 }
 
-/// One connection's entry, shared with its task.
+/// The entry of one connection, shared with its task.
 #[derive(Debug)]
 pub struct ConnSlot {
-    /// The task owns the descriptor, and this entry leaves the registry before it is closed.
+    /// Owned by the task. The entry leaves the registry before the descriptor is closed.
     fd: RawFd,
     phase: Cell<Phase>,
-    /// Last time a byte arrived or an answer went out.
+    /// When a byte last arrived or an answer was last sent.
     active: Cell<Instant>,
     timed_out: Cell<bool>,
-    /// Counts beginnings and ends of sends: odd while one is under way.
+    /// Number of begins and ends of sends: odd while a send is running.
     sends: Cell<u32>,
-    /// The send a sweep found under way, and when it first did.
+    /// A running send that a sweep has seen, and when it first saw it.
     stuck: Cell<Option<(u32, Instant)>>,
 }
 
@@ -47,12 +47,12 @@ impl ConnSlot {
         self.phase.get()
     }
 
-    /// An answer begins to go out, or has gone out.
+    /// To be called before and after each send.
     pub fn send_begins_or_ends(&self) {
         self.sends.set(self.sends.get().wrapping_add(1));
     }
 
-    /// A send has lasted for `idle`, as far as sweeps have seen.
+    /// Sweeps have seen the same send running for at least `idle`.
     fn is_stuck(&self, now: Instant, idle: Duration) -> bool {
         let sends = self.sends.get();
         match self.stuck.get() {
@@ -65,7 +65,7 @@ impl ConnSlot {
         }
     }
 
-    /// The sweep has ended this connection for idling; reads give 0 from then on.
+    /// A sweep has ended this connection as idle. Reads return 0 from then on.
     pub fn timed_out(&self) -> bool {
         self.timed_out.get()
     }
@@ -80,11 +80,11 @@ impl ConnSlot {
 pub struct Conns {
     open: RefCell<HashMap<RawFd, Rc<ConnSlot>>>,
     stopping: Cell<bool>,
-    /// Notified whenever a connection ends.
+    /// Notified when a connection ends.
     pub ended: Event,
 }
 
-/// Takes the entry out when the connection's task ends, however it ends.
+/// Removes the entry when the connection's task ends, also by a panic.
 pub struct ConnEntry {
     conns: Rc<Conns>,
     conn: Rc<ConnSlot>,
@@ -105,7 +105,7 @@ impl Drop for ConnEntry {
 }
 
 impl Conns {
-    /// The entry must be dropped before the descriptor is closed.
+    /// Registers a connection. The entry must be dropped before the descriptor is closed.
     pub fn enter(self: &Rc<Self>, fd: RawFd, now: Instant) -> ConnEntry {
         let conn = Rc::new(ConnSlot {
             fd,
@@ -131,8 +131,8 @@ impl Conns {
         self.stopping.get()
     }
 
-    /// Ends reading on every connection that had no byte for `idle` while one was due, and every connection whose peer
-    /// has not taken an answer for as long.
+    /// Ends reading on each connection that has been idle for `idle`, and closes each connection whose peer has not
+    /// read an answer for that long.
     pub fn sweep(&self, now: Instant, idle: Duration) {
         for conn in self.open.borrow().values() {
             let due = conn.phase.get() != Phase::Working && now.saturating_duration_since(conn.active.get()) >= idle;
@@ -145,7 +145,7 @@ impl Conns {
         }
     }
 
-    /// No further request is taken: idle connections end now, the others after their answer.
+    /// Takes no further requests: idle connections end now, the others after their answer.
     pub fn stop(&self) {
         self.stopping.set(true);
         for conn in self.open.borrow().values().filter(|c| c.phase.get() == Phase::Idle) {
@@ -153,7 +153,7 @@ impl Conns {
         }
     }
 
-    /// The grace is over: nothing more is read from anybody.
+    /// The grace period is over: ends reading on all connections.
     pub fn end_all(&self) {
         self.open.borrow().values().for_each(|c| c.end_reading());
     }

@@ -1,4 +1,4 @@
-//! The bytes of a connection that have arrived and are not used yet.
+//! The receive buffer of a connection: bytes that have arrived and are not used yet.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use crate::io::{Stream, now};
 use crate::limits::CONN_BUFFER_BYTES;
 use crate::request::conns::{ConnEntry, Phase};
 
-/// A stream and its read buffer: `buf[start..end]` is what has arrived.
+/// A stream and its receive buffer; `buf[start..end]` has arrived.
 pub struct Inbox {
     // Declared before `stream`: the entry must leave the registry before the descriptor is closed.
     entry: ConnEntry,
@@ -29,17 +29,17 @@ impl Inbox {
         &mut self.buf[self.start..self.end]
     }
 
-    /// The first `n` bytes have been used.
+    /// Marks the first `n` bytes as used.
     pub fn consume(&mut self, n: usize) {
         self.start += n;
         debug_assert!(self.start <= self.end);
     }
 
-    /// Receives more behind what is there; 0 = the peer has ended, or was idle for too long ([`Inbox::timed_out`]).
-    /// Must not be called with a full buffer.
+    /// Receives more bytes behind those in the buffer, which must not be full. 0: the peer has ended, or was idle for
+    /// too long ([`Inbox::timed_out`]).
     ///
     /// # Errors
-    /// Of `recv(2)`.
+    /// Those of `recv(2)`.
     pub async fn fill(&mut self) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -55,10 +55,10 @@ impl Inbox {
         Ok(n)
     }
 
-    /// Receives straight into `out`, past the buffer, which must be empty.
+    /// Receives directly into `out`. The buffer must be empty.
     ///
     /// # Errors
-    /// Of `recv(2)`.
+    /// Those of `recv(2)`.
     pub async fn read_past(&mut self, out: &mut [u8]) -> io::Result<usize> {
         debug_assert!(self.start == self.end);
         let phase = self.begin_waiting();
@@ -67,9 +67,9 @@ impl Inbox {
         Ok(n)
     }
 
-    /// Resolves when the peer has ended (or is taken for ended, by a sweep or a stop). What it sends meanwhile, a
-    /// further request say, is kept for later; with a full buffer nothing more is read, and its end is not seen.
-    /// Waiting like this is no idling. Dropping the future loses nothing.
+    /// Resolves when the peer has ended, or when a sweep or a stop ends reading. Bytes that arrive meanwhile (the next
+    /// request) are kept. With a full buffer nothing is read, and the end is not noticed. This wait does not count as
+    /// idle. Dropping the future loses nothing.
     pub async fn gone(&mut self) {
         if self.start > 0 {
             self.buf.copy_within(self.start..self.end, 0);
@@ -84,10 +84,10 @@ impl Inbox {
         std::future::pending().await
     }
 
-    /// Sends all of `bytes`; the sweep sees how long that takes.
+    /// Sends all of `bytes`. The sweep ends a send that makes no progress.
     ///
     /// # Errors
-    /// Of `send(2)`; also when the peer takes nothing for `idle_timeout`.
+    /// Those of `send(2)`, and a peer that reads nothing for `idle_timeout`.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.entry.send_begins_or_ends();
         let sent = self.stream.write_all(bytes).await;
@@ -95,8 +95,8 @@ impl Inbox {
         sent
     }
 
-    /// In the middle of a request the client is waited for no longer than elsewhere. Returns the phase for when bytes
-    /// have come.
+    /// Makes the wait subject to the idle timeout, also in the middle of a request. Returns the phase to set when bytes
+    /// have arrived.
     fn begin_waiting(&self) -> Phase {
         if self.entry.phase() != Phase::Working {
             return Phase::Receiving;

@@ -1,8 +1,8 @@
-//! A client's request as its connection sees it: bytes received, the body, and why a request is refused.
+//! One client request as its connection sees it: received bytes, the body, the reasons to refuse it.
 //!
-//! `conns` knows all connections of a worker, `inbox` holds what one of them has received, `body` reads a body through
-//! it, and `pool` lends the buffers for that. `reject` is the only place where an error becomes a status and a text.
-//! Not here: parsing (`http`), what is done with a request (`write`, `query`).
+//! `conns` holds all connections of a worker, `inbox` the received bytes of one, `body` reads a body through it, and
+//! `pool` lends buffers for bodies. Only `reject` turns an error into a status and a text. Not here: parsing (`http`),
+//! what a request does (`write`, `query`).
 
 pub mod body;
 pub mod conns;

@@ -1,20 +1,20 @@
-//! The lines of a request that were not accepted, remembered for its answer.
+//! The refused lines of a write, kept for its answer.
 
 use crate::limits::{ERROR_TEXT_BYTES_MAX, REFUSED_LISTED_MAX};
 use crate::lineproto::Refused;
 
-/// Lines that were not accepted.
+/// Lines that were refused.
 #[derive(Debug, Default)]
 pub struct Refusals {
     pub count: u64,
-    /// InfluxDB's text of all of them, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
+    /// InfluxDB's error texts, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
     pub text: Vec<u8>,
-    /// Line number (1 = the first of the body) and reason, of the first `REFUSED_LISTED_MAX`.
+    /// Line number (1 = the first line of the body) and reason of the first `REFUSED_LISTED_MAX`.
     pub listed: Vec<(u64, String)>,
 }
 
 impl Refusals {
-    /// Remembers one; `newlines_before` lines precede `body`.
+    /// Adds a refused line. `newlines_before` lines precede `body`.
     pub fn add(&mut self, body: &[u8], refused: &Refused, newlines_before: u64) {
         self.count += 1;
         if self.listed.len() < REFUSED_LISTED_MAX {

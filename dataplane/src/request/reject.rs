@@ -1,5 +1,4 @@
-//! Everything a request can be refused for, whose fault it is, and the one place where that becomes a status and a
-//! text.
+//! All reasons to refuse a request, whose fault each is, and the status and text that a client gets for it.
 
 use std::borrow::Cow;
 
@@ -8,7 +7,7 @@ use crate::http::go_quote::go_quote;
 use crate::request::body::BodyError;
 use crate::request::refusals::Refusals;
 
-/// Why a request is not answered 2xx.
+/// Why a request gets no 2xx answer.
 #[derive(Debug)]
 pub enum Reject {
     // The client's fault.
@@ -24,29 +23,29 @@ pub enum Reject {
     Consistency,
     PolicyUnknown(Vec<u8>),
     Body(BodyError),
-    /// No line was good.
+    /// All lines were bad.
     AllRefused(Box<Refusals>),
-    /// The good lines are in the log, the others are not.
+    /// The good lines are in the log, the bad ones are not.
     SomeRefused(Box<Refusals>),
 
-    // Nobody's fault, or the operator's: repeat later.
-    /// The backlog has reached its bound.
+    // Nobody's fault or the operator's: the client should try again.
+    /// The backlog has reached its limit.
     LogFull,
-    /// The log is poisoned or closing: nothing can be promised.
+    /// The log has failed or is closing: points cannot be kept safe.
     LogFailed,
-    /// No memory for another large body within `idle_timeout`.
+    /// No memory for another large body became free within `idle_timeout`.
     Busy,
-    /// The points are safe and will still be delivered, but fewer circles than asked for have confirmed them in time.
+    /// The points are safe and will be delivered, but too few circles have confirmed them in time.
     Unconfirmed {
         confirmed: usize,
         wanted: usize,
     },
-    /// The points are safe, but a backend has refused some points of this database meanwhile.
+    /// The points are safe, but a backend has meanwhile refused points of this database.
     RefusedByBackend {
         confirmed: usize,
         wanted: usize,
     },
-    /// The control thread is gone or behind.
+    /// The control thread has ended or is overloaded.
     NoControl,
 }
 
@@ -81,7 +80,7 @@ impl Reject {
             | Self::AllRefused(_)
             | Self::SomeRefused(_) => 400,
             Self::DatabaseUnknown(_) => 404,
-            // As InfluxDB 1.x.
+            // As in InfluxDB 1.x.
             Self::PolicyUnknown(_) => 500,
             Self::Body(BodyError::TooLarge) => 413,
             Self::Body(BodyError::Gzip(error)) => error.status(),
@@ -92,7 +91,7 @@ impl Reject {
         }
     }
 
-    /// The text for people; InfluxDB's own words where it has some.
+    /// The text of the error: InfluxDB's own where there is one.
     pub fn text(&self) -> Cow<'_, [u8]> {
         let quoted = |before: &str, name: &[u8]| {
             let mut text = String::from(before);
@@ -143,12 +142,12 @@ impl Reject {
         }
     }
 
-    /// influx-proxy's own refusals of a write, which it never indents.
+    /// influx-proxy's own refusals of a write, which it never prints indented.
     pub fn is_never_pretty(&self) -> bool {
         matches!(self, Self::Method | Self::Unauthorized | Self::NoDatabase | Self::DatabaseForbidden(_))
     }
 
-    /// Seconds for `Retry-After`, where trying again helps.
+    /// Seconds for `Retry-After`, where a retry can help.
     pub fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::LogFull => Some("10"),
@@ -157,7 +156,7 @@ impl Reject {
         }
     }
 
-    /// The lines to list beside the text.
+    /// The lines to list in the answer.
     pub fn refusals(&self) -> Option<&Refusals> {
         match self {
             Self::AllRefused(refusals) | Self::SomeRefused(refusals) => Some(refusals),
@@ -165,7 +164,7 @@ impl Reject {
         }
     }
 
-    /// The position in the connection is lost: nothing more can be read from it.
+    /// The end of the body is unknown: nothing more can be read from the connection.
     pub fn breaks_connection(&self) -> bool {
         matches!(self, Self::Body(_) | Self::Busy)
     }

@@ -1,12 +1,12 @@
-//! Whether statements may be sent on: `db_list` covers every database they name, and what a proxy over several servers
-//! cannot do is refused with what to do instead. One refused statement refuses them all, before any has run.
+//! Checks whether statements are allowed: `db_list` must cover every database they name, and what this proxy cannot do
+//! is refused with a hint. One refused statement refuses the whole request before any has run.
 
 use std::collections::BTreeSet;
 
 use crate::influxql::ast::{Select, Source, Statement, Unsupported};
 use crate::routing::reach::leaves;
 
-/// Why a query is not answered, whoever's fault it is.
+/// Why a query is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
@@ -19,11 +19,11 @@ impl Refusal {
     }
 }
 
-/// Checks all statements of a request. `default_db` is the `db` parameter, empty if there is none; `allowed` says
+/// Checks all statements of a request. `default_db` is the parameter `db`, empty if there is none. `allowed` says
 /// whether a database may be used.
 ///
 /// # Errors
-/// 400 with influx-proxy's words for both cases, and what to do for the second.
+/// 400: influx-proxy's text, and for an unsupported statement a hint what to do instead.
 pub fn check(statements: &[Statement], default_db: &str, allowed: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     for statement in statements {
         if let Statement::Unsupported { what, .. } = statement {
@@ -31,14 +31,14 @@ pub fn check(statements: &[Statement], default_db: &str, allowed: impl Fn(&str) 
         }
     }
     let named = statements.iter().flat_map(databases).chain([default_db]);
-    // In one order, so that the same request is refused with the same name.
+    // Sorted, so that the same request always names the same database.
     match named.filter(|db| !db.is_empty()).collect::<BTreeSet<_>>().into_iter().find(|db| !allowed(db)) {
         Some(db) => Err(Refusal::new(400, format!("database forbidden: {db}"))),
         None => Ok(()),
     }
 }
 
-/// Every database a statement names, wherever it stands, also where InfluxDB ignores it.
+/// All databases that a statement names, also where InfluxDB ignores them.
 fn databases(statement: &Statement) -> Vec<&str> {
     match statement {
         Statement::Select(select) | Statement::Explain { select, .. } => of_select(select),

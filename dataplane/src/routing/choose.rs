@@ -1,9 +1,9 @@
-//! Which backends are asked: a pure choice by what the counters say.
+//! Chooses which backends to ask, from counters only.
 //!
-//! Order of preference: up to date, then least behind, `write_only` backends and circles under migration, or without a
-//! backend that took data with it, last, and among equals whoever has the fewest queries running. A backend that the
-//! last probe found down is not asked. A backend is never chosen for a whole circle's sake: where only some of a circle
-//! is up, each measurement goes to whichever of those that have it is best.
+//! The best backend is up to date; then the one least behind; among equals the one with the fewest running queries.
+//! `write_only` backends come last, and so do circles under migration and circles that lost data with a removed
+//! backend. A backend that the last probe found down is not asked. When only some backends of a circle are up, each
+//! measurement is read from the best backend that has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,18 +14,17 @@ use crate::routing::reach::{Reach, backends_of};
 use crate::stats::Stats;
 use crate::topology::{BackendId, Topology};
 
-/// Lower is better, in this order.
+/// How good a backend is for a read. Lower is better, in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Not meant for reads now: `write_only`, or its circle is being migrated or lacks what was on a backend that is
-    /// gone.
+    /// Avoided for reads: it is `write_only`, or its circle is being migrated or lacks data of a removed backend.
     pub spared: bool,
-    /// Milliseconds the oldest point still meant for it has waited; 0 up to [`STALE_AFTER`].
+    /// How long the oldest undelivered point for it has waited, in milliseconds; 0 up to [`STALE_AFTER`].
     pub behind_ms: u64,
     pub running: u64,
 }
 
-/// Everything the choice is made from.
+/// The input of the choice.
 #[derive(Clone, Copy)]
 pub struct Chooser<'a> {
     pub topology: &'a Topology,
@@ -33,21 +32,21 @@ pub struct Chooser<'a> {
     pub stats: &'a Stats,
     /// Milliseconds since 1970.
     pub now_ms: u64,
-    /// Backends that have just failed to answer this request.
+    /// Backends that have failed to answer this request.
     pub failed: &'a BTreeSet<BackendId>,
 }
 
-/// Who is asked for which part of a statement.
+/// Which backend is asked for which part of a statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
-    /// By backend: the places it is asked about; None = all it has.
+    /// For each backend: the places it is asked about. None: all it has.
     pub backends: BTreeMap<BackendId, Option<BTreeSet<Place>>>,
-    /// How far the answer may lie behind, in milliseconds; 0 = up to date.
+    /// How far the answer may be behind, in milliseconds; 0 = up to date.
     pub behind_ms: u64,
 }
 
 impl Chooser<'_> {
-    /// How good a backend is now; None = not to be asked.
+    /// How good a backend is now. None: it must not be asked.
     pub fn rank(&self, backend: BackendId) -> Option<Rank> {
         let reads = &self.stats.reads[backend.index()];
         if reads.down.load(Relaxed) || self.failed.contains(&backend) {
@@ -65,20 +64,20 @@ impl Chooser<'_> {
         })
     }
 
-    /// Those of `candidates` that may be asked, best first.
+    /// The `candidates` that may be asked, best first.
     pub fn best_first(&self, candidates: impl IntoIterator<Item = BackendId>) -> Vec<(BackendId, Rank)> {
         let mut ranked: Vec<_> = candidates.into_iter().filter_map(|b| Some((b, self.rank(b)?))).collect();
         ranked.sort_by_key(|&(backend, rank)| (rank, backend));
         ranked
     }
 
-    /// Who answers `reach` together.
+    /// Chooses the backends that together answer `reach`.
     ///
     /// # Errors
-    /// The backends that are down and without which nobody can answer.
+    /// The backends that are down and without which there is no answer.
     pub fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
         let circles = 0..self.topology.circles.len();
-        // A circle whose part is all there; worst member first counts.
+        // A circle whose needed backends are all up, with the rank of its worst one.
         let whole = |circle: usize| -> Option<(Rank, BTreeSet<BackendId>)> {
             let members = backends_of(reach, circle, self.placement);
             let worst = members.iter().map(|&b| self.rank(b)).try_fold(None, |worst: Option<Rank>, rank| {
@@ -110,7 +109,7 @@ impl Chooser<'_> {
             Reach::Places(places) => {
                 let best = circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank);
                 let mut shares = Shares::default();
-                // One circle for all of it where one is up to date: fewer backends are asked.
+                // If one circle is up to date, take all from it: fewer backends are asked.
                 let preferred =
                     best.filter(|(rank, _)| !rank.spared && rank.behind_ms == 0).map(|(_, members)| members);
                 for place in places {
@@ -147,7 +146,7 @@ mod tests {
 
     const NOW: u64 = 1_000_000;
 
-    /// Circles of two and of three: backends 0, 1 and 2, 3, 4.
+    /// Two circles: backends 0 and 1, backends 2 to 4.
     struct Bench {
         topology: Topology,
         placement: Placement,
@@ -238,7 +237,7 @@ mod tests {
         assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [2, 3, 4]);
         bench.placement = bench.placement.with_settled(0).with_ended(0);
         assert_eq!(ids(&bench.shares(&reach).unwrap()), [0]);
-        // Only another order: everything can be read.
+        // Only the order differs: no data is missing.
         former.members = vec![member("b1", false), member("b0", false)];
         bench.placement = bench.placement.clone().with_former(&bench.topology, 0, &former);
         assert!(bench.placement.in_transition(0) && !bench.placement.lacks(0));

@@ -1,6 +1,6 @@
-//! Where a query goes: what its statements reach, which of them are allowed, and which backend answers best.
+//! Where a query goes: which data its statements read, whether they are allowed, and which backend answers best.
 //!
-//! Pure functions over parsed statements and a placement; `control` uses them too. Not here: parsing (`influxql`),
+//! Pure functions over parsed statements and a placement, also used by `control`. Not here: parsing (`influxql`),
 //! asking a backend (`query::forward`).
 
 pub(crate) mod access;

@@ -1,8 +1,8 @@
-//! Where a statement's data lies: the rules of which database and measurement it is about.
+//! Which data a statement is about, by database and measurement.
 //!
-//! The database of a source is its own, else what ON names, else the `db` parameter; SHOW MEASUREMENTS, TAG KEYS and
-//! TAG VALUES ignore a database in their sources, as InfluxDB does. What InfluxDB refuses for want of a database any
-//! backend refuses alike.
+//! The database of a source is the one it names, else the one after ON, else the parameter `db`. SHOW MEASUREMENTS, TAG
+//! KEYS and TAG VALUES ignore a database in their sources, as InfluxDB does. A statement that InfluxDB refuses for lack
+//! of a database may go to any backend, since all give the same error.
 
 use std::collections::BTreeSet;
 
@@ -11,31 +11,31 @@ use crate::influxql::visit;
 use crate::placement::{Place, Placement};
 use crate::topology::BackendId;
 
-/// Who together know the answer to a statement that only reads.
+/// Which backends together answer a statement that only reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Those that have these.
+    /// The backends that hold these places.
     Places(BTreeSet<Place>),
     /// All backends of one circle.
     Circle,
-    /// Any one backend; with a database, one that has it.
+    /// Any one backend. With a database: any that has the database.
     Any { db: Option<String> },
 }
 
-/// What is done with a statement.
+/// How a statement is executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
     Read(Reach),
-    /// Tells about single servers: every backend is asked, nothing is merged.
+    /// Tells about each server: every backend is asked and nothing is merged.
     EveryServer,
-    /// SELECT INTO: read, then written through this proxy.
+    /// SELECT INTO: read first, then written through this proxy.
     Into,
     /// Changes databases, policies or data on all backends of all circles.
     Structure,
     Unsupported,
 }
 
-/// Classifies a statement. `default_db` is the `db` parameter, empty if there is none.
+/// Classifies a statement. `default_db` is the parameter `db`, empty if there is none.
 pub fn class(statement: &Statement, default_db: &str) -> Class {
     match statement {
         Statement::Select(select) if select.into.is_some() => Class::Into,
@@ -60,15 +60,15 @@ pub fn class(statement: &Statement, default_db: &str) -> Class {
     }
 }
 
-/// All measurements that a SELECT reads, those of its subqueries included, in the order written.
+/// All measurements that a SELECT reads, in the order written, with those of subqueries.
 pub fn leaves(select: &Select) -> Vec<&Measurement> {
     let mut leaves = Vec::new();
     visit::measurements(&select.sources, &mut |measurement| leaves.push(measurement));
     leaves
 }
 
-/// The same SELECT over only those measurements that `keep` admits; regular expressions always stay. None when
-/// no source is left.
+/// The same SELECT over only the measurements that `keep` accepts, and all regular expressions. None: no source is
+/// left.
 pub fn restrict(select: &Select, default_db: &str, keep: &dyn Fn(Place<&str>) -> bool) -> Option<Select> {
     let sources: Vec<Source> = select
         .sources
@@ -91,7 +91,7 @@ fn of_select(select: &Select, default_db: &str) -> Reach {
 
 fn of_show(show: &Show, default_db: &str) -> Reach {
     let on = show.db.as_deref().unwrap_or(default_db);
-    // SHOW MEASUREMENTS has its one name in WITH instead of FROM.
+    // SHOW MEASUREMENTS names its measurement in WITH, not in FROM.
     if show.what == ShowKind::Measurements {
         return match &show.with_measurement {
             Some(name) => places([(on, name)]),
@@ -114,17 +114,17 @@ fn places<'a>(sources: impl IntoIterator<Item = (&'a str, &'a Name)>) -> Reach {
     let mut places = BTreeSet::new();
     for (db, name) in sources {
         match name {
-            // InfluxDB wants a database before it looks at anything else.
+            // InfluxDB asks for a database before it checks anything else.
             _ if db.is_empty() => return Reach::Any { db: None },
             Name::Text(name) => _ = places.insert(Place::new(db, name).owned()),
             Name::Regex(_) | Name::Same => return Reach::Circle,
         }
     }
-    // No source at all is refused by any backend.
+    // Any backend refuses a statement without a source.
     if places.is_empty() { Reach::Any { db: None } } else { Reach::Places(places) }
 }
 
-/// The backends of one circle that together answer; empty = any one will do.
+/// The backends of one circle that answer together. Empty: any one backend will do.
 pub fn backends_of(reach: &Reach, circle: usize, placement: &Placement) -> BTreeSet<BackendId> {
     match reach {
         Reach::Places(places) => places.iter().map(|place| placement.reader(circle, place.bytes())).collect(),

@@ -1,4 +1,4 @@
-//! Whether one backend alone answers all statements of a request, and which backends those are.
+//! Decides whether one backend alone can answer all statements of a request, and which backends can.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,21 @@ use crate::topology::{BackendId, Topology};
 /// Who answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Any one of these alone; not empty.
+    /// Any one of these backends, alone; not empty.
     Alone(BTreeSet<BackendId>),
-    /// The control thread, with several backends or a change.
+    /// The control thread: several backends are needed, or something changes.
     Control,
 }
 
-/// `default_db` is the `db` parameter, empty if there is none.
+/// `default_db` is the parameter `db`, empty if there is none.
 pub fn route(statements: &[Statement], default_db: &str, topology: &Topology, placement: &Placement) -> Route {
     let mut reaches = Vec::new();
     for statement in statements {
         match class(statement, default_db) {
-            // Not every backend need have the database: the control thread finds one that does.
+            // Not every backend may have the database: the control thread finds one that does.
             Class::Read(Reach::Any { db: Some(_) }) if topology.backends.len() > 1 => return Route::Control,
             Class::Read(reach) => reaches.push(reach),
-            // One server's own facts are all there are if it is the only one.
+            // With a single backend its own facts are complete.
             Class::EveryServer if topology.backends.len() == 1 => {}
             Class::EveryServer | Class::Into | Class::Structure | Class::Unsupported => return Route::Control,
         }
@@ -34,7 +34,7 @@ pub fn route(statements: &[Statement], default_db: &str, topology: &Topology, pl
     if alone.is_empty() { Route::Control } else { Route::Alone(alone) }
 }
 
-/// The backends of one circle each of which answers everything; usually one or none.
+/// The backends of one circle that can answer everything alone; usually one or none.
 fn of_circle(reaches: &[Reach], circle: usize, placement: &Placement) -> BTreeSet<BackendId> {
     let together: BTreeSet<_> = reaches.iter().flat_map(|reach| backends_of(reach, circle, placement)).collect();
     match together.len() {
@@ -50,8 +50,8 @@ mod tests {
     use crate::influxql::ast::{Measurement, Name, Select, ServerFact, Source};
     use crate::placement::{Place, PlacementSettings};
 
-    /// Circles with so many backends each.
-    fn house(sizes: &[usize]) -> (Topology, Placement) {
+    /// A cluster with circles of these sizes.
+    fn cluster(sizes: &[usize]) -> (Topology, Placement) {
         let topology = Topology::of_sizes(sizes);
         let placement = Placement::new(&topology, &PlacementSettings::default());
         (topology, placement)
@@ -69,25 +69,25 @@ mod tests {
 
     #[test]
     fn one_measurement_goes_to_its_owner_in_any_circle() {
-        let (topology, placement) = house(&[2, 2]);
+        let (topology, placement) = cluster(&[2, 2]);
         let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, Place::new(b"d", b"m"))).collect();
         assert_eq!(route(&[select(&["m"])], "d", &topology, &placement), Route::Alone(owners));
     }
 
     #[test]
     fn a_circle_of_one_backend_answers_all_reads() {
-        let (topology, placement) = house(&[2, 1]);
+        let (topology, placement) = cluster(&[2, 1]);
         let names: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let both = [select(&names), Statement::ShowDatabases];
         assert_eq!(route(&both, "d", &topology, &placement), alone(&[2]));
-        let (topology, placement) = house(&[2, 2]);
+        let (topology, placement) = cluster(&[2, 2]);
         assert_eq!(route(&both, "d", &topology, &placement), Route::Control);
     }
 
     #[test]
     fn statements_that_anybody_answers_go_to_anybody() {
-        let (topology, placement) = house(&[2, 1]);
+        let (topology, placement) = cluster(&[2, 1]);
         let anybody = [Statement::ShowRetentionPolicies { db: None }];
         assert_eq!(route(&anybody, "", &topology, &placement), alone(&[0, 1, 2]));
         assert_eq!(route(&[], "", &topology, &placement), alone(&[0, 1, 2]), "no statement at all");
@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn changes_and_facts_of_several_servers_are_handed_over() {
-        let (topology, placement) = house(&[1, 1]);
+        let (topology, placement) = cluster(&[1, 1]);
         let facts = Statement::ShowServer { what: ServerFact::Stats, module: None };
         let drop = Statement::DropDatabase { name: "d".into() };
         assert_eq!(route(&[select(&["m"]), drop], "d", &topology, &placement), Route::Control);
         assert_eq!(route(std::slice::from_ref(&facts), "d", &topology, &placement), Route::Control);
-        let (topology, placement) = house(&[1]);
+        let (topology, placement) = cluster(&[1]);
         assert_eq!(route(&[facts], "d", &topology, &placement), alone(&[0]));
     }
 }
