@@ -1,8 +1,9 @@
-//! Takes over, at start, what other owners have left undelivered: logs of workers that no longer exist, records for
-//! backends that have left the configuration, and influx-proxy's cache files.
+//! Takes over undelivered points at start: from logs of former workers, from records for backends that are no longer
+//! configured, and from influx-proxy's cache files.
 //!
-//! Everything is appended to this worker's own log, synced, and only then forgotten where it was; a crash in between
-//! delivers it twice, which changes nothing in InfluxDB. Blocking reads: the worker does not accept yet.
+//! Points are appended to this worker's own log and synced, and only then removed from where they were. A crash in
+//! between delivers them twice, which changes nothing in InfluxDB. Reads block, which is allowed because the worker
+//! does not accept connections yet.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,30 +19,30 @@ use crate::takeover::cache_files::{self, CacheFile};
 use crate::topology::BackendId;
 use crate::worker::{Worker, WorkerError};
 
-/// What a worker is to take over.
+/// What a worker takes over.
 pub struct Legacy {
-    /// This worker's own log, as it was before it was opened.
+    /// This worker's own log as it was before it was opened.
     own: Pending,
     /// Directories of former workers.
     former: Vec<(PathBuf, Pending)>,
     cache_files: Vec<CacheFile>,
 }
 
-/// A record's lines for some of the circles, on their way into the log.
-struct Handed<'a> {
+/// Lines of an old record, for some of the circles, on their way into the log.
+struct OldRecord<'a> {
     db: &'a [u8],
     rp: &'a [u8],
     precision: Precision,
-    /// As it was: what is taken over is older than what comes in now.
+    /// As in the old record: these points are older than those of clients now.
     appended_ms: u64,
     bytes: &'a [u8],
 }
 
 impl Legacy {
-    /// Looks at what is there. To be called before the worker's own log is opened.
+    /// Finds what there is to take over. Must be called before the worker's own log is opened.
     ///
     /// # Errors
-    /// When a log cannot be read or is of a later version; nothing has been touched then.
+    /// When a log cannot be read or has a later format version. Nothing has been changed then.
     pub fn find(own_dir: &Path, former: Vec<PathBuf>, cache_files: Vec<CacheFile>) -> Result<Self, disklog::Error> {
         let former =
             former.into_iter().map(|dir| disklog::pending(&dir).map(|p| (dir, p))).collect::<Result<_, _>>()?;
@@ -49,17 +50,17 @@ impl Legacy {
     }
 }
 
-/// Takes it all over. `absent`: this worker's own log holds records for backends that have left the configuration.
+/// Takes everything over. `absent`: this worker's own log holds records for backends that are no longer configured.
 ///
 /// # Errors
-/// Of the logs. What was not forgotten is taken over again at the next start.
+/// When a log fails. What was not removed is taken over again at the next start.
 pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<(), WorkerError> {
     let Legacy { mut own, former, cache_files } = legacy;
     if absent {
         let points = take_over(worker, &mut own, false).await?;
         worker.log.settle_absent();
         worker.save_state().await?;
-        log::info!("{points} points of backends that have left the configuration were routed anew");
+        log::info!("rerouted {points} points of backends that are no longer configured");
     }
     for (dir, mut pending) in former {
         let text = String::from_utf8_lossy(pending.ledger()).into_owned();
@@ -75,14 +76,14 @@ pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<
     Ok(())
 }
 
-/// Appends every record that is still needed. `present`: also for backends that are still configured (they cannot read
-/// that log themselves).
+/// Appends every record that is still needed. `present`: also those for configured backends, which a courier cannot
+/// read from a log of a former worker.
 async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Result<u64, WorkerError> {
     let topology = worker.settings.topology.clone();
     let mut points = 0;
     while let Some(found) = pending.next_record()? {
         let record = found.record;
-        let handed = Handed {
+        let old = OldRecord {
             db: record.db,
             rp: record.rp,
             precision: record.precision,
@@ -94,20 +95,19 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
             match (topology.by_name(name), circle) {
                 (Some(backend), _) if present => match &mut route[backend.circle] {
                     free @ None => *free = Some(backend.id),
-                    // Data of this circle was being moved: both get it.
+                    // Data of this circle was being moved: both backends get the record.
                     Some(_) => route.push(Some(backend.id)),
                 },
                 (Some(_), _) => {}
                 (None, Some(circle)) if circle < topology.circles.len() => {
-                    points += reroute(worker, &handed, circle).await?;
+                    points += reroute(worker, &old, circle).await?;
                 }
-                // Its whole circle has left, or it was a former owner and the owner has a place of its own in the
-                // route.
+                // The circle is no longer configured, or this is a former owner and the route also has the owner.
                 (None, _) => {}
             }
         }
         if route.iter().any(Option::is_some) {
-            append(worker, &handed, &route, record.lines, record.bytes.len(), |out| out.copy_from_slice(record.bytes))
+            append(worker, &old, &route, record.lines, record.bytes.len(), |out| out.copy_from_slice(record.bytes))
                 .await?;
             points += u64::from(record.lines);
         }
@@ -118,40 +118,39 @@ async fn take_over(worker: &Worker, pending: &mut Pending, present: bool) -> Res
     Ok(points)
 }
 
-/// The lines' owners in one circle may be different ones today: each line goes where its measurement belongs now.
-async fn reroute(worker: &Worker, handed: &Handed<'_>, circle: usize) -> Result<u64, WorkerError> {
+/// The owners in one circle may have changed: sends each line to the current owner of its measurement.
+async fn reroute(worker: &Worker, old: &OldRecord<'_>, circle: usize) -> Result<u64, WorkerError> {
     let mut lines = Vec::new();
-    Scanner::new(Precision::Nanosecond).scan(handed.bytes, true, |item| {
+    Scanner::new(Precision::Nanosecond).scan(old.bytes, true, |item| {
         if let Item::Line(line) = item {
             lines.push(line);
         }
     });
     for line in &lines {
-        let raw = &handed.bytes[line.start as usize..line.measurement_end as usize];
+        let raw = &old.bytes[line.start as usize..line.measurement_end as usize];
         let mut route = vec![None; worker.settings.topology.circles.len()];
         let (placement, measurement) = (worker.placement(), unescape_measurement(raw));
-        let place = Place::new(handed.db, &*measurement);
+        let place = Place::new(old.db, &*measurement);
         route[circle] = Some(placement.owner(circle, place));
         route.extend(placement.former(circle, place).map(Some));
         let copy = |out: &mut [u8]| {
-            line.encode(handed.bytes, b"", out);
+            line.encode(old.bytes, b"", out);
         };
-        append(worker, handed, &route, 1, line.encoded_len(0), copy).await?;
+        append(worker, old, &route, 1, line.encoded_len(0), copy).await?;
     }
     Ok(lines.len() as u64)
 }
 
-/// Appends and accounts; while the log is full, waits for couriers to make room.
+/// Appends lines and counts them in the ledger. While the log is full, waits for couriers to make room.
 async fn append(
     worker: &Worker,
-    handed: &Handed<'_>,
+    old: &OldRecord<'_>,
     route: &[Option<BackendId>],
     lines: u32,
     len: usize,
     copy: impl Fn(&mut [u8]),
 ) -> Result<Seq, WorkerError> {
-    let key =
-        RecordKey { db: handed.db, rp: handed.rp, precision: handed.precision, appended_ms: handed.appended_ms, route };
+    let key = RecordKey { db: old.db, rp: old.rp, precision: old.precision, appended_ms: old.appended_ms, route };
     let seq = loop {
         match worker.log.append(&key, lines, len, &copy).await {
             Err(disklog::Error::Full) => io::sleep(ADOPT_PAUSE).await,
@@ -159,18 +158,18 @@ async fn append(
         }
     };
     let mut ledger = worker.ledger.borrow_mut();
-    let db = ledger.database(handed.db);
+    let db = ledger.database(old.db);
     for &backend in route.iter().flatten() {
         ledger.accepted(db, backend, u64::from(lines));
     }
     Ok(seq)
 }
 
-/// Imports one of influx-proxy's cache files: its blocks are for one backend only.
+/// Imports a cache file of influx-proxy. All its blocks are for one backend.
 async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     let topology = worker.settings.topology.clone();
     let Some(backend) = topology.by_name(&file.backend) else {
-        log::warn!("{} is left alone: no backend of that name is configured", file.data.display());
+        log::warn!("{} is not imported: no backend of that name is configured", file.data.display());
         return Ok(());
     };
     let mut route = vec![None; topology.circles.len()];
@@ -178,7 +177,7 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     let (mut points, mut refused, mut last) = (0u64, 0u64, None);
     let mut blocks = cache_files::blocks(file)?;
     while let Some(block) = blocks.next_block()? {
-        let handed = Handed {
+        let old = OldRecord {
             db: &block.db,
             rp: &block.rp,
             precision: Precision::Nanosecond,
@@ -193,9 +192,9 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
         let stamp = cache_files::stamp(file);
         for line in lines {
             let copy = |out: &mut [u8]| {
-                line.encode(handed.bytes, &stamp, out);
+                line.encode(old.bytes, &stamp, out);
             };
-            last = Some(append(worker, &handed, &route, 1, line.encoded_len(stamp.len()), copy).await?);
+            last = Some(append(worker, &old, &route, 1, line.encoded_len(stamp.len()), copy).await?);
             points += 1;
         }
     }
@@ -205,7 +204,7 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     worker.save_state().await?;
     blocks.finish()?;
     log::info!(
-        "imported {points} points for {} from {}; {refused} lines in it no InfluxDB would take",
+        "imported {points} points for {} from {}; {refused} invalid lines were left out",
         file.backend,
         file.data.display()
     );

@@ -1,4 +1,4 @@
-//! influx-proxy's cache files, read once when it is replaced.
+//! Reads influx-proxy's cache files, once, when fluxgate replaces it.
 //!
 //! ```text
 //!   <backend>.dat   | length, 4 bytes big-endian | block | length | block ...
@@ -6,8 +6,8 @@
 //!   <backend>.rec   offset of the next unread byte, 8 bytes big-endian
 //! ```
 //!
-//! Timestamps in them are nanoseconds. A torn last block is what influx-proxy itself never gets past; here what is
-//! whole is taken and the rest is named. Blocking reads, at start only.
+//! Timestamps are nanoseconds. influx-proxy never gets past a torn last block; here all complete blocks are taken and
+//! the torn one is logged. Reads block, at start only.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -19,7 +19,7 @@ use flate2::bufread::MultiGzDecoder;
 use crate::http::query;
 use crate::limits::CACHE_BLOCK_BYTES_MAX;
 
-/// One backend's file.
+/// The cache file of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheFile {
     pub backend: String,
@@ -36,7 +36,7 @@ pub struct Block {
     pub lines: Vec<u8>,
 }
 
-/// Walks the blocks that influx-proxy has not delivered.
+/// Reads the blocks that influx-proxy has not delivered.
 pub struct Blocks<'a> {
     file: &'a CacheFile,
     data: BufReader<File>,
@@ -44,7 +44,7 @@ pub struct Blocks<'a> {
     len: u64,
 }
 
-/// The cache files in a data directory that hold something.
+/// The cache files in a data directory that are not empty.
 pub fn find(data_dir: &Path) -> Vec<CacheFile> {
     let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
     let mut files: Vec<_> = entries
@@ -59,17 +59,17 @@ pub fn find(data_dir: &Path) -> Vec<CacheFile> {
     files
 }
 
-/// For lines without a timestamp: when the file was last written, which is nearer to the truth than today.
+/// The timestamp for lines without one: when the file was last written, which is closer to the truth than now.
 pub fn stamp(file: &CacheFile) -> Vec<u8> {
     let modified = file.data.metadata().and_then(|m| m.modified()).ok();
     let nanos = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
     nanos.to_string().into_bytes()
 }
 
-/// Opens the file behind what has been delivered.
+/// Opens the file behind the blocks that have been delivered.
 ///
 /// # Errors
-/// Of the file.
+/// When the file cannot be read.
 pub fn blocks(file: &CacheFile) -> io::Result<Blocks<'_>> {
     let mut data = File::open(&file.data)?;
     let len = data.metadata()?.len();
@@ -80,10 +80,10 @@ pub fn blocks(file: &CacheFile) -> io::Result<Blocks<'_>> {
 }
 
 impl Blocks<'_> {
-    /// The next whole block; None at the end, or at a place from which nothing can be read (which is logged).
+    /// The next complete block. None: the end, or nothing more can be read (which is logged).
     ///
     /// # Errors
-    /// Of the file; a torn end is none.
+    /// When the file cannot be read. A torn last block is not an error.
     pub fn next_block(&mut self) -> io::Result<Option<Block>> {
         let mut length = [0; 4];
         if self.at == self.len {
@@ -109,16 +109,16 @@ impl Blocks<'_> {
         match parse(&bytes) {
             Some(block) => Ok(Some(block)),
             None => {
-                log::error!("{}: the block at offset {at} cannot be read and is left out", self.file.data.display());
+                log::error!("{}: the block at offset {at} cannot be read and is skipped", self.file.data.display());
                 Ok(Some(Block { db: Vec::new(), rp: Vec::new(), lines: Vec::new() }))
             }
         }
     }
 
-    /// Everything has been taken over: the files keep their content under another name and are not read again.
+    /// Renames the files after everything has been taken over, so that they are not read again.
     ///
     /// # Errors
-    /// Of the rename.
+    /// When a rename fails.
     pub fn finish(self) -> io::Result<()> {
         let imported =
             |path: &Path| path.with_extension(format!("{}.imported", path.extension().unwrap_or_default().display()));
@@ -130,7 +130,7 @@ impl Blocks<'_> {
     }
 }
 
-/// `<db> <gzip>` or `<db> <rp> <gzip>`. Escaped names hold no blank, and a gzip stream begins with 1f 8b.
+/// `<db> <gzip>` or `<db> <rp> <gzip>`. Escaped names contain no blank, and a gzip stream begins with 1f 8b.
 fn parse(bytes: &[u8]) -> Option<Block> {
     let (db, rest) = split_blank(bytes)?;
     let (rp, gzip) = if rest.starts_with(b"\x1f\x8b") { (&b""[..], rest) } else { split_blank(rest)? };

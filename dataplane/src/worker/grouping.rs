@@ -1,5 +1,5 @@
-//! The lines of one piece of a body, sorted by route without moving them: each route's lines form a chain, and a chain
-//! is copied once, straight into the log.
+//! Sorts the lines of one piece of a body by route without moving them. The lines of a route form a chain, and each
+//! chain is copied once, straight into the log.
 //!
 //! ```text
 //!   lines   0 -> 2 -> 5      first chain (route A)
@@ -12,12 +12,12 @@ use crate::placement::RouteId;
 
 const NONE: u32 = u32::MAX;
 
-/// Reused from piece to piece; empty between them.
+/// Reused for one piece after the other; empty between pieces.
 #[derive(Debug, Default)]
 pub struct Grouping {
     lines: Vec<(Line, u32)>,
     chains: Vec<LineChain>,
-    /// The open chain of each route, by `RouteId`; valid where it names a chain of that route.
+    /// The open chain of each route, by `RouteId`. An entry is valid only if that chain has this route.
     open: Vec<u32>,
 }
 
@@ -26,14 +26,14 @@ pub struct Grouping {
 pub struct LineChain {
     pub route: RouteId,
     pub lines: u32,
-    /// Bytes as they will be sent on, each line with its LF.
+    /// Encoded bytes of the lines, each with its LF.
     pub bytes: usize,
     head: u32,
     tail: u32,
 }
 
 impl Grouping {
-    /// Adds a line whose encoded form takes `bytes`; lines of one route stay in order.
+    /// Adds a line whose encoded form takes `bytes`. Lines of one route stay in order.
     #[inline]
     pub fn add(&mut self, line: Line, bytes: usize, route: RouteId) {
         let at = u32::try_from(self.lines.len()).expect("a piece has fewer lines than bytes");
@@ -56,12 +56,12 @@ impl Grouping {
         self.chains.push(LineChain { route, lines: 1, bytes, head: at, tail: at });
     }
 
-    /// Chains in the order of their first lines; chains of one route in the order of their lines.
+    /// Chains in the order of their first lines. Chains of one route are in the order of their lines.
     pub fn chains(&self) -> &[LineChain] {
         &self.chains
     }
 
-    /// Writes a chain's lines into `out`, which is exactly `chain.bytes` long. `timestamp` is for lines without one.
+    /// Writes the lines of a chain into `out`, which is `chain.bytes` long. Lines without a timestamp get `timestamp`.
     #[inline]
     pub fn copy(&self, chain: &LineChain, body: &[u8], timestamp: &[u8], out: &mut [u8]) {
         let mut at = chain.head;

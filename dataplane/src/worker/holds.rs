@@ -1,7 +1,6 @@
-//! Where couriers hold still: several changes of structure may want it at once, each at its own place of the log.
+//! Holds: places in the log at which couriers stop. Several changes of structure may hold at the same time.
 //!
-//! The earliest place counts. Since what lies behind it waits for one change, it also waits for all that begin
-//! meanwhile.
+//! The earliest place counts. Records behind it wait for all changes that begin meanwhile, too.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,13 +16,13 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// Records from `mark` on are to wait. Returns from where on they wait now.
+    /// Holds back records from `mark` on. Returns the earliest hold.
     pub fn add(&self, ticket: Ticket, mark: Seq) -> Option<Seq> {
         self.marks.borrow_mut().insert(ticket, mark);
         self.first()
     }
 
-    /// Gives up a hold: from where on records wait now (None within = they need not); None when there was no such hold.
+    /// Removes a hold and returns the earliest one left (`Some(None)`: none is left). None: there was no such hold.
     #[allow(clippy::option_option)]
     pub fn remove(&self, ticket: Ticket) -> Option<Option<Seq>> {
         self.marks.borrow_mut().remove(&ticket)?;
@@ -31,7 +30,7 @@ impl Holds {
         Some(self.first())
     }
 
-    /// Resolves once there is no such hold.
+    /// Resolves when the hold does not exist.
     pub async fn removed(&self, ticket: Ticket) {
         loop {
             let changed = self.changed.wait();

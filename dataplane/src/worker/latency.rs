@@ -1,4 +1,4 @@
-//! How long clients wait for their acks: one histogram per worker over the last while, published as counters.
+//! How long clients wait for their acks: one histogram for each worker over a fixed span, published as counters.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use crate::limits::{ACK_LATENCY_MAX, ACK_LATENCY_SPAN};
 use crate::stats::WorkerStats;
 
-/// Time from a request's head being read to its answer being written, of the span that runs now.
+/// Time from reading a request's head to writing its answer, in the current span.
 #[derive(Debug)]
 pub struct AckLatency {
     micros: Histogram<u32>,
@@ -17,7 +17,7 @@ pub struct AckLatency {
 
 impl AckLatency {
     /// # Panics
-    /// Never: the bounds are constants that the histogram takes.
+    /// Never: the bounds are valid constants.
     pub fn new(now: Instant) -> Self {
         let max = ACK_LATENCY_MAX.as_micros() as u64;
         // Two significant digits: a bucket is at most 1 % wide.
@@ -29,8 +29,8 @@ impl AckLatency {
         self.micros.saturating_record(waited.as_micros() as u64);
     }
 
-    /// Puts median, 99th percentile and maximum into the counters, and begins a new span when this one is over. A span
-    /// without acks leaves the counters at 0.
+    /// Publishes median, 99th percentile and maximum, and starts a new span when this one is over. A span without acks
+    /// publishes 0.
     pub fn publish(&mut self, stats: &WorkerStats, now: Instant) {
         stats.ack_p50_us.store(self.micros.value_at_quantile(0.5), Relaxed);
         stats.ack_p99_us.store(self.micros.value_at_quantile(0.99), Relaxed);

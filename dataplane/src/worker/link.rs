@@ -1,4 +1,4 @@
-//! The worker's end of the handoff: questions to the control thread and the tasks that wait for answers.
+//! The worker's end of the handoff: sends questions to the control thread and wakes the tasks that wait for answers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::handoff::{Ticket, ToControl, ToWorker, WorkerEnd};
 use crate::io;
 
-/// The control thread did not answer: gone, full, or too slow.
+/// The control thread did not answer: it has ended, its queue is full, or it is too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered;
 
-/// Sends questions and hands answers to whoever asked.
+/// Sends questions and passes answers to the tasks that asked.
 pub struct Link {
     worker: usize,
     end: WorkerEnd,
@@ -28,7 +28,7 @@ struct Slot {
     waker: Option<Waker>,
 }
 
-/// Takes the slot away when the one who asked stops waiting.
+/// Removes the slot when the task stops waiting.
 struct Asked<'a> {
     link: &'a Link,
     ticket: Ticket,
@@ -45,10 +45,10 @@ impl Link {
         Rc::new(Self { worker, end, next_ticket: Cell::new(1), waiting: RefCell::default() })
     }
 
-    /// Asks and waits, at most `timeout`. `question` gets this worker's number and a fresh ticket.
+    /// Asks and waits for at most `timeout`. `question` gets this worker's number and a new ticket.
     ///
     /// # Errors
-    /// [`Unanswered`], also when the control thread has ended.
+    /// [`Unanswered`], at once if the control thread has ended.
     pub async fn ask(
         &self,
         timeout: Duration,
@@ -73,13 +73,13 @@ impl Link {
         io::timeout(timeout, answer).await.unwrap_or(Err(Unanswered))
     }
 
-    /// Tells the control thread something that needs no answer; lost when its queue is full.
+    /// Sends a message that needs no answer. It is lost when the queue is full.
     pub fn tell(&self, message: impl FnOnce(usize) -> ToControl) {
-        // A full queue means the control thread is behind; news of this kind is repeated or can be done without.
+        // A full queue means that the control thread is behind. Such messages are repeated or not essential.
         drop(self.end.send(message(self.worker)));
     }
 
-    /// Once the control thread has ended nothing will be answered: whoever waits is told so.
+    /// Wakes all waiting tasks with [`Unanswered`] if the control thread has ended.
     pub fn fail_if_gone(&self) {
         if self.end.control_gone() {
             let mut waiting = self.waiting.borrow_mut();
@@ -87,7 +87,7 @@ impl Link {
         }
     }
 
-    /// The next message that is not an answer somebody waits for; answers are handed over on the way.
+    /// The next message that no task waits for. Answers are passed to their tasks on the way.
     pub fn next_message(&self) -> Option<ToWorker> {
         while let Some(message) = self.end.try_recv() {
             let ticket = match &message {
@@ -97,7 +97,7 @@ impl Link {
                 | ToWorker::Created { ticket, .. } => *ticket,
                 _ => return Some(message),
             };
-            // No slot: the one who asked has given up.
+            // Without a slot the task has stopped waiting.
             if let Some(slot) = self.waiting.borrow_mut().get_mut(&ticket) {
                 slot.answer = Some(message);
                 if let Some(waker) = slot.waker.take() {

@@ -1,4 +1,4 @@
-//! A worker: one pinned executor with its listener, its connections, its log and its couriers.
+//! A worker: one pinned executor with its listener, connections, log and couriers.
 
 pub mod grouping;
 pub mod holds;
@@ -36,10 +36,10 @@ use latency::AckLatency;
 use link::Link;
 use readers::Queries;
 
-/// A database and a policy of it.
+/// A database and one of its policies.
 type Named = (Box<[u8]>, Box<[u8]>);
 
-/// What the tasks of one worker share. Single-threaded: cells instead of locks, and no borrow is held across an await.
+/// What the tasks of one worker share. Single-threaded: cells, no locks. No borrow lives across an await.
 pub struct Worker {
     pub id: usize,
     pub settings: Arc<Settings>,
@@ -56,20 +56,20 @@ pub struct Worker {
     pub latency: RefCell<AckLatency>,
     pub queries: Queries,
     catalog: RefCell<Arc<Catalog>>,
-    /// Databases and policies a refresh did not find, and when.
+    /// Databases and policies that a refresh did not find, and when.
     unknown: RefCell<HashMap<Named, Instant>>,
     /// All workers' counters.
     pub all_stats: Arc<Stats>,
-    /// By `BackendId`; empty until they are started.
+    /// By `BackendId`; empty until the couriers are started.
     couriers: RefCell<Vec<Served>>,
     holds: Holds,
-    /// What each backend said when it last refused points, by `BackendId`.
+    /// The text with which each backend last refused points, by `BackendId`.
     refusals: RefCell<Vec<String>>,
     stop: Event,
     last_ms: Cell<u64>,
 }
 
-/// Things that are cheaper to keep than to make.
+/// Values that are cheaper to keep than to create.
 #[derive(Default)]
 pub struct Spares<T> {
     kept: RefCell<Vec<T>>,
@@ -80,7 +80,7 @@ impl<T: Default> Spares<T> {
         self.kept.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Beyond `SPARES_MAX` it is let go.
+    /// Keeps at most `SPARES_MAX`; drops the rest.
     pub fn give(&self, spare: T) {
         let mut kept = self.kept.borrow_mut();
         if kept.len() < SPARES_MAX {
@@ -94,20 +94,20 @@ impl Worker {
         &self.all_stats.workers[self.id]
     }
 
-    /// The time for records, in milliseconds since 1970. Never goes back, whatever the clock does.
+    /// The time for records, in milliseconds since 1970. Never goes back, even if the clock does.
     pub fn clock_ms(&self) -> u64 {
         let now = u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.set(now.max(self.last_ms.get()));
         self.last_ms.get()
     }
 
-    /// Where data belongs and is read from, as last told.
+    /// Where data belongs and is read from: the last placement received.
     pub fn placement(&self) -> Arc<Placement> {
         self.routes.borrow().placement().clone()
     }
 
-    fn place_by(&self, placement: Arc<Placement>) {
-        // Messages may come twice; never an older one after a newer one.
+    fn apply_placement(&self, placement: Arc<Placement>) {
+        // A message may come twice. An older placement must not replace a newer one.
         if placement.version() > self.placement().version() {
             let version = placement.version();
             self.routes.borrow_mut().replace(placement);
@@ -139,25 +139,25 @@ impl Worker {
         list.is_empty() || list.iter().any(|allowed| allowed.as_bytes() == db)
     }
 
-    /// Points of `db` each backend has refused so far, by `BackendId`.
+    /// Points of `db` that each backend has refused so far, by `BackendId`.
     pub fn rejected_points(&self, db: DbId) -> Vec<u64> {
         let ledger = self.ledger.borrow();
         self.settings.topology.backends.iter().map(|b| ledger.rejected_points(db, b.id)).collect()
     }
 
-    /// Somebody waits for confirmation: couriers leave out their pace once.
+    /// A client waits for confirmation: couriers skip their pause once.
     pub fn hurry_couriers(&self) {
         self.couriers.borrow().iter().for_each(Served::hurry);
     }
 
-    /// Nothing from the present end of the log on is delivered until [`Worker::release`]; returns that place.
+    /// Stops delivery at the current end of the log until [`Worker::release`]. Returns that place.
     pub fn hold(&self, ticket: Ticket) -> Seq {
         let mark = self.log.end();
         self.hold_couriers(self.holds.add(ticket, mark));
         mark
     }
 
-    /// Gives up a hold; false when it had been given up before.
+    /// Ends a hold. False: it had ended before.
     pub fn release(&self, ticket: Ticket) -> bool {
         let released = self.holds.remove(ticket);
         if let Some(first) = released {
@@ -166,7 +166,7 @@ impl Worker {
         released.is_some()
     }
 
-    /// Resolves once that hold has been given up.
+    /// Resolves when that hold has ended.
     pub async fn released(&self, ticket: Ticket) {
         self.holds.removed(ticket).await;
     }
@@ -175,19 +175,19 @@ impl Worker {
         self.couriers.borrow().iter().for_each(|courier| courier.hold(first));
     }
 
-    /// A backend has refused points with this text.
+    /// Notes the text with which a backend has refused points.
     pub fn note_refusal(&self, backend: BackendId, text: &str) {
         let text = text.chars().take(REFUSAL_TEXT_CHARS_MAX).collect();
         self.refusals.borrow_mut()[backend.index()] = text;
     }
 
-    /// What that backend said when it last refused points; empty if it never has.
+    /// The text with which that backend last refused points; empty if it never did.
     pub fn refusal(&self, backend: BackendId) -> String {
         self.refusals.borrow()[backend.index()].clone()
     }
 
-    /// Whether a database, and the policy if one is named, exists anywhere. Asks the backends once (through the control
-    /// thread) before it says no; while no backend can be asked it says yes, and the points are held.
+    /// Whether a database, and the policy if one is named, exists anywhere. Asks the backends once, through the control
+    /// thread, before the answer is no. If no backend can be asked the answer is yes, and the points wait in the log.
     pub async fn find(&self, db: &[u8], rp: &[u8]) -> Found {
         let found = self.look_up(db, rp);
         if found == Found::Yes || self.recently_unknown(db, rp) {
@@ -195,7 +195,8 @@ impl Worker {
         }
         let refresh = |worker, ticket| ToControl::RefreshCatalog { worker, ticket };
         if self.link.ask(REFRESH_TIMEOUT, refresh).await.is_err() {
-            // Nobody can say: an accepted point that nobody wants is dead-lettered later, a refused one is lost now.
+            // Unknown. An accepted point that no backend wants becomes a dead letter later; a refused one would be lost
+            // now.
             return Found::Yes;
         }
         let found = self.look_up(db, rp);
@@ -227,24 +228,24 @@ impl Worker {
 
     fn recently_unknown(&self, db: &[u8], rp: &[u8]) -> bool {
         let unknown = self.unknown.borrow();
-        // Only asked on the way to a refusal, so the two small copies do not matter.
+        // Only asked before a refusal, so the two small copies do not matter.
         let key: Named = (db.into(), rp.into());
         unknown.get(&key).is_some_and(|at| io::elapsed(*at) < UNKNOWN_DB_CACHE)
     }
 
-    /// The time of the oldest record that other workers hold for a backend.
+    /// The time of the oldest record for a backend in the logs of other workers.
     pub fn oldest_elsewhere(&self, backend: BackendId) -> u64 {
         let others = self.all_stats.workers.iter().enumerate().filter(|(id, _)| *id != self.id);
         others.map(|(_, stats)| stats.backends[backend.index()].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
     }
 
-    /// Tells the counters where a backend stands.
+    /// Publishes the backlog of a backend to the counters.
     pub fn publish(&self, backend: BackendId) {
         let stats = &self.stats().backends[backend.index()];
         stats.queued_points.store(self.ledger.borrow().queued(backend), Relaxed);
     }
 
-    /// Takes what the log has given up to make room into the ledger.
+    /// Counts in the ledger what the log has dropped to make room.
     pub fn count_dropped(&self) {
         let mut ledger = self.ledger.borrow_mut();
         for dropped in self.log.take_dropped() {
@@ -253,17 +254,17 @@ impl Worker {
         }
     }
 
-    /// Says what the log has found damaged since the last call.
+    /// Logs the damage that the log has found since the last call.
     pub fn report_damage(&self) {
         for damage in self.log.take_damage() {
             log::error!("the log is damaged: {damage}");
         }
     }
 
-    /// Makes cursors and ledger durable, as of one moment.
+    /// Makes cursors and ledger durable, both as of the same moment.
     ///
     /// # Errors
-    /// Of the log.
+    /// When the log fails.
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
         self.count_dropped();
         let text = self.ledger.borrow().to_text();
@@ -271,7 +272,7 @@ impl Worker {
     }
 }
 
-/// Where a database and policy stand in the catalog.
+/// Whether a database and policy are in the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Yes,
@@ -316,12 +317,12 @@ impl Worker {
         }
     }
 
-    /// These serve the backends, by `BackendId`.
+    /// Sets the couriers, by `BackendId`.
     pub fn serve_with(&self, couriers: Vec<Served>) {
         *self.couriers.borrow_mut() = couriers;
     }
 
-    /// Resolves once the worker has been told to stop.
+    /// Resolves when the worker has been told to stop.
     pub async fn stopped(&self) {
         let stop = self.stop.wait();
         if !self.conns.stopping() {
@@ -329,18 +330,18 @@ impl Worker {
         }
     }
 
-    /// The process stops, and the control thread may not be there to say so.
+    /// The process is stopping. The control thread may not be there to tell.
     pub fn process_stops(&self) -> bool {
         self.all_stats.stopping.load(Relaxed)
     }
 
-    /// No request is taken any more.
+    /// Takes no further requests.
     pub fn stop(&self) {
         self.conns.stop();
         self.stop.notify();
     }
 
-    /// Acts on a message that answers no question.
+    /// Handles a message that is not an answer.
     pub fn receive(&self, message: ToWorker) {
         let couriers = self.couriers.borrow();
         match message {
@@ -348,7 +349,7 @@ impl Worker {
                 self.unknown.borrow_mut().clear();
                 *self.catalog.borrow_mut() = catalog;
             }
-            ToWorker::Placement(placement) => self.place_by(placement),
+            ToWorker::Placement(placement) => self.apply_placement(placement),
             ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
             ToWorker::Address { backend, addr } => {
                 couriers[backend.index()].moved(addr);
@@ -365,30 +366,30 @@ impl Worker {
             | ToWorker::Query { .. }
             | ToWorker::CatalogRefreshed { .. }
             | ToWorker::Created { .. } => {
-                unreachable!("answers go to whoever asked")
+                unreachable!("an answer goes to the task that asked")
             }
         }
     }
 }
 
-/// Workers must not make the same request ids: each has a clock sequence of its own, each process a node.
+/// Request ids must be unique: each worker has its own clock sequence, each process its own node.
 fn responder(id: usize, settings: &Settings) -> Responder {
     let [a, b, c, d, e, f, ..] = std::process::id().wrapping_mul(0x9e37_79b9).to_be_bytes().repeat(2)[..] else {
         unreachable!("eight bytes");
     };
-    // The multicast bit marks a node that is no network card's (RFC 9562 section 6.10).
+    // The multicast bit marks a node that is not a network card's (RFC 9562 section 6.10).
     let ids = RequestIds::new(id as u16, [a | 1, b, c, d, e, f]);
     let mut responder = Responder::new(ids, Some(settings.durability.name()));
     responder.set_time(unix_time());
     responder
 }
 
-/// Since 1970; 0 for a clock before that.
+/// Time since 1970; 0 if the clock is before that.
 pub fn unix_time() -> Duration {
     io::system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Why a worker does not start, or ends by itself.
+/// Why a worker does not start, or ends on its own.
 #[derive(Debug)]
 pub enum WorkerError {
     Log(disklog::Error),

@@ -1,7 +1,7 @@
-//! How a worker reaches backends for queries: addresses, and connections kept between queries.
+//! A worker's connections to backends for queries: addresses, and connections kept between queries.
 //!
-//! Unlike a courier's, a query's connection is in the hands of one query until its answer has been read; dropping it
-//! tells the backend to stop. Not here: which backend is asked (`choose`), what is sent (`forward`).
+//! A connection belongs to one query until its answer has been read. Dropping it tells the backend to stop the query.
+//! Not here: which backend is asked (`choose`), what is sent (`forward`).
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use crate::topology::{Backend, BackendId};
 /// What the queries of one worker share.
 pub struct Queries {
     pub readers: Readers,
-    /// Queries being answered.
+    /// Number of running queries.
     pub running: Cell<usize>,
-    /// Forms beyond `QUERY_BODY_SMALL_BYTES` being read.
+    /// Number of forms above `QUERY_BODY_SMALL_BYTES` that are being read.
     pub large_bodies: Cell<usize>,
 }
 
@@ -27,16 +27,16 @@ impl Queries {
         Self { readers: Readers::new(settings), running: Cell::new(0), large_bodies: Cell::new(0) }
     }
 
-    /// The backend is to be reached there from now on.
+    /// Sets the new address of a backend.
     pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
         self.readers.moved(backend, addr);
     }
 }
 
-/// One worker's way to one backend.
+/// One worker's access to one backend.
 pub struct Reader {
     address: Address,
-    /// None: its URL is neither http nor https, with which no worker starts.
+    /// None: its URL is neither http nor https. No worker starts with such a URL.
     pub endpoint: Option<Endpoint>,
     kept: RefCell<Vec<Kept>>,
 }
@@ -47,7 +47,7 @@ struct Kept {
     stream: Stream,
 }
 
-/// All of them, by `BackendId`.
+/// All readers, by `BackendId`.
 pub struct Readers(Vec<Reader>);
 
 impl Readers {
@@ -66,14 +66,14 @@ impl Readers {
         &self.0[backend.index()]
     }
 
-    /// The backend is to be reached there from now on.
+    /// Sets the new address of a backend.
     pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
         self.of(backend).address.set(Some(addr));
     }
 }
 
 impl Reader {
-    /// The connection used last, if there is one that may still be good.
+    /// The most recently used connection, if it may still be good.
     pub fn take(&self, to: SocketAddr) -> Option<Stream> {
         let mut kept = self.kept.borrow_mut();
         kept.retain(|kept| kept.to == to && kept.since.elapsed() < QUERY_KEPT_CONNECTION_AGE_MAX);
@@ -89,7 +89,7 @@ impl Reader {
         kept.push(Kept { to, since: io::now(), stream });
     }
 
-    /// One of them was dead: the others were made at the same time or before.
+    /// To be called when a kept connection was dead: the others are as old or older.
     pub fn forget(&self) {
         self.kept.borrow_mut().clear();
     }
