@@ -1,5 +1,5 @@
-//! The fuzz targets over their saved corpus (`fuzz/corpus/`), in every ordinary test run. An input that once broke a
-//! promise is added there and stays.
+//! Runs the fuzz targets over their saved corpus (`fuzz/corpus/`). An input that once broke a promise is added there
+//! and stays.
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn log_open_keeps_its_promises_on_the_saved_corpus() {
     run("log_open", disklog::fuzz::fuzz_open);
 }
 
-/// When the format of the log changes, its saved inputs have to be made anew, or they try nothing any more.
+/// When the format of the log changes, its saved inputs must be made again, or they no longer test anything.
 #[test]
 fn the_saved_log_is_of_todays_format() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/log_open/three-frames");

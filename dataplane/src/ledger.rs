@@ -1,9 +1,10 @@
 //! What became of every accepted point: accepted = delivered + queued + rejected + dropped, by database, backend and
 //! reason.
 //!
-//! A point is counted once for each backend it is meant for. `queued` is what is left, so the sum holds at any moment;
-//! that it is *true* is checked when a backend has drained its log ([`Ledger::settle`]). The text form is saved
-//! together with the log's cursors, so both speak of the same moment after a restart.
+//! A point is counted once for each backend of its route. `queued` is calculated from the other counts, so the equation
+//! always holds. When a backend has drained its log, `queued` must be zero; what is left then was lost
+//! ([`Ledger::settle`]). The text form is saved together with the log's cursors, so that both describe the same moment
+//! after a restart.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,18 +14,19 @@ use crate::handoff::LedgerRow;
 use crate::limits::{LEDGER_DATABASES_MAX, LEDGER_REASONS_MAX};
 use crate::topology::{BackendId, Topology};
 
-/// Where databases beyond [`LEDGER_DATABASES_MAX`] and reasons beyond [`LEDGER_REASONS_MAX`] are counted.
+/// The name under which databases beyond [`LEDGER_DATABASES_MAX`] and reasons beyond [`LEDGER_REASONS_MAX`] are
+/// counted.
 const OTHER: &str = "(other)";
-/// The reason of points lost in a damaged part of the log.
+/// Reason for points lost in a damaged part of the log.
 pub const DAMAGED: &str = "damaged log";
-/// The reason of points given up under `backlog_full = drop_oldest`.
+/// Reason for points dropped under `backlog_full = drop_oldest`.
 pub const BACKLOG_FULL: &str = "backlog full";
 
-/// A database's place in its worker's ledger.
+/// Index of a database in its worker's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DbId(u32);
 
-/// One worker's accounts.
+/// One worker's ledger.
 #[derive(Debug)]
 pub struct Ledger {
     topology: Arc<Topology>,
@@ -71,7 +73,7 @@ impl Ledger {
         Self { topology, ids: HashMap::default(), databases: Vec::new() }
     }
 
-    /// The database's account, opened at first sight.
+    /// The database's id. Opens its accounts on first use.
     pub fn database(&mut self, name: &[u8]) -> DbId {
         let name = String::from_utf8_lossy(name);
         if let Some(&id) = self.ids.get(&*name) {
@@ -92,28 +94,28 @@ impl Ledger {
         &mut self.databases[db.0 as usize].accounts[backend.index()]
     }
 
-    /// Points are in the log, meant for this backend.
+    /// Counts points appended to the log for this backend.
     pub fn accepted(&mut self, db: DbId, backend: BackendId, points: u64) {
         self.account(db, backend).accepted += points;
     }
 
-    /// The backend has confirmed them.
+    /// Counts points that the backend has confirmed.
     pub fn delivered(&mut self, db: DbId, backend: BackendId, points: u64) {
         self.account(db, backend).delivered += points;
     }
 
-    /// The backend refused them; they are among the dead letters.
+    /// Counts points that the backend has refused and that are now dead letters.
     pub fn rejected(&mut self, db: DbId, backend: BackendId, reason: &str, points: u64) {
         add(&mut self.account(db, backend).rejected, reason, points);
     }
 
-    /// They are gone: `drop_oldest`, or a damaged log.
+    /// Counts points that are gone: `drop_oldest`, or a damaged log.
     pub fn dropped(&mut self, db: DbId, backend: BackendId, reason: &str, points: u64) {
         add(&mut self.account(db, backend).dropped, reason, points);
     }
 
-    /// The backend has been served to the end of the log: nothing can be queued any more. What is left was lost and
-    /// becomes `dropped`, for `reason`. Returns how many points that are.
+    /// Closes the accounts of a backend that has been served to the end of the log, where nothing can be queued. Points
+    /// still counted as queued were lost and become `dropped`, for `reason`. Returns their number.
     pub fn settle(&mut self, backend: BackendId, reason: &str) -> u64 {
         let mut lost = 0;
         for database in &mut self.databases {
@@ -131,12 +133,12 @@ impl Ledger {
         self.databases.iter().map(|d| d.accounts[backend.index()].queued()).sum()
     }
 
-    /// Points of `db` this backend has refused so far.
+    /// Points of `db` that this backend has refused so far.
     pub fn rejected_points(&self, db: DbId, backend: BackendId) -> u64 {
         sum(&self.databases[db.0 as usize].accounts[backend.index()].rejected)
     }
 
-    /// All accounts in which anything was ever counted.
+    /// All accounts with at least one accepted point.
     pub fn rows(&self) -> Vec<LedgerRow> {
         let own = |reasons: &[(Box<str>, u64)]| reasons.iter().map(|(r, n)| (r.to_string(), *n)).collect();
         let row = |d: &NamedAccounts, i: usize, a: &Account| LedgerRow {
@@ -154,7 +156,7 @@ impl Ledger {
             .collect()
     }
 
-    /// The form that is saved: one line per account and kind, tab-separated, names and reasons escaped.
+    /// The saved form: one line per account and kind, tab-separated, names and reasons escaped.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         for row in self.rows() {
@@ -171,16 +173,16 @@ impl Ledger {
         text
     }
 
-    /// Reads what [`Ledger::to_text`] wrote. Accounts of backends that have left the configuration are left out: their
-    /// points are routed anew. Lines that cannot be read are left out too; their number is returned.
+    /// Reads what [`Ledger::to_text`] wrote. Skips accounts of backends that are not in the configuration any more:
+    /// their points are routed again. Skips unreadable lines too, and returns their number.
     pub fn from_text(topology: Arc<Topology>, text: &str) -> (Self, usize) {
         let mut ledger = Self::new(topology);
         let bad = text.lines().filter(|line| ledger.read_line(line).is_none()).count();
         (ledger, bad)
     }
 
-    /// Adds the accounts of a log that is taken over: what was settled there. What was still queued is accepted anew
-    /// here, record by record.
+    /// Adds the accounts of a log that is taken over, without its queued points. Those are accepted again here, record
+    /// by record.
     pub fn absorb(&mut self, text: &str) {
         let (other, _) = Self::from_text(self.topology.clone(), text);
         for row in other.rows() {

@@ -1,10 +1,10 @@
-//! The way of a point: accept, parse, log, acknowledge, deliver.
+//! The data plane: accepts, parses, logs, acknowledges and delivers every point.
 //!
-//! One *worker* per core owns its listener, its connections, its log and its couriers; workers share nothing but
-//! counters. What is deliberately absent here: locks, blocking calls after the start, a JSON parser (save for the
-//! `params` of queries), configuration files, per-line allocation, and any code whose cost grows with connections x
-//! backends. Only `io` and `disklog/store` name the runtime. Anything that may block is asked of the control thread
-//! through [`handoff`].
+//! One *worker* per core owns its listener, its connections, its log and its couriers. Workers share only counters.
+//! Deliberately absent: locks, blocking calls after the start, a JSON parser (except for the `params` of queries),
+//! configuration files, allocation per line, and code whose cost grows with connections x backends. Only `io` and
+//! `disklog/store` name the runtime. Whatever may block is done by the control thread, which is asked through
+//! [`handoff`].
 
 mod courier;
 pub mod disklog;

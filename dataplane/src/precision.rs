@@ -1,6 +1,6 @@
-//! The unit of a request's timestamps.
+//! The unit of timestamps in a request.
 
-/// Unit of the timestamps of a request, kept with each record instead of rewriting timestamps.
+/// Unit of a request's timestamps. It is kept with each record; timestamps are not rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Precision {
@@ -18,8 +18,8 @@ impl Precision {
 
     /// Reads the `precision` parameter of `/write`: empty, `n`, `ns`, `u`, `ms`, `s`, `m` or `h`.
     ///
-    /// InfluxDB 1.6 takes any other value silently as nanoseconds, which stores points at a wrong time; here it is the
-    /// client's error.
+    /// InfluxDB 1.6 silently takes any other value as nanoseconds, which stores points at a wrong time. Here another
+    /// value is the client's error.
     pub fn from_param(text: &[u8]) -> Option<Self> {
         Some(match text {
             b"" | b"n" | b"ns" => Self::Nanosecond,
@@ -32,7 +32,7 @@ impl Precision {
         })
     }
 
-    /// The parameter value every InfluxDB 1.x understands.
+    /// The parameter value that every InfluxDB 1.x understands.
     pub fn as_param(self) -> &'static str {
         match self {
             Self::Nanosecond => "n",
@@ -56,7 +56,7 @@ impl Precision {
         }
     }
 
-    /// The inverse of `self as u8`, for reading records back.
+    /// The inverse of `self as u8`, to read records back.
     pub fn from_u8(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }

@@ -1,4 +1,4 @@
-//! What the data plane is told at start. `src/config` makes it from files; nothing here reads one.
+//! The settings that the data plane gets at start. `src/config` makes them from files; nothing here reads a file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crate::placement::PlacementSettings;
 use crate::tls::{ServerTls, Trust};
 use crate::topology::Topology;
 
-/// What must have happened before 204 is sent. Ordered: each level includes those before it.
+/// What must have happened before a 204 is sent. Ordered: each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// In the hot tail only.
+    /// In memory (the hot tail) only.
     Memory,
     /// Written to the log file: survives kill -9.
     Os,
@@ -31,21 +31,21 @@ impl Durability {
     }
 }
 
-/// What happens when the backlog has reached its bound.
+/// What happens when the backlog has reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BacklogFull {
-    /// 503 with Retry-After; nothing accepted is given up.
+    /// 503 with Retry-After; no accepted point is dropped.
     Reject,
-    /// The oldest segment goes, counted in the ledger as dropped.
+    /// The oldest segment is deleted; its points are counted as dropped in the ledger.
     DropOldest,
 }
 
 /// What a courier does when its backend lacks the database or policy of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingDb {
-    /// Create it there with the settings another backend has; hold while none has it.
+    /// Create it there with the settings it has on another backend. While no backend has it, hold.
     Create,
-    /// Hold (bounded by `limits::MISSING_DB_HOLD`), then dead-letter.
+    /// Hold for at most `limits::MISSING_DB_HOLD`, then dead-letter.
     Hold,
     /// Dead-letter at once.
     Reject,
@@ -84,16 +84,16 @@ pub struct Settings {
     pub credentials: Credentials,
     pub ping_auth_enabled: bool,
     pub durability: Durability,
-    /// Waited after the first line of an idle log before the frame goes out. Default 0.
+    /// Wait after the first line of an idle log before its frame is written. Default 0.
     pub commit_linger: Duration,
-    /// Bytes of the newest frames kept in memory, per worker.
+    /// Size of the hot tail, per worker.
     pub hot_tail_bytes: usize,
-    /// Bound of the log on disk over all workers; None = 80 % of the file system at start.
+    /// Limit of the log on disk over all workers; None = 80 % of the file system at start.
     pub backlog_max_bytes: Option<u64>,
     pub backlog_full: BacklogFull,
-    /// gzip towards backends.
+    /// Compress writes to backends with gzip.
     pub backend_gzip: bool,
-    /// Bound of one request body after inflating; 0 = none.
+    /// Limit of one request body after decompression; 0 = none.
     pub max_body_bytes: u64,
     pub missing_db: MissingDb,
     /// Points per batch to a backend.
@@ -101,9 +101,9 @@ pub struct Settings {
     pub check_interval: Duration,
     /// Longest pause between attempts to reach a backend that is down.
     pub rewrite_interval: Duration,
-    /// One request to a backend.
+    /// Timeout of one write request to a backend.
     pub write_timeout: Duration,
-    /// A client connection without a byte.
+    /// A client connection that sends nothing for this long is closed.
     pub idle_timeout: Duration,
     pub write_tracing: bool,
     pub query_tracing: bool,
@@ -114,17 +114,17 @@ pub struct Settings {
     pub trust: Trust,
 }
 
-/// Bounds of queries that operators set.
+/// Limits of queries that operators set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuerySettings {
-    /// Longest wait for the beginning of a backend's answer and between two parts of it; and the longest a merged
-    /// query or a change of structure may take as a whole.
+    /// Longest wait for the start of a backend's answer and between two parts of it. Also the longest time that a
+    /// merged query or a change of structure may take in total.
     pub timeout: Duration,
-    /// Queries at a time per worker; 0 = any number. More: 503.
+    /// Queries in progress per worker; 0 = no limit. More: 503.
     pub concurrent_max: usize,
-    /// Bytes of backends' answers held for merging, over all queries. More: 503 for the query that asks for them.
+    /// Bytes of backends' answers held for merging, over all queries. More: 503 for the query that needs them.
     pub memory_bytes_max: usize,
-    /// Rows of one merged answer; 0 = any number. More: the query is refused, never cut.
+    /// Rows of one merged answer; 0 = no limit. More: the query is refused, never cut.
     pub rows_max: usize,
 }
 

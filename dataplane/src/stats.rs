@@ -1,21 +1,22 @@
-//! Counters a worker writes and the control thread reads. Relaxed atomics, one writer each; no lock, no ordering is
-//! promised between two of them.
+//! Counters that a worker writes and the control thread reads. Relaxed atomics with one writer each; no lock. The order
+//! of two counters is not defined.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// One worker's view of one backend.
+/// One worker's counters for one backend.
 #[derive(Debug, Default)]
 pub struct BackendStats {
-    /// False after a failed write until the next success.
+    /// False from a failed write until the next success.
     pub up: AtomicBool,
-    /// Points this worker still has to deliver there.
+    /// Points that this worker still has to deliver to the backend.
     pub queued_points: AtomicU64,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
-    /// Time of the oldest record the courier has not settled, in milliseconds since 1970; `u64::MAX` = none. Begins as
-    /// 0: what a worker holds that has not looked yet is not known.
+    /// Time of the oldest record that the courier has not settled, in milliseconds since 1970; `u64::MAX` = none.
+    /// Starts as 0: until the worker has looked into its log, the oldest record is unknown.
     pub oldest_ms: AtomicU64,
-    /// The courier cannot go on because of this machine: the log cannot be read, or dead letters cannot be written.
+    /// The courier cannot make progress because of this machine: the log cannot be read, or dead letters cannot be
+    /// written.
     pub stuck: AtomicBool,
 }
 
@@ -23,7 +24,7 @@ pub struct BackendStats {
 #[derive(Debug, Default)]
 pub struct WorkerStats {
     pub requests: AtomicU64,
-    /// Taken since the start.
+    /// Accepted since the start.
     pub connections: AtomicU64,
     /// Open now, as of the last sweep.
     pub connections_open: AtomicU64,
@@ -33,21 +34,21 @@ pub struct WorkerStats {
     pub ack_p50_us: AtomicU64,
     pub ack_p99_us: AtomicU64,
     pub ack_max_us: AtomicU64,
-    /// True once the log is open and the worker accepts; false again when its log is poisoned.
+    /// True from when the log is open and the worker accepts connections; false again when its log is poisoned.
     pub ready: AtomicBool,
-    /// Version of the placement it goes by. Stored with release ordering: who has seen it (acquire) knows that every
-    /// request this worker takes from then on goes by it.
+    /// Version of the placement that the worker uses. Stored with release ordering: a thread that reads it with acquire
+    /// ordering knows that every later request of this worker uses this version.
     pub placement_version: AtomicU64,
     /// Indexed by `BackendId`.
     pub backends: Vec<BackendStats>,
 }
 
-/// What queries go by, for one backend. Written by all threads.
+/// What decides how queries use one backend. Written by all threads.
 #[derive(Debug, Default)]
 pub struct ReadStats {
     /// The last probe failed.
     pub down: AtomicBool,
-    /// Queries under way there.
+    /// Queries in progress on this backend.
     pub running: AtomicU64,
 }
 
@@ -57,15 +58,15 @@ pub struct Stats {
     pub workers: Vec<WorkerStats>,
     /// Indexed by `BackendId`.
     pub reads: Vec<ReadStats>,
-    /// By circle: its data is being moved, so that reads go elsewhere if they can.
+    /// By circle: its data is being moved, so reads prefer other circles.
     pub migrating: Vec<AtomicBool>,
-    /// Data is being moved, in any circle: what is removed meanwhile might come back with a copy, so nothing is. Set
-    /// before a migration looks at `removing`, which statements raise before they look here (sequentially consistent):
-    /// one sees the other.
+    /// The data of any circle is being moved. Statements that remove data are then refused, since a copy could bring
+    /// the data back. A migration sets this before it reads `removing`; a statement raises `removing` before it reads
+    /// this (sequentially consistent), so at least one of them sees the other.
     pub moving: AtomicBool,
-    /// Statements under way that remove data.
+    /// Statements in progress that remove data.
     pub removing: AtomicU64,
-    /// Set when the process stops, for workers that the control thread can no longer tell.
+    /// Set when the process stops, for workers that the control thread can no longer reach.
     pub stopping: AtomicBool,
 }
 
@@ -85,13 +86,13 @@ impl Stats {
         }
     }
 
-    /// When the oldest point was taken that a backend has not got, in milliseconds since 1970; `u64::MAX` = there is
+    /// When the oldest point that `backend` has not received was accepted, in milliseconds since 1970; `u64::MAX` =
     /// none.
     pub fn oldest_ms(&self, backend: usize) -> u64 {
         self.workers.iter().map(|w| w.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
     }
 
-    /// Points queued for a backend over all workers.
+    /// Points queued for `backend` over all workers.
     pub fn queued_points(&self, backend: usize) -> u64 {
         self.workers.iter().map(|w| w.backends[backend].queued_points.load(Relaxed)).sum()
     }

@@ -1,8 +1,8 @@
-//! What TLS is spoken with: versions, cipher suites and the certificate towards clients, trust towards backends.
+//! TLS settings: versions, cipher suites and the certificate for clients, trust in backends.
 //!
-//! Everything here is made at start from files that others have read; a certificate can be replaced later, without a
-//! lock in any worker's way. Sessions are not resumed, on either side: no state is shared between workers, and the
-//! clients of a proxy like this one keep their connections.
+//! Everything here is made at start from data that the caller has read. The certificate can be replaced later without a
+//! lock that a worker waits for. Sessions are not resumed on either side: workers share no state, and clients of a
+//! proxy keep their connections.
 //!
 //! Not here: bytes and sockets (`io/tls.rs`), files (`fluxgate::tls`).
 
@@ -23,17 +23,18 @@ use rustls::{
 
 use crate::topology::BackendId;
 
-/// The only protocol offered inside TLS (RFC 7301). A client that offers others only, h2 say, is refused there.
+/// The only protocol offered inside TLS (RFC 7301). A client that offers only others, for example h2, is refused in the
+/// handshake.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Our side of the handshake with clients.
+/// The server side of the handshake with clients.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     certificate: Arc<Certificate>,
 }
 
-/// The certificate shown from now on. Whoever is in a handshake keeps the one it has begun with.
+/// The current certificate. A handshake keeps the one that it began with.
 #[derive(Debug)]
 struct Certificate(ArcSwap<CertifiedKey>);
 
@@ -44,10 +45,10 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl ServerTls {
-    /// `suites` and `versions` must have something in common.
+    /// `suites` and `versions` must have a combination in common.
     ///
     /// # Errors
-    /// Of rustls, when nothing is left to be negotiated.
+    /// Those of rustls, when no combination is left.
     pub fn new(
         certificate: CertifiedKey,
         suites: Vec<SupportedCipherSuite>,
@@ -65,7 +66,7 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), certificate })
     }
 
-    /// Connections accepted from now on, by any worker, are shown this certificate.
+    /// Connections accepted from now on, by any worker, get this certificate.
     pub fn replace(&self, certificate: CertifiedKey) {
         self.certificate.0.store(Arc::new(certificate));
     }
@@ -75,45 +76,45 @@ impl ServerTls {
     }
 }
 
-/// Without the certificate: it comes with its key.
+/// Shows nothing: the certificate is stored with its key.
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerTls(..)")
     }
 }
 
-/// What makes a backend that speaks `https` be believed.
+/// How the certificate of a backend that speaks `https` is verified.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// Certificates that vouch for backends; empty when no backend needs them.
+    /// Root certificates to verify backends with; empty when no backend needs them.
     pub roots: Arc<Vec<CertificateDer<'static>>>,
     unverified: Arc<Vec<BackendId>>,
     verifying: Arc<ClientConfig>,
-    believing: Arc<ClientConfig>,
+    unverifying: Arc<ClientConfig>,
 }
 
 impl Trust {
-    /// The backends in `unverified` are believed whatever they show.
+    /// The certificates of the backends in `unverified` are not verified.
     ///
     /// # Errors
     /// None of `roots` can be used.
     pub fn new(roots: Vec<CertificateDer<'static>>, unverified: Vec<BackendId>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
         let mut store = RootCertStore::empty();
-        // Systems carry certificates that nobody can use any more; one is enough to go on.
+        // System stores contain certificates that cannot be parsed; one usable certificate is enough.
         let (usable, _) = store.add_parsable_certificates(roots.iter().cloned());
         if usable == 0 && !roots.is_empty() {
             return Err(CertificateError::BadEncoding.into());
         }
         let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
         let verifying = builder()?.with_root_certificates(store);
-        let everybody = Arc::new(Everybody(provider.clone()));
-        let believing = builder()?.dangerous().with_custom_certificate_verifier(everybody);
+        let accept_all = Arc::new(AcceptAll(provider.clone()));
+        let unverifying = builder()?.dangerous().with_custom_certificate_verifier(accept_all);
         Ok(Self {
             roots: Arc::new(roots),
             unverified: Arc::new(unverified),
             verifying: client_config(verifying),
-            believing: client_config(believing),
+            unverifying: client_config(unverifying),
         })
     }
 
@@ -122,11 +123,11 @@ impl Trust {
     }
 
     pub fn client_config(&self, backend: BackendId) -> Arc<ClientConfig> {
-        if self.verifies(backend) { self.verifying.clone() } else { self.believing.clone() }
+        if self.verifies(backend) { self.verifying.clone() } else { self.unverifying.clone() }
     }
 }
 
-/// For a configuration without backends that speak `https`.
+/// For a configuration in which no backend speaks `https`.
 impl Default for Trust {
     fn default() -> Self {
         Self::new(Vec::new(), Vec::new()).expect("ring supports the default versions")
@@ -140,15 +141,15 @@ fn client_config(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Arc<C
     Arc::new(config)
 }
 
-/// What is wrong with a backend's TLS.
+/// Why a TLS connection to a backend failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFault {
     UnknownIssuer,
-    /// Or not valid yet.
+    /// Expired, or not valid yet.
     Expired,
     OtherName,
     Certificate,
-    /// It speaks no TLS, or none that we do.
+    /// The backend speaks no TLS, or no version or cipher suite in common.
     Protocol,
 }
 
@@ -175,17 +176,17 @@ impl fmt::Display for TlsFault {
             Self::UnknownIssuer => "its certificate is not trusted: unknown issuer (see ca_file, insecure_skip_verify)",
             Self::Expired => "its certificate is not trusted: expired, or not valid yet",
             Self::OtherName => "its certificate is not trusted: it is for another name than the one in the url",
-            Self::Certificate => "its certificate is not trusted: it cannot be used",
-            Self::Protocol => "no TLS with it",
+            Self::Certificate => "its certificate is not trusted: it is malformed or not usable",
+            Self::Protocol => "the TLS handshake with it failed",
         })
     }
 }
 
-/// Every name is believed of everybody: `insecure_skip_verify`.
+/// Accepts every certificate: `insecure_skip_verify`.
 #[derive(Debug)]
-struct Everybody(Arc<CryptoProvider>);
+struct AcceptAll(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Everybody {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

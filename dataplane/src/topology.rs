@@ -1,4 +1,4 @@
-//! Circles and their backends, as configured; fixed from start to stop.
+//! Circles and their backends, as configured. They do not change while the process runs.
 
 /// Number of a backend, counted over all circles in configuration order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,25 +16,25 @@ pub struct Backend {
     pub id: BackendId,
     /// Unique over all circles; names the backend in logs, metrics and on disk.
     pub name: String,
-    /// As written in the configuration (it may be a member key of the ring).
+    /// As written in the configuration (it may be the backend's key on the ring).
     pub url: String,
     /// Position of its circle in [`Topology::circles`].
     pub circle: usize,
     /// Position in its circle.
     pub index: usize,
-    /// Plain text; empty = no authentication towards this backend. Never logged.
+    /// Plain text; empty = no authentication to this backend. Never logged.
     pub username: String,
     /// Plain text. Never logged.
     pub password: String,
     /// Not used for reads while another backend can answer.
     pub write_only: bool,
-    /// On its way out: not on the ring, so that it takes no measurement; still delivered to, probed, and read from as
-    /// the former owner of what has not been moved.
+    /// Being removed from its circle: not on the ring, so it gets no new measurement. It still gets deliveries and
+    /// probes, and is read from as the former owner of what has not been moved.
     pub leaving: bool,
 }
 
 impl Backend {
-    /// One without credentials, that is read from and stays. [`Topology::add_circle`] gives it its place.
+    /// A backend without credentials that is read from and does not leave. [`Topology::add_circle`] sets its numbers.
     pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             id: BackendId(0),
@@ -50,7 +50,7 @@ impl Backend {
     }
 }
 
-/// Without user name and password, so that no log line can show them.
+/// Without user name and password, so that they cannot get into a log line.
 impl std::fmt::Debug for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backend")
@@ -73,7 +73,7 @@ pub struct Circle {
 }
 
 impl Circle {
-    /// Those on the ring, in order: all but the leaving ones.
+    /// The backends on the ring, in order: all that are not leaving.
     pub fn staying<'a>(&self, topology: &'a Topology) -> impl Iterator<Item = &'a Backend> {
         self.backends.iter().map(|&id| topology.backend(id)).filter(|backend| !backend.leaving)
     }
@@ -88,7 +88,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Appends a circle; its backends are numbered on from the last one.
+    /// Appends a circle. Its backends get the next numbers.
     pub fn add_circle(&mut self, name: impl Into<String>, backends: impl IntoIterator<Item = Backend>) {
         let (circle, first) = (self.circles.len(), self.backends.len());
         self.backends.extend(backends);
@@ -109,7 +109,7 @@ impl Topology {
         self.backends.iter().find(|b| b.name == name)
     }
 
-    /// Circles of so many backends each; the backends are b0, b1 and so on, at http://b0 ...
+    /// For tests: circles with these numbers of backends. The backends are b0, b1 and so on, at http://b0 ...
     #[cfg(test)]
     pub fn of_sizes(sizes: &[usize]) -> Self {
         let mut topology = Self::default();

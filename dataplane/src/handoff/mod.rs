@@ -1,10 +1,10 @@
 //! The only door between workers and the control thread.
 //!
-//! A worker puts a [`ToControl`] into the one bounded queue to the control thread and goes on serving; the control
-//! thread puts a [`ToWorker`] into that worker's bounded queue and signals its eventfd, which the worker's ring reads.
-//! Either side may be gone: a full or closed queue is an answer (503), never a wait and never a panic.
+//! A worker puts a [`ToControl`] into the one bounded queue to the control thread and goes on. The control thread puts
+//! a [`ToWorker`] into that worker's bounded queue and signals its eventfd, which the worker's ring reads. Either side
+//! may have ended. A full or closed queue is an error (503), never a wait and never a panic.
 //!
-//! Here is what may cross; `queue.rs` is how it crosses.
+//! This file lists the messages; `queue.rs` transports them.
 
 mod queue;
 
@@ -22,10 +22,10 @@ use crate::http::error_body::Format;
 use crate::placement::Placement;
 use crate::topology::BackendId;
 
-/// Pairs an answer with its question; unique per asking side and worker.
+/// Pairs an answer with its request; unique per sender and worker.
 pub type Ticket = u64;
 
-/// An admin request, owned: head and body have been read completely by the worker.
+/// An admin request. The worker has read its head and body completely.
 #[derive(Debug, Clone, Default)]
 pub struct AdminRequest {
     pub method: String,
@@ -39,8 +39,9 @@ pub struct AdminRequest {
     pub body: Bytes,
 }
 
-/// What the worker writes back. The worker adds `Date`, `X-Influxdb-Version`, `X-Influxdb-Build`, `Content-Length` and,
-/// if `request_id` is set, `Request-Id` and `X-Request-Id`. To HEAD it sends everything but the body.
+/// What the worker sends to the client. The worker adds `Date`, `X-Influxdb-Version`, `X-Influxdb-Build`,
+/// `Content-Length` and, if `request_id` is set, `Request-Id` and `X-Request-Id`. It leaves out the body when the
+/// method is HEAD.
 #[derive(Debug, Clone)]
 pub struct AdminResponse {
     pub status: u16,
@@ -48,37 +49,38 @@ pub struct AdminResponse {
     pub body: Bytes,
 }
 
-/// A `/query` that needs more than one backend, or changes something. Its text has been parsed once and its access
-/// checked; parameters are decoded.
+/// A `/query` that needs more than one backend, or changes something. The worker has parsed its text and checked
+/// access; parameters are decoded.
 #[derive(Debug, Clone)]
 pub struct QueryRequest {
     /// A GET that changes something is answered with InfluxDB's warning.
     pub is_get: bool,
     pub q: String,
-    /// Empty = not given; so for `rp` and `epoch`.
+    /// Empty = not given. The same holds for `rp` and `epoch`.
     pub db: String,
     pub rp: String,
     /// JSON text of the bind parameters.
     pub params: Option<String>,
-    /// As given; anything but `u`, `ms`, `s`, `m`, `h` is nanoseconds when not empty.
+    /// As given. A value other than `u`, `ms`, `s`, `m`, `h` means nanoseconds, unless empty.
     pub epoch: String,
     pub pretty: bool,
     pub chunked: bool,
-    /// Rows of one piece of a chunked answer, at least 1.
+    /// Rows in one piece of a chunked answer, at least 1.
     pub chunk_size: usize,
     pub format: Format,
-    /// The client takes gzip.
+    /// The client accepts gzip.
     pub gzip: bool,
-    /// Set by the worker when the client has gone: nobody waits for the answer any more.
+    /// Set by the worker when the client has disconnected: the answer is not needed any more.
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// What the worker writes back to the client of a [`QueryRequest`].
+/// What the worker sends to the client of a [`QueryRequest`].
 #[derive(Debug, Clone)]
 pub enum QueryReply {
-    /// 200, with `Content-Type` (and `Content-Encoding` where it is packed) among the fields; the body in pieces.
+    /// Status 200. `fields` contains `Content-Type`, and `Content-Encoding` if the body is compressed. The body comes in
+    /// pieces.
     Answer { fields: Vec<(&'static str, String)>, body: Vec<Bytes> },
-    /// Nothing was answered; the worker puts it in the client's form.
+    /// There is no result; the worker sends `text` as an error in the format the client asked for.
     Failed { status: u16, text: String },
 }
 
@@ -87,19 +89,20 @@ pub enum QueryReply {
 pub enum ToControl {
     /// Always answered by [`ToWorker::Query`] with the same ticket.
     Query { worker: usize, ticket: Ticket, request: Box<QueryRequest> },
-    /// Serve this; always answered by [`ToWorker::Admin`] with the same ticket.
+    /// An admin request; always answered by [`ToWorker::Admin`] with the same ticket.
     Admin { worker: usize, ticket: Ticket, request: AdminRequest },
-    /// A write names a database or policy the catalog does not know: ask the backends once, then publish the catalog
-    /// (if it changed) and answer [`ToWorker::CatalogRefreshed`].
+    /// A write names a database or policy that the catalog does not know. Ask the backends once, publish the catalog if
+    /// it changed, and answer with [`ToWorker::CatalogRefreshed`].
     RefreshCatalog { worker: usize, ticket: Ticket },
-    /// `backend` answered that it lacks `db` or `rp` (empty = default): create it there with the settings another
+    /// `backend` answered that it lacks `db` or `rp` (empty = default). Create it there with the settings that another
     /// backend has. Answered by [`ToWorker::Created`].
     Create { worker: usize, ticket: Ticket, backend: BackendId, db: String, rp: String },
-    /// A courier's backend went down or came up by its write results.
+    /// According to the results of a courier's writes, its backend went down or came up.
     BackendChanged { worker: usize, backend: BackendId, up: bool, reason: String },
-    /// The ledger asked for by [`ToWorker::LedgerWanted`].
+    /// Answers [`ToWorker::LedgerWanted`].
     Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
-    /// Answers [`ToWorker::Drain`]: the backends that have not got everything in time; empty = couriers hold still.
+    /// Answers [`ToWorker::Drain`]. `behind` lists the backends that have not received everything in time; empty =
+    /// couriers hold.
     Drained { worker: usize, ticket: Ticket, behind: Vec<BackendId> },
     /// Answers [`ToWorker::Write`].
     Written { worker: usize, ticket: Ticket, result: Written },
@@ -125,26 +128,26 @@ pub enum ToWorker {
     },
     /// A newer catalog; replaces the one before.
     Catalog(Arc<Catalog>),
-    /// Data has been moved: where it is written to and read from now. Older versions than the worker has are ignored.
+    /// A newer placement: where data is written to and read from. A version lower than the worker's is ignored.
     Placement(Arc<Placement>),
-    /// A probe found this backend up or down. Sent when that changes, and again for a backend that is up while some
-    /// worker's counters have it down.
+    /// A probe found this backend up or down. Sent when that changes, and again for a backend that is up while a
+    /// worker's counters say it is down.
     Probed {
         backend: BackendId,
         up: bool,
     },
-    /// Where this backend is to be reached: its host name resolved (workers resolve nothing, it blocks). Sent at start
-    /// and whenever it changes.
+    /// The resolved address of this backend. Workers do not resolve names, since that blocks. Sent at start and
+    /// whenever it changes.
     Address {
         backend: BackendId,
         addr: SocketAddr,
     },
-    /// Send the ledger rows with this ticket.
+    /// Answer with [`ToControl::Ledger`] and this ticket.
     LedgerWanted {
         ticket: Ticket,
     },
-    /// Couriers deliver what has been taken until now and then hold still, so that what is taken later is not delivered
-    /// before a change of structure that waits for this; until [`ToWorker::Release`] with the same ticket, or
+    /// Couriers deliver all points taken so far and then hold, so that later points are not delivered before the change
+    /// of structure that waits for this. The hold ends at [`ToWorker::Release`] with the same ticket, or
     /// `limits::HOLD_MAX` after the answer. Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique
     /// over all workers.
     Drain {
@@ -154,8 +157,8 @@ pub enum ToWorker {
     Release {
         ticket: Ticket,
     },
-    /// Take these lines (timestamps in nanoseconds) as a write of a client would be taken. Answered by
-    /// [`ToControl::Written`] within `timeout`.
+    /// Accept these lines (timestamps in nanoseconds) like a client's write. Answered by [`ToControl::Written`] within
+    /// `timeout`.
     Write {
         ticket: Ticket,
         db: String,
@@ -168,28 +171,28 @@ pub enum ToWorker {
     Shutdown,
 }
 
-/// What became of [`ToWorker::Write`].
+/// The result of [`ToWorker::Write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// As safe as the settings promise, and confirmed by every backend that is up.
+    /// As durable as the settings promise, and confirmed by every backend that is up.
     Done,
-    /// Lines were not taken, backends refused points, or those that are up have not confirmed in time: in InfluxDB's
-    /// words where it has some.
+    /// Lines were not accepted, backends refused points, or backends that are up did not confirm in time. The text is
+    /// InfluxDB's own where InfluxDB has one.
     Refused(String),
 }
 
-/// What became of [`ToControl::Create`].
+/// The result of [`ToControl::Create`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
-    /// It exists there now: repeat the batch.
+    /// The backend has it now: send the batch again.
     Done,
-    /// All backends that could have it were asked and none has it.
+    /// All backends that may have it were asked and none has it.
     NowhereElse,
-    /// Not all backends that could have it can be asked, or the statement failed: hold and ask again later.
+    /// Not all backends that may have it could be asked, or the statement failed: hold and ask again later.
     Failed(String),
 }
 
-/// One line of the ledger: what became of accepted points of `db` meant for `backend`.
+/// One row of the ledger: what became of accepted points of `db` for `backend`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
     pub db: String,
@@ -203,21 +206,21 @@ pub struct LedgerRow {
     pub dropped: Vec<(String, u64)>,
 }
 
-/// Which databases and policies exist, over all backends that could be asked.
+/// Which databases and policies exist, over all backends that answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
-    /// False until one backend has answered SHOW DATABASES in InfluxDB's form; nothing is refused before.
+    /// False until one backend has answered SHOW DATABASES in InfluxDB's form. Until then nothing is refused.
     pub known: bool,
     pub databases: HashMap<String, Database>,
 }
 
 impl Catalog {
-    /// False when the database is known to be nowhere.
+    /// False when no backend has the database.
     pub fn may_have_database(&self, db: &str) -> bool {
         !self.known || self.databases.contains_key(db)
     }
 
-    /// False when the database is there and the policy known not to be; an empty `rp` is the default one.
+    /// False when the database exists and the policy does not; an empty `rp` is the default policy.
     pub fn may_have_policy(&self, db: &str, rp: &str) -> bool {
         let policies = self.databases.get(db).map_or(&[][..], |database| &database.policies);
         rp.is_empty() || policies.is_empty() || policies.iter().any(|policy| policy == rp)
@@ -226,6 +229,6 @@ impl Catalog {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Database {
-    /// Names of its retention policies, over all backends; empty = could not be asked.
+    /// Names of its retention policies, over all backends; empty = no backend could be asked.
     pub policies: Vec<String>,
 }

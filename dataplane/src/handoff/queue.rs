@@ -1,5 +1,5 @@
-//! How messages cross: one bounded queue from all workers to the control thread, one bounded queue and one eventfd to
-//! each worker.
+//! Transport of messages: one bounded queue from all workers to the control thread; one bounded queue and one eventfd
+//! to each worker.
 //!
 //! ```text
 //!   worker 0 ─┐                          ┌─ queue ── worker 0
@@ -7,11 +7,11 @@
 //!   worker n ─┘                          └─ ...
 //! ```
 //!
-//! A worker never waits here. The control thread waits for room in a worker's queue, but at most
-//! [`HANDOFF_WAIT`](limits::HANDOFF_WAIT), and only once for a worker that has stopped reading.
+//! A worker never waits here. The control thread waits at most [`HANDOFF_WAIT`](limits::HANDOFF_WAIT) for room in a
+//! worker's queue, and only once for a worker that does not read.
 //!
-//! The end of one side is a state of the other: a dropped [`ControlEnd`] first marks itself gone, then rings every
-//! worker, so that a worker that wakes sees [`WorkerEnd::control_gone`] and answers what it still has open.
+//! When one side ends, the other side sees it. A dropped [`ControlEnd`] first sets `gone`, then signals every worker,
+//! so that a worker that wakes sees [`WorkerEnd::control_gone`] and answers its open requests.
 //!
 //! Not here: what the messages mean (`mod.rs`), and reading the eventfd (the worker's ring does).
 
@@ -27,7 +27,7 @@ use super::{ToControl, ToWorker};
 use crate::io::{Bell, Signal};
 use crate::limits;
 
-/// Makes the door between the control thread and `workers` workers.
+/// Makes the queues between the control thread and `workers` workers.
 ///
 /// Fails only when the kernel has no eventfd left (open files, memory).
 pub fn pair(workers: usize) -> io::Result<(ControlEnd, Vec<WorkerEnd>)> {
@@ -54,7 +54,7 @@ pub struct WorkerEnd {
 }
 
 impl WorkerEnd {
-    /// Hands `message` over; never waits. A full queue, or a control thread that is gone, gives it back.
+    /// Sends `message`; never waits. Returns it when the queue is full or the control thread has ended.
     #[allow(clippy::result_large_err)] // The value is the error: a full queue loses nothing.
     pub fn send(&self, message: ToControl) -> Result<(), ToControl> {
         if self.control_gone() {
@@ -63,25 +63,25 @@ impl WorkerEnd {
         self.to_control.try_send(message).map_err(|e| e.into_inner())
     }
 
-    /// The next message for this worker. Read until `None` after each wake-up: one ring of the bell may stand for many.
+    /// The next message for this worker. Call until `None` after each wake-up: one signal may stand for many messages.
     pub fn try_recv(&self) -> Option<ToWorker> {
         self.receiver.try_recv().ok()
     }
 
-    /// True once the control thread has ended: nothing that is still open will be answered.
+    /// True once the control thread has ended: open requests will not be answered.
     pub fn control_gone(&self) -> bool {
         self.gone.load(SeqCst)
     }
 
-    /// What this worker waits for: it resolves when a message has been put or the control thread has ended.
+    /// Resolves when a message has been put or the control thread has ended.
     ///
-    /// Fails only when the process has no descriptor left.
+    /// Fails only when the process has no file descriptor left.
     pub fn signal(&self) -> io::Result<Signal> {
         self.bell.signal()
     }
 }
 
-/// The control thread's side. Dropping it tells every worker.
+/// The control thread's side. Dropping it wakes every worker.
 #[derive(Debug)]
 pub struct ControlEnd {
     from_workers: Receiver<ToControl>,
@@ -94,19 +94,19 @@ impl ControlEnd {
         self.to_workers.len()
     }
 
-    /// The queue of all workers' messages, for a wait on more than one queue. Disconnected = all workers are gone.
+    /// The queue of all workers' messages, to wait on several queues. Disconnected = all workers have ended.
     pub fn incoming(&self) -> &Receiver<ToControl> {
         &self.from_workers
     }
 
-    /// The next message; `Timeout` = none came, `Disconnected` = all workers are gone.
+    /// The next message; `Timeout` = none came, `Disconnected` = all workers have ended.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<ToControl, RecvTimeoutError> {
         self.from_workers.recv_timeout(timeout)
     }
 
-    /// Puts `message` into that worker's queue and rings its bell. Waits for room up to
-    /// [`HANDOFF_WAIT`](limits::HANDOFF_WAIT); the message comes back when there was none, or the worker is gone. A
-    /// worker that let one message time out is not waited for again until it has made room.
+    /// Puts `message` into that worker's queue and signals its eventfd. Waits for room up to
+    /// [`HANDOFF_WAIT`](limits::HANDOFF_WAIT). Returns the message when there was no room or the worker has ended.
+    /// After a timeout, later messages to this worker do not wait until one finds room.
     ///
     /// Panics if there is no such worker.
     #[allow(clippy::result_large_err)] // The value is the error, as on the other side.
@@ -128,8 +128,8 @@ impl ControlEnd {
 }
 
 impl Drop for ControlEnd {
-    /// Gone is stored before the bells ring: a worker that wakes sees it. A message that a worker still manages to put
-    /// in after that is lost, but that worker wakes afterwards and answers what it has open.
+    /// Sets `gone` before the signals: a worker that wakes sees it. A message that a worker still puts in after that is
+    /// lost, but this worker wakes afterwards and answers its open requests.
     fn drop(&mut self) {
         self.gone.store(true, SeqCst);
         for queue in &self.to_workers {
@@ -160,7 +160,7 @@ mod tests {
         unsafe { libc::poll(&mut poll, 1, wait_ms) == 1 }
     }
 
-    /// Waits as a worker does, and clears the counter.
+    /// Waits like a worker, and clears the counter.
     fn wait_rung(end: &WorkerEnd) -> bool {
         let mut count = [0u8; 8];
         // SAFETY: the descriptor is open as long as `end`, and `count` is 8 writable bytes.

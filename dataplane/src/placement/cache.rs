@@ -1,22 +1,22 @@
-//! A worker's memory of routes: (db, measurement as written) to a small number that stands for one backend per circle,
-//! and the former owners of what is being moved.
+//! A worker's route cache: maps (database, measurement as written) to a small number. The number stands for one backend
+//! per circle, and the former owners of what is being moved.
 //!
-//! An open table of 16-byte slots, linear probing, at most half full, over an arena that holds the keys:
+//! An open-addressing table of 16-byte slots, with linear probing, at most half full. The keys lie in an arena:
 //!
 //! ```text
 //!   slots  | hash 32 | key at 32 | db len 16 | measurement len 16 | route 32 |
 //!   keys   ...telegrafcpu telegrafdisk...
 //! ```
 //!
-//! Keys are compared in full, so two measurements never share a route by accident. A hit allocates nothing and touches
-//! one slot and one key. Bounded by [`ROUTE_CACHE_ENTRIES_MAX`] and [`ROUTE_CACHE_KEY_BYTES_MAX`]: at either bound the
-//! table is emptied and fills again, so names that are seen once cannot take memory for ever. So it is when the
-//! placement changes. Routes stay; there are no more of them than combinations of one backend per circle (two where
-//! data is being moved), and a [`RouteId`] stays good as long as its table.
+//! Keys are compared in full, so two measurements never share a route by accident. A hit allocates nothing and reads
+//! one slot and one key. At [`ROUTE_CACHE_ENTRIES_MAX`] or [`ROUTE_CACHE_KEY_BYTES_MAX`] the table is emptied and fills
+//! again, so that names used only once cannot hold memory for ever. It is also emptied when the placement changes.
+//! Routes are kept: there are at most as many as combinations of one backend per circle (two where data is being
+//! moved), and a [`RouteId`] is valid as long as its table.
 //!
-//! A run of [`ROUTE_CACHE_PROBES_MAX`] taken slots ends the search, so names prepared to fall into one slot cost their
-//! sender a search of the rings each time, and nobody else anything. A hit costs 8 to 10 ns (`benches/placement.rs`, 10
-//! to 1000 names, thread CPU time); a seeded XXH3 per part and `memcmp` per part cost twice that.
+//! A search ends after [`ROUTE_CACHE_PROBES_MAX`] used slots. Names made to collide cost only their sender: a search of
+//! the rings each time. A hit costs 8 to 10 ns (`benches/placement.rs`, 10 to 1000 names, thread CPU time); a seeded
+//! XXH3 and a `memcmp` for each part of the key cost twice that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,13 +30,13 @@ use crate::topology::BackendId;
 
 const SLOTS_MIN: usize = 1024;
 
-/// Stands for the backends of a route; meaningful only to the [`RouteTable`] that gave it.
+/// Stands for the backends of a route; valid only for the [`RouteTable`] that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u32);
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// The high half of the hash; the low half chose the slot.
+    /// The high half of the hash; the low half selects the slot.
     hash: u32,
     key_at: u32,
     db_len: u16,
@@ -55,9 +55,9 @@ pub struct RouteTable {
     slots: Vec<Slot>,
     entries: usize,
     keys: Vec<u8>,
-    /// All routes, one behind the other.
+    /// All routes, one after the other.
     routes: Vec<Option<BackendId>>,
-    /// Where in `routes` each one begins, and at last the end.
+    /// Start of each route in `routes`; the last entry is the end.
     starts: Vec<usize>,
     interned: HashMap<Vec<BackendId>, RouteId>,
     scratch: Vec<BackendId>,
@@ -77,7 +77,7 @@ impl RouteTable {
         }
     }
 
-    /// The route of a place whose measurement is as written on its line, escapes included.
+    /// The route of a place. `raw.measurement` is as written on its line, escapes included.
     #[inline]
     pub fn lookup(&mut self, raw: Place<&[u8]>) -> RouteId {
         let hash = hash(raw);
@@ -100,7 +100,7 @@ impl RouteTable {
         &self.routes[self.starts[at]..self.starts[at + 1]]
     }
 
-    /// Looks up by this placement from now on. Routes given before stay what they were.
+    /// Uses this placement from now on. Routes returned before do not change.
     pub fn replace(&mut self, placement: Arc<Placement>) {
         self.placement = placement;
         self.forget();
@@ -138,7 +138,7 @@ impl RouteTable {
     fn miss(&mut self, raw: Place<&[u8]>, hash: u64) -> RouteId {
         let Place { db, measurement } = raw;
         let route = self.intern(raw);
-        // Longer than any line or name can be: right, but not worth a place.
+        // Longer than any line or name can be: answered, but not cached.
         let (Ok(db_len), Ok(measurement_len)) = (u16::try_from(db.len()), u16::try_from(measurement.len())) else {
             return route;
         };
@@ -179,7 +179,7 @@ impl RouteTable {
         RouteId(route)
     }
 
-    /// Doubles the slots. An entry that finds no place is forgotten, which costs it one more miss.
+    /// Doubles the slots. An entry that finds no slot is dropped, which costs one more miss.
     fn grow(&mut self) {
         let mut slots = vec![FREE_SLOT; self.slots.len() * 2];
         let keys = &self.keys;
@@ -192,8 +192,8 @@ impl RouteTable {
     }
 }
 
-/// XXH3 of the measurement, mixed with the database. Most databases have up to 16 bytes: two loads that cover them are
-/// cheaper than a second XXH3.
+/// XXH3 of the measurement, mixed with the database. Most databases have up to 16 bytes: two loads that cover the name
+/// are cheaper than a second XXH3.
 #[inline]
 fn hash(raw: Place<&[u8]>) -> u64 {
     let Place { db, measurement } = raw;
@@ -209,8 +209,8 @@ fn hash(raw: Place<&[u8]>) -> u64 {
     XxHash3_64::oneshot(measurement) ^ db ^ (db >> 32)
 }
 
-/// Equality of two slices of equal length. Most names have 4 to 16 bytes: two overlapping loads each, cheaper than a
-/// call of `memcmp`.
+/// Whether two slices of equal length are equal. Most names have 4 to 16 bytes: two overlapping loads each are cheaper
+/// than a call of `memcmp`.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
@@ -223,7 +223,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// Puts an entry that is not there yet into the first free slot from its own on; false when the run is too long.
+/// Puts a new entry into the first free slot from its own on; false when the run of used slots is too long.
 fn place(slots: &mut [Slot], hash: u64, entry: Slot) -> bool {
     let mask = slots.len() - 1;
     let free = (0..ROUTE_CACHE_PROBES_MAX)

@@ -1,19 +1,19 @@
 //! Which backend of each circle holds a (database, measurement).
 //!
 //! A pure function of the topology and the settings: the owner of a measurement never changes while the process runs.
-//! It places as influx-proxy does, byte for byte, so that taking its place moves no data. A changed answer here moves
-//! data: the golden rows in `tests/golden/placement.csv` pin them.
+//! It places exactly as influx-proxy does, so that replacing influx-proxy moves no data. A different result here would
+//! move data; the rows of `tests/golden/placement.csv` pin it.
 //!
 //! ```text
 //!   (db, measurement) --shard_key--> lookup key --hash--> ring of each circle --> one backend per circle
 //! ```
 //!
-//! While a circle's data is being moved, because its backends have changed, the owner and the former owner take the
-//! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable; what has been moved meanwhile makes a
-//! new one, with a higher version, that every thread is handed.
+//! While a circle's data is being moved because its backends have changed, the owner and the former owner get the
+//! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable. When a measurement has been moved, a
+//! new one with a higher version is made and given to every thread.
 //!
-//! `ring.rs` is one circle's ring; `cache.rs` makes the answer cheap for a worker. Not here: where a measurement ends
-//! on its line (`lineproto`), who sends to the backends of a route (couriers), what is to be moved and by whom.
+//! `ring.rs` is one circle's ring; `cache.rs` caches routes for a worker. Not here: where a measurement ends on its
+//! line (`lineproto`), who sends to the backends of a route (couriers), what is moved and by whom.
 
 mod cache;
 mod moves;
@@ -63,7 +63,7 @@ pub enum HashKey {
 }
 
 impl HashKey {
-    /// As it is written in configurations.
+    /// As written in configurations.
     pub fn text(&self) -> &str {
         match self {
             Self::Idx => "idx",
@@ -74,7 +74,7 @@ impl HashKey {
         }
     }
 
-    /// Reads [`HashKey::text`]; None for a text that is neither a name nor has `%idx` in it.
+    /// Reads [`HashKey::text`]; None for a text that is neither a known name nor contains `%idx`.
     pub fn from_text(text: &str) -> Option<Self> {
         Some(match text {
             "idx" => Self::Idx,
@@ -158,23 +158,23 @@ impl Lookup {
     }
 }
 
-/// The rings of all circles, and what of the former ones still counts.
+/// The rings of all circles, and the former rings of circles in transition.
 #[derive(Clone, Debug)]
 pub struct Placement {
     lookup: Lookup,
     circles: Vec<Arc<Ring>>,
     /// By circle; None = not in transition.
     moves: Vec<Option<Move>>,
-    /// By circle: who has data of it.
+    /// By circle: the backends that have data of it.
     members: Vec<Vec<BackendId>>,
     version: u64,
 }
 
 impl Placement {
-    /// Builds the ring of every circle, of the backends that are not leaving.
+    /// Builds the ring of every circle from the backends that are not leaving.
     ///
     /// # Panics
-    /// When no backend of a circle stays or `vnode_size` is 0; the configuration refuses both.
+    /// When all backends of a circle are leaving or `vnode_size` is 0; the configuration refuses both.
     pub fn new(topology: &Topology, settings: &PlacementSettings) -> Self {
         let ring = |circle: &Circle| {
             let members = circle
@@ -198,12 +198,12 @@ impl Placement {
         self.circles.len()
     }
 
-    /// Grows with each change while the process runs; 0 at its start.
+    /// 0 at the start of the process; grows with each change.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The backend of `circle` (position in the topology) that a place belongs on.
+    /// The backend of `circle` (position in the topology) that a place belongs to.
     ///
     /// # Panics
     /// When there is no such circle.
@@ -211,15 +211,15 @@ impl Placement {
         self.circles[circle].owner(self.lookup.hash(place))
     }
 
-    /// Appends the owner in each circle, in circle order, and behind them the former owners of what is being moved, to
-    /// `out`: at most `limits::ROUTE_BACKENDS_MAX`, each once.
+    /// Appends to `out` the owner in each circle, in circle order, and then the former owners of what is being moved:
+    /// at most `limits::ROUTE_BACKENDS_MAX` backends, each once.
     pub fn route(&self, place: Place<&[u8]>, out: &mut Vec<BackendId>) {
         let hash = self.lookup.hash(place);
         out.extend(self.circles.iter().map(|ring| ring.owner(hash)));
         out.extend((0..self.circles.len()).filter_map(|circle| self.former(circle, place)));
     }
 
-    /// The backends of `circle` that together have all of its data, in no order: those on the ring, and while it is in
+    /// The backends of `circle` that together have all of its data, in no order: those on the ring, and during a
     /// transition also the former ones.
     ///
     /// # Panics
@@ -228,7 +228,7 @@ impl Placement {
         &self.members[circle]
     }
 
-    /// The expected share (0 to 1, together 1) of each backend of `circle` that is not leaving, in its order.
+    /// The expected share (0 to 1, in total 1) of each backend of `circle` that is not leaving, in its order.
     ///
     /// # Panics
     /// When there is no such circle.
@@ -237,7 +237,7 @@ impl Placement {
     }
 }
 
-/// Splits a `shard_key` template. What a `%db` stands for is never itself searched for `%mm`.
+/// Splits a `shard_key` template. The text that replaces `%db` is not searched for `%mm`.
 fn key_parts(template: &str) -> Vec<KeyPart> {
     let mut parts = Vec::new();
     let mut text_start = 0;

@@ -1,5 +1,5 @@
-//! A circle in transition: its backends or its hash settings have changed, and its data is being moved to where it
-//! belongs now.
+//! A circle in transition: its backends or its hash settings have changed, and its data is being moved to the new
+//! owners.
 //!
 //! ```text
 //!                    writes go to          reads go to
@@ -9,11 +9,11 @@
 //!   ended            owner                 owner
 //! ```
 //!
-//! Why no read sees a hole: the former owner has all from before and, by the double writes, all since; the owner has
-//! all since, and all from before once it has been copied. Writes are doubled until the end, so that a backend that
-//! reads go to has got every write, whichever of the two versions of a [`Placement`] the thread that took it goes by.
+//! Why a read never misses data: the former owner has all older points and, by the double writes, all new ones. The
+//! owner has all new points, and all older ones once they have been copied. Writes are doubled until the end, so that a
+//! backend that is read from has got every write, whichever of two versions of a [`Placement`] the writing thread uses.
 //!
-//! A former backend that the configuration no longer names cannot be read: for what it held the owner counts at once,
+//! A former backend that is no longer in the configuration cannot be read. What it held is read from the owner at once,
 //! and other circles are asked before this one ([`Placement::lacks`]).
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::{Lookup, Place, Placement, PlacementSettings, Ring};
 use crate::topology::{BackendId, Topology};
 
-/// A ring as it was.
+/// A ring before the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Former {
     pub settings: PlacementSettings,
@@ -35,18 +35,18 @@ pub struct Former {
 pub struct FormerMember {
     pub name: String,
     pub url: String,
-    /// Since then it has been missing in the configuration, and so has not got all writes: it is not read any more.
+    /// It has been missing in the configuration since then, so it has not got all writes and is not read any more.
     pub gone: bool,
 }
 
 /// Measurements, by database.
 type Places = HashMap<Box<[u8]>, HashSet<Box<[u8]>>>;
 
-/// What of a former ring still counts.
+/// The former ring of a circle in transition, and what has been moved.
 #[derive(Clone, Debug)]
 pub(super) struct Move {
     former: Arc<FormerRing>,
-    /// What the owner has all of.
+    /// The measurements that have been copied to the owner in full.
     moved: Arc<Places>,
     settled: bool,
 }
@@ -54,7 +54,7 @@ pub(super) struct Move {
 #[derive(Debug)]
 struct FormerRing {
     lookup: Lookup,
-    /// Its ids are positions in `members`.
+    /// Positions in `members` serve as its ids.
     ring: Ring,
     members: Vec<Option<BackendId>>,
 }
@@ -66,7 +66,7 @@ impl FormerRing {
 }
 
 impl Placement {
-    /// This placement with a former ring of `circle`. Without effect when both place alike.
+    /// This placement with a former ring of `circle`. No effect when both rings place alike.
     ///
     /// # Panics
     /// When there is no such circle, or `former` has no member or no point.
@@ -101,12 +101,12 @@ impl Placement {
         self
     }
 
-    /// Whether `circle` has a former ring that still counts.
+    /// Whether `circle` is in transition.
     pub fn in_transition(&self, circle: usize) -> bool {
         self.moves[circle].is_some()
     }
 
-    /// Whether a former backend of `circle` is gone, and what it held perhaps not yet anywhere in the circle.
+    /// Whether a former backend of `circle` is gone, so that the circle may lack the data it held.
     ///
     /// # Panics
     /// When there is no such circle.
@@ -115,8 +115,8 @@ impl Placement {
         self.moves[circle].as_ref().is_some_and(gone)
     }
 
-    /// The former owner of a place that is being moved, until the transition has ended; it gets all writes.
-    /// None: it is where it was, or the former owner is gone.
+    /// The former owner of a place that is being moved, until the transition has ended; it gets all writes. None: the
+    /// owner has not changed, or the former owner is gone.
     ///
     /// # Panics
     /// When there is no such circle.
@@ -125,7 +125,7 @@ impl Placement {
         (former != self.owner(circle, place)).then_some(former)
     }
 
-    /// The backend of `circle` that has all there is of a place: reads go there.
+    /// The backend of `circle` that has all points of a place: reads go there.
     ///
     /// # Panics
     /// When there is no such circle.
@@ -143,8 +143,7 @@ impl Placement {
         moved.is_some_and(|names| names.contains(place.measurement))
     }
 
-    /// The next version, with these places of `circle` marked as moved. Without a transition nothing changes but
-    /// the version.
+    /// The next version, with these places of `circle` marked as moved. Without a transition only the version changes.
     #[must_use]
     pub fn with_moved<'a>(&self, circle: usize, places: impl IntoIterator<Item = Place<&'a [u8]>>) -> Self {
         self.changed(circle, |moving| {
@@ -161,9 +160,9 @@ impl Placement {
         self.changed(circle, |moving| moving.settled = true)
     }
 
-    /// The next version, in which the transition of `circle` is over. To be used only after every thread reads by one
-    /// that is settled: else a thread that has not heard of the end would look for a new point where it is no longer
-    /// written to.
+    /// The next version, in which the transition of `circle` is over. Use it only after every thread uses a settled
+    /// version: otherwise a thread with an older version would read a new point from the former owner, which no longer
+    /// gets writes.
     #[must_use]
     pub fn with_ended(&self, circle: usize) -> Self {
         let mut next = self.changed(circle, |_| {});
@@ -172,7 +171,7 @@ impl Placement {
         next
     }
 
-    /// This one as the first version, before any thread goes by it.
+    /// This placement as version 0, before any thread uses it.
     #[must_use]
     pub fn at_start(self) -> Self {
         Self { version: 0, ..self }

@@ -1,4 +1,4 @@
-//! Circles in transition: no read without all data, whatever the change; nothing differs without one.
+//! Circles in transition: every read finds all data, whatever changes; without a transition nothing differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ fn names() -> Vec<String> {
     (0..60).map(|i| format!("m{i}")).collect()
 }
 
-/// The ring of the backends with these names, urls as in `topology`.
+/// The ring of the backends with these names; urls as in `topology`.
 fn former(settings: &PlacementSettings, topology: &Topology, names: &[&str]) -> Former {
     let member = |name: &&str| FormerMember {
         name: (*name).to_owned(),
@@ -158,7 +158,7 @@ fn a_table_goes_by_its_new_placement_and_keeps_the_routes_it_gave() {
     assert_eq!(table.backends(both), [Some(owner), was], "lines on their way to the log keep their route");
 }
 
-/// What a run does next.
+/// One step of a random run.
 #[derive(Clone, Debug)]
 enum MoveStep {
     Write(usize),
@@ -169,7 +169,7 @@ enum MoveStep {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
-    /// Backends as sets of points; a mark copies first, as a migration does.
+    /// Backends are sets of points. A mark copies first, as a migration does.
     #[test]
     fn a_reader_has_every_point_whatever_changes(
         before in proptest::collection::btree_set(0usize..6, 1..6),

@@ -1,7 +1,7 @@
-//! What decides where a point belongs. Whatever asks for an owner, a reader or a share asks with this.
+//! The key that decides where a point belongs: owners, readers and shares are looked up with it.
 
-/// A database and a measurement of it, unescaped. Borrowed as `Place<&[u8]>` or `Place<&str>`; `Place` alone owns its
-/// names.
+/// A database and one of its measurements, unescaped. Borrowed as `Place<&[u8]>` or `Place<&str>`; plain `Place` owns
+/// its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place<T = String> {
     pub db: T,
@@ -15,7 +15,7 @@ impl<T> Place<T> {
 }
 
 impl<T: AsRef<[u8]>> Place<T> {
-    /// As the placement asks for it.
+    /// As the functions of the placement take it.
     pub fn bytes(&self) -> Place<&[u8]> {
         Place { db: self.db.as_ref(), measurement: self.measurement.as_ref() }
     }
@@ -26,7 +26,7 @@ impl<T: AsRef<str>> Place<T> {
         Place { db: self.db.as_ref(), measurement: self.measurement.as_ref() }
     }
 
-    /// With names of its own.
+    /// A copy that owns its names.
     pub fn owned(&self) -> Place {
         Place { db: self.db.as_ref().to_owned(), measurement: self.measurement.as_ref().to_owned() }
     }

@@ -1,4 +1,4 @@
-//! Recorded placements of influx-proxy, the rules one by one, and the fast forms against naive ones.
+//! Recorded placements of influx-proxy, each rule on its own, and the fast code against naive code.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub(super) fn settings(hash_key: HashKey) -> PlacementSettings {
     PlacementSettings { hash_key, ..Default::default() }
 }
 
-/// The ring by its definition: of all points above the hash the smallest, else of all points the smallest; of equal
-/// points the one added last.
+/// The ring by definition: the smallest point above the hash, or else the smallest of all; of equal points the one
+/// added last.
 mod naive {
     use super::*;
 

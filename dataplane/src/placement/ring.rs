@@ -1,8 +1,9 @@
 //! One circle's consistent-hash ring.
 //!
-//! Point number i of a member lies at `hash(decimal(i) + member key)`; a key belongs to the first point strictly
-//! greater than its hash, and past the last point to the smallest. Where two members claim one value, the one added
-//! later keeps it. All of this is influx-proxy's rule, ambiguities included (`1` + `10` and `11` + `0` are one text).
+//! Point number i of a member lies at `hash(decimal(i) + member key)`. A key belongs to the first point strictly
+//! greater than its hash; past the last point, to the smallest one. When two members have a point of the same value,
+//! the one added later gets it. These are influx-proxy's rules, ambiguities included (`1` + `10` and `11` + `0` are one
+//! text).
 
 use super::RingHash;
 use crate::topology::BackendId;
