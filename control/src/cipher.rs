@@ -1,11 +1,11 @@
 //! influx-proxy's cipher for user names and passwords in a configuration file, and for `/encrypt` and `/decrypt`.
 //!
-//! AES-128 in CBC mode with one published key and no salt: it hides a password from a glance over the shoulder and from
-//! nobody else. It is here because existing files use it. A file may name a key of its own (`cipher_key`); then it
-//! hides them from who sees a cipher without that key, and equal texts are still seen to be equal.
+//! AES-128 in CBC mode with one published key and no salt. It only hides a password from a casual look; it is here
+//! because existing files use it. With a key of its own (`cipher_key`) a file hides its passwords from readers without
+//! that key, but equal texts still have equal ciphers.
 //!
-//! Text form: base64 with `_` for 62 and `!` for 63, without `=`. Padding: zero bytes up to a multiple of 16, none for
-//! a text that already is one; so zero bytes at either end of a text do not come back.
+//! Text form: base64 with `_` for 62 and `!` for 63, without `=`. Padding: zero bytes up to a multiple of 16, none when
+//! the text already is one. Zero bytes at either end of a text are lost.
 
 use aes::Aes128;
 use base64::Engine;
@@ -14,7 +14,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use cbc::cipher::block_padding::NoPadding;
 use cbc::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
 
-/// Key and initial vector in one; also what `/decrypt` wants as its `key` parameter.
+/// Key and initial vector in one; also the value that `/decrypt` requires as its `key` parameter.
 pub const KEY: &str = "consistentcipher";
 const BLOCK_BYTES: usize = 16;
 
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-/// The published one, [`KEY`].
+/// The published key, [`KEY`].
 impl Default for Key {
     fn default() -> Self {
         Self::new(KEY).expect("16 bytes")
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Key {
 }
 
 const SYMBOLS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_!";
-/// Bits of the last symbol that carry nothing may be anything, as in the original.
+/// Unused bits of the last symbol may have any value, as in influx-proxy.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &match Alphabet::new(SYMBOLS) {
         Ok(alphabet) => alphabet,
@@ -55,10 +55,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Why a text is no cipher text. Displayed as the original words it, since `/decrypt` answers with these texts.
+/// Why a text is not a cipher text. The texts are influx-proxy's, since `/decrypt` answers with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CipherError {
-    /// Not the base64 used here, from this byte on.
+    /// Invalid base64, from this byte on.
     Base64 { at: usize },
     /// The bytes are not whole AES blocks.
     NotFullBlocks,
@@ -80,12 +80,12 @@ pub fn encrypt(text: impl AsRef<[u8]>) -> String {
     encrypt_with(Key::default(), text)
 }
 
-/// Decrypts with the published key; the result need not be UTF-8, since any whole blocks decrypt to something.
+/// Decrypts with the published key. The result may not be UTF-8: any whole blocks decrypt to something.
 pub fn decrypt(cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
     decrypt_with(Key::default(), cipher)
 }
 
-/// As [`encrypt`], with a key of one's own.
+/// As [`encrypt`], with another key.
 pub fn encrypt_with(Key(key): Key, text: impl AsRef<[u8]>) -> String {
     let mut blocks = text.as_ref().to_vec();
     let len = blocks.len().next_multiple_of(BLOCK_BYTES);
@@ -96,16 +96,16 @@ pub fn encrypt_with(Key(key): Key, text: impl AsRef<[u8]>) -> String {
     BASE64.encode(blocks)
 }
 
-/// As [`decrypt`], with a key of one's own. A wrong key gives other bytes, not an error.
+/// As [`decrypt`], with another key. A wrong key gives other bytes, not an error.
 pub fn decrypt_with(Key(key): Key, cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, CipherError> {
     let cipher = cipher.as_ref();
-    // As Go's decoder, line ends do not count.
+    // Line ends are ignored, as in Go.
     let symbols: Vec<u8> = cipher.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     let foreign = |byte: &u8| !matches!(byte, b'\r' | b'\n') && !SYMBOLS.as_bytes().contains(byte);
     if let Some(at) = cipher.iter().position(foreign) {
         return Err(CipherError::Base64 { at });
     }
-    // All symbols are good, so only a lone last one is left to refuse.
+    // All symbols are valid: the only error left is a single last symbol.
     let mut blocks = BASE64.decode(&symbols).map_err(|_| CipherError::Base64 { at: cipher.len() - 1 })?;
     if blocks.len() % BLOCK_BYTES != 0 {
         return Err(CipherError::NotFullBlocks);
@@ -122,8 +122,8 @@ pub fn decrypt_with(Key(key): Key, cipher: impl AsRef<[u8]>) -> Result<Vec<u8>, 
 mod tests {
     use super::*;
 
-    /// Rows of the recorded file: texts may be quoted and hold quotes, commas and line breaks; ciphers hold none of
-    /// them.
+    /// Rows of the recorded file. Texts may be quoted and hold quotes, commas and line breaks; ciphers hold none of
+    /// these.
     fn vectors() -> Vec<(String, String)> {
         let file = include_str!("../../tests/golden/encrypt.csv").replace("\r\n", "\n");
         let mut rows = Vec::new();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_ones_own_makes_ciphers_no_other_key_reads() {
+    fn only_the_same_key_decrypts_a_cipher() {
         let key = Key::new("sixteen bytes ok").expect("16 bytes");
         let cipher = encrypt_with(key, "admin");
         assert_ne!(cipher, encrypt("admin"));

@@ -15,9 +15,9 @@
 //!                                   └─ influx   the calls to a backend, its answers, lines, catalogs
 //! ```
 //!
-//! Whatever asks a backend runs on a thread of its own and reports back, so that a hung backend delays neither another
-//! one nor an admin request. Nothing here can slow a worker down: the handoff is bounded, and a control thread that has
-//! ended is seen by workers as such.
+//! Each call to a backend runs on a thread of its own and sends its result as an event, so that a hung backend delays
+//! neither another backend nor an admin request. Nothing here can slow a worker down: the handoff is bounded, and
+//! workers notice when the control thread has ended.
 
 pub mod cipher;
 pub mod endpoint;

@@ -34,7 +34,7 @@ pub const FAILURE_TEXT_CHARS_MAX: usize = 512;
 
 /// CREATE DATABASE and CREATE RETENTION POLICY.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Creations under way at a time. More: answered as failed, the courier holds its points and asks again.
+/// Creations under way at a time. More: answered as failed; the courier keeps its points and asks again.
 pub const CREATES_MAX: usize = 8;
 
 /// A worker's ledger. Longer: the answer names the worker as missing.
@@ -65,25 +65,25 @@ pub const QUERY_READ_BYTES: usize = 256 * 1024;
 pub const QUERY_PIECE_ROWS: usize = 10_000;
 /// One piece of an answer. Longer: as if the backend had not answered.
 pub const QUERY_DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// A worker's answer may come this much later than the time it was given. Longer: as if it had not answered.
+/// A worker's answer may come this much later than the timeout it was given. Longer: it counts as no answer.
 pub const WORKER_GRACE: Duration = Duration::from_secs(2);
-/// Lines of a SELECT INTO that are written together (InfluxDB: 10,000 points), and bytes after which they are written
-/// though they are fewer.
+/// Lines of a SELECT INTO that are written together (InfluxDB: 10,000 points), and the bytes at which a write begins
+/// with fewer lines.
 pub const INTO_BATCH_LINES: usize = 10_000;
 pub const INTO_BATCH_BYTES: usize = 1024 * 1024;
 
-/// Pieces of a query's answer, before they are packed. Longer by less than one row: the next piece begins.
+/// Size of the pieces of a query's answer before compression. A piece ends after the row that reaches it.
 pub const ANSWER_PIECE_BYTES: usize = 256 * 1024;
-/// Rows of one series in an answer that is not in pieces. More: it is marked `partial`, though it is whole, as InfluxDB
-/// 1.6 does.
+/// Rows of one series in an answer without chunks. More: it is marked `partial` although it is complete, as in InfluxDB
+/// 1.6.
 pub const ROWS_UNMARKED_MAX: usize = 10_000;
 
 /// Files of finished migrations that are kept. More: the oldest are deleted.
 pub const MIGRATIONS_KEPT: usize = 50;
-/// Migrations under way at a time. More: 503. Each circle has one at most, so this is for processes that never end.
+/// Migrations under way at a time. More: 503. Each circle has at most one, so only migrations that never end reach it.
 pub const MIGRATIONS_MAX: usize = 16;
-/// A migration's file is written this often while it goes on, and no more than this share of the time (1 in ...). A
-/// crash repeats what was copied since.
+/// The file of a running migration is written this often, and takes at most this share of the time (1 in ...). After a
+/// crash the work since the last write is repeated.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_SHARE: u32 = 20;
 /// Measurements that one migration copies at a time. More requested: it uses this number.
@@ -103,7 +103,7 @@ pub const CLEAR_PAUSE: Duration = Duration::from_secs(1);
 /// Time to deliver the points that were acknowledged before a migration began. Longer: the migration goes on, and a
 /// rebalance ends as failed.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Reads are switched over to measurements that have been moved this often: each time all marks are written.
+/// Reads switch over to moved measurements this often. Each time all marks are written.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(2);
 /// Passes of a rebalance, each of which looks for measurements at wrong places. More: the rebalance fails.
 pub const REBALANCE_PASSES: usize = 5;
@@ -119,7 +119,7 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of another proxy's answer, and circles in it. More bytes: it counts as no answer. More circles: left out.
 pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub const PEER_CIRCLES_MAX: usize = 1024;
-/// While a migration runs, other proxies are told so this often, and answer with what they still hold.
+/// While a migration runs, other proxies are told this often. They answer with what they still have to deliver.
 pub const PEER_REMINDER: Duration = Duration::from_millis(500);
 /// Pause before a call to another proxy is repeated; it doubles from the first value to the second.
 pub const PEER_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -129,34 +129,35 @@ pub const PEER_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Proxies of one call. More: 400.
 pub const PEERS_MAX: usize = 64;
 
-/// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is what is
-/// read by one statement, verified and noted as done at a time.
+/// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is read by
+/// one statement, and verified and noted as done as a whole.
 pub const SLICE_VALUES_MAX: u64 = 200_000;
-/// Parts a slice is cut into at a time. More are needed: parts are cut again.
+/// Parts into which a slice is cut at a time. More needed: the parts are cut again.
 pub const SLICE_PARTS_MAX: u64 = 256;
 /// Values of one piece of an answer that is copied; pieces have as many rows as that allows ...
 pub const MIGRATION_PIECE_VALUES: u64 = 20_000;
 /// ... and at most these bytes. Longer: the slice is read again in pieces of fewer rows.
 pub const MIGRATION_PIECE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Lines of one write of a migration, and bytes after which it is sent though it has fewer.
+/// Lines of one write of a migration, and the bytes at which it is sent with fewer lines.
 pub const MIGRATION_WRITE_LINES: usize = 10_000;
 pub const MIGRATION_WRITE_BYTES: usize = 1024 * 1024;
-/// Reading one slice, writing what was read included. Longer: another attempt. It bounds the rate limit below: what a
-/// slice holds must get through in this time.
+/// Time to read one slice and write what was read. Longer: another attempt. It is also a lower bound for the rate
+/// limit: a slice must get through in this time.
 pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);
-/// Attempts to copy a slice and find it whole; one that leaves open less than half of what was open before does not
-/// count. More: it has failed.
+/// Attempts to copy a slice completely. An attempt that leaves less than half of the missing values does not count.
+/// More: the slice fails.
 pub const SLICE_ATTEMPTS: u32 = 3;
-/// Looks at a slice after each copy of it, while clients write to it. More: what is still open is copied again.
+/// Comparisons of a slice after each copy, while clients write to it. More: what still differs is copied again.
 pub const SLICE_LOOKS: u32 = 2;
-/// Values of the target that are kept while the source's are not all read yet. More: the target waits.
+/// Values of the target that are kept while those of the source are still being read. More: the target waits.
 pub const LOOK_EARLY_MAX: usize = 2 * SLICE_VALUES_MAX as usize;
-/// Before a look the source must have got what had been taken until then, within this time. Longer: the slice has
-/// failed.
+/// Before a comparison the source must have received all points taken until then, within this time. Longer: the slice
+/// fails.
 pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The target is waited for so long. Longer: what is still on its way there may be open, and is looked for again.
+/// Time to wait until the target has received them too. Longer: what is still on its way may count as missing, and is
+/// compared again.
 pub const BARRIER_TARGET_TIMEOUT: Duration = Duration::from_secs(2);
-/// From the first pause between two looks at whether all has been delivered; doubled up to `MIGRATION_STEP`.
+/// First pause between two checks of whether all has been delivered; it doubles up to `MIGRATION_STEP`.
 pub const BARRIER_STEP_MIN: Duration = Duration::from_millis(2);
 /// A wait for deliveries that takes longer than this is shown to the operator.
 pub const BARRIER_QUIET: Duration = Duration::from_secs(1);
@@ -175,16 +176,16 @@ pub const RETRY_FOR: Duration = Duration::from_secs(120);
 pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 /// Failed slices of one measurement that are kept with their reasons. More: only counted.
 pub const SLICE_FAILURES_KEPT: usize = 100;
-/// One wait for a migration's rate limit. Longer: it looks again after this time.
+/// One wait for a migration's rate limit. Longer: it checks again after this time.
 pub const RATE_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Longest sleep of a copy before it checks again for a cancel or a pause.
 pub const MIGRATION_NAP: Duration = Duration::from_millis(50);
 
-/// Rows read from msgpack lie in buffers of this size, many in one. Full: the next one begins.
+/// Size of the buffers for rows read from msgpack; one buffer holds many rows. Full: the next one begins.
 pub const MSGPACK_ROWS_BYTES: usize = 64 * 1024;
-/// Depth of values under names that are not known. More: the answer is malformed.
+/// Depth of values under unknown names. More: the answer is malformed.
 pub const MSGPACK_DEPTH_MAX: usize = 32;
-/// Elements that a length may make us reserve room for before they have been seen. More: room is made as they come.
+/// Elements for which a length in msgpack reserves room in advance. More: room grows as they are read.
 pub const MSGPACK_RESERVED_MAX: usize = 1024;
 
 /// Seconds of a CPU profile when the request gives none or no number, as in Go.

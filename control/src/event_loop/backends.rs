@@ -1,4 +1,4 @@
-//! What the event loop does about backends: reports of probes and couriers, catalogs, counts of measurements,
+//! What the event loop does about backends: results of probes and couriers, catalogs, counts of measurements,
 //! creations.
 //!
 //! Not here: the calls themselves (`influx`, `create`), when the catalog is refreshed (`refresh`).
@@ -23,14 +23,14 @@ use crate::influx::catalog::{self, Databases, Load};
 use crate::influx::client::{CallFailure, Client};
 use crate::limits;
 
-/// What is known of one backend, beside what endpoints read.
+/// What is known of one backend, apart from what endpoints read.
 #[derive(Debug)]
 pub(super) struct KnownBackend {
     client: Client,
     probe: Probe,
     pub(super) addr: Option<SocketAddr>,
     pub(super) probed: Watch,
-    /// By the results of couriers; down while any worker is in `failing`.
+    /// By the results of couriers: down while `failing` holds a worker.
     writes: Watch,
     failing: HashSet<usize>,
     /// A job is counting measurements.
@@ -74,7 +74,7 @@ impl EventLoop {
         let before = self.state.probed_up[index].replace(up);
         self.state.stats.reads[index].down.store(!up, Relaxed);
         let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
-            // A worker whose writes failed need not wait for its own next attempt.
+            // A worker whose writes fail may try again at once.
             for worker in 0..self.end.workers() {
                 let stats = self.state.stats.workers.get(worker);
                 if up && stats.is_some_and(|stats| !stats.backends[index].up.load(Relaxed)) {
@@ -128,7 +128,7 @@ impl EventLoop {
 
     pub(super) fn listed(&mut self, backend: BackendId, result: Result<Databases, CallFailure>) {
         if let Err(failure) = &result {
-            log::debug!("backend {}: no databases: {failure}", self.name(backend));
+            log::debug!("backend {}: cannot list databases: {failure}", self.name(backend));
         }
         self.refresh.answered(backend, result.ok());
         if let Some(catalog) = self.refresh.changed() {
@@ -168,7 +168,7 @@ impl EventLoop {
         known.counted_at = Some(Instant::now());
         match result {
             Ok(load) => self.state.loads[backend.index()] = load,
-            Err(failure) => log::debug!("backend {}: no measurements: {failure}", self.name(backend)),
+            Err(failure) => log::debug!("backend {}: cannot count measurements: {failure}", self.name(backend)),
         }
     }
 
@@ -177,7 +177,7 @@ impl EventLoop {
             return askers.push(asker);
         }
         if self.creating.len() >= limits::CREATES_MAX {
-            let result = Created::Failed("too many creations at a time".to_owned());
+            let result = Created::Failed("too many databases and policies are being created".to_owned());
             return self.send(asker.0, ToWorker::Created { ticket: asker.1, result });
         }
         self.creating.insert(key.clone(), vec![asker]);
@@ -199,8 +199,10 @@ impl EventLoop {
         let (backend, db, rp) = key;
         match result {
             Created::Done => self.refresh.hurry(Instant::now()),
-            Created::NowhereElse => log::debug!("backend {}: {db:?}.{rp:?} is nowhere", self.name(*backend)),
-            Created::Failed(why) => log::warn!("backend {}: creating {db:?}.{rp:?}: {why}", self.name(*backend)),
+            Created::NowhereElse => {
+                log::debug!("backend {}: {db:?}.{rp:?} exists on no other backend", self.name(*backend))
+            }
+            Created::Failed(why) => log::warn!("backend {}: cannot create {db:?}.{rp:?}: {why}", self.name(*backend)),
         }
         for (worker, ticket) in self.creating.remove(key).unwrap_or_default() {
             self.send(worker, ToWorker::Created { ticket, result: result.clone() });

@@ -1,4 +1,4 @@
-//! Requests to all workers for their ledgers: which workers have answered, and when to stop waiting.
+//! Questions to all workers for their ledgers: which workers have answered, and when to stop waiting.
 //!
 //! Pure: the time is an argument, and the caller (`event_loop`) sends the messages.
 
@@ -9,14 +9,14 @@ use fluxgate_dataplane::handoff::{LedgerRow, Ticket};
 use crate::event_loop::report::Asker;
 use crate::limits;
 
-/// All questions that are open.
+/// All open questions.
 #[derive(Debug, Default)]
 pub struct Census {
     open: Vec<Question>,
     last_ticket: Ticket,
 }
 
-/// One question, and the answers to it so far.
+/// One question, and the answers so far.
 #[derive(Debug)]
 pub struct Question {
     pub asker: Asker,
@@ -29,7 +29,7 @@ pub struct Question {
 }
 
 impl Census {
-    /// Opens a question to `workers` workers, to be sent with the ticket returned; None when too many are open.
+    /// Opens a question to `workers` workers, to be sent with the returned ticket. None when too many are open.
     pub fn open(&mut self, asker: Asker, pretty: bool, workers: usize, now: Instant) -> Option<Ticket> {
         if self.open.len() >= limits::LEDGERS_MAX {
             return None;
@@ -40,7 +40,7 @@ impl Census {
         Some(ticket)
     }
 
-    /// Takes a worker's answer. One that comes twice or too late is dropped.
+    /// Takes a worker's answer. A second or late answer is dropped.
     pub fn answered(&mut self, worker: usize, ticket: Ticket, rows: Vec<LedgerRow>) {
         if let Some(question) = self.open.iter_mut().find(|question| question.ticket == ticket)
             && let Some(at) = question.missing.iter().position(|&missing| missing == worker)
@@ -50,7 +50,7 @@ impl Census {
         }
     }
 
-    /// A question to which all have answered, or that has waited long enough.
+    /// Removes and returns a question that all workers have answered, or whose deadline has passed.
     pub fn close(&mut self, now: Instant) -> Option<Question> {
         let over = |question: &Question| question.missing.is_empty() || now >= question.deadline;
         let at = self.open.iter().position(over)?;
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_questions_are_open() {
+    fn open_questions_are_bounded() {
         let now = Instant::now();
         let mut census = Census::default();
         for ticket in 0..limits::LEDGERS_MAX as u64 {

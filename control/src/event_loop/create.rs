@@ -1,7 +1,7 @@
 //! Creates on one backend a database or policy that another backend has, with the same settings.
 //!
-//! The other backends are asked at that moment. A creation is rare, and an older answer could bring back what an
-//! operator has just dropped.
+//! The other backends are asked at that moment. A creation is rare, and with an older answer it could create again what
+//! an operator has just dropped.
 
 use std::thread;
 
@@ -11,18 +11,18 @@ use crate::influx::catalog;
 use crate::influx::client::{CallFailure, Client};
 use crate::influx::policy::{Policy, has, run, statements};
 
-/// A backend that may have what is missing.
+/// Another backend, which may have the database or policy.
 #[derive(Debug)]
 pub struct Other {
     pub name: String,
     pub client: Client,
-    /// It has answered as InfluxDB does before: if it does not now, it cannot be asked. Else it is another kind of
-    /// server, which has no databases.
+    /// It has answered as InfluxDB before, so no answer now means that it is unknown what it has. Otherwise it is
+    /// another kind of server, without databases.
     pub is_influx: bool,
 }
 
 /// Makes sure that `target` has `db` and in it `rp` (empty = a default policy). `others` are all other backends; the
-/// first of them that has it is the model. Takes as long as its calls: some seconds when one hangs.
+/// first one that has them is the model. Takes as long as its calls: some seconds when one hangs.
 pub fn create(target: &Client, others: &[Other], db: &str, rp: &str) -> Created {
     let there = match catalog::database(target, db) {
         Ok(there) => there,
@@ -33,7 +33,7 @@ pub fn create(target: &Client, others: &[Other], db: &str, rp: &str) -> Created 
     }
     let answers: Vec<Result<Option<Vec<Policy>>, CallFailure>> = thread::scope(|scope| {
         let asked: Vec<_> = others.iter().map(|other| scope.spawn(|| catalog::database(&other.client, db))).collect();
-        let broken = || Err(CallFailure::Unreachable("asking it panicked".to_owned()));
+        let broken = || Err(CallFailure::Unreachable("the call panicked".to_owned()));
         asked.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
     });
     let mut unasked = None;

@@ -55,7 +55,7 @@ enum Waiter {
     Query(Sender<Arc<Catalog>>),
 }
 
-/// All that the control thread knows.
+/// The state of the control thread.
 #[derive(Debug)]
 pub struct EventLoop {
     state: AdminState,
@@ -73,7 +73,7 @@ pub struct EventLoop {
     census: Census,
     creating: HashMap<CreateKey, Vec<Asker>>,
     /// Requests for a migration that has not yet said whether it begins, and the dialect of their answer. By job id.
-    applicants: HashMap<u64, (Asker, Dialect)>,
+    migration_askers: HashMap<u64, (Asker, Dialect)>,
     health_asked: Option<Instant>,
     /// What all queries share; the number of queries that run now is `merging`.
     query_shared: Arc<QueryShared>,
@@ -146,7 +146,7 @@ impl EventLoop {
             backends,
             census: Census::default(),
             creating: HashMap::new(),
-            applicants: HashMap::new(),
+            migration_askers: HashMap::new(),
             health_asked: None,
             query_shared,
             merging: 0,
@@ -241,12 +241,12 @@ impl EventLoop {
                 self.answer(asker, response);
             }
             Report::Ended { asker, response } => self.answer(asker, response),
-            // `run` has returned before.
+            // `run` has returned already.
             Report::Stop => {}
         }
     }
 
-    /// Takes over a new placement, unless a newer one came first.
+    /// Adopts a new placement, unless a newer one came first.
     fn placed(&mut self, placement: Arc<Placement>) {
         if placement.version() > self.state.placement.version() {
             self.state.placement = Arc::clone(&placement);
@@ -258,7 +258,7 @@ impl EventLoop {
     fn job_event(&mut self, event: JobEvent) {
         self.state.jobs.event(&event);
         if let JobEvent::Begun { id, result } = event
-            && let Some((asker, form)) = self.applicants.remove(&id)
+            && let Some((asker, form)) = self.migration_askers.remove(&id)
         {
             self.answer(asker, endpoint::order::answer(form, &result.map(|()| id)));
         }
@@ -283,7 +283,7 @@ impl EventLoop {
             Action::Answer(response) => Some(response),
             Action::Migrate { order, form } => match self.state.jobs.start(*order) {
                 Ok(id) => {
-                    self.applicants.insert(id, (asker, form));
+                    self.migration_askers.insert(id, (asker, form));
                     None
                 }
                 Err(refused) => Some(endpoint::order::answer(form, &Err(refused))),
@@ -305,7 +305,7 @@ impl EventLoop {
                         self.broadcast(&ToWorker::LedgerWanted { ticket });
                         None
                     }
-                    None => Some(endpoint::failed(503, "too many ledgers are being asked for")),
+                    None => Some(endpoint::failed(503, "too many ledger requests are under way")),
                 }
             }
             Action::Profile(_) if self.profiling => Some(debug_pprof::busy()),
@@ -343,7 +343,7 @@ impl EventLoop {
     /// Starts a thread for the query.
     fn query(&mut self, asker: Asker, request: Box<QueryRequest>) {
         if self.merging >= limits::MERGES_MAX {
-            let text = format!("{} queries over several backends are under way, which is the most", limits::MERGES_MAX);
+            let text = format!("too many queries over several backends are under way (limit {})", limits::MERGES_MAX);
             return self.replied(asker, QueryReply::Failed { status: 503, text });
         }
         self.merging += 1;
@@ -416,7 +416,7 @@ impl EventLoop {
 
     fn send(&mut self, worker: usize, message: ToWorker) {
         if self.end.send(worker, message).is_err() && self.behind.insert(worker) {
-            log::warn!("worker {worker} takes no messages");
+            log::warn!("worker {worker}: its message queue is full");
         }
     }
 
@@ -434,7 +434,7 @@ impl EventLoop {
             if news.into_iter().any(|message| self.end.send(worker, message).is_err()) {
                 self.behind.insert(worker);
             } else {
-                log::info!("worker {worker} takes messages again");
+                log::info!("worker {worker}: its message queue takes messages again");
             }
         }
     }
@@ -448,12 +448,12 @@ impl EventLoop {
         let reports = self.reports.clone();
         let unstarted = report.clone();
         let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "it panicked".to_owned());
+            let result = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the thread panicked".to_owned());
             // Closed = the loop has ended.
             let _ = reports.send(report(result));
         };
         if let Err(error) = std::thread::Builder::new().name("control-job".to_owned()).spawn(run) {
-            self.report(unstarted(Err(format!("no thread: {error}"))));
+            self.report(unstarted(Err(format!("cannot start a thread: {error}"))));
         }
     }
 }

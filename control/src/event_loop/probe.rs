@@ -17,7 +17,7 @@ use crate::event_loop::report::Report;
 use crate::influx::client::Client;
 use crate::limits;
 
-/// A running probe. Dropping it ends the thread as soon as it waits, that is within one ping.
+/// A running probe. Dropping it ends its thread, at the latest after the current ping.
 #[derive(Debug)]
 pub struct Probe {
     wake: Sender<()>,
@@ -32,9 +32,9 @@ impl Probe {
         Ok(Self { wake })
     }
 
-    /// Asks for a probe before the interval is over: writes fail, or succeed again.
+    /// Asks for a probe at once: writes fail, or succeed again.
     pub fn now(&self) {
-        // Full = one is wanted already; closed = the thread has ended, and with it the reports.
+        // Full = a probe is requested already; closed = the thread and the event loop have ended.
         let _ = self.wake.try_send(());
     }
 }
@@ -55,7 +55,7 @@ impl Probing {
         loop {
             let begun = Instant::now();
             if !good {
-                // A name that cannot be resolved fails the probe as well, which then says so.
+                // A name that cannot be resolved makes the probe fail as well, with the reason.
                 let found = self.client.resolve().ok();
                 if let Some(found) = found
                     && addr != Some(found)
@@ -89,7 +89,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// `up` is what is taken for granted; None = nothing is.
+    /// `up` is the assumed state; None = unknown.
     pub fn new(up: Option<bool>, now: Instant) -> Self {
         Self { up, since: now }
     }
@@ -98,8 +98,8 @@ impl Watch {
         self.up
     }
 
-    /// Notes what was found. When that is a change (the first finding is one, unless it was taken for granted), returns
-    /// how long the state before had lasted.
+    /// Notes a result. Returns how long the former state lasted when this is a change. The first result is a change
+    /// unless it is the assumed one.
     pub fn note(&mut self, up: bool, now: Instant) -> Option<Duration> {
         if self.up == Some(up) {
             return None;

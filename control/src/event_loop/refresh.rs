@@ -1,10 +1,10 @@
 //! When the catalog is refreshed, and what it contains.
 //!
-//! A refresh is a *round*: all backends that may answer are asked at once. It ends when they have answered, or at its
-//! deadline. Who asks during a round waits for the next one, because this one may have looked before the database
-//! existed. So two rounds are enough for any number of requests.
+//! A refresh is a *round*: all backends that may be up are asked at once. It ends when all have answered, or at its
+//! deadline. A request during a round waits for the next round, because the current one may have looked before the
+//! database existed. So two rounds serve any number of requests.
 //!
-//! The last answer of a backend stays until it gives another one: a backend that is down still has its databases.
+//! The last answer of a backend stays until the next one: a backend that is down still has its databases.
 //!
 //! Pure: the time is an argument, and the caller (`event_loop`) sends the messages.
 
@@ -18,19 +18,19 @@ use fluxgate_dataplane::topology::BackendId;
 use crate::influx::catalog::{self, Databases};
 use crate::limits;
 
-/// `A` is whoever waits for a round.
+/// `A` is what waits for a round.
 #[derive(Debug)]
 pub struct Refresh<A> {
-    /// By backend: what it said last; None = it never answered as InfluxDB does.
+    /// By backend: its last answer; None = it never answered as InfluxDB does.
     databases: Vec<Option<Databases>>,
-    /// Backends that are being asked; one that hangs may be so for longer than its round.
+    /// Backends that are being asked. One that hangs may stay here longer than its round.
     asking: HashSet<BackendId>,
     round: Option<Round<A>>,
-    /// Who waits for the next round.
+    /// Requests that wait for the next round.
     askers: Vec<A>,
-    /// When the next round is due though nobody asks.
+    /// When the next round begins without a request.
     due: Instant,
-    /// Before this no round starts, so that a flood of unknown names does not become one of questions.
+    /// No round starts before this, so that many unknown names do not cause many rounds.
     not_before: Instant,
     catalog: Arc<Catalog>,
 }
@@ -62,12 +62,12 @@ impl<A> Refresh<A> {
         self.askers.push(asker);
     }
 
-    /// Makes a round due, without anybody waiting for it.
+    /// Makes a round due without a request.
     pub fn hurry(&mut self, now: Instant) {
         self.due = self.due.min(now);
     }
 
-    /// When to call [`Refresh::end`] and [`Refresh::start`] next, unless something happens before.
+    /// When to call [`Refresh::end`] and [`Refresh::start`] next, unless an event comes first.
     pub fn deadline(&self) -> Instant {
         match &self.round {
             Some(round) => round.deadline,
@@ -76,7 +76,7 @@ impl<A> Refresh<A> {
         }
     }
 
-    /// Starts a round if it is time for one: these backends are to be asked. May be none, then the round is over.
+    /// Starts a round if it is time for one, and returns the backends to ask. A round without backends is over at once.
     pub fn start(&mut self, now: Instant, may_answer: impl Iterator<Item = BackendId>) -> Vec<BackendId> {
         if self.round.is_some() || now < self.deadline() {
             return Vec::new();
@@ -91,7 +91,7 @@ impl<A> Refresh<A> {
         ask
     }
 
-    /// Notes what `backend` said; None = nothing that counts.
+    /// Notes the answer of `backend`; None = it failed.
     pub fn answered(&mut self, backend: BackendId, databases: Option<Databases>) {
         self.asking.remove(&backend);
         if databases.is_some() {
@@ -102,7 +102,7 @@ impl<A> Refresh<A> {
         }
     }
 
-    /// Ends the round if it is over: these have waited for it.
+    /// Ends the round if it is over, and returns the requests that waited for it.
     pub fn end(&mut self, now: Instant) -> Vec<A> {
         match self.round.take_if(|round| round.open.is_empty() || now >= round.deadline) {
             Some(round) => round.askers,
@@ -110,7 +110,7 @@ impl<A> Refresh<A> {
         }
     }
 
-    /// The catalog if it is another one than at the last call.
+    /// The catalog if it has changed since the last call.
     pub fn changed(&mut self) -> Option<Arc<Catalog>> {
         let catalog = catalog::merge(self.databases.iter().map(Option::as_ref));
         if catalog == *self.catalog {
@@ -125,7 +125,7 @@ impl<A> Refresh<A> {
         Arc::clone(&self.catalog)
     }
 
-    /// Has this backend ever answered as InfluxDB does?
+    /// Whether this backend has ever answered as InfluxDB does.
     pub fn is_influx(&self, backend: BackendId) -> bool {
         self.databases[backend.index()].is_some()
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_during_a_round_waits_for_the_next() {
+    fn a_request_during_a_round_waits_for_the_next() {
         let start = Instant::now();
         let mut refresh = Refresh::new(2, start);
         refresh.ask((0, 1));

@@ -1,4 +1,4 @@
-//! What the event loop gets: its settings at start, and reports of its own threads.
+//! The inputs of the event loop: its settings at start, and the reports of its own threads.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::influx::catalog::{Databases, Load};
 use crate::influx::client::CallFailure;
 use crate::transition::Transitions;
 
-/// What the control thread is told at start.
+/// Settings of the control thread.
 #[derive(Debug, Clone)]
 pub struct ControlSettings {
     pub topology: Arc<Topology>,
@@ -25,19 +25,19 @@ pub struct ControlSettings {
     /// Between two probes of a backend.
     pub check_interval: Duration,
     pub query: QuerySettings,
-    /// For backends that speak `https`.
+    /// For `https` backends.
     pub trust: Trust,
-    /// `/debug/pprof` is there.
+    /// `/debug/pprof` is enabled.
     pub pprof_enabled: bool,
-    /// Of each worker; only told, in `/debug/pprof/heap`.
+    /// Per worker; shown in `/debug/pprof/heap`.
     pub hot_tail_bytes: usize,
-    /// Migrations keep their progress below it.
+    /// Migrations keep their progress in it.
     pub data_dir: PathBuf,
-    /// Where migrations log.
+    /// Folder of the migration log.
     pub mlog_dir: PathBuf,
 }
 
-/// What our own threads tell the loop.
+/// Results of the loop's own threads.
 #[derive(Debug)]
 pub enum Report {
     Probe {
@@ -68,7 +68,7 @@ pub enum Report {
         asker: Asker,
         response: AdminResponse,
     },
-    /// The transition of a circle, or not.
+    /// The transition of a circle has ended, or could not end.
     Ended {
         asker: Asker,
         response: AdminResponse,

@@ -20,7 +20,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts the thread, which at once resolves and probes all backends and asks for their catalogs.
+    /// Starts the thread. It resolves and probes all backends and asks for their catalogs at once.
     ///
     /// Fails only when no thread can be started.
     pub fn start(settings: ControlSettings, end: ControlEnd, stats: Arc<Stats>) -> io::Result<Self> {
@@ -31,20 +31,20 @@ impl Control {
         Ok(Self { reports: sender, thread })
     }
 
-    /// Sends [`ToWorker::Shutdown`] to all workers. False when the thread has ended and nobody will be told.
+    /// Sends [`ToWorker::Shutdown`] to all workers. False when the thread has ended, so that no worker gets it.
     pub fn shutdown_workers(&self) -> bool {
         self.reports.send(Report::ShutdownWorkers).is_ok()
     }
 
-    /// True once the thread has ended: by [`Control::stop`], for want of workers, or by a panic.
+    /// True once the thread has ended: after [`Control::stop`], because all workers have ended, or after a panic.
     pub fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Ends the thread and waits for it: at most the step it is at. Threads that are just asking a backend end with
-    /// that call, which is bounded; they hold nothing that would have to be saved. False when the thread had panicked.
+    /// Ends the thread and waits for it to finish its current step. Threads that are asking a backend end with that
+    /// call, which is bounded; they hold nothing that must be saved. False when the thread had panicked.
     pub fn stop(self) -> bool {
-        // Closed = it has ended by itself.
+        // Closed = the thread has ended already.
         let _ = self.reports.send(Report::Stop);
         self.thread.join().is_ok()
     }
