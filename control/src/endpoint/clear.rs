@@ -1,4 +1,4 @@
-//! `POST /clear`, `POST /cleanup` in 2.5: removes what lies on a backend of a circle that does not own it.
+//! `POST /clear` (`POST /cleanup` in 2.5): removes from the backends of a circle the measurements that they do not own.
 
 use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::Goal;

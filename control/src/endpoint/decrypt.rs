@@ -1,5 +1,5 @@
-//! `GET /decrypt`: the inverse of `/encrypt`, for those who know the published key. A text that is no cipher text is a
-//! 200 that says why, as in influx-proxy.
+//! `GET /decrypt`: the inverse of `/encrypt`. It requires the published key. A text that is not a cipher text gets a
+//! 200 with the reason, as in influx-proxy.
 
 use super::params::UrlParams;
 use super::{Action, AdminState, refuse, response, text};
@@ -18,8 +18,8 @@ pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
     })
 }
 
-/// Text, unless it holds a byte that the sniffing of Go's `net/http` (WHATWG MIME Sniffing, "binary data byte") takes
-/// for a sign of something else. Whatever the text looks like, it is not offered as HTML.
+/// Plain text, unless the body holds a byte that Go's `net/http` (WHATWG MIME Sniffing, "binary data byte") takes as
+/// binary. Never HTML, whatever the text looks like.
 fn content_type(body: &[u8]) -> &'static str {
     let binary = |b: &u8| matches!(b, 0..=0x08 | 0x0B | 0x0E..=0x1A | 0x1C..=0x1F);
     if body.iter().any(binary) { "application/octet-stream" } else { "text/plain; charset=utf-8" }

@@ -1,4 +1,5 @@
-//! `GET /encrypt`: a text in the cipher of the configuration file. `text` is the name of `msg` in influx-proxy 2.5.
+//! `GET /encrypt`: encrypts a text with the cipher of the configuration file. influx-proxy 2.5 calls the parameter
+//! `text` instead of `msg`.
 
 use super::params::UrlParams;
 use super::{Action, AdminState, text};

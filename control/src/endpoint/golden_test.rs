@@ -1,5 +1,5 @@
-//! The recorded rows of the endpoints of this stage, against a [`AdminState`] that says what the recorded proxy's
-//! backends held.
+//! Compares answers with the recorded answers of influx-proxy. The [`AdminState`] of each row holds what the recorded
+//! proxy knew of its backends.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,12 +14,12 @@ use crate::migration::job::MigrationShared;
 use crate::migration::journal::Journal;
 use crate::migration::peers::Peers;
 
-/// Rows that are answered differently on purpose: the original asks no user for these paths.
+/// Paths that require the user here, but not in influx-proxy: those rows have another answer on purpose.
 fn needs_user(path: &str) -> bool {
     path == "/encrypt" || path == "/decrypt"
 }
 
-/// The proxy of a configuration of the record (`tests/golden`): two circles of two backends each.
+/// The proxy with a recorded configuration (`tests/golden`): two circles of two backends each.
 pub fn state(config: &str) -> AdminState {
     let mut topology = Topology::default();
     for circle in 1..=2 {
@@ -55,7 +55,7 @@ pub fn state(config: &str) -> AdminState {
     }
 }
 
-/// Migrations that do nothing: nothing here starts one.
+/// An empty job table: no test here starts a migration.
 fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>) -> Jobs {
     let nowhere = std::path::Path::new("/nowhere");
     let shared = MigrationShared {
@@ -69,14 +69,14 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
     Jobs::open(shared, Arc::clone(stats), crossbeam::channel::unbounded().0)
 }
 
-/// Makes the state say what a recorded `/health` says its backends were like.
+/// Sets the state of the backends to what a recorded `/health` shows.
 fn arrange(state: &mut AdminState, recorded: &Value) {
     for (circle, recorded) in state.topology.circles.clone().iter().zip(recorded.as_array().unwrap()) {
         for (&backend, recorded) in circle.backends.iter().zip(recorded["backends"].as_array().unwrap()) {
             let index = backend.index();
             let flag = |name: &str| recorded[name].as_bool().unwrap();
             state.probed_up[index] = Some(flag("active"));
-            // The second worker is the one that has something to tell.
+            // The second worker is the one that sees the backend's failures.
             let stats = &state.stats.workers[1].backends[index];
             stats.up.store(flag("active"), Relaxed);
             stats.rewriting.store(flag("rewrite"), Relaxed);
@@ -101,7 +101,7 @@ fn header<'a>(response: &'a AdminResponse, name: &str) -> Option<&'a str> {
     response.headers.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])
 }
 
-/// The request of a row; None when it was none.
+/// The request of a row; None when the row has none.
 fn request(row: &Value) -> Option<AdminRequest> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let target = row["request"]["path"].as_str()?;
@@ -139,7 +139,7 @@ fn recorded_answers_are_given() {
         }
         let Action::Answer(response) = decide(&state, &request) else { panic!("{id}: no answer") };
 
-        // DEPARTURES: these two need the user when one is configured.
+        // DEPARTURES: these two paths require the user when one is configured.
         if needs_user(path) && config == "auth" && request.method == "GET" {
             let given = ["u/p ok", "basic ok", "token ok"].iter().any(|note| row["note"] == *note);
             assert_eq!(response.status, if given { 200 } else { 401 }, "{id}");
@@ -148,7 +148,7 @@ fn recorded_answers_are_given() {
                 continue;
             }
         }
-        // `text` is read as well as `msg`; see the next test.
+        // Older versions ignore `text`; the next test covers it.
         if needs_user(path)
             && request.query.contains("text=")
             && !request.query.contains("msg=")
@@ -175,7 +175,7 @@ fn recorded_answers_are_given() {
     assert_eq!((checked, departed, newer), (want, 8, 17), "the record has changed");
 }
 
-/// influx-proxy 2.5 names the parameter `text`; its refusals have another form and are not compared.
+/// influx-proxy 2.5 names the parameter `text`. Its errors have another form and are not compared.
 #[test]
 fn the_newer_name_of_a_parameter_is_read_as_well() {
     let mut checked = 0;
@@ -204,8 +204,8 @@ fn the_newer_name_of_a_parameter_is_read_as_well() {
     assert_eq!(replica("db=db1&mm=cpu3").0, 200);
 }
 
-/// Requests as recorded for migrations. Runs themselves are not repeated here: what is asked is what would begin, and
-/// in whose words it is refused. Flags are set as the record says they were.
+/// Checks the recorded requests about migrations: whether one would begin, and the text of each refusal. No migration
+/// runs. Flags are set as in the record.
 fn migrations(version: &str, paths: &[&str]) -> usize {
     let mut checked = 0;
     let mut states = BTreeMap::new();
@@ -214,7 +214,7 @@ fn migrations(version: &str, paths: &[&str]) -> usize {
         let (id, config) = (&row["id"], row["config"].as_str().unwrap());
         let want = &row["response"];
         let body = want["body"]["text"].as_str().unwrap_or_default();
-        // Counters of runs.
+        // Counters after runs; no run is repeated here.
         let is_counted = request.path.ends_with("/stats") && id.as_u64().unwrap() > 912;
         if !paths.contains(&&request.path[..]) || is_counted {
             continue;
@@ -266,7 +266,7 @@ fn migrations_are_begun_and_refused_in_the_recorded_words() {
     assert_eq!(checked, 64, "the record has changed");
 }
 
-/// In 2.5's words, which 2.4.7 does not know.
+/// Parameter names of 2.5 that 2.4.7 does not know.
 #[test]
 fn newer_names_of_parameters_are_read_as_well() {
     let ask = |query: &str| {

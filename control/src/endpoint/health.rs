@@ -1,6 +1,6 @@
-//! `GET /health`: the state of each backend, and how its measurements lie.
+//! `GET /health`: the state of each backend, and how many of its measurements are where the ring puts them.
 //!
-//! The answer is made from what is known already, so it comes at once even when backends hang.
+//! The answer uses only what the control thread already knows, so it comes at once even when backends hang.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use super::{Action, AdminState, json};
 use crate::influx::catalog::Load;
 use crate::migration::job::unix_ms;
 
-/// Fields in the order of influx-proxy 2.4.7, which is that of their names.
+/// Fields in alphabetical order, as in influx-proxy 2.4.7.
 #[derive(Serialize)]
 struct CircleHealth<'a> {
     backends: Vec<BackendHealth<'a>>,
@@ -25,7 +25,7 @@ struct CircleHealth<'a> {
 struct BackendHealth<'a> {
     active: bool,
     backlog: bool,
-    /// Only where it is; influx-proxy has no such thing.
+    /// Shown only when true; influx-proxy has no such field.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     leaving: bool,
     load: BTreeMap<&'a str, Share>,
@@ -54,14 +54,14 @@ fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> 
     let index = backend.id.index();
     let workers = || state.stats.workers.iter().map(|worker| &worker.backends[index]);
     let reachable = state.probed_up[index] != Some(false);
-    // A server that answers probes and refuses writes is of no use to writers.
+    // A server that answers probes but refuses writes counts as down.
     let active = reachable && workers().all(|stats| stats.up.load(Relaxed));
     let rewriting = workers().any(|stats| stats.rewriting.load(Relaxed));
-    // Points that are only on their way are not a backlog. Those that have waited for long are, whatever the cause.
+    // Queued points alone are not a backlog. Points that have waited for `STALL_AFTER` are, whatever the cause.
     let stuck = workers().any(|stats| stats.stuck.load(Relaxed));
     let waits = unix_ms().saturating_sub(state.stats.oldest_ms(index)) >= STALL_AFTER.as_millis() as u64;
     let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting || stuck || waits);
-    // A server with a backlog is tried again all the time.
+    // Delivery to a server with a backlog is retried all the time.
     let rewrite = rewriting || backlog;
     let share = |load: &Load| Share {
         incorrect: load.incorrect,

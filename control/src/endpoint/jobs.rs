@@ -1,5 +1,5 @@
-//! `/migrate/jobs`: fluxgate's own view of migrations. `GET` lists them, `GET /migrate/jobs/<id>` tells one by
-//! measurement, `DELETE` cancels it, `POST /migrate/jobs/<id>/pause` and `/resume` do what they say.
+//! `/migrate/jobs`: the state and the control of migrations. `GET` lists them, `GET /migrate/jobs/<id>` shows one with
+//! its measurements, `DELETE` cancels it, `POST /migrate/jobs/<id>/pause` and `/resume` pause and resume it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +24,7 @@ struct JobView {
     started: u64,
     ended: Option<u64>,
     percent: f64,
-    /// Of this process; repeats count again.
+    /// Counted since this process started; a repeated copy counts again.
     rows: u64,
     bytes: u64,
     bytes_per_second: u64,
@@ -109,7 +109,7 @@ fn shown(job: &Job, in_full: bool) -> JobView {
     let is_over = inner.phase != Phase::Running;
     let done = if tasks.total == 0 { f64::from(u8::from(is_over)) } else { parts / tasks.total as f64 };
     let seconds = job.since.elapsed().as_secs_f64();
-    // What was done before a restart took another time.
+    // Work done before a restart is not in `seconds`, so the estimate is then too short.
     let eta = (!is_over && done > 0.0 && tasks.total > 0).then(|| (seconds * (1.0 - done) / done) as u64);
     let (measurements, left_out) = if in_full {
         let mut all: Vec<&TaskEntry> = inner.entries.iter().collect();
@@ -152,7 +152,7 @@ fn shown(job: &Job, in_full: bool) -> JobView {
     }
 }
 
-/// What was asked for; users and passwords of removed backends are not shown.
+/// The order of a job, without users and passwords of removed backends.
 fn order(job: &Job) -> Map<String, Value> {
     let order = &job.order;
     let mut shown = Map::new();
@@ -197,7 +197,7 @@ fn measurement(entry: &TaskEntry) -> MeasurementView {
     }
 }
 
-/// How much of it has ended, 0 to 1. Slices of one measurement are taken to be of one size.
+/// The completed share of a task, 0 to 1. All slices of a measurement count as equally large.
 fn part(entry: &TaskEntry) -> f64 {
     match entry.state {
         TaskState::Done | TaskState::Failed => 1.0,

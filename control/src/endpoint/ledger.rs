@@ -1,4 +1,4 @@
-//! `GET /ledger`: what became of every accepted point. fluxgate's own.
+//! `GET /ledger`: how many points were accepted, and what became of them. influx-proxy has no such endpoint.
 //!
 //! ```json
 //! {"totals": {"accepted": 8, "delivered": 5, "queued": 1, "rejected": 2, "dropped": 0},
@@ -11,11 +11,11 @@
 //!               "ack_p50_us": 210, "ack_p99_us": 890, "ack_max_us": 1200}]}
 //! ```
 //!
-//! All numbers are points, counted once for each backend they are meant for, over all workers. Databases are sorted by
-//! name, backends stand in configuration order. `balanced` says that accepted = delivered + queued + rejected + dropped
-//! in every row. A worker that has not answered in time is named in `workers_missing`, by its number, and its points
-//! are not in the sums. `ack_*_us` are the waits for acks in the last 10 seconds; a worker that is not `ready` has not
-//! opened its log yet, or can no longer write to it.
+//! All numbers are points, summed over all workers. A point counts once for each backend that should get it. Databases
+//! are sorted by name; backends are in configuration order. `balanced` is true when accepted = delivered + queued +
+//! rejected + dropped in every row. `workers_missing` lists the numbers of workers that did not answer in time; their
+//! points are not in the sums. `ack_*_us` are the times until acknowledgement in the last 10 seconds. A worker that is
+//! not `ready` has not opened its log yet, or can no longer write to it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -91,7 +91,7 @@ pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
     Action::AskLedgers { pretty: params.pretty() }
 }
 
-/// The answer from the rows of all workers that have sent theirs.
+/// The answer, from the rows of all workers that have sent theirs.
 pub fn response(
     topology: &Topology,
     stats: &Stats,
@@ -153,10 +153,14 @@ mod tests {
         ];
         let answer = response(&state("open").topology, &Stats::new(1, 4, 2), &rows, &[2], false);
         let want = concat!(
-            r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"balanced":true,"databases":["#,
-            r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"dropped":{}},"#,
-            r#"{"backend":"influxdb-1-2","accepted":9,"delivered":4,"queued":1,"rejected":{"old":1,"type":3},"dropped":{}}]},"#,
-            r#"{"db":"db2","backends":[{"backend":"influxdb-1-2","accepted":1,"delivered":1,"queued":0,"rejected":{},"dropped":{}}]}],"#,
+            r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"#,
+            r#""balanced":true,"databases":["#,
+            r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"#,
+            r#""dropped":{}},"#,
+            r#"{"backend":"influxdb-1-2","accepted":9,"delivered":4,"queued":1,"#,
+            r#""rejected":{"old":1,"type":3},"dropped":{}}]},"#,
+            r#"{"db":"db2","backends":[{"backend":"influxdb-1-2","accepted":1,"delivered":1,"queued":0,"#,
+            r#""rejected":{},"dropped":{}}]}],"#,
             r#""workers_missing":[2],"workers":[{"worker":0,"ready":false,"requests":0,"connections":0,"#,
             r#""ack_p50_us":0,"ack_p99_us":0,"ack_max_us":0}]}"#,
             "\n"
@@ -170,7 +174,7 @@ mod tests {
             let answer = response(&state("open").topology, &Stats::default(), rows, &[], false);
             serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
         };
-        // The second row has what the first one lacks: a sum over all would not show it.
+        // The second row has one point more, so that the totals are balanced.
         let (lacks, has) = (row("db1", 0, [3, 1, 1], &[]), row("db1", 1, [3, 3, 1], &[]));
         assert_eq!(body(&[lacks, has])["balanced"], false);
         assert_eq!(body(&[])["balanced"], true);

@@ -1,8 +1,8 @@
-//! `/migrate/state` and `/migrate/stats`, `/transfer/state` and `/transfer/stats` in 2.5: which circles migrate, and
-//! the progress of a migration.
+//! `/migrate/state` and `/migrate/stats` (`/transfer/state` and `/transfer/stats` in 2.5): which circles are migrating,
+//! and the progress of a migration.
 //!
-//! Counters are by backend; those of a recovery are by the backends it reads from. Each type of migration shows the
-//! counters of its own last run.
+//! Counters are per backend; for a recovery, per backend that it reads from. Each type of migration shows the counters
+//! of its last run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +109,7 @@ fn set(state: &AdminState, call: &AdminCall<'_>) -> Action {
     Action::SetMigration { changes, response }
 }
 
-/// As Go reads a truth value.
+/// Parses a boolean as Go does.
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -118,7 +118,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Of one backend that is looked at.
+/// influx-proxy's counters of one backend.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counters {
     database_total: u64,
@@ -141,7 +141,7 @@ impl Serialize for MigrationStats {
     }
 }
 
-/// Counters in the words of a generation.
+/// Counters with the field names of a dialect.
 struct InWords<'a>(Dialect, &'a Counters);
 
 impl Serialize for InWords<'_> {
@@ -180,10 +180,10 @@ pub fn stats(state: &AdminState, call: &AdminCall<'_>) -> Action {
     Action::Answer(json(&MigrationStats { form: call.form, by_url }, call.query.pretty()))
 }
 
-/// influx-proxy's counters of one circle's backends, by their urls.
+/// influx-proxy's counters of the backends of one circle, by URL.
 pub fn counters(job: &Job, circle: usize) -> BTreeMap<String, Counters> {
     let inner = job.look();
-    // By backend: what there is to do with each (database, measurement), and whether all of it has ended, and well.
+    // By backend and (database, measurement): whether all tasks have ended, and whether all ended well.
     let mut work = BTreeMap::<&str, BTreeMap<(&str, &str), (bool, bool)>>::new();
     for entry in &inner.entries {
         let measurement = (&entry.key.db[..], &entry.key.measurement[..]);

@@ -1,8 +1,8 @@
-//! The admin endpoints: what a request asks for, as an [`Action`]. One file per endpoint, named after its path.
+//! The admin endpoints: each turns a request into an [`Action`]. One file per endpoint, named after its path.
 //!
 //! Nothing here waits, asks a backend or changes anything: an endpoint reads the [`AdminState`] that the control thread
-//! keeps. Bodies, statuses and content types are those of influx-proxy 2.4.7, but for what `tests/golden` lists as
-//! departures.
+//! keeps. Bodies, statuses and content types are those of influx-proxy 2.4.7, except for the departures that
+//! `tests/golden` lists.
 //!
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
@@ -50,13 +50,13 @@ pub struct AdminState {
     /// The proxy's own user.
     pub guard: Guard,
     pub stats: Arc<Stats>,
-    /// By backend: what the last probe found; None before the first one.
+    /// By backend: the result of the last probe; None before the first one.
     pub probed_up: Vec<Option<bool>>,
-    /// By backend: its measurements as last counted, by database; empty before that.
+    /// By backend: its measurements at the last count, by database; empty before the first one.
     pub loads: Vec<BTreeMap<String, Load>>,
-    /// `/debug/pprof` is there.
+    /// `/debug/pprof` is enabled.
     pub pprof_enabled: bool,
-    /// Of each worker.
+    /// Per worker.
     pub hot_tail_bytes: usize,
     pub jobs: Jobs,
 }
@@ -69,7 +69,7 @@ pub enum Action {
     AskLedgers {
         pretty: bool,
     },
-    /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless one is being taken.
+    /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless another one is running.
     Profile(debug_pprof::cpu::Wanted),
     /// Answer with [`debug_pprof::heap::response_with`].
     Heap(debug_pprof::heap::HeapFormat),
@@ -91,7 +91,7 @@ pub enum Action {
     },
 }
 
-/// The version of influx-proxy whose answers are given where versions differ.
+/// The version of influx-proxy whose answers an endpoint gives, where versions differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// 2.4.7: errors are plain text.
@@ -104,17 +104,17 @@ pub enum Dialect {
 #[derive(Debug)]
 pub struct AdminCall<'a> {
     method: &'a str,
-    /// What follows `/migrate/jobs`, without the slash.
+    /// The rest of the path after `/migrate/jobs`, without the slash.
     rest: &'a str,
     query: UrlParams<'a>,
-    /// The form in the body, empty when it is something else.
+    /// The form in the body; empty when the body is not a form.
     body_form: UrlParams<'a>,
     body: &'a [u8],
     form: Dialect,
 }
 
 impl AdminCall<'_> {
-    /// A parameter, of the body before the query string, as Go does; empty when there is none.
+    /// A parameter; the body comes before the query string, as in Go. Empty when missing.
     fn text(&self, name: &str) -> String {
         let value = match self.body_form.value(name) {
             value if value.is_empty() => self.query.value(name),
@@ -128,14 +128,14 @@ impl AdminCall<'_> {
     }
 }
 
-/// What one path does.
+/// The function of one path.
 type Decide = fn(&AdminState, &AdminCall<'_>) -> Action;
 
-/// Decides about one request.
+/// Decides what to do for one request.
 pub fn decide(state: &AdminState, request: &AdminRequest) -> Action {
     use {Dialect::Newer, Dialect::Older, TokenScheme::Accepted, TokenScheme::Refused};
     const JOBS: &str = "/migrate/jobs";
-    // influx-proxy 2.4.7 takes no token where it asks for its user.
+    // influx-proxy 2.4.7 accepts no token on paths that require its user.
     let (endpoint, methods, token, form): (Decide, &[&str], TokenScheme, Dialect) = match &request.path[..] {
         "/health" => (|state, call| health::decide(state, call.query), &["GET"], Refused, Older),
         "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Refused, Older),
@@ -190,14 +190,14 @@ fn error(form: Dialect, status: u16, why: &str, pretty: bool) -> AdminResponse {
     }
     let mut response = json(&ErrorBody { error: why }, pretty);
     response.status = status;
-    // As Go writes JSON.
+    // Go escapes these in JSON.
     let escaped = String::from_utf8_lossy(&response.body).replace('<', "\\u003c").replace('>', "\\u003e");
     response.body = Bytes::from(escaped.replace('&', "\\u0026"));
     response.headers.push(("X-Influxdb-Error".to_owned(), why.to_owned()));
     response
 }
 
-/// The answer when an endpoint has panicked or the control thread has too much to do.
+/// The answer when an endpoint has panicked or the control thread is overloaded.
 pub fn failed(status: u16, why: &str) -> AdminResponse {
     text(status, why)
 }
@@ -220,7 +220,7 @@ fn json(value: &impl Serialize, pretty: bool) -> AdminResponse {
     } else {
         value.serialize(&mut serde_json::Serializer::new(&mut body))
     };
-    // Cannot fail: these are structs of text and numbers, written to memory.
+    // Cannot fail: text and numbers, written to memory.
     written.expect("own types are serializable");
     body.push(b'\n');
     response(200, "application/json", body)

@@ -1,7 +1,8 @@
-//! What the endpoints that begin a migration have in common: their parameters, in the words of both generations of
+//! What the endpoints that begin a migration share: their parameters, with the names of both generations of
 //! influx-proxy (`cpus` or `worker`, `db` or `dbs` ...), and their answers.
 //!
-//! Order of checks, as in 2.4.7: what is to be done (each endpoint), what is in its way, these parameters.
+//! Order of checks, as in 2.4.7: the endpoint's own parameters, conflicts with running migrations, then the parameters
+//! here.
 
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,7 @@ use crate::migration::jobs::NotBegun;
 use crate::migration::order::Order;
 use crate::migration::plan::Goal;
 
-/// Begins `goal` with the parameters of `call`, or says why not.
+/// Begins `goal` with the parameters of `call`, or answers why not.
 pub fn begin(state: &AdminState, call: &AdminCall<'_>, goal: Goal) -> Action {
     if let Some(text) = state.jobs.conflict(&goal) {
         return Action::Answer(answer(call.form, &Err(NotBegun::Conflict(text))));
@@ -25,11 +26,11 @@ pub fn begin(state: &AdminState, call: &AdminCall<'_>, goal: Goal) -> Action {
     }
 }
 
-/// Carries the number of the migration that begins.
+/// The header with the id of the migration that begins.
 pub const MIGRATION: &str = "X-Fluxgate-Migration";
 
-/// The answer once it is known whether it begins, Ok = its number. 2.4.7 says 202 to everything; its words tell the
-/// difference.
+/// The answer once it is known whether the migration begins (Ok = its id). 2.4.7 always answers 202; only the text
+/// tells whether it begins.
 pub fn answer(form: Dialect, result: &Result<u64, NotBegun>) -> AdminResponse {
     match (result, form) {
         (Ok(id), _) => {
@@ -61,7 +62,7 @@ fn order(call: &AdminCall<'_>, goal: Goal) -> Result<Order, String> {
             positive(text).filter(|&cpus| cpus <= processors).ok_or("invalid cpus")?
         }
     };
-    // Batches are bounded by memory here, whatever is asked for.
+    // Checked but not used: memory bounds the batches here.
     let batch = call.text("batch");
     if !batch.is_empty() && positive(&batch).is_none() {
         return Err("invalid batch, require positive integer".to_owned());
@@ -76,8 +77,8 @@ fn order(call: &AdminCall<'_>, goal: Goal) -> Result<Order, String> {
     Ok(Order { goal, dbs, cpus: (cpus as usize).min(limits::MIGRATION_THREADS_MAX), since_ns, rate, ha_addrs })
 }
 
-/// The last `days`, `hours`, `minutes` and `seconds`, together, of 2.4.7's resync; 2.5's `since` or `tick` in seconds
-/// since 1970.
+/// The oldest time to copy: 2.4.7's resync sums `days`, `hours`, `minutes` and `seconds` back from now; 2.5 has `since`
+/// or `tick`, in seconds since 1970.
 fn since(call: &AdminCall<'_>, goal: &Goal) -> Result<Option<i64>, String> {
     let mut last = 0_u64;
     if *goal == Goal::Resync {
@@ -102,7 +103,7 @@ fn since(call: &AdminCall<'_>, goal: &Goal) -> Result<Option<i64>, String> {
         }
     }
     match goal {
-        // Reads would be switched over to places that lack what is older.
+        // Reads would switch to backends that lack the older points.
         Goal::Rebalance { .. } | Goal::Clear { .. } if since_ns.is_some() => {
             Err("since is for recovery and resync only: here it would leave older points behind".to_owned())
         }
@@ -137,7 +138,7 @@ fn is_addr(addr: &str) -> bool {
         && port.parse::<u16>().is_ok()
 }
 
-/// What stands between commas.
+/// The items of a comma-separated list.
 pub fn list(text: &str) -> impl Iterator<Item = String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! The parameters of an admin request, by name; how a query string is read is `dataplane::http::query`'s matter.
+//! The parameters of an admin request, by name. Not here: how a query string is parsed (`dataplane::http::query`).
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use fluxgate_dataplane::http::query;
 pub struct UrlParams<'a>(pub &'a [u8]);
 
 impl<'a> UrlParams<'a> {
-    /// The value of `name`, empty when there is none.
+    /// The value of `name`; empty when missing.
     pub fn value(self, name: &str) -> Cow<'a, [u8]> {
         query::first(self.0, name).unwrap_or_default()
     }
 
-    /// The value of the first of `names` that has one that is not empty.
+    /// The first value of `names` that is not empty.
     pub fn any(self, names: &[&str]) -> Cow<'a, [u8]> {
         names.iter().map(|name| self.value(name)).find(|value| !value.is_empty()).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
-//! `POST /rebalance`: everything in a circle to where its ring says. With `operation=rm` the body names backends that
-//! have left the circle, whose data goes to those that stay. Those marked `leaving` in the configuration need no
-//! naming.
+//! `POST /rebalance`: moves all data of a circle to where its ring puts it. With `operation=rm` the body names backends
+//! that have left the circle; their data goes to those that stay. Backends marked `leaving` in the configuration need
+//! not be named.
 
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let removed = match &*call.text("operation") {
         "add" => Vec::new(),
         "rm" if call.body.is_empty() && has_leaving(state, circle) => Vec::new(),
-        // serde would read an array as the fields of a struct, in order.
+        // serde accepts an array for a struct; the map refuses it.
         "rm" => match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(call.body)
             .and_then(|body| serde_json::from_value::<RebalanceBody>(body.into()))
         {

@@ -1,4 +1,4 @@
-//! `POST /recovery`: a circle gets what another one has; with `backend_urls` only these of its backends.
+//! `POST /recovery`: copies the data of one circle to another; with `backend_urls` only to these of its backends.
 
 use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::Goal;
@@ -15,7 +15,7 @@ pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     }
     let urls: Vec<String> = order::list(&call.text("backend_urls")).collect();
     let mut backends = state.topology.circles[to].backends.iter().map(|&id| state.topology.backend(id));
-    // The original accepts it and copies nothing.
+    // influx-proxy accepts an unknown URL and copies nothing.
     if !urls.iter().all(|url| backends.clone().any(|backend| backend.url == *url)) {
         let known: Vec<_> = backends.by_ref().map(|backend| &backend.url[..]).collect();
         return call.refuse(400, &format!("invalid backend_urls: circle {to} has {}", known.join(",")));

@@ -1,5 +1,5 @@
-//! `GET /replica`: which backend of each circle a measurement is written to; while it is being moved two, the owner
-//! first. `mm` is the name of `meas` in influx-proxy 2.5.
+//! `GET /replica`: which backend of each circle a measurement is written to. While it is being moved there are two, the
+//! owner first. influx-proxy 2.5 calls the parameter `mm` instead of `meas`.
 
 use fluxgate_dataplane::placement::Place;
 use serde::Serialize;

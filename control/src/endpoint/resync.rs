@@ -1,4 +1,4 @@
-//! `POST /resync`: all circles get what the others have.
+//! `POST /resync`: copies to each circle what it lacks and another circle has.
 
 use super::{Action, AdminCall, AdminState, order};
 use crate::migration::plan::Goal;

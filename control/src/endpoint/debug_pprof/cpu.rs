@@ -1,18 +1,18 @@
-//! `GET /debug/pprof/profile?seconds=&format=`: where the CPU time of all threads goes.
+//! `GET /debug/pprof/profile?seconds=&format=`: a CPU profile of all threads.
 //!
-//! The kernel's profiling timer (ITIMER_PROF) sends SIGPROF to whichever thread has used the CPU; the handler of the
-//! `pprof` crate walks that thread's stack. Nothing of it runs, and no handler is installed, while no profile is taken.
+//! The kernel's profiling timer (ITIMER_PROF) sends SIGPROF to a thread that is using the CPU; the handler of the
+//! `pprof` crate walks that thread's stack. While no profile is taken, nothing runs and no handler is installed.
 //!
-//! - The handler takes its one lock only if it is free, and allocates nothing. It unwinds with libgcc, which since
-//!   glibc 2.35 and GCC 12 finds tables without a lock; samples inside libgcc itself (a panic that unwinds) and inside
+//! - The handler skips a sample when its lock is taken, and it does not allocate. It unwinds with libgcc, which finds
+//!   tables without a lock since glibc 2.35 and GCC 12. Samples inside libgcc itself (a panic that unwinds) and inside
 //!   the vDSO (whose tables are wrong on some systems) are left out.
-//! - System calls go on: SIGPROF is installed with SA_RESTART, glommio takes EINTR of a waiting ring as a reason to
-//!   look again, and kernel threads of a ring do not take signals.
-//! - What kernel threads of the rings (`iou-wrk-*`) use is charged to a thread that is not at work at the time.
-//! - The crate's table of stacks is some 65 MiB resident, is made anew after each profile before the old one goes, and
-//!   stays. Everything else goes back to the system at the end (`give_memory_back`): of the 265 MiB a release build
-//!   takes, 70 stay; of a debug build's 240, all stayed without it and 79 do with it. The table has a temporary file
-//!   too; without a folder for it (TMPDIR) there is no profile, and the answer says so.
+//! - System calls are restarted: SIGPROF is installed with SA_RESTART, glommio looks again after EINTR of a waiting
+//!   ring, and kernel threads of a ring do not take signals.
+//! - CPU time of the rings' kernel threads (`iou-wrk-*`) is charged to a thread that is idle at the time.
+//! - The crate's table of stacks takes about 65 MiB of resident memory. It is built anew after each profile, before the
+//!   old one is freed, and stays. Everything else goes back to the system at the end (`give_memory_back`): of the 265
+//!   MiB of a release build, 70 stay; of the 240 of a debug build, 79 stay (without it, all). The table also has a
+//!   temporary file; without a folder for it (TMPDIR) there is no profile, and the answer says so.
 
 use std::io;
 use std::thread;
@@ -25,15 +25,15 @@ use pprof::{Frames, ProfilerGuardBuilder, Report, Symbol};
 use super::{Action, AdminCall, AdminState, download, failed, not_sniffed, response};
 use crate::limits::{PROFILE_OWN_FRAMES_MAX, PROFILE_SECONDS_DEFAULT};
 
-/// Samples per second of CPU time. Not 100: in step with timers it would see the same moment of each.
+/// Samples per second of CPU time. Not 100, which would be in step with timers and always sample the same moment.
 const FREQUENCY_HZ: i32 = 99;
 /// Libraries in which no stack is walked.
 const NOT_WALKED: [&str; 2] = ["libgcc", "vdso"];
-/// A low priority: turning addresses into names must not take the CPU from workers. A tenth of their share; with the
-/// lowest one, a hundredth, a profile of 33 s on a busy machine was answered after 65 s.
+/// A low priority: resolving function names must not take the CPU from workers. 10 is a tenth of their share. With the
+/// lowest priority, a hundredth, a profile of 33 s on a busy machine took 65 s.
 const NICE: i32 = 10;
 
-/// A profile that is asked for.
+/// The requested profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub duration: Duration,
@@ -42,7 +42,7 @@ pub struct Wanted {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileFormat {
-    /// Protobuf, gzip: what Go gives.
+    /// Protobuf, gzip: the format of Go.
     Pprof,
     /// A flame graph.
     Svg,
@@ -63,10 +63,10 @@ pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
     Action::Profile(Wanted { duration, format })
 }
 
-/// Takes a profile: blocks for its duration, on a thread of its own, and lowers that thread's priority for good. There
-/// must be no other one at the time.
+/// Takes a profile. Blocks for its duration, and lowers the priority of its thread for good. Only one may run at a
+/// time.
 pub fn take(wanted: Wanted) -> AdminResponse {
-    // A kernel that refuses costs workers some CPU after the profile, no more.
+    // On failure workers lose some CPU time after the profile; nothing else.
     let _ = rustix::process::setpriority_process(None, NICE);
     let taken = sample(wanted.duration).and_then(|report| render(&report, wanted.format));
     give_memory_back();
@@ -76,12 +76,11 @@ pub fn take(wanted: Wanted) -> AdminResponse {
     }
 }
 
-/// Drops the symbol tables that naming functions has read, and hands what the allocator has kept of them and of the old
-/// table of stacks back to the system.
+/// Frees the symbol tables that were read to name functions, and returns the allocator's free memory to the system.
 fn give_memory_back() {
     backtrace::clear_symbol_cache();
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes any number, locks each arena itself while it looks at it, and touches only what is free.
+    // SAFETY: any argument is valid; the call locks each arena itself and touches only free memory.
     unsafe {
         libc::malloc_trim(0)
     };
@@ -97,24 +96,24 @@ fn sample(duration: Duration) -> io::Result<Report> {
     profiler.report().frames_post_processor(tidy).build().map_err(io::Error::other)
 }
 
-/// Names functions, and takes the sampler's own away: the innermost ones, which would be first in every list.
+/// Names functions, and removes the sampler's own functions, which would be the innermost ones of each stack.
 fn tidy(frames: &mut Frames) {
     let stack = &mut frames.frames;
     stack.iter_mut().flatten().for_each(name_by_file);
     let of_sampler = |symbol: &Symbol| {
         let name = String::from_utf8_lossy(symbol.name.as_deref().unwrap_or_default());
-        // As parts of mangled names (with their length) and of files.
+        // Parts of mangled names (with their length) and of files.
         ["perf_signal_handler", "9backtrace", "pprof..backtrace", "backtrace-0."].iter().any(|part| name.contains(part))
     };
     let own = stack.iter().take(PROFILE_OWN_FRAMES_MAX).rposition(|frame| frame.iter().any(of_sampler));
     stack.drain(..own.map_or(0, |last| last + 1));
 }
 
-/// With line tables alone an inlined function has no path, and one `{async_fn#0}` would be the same as another: the
-/// file goes in front, from the folder of its crate on.
+/// With line tables alone an inlined function has no path, so that all `{async_fn#0}` look the same. The file goes in
+/// front, starting at the folder of its crate.
 fn name_by_file(symbol: &mut Symbol) {
     let (Some(name), Some(file)) = (&symbol.name, &symbol.filename) else { return };
-    // Others are mangled, and have a path.
+    // Mangled names have a path.
     if name.starts_with(b"_") && !name.starts_with(b"__rust") {
         return;
     }
@@ -139,7 +138,7 @@ fn render(report: &Report, format: ProfileFormat) -> io::Result<AdminResponse> {
     }
 }
 
-/// The flame graph of a process that did nothing.
+/// The flame graph of a process that used no CPU.
 const IDLE_SVG: &str = "<?xml version=\"1.0\" standalone=\"no\"?>\n\
     <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"400\" height=\"40\">\
     <text x=\"10\" y=\"25\">no samples: the process used no CPU</text></svg>\n";

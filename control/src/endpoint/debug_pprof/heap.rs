@@ -1,8 +1,8 @@
-//! `GET /debug/pprof/heap`: memory by part; with `debug=1` as text, beside what the kernel counts.
+//! `GET /debug/pprof/heap`: memory by part; with `debug=1` as text, with the kernel's counts.
 //!
-//! Not by call site: the allocator does not sample, so that it costs nothing. Nearly all memory is in few large parts
-//! that are counted anyway; `other` is what is resident beside them. Parts are bytes taken from the system, which is
-//! more than what is resident while a part has never been full.
+//! Not by call site: the allocator does not sample, so profiling costs nothing. Nearly all memory is in a few large
+//! parts that are counted anyway; `other` is the rest of the resident memory. Parts count bytes taken from the system,
+//! which is more than the resident bytes until a part has been full once.
 //!
 //! ```text
 //! resident          81002496   pages in memory now
@@ -21,18 +21,18 @@ use pprof::protos::Profile;
 use super::stacks::{self, Stack};
 use super::{Action, AdminCall, AdminState, PLAIN, download, not_sniffed, or_failed, response, wants_text};
 
-/// Its name in the kernel's list.
+/// Its name in `smaps_rollup`.
 const ANONYMOUS: &str = "Anonymous";
-/// Our name, the file below `/proc/self`, the kernel's name there, and what it is.
+/// Our name, the file below `/proc/self`, the kernel's name there, and a description.
 const PROCESS: [(&str, FigureSource, &str, &str); 8] = [
     ("resident", FigureSource::Status, "VmRSS", "pages in memory now"),
-    ("resident_max", FigureSource::Status, "VmHWM", "the most there have been"),
+    ("resident_max", FigureSource::Status, "VmHWM", "highest value of resident so far"),
     ("swapped", FigureSource::Status, "VmSwap", "swapped out"),
     ("virtual", FigureSource::Status, "VmSize", "address space, mostly not in memory"),
     ("locked", FigureSource::Status, "VmLck", "locked in memory: rings of io_uring"),
     ("stack", FigureSource::Status, "VmStk", "stack of the main thread"),
-    ("proportional", FigureSource::Rollup, "Pss", "resident, shared pages divided among those who share them"),
-    ("anonymous", FigureSource::Rollup, ANONYMOUS, "resident and not of a file: heap, stacks, rings"),
+    ("proportional", FigureSource::Rollup, "Pss", "resident, shared pages divided among the processes that share them"),
+    ("anonymous", FigureSource::Rollup, ANONYMOUS, "resident, not backed by a file: heap, stacks, rings"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum FigureSource {
     Rollup,
 }
 
-/// What the answer is.
+/// The format of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeapFormat {
     /// Protobuf, gzip: for `go tool pprof`.
@@ -53,7 +53,7 @@ pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
     Action::Heap(if wants_text(call.query) { HeapFormat::Text } else { HeapFormat::Pprof })
 }
 
-/// The answer; `query_bytes` is what answers of backends hold that are being merged.
+/// The answer; `query_bytes` is the size of the backends' answers that are being merged.
 pub fn response_with(state: &AdminState, query_bytes: usize, format: HeapFormat) -> AdminResponse {
     let read = || Ok((fs::read_to_string("/proc/self/status")?, fs::read_to_string("/proc/self/smaps_rollup")?));
     let answer: io::Result<(String, String)> = read();
@@ -64,7 +64,7 @@ pub fn response_with(state: &AdminState, query_bytes: usize, format: HeapFormat)
     }))
 }
 
-/// Name, bytes, and what it is.
+/// Name, bytes, description.
 type HeapPart = (&'static str, u64, &'static str);
 
 fn parts(state: &AdminState, query_bytes: usize) -> [HeapPart; 3] {
@@ -142,7 +142,7 @@ mod tests {
         let names = ["resident", "proportional", "swapped", "hot_tails", "bodies", "query_answers", "connections"];
         let want = [Some(2048 * 1024), Some(1024), None, Some(2000), Some(12), Some(33), Some(120)];
         assert_eq!(names.map(value), want, "{text}");
-        // What is resident may be less than what the parts have taken.
+        // Resident memory may be less than what the parts have taken.
         for (anonymous, other) in [(2045, 0), (2046, 1), (0, 0)] {
             let want = [("hot_tails", 2000), ("bodies", 12), ("query_answers", 33), ("other", other)];
             let profile = profile(&parts, anonymous);

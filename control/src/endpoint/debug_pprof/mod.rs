@@ -1,9 +1,9 @@
-//! `GET /debug/pprof/...`: what the process does with its CPU and memory, in the forms of Go's `net/http/pprof`, so
-//! that `go tool pprof` and whatever else opens those profiles does.
+//! `GET /debug/pprof/...`: profiles of CPU, memory and threads, in the forms of Go's `net/http/pprof`, so that `go tool
+//! pprof` and other tools for these profiles open them.
 //!
-//! Differs from influx-proxy: the user is wanted when one is configured; `cmdline` is there (2.4.7 answers it 404);
-//! profiles that mean something only in Go (`allocs`, `block`, `mutex`, `trace`, `symbol`) are unknown. Off
-//! (`pprof_enabled`) means 404 for all of it.
+//! Differences from influx-proxy: the user is required when one is configured; `cmdline` exists (2.4.7 answers 404);
+//! profiles that exist only in Go (`allocs`, `block`, `mutex`, `trace`, `symbol`) are unknown. When off
+//! (`pprof_enabled`), all paths answer 404.
 
 pub mod cpu;
 pub mod heap;
@@ -24,7 +24,7 @@ use super::{Action, AdminCall, AdminState, Decide, response, text};
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// The endpoint of a path, if it is one of these.
+/// The endpoint of a path below `/debug/pprof`.
 pub fn endpoint(path: &str) -> Option<Decide> {
     if path == "/debug/pprof" {
         return Some(moved);
@@ -34,18 +34,18 @@ pub fn endpoint(path: &str) -> Option<Decide> {
         "cmdline" => cmdline,
         "profile" => cpu::decide,
         "heap" => heap::decide,
-        // Go tells running ones from those that made a system thread; ours are all system threads.
+        // In Go these two differ; here every thread is a system thread.
         "goroutine" | "threadcreate" => threads::decide,
         _ => unknown,
     })
 }
 
-/// A second profile while one is being taken, in Go's words.
+/// The answer to a second profile while one is running, with Go's text.
 pub fn busy() -> AdminResponse {
     failed(500, "Could not enable CPU profiling: cpu profiling already in use")
 }
 
-/// No profile, and why.
+/// The answer when there is no profile, with the reason.
 pub fn failed(status: u16, why: &str) -> AdminResponse {
     let mut response = not_sniffed(text(status, why));
     response.headers.push(("X-Go-Pprof".to_owned(), "1".to_owned()));
@@ -62,7 +62,7 @@ fn index(_: &AdminState, _: &AdminCall<'_>) -> Action {
     Action::Answer(not_sniffed(response(200, HTML, include_bytes!("index.html").to_vec())))
 }
 
-/// The arguments of the process, each but the last followed by a zero byte.
+/// The arguments of the process, separated by zero bytes.
 fn cmdline(_: &AdminState, _: &AdminCall<'_>) -> Action {
     let answer = fs::read("/proc/self/cmdline").map(|mut arguments| {
         arguments.pop_if(|last| *last == 0);
@@ -75,7 +75,7 @@ fn unknown(_: &AdminState, _: &AdminCall<'_>) -> Action {
     Action::Answer(failed(404, "Unknown profile"))
 }
 
-/// Whether text is wanted in place of a profile for programs: `debug=1`, or any other number but 0.
+/// Whether the client wants text instead of protobuf: `debug=1`, or any other number except 0.
 fn wants_text(params: UrlParams<'_>) -> bool {
     let value = params.value("debug");
     std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()).is_some_and(|level| level != 0)
@@ -91,7 +91,7 @@ fn download(name: &str, profile: &Profile) -> io::Result<AdminResponse> {
 }
 
 fn or_failed(answer: io::Result<AdminResponse>) -> AdminResponse {
-    answer.unwrap_or_else(|error| failed(500, &format!("the kernel does not tell: {error}")))
+    answer.unwrap_or_else(|error| failed(500, &format!("cannot read /proc: {error}")))
 }
 
 fn not_sniffed(mut response: AdminResponse) -> AdminResponse {
@@ -138,7 +138,7 @@ pub mod tests {
     }
 
     #[test]
-    fn nothing_is_there_when_it_is_off() {
+    fn every_path_is_404_when_pprof_is_off() {
         let off = AdminState { pprof_enabled: false, ..state("open") };
         for path in ["/debug/pprof", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/heap", "/debug/pprof/x"] {
             let Action::Answer(response) = ask(&off, path, "") else { panic!("{path} is answered") };
@@ -147,7 +147,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_user_is_wanted_for_all_of_it() {
+    fn every_path_requires_the_user() {
         let paths = ["", "/", "/profile", "/heap", "/cmdline", "/goroutine", "/threadcreate", "/mutex"];
         for path in paths.map(|path| format!("/debug/pprof{path}")) {
             let Action::Answer(response) = ask(&state("auth"), &path, "u=admin") else { panic!("{path} is answered") };
@@ -156,7 +156,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_command_line_is_that_of_this_process() {
+    fn cmdline_shows_the_arguments_of_this_process() {
         let (status, text) = answer("/debug/pprof/cmdline", "");
         let arguments: Vec<_> = std::env::args().collect();
         assert_eq!((status, text), (200, arguments.join("\0")));

@@ -1,10 +1,10 @@
-//! A profile out of named stacks: for what is counted, not sampled, yet should open in `go tool pprof`.
+//! Builds a profile from named stacks, so that counted values (not sampled ones) open in `go tool pprof`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pprof::protos::{Function, Line, Location, Profile, Sample, ValueType};
 
-/// Something that is counted, and what it belongs to.
+/// A counted value and the stack it belongs to.
 pub struct Stack<'a, const KINDS: usize> {
     /// The innermost name first.
     pub names: Vec<&'a str>,
@@ -38,9 +38,9 @@ pub fn profile<const KINDS: usize>(kinds: [(&str, &str); KINDS], stacks: &[Stack
     }
 }
 
-/// What a profile refers to by number. Few: they are looked for one by one.
+/// The tables that a profile refers to by number. They are small and searched one by one.
 struct ProfileTables {
-    /// The first one is empty, as the format wants it.
+    /// The first one is empty, as the format requires.
     strings: Vec<String>,
     functions: Vec<Function>,
 }
@@ -54,7 +54,7 @@ impl ProfileTables {
         index as i64
     }
 
-    /// The number of a function, which is that of its only location too.
+    /// The id of a function; its only location has the same id.
     fn function(&mut self, name: &str) -> u64 {
         let name = self.string(name);
         if let Some(known) = self.functions.iter().find(|known| known.name == name) {

@@ -1,7 +1,7 @@
-//! `GET /debug/pprof/goroutine` and `/threadcreate`: the threads of the process, as the kernel knows them.
+//! `GET /debug/pprof/goroutine` and `/threadcreate`: the threads of the process, from `/proc`.
 //!
-//! With `debug=1` text, one line per thread; without it a profile whose samples are threads: below the thread's name
-//! the kernel function it waits in, or its state.
+//! With `debug=1` text, one line per thread. Otherwise a profile with one sample per thread: the thread's name, and
+//! below it the kernel function in which the thread waits, or its state.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,7 +13,7 @@ use pprof::protos::Profile;
 use super::stacks::{self, Stack};
 use super::{Action, AdminCall, AdminState, PLAIN, download, not_sniffed, or_failed, response, wants_text};
 
-/// Unit of CPU times in `/proc` (USER_HZ): 1/100 s on all architectures there is io_uring for.
+/// Unit of CPU times in `/proc` (USER_HZ): 1/100 s on all architectures that have io_uring.
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -21,11 +21,11 @@ struct Thread {
     tid: u32,
     /// At most 15 bytes: the kernel keeps no more.
     name: String,
-    /// One letter, as in `ps`: R running, S sleeping, D in a disk wait ...
+    /// As in `ps`: R running, S sleeping, D in a disk wait ...
     state: String,
     user: Duration,
     system: Duration,
-    /// The kernel function it waits in; empty when it runs, or when the kernel does not tell.
+    /// The kernel function in which the thread waits; empty when it runs, or when the kernel does not say.
     waits_in: String,
 }
 
@@ -37,11 +37,11 @@ pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
     })))
 }
 
-/// All threads, in the order of their numbers.
+/// All threads, by number.
 fn list() -> io::Result<Vec<Thread>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir("/proc/self/task")? {
-        // One that has just ended is not there any more.
+        // A thread that has just ended is left out.
         threads.extend(read(&entry?.path()));
     }
     threads.sort_by_key(|thread| thread.tid);
@@ -146,7 +146,7 @@ mod tests {
     fn a_thread_of_this_process_is_found_by_its_name() {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let waiting = std::thread::Builder::new().name("to-be-found".to_owned()).spawn(move || stopped.recv().is_err());
-        // Its name is set by itself, when it runs.
+        // The new thread sets its name itself, when it runs.
         let found = || list().unwrap().iter().any(|thread| thread.name == "to-be-found");
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while !found() {
