@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::order::{Counts, Order, Phase, TaskState};
 use super::slices::Slice;
 
-/// The form of the file. Another one is refused and left alone.
+/// Format of the file. A file with another one is refused and left alone.
 const VERSION: u32 = 1;
 
-/// A job as saved.
+/// A saved job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     pub version: u32,
@@ -25,35 +25,35 @@ pub struct Saved {
     pub order: Order,
     pub phase: Phase,
     pub paused: bool,
-    /// It is to end; other proxies may not know yet.
+    /// A cancel was requested; other proxies may not know yet.
     pub cancelled: bool,
-    /// What the rings were made of: with other rings, nothing done counts.
+    /// Description of the rings. With other rings, finished tasks do not count.
     pub rings: String,
     /// Seconds since 1970.
     pub started: u64,
     pub ended: Option<u64>,
     pub errors: Vec<String>,
-    /// Errors that are not in `errors` any more.
+    /// Number of errors that are not in `errors`.
     pub errors_left_out: u64,
     pub counts: Vec<Counts>,
     pub tasks: Vec<SavedTask>,
 }
 
-/// One task; `from`, `to` are names of backends, for a delete where it is removed and where it belongs.
+/// One task. `from` and `to` are names of backends; for a delete, the backend it is removed from and its owner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedTask {
     pub key: TaskKey,
     pub state: TaskState,
     pub points: u64,
     pub bytes: u64,
-    /// Of a copy that is not done: what of it is.
+    /// Finished slices of an unfinished copy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What makes a task the same after a restart.
+/// Identifies a task across restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskKey {
     pub db: String,
@@ -62,7 +62,7 @@ pub struct TaskKey {
     pub to: String,
 }
 
-/// The folder of all of them.
+/// The folder of all job files.
 pub fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("migrations")
 }
@@ -74,8 +74,7 @@ impl Saved {
 
     /// Replaces the job's file; when this returns Ok, it is on disk.
     ///
-    /// # Errors
-    /// Those of the file system; the file from before is then whole.
+    /// Those of the file system. The former file is then still complete.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let (path, beside) = (path(folder, self.id), folder.join(format!("{}.json.new", self.id)));
@@ -88,15 +87,15 @@ impl Saved {
     }
 }
 
-/// All jobs that are saved, by their number; what cannot be read is reported and left where it is. `.1` is the highest
-/// number in use, readable or not.
+/// All saved jobs, by id. A file that cannot be read is logged and left alone. `.1` is the highest id in use, readable
+/// or not.
 pub fn read_all(folder: &Path) -> (Vec<Saved>, u64) {
     let (mut jobs, mut highest) = (Vec::new(), 0);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (jobs, 0),
         Err(error) => {
-            log::error!("{}: {error}: migrations under way are not resumed", folder.display());
+            log::error!("{}: {error}; unfinished migrations are not resumed", folder.display());
             return (jobs, 0);
         }
     };
@@ -106,7 +105,7 @@ pub fn read_all(folder: &Path) -> (Vec<Saved>, u64) {
         highest = highest.max(number);
         match read(&path) {
             Ok(saved) if saved.id == number => jobs.push(saved),
-            Ok(saved) => log::error!("{}: is of migration {}; left alone", path.display(), saved.id),
+            Ok(saved) => log::error!("{}: belongs to migration {}; left alone", path.display(), saved.id),
             Err(error) => log::error!("{}: {error}; left alone", path.display()),
         }
     }
@@ -114,7 +113,7 @@ pub fn read_all(folder: &Path) -> (Vec<Saved>, u64) {
     (jobs, highest)
 }
 
-/// Removes a job's file. One that cannot be removed is only reported: it comes back with the next start.
+/// Removes a job's file. An error is only logged: the job comes back with the next start.
 pub fn remove(folder: &Path, id: u64) {
     let path = path(folder, id);
     if let Err(error) = fs::remove_file(&path) {
@@ -134,7 +133,7 @@ fn read(path: &Path) -> io::Result<Saved> {
     let text = fs::read(path)?;
     let head: FileHead = serde_json::from_slice(&text).map_err(io::Error::other)?;
     if head.version != VERSION {
-        return Err(io::Error::other(format!("form {} is not known here", head.version)));
+        return Err(io::Error::other(format!("unknown version {}", head.version)));
     }
     serde_json::from_slice(&text).map_err(io::Error::other)
 }
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_and_what_is_damaged_stays_where_it_is() {
+    fn saved_jobs_are_read_again_and_damaged_files_stay() {
         let dir = tempfile::tempdir().unwrap();
         let folder = folder(dir.path());
         assert_eq!(read_all(&folder), (vec![], 0));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_may_read_it() {
+    fn only_the_owner_of_the_file_may_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         saved(1).write(dir.path()).unwrap();

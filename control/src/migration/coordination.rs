@@ -1,7 +1,7 @@
-//! What a job waits for, and what it tells other proxies.
+//! Waits of a job, and its messages to other proxies.
 //!
-//! Other proxies hear of a migration before it begins, while it runs and when it ends. A job waits until points
-//! accepted before it began are delivered, those of other proxies too.
+//! Other proxies are told of a migration before it begins, while it runs and when it ends. A job waits until points
+//! accepted before it began are delivered, by this proxy and by the others.
 //!
 //! Not here: the calls to other proxies themselves (`peers.rs`).
 
@@ -19,12 +19,12 @@ use super::peers::{self, Heard, PeerChange, Said};
 use super::plan::Goal;
 use crate::limits;
 
-/// What a job says it is at while its chains run.
+/// What a job shows while its chains run.
 pub(super) const MOVING: &str = "moving measurements";
 
 impl Job {
-    /// Tells all other proxies, and takes this one out of the list. One that does not answer is asked until it does;
-    /// false = cancelled, or another one does what would conflict.
+    /// Tells all other proxies, and removes this proxy from the list. A proxy that does not answer is asked until it
+    /// does. False = cancelled, or another proxy has a conflict.
     pub(super) fn meet_peers(&self, shared: &MigrationShared, peers: &mut Vec<String>, is_resumed: bool) -> bool {
         let mut told = HashSet::new();
         let mut attempt = 0;
@@ -33,13 +33,13 @@ impl Job {
             for addr in peers.clone().into_iter().filter(|addr| !told.contains(addr)).collect::<Vec<_>>() {
                 match shared.peers.ask(&addr) {
                     Ok(Said::Myself) => peers.retain(|peer| *peer != addr),
-                    // After a restart it may still have been told of this very migration.
+                    // After a restart another proxy may still have been told of this same migration.
                     Ok(said) if !is_resumed && conflict(&self.order.goal, &said).is_some() => {
                         self.complain(
                             shared,
                             format!("{addr}: {}", conflict(&self.order.goal, &said).unwrap_or_default()),
                         );
-                        // This one has never been told anything.
+                        // This proxy has not been told of it.
                         peers.retain(|peer| told.contains(peer));
                         return false;
                     }
@@ -62,8 +62,8 @@ impl Job {
         }
     }
 
-    /// Does `work`, and meanwhile tells all other proxies again and again: one that was started again knows nothing.
-    /// What they say is kept.
+    /// Runs `work`. Meanwhile repeats the message to all other proxies, since a restarted proxy knows nothing, and
+    /// keeps their answers.
     pub(super) fn while_reminding<T>(&self, shared: &MigrationShared, peers: &[String], work: impl FnOnce() -> T) -> T {
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
@@ -73,7 +73,7 @@ impl Job {
         }
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            // Also when `work` panics: the scope waits for all threads.
+            // Set when `work` panics, too: the scope waits for all threads.
             let _over = Over(&is_over);
             for addr in peers {
                 let is_over = &is_over;
@@ -81,7 +81,7 @@ impl Job {
                     let mut reminded = Instant::now();
                     while !is_over.load(Relaxed) {
                         if reminded.elapsed() >= limits::PEER_REMINDER {
-                            // It may only be starting again.
+                            // On an error it may just be restarting.
                             let _ = self.remind(shared, addr);
                             reminded = Instant::now();
                         }
@@ -93,7 +93,7 @@ impl Job {
         })
     }
 
-    /// Tells another proxy that this migration goes on, and notes what it says.
+    /// Tells another proxy that this migration goes on, and notes its answer.
     fn remind(&self, shared: &MigrationShared, addr: &str) -> Result<(), String> {
         let at_ms = unix_ms();
         let result = shared.peers.tell(addr, self.change(true, false));
@@ -110,13 +110,13 @@ impl Job {
         Ok(())
     }
 
-    /// True while points that were accepted before `ms` (since 1970), here or by another proxy, are not delivered to
-    /// `backend`, or another proxy has not been heard of since.
+    /// True while points accepted before `ms` (since 1970), by this proxy or another, are not delivered to `backend`,
+    /// or another proxy has not answered since.
     pub(super) fn is_behind(&self, shared: &MigrationShared, backend: BackendId, ms: u64) -> bool {
         shared.world.is_behind(backend, ms) || self.look().heard.values().any(|heard| heard.is_behind(backend, ms))
     }
 
-    /// True while another proxy does not answer, whose points may be waited for: nobody knows for how long.
+    /// True while another proxy does not answer: it may hold points, for an unknown time.
     pub(super) fn waits_for_peers(&self, shared: &MigrationShared) -> bool {
         let silent = self
             .look()
@@ -127,13 +127,13 @@ impl Job {
             .collect::<Vec<_>>()
             .join(", ");
         if !silent.is_empty() {
-            self.doing(shared, &format!("waiting for other proxies, which may hold points: {silent}"));
+            self.doing(shared, &format!("waiting for other proxies that may hold points: {silent}"));
         }
         !silent.is_empty()
     }
 
-    /// Tells all other proxies of the end. One that does not answer is told again until it does, or the job is
-    /// cancelled.
+    /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or until the job
+    /// is cancelled.
     pub(super) fn part_from_peers(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
         let (mut attempt, mut give_up) = (0, None);
@@ -153,7 +153,8 @@ impl Job {
             if self.steering.is_cancelled() {
                 let until = *give_up.get_or_insert(Instant::now() + limits::PEER_CANCEL_TIMEOUT);
                 if Instant::now() >= until {
-                    return self.complain(shared, format!("not told of the end: {}", silent.join(", ")));
+                    return self
+                        .complain(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
                 }
                 thread::sleep(limits::MIGRATION_STEP);
             } else {
@@ -170,8 +171,8 @@ impl Job {
         }
     }
 
-    /// Waits for statements that remove data: what they have not reached yet must not be copied. They end with
-    /// `query_timeout`. False = cancelled.
+    /// Waits for running statements that remove data: data that they have not reached yet must not be copied. They end
+    /// within `query_timeout`. False = cancelled.
     pub(super) fn wait_for_removals(&self, shared: &MigrationShared) -> bool {
         while shared.world.is_removing() {
             self.doing(shared, "waiting for a DELETE or DROP that is under way");
@@ -182,8 +183,8 @@ impl Job {
         true
     }
 
-    /// Waits until what was acknowledged before `ms` (since 1970) is delivered: a copy made earlier would lack it.
-    /// False = not in time.
+    /// Waits until points acknowledged before `ms` (since 1970) are delivered: an earlier copy would lack them. False =
+    /// not in time, or cancelled.
     pub(super) fn settle(&self, shared: &MigrationShared, ms: u64) -> bool {
         let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         let sources = self.order.goal.sources(&shared.topology);
@@ -197,7 +198,8 @@ impl Job {
             if self.waits_for_peers(shared) {
                 until = Instant::now() + limits::SETTLE_TIMEOUT;
             } else if Instant::now() >= until {
-                let text = format!("points from before this migration still wait for {}", names.join(", "));
+                let text =
+                    format!("points accepted before this migration are not delivered to {} yet", names.join(", "));
                 self.complain(shared, text);
                 return false;
             } else {
@@ -211,8 +213,8 @@ impl Job {
 }
 
 impl Job {
-    /// The barrier before a look at a slice (see `verify`): waits until the source, and the target if that does not
-    /// take long, have got what this proxy and the others had taken when it was called.
+    /// The barrier before a comparison of a slice (see `verify`): waits until the source, and for a short time the
+    /// target, have received all points that this proxy and the others accepted before the call.
     pub(super) fn delivered(
         &self,
         shared: &MigrationShared,
@@ -220,17 +222,17 @@ impl Job {
         target: &Backend,
     ) -> Result<(), Undelivered> {
         let (now_ms, begun) = (unix_ms(), Instant::now());
-        // Else each slice would wait for the next reminder.
+        // Without this each slice would wait for the next reminder.
         let others: Vec<String> = self.look().heard.keys().cloned().collect();
         for addr in &others {
-            // A silent one counts as behind, and is waited for below.
+            // On an error the proxy counts as behind; the loop below waits for it.
             let _ = self.remind(shared, addr);
         }
         let mut until = begun + limits::BARRIER_TIMEOUT;
         let (mut pause, mut is_told) = (limits::BARRIER_STEP_MIN, false);
         let result = loop {
             let is_late = |backend: &Backend| self.is_behind(shared, backend.id, now_ms);
-            // What the target lacks comes after all that is there, and so does no harm.
+            // Points that the target lacks are newer than all it has, so they do no harm.
             let waits_for = match is_late(source) {
                 true => &source.name,
                 false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => &target.name,
@@ -245,7 +247,9 @@ impl Job {
                 is_told = true;
             }
             if Instant::now() >= until {
-                break Err(Undelivered::Late(format!("points taken meanwhile still wait for {waits_for}")));
+                break Err(Undelivered::Late(format!(
+                    "points accepted meanwhile are not delivered to {waits_for} yet"
+                )));
             }
             if !self.steering.sleep(pause) {
                 break Err(Undelivered::Cancelled);
@@ -258,7 +262,7 @@ impl Job {
         result
     }
 
-    /// Before anything is removed: waits until no query can be reading it where it was. False = cancelled.
+    /// Before data is removed: waits until no query can still be reading it there. False = cancelled.
     pub(super) fn wait_for_readers(&self, shared: &MigrationShared, circle: usize) -> bool {
         let mut is_told = false;
         while let Some(until) = shared.world.former_read_until(circle).filter(|until| *until > Instant::now()) {
@@ -276,7 +280,7 @@ impl Job {
     }
 }
 
-/// Why `goal` cannot begin while a proxy is in this state, in influx-proxy's words.
+/// Why `goal` cannot begin while a proxy is in this state, in influx-proxy's text.
 pub fn conflict(goal: &Goal, said: &Said) -> Option<String> {
     let Said::State { migrating, resyncing } = said else { return None };
     let is = |circle: &usize| migrating.get(*circle) == Some(&true);

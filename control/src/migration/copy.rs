@@ -1,12 +1,12 @@
 //! Copies one measurement of one database from one backend to another, in all its retention policies.
 //!
-//! For each slice: read it, write it, check that each value has arrived (`verify` says why that is enough). Only a
-//! verified slice is given to `checkpoint`. When a slice fails, its reason is kept and the copy goes on. When a backend
-//! does not come back, the copy ends, since every later slice would wait just as long.
+//! For each slice: read it, write it, check that each value has arrived (`verify` says why that is enough). Only
+//! verified slices go to `checkpoint`. When a slice fails, the reason is kept and the copy goes on. When a backend
+//! stays away, the copy ends, since every later slice would wait just as long.
 //!
-//! Clients go on writing meanwhile. From before the copy begins they write at least to the target ([`Writes`]); new
-//! points for a slice that is empty at the source go to both. Expired points that are still there because their shard
-//! is not yet dropped are not copied: the target would refuse them.
+//! Clients keep writing meanwhile. Before the copy begins their points already go to the target ([`Writes`]); where the
+//! source is written to as well, new points for a slice go to both. Expired points in shards that are not dropped yet
+//! are not copied: the target would refuse them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,32 +27,32 @@ use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
 
-/// What is to be copied.
+/// What to copy.
 #[derive(Debug, Clone)]
 pub struct CopyTask {
     pub place: Place,
     /// Only points from this time on (nanoseconds since 1970); None = all.
     pub since_ns: Option<i64>,
-    /// What `checkpoint` was given before: it is not looked at again.
+    /// Slices that earlier calls gave to `checkpoint`: they are skipped.
     pub done: Vec<Slice>,
-    /// How long a call is tried again while its backend does not take it; `limits::RETRY_FOR`.
+    /// How long a failing call is repeated; `limits::RETRY_FOR`.
     pub retry_for: Duration,
 }
 
 /// Where clients' writes go while a measurement is copied.
 #[derive(Clone, Copy)]
 pub enum Writes<'a> {
-    /// To source and target, in one order. The function returns once the source (and, if that does not take long, the
-    /// target) has got all that was taken before the call.
+    /// To source and target, in the same order. The function waits until the source (and for a short time the target)
+    /// has received all points accepted before the call.
     ToBoth(&'a dyn Fn() -> Result<(), Undelivered>),
-    /// Not to the source any more: whatever the target has is newer, and only what it lacks is copied. If such a point
-    /// is written for the first time between the look at the target and the copy's write, the copy's older value wins,
-    /// as nothing at the source tells: until a copy from a place that is written to mends it, which goes last (`plan`).
-    /// There is none where a backend has left without `leaving`.
+    /// Only to the target, so all values at the target are newer and only missing ones are copied. One race remains: a
+    /// client writes such a point for the first time after the comparison and before the copy writes it. Then the older
+    /// value wins, until the copy from a place that is written to, which comes last in its chain (`plan`), repairs it.
+    /// Where a backend was removed without `leaving`, there is no such copy.
     ToTarget,
 }
 
-/// Everything is at the target.
+/// The target has everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Slices verified by this call, empty ones included.
@@ -61,7 +61,7 @@ pub struct Copied {
     pub values: u64,
 }
 
-/// Not everything is at the target.
+/// The target does not have everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyError {
     Cancelled,
@@ -69,7 +69,7 @@ pub enum CopyError {
     Source(String),
     /// The target does not answer, or refuses.
     Target(String),
-    /// All other slices are at the target; of these the first `limits::SLICE_FAILURES_KEPT` are told.
+    /// All other slices are at the target. `failures` holds the first `limits::SLICE_FAILURES_KEPT` failed ones.
     Slices {
         failed: u64,
         failures: Vec<SliceFailure>,
@@ -100,10 +100,10 @@ impl std::fmt::Display for CopyError {
 
 impl std::error::Error for CopyError {}
 
-/// Copies. `checkpoint` gets each slice once it has been found whole.
+/// Copies. `checkpoint` gets each slice once it is verified.
 ///
 /// # Errors
-/// Whenever a point may not be at the target.
+/// Whenever the target may lack a point.
 pub fn copy(
     task: &CopyTask,
     source: &CopySide,
@@ -125,7 +125,7 @@ pub fn copy(
         let mut todo: Vec<Interval> =
             intervals.into_iter().flat_map(|interval| slices::without(interval, &policy.name, &task.done)).collect();
         progress.slices_total.fetch_add(todo.len() as u64, Relaxed);
-        // The newest lies on top.
+        // The newest slice is the last element, which is taken first.
         todo.reverse();
         while let Some(interval) = todo.pop() {
             if !steering.wait_while_paused() {
@@ -200,7 +200,7 @@ impl CopyEngine<'_> {
         self.steering.retry(self.task.retry_for, self.progress, call).map_err(|lost| lost_by(lost, CopyError::Source))
     }
 
-    /// The inner error is the backend's verdict on this window; others may fare better.
+    /// The inner error is the backend's answer about this window; other windows may succeed.
     fn counts(&self, side: &CopySide, window: &SliceWindow<'_>) -> Result<Result<FieldCounts, String>, CopyError> {
         let (name, error): (_, fn(String) -> CopyError) =
             if std::ptr::eq(side, self.source) { ("source", CopyError::Source) } else { ("target", CopyError::Target) };
@@ -225,7 +225,7 @@ impl CopyEngine<'_> {
         ensured.map_err(|lost| lost_by(lost, if is_source { CopyError::Source } else { CopyError::Target }))
     }
 
-    /// Copies one slice until it is found whole; the inner error says why it is not.
+    /// Copies one slice until it is verified; the inner error says why it is not.
     fn slice(
         &self,
         policy: &Policy,
@@ -265,7 +265,7 @@ impl CopyEngine<'_> {
                 Poured::Refused(why) => return Ok(Err(why)),
                 Poured::Paused => continue,
                 Poured::Cut(why) => {
-                    // It may have been a piece too large.
+                    // Perhaps a piece was too large.
                     piece_rows = (piece_rows / 16).max(1);
                     why
                 }
@@ -278,7 +278,7 @@ impl CopyEngine<'_> {
             if !self.steering.sleep(limits::BACK_OFF_MIN * attempts) {
                 return Err(CopyError::Cancelled);
             }
-            // Also waits until the source answers again.
+            // This also waits until the source answers again.
             counts = match self.counts(self.source, window)? {
                 Ok(counts) => counts,
                 Err(why) => return Ok(Err(why)),
@@ -319,7 +319,7 @@ impl CopyEngine<'_> {
         }
     }
 
-    /// What of `among` (None = all) is not settled; the inner error says why that is not known.
+    /// The values of `among` (None = all) that are not settled; the inner error says why this is unknown.
     fn verify(
         &self,
         policy: &Policy,
@@ -375,7 +375,7 @@ impl CopyEngine<'_> {
     }
 }
 
-/// How many values each field has.
+/// Number of values of each field.
 type FieldCounts = BTreeMap<String, u64>;
 
 fn lost_by(lost: CallLost, side: impl Fn(String) -> CopyError) -> CopyError {
@@ -386,10 +386,10 @@ fn lost_by(lost: CallLost, side: impl Fn(String) -> CopyError) -> CopyError {
     }
 }
 
-/// How far a slice came.
+/// How writing a slice ended.
 enum Poured {
     All,
-    /// In a way that another attempt does not change.
+    /// In a way that a repetition does not change.
     Refused(String),
     Paused,
     Cut(String),

@@ -1,8 +1,7 @@
-//! Deletes a measurement where it does not belong, after every point of it has been found where it belongs.
+//! Deletes a measurement from a backend that does not own it, after finding all its points at the owner.
 //!
-//! Points are compared one by one, not counted: the right place may have the same number of other points. Values are
-//! not compared: nothing has been written to the wrong place since, so where values differ the right place has the
-//! newer one.
+//! Points are compared one by one, not counted: the owner may have the same number of other points. Values are not
+//! compared: nothing writes to the wrong backend any more, so where values differ the owner has the newer one.
 
 use super::copy::now_ns;
 use super::progress::Progress;
@@ -25,15 +24,15 @@ use fluxgate_dataplane::placement::Place;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotCleared {
     Cancelled,
-    /// The right place lacks values of this window: how many, policy, time.
+    /// The owner lacks values of this window.
     Missing {
         values: u64,
         rp: String,
         interval: Interval,
     },
-    /// Points came or went while it was looked at.
+    /// Points appeared or vanished during the comparison.
     Changing,
-    /// A backend did not answer, or refused; which one, and how.
+    /// A backend did not answer, or refused.
     Failed {
         name: String,
         why: String,
@@ -45,7 +44,7 @@ impl std::fmt::Display for NotCleared {
         match self {
             Self::Cancelled => f.write_str("cancelled"),
             Self::Missing { values, rp, interval } => {
-                write!(f, "{values} values of {rp} from {} to {} are not at their right place", interval.0, interval.1)
+                write!(f, "{values} values of {rp} from {} to {} are not at the owner", interval.0, interval.1)
             }
             Self::Changing => f.write_str("it is still being written to"),
             Self::Failed { name, why } => write!(f, "{name}: {why}"),
@@ -55,10 +54,10 @@ impl std::fmt::Display for NotCleared {
 
 impl std::error::Error for NotCleared {}
 
-/// Drops a measurement at `misplaced`, if all its living points are at `right`. Returns how many values were compared.
+/// Drops a measurement at `misplaced` if all its living points are at `right`. Returns the number of values compared.
 ///
 /// # Errors
-/// Nothing was dropped, except after [`NotCleared::Failed`] of the drop itself, which may have been carried out.
+/// Nothing was dropped, except perhaps when the drop itself fails with [`NotCleared::Failed`].
 pub fn clear(
     place: &Place,
     misplaced: &CopySide,

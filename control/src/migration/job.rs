@@ -1,10 +1,10 @@
-//! One migration: what it is asked to do, and how far it is.
+//! One migration: its order and its state.
 //!
 //! A job with a failed task, or with a backend that could not be asked, is `failed`, never `done`. After a restart a
-//! job begins again from the top, and tasks that were done stay done.
+//! job begins from the start again, but finished tasks stay finished.
 //!
-//! Here nothing is asked of a backend: [`World`] does that. Not here: what its threads do (`work.rs`), which jobs there
-//! are (`jobs.rs`), the file (`checkpoint.rs`).
+//! Nothing here calls a backend: [`World`] does that. Not here: the work of its threads (`work.rs`), the list of jobs
+//! (`jobs.rs`), the file (`checkpoint.rs`).
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,12 +34,12 @@ pub struct MigrationShared {
     pub world: Box<dyn World>,
     pub peers: Peers,
     pub journal: Journal,
-    /// Of checkpoints.
+    /// Folder of the checkpoints.
     pub folder: PathBuf,
 }
 
 impl MigrationShared {
-    /// What the rings are made of, as text.
+    /// Description of the rings.
     pub fn rings(&self) -> String {
         let backend = |id: &BackendId| {
             let Backend { name, url, leaving, .. } = self.topology.backend(*id);
@@ -50,12 +50,12 @@ impl MigrationShared {
     }
 }
 
-/// One task and how far it is.
+/// One task and its state.
 #[derive(Debug)]
 pub struct TaskEntry {
     pub task: Task,
     pub key: TaskKey,
-    /// Entries of one chain stand together.
+    /// Entries of one chain are adjacent.
     pub chain: usize,
     pub state: TaskState,
     pub progress: Arc<Progress>,
@@ -63,36 +63,36 @@ pub struct TaskEntry {
     pub error: Option<String>,
 }
 
-/// What changes while a job runs.
+/// The state of a job that changes while it runs.
 #[derive(Debug)]
 pub struct JobState {
     pub phase: Phase,
     pub ended: Option<u64>,
-    /// What it is at, for the operator.
+    /// The current step, for the operator.
     pub doing: String,
     pub errors: Vec<String>,
     pub errors_left_out: u64,
     pub counts: Vec<Counts>,
     pub entries: Vec<TaskEntry>,
-    /// By key, from before a restart: what need not be done again.
+    /// Tasks from before a restart that need not be done again, by key.
     pub(super) former: HashMap<TaskKey, SavedTask>,
     saved: Option<(Instant, Duration)>,
-    /// Of a rebalance: copied, not marked yet.
+    /// For a rebalance: copied, but not marked yet.
     pub(super) verified: Vec<Verified>,
     pub(super) marked: Option<Instant>,
-    /// By address: what other proxies have said last.
+    /// The last answers of other proxies, by address.
     pub(super) heard: HashMap<String, Heard>,
 }
 
-/// One migration. Shared by its threads, the control thread and whoever looks at it; the lock is held for moments,
-/// never while something is asked of a backend or written to disk.
+/// One migration. Shared by its threads, the control thread and readers. The lock is held only for moments, never
+/// during a call to a backend or a write to disk.
 #[derive(Debug)]
 pub struct Job {
     pub id: u64,
     pub order: Order,
     /// Seconds since 1970.
     pub started: u64,
-    /// When this process began to work on it.
+    /// When this process began to work on the job.
     pub since: Instant,
     pub steering: Steering,
     rings: String,
@@ -114,7 +114,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Job {
-    /// `rings` as by [`MigrationShared::rings`].
+    /// `rings` as from [`MigrationShared::rings`].
     pub fn new(id: u64, order: Order, rings: &str) -> Self {
         let saved = Saved {
             version: Saved::version(),
@@ -134,7 +134,7 @@ impl Job {
         Self::from_saved(saved, rings, &|_| None)
     }
 
-    /// A job from its file. `site` finds backends by name: tasks of others are only history.
+    /// A job from its file. `site` finds backends by name; tasks of unknown backends are dropped.
     pub fn from_saved(saved: Saved, rings: &str, site: &dyn Fn(&str) -> Option<Site>) -> Self {
         let entry = |(chain, task): (usize, &SavedTask)| {
             let (at, other) = (site(&task.key.from)?, site(&task.key.to)?);
@@ -178,7 +178,7 @@ impl Job {
         }
     }
 
-    /// What it looks like now. To be let go at once.
+    /// Locks the state. Release it at once.
     pub fn look(&self) -> MutexGuard<'_, JobState> {
         lock(&self.inner)
     }
@@ -203,7 +203,7 @@ impl Job {
     fn saved(&self) -> Saved {
         let inner = self.look();
         let mut tasks: Vec<_> = inner.entries.iter().map(TaskEntry::saved).collect();
-        // Until they are planned again, tasks from before a restart are still what was done.
+        // Tasks from before a restart that are not planned again yet are still finished.
         tasks.extend(inner.former.values().cloned());
         Saved {
             version: Saved::version(),
@@ -222,14 +222,14 @@ impl Job {
         }
     }
 
-    /// Writes the file if that is due; a file that cannot be written is an error of the job, which goes on.
+    /// Writes the file if due. When that fails, the job gets an error and goes on.
     pub(super) fn save_if_due(&self, shared: &MigrationShared) {
         let due = match self.look().saved {
             Some((at, cost)) => at.elapsed() >= limits::CHECKPOINT_INTERVAL.max(cost * limits::CHECKPOINT_SHARE),
             None => true,
         };
         if due && let Err(error) = self.save(shared) {
-            self.complain(shared, format!("its progress cannot be saved: {error}"));
+            self.complain(shared, format!("cannot save the progress: {error}"));
         }
     }
 
@@ -253,7 +253,7 @@ impl Job {
         }
     }
 
-    /// Runs it to its end, whatever comes.
+    /// Runs the job to its end, also after a panic.
     pub fn run(&self, shared: &MigrationShared, is_resumed: bool) {
         let result = catch_unwind(AssertUnwindSafe(|| self.work(shared, is_resumed)));
         if result.is_err() {
@@ -272,7 +272,7 @@ impl Job {
         };
         shared.journal.note(self.id, &format!("{} {phase:?}", self.order.goal.name()).to_lowercase());
         if let Err(error) = self.save(shared) {
-            shared.journal.note(self.id, &format!("error: its end cannot be saved: {error}"));
+            shared.journal.note(self.id, &format!("error: cannot save the end: {error}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs over a world in memory: what is copied, what a failure, a restart, a pause or another proxy does to one.
+//! Tests of jobs over backends in memory: copies, failures, restarts, pauses, other proxies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -24,7 +24,7 @@ use super::steering::Steering;
 use super::world::{CopyContext, World};
 use crate::limits;
 
-/// Backends in memory, and what jobs have done to them. Clones are the same world.
+/// Backends in memory, and what jobs have done to them. Clones share their state.
 #[derive(Clone, Default)]
 pub struct MemoryWorld(Arc<Mutex<MemoryWorldState>>);
 
@@ -94,7 +94,7 @@ impl World for MemoryWorld {
         Ok(())
     }
 
-    fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _seat: &CopyContext<'_>) -> Result<(), String> {
+    fn delete(&self, task: &Task, at: &Backend, _right: &Backend, _context: &CopyContext<'_>) -> Result<(), String> {
         let mut state = self.state();
         state.holds.get_mut(&at.name).unwrap().get_mut(&task.place.db).unwrap().remove(&task.place.measurement);
         state.deletes.push((task.place.measurement.clone(), at.name.clone()));
@@ -130,7 +130,7 @@ impl World for MemoryWorld {
     }
 }
 
-/// Circles of two backends each, all over one world.
+/// A proxy over backends in memory: circles of two backends each.
 pub struct MemoryProxy {
     pub shared: Arc<MigrationShared>,
     pub world: MemoryWorld,
@@ -221,7 +221,7 @@ fn a_rebalance_moves_marks_and_ends_the_transition_and_a_clear_removes_what_is_l
     assert!(place.world.state().at_a_time_max <= 2);
     assert_eq!(place.saved().phase, Phase::Done);
 
-    // While it is moving, queries may still read it at its old place.
+    // While it is moving, queries may still read it at its former owner.
     let job = place.run(order(Goal::Clear { circle: 0 }));
     assert_eq!(job.look().phase, Phase::Failed);
     assert!(place.world.state().deletes.is_empty());
@@ -234,7 +234,7 @@ fn a_rebalance_moves_marks_and_ends_the_transition_and_a_clear_removes_what_is_l
 }
 
 #[test]
-fn what_fails_makes_the_job_failed_and_keeps_the_transition_but_not_the_others() {
+fn a_failed_task_fails_the_job_and_keeps_the_transition_but_other_tasks_run() {
     let place = crowded();
     place.world.state().moving = true;
     let stuck = names().find(|name| place.owner(0, name) != 0).unwrap();
@@ -263,7 +263,7 @@ fn a_backend_that_cannot_be_asked_makes_the_job_failed_and_nothing_is_marked() {
 }
 
 #[test]
-fn points_from_before_are_waited_for() {
+fn a_job_waits_for_points_accepted_before_it() {
     let place = crowded();
     place.world.state().behind = 3;
     let job = place.run(order(REBALANCE));
@@ -271,7 +271,7 @@ fn points_from_before_are_waited_for() {
 }
 
 #[test]
-fn only_some_databases_do_not_end_a_transition() {
+fn a_rebalance_of_some_databases_does_not_end_the_transition() {
     let place = crowded();
     let job = place.run(Order { dbs: vec!["db".to_owned()], ..order(REBALANCE) });
     assert_eq!(job.look().phase, Phase::Done);
@@ -279,7 +279,7 @@ fn only_some_databases_do_not_end_a_transition() {
 }
 
 #[test]
-fn recovery_and_resync_bring_all_circles_to_the_same() {
+fn recovery_and_resync_make_all_circles_equal() {
     let place = crowded();
     let job = place.run(order(Goal::Recovery { from: 0, to: 1, urls: Vec::new() }));
     assert_eq!(job.look().phase, Phase::Done);
@@ -293,7 +293,7 @@ fn recovery_and_resync_bring_all_circles_to_the_same() {
 }
 
 #[test]
-fn after_a_restart_what_was_done_is_not_done_again() {
+fn finished_tasks_are_not_repeated_after_a_restart() {
     let place = crowded();
     let gate = Arc::new(AtomicBool::new(false));
     let job = Arc::new(Job::new(
@@ -301,7 +301,7 @@ fn after_a_restart_what_was_done_is_not_done_again() {
         Order { cpus: 1, ..order(Goal::Recovery { from: 0, to: 1, urls: vec![] }) },
         &place.shared.rings(),
     ));
-    // Three are copied; the fourth hangs when the process ends.
+    // One copy runs behind the gate; then all others follow.
     place.world.state().gate = None;
     let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
     place.world.state().gate = Some(Arc::clone(&gate));
@@ -311,7 +311,7 @@ fn after_a_restart_what_was_done_is_not_done_again() {
     gate.store(true, Relaxed);
     eventually("the end", || thread.is_finished());
     thread.join().unwrap();
-    // The file as it was in the middle: half done, one running.
+    // The file as after a crash: some tasks are done, others not.
     let mut saved = place.saved();
     assert_eq!((saved.phase, saved.tasks.len()), (Phase::Done, 20));
     saved.phase = Phase::Running;
@@ -331,7 +331,7 @@ fn after_a_restart_what_was_done_is_not_done_again() {
     assert_eq!(copied, names().filter(|name| !done.contains(name)).collect());
     assert_eq!(resumed.look().entries.len(), 20);
 
-    // With other rings nothing of it counts.
+    // With other rings no finished task counts.
     saved.rings = "others".to_owned();
     place.world.state().copies.clear();
     let other = Job::from_saved(saved, &place.shared.rings(), &|_| None);
@@ -361,8 +361,8 @@ fn a_paused_job_waits_and_a_cancelled_one_ends() {
     assert_eq!(place.saved().phase, Phase::Cancelled);
 }
 
-/// Another proxy: answers `GET` with `state` and `POST` with 200, and keeps the requests. Fails the first `fails`.
-/// Points wait there for a backend while that number is not below 0.
+/// Another proxy: answers `GET` with `state` and `POST` with 200, and keeps the requests. The first `fails` requests
+/// fail. It says that points wait for `backend`, unless that is negative.
 fn peer(state: &'static str, fails: usize) -> (String, Arc<Mutex<Vec<String>>>) {
     holding(state, fails, Arc::new(AtomicI64::new(-1)))
 }
@@ -400,7 +400,7 @@ const IDLE: &str = r#"{"circles":[{"circle_id":0,"is_migrating":false}],"is_resy
 const BUSY: &str = r#"{"circles":[{"circle_id":0,"is_migrating":true}],"is_resyncing":false}"#;
 
 #[test]
-fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
+fn other_proxies_are_told_before_and_after_until_they_answer() {
     let place = crowded();
     let (addr, got) = peer(IDLE, 2);
     let job = place.run(Order { ha_addrs: vec![addr], ..order(REBALANCE) });
@@ -412,7 +412,7 @@ fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
         "POST /migrate/state?circle_id=0&migrating=true",
         "POST /migrate/state?circle_id=0&migrating=false&moved=true",
     ];
-    // In between it is reminded.
+    // Reminders in between.
     let mut got = lock(&got).clone();
     got.dedup_by(|next, last| next == last && next.starts_with("POST"));
     assert_eq!(got, want);
@@ -420,7 +420,7 @@ fn other_proxies_are_told_before_and_after_and_again_until_they_answer() {
 }
 
 #[test]
-fn a_removal_that_began_earlier_is_waited_for() {
+fn a_job_waits_for_a_removal_that_began_earlier() {
     let place = crowded();
     place.world.state().removing = true;
     let job = Arc::new(Job::new(1, order(REBALANCE), &place.shared.rings()));
@@ -434,7 +434,7 @@ fn a_removal_that_began_earlier_is_waited_for() {
 }
 
 #[test]
-fn what_another_proxy_holds_for_a_source_is_waited_for() {
+fn a_job_waits_for_points_that_another_proxy_holds() {
     let place = crowded();
     let waits_for = Arc::new(AtomicI64::new(0));
     let (addr, _) = holding(IDLE, 0, Arc::clone(&waits_for));
@@ -445,7 +445,7 @@ fn what_another_proxy_holds_for_a_source_is_waited_for() {
     eventually("the wait", || job.look().doing == "waiting until earlier points are delivered to b0-0");
     thread::sleep(limits::PEER_REMINDER * 2);
     assert!(place.world.state().copies.is_empty());
-    // For what is copied to: reads are not switched over to it.
+    // Points for the target wait: reads do not switch over to it.
     place.world.state().moving = true;
     waits_for.store(1, Relaxed);
     let all =
@@ -471,7 +471,7 @@ fn a_proxy_that_migrates_the_circle_stops_a_job() {
 }
 
 #[test]
-fn a_transition_does_not_end_while_a_proxy_does_not_know() {
+fn a_transition_does_not_end_while_a_proxy_has_not_been_told() {
     let place = crowded();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let job = Arc::new(Job::new(1, Order { ha_addrs: vec![nobody], ..order(REBALANCE) }, &place.shared.rings()));

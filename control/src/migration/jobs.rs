@@ -1,6 +1,6 @@
-//! All migrations of this proxy: which there are, which may begin, and what `/migrate/state` shows.
+//! All migrations of this proxy: running and ended jobs, conflicts, and the flags of `/migrate/state`.
 //!
-//! The control thread owns it, and nothing here blocks: calls to other proxies and to the disk run on the job's own
+//! Owned by the control thread, so nothing here blocks: calls to other proxies and to the disk run on the job's own
 //! thread, which sends a [`JobEvent`]. A circle counts as migrating as soon as its migration is requested.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use super::plan::{self, Goal};
 use super::steering::Steer;
 use crate::limits;
 
-/// What a job's thread tells the control thread.
+/// Events of a job's thread.
 #[derive(Debug)]
 pub enum JobEvent {
-    /// The job begins, or does not; then with the reason in influx-proxy's words.
+    /// The job begins, or not; then with the reason.
     Begun {
         id: u64,
         result: Result<(), NotBegun>,
@@ -46,11 +46,11 @@ pub enum NotBegun {
 pub struct Jobs {
     shared: Arc<MigrationShared>,
     stats: Arc<Stats>,
-    /// What jobs tell the control thread.
+    /// Events to the control thread.
     events: Sender<JobEvent>,
     jobs: BTreeMap<u64, Arc<Job>>,
     last_id: u64,
-    /// By circle, and for resyncs: set from outside, by operators or other proxies.
+    /// Flags of each circle, and of resyncs, that operators or other proxies have set.
     migrating: Vec<bool>,
     resyncing: bool,
 }
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Reads what is on disk; [`Jobs::resume`] goes on with what had not ended.
+    /// Reads the jobs on disk. [`Jobs::resume`] continues unfinished ones.
     pub fn open(shared: MigrationShared, stats: Arc<Stats>, events: Sender<JobEvent>) -> Self {
         let (saved, last_id) = checkpoint::read_all(&shared.folder);
         let rings = shared.rings();
@@ -77,7 +77,7 @@ impl Jobs {
         Self { shared: Arc::new(shared), stats, events, jobs, last_id, migrating, resyncing: false }
     }
 
-    /// Starts the threads of all that had not ended. One whose circle is no more fails at once.
+    /// Starts the threads of all unfinished jobs. A job whose circle no longer exists fails at once.
     pub fn resume(&mut self) {
         self.show();
         for job in self.jobs.values().filter(|job| job.is_active()).cloned().collect::<Vec<_>>() {
@@ -87,13 +87,13 @@ impl Jobs {
                 if is_possible {
                     job.run(&shared, true);
                 } else {
-                    job.give_up(&shared, "its circle is not in the configuration any more");
+                    job.give_up(&shared, "its circle is no longer in the configuration");
                 }
-                // Closed = we are stopping.
+                // Closed = the process is stopping.
                 let _ = events.send(JobEvent::Ended { id });
             };
             if let Err(error) = spawn(id, run) {
-                log::error!("migration {id} is not resumed: no thread: {error}");
+                log::error!("migration {id} is not resumed: cannot start a thread: {error}");
             }
         }
     }
@@ -108,7 +108,7 @@ impl Jobs {
         }
         if self.jobs.values().filter(|job| job.is_active()).count() >= limits::MIGRATIONS_MAX {
             return Err(NotBegun::Failed(format!(
-                "{} migrations are under way, which is the most",
+                "too many migrations are under way (limit {})",
                 limits::MIGRATIONS_MAX
             )));
         }
@@ -117,13 +117,13 @@ impl Jobs {
         let job = Arc::new(Job::new(id, order, &self.shared.rings()));
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         let starting = Arc::clone(&job);
-        // Seen by all before its thread looks at what others are doing.
+        // Inserted before its thread asks other proxies, so that they see it.
         self.jobs.insert(id, job);
         self.show();
         let run = move || {
             let result = begin(&starting, &shared);
             let is_begun = result.is_ok();
-            // Closed = we are stopping.
+            // Closed = the process is stopping.
             let _ = events.send(JobEvent::Begun { id, result });
             if is_begun {
                 starting.run(&shared, false);
@@ -133,7 +133,7 @@ impl Jobs {
         if let Err(error) = spawn(id, run) {
             self.jobs.remove(&id);
             self.show();
-            return Err(NotBegun::Failed(format!("no thread: {error}")));
+            return Err(NotBegun::Failed(format!("cannot start a thread: {error}")));
         }
         Ok(id)
     }
@@ -153,7 +153,7 @@ impl Jobs {
         self.show();
     }
 
-    /// Sets a flag of `/migrate/state`. A migration that runs here shows all the same.
+    /// Sets a flag of `/migrate/state`. A migration that runs here is shown in any case.
     pub fn set(&mut self, change: PeerChange) {
         match change {
             PeerChange::Migrating { circle, migrating, .. } => self.migrating[circle] = migrating,
@@ -162,13 +162,14 @@ impl Jobs {
         self.show();
     }
 
-    /// Ends the transition of a circle that another proxy has moved all of. Takes its time; an error is for that one.
+    /// Ends the transition of a circle after another proxy has moved all its data. The call blocks; its error goes to
+    /// the other proxy.
     pub fn ending(&self, circle: usize) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.world.end(circle)
     }
 
-    /// Cancels, pauses or resumes what is under way.
+    /// Cancels, pauses or resumes a running job.
     pub fn steer(&self, id: u64, steer: Steer) {
         let Some(job) = self.jobs.get(&id).cloned() else { return };
         match steer {
@@ -178,16 +179,16 @@ impl Jobs {
         }
         let shared = Arc::clone(&self.shared);
         let save = move || {
-            shared.journal.note(id, &format!("{steer:?} asked for").to_lowercase());
-            // After its end the job has saved itself, and paused means nothing.
+            shared.journal.note(id, &format!("{steer:?} requested").to_lowercase());
+            // An ended job has saved itself, and a pause means nothing to it.
             if job.is_active()
                 && let Err(error) = job.save(&shared)
             {
-                shared.journal.note(id, &format!("error: this cannot be saved: {error}"));
+                shared.journal.note(id, &format!("error: cannot save this: {error}"));
             }
         };
         if let Err(error) = spawn(id, save) {
-            log::warn!("migration {id}: a restart will not know of {steer:?}: no thread: {error}");
+            log::warn!("migration {id}: {steer:?} is not saved for a restart: cannot start a thread: {error}");
         }
     }
 
@@ -200,13 +201,13 @@ impl Jobs {
         self.resyncing || self.jobs.values().any(|job| job.order.goal == Goal::Resync && job.is_active())
     }
 
-    /// Why `goal` cannot begin now, in influx-proxy's words.
+    /// Why `goal` cannot begin now, in influx-proxy's text.
     pub fn conflict(&self, goal: &Goal) -> Option<String> {
         let migrating = (0..self.migrating.len()).map(|circle| self.is_migrating(circle)).collect();
         coordination::conflict(goal, &Said::State { migrating, resyncing: self.is_resyncing() })
     }
 
-    /// Under way and ended, by number.
+    /// Running and ended jobs, by id.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
         self.jobs.values()
     }
@@ -215,12 +216,12 @@ impl Jobs {
         self.jobs.get(&id)
     }
 
-    /// Names this process to other proxies.
+    /// The name of this process for other proxies.
     pub fn instance(&self) -> &str {
         self.shared.peers.instance()
     }
 
-    /// Lets reads avoid circles that migrate, and keeps data from being removed meanwhile.
+    /// Lets reads avoid migrating circles, and prevents statements that remove data meanwhile.
     fn show(&self) {
         let is_moving = self.is_resyncing() || (0..self.migrating.len()).any(|circle| self.is_migrating(circle));
         self.stats.moving.store(is_moving, SeqCst);
@@ -230,8 +231,8 @@ impl Jobs {
     }
 }
 
-/// Asks the other proxies and saves the job, so that what is accepted outlives a crash. A proxy that does not answer
-/// stops nothing: the job waits for it.
+/// Asks the other proxies and saves the job, so that an accepted job survives a crash. A proxy that does not answer
+/// does not prevent the job, which then waits for it.
 fn begin(job: &Job, shared: &MigrationShared) -> Result<(), NotBegun> {
     let said: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = job.order.ha_addrs.iter().map(|addr| scope.spawn(|| shared.peers.ask(addr))).collect();
@@ -241,7 +242,7 @@ fn begin(job: &Job, shared: &MigrationShared) -> Result<(), NotBegun> {
     if let Some(text) = conflict {
         return Err(NotBegun::Conflict(text));
     }
-    job.save(shared).map_err(|error| NotBegun::Failed(format!("cannot save its progress: {error}")))
+    job.save(shared).map_err(|error| NotBegun::Failed(format!("cannot save the migration: {error}")))
 }
 
 /// Whether all circles of `goal` exist.
@@ -257,7 +258,7 @@ fn spawn(id: u64, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(format!("migration-{id}")).spawn(run).map(drop)
 }
 
-/// The last run of a type that looked at `circle`.
+/// The last run of a type that involved `circle`.
 pub fn last_of<'a>(jobs: &'a Jobs, kind: &str, circle: usize) -> Option<&'a Arc<Job>> {
     let is_it = |job: &&Arc<Job>| {
         job.order.goal.name() == kind && job.look().counts.iter().any(|counts| counts.circle == circle)
@@ -266,7 +267,7 @@ pub fn last_of<'a>(jobs: &'a Jobs, kind: &str, circle: usize) -> Option<&'a Arc<
 }
 
 impl Job {
-    /// Ends it without having done anything.
+    /// Ends the job without any work.
     fn give_up(&self, shared: &MigrationShared, why: &str) {
         shared.journal.note(self.id, &format!("error: {why}"));
         {
@@ -276,7 +277,7 @@ impl Job {
             inner.ended = Some(job::unix_seconds());
         }
         if let Err(error) = self.save(shared) {
-            shared.journal.note(self.id, &format!("error: its end cannot be saved: {error}"));
+            shared.journal.note(self.id, &format!("error: cannot save the end: {error}"));
         }
     }
 }

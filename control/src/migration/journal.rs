@@ -1,6 +1,6 @@
-//! The migration log: what jobs did and what went wrong, in `mlog_dir/migration.log`, rotated by size.
+//! The migration log: actions and errors of jobs, in `mlog_dir/migration.log`, rotated by size.
 //!
-//! If the file cannot be written, the program's log says so once. No job waits or fails for it.
+//! When the file cannot be written, the program's log says so once, and jobs go on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,7 +12,7 @@ use crate::limits;
 
 const NAME: &str = "migration.log";
 
-/// Opened with its first line, so that a proxy that never migrates leaves nothing.
+/// The file is created with the first line, so a proxy that never migrates has none.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
@@ -35,7 +35,7 @@ impl Journal {
         Self { dir: dir.to_owned(), bytes_max, open: Mutex::default() }
     }
 
-    /// Writes one line about a job, to the program's log as well.
+    /// Writes one line about a job, also to the program's log.
     pub fn note(&self, job: u64, text: &str) {
         log::info!("migration {job}: {text}");
         let date = httpdate::fmt_http_date(SystemTime::now().max(UNIX_EPOCH));
@@ -70,7 +70,7 @@ impl Journal {
         Ok(())
     }
 
-    /// `migration.log` becomes `.1`, `.1` becomes `.2` ...; the oldest goes.
+    /// `migration.log` becomes `.1`, `.1` becomes `.2` ...; the oldest file is overwritten.
     fn rotate(&self) -> io::Result<()> {
         let numbered = |n: usize| self.dir.join(format!("{NAME}.{n}"));
         for n in (1..limits::MIGRATION_LOG_FILES - 1).rev() {

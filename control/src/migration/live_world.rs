@@ -22,13 +22,13 @@ use crate::influx::client::{CallFailure, Client};
 use crate::limits;
 use crate::transition::Transitions;
 
-/// The one outside tests.
+/// The world outside of tests.
 #[derive(Debug)]
 pub struct LiveWorld {
     pub stats: Arc<Stats>,
     pub transitions: Transitions,
     pub trust: Trust,
-    /// How long a query may take.
+    /// Timeout of a query.
     pub query_timeout: Duration,
 }
 
@@ -37,10 +37,10 @@ impl LiveWorld {
         CopySide::new(backend, &self.trust)
     }
 
-    /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former one.
+    /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former owner.
     fn is_written_to(&self, backend: &Backend, place: &Place) -> bool {
         let placement = self.transitions.placement();
-        // One that has left the configuration has a number that no owner has.
+        // A backend that has left the configuration has a number that no owner has.
         placement.owner(backend.circle, place.bytes()) == backend.id
             || placement.former(backend.circle, place.bytes()) == Some(backend.id)
     }
@@ -74,7 +74,7 @@ impl World for LiveWorld {
         let mut attempt = 1;
         loop {
             match delete::clear(&task.place, &at, &right, limits::RETRY_FOR, context.steering, context.progress) {
-                // What was taken before the end of a transition may still be on its way.
+                // Points accepted before the end of a transition may still arrive.
                 Err(NotCleared::Changing)
                     if attempt < limits::CLEAR_ATTEMPTS && context.steering.sleep(limits::CLEAR_PAUSE) =>
                 {
@@ -110,7 +110,7 @@ impl World for LiveWorld {
     }
 }
 
-/// All measurements of a backend, by database. Unlike the counts of `/health`, all or nothing.
+/// All measurements of a backend, by database. Unlike the counts of `/health`, all or none.
 fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, CallFailure> {
     let mut databases = BTreeMap::new();
     for db in catalog::names(client)?.into_iter().filter(|db| db != catalog::INTERNAL) {

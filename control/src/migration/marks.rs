@@ -13,8 +13,8 @@ use super::plan::{Goal, Task};
 use crate::limits;
 
 impl Job {
-    /// Reads may switch once all of a measurement is at its new place, and no place is unknown where there could be
-    /// more.
+    /// Notes that reads may switch once the measurement is complete at its new place and all backends could be asked
+    /// for what they have.
     pub(super) fn note_verified(&self, chain: &[usize], complete: bool) {
         let Goal::Rebalance { circle, .. } = self.order.goal else { return };
         let mut inner = self.look();
@@ -26,8 +26,8 @@ impl Job {
         }
     }
 
-    /// Switches reads over for what is verified, if that is due: once its owner has got all that was taken while it was
-    /// being copied.
+    /// Switches reads over for verified measurements, if due, once their owners have received all points accepted
+    /// during the copy.
     pub(super) fn mark_moved(&self, shared: &MigrationShared, wait: bool) {
         let mut until = Instant::now() + limits::SETTLE_TIMEOUT;
         loop {
@@ -47,8 +47,8 @@ impl Job {
                 if !places.is_empty()
                     && let Err(error) = shared.world.mark_moved(*circle, &places)
                 {
-                    // Reads go on at the old places, which have everything; the end of the transition switches them.
-                    shared.journal.note(self.id, &format!("reads are not switched over yet: {error}"));
+                    // Reads stay at the old places, which have everything; the end of the transition switches them.
+                    shared.journal.note(self.id, &format!("reads cannot switch over yet: {error}"));
                 }
             }
             let waits_for = behind.first().map(|v| shared.topology.backend(v.owner).name.clone());
@@ -59,7 +59,7 @@ impl Job {
             }
             if Instant::now() >= until {
                 return self
-                    .complain(shared, format!("points taken while measurements were moved still wait for {name}"));
+                    .complain(shared, format!("points accepted during the move are not delivered to {name} yet"));
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return;

@@ -1,31 +1,32 @@
-//! Migration. Its copy engine: one measurement of one database, from one backend to another, or out of a place where it
-//! does not belong.
+//! Migrations: copy measurements between backends, or delete them where they do not belong.
+//!
+//! The copy engine handles one measurement of one database:
 //!
 //! ```text
-//!   copy ─┬─> policies   the target gets the source's database and policies, with their settings
-//!         ├─> slices     what is read, verified and noted as done at a time: part of one shard group
-//!         ├─> rows       a slice, typed, as the source answers it
-//!         ├─> pour       rows as lines, written to the target in bounded batches
-//!         └─> verify     every value of the slice is at the target, and stays right whatever clients write meanwhile
-//!   delete ──> verify    everything lies at its right place: only then it is dropped at the wrong one
+//!   copy ─┬─> policies   gives the target the source's database and policies, with their settings
+//!         ├─> slices     parts of one shard group; each is read, verified and noted as done as a whole
+//!         ├─> rows       reads a slice from the source, typed
+//!         ├─> pour       writes rows to the target as lines, in bounded batches
+//!         └─> verify     every value of the slice is at the target, and stays right while clients write
+//!   delete ──> verify    the owner has everything: only then the measurement is dropped elsewhere
 //!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
 //! ```
 //!
-//! Every step may be repeated: a point written twice is there once. Memory is bounded by a piece of an answer, a batch
-//! of lines and two numbers per value of a slice; never by the size of a measurement.
+//! Every step may be repeated: a point written twice exists once. Memory is bounded by a piece of an answer, a batch of
+//! lines and two numbers per value of a slice, not by the size of a measurement.
 //!
-//! Around it, the jobs:
+//! The jobs run the engine:
 //!
 //! ```text
-//!   jobs          which there are and may begin; the control thread's
-//!     └─> job     one of them: its order, how far it is
-//!           ├─> work         what its threads do: peers -> settle -> inventory -> plan -> chains -> peers
-//!           ├─> coordination what is waited for, and who is told
-//!           ├─> order        what it is asked to do, and how far it is: plain data
-//!           ├─> plan         what is to be copied where, pure
-//!           ├─> world        the engine, couriers' counters and transitions, as a job sees them
-//!           ├─> peers        other proxies
-//!           ├─> marks        when reads may go to the new place
+//!   jobs          all jobs, and which may begin; belongs to the control thread
+//!     └─> job     one job: its order and its state
+//!           ├─> work         its threads: peers -> settle -> inventory -> plan -> chains -> peers
+//!           ├─> coordination its waits, and its messages to other proxies
+//!           ├─> order        its order, and types for its progress: plain data
+//!           ├─> plan         which measurement is copied where; pure
+//!           ├─> world        the engine, couriers' counters and transitions, as a trait
+//!           ├─> peers        calls to other proxies
+//!           ├─> marks        when reads switch to the new place
 //!           ├─> checkpoint   the file of a job
 //!           └─> journal      the migration log
 //! ```

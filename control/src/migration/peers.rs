@@ -1,7 +1,7 @@
-//! The other proxies that a request names in `ha_addrs`: what they are asked and told about migrations.
+//! The other proxies that a request names in `ha_addrs`: calls to ask them and tell them about migrations.
 //!
 //! The calls are those of influx-proxy's own `/migrate/state`, so the other proxy may be an influx-proxy. A proxy
-//! recognises itself in the list by [`INSTANCE`], a field of its answers, because one address can be written in many
+//! recognises itself in the list by [`INSTANCE`], a header of its answers, because one address can be written in many
 //! ways.
 //!
 //! Calls block, each within its timeout. Nothing is repeated here (`coordination.rs` does that).
@@ -18,14 +18,14 @@ use serde::Deserialize;
 
 use crate::limits;
 
-/// Names the process that answers `/migrate/state`, anew with each start.
+/// Identifies the process that answers `/migrate/state`; new at each start.
 pub const INSTANCE: &str = "X-Fluxgate-Instance";
 
-/// In answers of `/migrate/state`: the backends that points wait for, by their numbers, each with how long the oldest
-/// has waited (milliseconds): `0=12,3=70000`. Left out when there is none.
+/// In answers of `/migrate/state`: the backends that points wait for, by number, each with the age of the oldest point
+/// in milliseconds: `0=12,3=70000`. Left out when no points wait.
 pub const WAITING: &str = "X-Fluxgate-Waiting";
 
-/// How other proxies are talked to, with this proxy's own user.
+/// Calls to other proxies, with this proxy's own user.
 #[derive(Debug)]
 pub struct Peers {
     agent: ureq::Agent,
@@ -33,19 +33,20 @@ pub struct Peers {
     instance: String,
 }
 
-/// What another proxy has said last.
+/// The last answer of another proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     /// When it was asked (since 1970).
     pub at_ms: u64,
-    /// By backend: how long the oldest point for it had waited then. An influx-proxy says nothing.
+    /// By backend: the age of the oldest waiting point at that time. An influx-proxy does not say.
     pub waiting: HashMap<usize, u64>,
     /// It has not answered since.
     pub is_silent: bool,
 }
 
 impl Heard {
-    /// Points that it took before `ms` may still wait for `backend`. Ages are compared, not times: clocks differ.
+    /// Whether points that it accepted before `ms` may still wait for `backend`. Ages are compared, not times: clocks
+    /// differ.
     pub fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
         let oldest = |age: &u64| self.at_ms.saturating_sub(*age) <= ms;
         self.at_ms < ms || self.waiting.get(&backend.index()).is_some_and(oldest)
@@ -55,7 +56,7 @@ impl Heard {
 /// The value of [`WAITING`] at time `now_ms`.
 pub fn waiting(stats: &Stats, now_ms: u64) -> String {
     let oldest = |backend: usize| stats.oldest_ms(backend);
-    // One that is not known yet begins as 0, and so has waited long.
+    // A worker that does not know yet has 0, which counts as waiting for long.
     let waits = (0..stats.reads.len()).map(|backend| (backend, oldest(backend))).filter(|(_, at)| *at != u64::MAX);
     waits.map(|(backend, at)| format!("{backend}={}", now_ms.saturating_sub(at))).collect::<Vec<_>>().join(",")
 }
@@ -67,17 +68,17 @@ fn read_waiting(text: &str) -> HashMap<usize, u64> {
         .collect()
 }
 
-/// What a proxy says of itself.
+/// The state of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// It is this very process.
+    /// It is this process.
     Myself,
     State {
         /// By circle.
         migrating: Vec<bool>,
         resyncing: bool,
     },
-    /// It answers, but not as a proxy of this kind does.
+    /// It answers, but not with a state.
     Nothing,
 }
 
@@ -93,10 +94,11 @@ struct PeerCircle {
     is_migrating: bool,
 }
 
-/// A change that peers are told, as they would be told by influx-proxy.
+/// A change that is told to other proxies, with influx-proxy's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerChange {
-    /// `moved`: all is at its new place, dual writes end before the answer. influx-proxy ignores it.
+    /// `moved`: all data is at its new place, so the other proxy ends its dual writes before it answers. influx-proxy
+    /// ignores it.
     Migrating {
         circle: usize,
         migrating: bool,
@@ -106,7 +108,7 @@ pub enum PeerChange {
 }
 
 impl PeerChange {
-    /// The circle of which all has been moved.
+    /// The circle whose data has all been moved.
     pub fn moved(self) -> Option<usize> {
         match self {
             Self::Migrating { circle, moved: true, .. } => Some(circle),
@@ -140,7 +142,7 @@ impl Peers {
             .proxy(None)
             .build()
             .new_agent();
-        // Keys of the standard library's hasher are random for each process.
+        // The standard library's hasher has random keys in each process.
         let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
         Self { agent, authorization, instance: format!("{:016x}{:016x}", random(), random()) }
     }
@@ -153,7 +155,7 @@ impl Peers {
     /// Asks a proxy for its state.
     ///
     /// # Errors
-    /// Why there was no good answer, for the operator.
+    /// Why there was no usable answer, for the operator.
     pub fn ask(&self, addr: &str) -> Result<Said, String> {
         let request = self.agent.get(format!("http://{addr}/migrate/state"));
         let request = match &self.authorization {
@@ -180,10 +182,10 @@ impl Peers {
         Ok(Said::State { migrating, resyncing: state.is_resyncing })
     }
 
-    /// Tells a proxy. Ok = its [`WAITING`].
+    /// Tells a proxy of a change. Ok = its [`WAITING`].
     ///
     /// # Errors
-    /// Why it may not know now.
+    /// Why it may not have received the change.
     pub fn tell(&self, addr: &str, change: PeerChange) -> Result<HashMap<usize, u64>, String> {
         let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
         let request = match &self.authorization {
@@ -201,7 +203,7 @@ impl Peers {
     }
 }
 
-/// Waits before the `attempt`th repeat of a call: doubling, bounded.
+/// The pause before the `attempt`th repeat of a call: doubling, bounded.
 pub fn pause(attempt: u32) -> Duration {
     (limits::PEER_PAUSE_MIN * 2u32.saturating_pow(attempt.min(16))).min(limits::PEER_PAUSE_MAX)
 }
@@ -230,10 +232,13 @@ mod tests {
         (addr, thread)
     }
 
-    const STATE: &str = r#"{"circles":[{"circle_id":0,"circle_name":"a","is_migrating":false},{"circle_id":1,"circle_name":"b","is_migrating":true}],"is_resyncing":false}"#;
+    const STATE: &str = concat!(
+        r#"{"circles":[{"circle_id":0,"circle_name":"a","is_migrating":false},"#,
+        r#"{"circle_id":1,"circle_name":"b","is_migrating":true}],"is_resyncing":false}"#
+    );
 
     #[test]
-    fn a_proxy_says_what_it_is_doing_and_knows_itself() {
+    fn the_state_of_a_proxy_is_read_and_a_proxy_recognises_itself() {
         let peers = Peers::new(&Credentials { username: "u".into(), password: "p".into() });
         let (addr, thread) = answer_once("200 OK".into(), STATE);
         let said = Said::State { migrating: vec![false, true], resyncing: false };
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_in_influx_proxys_words() {
+    fn changes_are_sent_with_influx_proxys_parameters() {
         let peers = Peers::new(&Credentials::default());
         let all = [
             (PeerChange::Migrating { circle: 0, migrating: true, moved: false }, "circle_id=0&migrating=true"),
@@ -280,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_proxy_holds_is_known_by_its_age() {
+    fn points_that_another_proxy_holds_are_known_by_age() {
         let stats = Stats::new(2, 3, 1);
         for (worker, backend, at) in [(0, 0, 900), (1, 0, 400), (0, 1, u64::MAX), (1, 1, u64::MAX), (0, 2, u64::MAX)] {
             stats.workers[worker].backends[backend].oldest_ms.store(at, Relaxed);

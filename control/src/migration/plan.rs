@@ -1,17 +1,18 @@
-//! What a migration has to do: pure, from where measurements lie and where they belong.
+//! The tasks of a migration, computed from where measurements are and where they belong. Pure.
 //!
 //! ```text
 //!   inventory: by site, by database, the measurements there  ─┐
 //!   placement: the owner in each circle                       ├─> tasks, in chains
-//!   what is asked for                                         ─┘
+//!   goal of the migration                                     ─┘
 //! ```
 //!
-//! A *site* is a backend of the topology, by its number, or after those one that has left it. Tasks of one (database,
-//! measurement) form a *chain*: they run one after another, so that two copies onto one backend never cross. In a
-//! resync the chain goes by source circle, after which all circles hold the same: where two differ the lower circle
-//! counts.
+//! A *site* is a backend of the topology, by its number, or a backend that has left it, numbered after those. Tasks of
+//! one (database, measurement) form a *chain*: they run one after another, so that two copies to one backend never
+//! overlap. In a resync a chain goes by source circle, after which all circles hold the same. Where two circles differ,
+//! the one with the lower number wins.
 //!
-//! Not here: asking backends (`live_world.rs`), how points are copied (`copy.rs`), when a chain has failed (`job.rs`).
+//! Not here: calls to backends (`live_world.rs`), how points are copied (`copy.rs`), when a chain has failed
+//! (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,27 +20,27 @@ use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 use serde::{Deserialize, Serialize};
 
-/// Number of a backend, or of one that has left the configuration, counted on from the last backend.
+/// Number of a backend. Backends that have left the configuration are numbered after the last one.
 pub type Site = usize;
 
-/// By site: what it holds, by database. A site that is not in it has not told.
+/// By site: what it holds, by database. A site that could not be asked is not in it.
 pub type Inventory = BTreeMap<Site, BTreeMap<String, BTreeSet<String>>>;
 
-/// What a migration is to do.
+/// The goal of a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Goal {
-    /// Everything in the circle, and on the backends that left it, to where the ring says.
+    /// Move all data of the circle, and of backends that left it, to where the ring puts it.
     Rebalance { circle: usize, removed: Vec<Removed> },
-    /// From the backends of one circle to the owners in another; `urls` = only to these, empty = to all.
+    /// Copy from the backends of one circle to the owners in another. `urls` = only to these, empty = to all.
     Recovery { from: usize, to: usize, urls: Vec<String> },
-    /// Each circle gets what the others have.
+    /// Copy to each circle what the others have.
     Resync,
-    /// Removes what lies on a backend of the circle that does not own it.
+    /// Remove from each backend of the circle the measurements that it does not own.
     Clear { circle: usize },
 }
 
-/// A backend that has left the configuration, from the body of the request. Its password never reaches a log.
+/// A backend that has left the configuration, from the body of the request. Its password is never logged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     #[serde(default)]
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Removed {
 }
 
 impl Goal {
-    /// As in `/migrate/stats?type=`.
+    /// The name in `/migrate/stats?type=`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rebalance { .. } => "rebalance",
@@ -68,7 +69,7 @@ impl Goal {
         }
     }
 
-    /// The circle that is shown as migrating meanwhile; a resync has a flag of its own.
+    /// The circle that is shown as migrating meanwhile. A resync has its own flag.
     pub fn migrating(&self) -> Option<usize> {
         match self {
             Self::Rebalance { circle, .. } | Self::Clear { circle } => Some(*circle),
@@ -87,19 +88,20 @@ impl Goal {
     /// What an operator can do about a source that does not answer.
     pub fn advice(&self, topology: &Topology, site: Site) -> String {
         let Self::Rebalance { circle, .. } = self else {
-            return "the rest is done: start it, and this again".to_owned();
+            return "the rest is done: start the backend, then this migration again".to_owned();
         };
         if topology.circles.len() == 1 {
-            return "the rest is moved: start it, and this again; no other circle has what it held".to_owned();
+            return "the rest is moved: start the backend, then this migration again; no other circle has its data"
+                .to_owned();
         }
-        let gone = if site < topology.backends.len() { "take it out of the configuration, restart, " } else { "" };
+        let gone = if site < topology.backends.len() { "remove it from the configuration, restart, " } else { "" };
         format!(
-            "the rest is moved: start it, and this again; if it is lost, {gone}run a recovery of circle {circle} from \
-             another one, and then a rebalance with `operation=add`"
+            "the rest is moved: start the backend, then this migration again; if its data is lost, \
+             {gone}run a recovery of circle {circle} from another one, then a rebalance with `operation=add`"
         )
     }
 
-    /// The sites whose measurements are looked at.
+    /// The sites whose measurements are listed.
     pub fn sources(&self, topology: &Topology) -> Vec<Site> {
         let of = |circle: usize| topology.circles[circle].backends.iter().map(|id| id.index());
         match self {
@@ -114,7 +116,7 @@ impl Goal {
     }
 }
 
-/// One measurement, from one site.
+/// What to do with one measurement at one site.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Task {
     pub place: Place,
@@ -124,9 +126,9 @@ pub struct Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
-    /// Copy it to `to`, which then has it, too.
+    /// Copy it to `to`. The source keeps it.
     Copy { to: Site },
-    /// Remove it from `at`, provided that `right`, where it belongs, has it.
+    /// Remove it from `at`, provided that its owner `right` has it.
     Delete { right: Site },
 }
 
@@ -139,11 +141,11 @@ impl Work {
     }
 }
 
-/// Tasks of one place, to be done in this order.
+/// Tasks of one place, in the order in which they run.
 pub type Chain = Vec<Task>;
 
-/// The chains that reach the goal, in order of database and measurement. Only what `inventory` knows is in it, and of
-/// that only databases in `dbs` (empty = all).
+/// The chains that reach the goal, by database and measurement. They cover only measurements in `inventory`, and of
+/// these only the databases `dbs` (empty = all).
 pub fn chains(
     goal: &Goal,
     inventory: &Inventory,
@@ -160,7 +162,7 @@ pub fn chains(
                 let task = Task { place: place.owned(), at, work };
                 chains.entry(place).or_default().push(task);
             };
-            // Where a backend is named twice, with another name say, nothing is copied onto itself.
+            // A removed backend may be a present one under another name: nothing is copied onto itself.
             match goal {
                 Goal::Rebalance { circle, removed } => {
                     let to = owner(*circle);
@@ -191,8 +193,8 @@ pub fn chains(
             }
         }
     }
-    // What is written to is newer than what lies elsewhere, and of two such places the former owner is the one that is
-    // whole: it goes last, and what it says counts.
+    // The last copy of a chain wins. A place that is written to has newer values than other places. Of two such places
+    // the former owner is the one with complete data, so it comes last.
     for chain in chains.values_mut() {
         chain.sort_by_key(|task| {
             let circle = topology.backends.get(task.at).map(|backend| backend.circle);
@@ -213,7 +215,7 @@ pub fn sites(topology: &Topology, goal: &Goal) -> Vec<Backend> {
     let circle = goal.migrating().unwrap_or(0);
     let left = goal.removed().iter().enumerate().map(|(n, removed)| Backend {
         id: BackendId((topology.backends.len() + n) as u16),
-        // Its own name may be that of a backend of today.
+        // Its own name may be in use by a present backend.
         name: format!("{} ({})", removed.name, removed.url),
         url: removed.url.clone(),
         circle,
@@ -226,7 +228,7 @@ pub fn sites(topology: &Topology, goal: &Goal) -> Vec<Backend> {
     topology.backends.iter().cloned().chain(left).collect()
 }
 
-/// What `site` is known to hold.
+/// The measurements that `site` is known to hold.
 pub fn names<'a>(inventory: &'a Inventory, site: Site, dbs: &'a [String]) -> impl Iterator<Item = Place<&'a str>> + 'a {
     let databases = inventory.get(&site).into_iter().flatten();
     let wanted = databases
@@ -241,7 +243,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Circles of so many backends each.
+    /// Circles with these numbers of backends.
     pub fn topology(circles: &[usize]) -> Topology {
         let mut topology = Topology::default();
         for (circle, &size) in circles.iter().enumerate() {
@@ -256,7 +258,7 @@ pub mod tests {
         Removed { name: "gone".into(), url: url.into(), username: String::new(), password: String::new() }
     }
 
-    /// Does what the plan says.
+    /// Runs the planned tasks.
     fn run(inventory: &mut Inventory, chains: &[Chain]) {
         for task in chains.iter().flatten() {
             let holds = |inventory: &Inventory, site: Site| {
@@ -282,7 +284,7 @@ pub mod tests {
         }
     }
 
-    /// Places anywhere at `sites`.
+    /// All places at `sites`.
     fn anywhere(inventory: &Inventory, sites: impl Iterator<Item = Site>) -> BTreeSet<Place> {
         let at = |site| names(inventory, site, &[]).map(|place| place.owned()).collect::<Vec<_>>();
         sites.flat_map(at).collect()
@@ -338,7 +340,7 @@ pub mod tests {
             }
             let internal = |inventory: &Inventory| -> Vec<_> {
                 let internal = |dbs: &BTreeMap<String, BTreeSet<String>>| dbs.get("_internal").cloned();
-                inventory.iter().map(|(site, dbs)| (*site, internal(dbs))).filter(|(_, names)| names.is_some()).collect()
+                inventory.iter().filter_map(|(site, dbs)| Some((*site, internal(dbs)?))).collect()
             };
             prop_assert_eq!(internal(&inventory), internal(&start), "_internal belongs to its server");
         }
@@ -365,7 +367,7 @@ pub mod tests {
     }
 
     #[test]
-    fn only_databases_asked_for_are_touched() {
+    fn only_requested_databases_are_touched() {
         let topology = topology(&[1, 1]);
         let placement = Placement::new(&topology, &PlacementSettings::default());
         let names = BTreeSet::from(["m".to_owned()]);
@@ -390,7 +392,7 @@ pub mod tests {
         assert_eq!(order, want);
     }
 
-    /// It has had all writes, and so mends what an older copy from elsewhere may have undone.
+    /// The former owner has had all writes, so its copy repairs values that an older copy may have overwritten.
     #[test]
     fn in_a_rebalance_the_former_owner_comes_last() {
         let topology = topology(&[3]);

@@ -1,4 +1,4 @@
-//! The target gets the source's database and all its policies: duration, shard duration, and which one is the default.
+//! Gives the target the source's database and all its policies: duration, shard duration, and which one is the default.
 //!
 //! Policies that only the target has stay: dropping one would drop its points.
 
@@ -8,10 +8,10 @@ use crate::influx::client::CallFailure;
 use crate::influx::policy::{self, Policy, create_policy, settings};
 use fluxgate_dataplane::influxql::print;
 
-/// Makes it so, and returns the policies.
+/// Makes the policies equal, and returns them.
 ///
 /// # Errors
-/// With whose fault it is; also when the target does not have them afterwards.
+/// Names the side at fault; also when the target still differs afterwards.
 pub fn ensure(source: &CopySide, target: &CopySide, db: &str) -> Result<Vec<Policy>, Unequal> {
     let model = catalog::database(&source.client, db).map_err(Unequal::Source)?;
     let model = model.ok_or_else(|| Unequal::Source(CallFailure::Refused(format!("database not found: {db}"))))?;
@@ -22,13 +22,13 @@ pub fn ensure(source: &CopySide, target: &CopySide, db: &str) -> Result<Vec<Poli
     }
     let there = catalog::database(&target.client, db).map_err(Unequal::Target)?.unwrap_or_default();
     if let Some(policy) = model.iter().find(|policy| !there.contains(policy)) {
-        let text = format!("retention policy {} of {db} is not what it is at {}", policy.name, source.name);
+        let text = format!("retention policy {} of {db} differs from the one at {}", policy.name, source.name);
         return Err(Unequal::Target(CallFailure::Refused(text)));
     }
     Ok(model)
 }
 
-/// Who could not be asked, or did not do it.
+/// The side that could not be asked or did not obey.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unequal {
     Source(CallFailure),
@@ -46,11 +46,11 @@ fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str) -> Vec<Strin
                 let (name, db) = (print::name(&policy.name), print::name(db));
                 let same = other.duration == policy.duration && other.shard_duration == policy.shard_duration;
                 let default = if policy.default { " DEFAULT" } else { "" };
-                // Both durations at once: each alone may contradict the old other one.
+                // Both durations in one statement: a single new one may contradict the other old one.
                 let settings = settings(policy);
                 match same {
                     false => statements.push(format!("ALTER RETENTION POLICY {name} ON {db} {settings}{default}")),
-                    // One stops being the default when another one becomes it.
+                    // A policy stops being the default when another one becomes it.
                     true if policy.default => {
                         statements.push(format!("ALTER RETENTION POLICY {name} ON {db} DEFAULT"));
                     }

@@ -1,5 +1,5 @@
-//! Writes the rows of a slice to the target: as lines, in bounded batches, within the rate limit, repeated while the
-//! target may come back. It writes all values, or only those that are still missing.
+//! Writes the rows of a slice to the target: as lines, in bounded batches, within the rate limit, with retries. It
+//! writes all values, or only the missing ones.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::influx::line;
 use crate::influx::wire::msgpack::MsgpackValue;
 use crate::limits;
 
-/// Writes what it is given to the target.
+/// A sink that writes points to the target.
 #[derive(Debug)]
 pub struct Pour<'a> {
     target: &'a CopySide,
@@ -25,23 +25,23 @@ pub struct Pour<'a> {
     /// None = all values.
     only: Option<&'a MissingValues>,
     keys: PointKeys,
-    /// Of the series that is being read.
+    /// Measurement and tags of the current series, as in a line.
     key: Vec<u8>,
     fields: Vec<Vec<u8>>,
     lines: Vec<u8>,
     /// Points in `lines`.
     points: u64,
-    /// Points that the target refused, and what it said first.
+    /// Points that the target refused, and its first reason.
     pub refused: Option<(u64, String)>,
 }
 
-/// Why nothing more is written.
+/// Why writing ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PourEnd {
     Halt(Halt),
-    /// The target takes nothing.
+    /// The target does not take writes.
     Gone(String),
-    /// A value that no InfluxDB could have.
+    /// A value that InfluxDB cannot have.
     NoPoint,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Pour<'a> {
         }
     }
 
-    /// Writes what is left.
+    /// Writes the remaining lines.
     pub fn flush(&mut self) -> Result<(), PourEnd> {
         if self.lines.is_empty() {
             return Ok(());
@@ -93,17 +93,17 @@ impl<'a> Pour<'a> {
             Err(CallLost::Cancelled) => return Err(PourEnd::Halt(Halt::Cancelled)),
             Err(CallLost::Gone(why)) => return Err(PourEnd::Gone(why)),
             Err(CallLost::Refused(failure @ CallFailure::Status(400 | 413, _))) => self.note_refused(points, &failure),
-            // Its user, the database: no other batch would fare better.
+            // Wrong user, missing database: other batches would fail too.
             Err(CallLost::Refused(failure)) => return Err(PourEnd::Gone(failure.to_string())),
         }
         self.lines.clear();
         Ok(())
     }
 
-    /// Others of the batch, or all, may have been taken: it goes on, and verification tells what is missing.
+    /// The target may have taken other points of the batch. The copy goes on; verification finds what is missing.
     fn note_refused(&mut self, points: u64, failure: &CallFailure) {
         let text = failure.to_string();
-        // Those have expired between reading and writing; what still lives is verified.
+        // These points expired between reading and writing; points that still live are verified.
         if text.contains("points beyond retention policy") && matches!(failure, CallFailure::Status(400, _)) {
             self.progress.points.fetch_add(points.saturating_sub(dropped(&text).unwrap_or(points)), Relaxed);
             return;
@@ -120,7 +120,7 @@ impl<'a> Pour<'a> {
     }
 }
 
-/// How many points a partial write says it has dropped.
+/// The number of dropped points in the text of a partial write.
 fn dropped(text: &str) -> Option<u64> {
     let digits = text.rsplit_once("dropped=")?.1;
     digits[..digits.bytes().take_while(u8::is_ascii_digit).count()].parse().ok()

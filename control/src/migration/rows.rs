@@ -1,7 +1,7 @@
-//! The points of a slice, read from the source in msgpack: integers in full range, floats bit for bit, strings and
+//! Reads the points of a slice from the source in msgpack: integers in full range, floats bit for bit, strings and
 //! names byte for byte, even where they are not UTF-8.
 //!
-//! A document has rows of one or more series. They are handed to a [`PointSink`], and none is kept.
+//! A document has rows of one or more series. They go to a [`PointSink`]; nothing is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,32 +13,33 @@ use crate::influx::reader::Unread;
 use crate::influx::wire::WireError;
 use crate::influx::wire::msgpack::{MsgpackReader, MsgpackValue, Read, TIME_EXTENSION, nanoseconds};
 
-/// What is done with points.
+/// Takes the points that are read.
 pub trait PointSink {
     type Error;
 
-    /// A series begins, or goes on: its tags (empty = none) and its fields. Rows have a value, or nil, for each field.
+    /// A series begins or continues: its tags (empty = none) and its fields. Each row has a value or nil for each
+    /// field.
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]);
 
     fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), Self::Error>;
 
-    /// A document is at its end; `bytes` were held for it.
+    /// A document has ended; `bytes` were held for it.
     fn document(&mut self, bytes: usize);
 }
 
-/// Why not all points came.
+/// Why the read ended before the last point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadError<E> {
     Cancelled,
-    /// The source's verdict on the statement.
+    /// The source refuses the statement.
     Refused(String),
-    /// The answer was cut, or not in InfluxDB's form: another try may bring it.
+    /// The answer was cut or malformed. A retry may succeed.
     Cut(String),
-    /// The sink does not want more.
+    /// The sink stopped.
     Sink(E),
 }
 
-/// Hands all points of `window` to `sink`, in pieces of `piece_rows` rows.
+/// Passes all points of `window` to `sink`, in pieces of `piece_rows` rows.
 pub fn read<S: PointSink>(
     side: &CopySide,
     window: &SliceWindow<'_>,
@@ -54,7 +55,7 @@ pub fn read<S: PointSink>(
             Ok(()) => Ok(()),
             Err(error) => {
                 ended = Some(error);
-                // Only the way out of the loop that reads.
+                // Only ends the loop; the error itself is in `ended`.
                 Err(String::new())
             }
         })
@@ -62,7 +63,7 @@ pub fn read<S: PointSink>(
     match (ended, read) {
         (Some(ended), _) => Err(ended),
         (None, Ok(Ok(()))) => Ok(()),
-        // A cancel cuts what is under way.
+        // A cancel also cuts the answer.
         (None, Ok(Err(_))) if cancelled.load(Relaxed) => Err(ReadError::Cancelled),
         (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(error)),
         (None, Ok(Err(Unread::Cut(why)))) => Err(ReadError::Cut(why)),
@@ -120,12 +121,12 @@ fn series<'a, S: PointSink>(reader: &mut MsgpackReader<'a>, sink: &mut S) -> Res
                 for _ in 0..reader.map()? {
                     tags.push((reader.string()?, reader.string()?));
                 }
-                // In msgpack they come in any order.
+                // In msgpack tags come in any order.
                 tags.sort_unstable();
             }
             b"columns" => columns = strings(reader)?,
             b"values" => {
-                // InfluxDB writes the columns before, `time` the first of them.
+                // InfluxDB writes the columns before the values, with `time` first.
                 let Some((&b"time", fields)) = columns.split_first() else { return Err(WireError::Malformed.into()) };
                 sink.series(&tags, fields);
                 for _ in 0..reader.array()? {

@@ -15,12 +15,12 @@ use crate::influx::client::{CallFailure, Client};
 use crate::influx::reader::{Call, Unread};
 use crate::limits;
 
-/// Cheap to clone. Of one copy: a cancel ends all calls of its sides for good.
+/// Cheap to clone. Belongs to one copy: a cancel ends all calls of its sides for good.
 #[derive(Debug, Clone)]
 pub struct CopySide {
     pub name: String,
     pub client: Client,
-    /// A backend that sends nothing of a slice for so long has failed; `limits::SILENCE_MAX`.
+    /// A backend that sends no byte of a slice for this long has failed; `limits::SILENCE_MAX`.
     pub silence_max: Duration,
 }
 
@@ -36,7 +36,7 @@ pub struct SliceWindow<'a> {
 }
 
 impl SliceWindow<'_> {
-    /// What stands behind the columns of a SELECT.
+    /// The part of a SELECT after its columns.
     fn clause(&self) -> String {
         let Self { begin_ns, end_ns, .. } = self;
         let (db, rp, measurement) = (print::name(self.db), print::name(self.rp), print::name(self.measurement));
@@ -52,14 +52,14 @@ impl CopySide {
     /// Runs one statement.
     ///
     /// # Errors
-    /// Also [`CallFailure::Refused`] for the statement's own error.
+    /// [`CallFailure::Refused`] also for the statement's own error.
     pub fn statement(&self, db: &str, statement: &str) -> Result<Answer, CallFailure> {
         let answers = self.client.query_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)?;
         let mut answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
         answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
     }
 
-    /// How many values each field has in the window; fields without any are left out.
+    /// Number of values of each field in the window; fields without values are left out.
     pub fn counts(&self, window: &SliceWindow<'_>) -> Result<BTreeMap<String, u64>, CallFailure> {
         let answer = self.statement(window.db, &format!("SELECT count(*::field) {}", window.clause()))?;
         let mut counts = BTreeMap::new();
@@ -75,7 +75,7 @@ impl CopySide {
         Ok(counts)
     }
 
-    /// Every point of the window, typed, by series; handed over document by document.
+    /// All points of the window, typed, by series, one document at a time.
     pub(super) fn documents(
         &self,
         window: &SliceWindow<'_>,

@@ -1,10 +1,11 @@
-//! The slices of a retention policy. A slice is what is copied, verified and noted as done at a time.
+//! The slices of a retention policy. A slice is copied, verified and noted as done as a whole.
 //!
 //! A slice never spans shard groups, because a field may have another type in each, and a SELECT over both would cast
 //! one of them. Where shard groups overlap (their duration was altered), each part of time is a slice of its own. A
 //! slice with many values is cut.
 //!
-//! The newest slice comes first: queries mostly want new points, and they do not expire while older ones are copied.
+//! The newest slice comes first: most queries want new points, and new points do not expire while older ones are
+//! copied.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
 
-/// Part of one shard group's time. What a checkpoint notes.
+/// Part of one shard group's time, as noted in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slice {
     pub rp: String,
@@ -22,15 +23,15 @@ pub struct Slice {
     pub end_ns: i64,
 }
 
-/// First nanosecond and the one after the last.
+/// Begin (inclusive) and end (exclusive) in nanoseconds.
 pub type Interval = (i64, i64);
 
-/// The first time InfluxDB stores.
+/// The earliest time that InfluxDB stores.
 const TIME_MIN: i64 = i64::MIN + 2;
-/// Exclusive; InfluxDB prints the end of the last shard group without its fraction.
+/// Exclusive. InfluxDB prints the end of the last shard group without its fraction.
 const TIME_END: i64 = i64::MAX;
 
-/// The time of all shard groups that `source` has in a policy, not before `from_ns`; newest first, disjoint.
+/// The times of all shard groups of a policy at `source`, not before `from_ns`; newest first, disjoint.
 pub fn intervals(source: &CopySide, db: &str, rp: &str, from_ns: i64) -> Result<Vec<Interval>, CallFailure> {
     let answer = source.statement("", "SHOW SHARD GROUPS")?;
     let mut groups = Vec::new();
@@ -49,7 +50,7 @@ pub fn intervals(source: &CopySide, db: &str, rp: &str, from_ns: i64) -> Result<
     Ok(disjoint(&groups, from_ns))
 }
 
-/// The earliest time that still lives under a policy at `now_ns`; None when its duration is not in InfluxDB's form.
+/// The earliest time that has not expired at `now_ns`. None when the policy's duration is malformed.
 pub fn living_from(policy: &Policy, now_ns: i64) -> Option<i64> {
     match duration_ns(&policy.duration)? {
         0 => Some(TIME_MIN),
@@ -57,7 +58,7 @@ pub fn living_from(policy: &Policy, now_ns: i64) -> Option<i64> {
     }
 }
 
-/// What is left of an interval without what is done; newest first.
+/// An interval without the slices in `done`; newest first.
 pub fn without(interval: Interval, rp: &str, done: &[Slice]) -> Vec<Interval> {
     let mut left = vec![interval];
     for slice in done.iter().filter(|slice| slice.rp == rp) {
@@ -70,8 +71,8 @@ pub fn without(interval: Interval, rp: &str, done: &[Slice]) -> Vec<Interval> {
     left
 }
 
-/// An interval cut into as many equal parts as make each small if its values are evenly spread, newest first; None
-/// where it needs no cut, or has none.
+/// Cuts an interval into equal parts, newest first, so many that each is small if its values are spread evenly. None
+/// when it needs no cut, or cannot be cut.
 pub fn parts((begin, end): Interval, values: u64) -> Option<Vec<Interval>> {
     let wanted = values.div_ceil(limits::SLICE_VALUES_MAX).min(limits::SLICE_PARTS_MAX);
     let width = end.abs_diff(begin).div_ceil(wanted.max(1));
@@ -99,7 +100,7 @@ fn disjoint(groups: &[Interval], from_ns: i64) -> Vec<Interval> {
     bounds.windows(2).rev().map(|pair| (pair[0], pair[1])).filter(is_covered).collect()
 }
 
-/// The nanoseconds since 1970 of an RFC 3339 time in UTC, held within the times that InfluxDB stores.
+/// Parses an RFC 3339 time in UTC to nanoseconds since 1970, clamped to the times that InfluxDB stores.
 fn nanoseconds(text: &str) -> Option<i64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
@@ -126,7 +127,7 @@ fn nanoseconds(text: &str) -> Option<i64> {
     Some(i64::try_from(whole).unwrap_or(TIME_MIN).max(TIME_MIN))
 }
 
-/// A duration as Go prints it: `168h0m0s`, `0s`.
+/// Parses a duration as Go prints it: `168h0m0s`, `0s`.
 fn duration_ns(text: &str) -> Option<i64> {
     let mut rest = text;
     let mut total = 0_i64;
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_left_out_wherever_it_was_cut() {
+    fn finished_slices_are_left_out_of_an_interval() {
         assert_eq!(without((0, 10), "a", &[slice(3, 5)]), [(5, 10), (0, 3)]);
         assert_eq!(without((0, 10), "a", &[slice(5, 10), slice(-3, 2)]), [(2, 5)]);
         assert_eq!(without((0, 10), "a", &[slice(0, 10)]), []);

@@ -1,7 +1,7 @@
-//! Controls of a running migration: cancel, pause, rate limit. And how long a failing call is repeated.
+//! The controls of a running migration: cancel, pause, rate limit, and how long a failing call is repeated.
 //!
 //! All threads of a migration share one. Threads check for a pause between batches and finish the current one first. A
-//! cancel also ends the calls that are running.
+//! cancel also ends running calls.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use super::progress::Progress;
 use crate::influx::client::CallFailure;
 use crate::limits;
 
-/// What is done to a migration.
+/// A request to control a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steer {
     Cancel,
@@ -32,14 +32,14 @@ pub struct Steering {
     calls: Mutex<Calls>,
 }
 
-/// Calls that may be under way.
+/// Running calls, which a cancel ends.
 #[derive(Debug, Default)]
 struct Calls {
     last: u64,
     agents: BTreeMap<u64, Vec<ureq::Agent>>,
 }
 
-/// While it lives, a cancel ends the calls of these backends at once.
+/// While it lives, a cancel ends the calls of these agents at once.
 #[derive(Debug)]
 pub struct Interrupts<'a> {
     steering: &'a Steering,
@@ -52,21 +52,21 @@ impl Drop for Interrupts<'_> {
     }
 }
 
-/// Why a thread does not go on.
+/// Why a thread must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
     Cancelled,
-    /// What is open is to be closed, since nobody knows for how long.
+    /// Open connections must be closed, since a pause may be long.
     Paused,
 }
 
-/// Why a call brought nothing, retries included.
+/// Why a call failed, after all retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallLost {
     Cancelled,
-    /// It failed all the time in ways that may pass.
+    /// It failed until the end of the retries.
     Gone(String),
-    /// It failed in a way that another try does not change.
+    /// It failed in a way that a retry does not change.
     Refused(CallFailure),
 }
 
@@ -82,14 +82,14 @@ impl Steering {
         }
     }
 
-    /// For good.
+    /// Cancels for good.
     pub fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
         let agents = std::mem::take(&mut self.calls().agents);
         agents.into_values().flatten().for_each(ureq::Agent::shutdown);
     }
 
-    /// From now on a cancel ends the calls of `agents`, which nobody else uses.
+    /// From now on a cancel ends the calls of `agents`. They must not be shared with others.
     pub(super) fn interrupts(&self, agents: impl IntoIterator<Item = ureq::Agent>) -> Interrupts<'_> {
         let agents: Vec<_> = agents.into_iter().collect();
         let mut calls = self.calls();
@@ -107,7 +107,7 @@ impl Steering {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Slices that are being read begin anew afterwards.
+    /// Slices that are being read are read again after a pause.
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
     }
@@ -120,7 +120,7 @@ impl Steering {
         self.paused.load(Relaxed)
     }
 
-    /// 0 = unlimited.
+    /// Sets the rate limit; 0 = unlimited.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         self.bytes_per_second.store(bytes_per_second, Relaxed);
     }
@@ -133,7 +133,7 @@ impl Steering {
         }
     }
 
-    /// Returns when nobody pauses; false when cancelled.
+    /// Returns when there is no pause; false when cancelled.
     pub(super) fn wait_while_paused(&self) -> bool {
         while self.check() == Err(Halt::Paused) {
             thread::sleep(limits::MIGRATION_NAP);
@@ -168,7 +168,7 @@ impl Steering {
         }
     }
 
-    /// Calls again, ever more slowly, while the failure may pass, for at most `retry_for`.
+    /// Repeats a call with growing pauses while its failure may pass, for at most `retry_for`.
     pub(super) fn retry<T>(
         &self,
         retry_for: Duration,
@@ -206,7 +206,7 @@ fn may_pass(failure: &CallFailure) -> bool {
     }
 }
 
-/// Holds at most what comes in within one second. A batch may be larger than that: it leaves a debt.
+/// A token bucket that holds at most the tokens of one second. A larger batch leaves a debt.
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -214,7 +214,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes `bytes`; Some = not yet, ask again after so long.
+    /// Takes `bytes`. Some = not yet; ask again after this time.
     fn take(&mut self, bytes: f64, rate: f64, now: Instant) -> Option<Duration> {
         let since = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + since * rate).min(rate);

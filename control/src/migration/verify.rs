@@ -1,33 +1,33 @@
-//! Whether a target has what the source has, value by value, in one window.
+//! Compares what a target and a source have in one window, value by value.
 //!
-//! A *value* is one field of one point: its key is series, time, field and type, its content the bits. Both are
-//! compared as 64-bit hashes. The target may have more: it got new points while the source, a place that nothing is
-//! written to any more, did not; or it got them a moment earlier, while writes go to both. So a point that is removed
-//! (DELETE, DROP SERIES) after the copy has read it, and before the copy writes it, comes back at the target.
+//! A *value* is one field of one point: its key is series, time, field and type; its content is the bits. Both are
+//! compared as 64-bit hashes. The target may have more: the source may be a place without new writes, or get the same
+//! writes a moment later. So a point that is removed (DELETE, DROP SERIES) after the copy has read it, and before the
+//! copy writes it, comes back at the target.
 //!
 //! # Why it is sound to look at two servers at two moments
 //!
-//! While couriers write to source A and target B, a copy that is under way can undo a write: it reads v1 at A, a
-//! client's v2 reaches A and B, then the copy writes v1 to B. What is relied on: both get all writes of clients, in one
-//! order ([`crate::migration`] makes sure of the first, couriers of the second); besides clients only the copy writes
-//! to B; nobody else writes to A.
+//! While couriers write to source A and target B, a copy can undo a write: it reads v1 at A, a client's v2 reaches A
+//! and B, then the copy writes v1 to B. The proof relies on three facts: both get all writes of clients, in the same
+//! order ([`crate::migration`] ensures the first, couriers the second); besides clients only the copy writes to B;
+//! nothing else writes to A.
 //!
-//! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all that was taken
-//! before is delivered to A. Then it reads A and B, in any order. The value is right for ever if
+//! Let E be the end of the copy's last write of a value. A *look* begins after E with a barrier: all points accepted
+//! before the barrier are delivered to A. Then it reads A and B, in any order. The value stays right for ever if
 //!
-//! * **it is equal in a look.** Let w be the last write of it by clients, ever. Was w delivered to B after the look?
-//!   Then B ends with w, as A does. Was it delivered before, and to A before A was read? Then what was read at A is w,
-//!   and so is what B has and keeps. Was it delivered to B before, and to A only after A was read? Then it was taken
-//!   after E, because of the barrier, and so nothing has replaced it at B.
-//! * **or B changes between two looks.** After E only clients write: a write of theirs has come after the copy's, so B
-//!   ends with their last one, as A does. This is how a value settles that is overwritten all the time, and so is never
-//!   seen equal.
+//! * **it is equal in a look.** Let w be the clients' last write of it, ever. If w is delivered to B after the look, B
+//!   ends with w, as A does. If w is delivered to B before the look, and to A before A is read, the look reads w at A;
+//!   B is equal, and keeps w. If w is delivered to B before the look, and to A only after A is read, w was accepted
+//!   after E (because of the barrier), so the copy has not overwritten it at B.
+//! * **or B changes between two looks.** After E only clients write. So a client's write has come after the copy's, and
+//!   B ends with the clients' last write, as A does. This settles a value that is overwritten all the time and so is
+//!   never equal in a look.
 //!
-//! So what is open only shrinks, from look to look and from copy to copy: only values that are still open are copied
-//! again, and a value that is settled is never touched again. Nobody has to hold still.
+//! So the set of open values only shrinks, from look to look and from copy to copy: only open values are copied again,
+//! and a settled value is never written again. Clients need not pause.
 //!
-//! A source that nothing is written to any more has nothing newer than B: of such a one only what B lacks is copied
-//! ([`MissingValues::lacking`]), and only that it is there is verified.
+//! A source without new writes has nothing newer than B. From such a source only missing values are copied
+//! ([`MissingValues::lacking`]), and verification only checks that they are there.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -44,13 +44,13 @@ use super::side::{CopySide, SliceWindow};
 use crate::influx::wire::msgpack::MsgpackValue;
 use crate::limits;
 
-/// Rows of a piece where each has so many fields.
+/// Rows of a piece, for rows with this many fields.
 pub fn piece_rows(fields: usize) -> usize {
     let rows = limits::MIGRATION_PIECE_VALUES / fields.max(1) as u64;
     (rows as usize).clamp(1, limits::QUERY_PIECE_ROWS)
 }
 
-/// Values of the source that the target did not have in a look: by key, with what it had instead (None = nothing).
+/// Values of the source that differ at the target in a look: by key, with the target's content (None = it is missing).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MissingValues(Vec<(u64, Option<u64>)>);
 
@@ -71,13 +71,13 @@ impl MissingValues {
         self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|at| self.0[at].1)
     }
 
-    /// Only those of which the target has nothing.
+    /// Only the values that are missing at the target.
     pub fn lacking(mut self) -> Self {
         self.0.retain(|(_, there)| there.is_none());
         self
     }
 
-    /// Without those that have changed at the target since `earlier`, a look after the same copy.
+    /// Without the values that have changed at the target since `earlier`, a look after the same copy.
     pub fn unchanged_since(mut self, earlier: &Self) -> Self {
         self.0.retain(|(key, there)| !matches!((earlier.at(*key).flatten(), there), (Some(x), Some(y)) if x != *y));
         self
@@ -89,18 +89,18 @@ impl std::fmt::Display for MissingValues {
         let missing = self.0.iter().filter(|(_, there)| there.is_none()).count();
         match (missing, self.len() - missing) {
             (missing, 0) => write!(f, "{missing} values are missing"),
-            (0, other) => write!(f, "{other} values are other ones"),
-            (missing, other) => write!(f, "{missing} values are missing, {other} are other ones"),
+            (0, other) => write!(f, "{other} values differ"),
+            (missing, other) => write!(f, "{missing} values are missing, {other} differ"),
         }
     }
 }
 
-/// One look, at both sides at a time: which values of `source` (of `among`; None = of all) are not at `target` as they
-/// are at the source. Holds 17 bytes for each value of the source in the window, 24 for each that differs, and 16 for
-/// at most `LOOK_EARLY_MAX` values of the target.
+/// One look, which reads both sides at the same time: the values of `source` (of `among`; None = all) that are missing
+/// or different at `target`. Holds 17 bytes for each value of the source in the window, 24 for each that differs, and
+/// 16 for each of at most `LOOK_EARLY_MAX` values of the target.
 ///
 /// # Errors
-/// (true, _) for the source's, (false, _) for the target's.
+/// (true, _) from the source, (false, _) from the target.
 pub fn look(
     source: &CopySide,
     target: &CopySide,
@@ -134,8 +134,8 @@ pub fn look(
     met.map_err(|error| (false, error))
 }
 
-/// The target's values, of which there may be any number, meet those of the source, which are read at the same time:
-/// what comes before these are known is kept, up to a bound.
+/// Compares the target's values, of any number, with the source's, which are read at the same time. Values of the
+/// target that come before the source is read are kept, up to a bound.
 struct Meeting {
     source: Receiver<Vec<(u64, u64)>>,
     early: Vec<(u64, u64)>,
@@ -159,7 +159,7 @@ impl Meeting {
     fn meet(&mut self) -> &mut SourceValues {
         let (source, early) = (&self.source, &mut self.early);
         self.seen.get_or_insert_with(|| {
-            // Without an answer its thread has panicked, which is told there.
+            // Without a message the source's thread has panicked; `look` passes the panic on.
             let mut seen = SourceValues::new(source.recv().unwrap_or_default());
             std::mem::take(early).into_iter().for_each(|value| seen.note(value));
             seen
@@ -171,10 +171,11 @@ impl Meeting {
     }
 }
 
-/// What a source has, and what of it has been found.
+/// The source's values, and which of them the target has.
 #[derive(Default)]
 struct SourceValues {
-    /// Key and content, in order. Where shard groups overlap a point may come twice: any of its contents will do.
+    /// Key and content, sorted. Where shard groups overlap a point may appear twice; any of its contents counts as
+    /// equal.
     wanted: Vec<(u64, u64)>,
     is_found: Vec<bool>,
     others: Vec<(u64, u64)>,
@@ -196,7 +197,7 @@ impl SourceValues {
             is_equal |= *wanted == content;
         }
         if is_equal {
-            // The first of its key stands for all.
+            // The first entry of a key stands for all.
             self.is_found[first] = true;
         } else if is_wanted {
             self.others.push((key, content));
@@ -218,7 +219,7 @@ impl SourceValues {
     }
 }
 
-/// Turns points into keys.
+/// Hashes points to keys.
 #[derive(Debug, Default)]
 pub struct PointKeys {
     series: u64,
@@ -226,9 +227,9 @@ pub struct PointKeys {
 }
 
 impl PointKeys {
-    /// As [`PointSink::series`].
+    /// Sets the series, as [`PointSink::series`].
     pub fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
-        // One side may know tags that no point of the other one has.
+        // A side may know tags that no point of the other side has.
         let there: Vec<_> = tags.iter().filter(|(_, value)| !value.is_empty()).collect();
         self.series = hash(there);
         self.fields.clear();
@@ -241,7 +242,7 @@ impl PointKeys {
     }
 }
 
-/// Hands keys and contents on.
+/// A sink that passes keys and contents on.
 struct Values<S, F> {
     take: F,
     state: S,
@@ -260,7 +261,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Types are told apart by the key.
+/// Types are part of the key.
 fn content(value: &MsgpackValue<'_>) -> u64 {
     match *value {
         MsgpackValue::Float(value) => value.to_bits(),
@@ -268,7 +269,7 @@ fn content(value: &MsgpackValue<'_>) -> u64 {
         MsgpackValue::Unsigned(value) => value,
         MsgpackValue::Bool(value) => u64::from(value),
         MsgpackValue::String(text) => hash(text),
-        // No field has such a value, and copies of one are refused.
+        // Fields have no such values, and the copy refuses them.
         MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => 0,
     }
 }
@@ -301,7 +302,7 @@ mod tests {
         assert_eq!([0, 1, 2, 200, 1_000_000].map(piece_rows), [10_000, 10_000, 10_000, 100, 1]);
     }
 
-    /// What a look finds between a source and a target with these (key, content).
+    /// The result of a look at a source and a target with these (key, content) pairs.
     fn seen(source: &[(u64, u64)], target: &[(u64, u64)]) -> MissingValues {
         let mut seen = SourceValues::new(source.to_vec());
         target.iter().for_each(|value| seen.note(*value));
@@ -309,20 +310,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_and_what_is_another_one_is_open_and_more_at_the_target_is_not() {
+    fn missing_and_different_values_are_open_and_extra_ones_at_the_target_are_not() {
         let open = seen(&[(1, 10), (2, 20), (3, 30)], &[(9, 9), (3, 31), (2, 20)]);
         assert_eq!(open, MissingValues(vec![(1, None), (3, Some(31))]));
-        assert_eq!(open.to_string(), "1 values are missing, 1 are other ones");
+        assert_eq!(open.to_string(), "1 values are missing, 1 differ");
         assert_eq!(open.lacking(), MissingValues(vec![(1, None)]));
         assert!(seen(&[(1, 10)], &[(1, 10), (2, 5)]).is_empty());
-        // A point that comes twice, where shard groups overlap.
+        // A point that appears twice, where shard groups overlap.
         assert!(seen(&[(1, 10), (1, 11)], &[(1, 11)]).is_empty());
         assert!(seen(&[(1, 10)], &[(1, 9), (1, 10)]).is_empty());
         assert_eq!(seen(&[(1, 10), (1, 11)], &[(1, 9)]).len(), 1);
     }
 
     #[test]
-    fn what_comes_before_the_source_is_known_counts_however_much_it_is() {
+    fn values_of_the_target_that_come_first_count() {
         for early_max in [1, 2, 3, 100] {
             let (tell, source) = bounded(1);
             tell.send(vec![(1, 10), (2, 20), (3, 30), (4, 40)]).unwrap();
@@ -333,15 +334,15 @@ mod tests {
     }
 
     #[test]
-    fn only_another_value_than_before_proves_a_later_write() {
+    fn only_a_changed_value_proves_a_later_write() {
         let earlier = MissingValues(vec![(1, Some(5)), (2, Some(6)), (3, None)]);
         let later = MissingValues(vec![(1, Some(5)), (2, Some(7)), (3, Some(8)), (4, Some(9))]);
-        // That something is there at all may be the copy's own write that has been seen late.
+        // A value that is now there at all may be the copy's own write, seen late.
         assert_eq!(later.unchanged_since(&earlier), MissingValues(vec![(1, Some(5)), (3, Some(8)), (4, Some(9))]));
     }
 
-    /// Of one value. Writes of clients reach A and B in one order, each side at its own pace, and a copy and looks fall
-    /// in between anywhere.
+    /// Steps in the life of one value. Writes of clients reach A and B in the same order, each side at its own pace;
+    /// copies and looks happen at any point between.
     #[derive(Clone, Copy, Debug)]
     enum WriteStep {
         Taken,
@@ -368,16 +369,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-        /// The argument above, over any order of events: once a value counts as settled, B ends as A does.
+        /// The proof above, over any order of events: once a value counts as settled, B ends like A.
         #[test]
-        fn what_is_settled_stays_right(
+        fn a_settled_value_stays_right(
             steps in proptest::collection::vec(0..STEPS.len(), 1..40),
-            // Few, so that the same value comes back.
+            // Few values, so that the same one is written again.
             values in proptest::array::uniform8(0..3_u64),
             before in proptest::option::of(Just(8_u64)),
         ) {
             let mut taken = vec![];
-            // Number of writes delivered, and what is there: A had a value before, B another one or none.
+            // Number of writes delivered, and the content: A had a value before, B another one or none.
             let (mut to_a, mut a) = (0, 7);
             let (mut to_b, mut b) = (0, before);
             let (mut read, mut waited, mut at_a, mut at_b) = (None, false, None, None);
@@ -391,7 +392,7 @@ mod tests {
                         (read, waited, at_a, at_b, earlier) = (Some(a), false, None, None, None);
                     }
                     WriteStep::CopyWrites if !settled && read.is_some() => b = read.take(),
-                    // What was taken until now is at A; what comes until A is looked at may be, or not.
+                    // All writes accepted until now reach A; later ones may or may not, until A is read.
                     WriteStep::Barrier if !settled && read.is_none() => {
                         (to_a, a) = (taken.len(), taken.last().copied().unwrap_or(a));
                         (waited, at_a, at_b) = (true, None, None);
@@ -400,7 +401,7 @@ mod tests {
                     WriteStep::LookAtB if !settled && waited => at_b = Some(b),
                     _ => {}
                 }
-                // In whichever order they were looked at.
+                // In either order.
                 if let (Some(a), Some(b)) = (at_a, at_b) {
                     let there: Vec<_> = b.into_iter().map(|b| (1, b)).collect();
                     let open = earlier.iter().fold(seen(&[(1, a)], &there), MissingValues::unchanged_since);

@@ -1,12 +1,12 @@
-//! What the thread of a migration does, from start to end.
+//! The work of a migration's thread, from start to end.
 //!
 //! ```text
 //!   tell peers -> settle -> [ inventory -> plan -> chains on `cpus` threads ] -> tell peers -> end of the transition
 //!                             ^______________ a rebalance, until nothing is left ____|
 //! ```
 //!
-//! A task that fails does not stop the others. Not here: waiting and other proxies (`coordination.rs`), when reads
-//! switch over (`marks.rs`), the state of the job (`job.rs`).
+//! A failed task does not stop the others. Not here: waiting and other proxies (`coordination.rs`), when reads switch
+//! over (`marks.rs`), the state of the job (`job.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +51,7 @@ impl Job {
         }
     }
 
-    /// True when nothing is left and nothing is unknown.
+    /// True when all is moved and all backends could be asked.
     fn move_all(&self, shared: &MigrationShared, begun_ms: u64) -> bool {
         let settled = self.wait_for_removals(shared) && self.settle(shared, begun_ms);
         let mut complete = false;
@@ -59,8 +59,8 @@ impl Job {
             let Some(asked_all) = self.take_inventory(shared, pass == 0) else { break };
             complete = settled && asked_all;
             let is_more = self.run_chains(shared, complete);
-            // What appeared meanwhile at a wrong place, written by a proxy with the old placement say, is found by the
-            // next pass.
+            // The next pass finds measurements that appeared at wrong places meanwhile, for example written by a proxy
+            // with the old placement.
             let again = is_more && matches!(self.order.goal, Goal::Rebalance { .. });
             if !again || self.steering.is_cancelled() || self.is_failing() {
                 break;
@@ -68,7 +68,8 @@ impl Job {
             if pass + 1 == limits::REBALANCE_PASSES {
                 self.complain(
                     shared,
-                    "measurements keep appearing at wrong places; is a proxy without this placement writing?".into(),
+                    "measurements keep appearing at wrong places; perhaps a proxy with another placement is writing"
+                        .into(),
                 );
             }
         }
@@ -79,7 +80,7 @@ impl Job {
         !self.look().errors.is_empty()
     }
 
-    /// Plans anew from what lies where; Some(all backends could be asked), None = cancelled.
+    /// Plans from where measurements are now. Some = whether all backends could be asked; None = cancelled.
     fn take_inventory(&self, shared: &MigrationShared, is_first: bool) -> Option<bool> {
         let sites = plan::sites(&shared.topology, &self.order.goal);
         let wanted = self.order.goal.sources(&shared.topology);
@@ -92,7 +93,7 @@ impl Job {
                 (site, scope.spawn(move || self.ask_inventory(shared, backend)))
             });
             let asked: Vec<_> = asked.collect();
-            let panicked = || Err("asking it panicked".to_owned());
+            let panicked = || Err("the call panicked".to_owned());
             asked.into_iter().map(|(site, thread)| (site, thread.join().unwrap_or_else(|_| panicked()))).collect()
         });
         if self.steering.is_cancelled() {
@@ -104,7 +105,7 @@ impl Job {
                 Err(error) => {
                     complete = false;
                     let (name, advice) = (&sites[site].name, self.order.goal.advice(&shared.topology, site));
-                    self.complain(shared, format!("backend {name}: what it has is not known: {error}; {advice}"));
+                    self.complain(shared, format!("backend {name}: cannot list its measurements: {error}; {advice}"));
                 }
             }
         }
@@ -119,14 +120,14 @@ impl Job {
             Counts { circle: *circle, name: name.clone(), url: url.clone(), databases }
         };
         let mut inner = self.look();
-        // Later passes also see what earlier ones have brought, which was there only once to begin with.
+        // Later passes also see the copies of earlier ones.
         if is_first {
             inner.counts = wanted.iter().map(count).collect();
         }
         inner.plan(&chains, &sites);
         let (tasks, measurements) = (inner.entries.len(), chains.len());
         drop(inner);
-        shared.journal.note(self.id, &format!("{measurements} measurements to see to, {tasks} tasks in all"));
+        shared.journal.note(self.id, &format!("{measurements} measurements in this pass, {tasks} tasks in all"));
         self.save_if_due(shared);
         Some(complete)
     }
@@ -147,7 +148,7 @@ impl Job {
         }
     }
 
-    /// Does all that is not done, on `cpus` threads. False = there was nothing.
+    /// Runs all open tasks on `cpus` threads. False = there were none.
     fn run_chains(&self, shared: &MigrationShared, complete: bool) -> bool {
         let sites = plan::sites(&shared.topology, &self.order.goal);
         let mut chains = BTreeMap::<usize, Vec<usize>>::new();
@@ -159,7 +160,7 @@ impl Job {
             let inner = self.look();
             chains.into_values().partition(|chain| chain.iter().any(|index| is_open(index, &inner)))
         };
-        // Done before a restart, which may have come before it was marked.
+        // Chains done before a restart may not have been marked yet.
         for chain in &done {
             self.note_verified(chain, complete);
         }
@@ -241,7 +242,7 @@ impl Job {
         match task.work {
             Work::Copy { .. } => shared.world.copy(task, at, other, context),
             Work::Delete { .. } if shared.world.is_moving(other.circle, &task.place) => {
-                Err("it has not been moved yet, and queries still read it here: rebalance the circle first".to_owned())
+                Err("it is not moved yet and queries still read it here: rebalance the circle first".to_owned())
             }
             Work::Delete { .. } if !self.wait_for_readers(shared, other.circle) => Err("cancelled".to_owned()),
             Work::Delete { .. } => shared.world.delete(task, at, other, context),
@@ -250,7 +251,7 @@ impl Job {
 }
 
 impl JobState {
-    /// Adds what is new in `chains`. What is known stays as it is.
+    /// Adds the new tasks of `chains`. Known tasks stay as they are.
     fn plan(&mut self, chains: &[Chain], sites: &[Backend]) {
         let known: HashSet<TaskKey> = self.entries.iter().map(|entry| entry.key.clone()).collect();
         let first = self.entries.last().map_or(0, |entry| entry.chain + 1);
@@ -266,7 +267,7 @@ impl JobState {
                     continue;
                 }
                 let entry = match self.former.remove(&key) {
-                    // What failed before a restart gets another try; within one run an error is final.
+                    // A task that failed before a restart is tried again; within one run its error is final.
                     Some(mut former) => {
                         if former.state != TaskState::Done {
                             (former.state, former.error) = (TaskState::Waiting, None);

@@ -1,7 +1,6 @@
-//! What a job does to the world, as a trait: backends, couriers' counters and transitions, or a stand-in for them in
-//! tests.
+//! The effects of a job as a trait: backends, couriers' counters and transitions, or a stand-in for them in tests.
 //!
-//! Not here: the real one (`live_world.rs`).
+//! Not here: the real implementation (`live_world.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -15,7 +14,7 @@ use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
 
-/// What a copy needs beside its task.
+/// What a copy needs besides its task.
 pub struct CopyContext<'a> {
     pub since_ns: Option<i64>,
     pub steering: &'a Steering,
