@@ -1,4 +1,4 @@
-//! The model of an answer to a statement, for queries, migrations and the catalog.
+//! The answer to a statement, for queries, migrations and the catalog.
 //!
 //! Values stay the JSON text that a backend sent: integers beyond 2^53, floats as Go prints them and escapes pass
 //! through unchanged. Names, tags and columns are decoded, since merging compares them.
@@ -20,7 +20,7 @@ impl Answer {
     }
 }
 
-/// What InfluxDB remarks beside an answer.
+/// A message that InfluxDB adds to an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub level: String,
@@ -41,7 +41,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// The strings of a column, decoded, in order; a value that is none is left out.
+    /// The strings of a column, decoded, in order. Other values are left out.
     pub fn strings(&self, column: usize) -> impl Iterator<Item = String> {
         self.rows.iter().filter_map(move |row| row.string(column))
     }
@@ -52,7 +52,7 @@ impl Series {
 }
 
 /// One row: the JSON text of an array of scalars, without line ends. A number with `.`, `e` or `E` is a float, any
-/// other an integer: so do rows made from msgpack say what they are.
+/// other an integer; rows made from msgpack follow this too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row(pub Bytes);
 
@@ -92,13 +92,13 @@ impl Row {
         self.values().nth(column)
     }
 
-    /// The string at `column`, decoded; None if it is none.
+    /// The string at `column`, decoded; None if it is another value.
     pub fn string(&self, column: usize) -> Option<String> {
         serde_json::from_str(self.value(column)?).ok()
     }
 }
 
-/// Where the scalar at the front ends.
+/// The end of the scalar at the front.
 fn value_end(text: &str) -> usize {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'"') {

@@ -1,9 +1,9 @@
-//! The memory that answers may take, of all requests together; and why the reading of an answer stops early.
+//! The memory that the answers of all requests may take together, and why the reading of an answer stops early.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Why a reader stops, though the backend would go on.
+/// Why a reader stops although the backend has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {
     /// Nobody waits for the answer any more.
@@ -12,7 +12,7 @@ pub enum Interrupted {
     OverBudget { bytes_max: usize },
 }
 
-/// How many bytes may be held, and how many are.
+/// The number of bytes that may be held, and that are held.
 #[derive(Debug)]
 pub struct MemoryBudget {
     bytes_max: usize,
@@ -28,13 +28,13 @@ impl MemoryBudget {
         self.held.load(Relaxed)
     }
 
-    /// The share of one request, empty so far.
+    /// The share of one request, empty at first.
     pub fn hold(&self) -> Held<'_> {
         Held { budget: self, bytes: AtomicUsize::new(0) }
     }
 }
 
-/// What one request has taken out of the budget; given back when it is dropped.
+/// The bytes that one request has taken from the budget; dropping it returns them.
 #[derive(Debug)]
 pub struct Held<'a> {
     budget: &'a MemoryBudget,

@@ -1,4 +1,4 @@
-//! The databases and policies of a backend, and how many of its measurements lie at their right place.
+//! The databases and policies of a backend, and how many of its measurements are in place.
 //!
 //! A backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
 //!
@@ -16,20 +16,20 @@ use crate::influx::client::{CallFailure, Client};
 use crate::influx::policy::Policy;
 use crate::limits;
 
-/// InfluxDB's own database; it belongs to one server and is no part of the load.
+/// InfluxDB's own database. It belongs to one server and is not part of the load.
 pub const INTERNAL: &str = "_internal";
 
-/// One backend's databases, by name; the policies are empty where they could not be asked.
+/// One backend's databases, by name. The policies are empty where they could not be asked.
 pub type Databases = BTreeMap<String, Vec<Policy>>;
 
-/// How many of a database's measurements lie on a backend, rightly or not.
+/// How many of a database's measurements on a backend belong there, and how many do not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     pub inplace: u64,
     pub incorrect: u64,
 }
 
-/// Asks for databases and their policies.
+/// Asks for all databases and their policies.
 pub fn databases(client: &Client) -> Result<Databases, CallFailure> {
     let names = names(client)?;
     let mut databases = Databases::new();
@@ -55,7 +55,7 @@ pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, CallFa
     }
 }
 
-/// Counts the measurements that lie on `backend`, by database.
+/// Counts the measurements of a backend, by database.
 pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, CallFailure> {
     let mut loads = BTreeMap::new();
     for db in names(client)?.into_iter().filter(|db| db != INTERNAL) {
@@ -73,7 +73,7 @@ pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result
     Ok(loads)
 }
 
-/// The catalog for workers: all databases of all backends, each with all its policies. `known` when any backend has
+/// The catalog for workers: all databases of all backends, each with all its policies. `known` once any backend has
 /// answered as InfluxDB does.
 pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> handoff::Catalog {
     let mut catalog = handoff::Catalog::default();
@@ -108,7 +108,7 @@ fn show_policies(db: &str) -> String {
     format!("SHOW RETENTION POLICIES ON {}", print::name(db))
 }
 
-/// Reads the answer by column name: InfluxDB has added columns over time.
+/// Finds columns by name: InfluxDB has added columns over time.
 fn policies(series: &Series) -> Vec<Policy> {
     let column = |name| series.column(name);
     let (Some(name), Some(duration), Some(shard), Some(default)) =

@@ -1,10 +1,10 @@
 //! The calls to one backend, with ureq: `/ping`, statements on `/query`, and a migration's `/write`.
 //!
-//! Each call uses a connection of its own: calls are rare, and a probe has to find out whether the server still accepts
-//! connections. A call ends within its timeout, which includes name resolution and the body. Nothing is repeated here.
+//! Each call uses its own connection: calls are rare, and a probe must find out whether the server accepts connections.
+//! A call ends within its timeout, which includes name resolution and the body. Nothing is retried here.
 //!
-//! Not here: answers that are read as a stream (`reader`), when to ask (`event_loop`, `query`, `migration`), and
-//! clients' writes (couriers send those).
+//! Not here: answers that are read as a stream (`reader`), when to call (`event_loop`, `query`, `migration`), writes of
+//! clients (couriers send them).
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -24,23 +24,23 @@ use super::answer::Answer;
 use super::wire::{WireError, json};
 use crate::limits;
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallFailure {
-    /// No whole answer in time: refused, reset, timeout, unknown host. Somebody has to look at the backend.
+    /// No complete answer in time: refused, reset, timeout, unknown host. An operator must check the backend.
     Unreachable(String),
-    /// 401 or 403: the user in the configuration is wrong, or may too little.
+    /// 401 or 403: the configured user is wrong or lacks rights.
     Unauthorized,
     /// Any other status, with the beginning of its text.
     Status(u16, String),
-    /// An answer that InfluxDB would not give: another kind of server.
+    /// An answer that InfluxDB would not give: it is another kind of server.
     NotInflux,
     /// InfluxDB refused the statement.
     Refused(String),
 }
 
 impl CallFailure {
-    /// True for the answer of a server that knows no databases at all, false when it may only be unable to answer now.
+    /// True for the answer of a server that has no databases at all; false when it may only be unable to answer now.
     pub fn is_final(&self) -> bool {
         match self {
             Self::NotInflux => true,
@@ -72,8 +72,8 @@ pub struct Client {
     pub(super) agent: ureq::Agent,
 }
 
-/// What all calls to one backend have in common: every status is an answer, nothing is redirected, no connection is
-/// kept, certificates are verified as couriers verify them. Timeouts are the caller's.
+/// What all calls to one backend share: every status is an answer, redirects are not followed, no connection is kept,
+/// certificates are verified as by couriers. The caller sets timeouts.
 fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
     let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
@@ -86,12 +86,12 @@ fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .max_idle_connections(0)
-        // A proxy from the environment is meant for the way out, not for our own servers.
+        // A proxy from the environment is for external hosts, not for backends.
         .proxy(None)
         .tls_config(tls)
 }
 
-/// The value of `Authorization`, where the backend wants a user.
+/// The value of `Authorization`; None when no user is configured.
 fn authorization(backend: &Backend) -> Option<String> {
     (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
         let pair = format!("{}:{}", backend.username, backend.password);
@@ -105,12 +105,12 @@ impl Client {
         Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
     }
 
-    /// What the calls go through; shut down, all of them end at once.
+    /// The agent of all calls. Shutting it down ends them at once.
     pub fn agent(&self) -> ureq::Agent {
         self.agent.clone()
     }
 
-    /// Asks `GET /ping`; any 2xx is good.
+    /// Sends `GET /ping`; any 2xx is good.
     pub fn ping(&self, timeout: Duration) -> Result<(), CallFailure> {
         let request = self.agent.get(format!("{}/ping", self.url)).config().timeout_global(Some(timeout)).build();
         let request = match &self.authorization {
@@ -120,8 +120,8 @@ impl Client {
         check(request.call().map_err(unreachable)?).map(drop)
     }
 
-    /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each that was run. InfluxDB leaves out
-    /// none, but those after a failed one come back as "not executed".
+    /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each. Those after a failed one come back as
+    /// "not executed".
     pub fn query(&self, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
         self.query_in("", statements, timeout)
     }
@@ -137,7 +137,7 @@ impl Client {
         let mut response = check(request.send_form(form).map_err(unreachable)?)?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         match json::parse(body.map_err(unreachable)?.into()) {
-            // Not even an empty result: InfluxDB gives one per statement.
+            // InfluxDB gives one result per statement, so none at all is another server.
             Ok(statements) if statements.is_empty() => Err(CallFailure::NotInflux),
             Ok(statements) => Ok(statements.into_iter().map(|statement| statement.answer).collect()),
             Err(WireError::Refused(error)) => Err(CallFailure::Refused(error)),
@@ -145,7 +145,7 @@ impl Client {
         }
     }
 
-    /// Writes `lines` with times in nanoseconds to a policy. Idempotent: points written twice are there once.
+    /// Writes `lines` with times in nanoseconds to a policy. Idempotent: a repeated point replaces itself.
     ///
     /// `CallFailure::Status(400, _)` may mean that some lines were taken.
     pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), CallFailure> {
@@ -158,13 +158,13 @@ impl Client {
         check(request.send(lines).map_err(unreachable)?).map(drop)
     }
 
-    /// The address couriers are to use: the first one of the host that accepts a connection, else simply the first.
-    /// May take as long as the resolver of the system does.
+    /// The address for couriers: the first address of the host that accepts a connection, otherwise the first. May take
+    /// as long as the system's resolver.
     pub fn resolve(&self) -> io::Result<SocketAddr> {
         let uri: Uri = self.url.parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{e}")))?;
         let host = uri.host().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "url without a host"))?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        // An IPv6 address stands in brackets in a url, and without them for the resolver.
+        // An IPv6 address has brackets in a url, but not for the resolver.
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let addrs: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
         if let [only] = addrs[..] {
@@ -181,7 +181,7 @@ fn unreachable(error: ureq::Error) -> CallFailure {
     CallFailure::Unreachable(why(&error))
 }
 
-/// What is wrong, in words an operator can act on.
+/// The cause of an error, for an operator.
 pub(super) fn why(error: &ureq::Error) -> String {
     let tls = match error {
         ureq::Error::Rustls(error) => Some(error),
@@ -194,7 +194,7 @@ pub(super) fn why(error: &ureq::Error) -> String {
     }
 }
 
-/// Sorts out statuses; InfluxDB gives the text of an error as JSON.
+/// Turns a status into a result. InfluxDB gives the text of an error as JSON.
 fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, CallFailure> {
     let status = response.status().as_u16();
     match status {

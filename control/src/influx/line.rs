@@ -1,8 +1,8 @@
-//! Line protocol: points with the tags, fields, types and times of what a backend answered.
+//! Line protocol: writes points with the tags, fields, types and times of a backend's answer.
 //!
 //! Names are escaped as InfluxDB's own `models.Point` does: a backslash stands for itself unless a special character
-//! follows, so that backslashes are not doubled. A name or tag value that ends with a backslash cannot be written at
-//! all; InfluxDB takes none.
+//! follows, so backslashes are not doubled. A name or tag value that ends with a backslash cannot be written; InfluxDB
+//! accepts none.
 //!
 //! Not here: reading rows, cutting lines into writes.
 
@@ -10,7 +10,7 @@ use std::io::Write;
 
 use crate::influx::answer::{Row, Series};
 
-/// Writes measurement and tags; a tag without a value is none.
+/// Writes measurement and tags. Tags with an empty value are left out.
 pub fn push_key<'a>(out: &mut Vec<u8>, measurement: &[u8], tags: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
     escape(out, measurement, b", ");
     for (tag, value) in tags.into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -21,13 +21,13 @@ pub fn push_key<'a>(out: &mut Vec<u8>, measurement: &[u8], tags: impl IntoIterat
     }
 }
 
-/// Writes the name of a field. A quote needs no escape but behind a backslash, which InfluxDB would take for one: only
-/// in names of fields.
+/// Writes the name of a field. A quote needs an escape only after a backslash, because InfluxDB would take the pair as
+/// an escape. It does so only in names of fields.
 pub fn push_field_name(out: &mut Vec<u8>, name: &[u8]) {
     escape(out, name, b",= \"");
 }
 
-/// Writes a string as a field value; all bytes but `"` and `\` stand for themselves.
+/// Writes a string as a field value. Only `"` and `\` are escaped.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     for &byte in text {
@@ -43,8 +43,8 @@ pub fn push_integer(out: &mut Vec<u8>, value: i64) {
     push(out, format_args!("{value}i"));
 }
 
-/// Writes the shortest text that gives the same bits again. False for what InfluxDB cannot store: not a number,
-/// infinite.
+/// Writes the shortest text that gives the same bits again. False for values that InfluxDB cannot store (NaN,
+/// infinity).
 pub fn push_float(out: &mut Vec<u8>, value: f64) -> bool {
     if value.is_finite() {
         push(out, format_args!("{value:?}"));
@@ -52,7 +52,7 @@ pub fn push_float(out: &mut Vec<u8>, value: f64) -> bool {
     value.is_finite()
 }
 
-/// Writes the end of a line.
+/// Writes the time and the end of a line.
 pub fn push_time(out: &mut Vec<u8>, time_ns: i64) {
     push(out, format_args!(" {time_ns}\n"));
 }
@@ -81,14 +81,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of the rows of `series`, as points of `measurement`.
+    /// The layout for the rows of `series`, as points of `measurement`.
     pub fn of(measurement: &str, series: &Series) -> Self {
         let mut key = Vec::new();
         let tags = series.tags.iter().map(|(tag, value)| (tag.as_bytes(), value.as_bytes()));
         push_key(&mut key, measurement.as_bytes(), tags);
         let columns = &series.columns;
         let field = |(at, name): (usize, &String)| {
-            // Of two columns of one name the last one counts.
+            // Of two columns with the same name the last one counts.
             let last = columns.iter().rposition(|other| other == name) == Some(at);
             (last && name != "time").then(|| {
                 let mut escaped = Vec::new();
@@ -100,7 +100,7 @@ impl Layout {
         Self { key, time: columns.iter().position(|name| name == "time"), fields }
     }
 
-    /// Writes one line behind `out`; false, and nothing written, for a row that is no point.
+    /// Appends one line to `out`. False, with nothing written, when the row is not a point.
     pub fn line(&self, row: &Row, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         out.extend_from_slice(&self.key);
@@ -134,7 +134,7 @@ impl Layout {
     }
 }
 
-/// Writes a JSON text as a field value; false for what InfluxDB cannot store.
+/// Writes a JSON text as a field value. False for values that InfluxDB cannot store.
 fn push_value(value: &str, out: &mut Vec<u8>) -> bool {
     match value.as_bytes() {
         [b'"', ..] => {
@@ -142,7 +142,7 @@ fn push_value(value: &str, out: &mut Vec<u8>) -> bool {
             push_string(out, text.as_bytes());
         }
         b"true" | b"false" => out.extend_from_slice(value.as_bytes()),
-        // Not a number, or infinite.
+        // NaN or infinity.
         bytes if bytes.iter().any(|byte| matches!(byte, b'N' | b'n')) => return false,
         bytes => {
             out.extend_from_slice(bytes);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_are_left_out_and_a_row_of_nulls_is_no_point() {
+    fn nulls_are_left_out_and_a_row_of_nulls_is_not_a_point() {
         let rows: &[&[&str]] = &[&["1", "null", "2.5"], &["2", "null", "null"], &["3", "1e+21", "null"]];
         let (text, count) = lines("m", &[], &["time", "a", "b"], rows);
         assert_eq!((text.as_str(), count), ("m b=2.5 1\nm a=1e+21 3\n", 2));

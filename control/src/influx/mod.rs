@@ -1,10 +1,10 @@
-//! InfluxDB as control speaks to it: the calls, what answers say, line protocol, databases and policies.
+//! InfluxDB for control: the calls, the answers, line protocol, databases and policies.
 //!
 //! ```text
 //!   client    one backend: ping, statements, writes
-//!   reader    one backend's /query, read as it streams      budget   the memory that answers may take
-//!   wire/     answers in JSON and msgpack      answer   what they say
-//!   catalog   databases, policies, measurements  policy   the statements that create one
+//!   reader    answers of /query, read as a stream    budget   the memory that answers may take
+//!   wire/     answers in JSON and msgpack            answer   the model of an answer
+//!   catalog   databases, policies, measurements      policy   the statements that create a policy
 //!   line      rows as line protocol
 //! ```
 //!

@@ -1,7 +1,6 @@
-//! Retention policies: what one is, and the statements that create or change one.
+//! Retention policies: their settings, and the statements that create or change one.
 //!
-//! Not here: which policies a backend has (`catalog`), which it should have (`event_loop/create`,
-//! `migration/policies`).
+//! Not here: which policies a backend has (`catalog`) and should have (`event_loop/create`, `migration/policies`).
 
 use fluxgate_dataplane::influxql::print;
 
@@ -17,13 +16,13 @@ pub struct Policy {
     pub default: bool,
 }
 
-/// True when points for `rp` (empty = the default) find their policy.
+/// True when points for `rp` (empty = the default) have their policy.
 pub fn has(policies: &[Policy], rp: &str) -> bool {
     policies.iter().any(|policy| if rp.is_empty() { policy.default } else { policy.name == rp })
 }
 
-/// What brings a backend from `there` (None = it lacks the database) to where `rp` of `model` exists. A new database
-/// gets all policies of its model; to one that exists only what is missing is added.
+/// The statements that give a backend `rp` of `model`, from `there` (None = it lacks the database). A new database gets
+/// all policies of the model; an existing one gets only the missing policy.
 pub fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str) -> Vec<String> {
     let Some(there) = there else {
         let (defaults, rest): (Vec<&Policy>, Vec<&Policy>) = model.iter().partition(|policy| policy.default);
@@ -34,7 +33,7 @@ pub fn statements(there: Option<&[Policy]>, model: &[Policy], db: &str, rp: &str
                 settings(policy),
                 print::name(&policy.name)
             ),
-            // A model without a default policy: the new one then has the server's own, which takes nothing away.
+            // Without a default policy in the model, the new database keeps the server's own.
             None => format!("CREATE DATABASE {}", print::name(db)),
         };
         return std::iter::once(database).chain(rest.into_iter().map(|policy| create_policy(policy, db))).collect();
@@ -54,7 +53,7 @@ pub fn create_policy(policy: &Policy, db: &str) -> String {
     format!("CREATE RETENTION POLICY {name} ON {db} {}{default}", settings(policy))
 }
 
-/// InfluxDB takes durations in the form in which it prints them; a duration of 0s is for ever.
+/// InfluxDB accepts durations in the form in which it prints them; 0s = for ever.
 pub fn settings(policy: &Policy) -> String {
     format!("DURATION {} REPLICATION 1 SHARD DURATION {}", policy.duration, policy.shard_duration)
 }
@@ -84,29 +83,20 @@ mod tests {
         let model = [policy("autogen", "0s", true), policy("two weeks", "336h0m0s", false)];
         let other = [policy("other", "1h0m0s", false)];
         let demoted = [policy("autogen", "0s", false)];
+        let create_other = concat!(
+            r#"CREATE RETENTION POLICY "two weeks" ON "d" "#,
+            "DURATION 336h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"
+        );
+        let create_default = concat!(
+            r#"CREATE RETENTION POLICY "autogen" ON "d" "#,
+            "DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s DEFAULT"
+        );
+        let create_database =
+            r#"CREATE DATABASE "d" WITH DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s NAME "autogen""#;
         for (there, rp, want) in [
-            (
-                None,
-                "",
-                vec![
-                    r#"CREATE DATABASE "d" WITH DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s NAME "autogen""#,
-                    r#"CREATE RETENTION POLICY "two weeks" ON "d" DURATION 336h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"#,
-                ],
-            ),
-            (
-                Some(&other[..]),
-                "two weeks",
-                vec![
-                    r#"CREATE RETENTION POLICY "two weeks" ON "d" DURATION 336h0m0s REPLICATION 1 SHARD DURATION 24h0m0s"#,
-                ],
-            ),
-            (
-                Some(&other[..]),
-                "",
-                vec![
-                    r#"CREATE RETENTION POLICY "autogen" ON "d" DURATION 0s REPLICATION 1 SHARD DURATION 24h0m0s DEFAULT"#,
-                ],
-            ),
+            (None, "", vec![create_database, create_other]),
+            (Some(&other[..]), "two weeks", vec![create_other]),
+            (Some(&other[..]), "", vec![create_default]),
             (Some(&demoted[..]), "", vec![r#"ALTER RETENTION POLICY "autogen" ON "d" DEFAULT"#]),
         ] {
             assert_eq!(statements(there, &model, "d", rp), want, "{there:?} {rp:?}");

@@ -21,13 +21,13 @@ const NOT_INFLUX: &str = "does not answer as InfluxDB does";
 /// Why an answer was not read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
-    /// The backend refuses the statement, in its words.
+    /// The backend refuses the statement, with this text.
     Refused(String),
-    /// No answer, or one that is cut or in another form; another try may bring it.
+    /// No answer, or a cut or malformed one. A retry may succeed.
     Cut(String),
 }
 
-/// What is asked.
+/// One statement, and how to ask it.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub statement: String,
@@ -37,14 +37,14 @@ pub struct Call {
     pub epoch: String,
     /// Ask for msgpack, which tells floats from integers.
     pub typed: bool,
-    /// By GET, to which InfluxDB adds a warning where it changes something.
+    /// Use GET. InfluxDB then adds a warning to statements that change something.
     pub by_get: bool,
-    /// Rows of a piece, where the answer comes in pieces.
+    /// Rows of a piece, when the answer comes in pieces.
     pub piece_rows: usize,
-    /// One piece. Longer: as if the backend had not answered.
+    /// Bytes of one piece. Longer: it counts as no answer.
     pub piece_bytes_max: u64,
     pub time_left: Duration,
-    /// Between two parts of the answer. Longer: as if the backend had not answered. None: as long as `time_left`.
+    /// Time between two parts of the answer. Longer: it counts as no answer. None = `time_left`.
     pub silence_max: Option<Duration>,
     pub cancelled: Arc<AtomicBool>,
 }
@@ -82,8 +82,8 @@ impl Client {
         })
     }
 
-    /// The answer in pieces, each at most `piece_rows` rows of one series. After an inner error some pieces may have
-    /// been handed over.
+    /// The answer in pieces, each with at most `piece_rows` rows of one series. Before an inner error some pieces may
+    /// have been passed on.
     ///
     /// # Errors
     /// [`Interrupted`], and those of `piece`.
@@ -111,7 +111,7 @@ impl Client {
         })
     }
 
-    /// As [`Client::pieces`], but each document as it came; an inner error of `take` ends the reading.
+    /// As [`Client::pieces`], with each document as it came. An inner error of `take` ends the reading.
     ///
     /// # Errors
     /// [`Interrupted`], and those of `take`.
@@ -170,7 +170,7 @@ impl Client {
         let status = response.status().as_u16();
         match status {
             200 => Ok(AnswerStart::Body(Box::new(response.into_body().into_reader()))),
-            // InfluxDB refuses what it cannot parse before it runs anything; another backend would too.
+            // InfluxDB parses all before it runs anything; another backend would refuse it too.
             400 => {
                 let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
                 match document(call, body.unwrap_or_default().into()) {

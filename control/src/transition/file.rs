@@ -1,7 +1,7 @@
-//! `circles.json`: the ring of every circle at the last start, and where a transition stands. Names, urls and hash
-//! settings; no credentials (urls hold none).
+//! `circles.json`: the ring of every circle at the last start, and the state of its transition. It holds names, urls
+//! and hash settings, but no credentials (urls hold none).
 //!
-//! Written beside its place, synced, then renamed: there is always a whole one.
+//! A new version is written to a second file, synced and renamed, so the file is never half written.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Places, SavedCircle};
 
-/// A later one is refused: what it says is not known here.
+/// A later version is refused: its meaning is unknown here.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +55,7 @@ struct Member {
     gone: bool,
 }
 
-/// What the file says; None where there is none.
+/// The content of the file; None when there is no file.
 ///
 /// # Errors
 /// One sentence that names the file.
@@ -67,7 +67,7 @@ pub(super) fn load(path: &Path) -> Result<Option<Vec<SavedCircle>>, String> {
     };
     let unreadable = |why: &dyn std::fmt::Display| {
         format!(
-            "{shown} says where data lies while circles change, and is not readable: {why}; restore it, or remove it \
+            "{shown} says where data lies while circles change, and cannot be used: {why}; restore it, or remove it \
              if all data lies where the configuration places it"
         )
     };
@@ -84,11 +84,11 @@ pub(super) fn load(path: &Path) -> Result<Option<Vec<SavedCircle>>, String> {
             moved,
         })
     });
-    circles.collect::<Option<_>>().map(Some).ok_or_else(|| unreadable(&"a ring in it is none"))
+    circles.collect::<Option<_>>().map(Some).ok_or_else(|| unreadable(&"a ring is invalid"))
 }
 
 /// # Errors
-/// One sentence that names the file; the one before is still there then.
+/// One sentence that names the file. The former file then still exists.
 pub(super) fn save(path: &Path, circles: &[SavedCircle]) -> Result<(), String> {
     let circles = circles.iter().map(|kept| CircleEntry {
         name: kept.name.clone(),
@@ -105,7 +105,7 @@ pub(super) fn save(path: &Path, circles: &[SavedCircle]) -> Result<(), String> {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        // The name is safe with its folder.
+        // The rename is durable once its folder is synced.
         File::open(path.parent().unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
     };
     put().map_err(|error| format!("{} cannot be written: {error}", path.display()))
@@ -126,7 +126,7 @@ fn write(former: &Former) -> RingEntry {
     }
 }
 
-/// None for what is no ring: without members or points, or of an unknown key.
+/// None when the ring has no members or points, or an unknown hash key.
 fn read(ring: RingEntry) -> Option<Former> {
     let RingEntry { hash_key, vnode_size, shard_key, hash, members } = ring;
     let hash = match hash {

@@ -1,19 +1,19 @@
-//! Which circles are in transition: their backends, or the hash settings, are others than at the last start, and what
-//! lies on former owners is still to be moved.
+//! The circles in transition. Their backends or hash settings differ from the last start, and data on former owners is
+//! still to be moved.
 //!
 //! ```text
 //!   circles.json (last start)  ─┐
 //!   configuration (this start) ─┴─> former rings + marks ─> Placement ─> workers, queries
 //! ```
 //!
-//! [`Transitions`] is the one writer of that file and of [`Placement`]s. Each change is on disk before any thread goes
-//! by it, so that a restart never goes back behind what was done. What a placement with a former ring means for reads
-//! and writes is told in the data plane (`placement::moves`); the file's form in `transition/file.rs`; who copies and
-//! verifies is the migration.
+//! [`Transitions`] is the only writer of that file and of [`Placement`]s. Each change is on disk before any thread uses
+//! it, so that a restart never goes back to an older state. Not here: what a placement with a former ring means for
+//! reads and writes (`placement::moves` in the data plane), the format of the file (`transition/file.rs`), copying and
+//! verifying (`migration`).
 //!
-//! A second change while one is going on keeps the first former ring: its owners have got every write since, and so
-//! still have all there is, wherever the data was being moved to. Marks are forgotten then. A former backend that is
-//! missing in the configuration once is not read again.
+//! A second change during a transition keeps the first former ring: its owners have received every write since, so they
+//! still have all data. The marks are dropped. A former backend that is missing in the configuration once is not read
+//! again.
 
 mod file;
 
@@ -32,30 +32,30 @@ use fluxgate_dataplane::topology::{Circle, Topology};
 
 use crate::limits;
 
-/// Databases and measurements of them.
+/// Measurements by database.
 type Places = BTreeMap<String, BTreeSet<String>>;
 
-/// One circle as the file has it.
+/// One circle as saved in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SavedCircle {
     name: String,
     now: Former,
-    /// While in transition: the ring before.
+    /// The former ring, during a transition.
     former: Option<Former>,
-    /// Verified to be whole at their owners.
+    /// Places verified to be complete at their owners.
     moved: Places,
 }
 
-/// A circle whose backends are others than before, for the operator.
+/// A circle whose ring has changed, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingChange {
     pub circle: String,
-    /// Names of its backends before; empty for a circle that was not there.
+    /// Names of its former backends; empty for a new circle.
     pub before: Vec<String>,
     pub now: Vec<String>,
-    /// Former backends that cannot be read any more.
+    /// Former backends that can no longer be read.
     pub gone: Vec<String>,
-    /// The ring changed a second time before the first change had ended.
+    /// The ring changed again before the first transition had ended.
     pub again: bool,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for RingChange {
         if before.is_empty() {
             return write!(
                 f,
-                "{circle} is new and has none of the data from before: it takes all writes; run a recovery into it, \
+                "{circle} is new and has no older data; it takes all writes; run a recovery into it, \
                  and keep its backends `write_only` until then"
             );
         }
@@ -77,12 +77,12 @@ impl fmt::Display for RingChange {
             now.join(", ")
         )?;
         if *again {
-            f.write_str("; it changed again before that had ended, and what had been moved is to be moved anew")?;
+            f.write_str("; it changed again before the first transition had ended, so moved data must be moved again")?;
         }
         if !gone.is_empty() {
             write!(
                 f,
-                "; {} cannot be read any more, and what only it held is not seen: to remove a backend without a gap, \
+                "; {} can no longer be read, and data that only it had is missing: to remove a backend without a gap, \
                  mark it `leaving` until the rebalance has ended",
                 gone.join(", ")
             )?;
@@ -107,13 +107,13 @@ struct TransitionState {
     /// By circle of the topology.
     circles: Vec<SavedCircle>,
     placement: Arc<Placement>,
-    /// By circle: when its transition ended, if it did since the start.
+    /// By circle: when its transition ended, if it ended since the start.
     ended: Vec<Option<Instant>>,
     /// None before the control thread runs.
     told: Option<Told>,
 }
 
-/// Who is told of a new placement.
+/// The receivers of a new placement.
 #[derive(Debug)]
 struct Told {
     placements: Sender<Arc<Placement>>,
@@ -121,14 +121,14 @@ struct Told {
 }
 
 impl Transitions {
-    /// Compares the configuration with `file`, which need not be there, and saves what is so now.
+    /// Compares the configuration with `file`, which may be missing, and saves the present rings.
     ///
     /// # Errors
-    /// One sentence: the file cannot be read or written, or is not one.
+    /// One sentence: the file cannot be read or written, or is invalid.
     pub fn open(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Self, String> {
         let saved = file::load(file)?;
         let (circles, placement, changes) = compare(saved.as_deref(), topology, settings);
-        // A start as the one before needs no space: a full disk must not keep what is on it from being delivered.
+        // An unchanged start writes nothing: with a full disk it must still deliver what is on it.
         if saved.as_ref() != Some(&circles) {
             file::save(file, &circles)?;
         }
@@ -137,20 +137,20 @@ impl Transitions {
         Ok(Self(Arc::new(TransitionsShared { file: file.to_owned(), changes, state: Mutex::new(state) })))
     }
 
-    /// What [`Transitions::open`] would find; nothing is saved.
+    /// What [`Transitions::open`] would find; saves nothing.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Transitions::open`].
     pub fn preview(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Vec<RingChange>, String> {
         Ok(compare(file::load(file)?.as_deref(), topology, settings).2)
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub fn file_in(data_dir: &Path) -> PathBuf {
         data_dir.join("circles.json")
     }
 
-    /// The circles found in transition, or new, at the start.
+    /// The circles that were in transition, or new, at the start.
     pub fn changes(&self) -> &[RingChange] {
         &self.0.changes
     }
@@ -165,19 +165,19 @@ impl Transitions {
         self.state().circles[circle].former.clone()
     }
 
-    /// Whether a measurement has a former owner that gets its writes too, marked as moved or not.
+    /// Whether a measurement has a former owner that also gets its writes, whether marked as moved or not.
     pub fn is_moving(&self, circle: usize, place: Place<&str>) -> bool {
         self.placement().former(circle, place.bytes()).is_some()
     }
 
-    /// These places are whole at their owners, which reads go to from now on; writes go on to both.
+    /// Marks places as complete at their owners: reads go there from now on; writes still go to both.
     ///
-    /// It must have been verified after the former owner had got all that was taken before the process started (double
-    /// writes begin with the process), and after the owner had got all that was taken before the copy ended. All marks
-    /// of a circle are written each time: give many at once.
+    /// The caller must have verified them after two events: the former owner had received all points accepted before
+    /// the process started (double writes begin with the process), and the owner had received all points accepted
+    /// before the copy ended. Each call writes all marks of the circle: pass many places at once.
     ///
     /// # Errors
-    /// One sentence; nothing has changed then.
+    /// One sentence; nothing has changed.
     pub fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String> {
         let mut state = self.state();
         let mut circles = state.circles.clone();
@@ -191,7 +191,7 @@ impl Transitions {
         if kept.moved.values().map(BTreeSet::len).sum::<usize>() > limits::MOVED_MARKS_MAX {
             let max = limits::MOVED_MARKS_MAX;
             return Err(format!(
-                "{} has more than {max} measurements that move: they are switched over at the end",
+                "{} has more than {max} moving measurements: their reads switch over at the end",
                 kept.name
             ));
         }
@@ -204,12 +204,12 @@ impl Transitions {
         Ok(())
     }
 
-    /// The transition is over: what is not marked is read from its owner as well, and nothing is written to former
-    /// owners any more. Waits until no worker reads from them, or writes; not to be called on the control thread. A
-    /// query that was under way may still do so for as long as `query_timeout`: clear nothing before that.
+    /// Ends a transition: places without a mark are read from their owners too, and former owners get no more writes.
+    /// Waits until no worker reads from or writes to former owners, so it must not be called on the control thread. A
+    /// running query may still read there for up to `query_timeout`: remove nothing before that.
     ///
     /// # Errors
-    /// One sentence: the file cannot be written, or a worker does not answer. Writes still go to both then.
+    /// One sentence: the file cannot be written, or a worker does not answer. Writes then still go to both.
     pub fn end(&self, circle: usize) -> Result<(), String> {
         let mut state = self.state();
         if state.circles[circle].former.is_none() {
@@ -236,42 +236,42 @@ impl Transitions {
         let told = state.publish(next);
         drop(state);
         tell(told);
-        // Who is told of the end may clear at once: nothing should come to former owners then.
+        // The caller may remove data after this; former owners must get no more writes then.
         if let Some(Err(why)) = stats.map(|stats| wait_for_workers(&stats, version)) {
-            log::warn!("{why}; it writes to former owners until then");
+            log::warn!("{why}; until then it writes to former owners");
         }
         Ok(())
     }
 
-    /// When the transition of a circle ended, if it did since the start: no query that began later reads from a former
-    /// owner.
+    /// When the transition of a circle ended, if it ended since the start. Queries that began later do not read from
+    /// former owners.
     pub fn ended(&self, circle: usize) -> Option<Instant> {
         self.state().ended[circle]
     }
 
-    /// The control thread runs: it is told of new placements from now on, and tells the workers.
+    /// Connects the control thread, which receives new placements from now on and passes them to the workers.
     pub(crate) fn attach(&self, placements: Sender<Arc<Placement>>, stats: Arc<Stats>) {
         self.state().told = Some(Told { placements, stats });
     }
 
-    /// Each change is made whole under the lock, so that a panic of another thread leaves nothing half done.
+    /// Locks the state. Each change is complete under the lock, so a panic of another thread leaves nothing half done.
     fn state(&self) -> MutexGuard<'_, TransitionState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TransitionState {
-    /// Returns what is to be told once the lock has been let go: the control thread may want it.
+    /// Returns what to send after the lock is released: the control thread may need the lock.
     fn publish(&mut self, placement: Placement) -> Option<(Sender<Arc<Placement>>, Arc<Placement>)> {
         self.placement = Arc::new(placement);
         self.told.as_ref().map(|told| (told.placements.clone(), Arc::clone(&self.placement)))
     }
 }
 
-/// Two that tell at once may come in any order: receivers keep the newer version.
+/// Two threads may send in either order; receivers keep the newer version.
 fn tell(told: Option<(Sender<Arc<Placement>>, Arc<Placement>)>) {
     if let Some((placements, placement)) = told {
-        // Closed = the process stops; the file knows.
+        // Closed = the process stops; the file has the change.
         let _ = placements.send(placement);
     }
 }
@@ -291,7 +291,7 @@ fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
 
 type Compared = (Vec<SavedCircle>, Placement, Vec<RingChange>);
 
-/// What is to be kept now, the placement that follows, and what the operator should know.
+/// The circles to save, the placement that follows, and the changes for the operator.
 fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &PlacementSettings) -> Compared {
     let mut placement = Placement::new(topology, settings);
     let (mut kept, mut changes) = (Vec::new(), Vec::new());
@@ -299,7 +299,7 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
         let now = ring(topology, settings, circle, false);
         let before = match saved {
             Some(saved) => find(saved, topology, circle).cloned(),
-            // Backends that are leaving at the very first start have left a ring of all.
+            // Before the very first start, leaving backends were part of the ring.
             None => Some(SavedCircle {
                 name: circle.name.clone(),
                 now: ring(topology, settings, circle, true),
@@ -346,15 +346,15 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
     (kept, placement.at_start(), changes)
 }
 
-/// The ring of a circle, of all its backends or of those that stay.
+/// The ring of a circle, of all its backends or without the leaving ones.
 fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all: bool) -> Former {
     let backends = circle.backends.iter().map(|&id| topology.backend(id)).filter(|backend| all || !backend.leaving);
     let member = |name: &str, url: &str| FormerMember { name: name.to_owned(), url: url.to_owned(), gone: false };
     Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
 }
 
-/// The saved circle of that name, else (it has been renamed) one that shares a backend with it. Names may stand twice,
-/// as in influx-proxy: then backends tell which is which.
+/// The saved circle of that name, otherwise (it was renamed) one that shares a backend with it. Names may appear twice,
+/// as in influx-proxy; then the backends identify the circle.
 fn find<'a>(saved: &'a [SavedCircle], topology: &Topology, circle: &Circle) -> Option<&'a SavedCircle> {
     let configured = |name: &str| topology.circles.iter().filter(|circle| circle.name == name).count();
     let shares = |kept: &&SavedCircle| {

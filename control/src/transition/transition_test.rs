@@ -1,11 +1,11 @@
-//! What a start makes of the file and the configuration, and what restarts keep.
+//! Tests of transitions: what a start finds from the file and the configuration, and what restarts keep.
 
 use fluxgate_dataplane::placement::{HashKey, Place};
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::*;
 
-/// One circle; a name with `-` before it is leaving.
+/// One circle; a backend whose name begins with `-` is leaving.
 fn circle(names: &[&str]) -> Topology {
     circles(&[("c", names)])
 }
@@ -49,7 +49,7 @@ impl DataDir {
     }
 }
 
-/// A measurement that moves.
+/// A measurement that has a former owner.
 fn moving(transitions: &Transitions) -> String {
     (0..1000)
         .map(|i| format!("m{i}"))
@@ -80,7 +80,7 @@ fn a_first_start_and_an_unchanged_one_make_no_transition() {
 }
 
 #[test]
-fn a_start_as_the_one_before_writes_nothing() {
+fn an_unchanged_start_writes_nothing() {
     let data_dir = DataDir::new();
     data_dir.start(&circle(&["a", "b"]));
     let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(data_dir.file()).unwrap());
@@ -126,7 +126,7 @@ fn a_second_change_keeps_the_first_ring_and_forgets_the_marks() {
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     assert!(!transitions.placement().has_moved(0, Place::new(b"db", name.as_bytes())));
     assert!(transitions.changes()[0].again && transitions.changes()[0].to_string().contains("changed again"));
-    // Back to where it began: everything is where it belongs, since it has got all writes.
+    // Back to the first ring: everything is in place, since these backends have received all writes.
     let transitions = data_dir.start(&circle(&["a", "b"]));
     assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
 }
@@ -140,7 +140,7 @@ fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
     assert_eq!(transitions.changes()[0].now, ["a", "c"]);
     transitions.end(0).unwrap();
     assert_eq!(data_dir.start(&leaving).of(0), None);
-    // Then it may go.
+    // Then it can be removed.
     assert_eq!(data_dir.start(&circle(&["a", "c"])).of(0), None);
 }
 
@@ -170,7 +170,7 @@ fn a_backend_that_was_missing_once_is_not_read_again() {
 }
 
 #[test]
-fn hash_settings_count_and_addresses_only_where_they_are_the_key() {
+fn hash_settings_change_a_ring_and_urls_only_where_they_are_the_hash_key() {
     let data_dir = DataDir::new();
     let topology = circle(&["a", "b", "c"]);
     data_dir.start(&topology);
@@ -184,7 +184,7 @@ fn hash_settings_count_and_addresses_only_where_they_are_the_key() {
 }
 
 #[test]
-fn circles_are_known_by_name_or_by_a_backend_and_a_new_one_is_named() {
+fn circles_are_found_by_name_or_by_a_backend_and_a_new_one_is_reported() {
     let data_dir = DataDir::new();
     data_dir.start(&circles(&[("one", &["a", "b"]), ("two", &["x"])]));
     let transitions = data_dir.start(&circles(&[("two", &["x"]), ("uno", &["a", "b", "c"]), ("three", &["y"])]));
@@ -196,7 +196,7 @@ fn circles_are_known_by_name_or_by_a_backend_and_a_new_one_is_named() {
 }
 
 #[test]
-fn a_file_that_is_none_stops_the_start_and_stays() {
+fn an_invalid_file_stops_the_start_and_stays() {
     let data_dir = DataDir::new();
     for text in [
         "",
@@ -213,7 +213,7 @@ fn a_file_that_is_none_stops_the_start_and_stays() {
 }
 
 #[test]
-fn a_transition_ends_when_all_workers_read_from_the_owners_and_has_ended_when_all_write_only_there() {
+fn a_transition_waits_for_all_workers_to_read_and_then_write_only_at_the_owners() {
     let data_dir = DataDir::new();
     data_dir.start(&circle(&["a", "b"]));
     let transitions = data_dir.start(&circle(&["a", "b", "c"]));

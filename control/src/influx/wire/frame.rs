@@ -1,11 +1,11 @@
-//! Where the documents of a chunked answer end: JSON ends each with a line break, msgpack says it within itself.
+//! Finds the ends of the documents of a chunked answer: in JSON a line end, in msgpack the structure itself.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
 /// The next line, of at most `bytes_max`; None at the end.
 ///
 /// # Errors
-/// Of reading; also for a line that is cut or too long.
+/// Read errors; also a line that is cut or too long.
 pub fn line(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     reader.by_ref().take(bytes_max).read_until(b'\n', &mut line)?;
@@ -16,17 +16,17 @@ pub fn line(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<Vec<
     }
 }
 
-/// The next msgpack value, as it is, of at most `bytes_max`; None at the end.
+/// The next msgpack value, unchanged, of at most `bytes_max`; None at the end.
 ///
 /// # Errors
-/// Of reading; also for a value that is cut, too long, or none.
+/// Read errors; also a value that is cut, too long or malformed.
 pub fn msgpack(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     if reader.fill_buf()?.is_empty() {
         return Ok(None);
     }
     let mut reader = reader.take(bytes_max);
     let mut document = Vec::new();
-    // Values that are still to come.
+    // Values still to be read.
     let mut left: u64 = 1;
     while left > 0 {
         left -= 1;
@@ -58,14 +58,14 @@ pub fn msgpack(reader: &mut impl BufRead, bytes_max: u64) -> io::Result<Option<V
                 left += 2 * number(&mut reader, &mut document, 2 << (tag - 0xde))?;
                 0
             }
-            0xc1 => return Err(io::Error::new(ErrorKind::InvalidData, "its answer is no msgpack")),
+            0xc1 => return Err(io::Error::new(ErrorKind::InvalidData, "its answer is not msgpack")),
         };
         take(&mut reader, &mut document, payload)?;
     }
     Ok(Some(document))
 }
 
-/// A big-endian number of so many bytes, at most 8.
+/// A big-endian number of `bytes` bytes, at most 8.
 fn number(reader: &mut impl Read, document: &mut Vec<u8>, bytes: u64) -> io::Result<u64> {
     let start = document.len();
     take(reader, document, bytes)?;
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// {"a": [nil, 1.0, "x" * 40, -1, ext 5], "b": {}}, and a number behind it.
+    /// {"a": [nil, 1.0, "x" * 40, -1, ext 5], "b": {}}, followed by a number.
     fn two() -> (Vec<u8>, usize) {
         let mut bytes = vec![0x82, 0xa1, b'a', 0xdc, 0, 5, 0xc0, 0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0xd9, 40];
         bytes.extend([b'x'; 40]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn msgpack_documents_are_cut_where_they_end() {
+    fn msgpack_documents_are_split_at_their_ends() {
         let (bytes, first) = two();
         let mut reader = BufReader::with_capacity(3, &bytes[..]);
         assert_eq!(msgpack(&mut reader, 100).unwrap().unwrap(), bytes[..first]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_is_no_document() {
+    fn a_cut_document_is_an_error() {
         let (bytes, first) = two();
         for end in 1..first {
             assert!(msgpack(&mut &bytes[..end], 100).is_err(), "{end}");

@@ -1,4 +1,4 @@
-//! A JSON document of a backend.
+//! Parses a JSON document of a backend.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -48,7 +48,7 @@ struct MessageDocument {
     text: String,
 }
 
-/// An object of strings, in the order it was written.
+/// An object of strings, in the order in which it was written.
 #[derive(Default)]
 struct Tags(Vec<(String, String)>);
 
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for Tags {
     }
 }
 
-/// Reads one document (a whole answer, or one line of a chunked one). Rows are slices of `body` and keep it in memory.
+/// Parses one document (a whole answer, or one line of a chunked one). Rows are slices of `body` and keep it in memory.
 pub fn parse(body: Bytes) -> Result<Vec<StatementAnswer>, WireError> {
     // Checked once here; serde_json would check each row again.
     let text = std::str::from_utf8(&body).map_err(|_| WireError::Malformed)?;
@@ -108,11 +108,14 @@ fn of_series(document: SeriesDocument<'_>, body: &Bytes) -> Series {
 mod tests {
     use super::*;
 
-    /// As InfluxDB 1.6.7 answers, put together.
+    /// An answer combined from several of InfluxDB 1.6.7.
     const BODY: &str = concat!(
-        r#"{"results":[{"statement_id":0,"series":[{"name":"cp\u003cu","tags":{"host":"","region":"e,u"},"columns":["time","v"],"#,
-        r#""values":[["1970-01-01T00:00:00.000000003Z",-4],["a,\"]}b\u003c",1e+21],[null,9223372036854775807]],"partial":true},"#,
-        r#"{"columns":["key"]}],"messages":[{"level":"warning","text":"old"}],"partial":true},{"statement_id":1,"error":"not executed"}]}"#,
+        r#"{"results":[{"statement_id":0,"series":[{"name":"cp\u003cu","tags":{"host":"","region":"e,u"},"#,
+        r#""columns":["time","v"],"#,
+        r#""values":[["1970-01-01T00:00:00.000000003Z",-4],["a,\"]}b\u003c",1e+21],[null,9223372036854775807]],"#,
+        r#""partial":true},"#,
+        r#"{"columns":["key"]}],"messages":[{"level":"warning","text":"old"}],"partial":true},"#,
+        r#"{"statement_id":1,"error":"not executed"}]}"#,
         "\n"
     );
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_nonsense() {
+    fn refusals_and_malformed_answers_are_told_apart() {
         for (body, want) in [
             (r#"{"results":[{"statement_id":0}]}"#, Ok(1)),
             ("{}\n", Ok(0)),

@@ -1,8 +1,8 @@
-//! Answers of backends to `/query`, read.
+//! Parses answers of backends to `/query`.
 //!
-//! `json` is the ordinary way: rows stay slices of the body. `msgpack` is for clients that take msgpack: there 1.0 and
-//! 1 differ, in JSON they do not. Both give the same types. `frame` cuts chunked answers into documents. Not here: the
-//! calls, merging.
+//! `json` is the ordinary form: rows stay slices of the body. `msgpack` is for clients that accept msgpack: it tells
+//! 1.0 from 1, which JSON does not. Both give the same types. `frame` splits chunked answers into documents. Not here:
+//! the calls, merging.
 
 pub(crate) mod frame;
 pub mod json;
@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::influx::answer::Answer;
 
-/// What a backend answered to one statement.
+/// The answer of a backend to one statement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatementAnswer {
     pub statement_id: i64,
@@ -21,10 +21,10 @@ pub struct StatementAnswer {
     pub partial: bool,
 }
 
-/// Why a body is no answer to statements. The backend's fault, or its verdict.
+/// Why a body is not an answer to statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// Cut short, or not what InfluxDB writes.
+    /// Cut, or not in InfluxDB's form.
     Malformed,
     /// The backend refuses the whole request with this text: a top-level `error`.
     Refused(String),

@@ -1,9 +1,9 @@
-//! A msgpack document of a backend (<https://github.com/msgpack/msgpack/blob/master/spec.md>), as InfluxDB 1.x writes
-//! it.
+//! Parses a msgpack document of a backend (<https://github.com/msgpack/msgpack/blob/master/spec.md>), as InfluxDB 1.x
+//! writes it.
 //!
-//! Values become JSON texts: times (extension 5: seconds int64, nanoseconds int32, big endian) integer nanoseconds,
-//! floats always with `.` or `e` (but `NaN`, `inf`, `-inf` as such), strings escaped as Go does. Unlike in JSON, a
-//! failed statement has no number here: it gets the one after the result before it.
+//! Values become JSON texts: times (extension 5: seconds int64, nanoseconds int32, big endian) become integer
+//! nanoseconds; floats always have `.` or `e` (except `NaN`, `inf`, `-inf`); strings are escaped as in Go. Unlike in
+//! JSON, a failed statement has no number: it gets the number after the previous result.
 
 use std::io::Write;
 
@@ -18,14 +18,14 @@ pub const TIME_EXTENSION: i8 = 5;
 
 pub type Read<T> = Result<T, WireError>;
 
-/// Reads one document.
+/// Parses one document.
 pub fn parse(body: Bytes) -> Read<Vec<StatementAnswer>> {
     let mut reader = MsgpackReader::new(&body);
     let answers = reader.document()?;
     if reader.is_at_end() { Ok(answers) } else { Err(WireError::Malformed) }
 }
 
-/// One value of msgpack, in the forms that matter here.
+/// One msgpack value.
 #[derive(Debug)]
 pub enum MsgpackValue<'a> {
     Nil,
@@ -45,7 +45,7 @@ pub struct MsgpackReader<'a> {
     rest: &'a [u8],
     /// The row being written.
     text: Vec<u8>,
-    /// Where rows come to lie, many in one allocation.
+    /// The buffer of rows; one allocation holds many.
     rows: BytesMut,
 }
 
@@ -115,7 +115,7 @@ impl<'a> MsgpackReader<'a> {
                     for _ in 0..self.map()? {
                         series.tags.push((self.text()?, self.text()?));
                     }
-                    // Here they come in any order.
+                    // In msgpack tags come in any order.
                     series.tags.sort_unstable();
                 }
                 b"columns" => series.columns = self.list(Self::text)?,
@@ -139,7 +139,7 @@ impl<'a> MsgpackReader<'a> {
         }
         self.text.push(b']');
         if self.rows.capacity() < self.text.len() {
-            // What is left of the last buffer stays unused; it lives as long as its rows.
+            // The rest of the last buffer stays unused; the buffer lives as long as its rows.
             self.rows = BytesMut::with_capacity(MSGPACK_ROWS_BYTES.max(self.text.len()));
         }
         self.rows.extend_from_slice(&self.text);
@@ -155,12 +155,12 @@ impl<'a> MsgpackReader<'a> {
         Ok(elements)
     }
 
-    /// How many pairs follow.
+    /// The number of pairs that follow.
     pub fn map(&mut self) -> Read<usize> {
         if let MsgpackValue::Map(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
 
-    /// How many elements follow.
+    /// The number of elements that follow.
     pub fn array(&mut self) -> Read<usize> {
         if let MsgpackValue::Array(len) = self.value()? { Ok(len) } else { Err(WireError::Malformed) }
     }
@@ -169,21 +169,21 @@ impl<'a> MsgpackReader<'a> {
         if let MsgpackValue::Bool(bool) = self.value()? { Ok(bool) } else { Err(WireError::Malformed) }
     }
 
-    /// A string, or bytes, as they are.
+    /// A string, or bytes, unchanged.
     pub fn string(&mut self) -> Read<&'a [u8]> {
         if let MsgpackValue::String(text) = self.value()? { Ok(text) } else { Err(WireError::Malformed) }
     }
 
-    /// A string; what is not UTF-8 in it is replaced.
+    /// A string; invalid UTF-8 is replaced.
     pub fn text(&mut self) -> Read<String> {
         Ok(String::from_utf8_lossy(self.string()?).into_owned())
     }
 
-    /// Passes over one value that lies `depth` deep.
+    /// Skips one value at nesting level `depth`.
     pub fn skip(&mut self, depth: usize) -> Read<()> {
         let elements = match self.value()? {
             MsgpackValue::Array(len) => len,
-            // Lengths are 32 bits wide.
+            // Lengths have 32 bits, so this cannot overflow.
             MsgpackValue::Map(len) => 2 * len,
             _ => 0,
         };
@@ -193,7 +193,7 @@ impl<'a> MsgpackReader<'a> {
         (0..elements).try_for_each(|_| self.skip(depth + 1))
     }
 
-    /// The next value; of arrays and maps, only how many elements or pairs follow.
+    /// The next value; for arrays and maps only the number of elements or pairs that follow.
     pub fn value(&mut self) -> Read<MsgpackValue<'a>> {
         let [first] = self.take()?;
         Ok(match first {
@@ -204,7 +204,7 @@ impl<'a> MsgpackReader<'a> {
             0xc0 => MsgpackValue::Nil,
             0xc2 => MsgpackValue::Bool(false),
             0xc3 => MsgpackValue::Bool(true),
-            // Bytes (0xc4-0xc6) as if they were text.
+            // Bytes (0xc4-0xc6) are taken as text.
             0xc4 | 0xd9 => self.len8().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
             0xc5 | 0xda => self.len16().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
             0xc6 | 0xdb => self.len32().and_then(|len| self.bytes(len)).map(MsgpackValue::String)?,
@@ -287,7 +287,7 @@ pub fn nanoseconds(bytes: &[u8]) -> Read<i64> {
     let (seconds, rest) = bytes.split_first_chunk().ok_or(WireError::Malformed)?;
     let rest = rest.try_into().map_err(|_| WireError::Malformed)?;
     let (seconds, nanoseconds) = (i64::from_be_bytes(*seconds), i32::from_be_bytes(rest));
-    // Together, since the earliest times overflow in between.
+    // Summed in 128 bits: the seconds of the earliest times overflow alone.
     let whole = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
     i64::try_from(whole).map_err(|_| WireError::Malformed)
 }
@@ -296,7 +296,7 @@ pub fn nanoseconds(bytes: &[u8]) -> Read<i64> {
 mod tests {
     use super::*;
 
-    /// As InfluxDB 1.6.7 answers `select sqrt(v) from bs; select * from foo.bar` (messages and marks added).
+    /// The answer of InfluxDB 1.6.7 to `select sqrt(v) from bs; select * from foo.bar`, with messages and marks added.
     const BODY: &[u8] =
         b"\x81\xa7results\x92\x84\xacstatement_id\x00\xa8messages\x91\x82\xa5level\xa7warning\xa4text\xa3old\
         \xa6series\x91\x85\xa4name\xa2bs\xa4tags\x82\xa1b\xa1y\xa1a\xa0\xa7columns\x92\xa4time\xa4sqrt\
@@ -368,7 +368,7 @@ mod tests {
             (b"\xda\x00\x01a", "\"a\""),
             (b"\xdb\x00\x00\x00\x01a", "\"a\""),
             (b"\xc7\x0c\x05\xff\xff\xff\xff\xff\xff\xff\xff\x3b\x9a\xc9\xfb", "-5"),
-            // The earliest time InfluxDB knows: the seconds alone do not fit.
+            // The earliest time of InfluxDB: the seconds alone do not fit.
             (b"\xc7\x0c\x05\xff\xff\xff\xfd\xda\x3e\x82\xfb\x08\xa7\xf2\x02", "-9223372036854775806"),
         ] {
             let twice = format!("[{want},{want}]");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_beyond_one_buffer_stay_apart() {
+    fn rows_larger_than_one_buffer_stay_separate() {
         let text = [&b"\xdb"[..], &50_000u32.to_be_bytes(), &[b'x'; 50_000]].concat();
         let body = b"\x81\xa7results\x91\x81\xa6series\x91\x81\xa6values\x93".to_vec();
         let body = [body, b"\x91\x01".to_vec(), [&b"\x92"[..], &text, &text].concat(), b"\x91\x02".to_vec()].concat();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_and_depths_that_lie_cost_nothing() {
+    fn false_lengths_and_depths_take_no_memory() {
         for values in [&b"\xdd\xff\xff\xff\xff"[..], b"\xdd\xff\xff\xff\xff\x91\x01"] {
             let body = [&b"\x81\xa7results\x91\x81\xa6series\x91\x81\xa6values"[..], values].concat();
             assert_eq!(parsed(&body), Err(WireError::Malformed));
