@@ -60,7 +60,7 @@ pub const DEPARTURES: &[Departure] = &[
     Departure {
         name: "ends at a clock",
         why: "without an end in the statement the last group is that of now, and each backend's now is another",
-        instead: Instead::StatementFails("whose clocks end it"),
+        instead: Instead::StatementFails("clocks differ"),
     },
     Departure {
         name: "no order",

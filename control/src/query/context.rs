@@ -1,8 +1,8 @@
-//! What the statements of one request run with: the backends that may be asked, the deadline, the memory budget.
+//! What the statements of one request share: the backends that may be asked, the deadline, the memory budget.
 //!
 //! A statement that needs several backends is asked in shares (`scatter`). When a backend does not answer, the next
-//! attempt leaves it out and asks another one that has the same data. The whole statement is asked again, so that the
-//! answer is of one moment as far as possible. Nothing is sent to the client before all shares are there.
+//! attempt leaves it out and asks another one that has the same data. The whole statement is then asked again, so that
+//! the answer comes from one moment as far as possible. The client gets nothing before all shares have arrived.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,13 +32,13 @@ use crate::limits;
 #[derive(Debug)]
 pub struct QueryShared {
     pub topology: Arc<Topology>,
-    /// The newest one; each request goes by one all along.
+    /// The newest placement. A request keeps the one it began with.
     placement: Mutex<Arc<Placement>>,
     pub stats: Arc<Stats>,
     pub settings: QuerySettings,
     /// By `BackendId`.
     pub clients: Vec<Client>,
-    /// Of answers, for all requests together.
+    /// Memory for answers, of all requests together.
     pub memory: MemoryBudget,
     pub workers: Workers,
 }
@@ -63,18 +63,18 @@ impl QueryShared {
         }
     }
 
-    /// Where data belongs and is read from now.
+    /// The current placement.
     pub fn placement(&self) -> Arc<Placement> {
         Arc::clone(&self.placement.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Requests that begin from now on go by this one.
+    /// Sets the placement for requests that begin from now on.
     pub fn place_by(&self, placement: Arc<Placement>) {
         *self.placement.lock().unwrap_or_else(PoisonError::into_inner) = placement;
     }
 }
 
-/// The request ends here, with this answer instead of any other.
+/// The request ends with this answer instead of any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// The client has gone.
@@ -106,32 +106,32 @@ impl From<Interrupted> for Stop {
     }
 }
 
-/// In which form times come back.
+/// The form of times in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// As the client asked for them; integer nanoseconds where an answer is to be rendered as CSV or msgpack.
+    /// As the client asked. Integer nanoseconds when the answer is rendered as CSV or msgpack.
     AsAsked,
     Nanoseconds,
-    /// Integer nanoseconds, and floats that can be told from integers: with `.` or `e`.
+    /// Integer nanoseconds, and floats that differ from integers (with `.` or `e`).
     Typed,
 }
 
-/// One request under way.
+/// A running request.
 pub struct Context<'a> {
     pub shared: &'a QueryShared,
     pub request: &'a QueryRequest,
     pub placement: Arc<Placement>,
-    /// Which databases and policies exist.
+    /// The known databases and policies.
     pub catalog: Arc<Catalog>,
     deadline: Instant,
-    /// Of the client, or of one of our own shares when another has failed.
+    /// Set by the client, or by the request itself when one of its shares has failed.
     cancelled: Arc<AtomicBool>,
     failed: RefCell<BTreeMap<BackendId, String>>,
-    /// Bytes this request holds, given back at its end.
+    /// Bytes that this request holds, returned at its end.
     held: Held<'a>,
     behind_ms: std::cell::Cell<u64>,
     now_ns: std::cell::Cell<i64>,
-    /// What is read is going to be written.
+    /// The answer will be written (SELECT INTO).
     typed: std::cell::Cell<bool>,
 }
 
@@ -152,26 +152,26 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A statement begins: its `now()` is now.
+    /// Begins a statement and fixes its `now()`.
     pub fn begin_statement(&self) {
         self.typed.set(false);
         self.now_ns.set(i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX));
     }
 
-    /// What the statement under way reads is going to be written: from here on, [`Times::AsAsked`] is [`Times::Typed`].
+    /// The answer of this statement will be written: from here on, [`Times::AsAsked`] means [`Times::Typed`].
     pub fn read_typed(&self) {
         self.typed.set(true);
     }
 
-    /// The `now()` of the statement under way, one for all shares: nanoseconds since 1970.
+    /// The `now()` of this statement, the same for all shares: nanoseconds since 1970.
     pub fn now_ns(&self) -> i64 {
         self.now_ns.get()
     }
 
-    /// What is left of the time this request may take.
+    /// The time left for this request.
     ///
     /// # Errors
-    /// When it is over, or the client has gone.
+    /// When no time is left, or the client has gone.
     pub fn time_left(&self) -> Result<Duration, Stop> {
         if self.cancelled.load(Relaxed) {
             return Err(Stop::Cancelled);
@@ -184,7 +184,7 @@ impl<'a> Context<'a> {
         Ok(left)
     }
 
-    /// How far the answers so far may lie behind, in milliseconds.
+    /// How far the answers so far may be behind, in milliseconds.
     pub fn behind_ms(&self) -> u64 {
         self.behind_ms.get()
     }
@@ -194,16 +194,16 @@ impl<'a> Context<'a> {
         &self.shared.topology.backend(backend).name
     }
 
-    /// Asks one backend one statement.
+    /// Sends one statement to one backend.
     ///
     /// # Errors
-    /// The inner one when the backend does not answer; it is not asked again by this request.
+    /// The inner one when the backend does not answer; this request then does not ask it again.
     pub fn ask(&self, backend: BackendId, statement: &str, times: Times) -> Result<Result<Answer, Unanswered>, Stop> {
         let mut answers = self.ask_each(vec![(backend, statement.to_owned())], times)?;
         Ok(answers.pop().expect("one question, one answer"))
     }
 
-    /// Asks several backends at once, each its statement; answers in the order of the questions.
+    /// Sends several backends a statement each, in parallel. Answers are in the order of the questions.
     ///
     /// # Errors
     /// As [`Context::ask`].
@@ -215,7 +215,7 @@ impl<'a> Context<'a> {
         self.ask_each_as(questions, times, &|call| call)
     }
 
-    /// As [`Context::ask_each`], with each call changed before it is made.
+    /// As [`Context::ask_each`]; `change` edits each call first.
     ///
     /// # Errors
     /// As [`Context::ask`].
@@ -250,10 +250,10 @@ impl<'a> Context<'a> {
         Ok(answers)
     }
 
-    /// Asks one backend one statement with `chunked=true` and hands over each piece as it arrives.
+    /// Sends one statement to one backend with `chunked=true` and passes on each piece as it arrives.
     ///
     /// # Errors
-    /// The inner one when the backend does not answer to the end.
+    /// The inner one when the backend does not answer completely.
     pub fn stream(
         &self,
         backend: BackendId,
@@ -272,10 +272,10 @@ impl<'a> Context<'a> {
         }))
     }
 
-    /// Who answers `reach` together, of those that have not failed.
+    /// The backends that together answer `reach`, without those that have failed.
     ///
     /// # Errors
-    /// 503 with what is down.
+    /// 503 that names the backends that are down.
     pub fn shares(&self, reach: &Reach) -> Result<Shares, Stop> {
         let failed = self.failed.borrow().keys().copied().collect();
         let chooser = Chooser {
@@ -290,11 +290,11 @@ impl<'a> Context<'a> {
         Ok(shares)
     }
 
-    /// Asks everybody who is needed for `reach`; `text` makes a backend's statement from its share (None = all it has).
-    /// Repeats the whole without those that did not answer.
+    /// Asks all backends needed for `reach`. `text` builds a backend's statement from its share (None = all it has).
+    /// Repeats everything without the backends that did not answer.
     ///
     /// # Errors
-    /// When nobody is left who could answer for some part.
+    /// When no backend is left for some part.
     pub fn scatter(
         &self,
         reach: &Reach,
@@ -306,14 +306,14 @@ impl<'a> Context<'a> {
             let backends: Vec<_> = shares.backends.keys().copied().collect();
             let questions = shares.backends.iter().map(|(&backend, share)| (backend, text(backend, share.as_ref())));
             let answers = self.ask_each(questions.collect(), times)?;
-            // Each try leaves out at least one backend more.
+            // Each attempt leaves out at least one more backend.
             if let Ok(answers) = answers.into_iter().collect::<Result<Vec<_>, _>>() {
                 return Ok(backends.into_iter().zip(answers).collect());
             }
         }
     }
 
-    /// 503 that names what is down, and what has just failed.
+    /// 503 that names the backends that are down or have just failed.
     pub fn unavailable(&self, down: &BTreeSet<BackendId>) -> Stop {
         let failed = self.failed.borrow();
         let name = |backend: &BackendId| match failed.get(backend) {
@@ -337,7 +337,7 @@ impl<'a> Context<'a> {
             db: request.db.clone(),
             rp: request.rp.clone(),
             epoch: epoch.to_owned(),
-            // Msgpack tells floats from integers, which JSON does not.
+            // Msgpack tells floats from integers; JSON does not.
             typed: times == Times::Typed || (request.format == Format::Msgpack && times == Times::AsAsked),
             by_get: false,
             piece_rows: limits::QUERY_PIECE_ROWS,
@@ -349,7 +349,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A backend has not answered.
+/// A backend did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     pub backend: BackendId,
@@ -360,7 +360,7 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Results in the order of the items; at most [`limits::CALLS_AT_A_TIME`] threads.
+/// Runs `work` on all items, with at most [`limits::CALLS_AT_A_TIME`] threads. Results are in the order of the items.
 fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if let [only] = items {
         return vec![work(only)];

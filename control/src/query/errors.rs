@@ -1,18 +1,17 @@
-//! What errors of single backends mean for an answer that is merged from several.
+//! Decides what errors of single backends mean for an answer that is merged from several.
 
 use fluxgate_dataplane::topology::BackendId;
 
 use crate::influx::answer::Answer;
 use crate::limits::ROWS_UNMARKED_MAX;
 
-/// Sorts out the backends' errors.
+/// Turns errors into answers where possible.
 ///
-/// A backend without the database or policy that is asked about has nothing to say about it while others do: its answer
-/// is empty.
+/// A backend that lacks the database or policy counts as empty while another backend has it.
 ///
 /// # Errors
-/// The answer to give instead: the first error of another kind, which a single server would report too; "not found"
-/// when it comes from all; and what to do where a backend has cut its rows, since a part is never given as a whole.
+/// The answer to give instead: the first other error, which a single server would report too; "not found" when all
+/// backends say so; or an error when a backend has cut its rows, since a part must not look like the whole.
 pub fn settle(mut answers: Vec<(BackendId, Answer)>) -> Result<Vec<(BackendId, Answer)>, Answer> {
     let error = |answer: &Answer| answer.error.clone();
     if let Some(error) = answers.iter().filter_map(|(_, answer)| error(answer)).find(|error| !is_missing(error)) {
@@ -25,7 +24,7 @@ pub fn settle(mut answers: Vec<(BackendId, Answer)>) -> Result<Vec<(BackendId, A
     }
     if answers.iter().any(|(_, answer)| is_cut(answer)) {
         return Err(Answer::failed(
-            "a backend has cut its answer, which can therefore not be merged: its max-row-limit must be 0",
+            "a backend has cut its answer, so the answers cannot be merged: set its max-row-limit to 0",
         ));
     }
     for (_, answer) in &mut answers {
@@ -36,7 +35,7 @@ pub fn settle(mut answers: Vec<(BackendId, Answer)>) -> Result<Vec<(BackendId, A
     Ok(answers)
 }
 
-/// The statement names a database or policy that the server does not have.
+/// Whether the error says that the server lacks the database or policy.
 pub fn is_missing(error: &str) -> bool {
     missing_database(error).is_some() || missing_policy(error).is_some()
 }
@@ -51,7 +50,7 @@ pub fn missing_policy(error: &str) -> Option<&str> {
     error.strip_prefix("retention policy not found: ")
 }
 
-/// The answer, or its refusal where it has more rows than `rows_max` (0 = any number): it is never cut.
+/// The answer, or an error when it has more than `rows_max` rows (0 = no limit). It is never cut.
 pub fn bounded(answer: Answer, rows_max: usize) -> Answer {
     let rows: usize = answer.series.iter().map(|series| series.rows.len()).sum();
     if rows_max == 0 || rows <= rows_max {
@@ -63,7 +62,7 @@ pub fn bounded(answer: Answer, rows_max: usize) -> Answer {
     ))
 }
 
-/// A whole answer is partial only when it is long, or cut by the server's max-row-limit.
+/// A complete answer is marked partial only when it is long; a short one was cut by the server's max-row-limit.
 fn is_cut(answer: &Answer) -> bool {
     answer.series.iter().any(|series| series.partial && series.rows.len() <= ROWS_UNMARKED_MAX)
 }

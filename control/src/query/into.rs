@@ -1,12 +1,12 @@
-//! SELECT INTO: the answer of the SELECT is written through the workers like any client's points, so every point goes
-//! to its owners in all circles.
+//! SELECT INTO: writes the answer of the SELECT through the workers like any client's points, so every point goes to
+//! its owners in all circles.
 //!
 //! As in InfluxDB, a series becomes points of the target (or of its own name, for `:MEASUREMENT`), its tags become
-//! tags, and its columns fields of the same type. Nulls are left out, and a row without any value is not counted. What
-//! was written before an error stays.
+//! tags, and its columns fields of the same type. Nulls are left out, and a row without any value is not counted.
+//! Points written before an error stay.
 //!
-//! Where one backend has all data, the answer is read in pieces and nothing is held. A SELECT reads what existed when
-//! it began, so a statement that writes into its own source comes to an end.
+//! When one backend has all data, the answer is read in pieces and nothing is held. A SELECT reads what existed when it
+//! began, so a statement that writes into its own source ends.
 
 use std::collections::BTreeSet;
 
@@ -74,10 +74,10 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     Ok(answer)
 }
 
-/// Why nothing more is read.
+/// Why the reading ends early.
 enum ReadEnd {
     Stop(Stop),
-    /// The statement has failed; the writer has the text.
+    /// The statement has failed; the writer has the error.
     Statement,
 }
 
@@ -102,26 +102,25 @@ fn read_all(context: &Context<'_>, read: &Select, writer: &mut Writer<'_>) -> Re
         let mut ended = Ok(());
         let answered = context.stream(backend, &text, Times::AsAsked, &mut |piece| {
             ended = writer.take(&piece);
-            // Stop is only the way out of the loop that reads.
+            // Only ends the loop; the error itself is in `ended`.
             ended.as_ref().map_or_else(|_| Err(Stop::Cancelled), |()| Ok(()))
         });
         ended?;
         if answered?.is_ok() {
             return Ok(());
         }
-        // Another backend is asked from the start. The points are the same, so that those written twice are written
-        // once.
+        // Another backend is asked from the start. The points are the same, so a second write changes nothing.
         writer.begin_again();
     }
 }
 
-/// Several owners: their answers are merged, which holds them.
+/// Merges the answers of several owners, which are held in memory.
 fn merged(context: &Context<'_>, read: &Select, reach: &Reach, writer: &mut Writer<'_>) -> Result<(), ReadEnd> {
     let answer = select::run(context, read, reach)?;
     writer.take(&answer)
 }
 
-/// Makes lines of rows and has them written.
+/// Turns rows into lines and writes them.
 struct Writer<'a> {
     context: &'a Context<'a>,
     db: &'a str,
@@ -189,13 +188,13 @@ impl Writer<'_> {
     }
 }
 
-/// Whether something is in the catalog, or in one that is asked for anew.
+/// Whether something is in the catalog, or in a refreshed one.
 fn is_known(context: &Context<'_>, there: impl Fn(&Catalog) -> bool) -> bool {
     let refreshed = || context.shared.workers.refresh_catalog(limits::ROUND_DEADLINE * 2);
     there(&context.catalog) || refreshed().is_some_and(|catalog| there(&catalog))
 }
 
-/// The statement with databases and policies filled in, as InfluxDB prints it in its warning.
+/// The statement with databases and policies filled in, as in InfluxDB's warning.
 fn normalized(context: &Context<'_>, select: &Select) -> Result<Select, Stop> {
     let mut select = select.clone();
     let mut dbs = BTreeSet::new();
@@ -230,7 +229,7 @@ fn normalized(context: &Context<'_>, select: &Select) -> Result<Select, Stop> {
     Ok(select)
 }
 
-/// Without the quotes that InfluxDB does not print: of names that need none.
+/// Removes quotes around names that need none, as InfluxDB prints them.
 fn unquoted(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -254,7 +253,7 @@ fn unquoted(text: &str) -> String {
     out + rest
 }
 
-/// As InfluxQL's grammar has it; keywords are known by not being read as a name.
+/// Follows InfluxQL's grammar. A keyword is found by not parsing as a name.
 fn needs_quotes(name: &str) -> bool {
     let plain =
         name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit());
@@ -267,7 +266,10 @@ mod tests {
 
     #[test]
     fn names_lose_the_quotes_they_do_not_need() {
-        let text = r#"SELECT "mean"("a b") AS "from" INTO "db"."autogen"."x_1" FROM "db"."autogen"."1m" WHERE "host" = 'it\'s "x"'"#;
+        let text = concat!(
+            r#"SELECT "mean"("a b") AS "from" INTO "db"."autogen"."x_1" "#,
+            r#"FROM "db"."autogen"."1m" WHERE "host" = 'it\'s "x"'"#
+        );
         let want = r#"SELECT mean("a b") AS "from" INTO db.autogen.x_1 FROM db.autogen."1m" WHERE host = 'it\'s "x"'"#;
         assert_eq!(unquoted(text), want);
     }

@@ -1,7 +1,7 @@
 //! Runs one request, from its text to its reply.
 //!
-//! Statements run in order. When one fails, the answers before it stay and no later statement runs. The error is told
-//! if the statement is the last one; otherwise `not executed` stands in its place, as in InfluxDB (non-chunked).
+//! Statements run in order. When one fails, the answers before it stay and no later statement runs. The error is shown
+//! if the statement is the last one; otherwise its answer is `not executed`, as in InfluxDB (non-chunked).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::render::{Chunking, StatementOutcome, render};
 use super::statement;
 use crate::influx::answer::Answer;
 
-/// Runs the statements of `request` and puts their answers together.
+/// Runs the statements of `request` and combines their answers.
 pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {
     let statements = match parse(request) {
         Ok(statements) => statements,
@@ -36,7 +36,7 @@ pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest) 
     }
 }
 
-/// The worker has parsed the same text before.
+/// Parses the text again; the worker has parsed it before.
 fn parse(request: &QueryRequest) -> Result<Vec<Statement>, String> {
     let params = match &request.params {
         Some(text) => Params::from_json(text).map_err(|e| e.to_string())?,
@@ -52,7 +52,7 @@ fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<State
         context.begin_statement();
         let answer = statement::run(context, statement)?;
         let failed = answer.error.is_some();
-        // Errors that InfluxDB raises while it rewrites a statement carry the id 0.
+        // Errors of InfluxDB's statement rewriter have id 0.
         let early = answer.error.as_deref().is_some_and(is_early);
         let outcome = |statement_id: usize, answer| StatementOutcome {
             statement_id: statement_id as i64,
@@ -68,7 +68,7 @@ fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<State
             }
             (true, false) => outcomes.push(outcome(id, if id == last { answer } else { not_executed() })),
             (true, true) => {
-                // It stands where the answer to the first statement was when it directly follows it.
+                // Right after the first statement it replaces that statement's answer.
                 if id == 1 && !context.request.chunked {
                     outcomes.clear();
                 }

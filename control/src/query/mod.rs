@@ -1,17 +1,16 @@
-//! Queries that need more than one backend, or change something: asked in shares, merged, written out.
+//! Queries that need more than one backend, or change something: asked in shares, merged, rendered.
 //!
 //! ```text
 //!   event_loop ─> job (a thread per request) ─> statement ─┬─> select/   several owners, typed columns, one now()
-//!                     │                                    ├─> show/     union, sort, LIMIT and OFFSET over the whole
+//!                     │                                    ├─> show/     union, sort, LIMIT and OFFSET of the whole
 //!                     │                                    ├─> server    SHOW STATS ...: every server side by side
 //!                     │                                    ├─> into      read, then written through the workers
-//!                     │                                    └─> structure all backends, none overtaken by older points
+//!                     │                                    └─> structure all backends, in order with points
 //!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
-//!   context: who is asked (choose), deadline, memory, cancellation; `influx`: the calls and their answers
+//!   context: the backends to ask, deadline, memory, cancellation; `influx`: the calls and their answers
 //! ```
 //!
-//! The rule everything here serves: the answer is what one InfluxDB that holds all data would say, or an error that
-//! says why not.
+//! The rule for all of it: the answer is that of one InfluxDB with all data, or an error that says why not.
 
 pub mod context;
 mod errors;

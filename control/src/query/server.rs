@@ -1,6 +1,6 @@
-//! SHOW STATS, DIAGNOSTICS, SHARDS, SHARD GROUPS and QUERIES: what every server says about itself, side by side.
+//! SHOW STATS, DIAGNOSTICS, SHARDS, SHARD GROUPS and QUERIES: the answers of all servers, side by side.
 //!
-//! Ids and counters of different servers mean different things: each series gets a tag `backend`, nothing is added up.
+//! Ids and counters of different servers are unrelated, so each series gets a tag `backend` and nothing is summed.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use super::context::{Context, Stop, Times};
 use super::errors::bounded;
 use crate::influx::answer::{Answer, Message, Series};
 
-/// Asks every backend that is up. The others are named in warnings.
+/// Asks every backend that is up. Warnings name the others.
 ///
 /// # Errors
 /// 503 when none answers.
@@ -38,12 +38,12 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     Ok(bounded(merge(answers, &silent), context.shared.settings.rows_max))
 }
 
-/// Answers by the backends' names, and why the silent ones are.
+/// Combines the answers, by name of the backend. `silent` are the backends without an answer, with the reason.
 pub fn merge(answers: Vec<(&str, Answer)>, silent: &[(&str, String)]) -> Answer {
     let warning =
         |name: &str, why: &str| Message { level: "warning".to_owned(), text: format!("{name} is left out: {why}") };
     if answers.iter().all(|(_, answer)| answer.error.is_some()) {
-        // All servers read the statement alike.
+        // All servers parse the statement alike.
         return answers.into_iter().next().map(|(_, answer)| answer).unwrap_or_default();
     }
     let mut merged = Answer::default();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_stand_side_by_side_and_say_who_they_are() {
+    fn each_series_gets_the_name_of_its_server() {
         let merged = merge(vec![("b1", stats(&[("a", "1"), ("id", "2")])), ("b2", stats(&[]))], &[]);
         let tags: Vec<Vec<_>> =
             merged.series.iter().map(|s| s.tags.iter().map(|(k, v)| (&k[..], &v[..])).collect()).collect();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_left_out_is_named() {
+    fn a_warning_names_each_backend_without_an_answer() {
         let merged = merge(vec![("b1", stats(&[])), ("b2", Answer::failed("odd"))], &[("b3", "down".into())]);
         let texts: Vec<_> = merged.messages.iter().map(|m| (&m.level[..], &m.text[..])).collect();
         assert_eq!(texts, [("warning", "b2 is left out: odd"), ("warning", "b3 is left out: down")]);

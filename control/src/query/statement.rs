@@ -15,7 +15,7 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
         Class::EveryServer => server::run(context, statement),
         Class::Into => into::run(context, statement),
         Class::Structure => structure::run(context, statement),
-        // The worker has refused these before.
+        // The worker has refused these already.
         Class::Unsupported => Ok(Answer::failed("not supported by fluxgate")),
     }
 }
@@ -24,7 +24,7 @@ fn read(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<A
     let shares = context.shares(reach)?;
     if shares.backends.len() <= 1 && !matches!(statement, Statement::ShowRetentionPolicies { .. }) {
         let mut answers = context.scatter(reach, Times::AsAsked, &|_, _| statement.to_string())?;
-        // A second try may have found the parts on different backends.
+        // A second attempt may use several backends.
         if let [(_, answer)] = &mut answers[..] {
             return Ok(std::mem::take(answer));
         }

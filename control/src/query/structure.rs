@@ -1,11 +1,11 @@
-//! Statements that change structure or remove data: on every backend of every circle, or on none as far as that can be
-//! known before.
+//! Statements that change structure or remove data. They run on every backend of every circle, or on none as far as
+//! that can be known in advance.
 //!
-//! 1. Every backend must answer; else nothing is changed.
-//! 2. What removes something waits until all that was taken before it has been delivered, and nothing newer is
-//!    delivered meanwhile: on every backend the order is the same, older points, the change, newer points. Nothing is
-//!    removed while a migration moves data: what it has read and not yet written would come back.
-//! 3. All backends at once. Statements are idempotent: one that was carried out only in part is repeated.
+//! 1. Every backend must answer; otherwise nothing is changed.
+//! 2. A statement that removes data waits until all earlier points have been delivered, and no newer point is delivered
+//!    meanwhile. So every backend has the same order: older points, the change, newer points. Nothing is removed while
+//!    a migration moves data: data that it has read but not yet written would come back.
+//! 3. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
 //! 4. Workers know the new databases and policies before the client has its answer.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -22,7 +22,7 @@ use crate::influx::reader::Call;
 use crate::limits;
 
 /// # Errors
-/// 503 while a backend is down or too far behind, and to removals during a migration: nothing has been changed then.
+/// 503 while a backend is down or too far behind, and for removals during a migration. Nothing has been changed then.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
     let workers = &context.shared.workers;
     let Some(_alone) = workers.alone(context.time_left()?) else {
@@ -34,14 +34,14 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     let hold = if removes(statement) { Some(hold(context)?) } else { None };
     let text = with_now(statement, context.now_ns()).to_string();
     let questions = all.iter().map(|&backend| (backend, text.clone())).collect();
-    // As it came: backends add InfluxDB's warning to what a GET changes.
+    // Same method as the client's: InfluxDB adds a warning when a GET changes something.
     let by_get = context.request.is_get;
     let answers = context.ask_each_as(questions, Times::Nanoseconds, &|call| Call { by_get, ..call });
     drop(hold);
     if !matches!(statement, Statement::Delete { .. } | Statement::DropSeries { .. } | Statement::DropMeasurement { .. })
         && workers.refresh_catalog(limits::ROUND_DEADLINE * 2).is_none()
     {
-        log::warn!("{statement}: the catalog could not be refreshed at once");
+        log::warn!("{statement}: the catalog was not refreshed in time");
     }
     let results = answers?.into_iter().zip(&all).map(|(answer, &backend)| {
         let result = match answer {
@@ -54,7 +54,7 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     Ok(together(removes(statement), &results.collect::<Vec<_>>()))
 }
 
-/// Keeps migrations from beginning to copy.
+/// While it lives, no migration begins to copy.
 struct Removal<'a>(&'a Stats);
 
 impl<'a> Removal<'a> {
@@ -65,7 +65,7 @@ impl<'a> Removal<'a> {
         let removal = Self(stats);
         if stats.moving.load(SeqCst) {
             return Err(unchanged(
-                "data is being moved (see /migrate/state and /migrate/jobs), and what is removed meanwhile might come \
+                "data is being moved (see /migrate/state and /migrate/jobs), and removed data might come \
                  back; wait for the end, or cancel it",
             ));
         }
@@ -83,7 +83,7 @@ fn unchanged(why: &str) -> Stop {
     Stop::unavailable(format!("{why}: nothing was changed"))
 }
 
-/// Looks at the counters, then asks.
+/// Checks the results of probes first, then asks all backends.
 fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
     let down = |backend: &&BackendId| context.shared.stats.reads[backend.index()].down.load(Relaxed);
     let mut silent: Vec<String> = all.iter().filter(down).map(|&b| format!("{} (down)", context.name(b))).collect();
@@ -111,13 +111,13 @@ fn hold(context: &Context<'_>) -> Result<Hold, Stop> {
     context.shared.workers.drain_all(context.time_left()? / 2).map_err(|undrained| match undrained {
         Undrained::Behind(backends) => {
             let names: Vec<_> = backends.into_iter().map(|backend| context.name(backend)).collect();
-            unchanged(&format!("points taken before are still queued for {}", names.join(", ")))
+            unchanged(&format!("earlier points are still queued for {}", names.join(", ")))
         }
         Undrained::NoAnswer => unchanged("a worker of this proxy does not answer"),
     })
 }
 
-/// What must not be overtaken by older points.
+/// Whether older points must be delivered before the statement runs.
 fn removes(statement: &Statement) -> bool {
     matches!(
         statement,
@@ -129,7 +129,7 @@ fn removes(statement: &Statement) -> bool {
     )
 }
 
-/// One `now()` for all backends.
+/// Replaces `now()` by one time for all backends.
 fn with_now(statement: &Statement, now_ns: i64) -> Statement {
     let mut statement = statement.clone();
     if let Statement::Delete { condition: Some(condition), .. }
@@ -144,24 +144,24 @@ fn with_now(statement: &Statement, now_ns: i64) -> Statement {
     statement
 }
 
-/// What one backend has made of the statement.
+/// The result of a statement at one backend.
 #[derive(Debug)]
 enum BackendOutcome {
-    /// With what it remarks.
+    /// Done, with its messages.
     Yes(Vec<Message>),
     Refused(String),
-    /// It has not answered, and may have done it.
+    /// It did not answer, and may have done it.
     Unknown(String),
 }
 
-/// The answer to all: empty, InfluxDB's own error, or who has done it and who has not.
+/// The combined answer: empty, InfluxDB's own error, or a list of who has done it and who has not.
 fn together(removes: bool, results: &[(&str, BackendOutcome)]) -> Answer {
     let refusals = || {
         results
             .iter()
             .filter_map(|(_, done)| if let BackendOutcome::Refused(error) = done { Some(error) } else { None })
     };
-    // A field in WHERE: a backend without such a series does not notice.
+    // A field in WHERE. Backends without such a series do not report it.
     if let Some(error) = refusals().find(|error| error.contains("fields not supported in WHERE clause")) {
         return Answer::failed(error);
     }
@@ -172,7 +172,7 @@ fn together(removes: bool, results: &[(&str, BackendOutcome)]) -> Answer {
             return refusals().next().map(Answer::failed).unwrap_or_default();
         }
     }
-    // What is not there has been removed.
+    // A missing thing counts as removed.
     let is_done = |done: &BackendOutcome| match done {
         BackendOutcome::Yes(_) => true,
         BackendOutcome::Refused(error) => removes && error.contains(" not found: "),
@@ -197,7 +197,7 @@ fn together(removes: bool, results: &[(&str, BackendOutcome)]) -> Answer {
     Answer::failed(format!("done by {by}, not by {}: repeat the statement until all have done it", not_done.join(", ")))
 }
 
-/// Errors name shards by number, which differ between servers.
+/// Removes digits: errors name shards by number, which differs between servers.
 fn without_numbers(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_influxdbs_where_all_say_the_same() {
+    fn equal_answers_give_influxdbs_own_answer() {
         let missing = || refused("database not found: x");
         assert_eq!(
             together(true, &[("a", BackendOutcome::Yes(vec![])), ("b", BackendOutcome::Yes(vec![]))]),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_in_part_names_who_has_not_and_why() {
+    fn a_partial_change_names_the_other_backends_and_why() {
         let results = [
             ("a", BackendOutcome::Yes(vec![])),
             ("b", refused("conflicts")),

@@ -1,12 +1,13 @@
-//! How a query's thread, which may block, talks to the workers: through the event loop, which owns the handoff.
+//! Messages between a query's thread, which may block, and the workers. They pass through the event loop, which owns
+//! the handoff.
 //!
 //! ```text
 //!   thread ────── Errand ──────> event_loop ── ToWorker::{Drain, Release, Write} ──> workers
-//!      ^                             │  Errands: who waits for which ticket
+//!      ^                             │  Errands: the channel of each open ticket
 //!      └────── its own channel ──────┘<─ ToControl::{Drained, Written}
 //! ```
 //!
-//! Every wait has a limit. A thread that stops waiting says so, and a hold ends with its owner.
+//! Every wait has a limit. A thread that stops waiting closes its ticket, and its hold ends with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::limits;
 
-/// What a query's thread asks of the event loop.
+/// A request of a query's thread to the event loop.
 #[derive(Debug)]
 pub enum Errand {
     Drain {
@@ -35,11 +36,11 @@ pub enum Errand {
         write: Box<Write>,
         answers: Sender<WorkerAnswer>,
     },
-    /// The ticket is closed; if it holds couriers, they go on.
+    /// Closes the ticket. If it holds couriers, they go on.
     Over {
         ticket: Ticket,
     },
-    /// Ask all backends for their catalogs; the answer comes when workers have been sent what changed.
+    /// Ask all backends for their catalogs. The answer comes after the workers have been sent the changes.
     Refresh {
         answers: Sender<Arc<Catalog>>,
     },
@@ -70,7 +71,7 @@ pub enum Undrained {
     NoAnswer,
 }
 
-/// The workers, seen from a thread that may block. Cheap to clone.
+/// The workers, for a thread that may block. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Workers {
     errands: Sender<Errand>,
@@ -97,17 +98,17 @@ impl Workers {
         Self::new(bounded(1).0, 0)
     }
 
-    /// Changes of structure go one after the other; None when it was not this one's turn within `timeout`.
+    /// Waits for the turn to change a structure: changes run one after the other. None = not within `timeout`.
     pub fn alone(&self, timeout: Duration) -> Option<StructureTurn> {
         self.shared.turn.0.send_timeout((), timeout).ok()?;
         Some(StructureTurn { turn: self.shared.turn.1.clone() })
     }
 
-    /// Waits until every worker has delivered what it had taken, and lets none deliver anything newer until the hold is
-    /// dropped (or `limits::HOLD_MAX` of the data plane is over).
+    /// Waits until every worker has delivered all points it has taken, and stops delivery of newer points until the
+    /// hold is dropped (or `limits::HOLD_MAX` of the data plane has passed).
     ///
     /// # Errors
-    /// [`Undrained`]; then nothing is held.
+    /// [`Undrained`]; nothing is held then.
     pub fn drain_all(&self, timeout: Duration) -> Result<Hold, Undrained> {
         let (sender, answers) = bounded(self.count);
         let ticket = self.ticket();
@@ -129,7 +130,7 @@ impl Workers {
         Err(Undrained::Behind(all_behind))
     }
 
-    /// Has one worker take these lines; each call another one.
+    /// Writes these lines through one worker; each call uses the next worker.
     pub fn write(&self, write: Write) -> Written {
         let (sender, answers) = bounded(1);
         let ticket = self.ticket();
@@ -143,8 +144,8 @@ impl Workers {
         }
     }
 
-    /// Asks all backends for their catalogs and waits until workers have been sent what changed; None when that takes
-    /// longer.
+    /// Asks all backends for their catalogs and waits until the workers have been sent the changes. None = not within
+    /// `timeout`.
     pub fn refresh_catalog(&self, timeout: Duration) -> Option<Arc<Catalog>> {
         let (sender, answers) = bounded(1);
         self.send(Errand::Refresh { answers: sender });
@@ -156,7 +157,7 @@ impl Workers {
     }
 
     fn send(&self, errand: Errand) {
-        // Closed = the process stops; the errand's own channel then says that nobody answers.
+        // Closed = the process stops. The errand's own channel is then closed too, which ends the wait.
         let _ = self.errands.send(errand);
     }
 }
@@ -186,7 +187,7 @@ impl Drop for Hold {
     }
 }
 
-/// The event loop's side: the open errands by ticket.
+/// The event loop's side: open errands by ticket.
 #[derive(Debug, Default)]
 pub struct Errands {
     open: HashMap<Ticket, OpenErrand>,
@@ -199,27 +200,27 @@ struct OpenErrand {
 }
 
 impl Errands {
-    /// `holds`: couriers are to be let go when it is over.
+    /// `holds`: couriers must be released at the end.
     pub fn open(&mut self, ticket: Ticket, answers: Sender<WorkerAnswer>, holds: bool) {
         self.open.insert(ticket, OpenErrand { answers, holds });
     }
 
-    /// A worker's answer; one that nobody waits for is dropped.
+    /// Passes on a worker's answer. An answer that no thread waits for is dropped.
     pub fn answered(&self, ticket: Ticket, done: WorkerAnswer) {
         if let Some(open) = self.open.get(&ticket) {
-            // It has room for an answer of each worker; closed = the one who waited has given up.
+            // The channel has room for all workers; closed = the thread has stopped waiting.
             let _ = open.answers.try_send(done);
         }
     }
 
-    /// A message to a worker was not taken: whoever waits is told so by the end of the channel.
+    /// A worker's queue is full: closes the channel, which tells the waiting thread.
     pub fn failed(&mut self, ticket: Ticket) {
         if let Some(open) = self.open.get_mut(&ticket) {
             open.answers = bounded(0).0;
         }
     }
 
-    /// True when couriers are to be let go.
+    /// Closes a ticket. True when couriers must be released.
     pub fn over(&mut self, ticket: Ticket) -> bool {
         self.open.remove(&ticket).is_some_and(|open| open.holds)
     }
@@ -231,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers errands as an event loop with `count` workers would.
+    /// Answers errands like an event loop with `count` workers.
     fn looped(count: usize, behind: Vec<BackendId>) -> (Workers, thread::JoinHandle<Vec<&'static str>>) {
         let (sender, receiver) = bounded(16);
         let answer = move || {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_ends_when_it_is_dropped_also_one_that_did_not_come_about() {
+    fn a_hold_ends_when_it_is_dropped_and_when_it_fails() {
         let (workers, events) = looped(2, vec![]);
         let hold = workers.drain_all(Duration::from_secs(5)).unwrap();
         drop(hold);
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_go_round_and_a_worker_that_takes_none_is_an_answer() {
+    fn writes_go_round_and_a_worker_with_a_full_queue_refuses() {
         let (workers, events) = looped(2, vec![]);
         assert_eq!(workers.write(lines()), Written::Done);
         assert!(matches!(workers.write(lines()), Written::Refused(_)));

@@ -1,4 +1,4 @@
-//! CSV: a header per statement, and again where columns change; statements without series, failed ones too, leave
+//! CSV: a header per statement, and again where columns change. Statements without series, also failed ones, write
 //! nothing.
 
 use std::borrow::Cow;
@@ -10,14 +10,14 @@ use super::part::ResultPart;
 use super::pieces::Pieces;
 use crate::influx::answer::Series;
 
-/// What stands above the next row. It outlives a document: a chunked answer is one table per statement.
+/// The header of the current table. It outlives a document: a chunked answer is one table per statement.
 #[derive(Default)]
 pub(super) struct Table<'a> {
     header: Option<(i64, &'a [String])>,
 }
 
 impl<'a> Table<'a> {
-    /// Writes what the parts add to the table.
+    /// Writes the rows of the parts.
     pub(super) fn document(&mut self, out: &mut Pieces, parts: &[ResultPart<'a>]) {
         for part in parts {
             for series in part.series() {
@@ -53,7 +53,7 @@ fn push_header(out: &mut Vec<u8>, columns: &[String]) {
     out.push(b'\n');
 }
 
-/// The first two fields of each row: name, and tags as in line protocol without those that are empty.
+/// The first two fields of each row: the name, and the non-empty tags as in line protocol.
 fn prefix(series: &Series) -> Vec<u8> {
     let mut tags = Vec::new();
     for (key, value) in series.tags.iter().filter(|(_, value)| !value.is_empty()) {
@@ -85,8 +85,8 @@ fn push_value(out: &mut Vec<u8>, value: &str) {
     match value.as_bytes() {
         b"null" => {}
         [b'"', ..] => push_csv_field(out, decoded(value).as_bytes()),
-        // Go writes floats without exponent here, and without `.0`; so does `{}`. Integers are left alone: they may be
-        // longer than a float is exact.
+        // Go writes floats without exponent here, and without `.0`; so does `{}`. Integers stay as they are: a float
+        // may not hold them exactly.
         [b'-' | b'0'..=b'9', ..] if is_rewritten(value) => match value.parse::<f64>() {
             Ok(float) => write!(out, "{float}").expect("memory takes everything"),
             Err(_) => out.extend_from_slice(value.as_bytes()),
@@ -103,7 +103,7 @@ fn is_rewritten(number: &str) -> bool {
 pub(super) fn decoded(quoted: &str) -> Cow<'_, str> {
     match quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-        // Rows are cut from JSON that was read as such; what is no string stays as it is.
+        // Rows come from valid JSON; other values stay unchanged.
         _ => serde_json::from_str(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned),
     }
 }

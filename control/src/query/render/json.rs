@@ -20,12 +20,12 @@ pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], pretty: bool)
     json.out.settle();
 }
 
-/// Where commas, line ends and indents go. Fields that are empty are left out, as `omitempty` does.
+/// Places commas, line ends and indents. Empty fields are left out, as by `omitempty`.
 struct Json<'p> {
     out: &'p mut Pieces,
     pretty: bool,
     depth: usize,
-    /// Nothing stands in the innermost object or array yet.
+    /// The innermost object or array is still empty.
     first: bool,
 }
 
@@ -136,7 +136,7 @@ impl Json<'_> {
         self.first = false;
     }
 
-    /// Before each element of an array and each name of an object.
+    /// Called before each element of an array and each name of an object.
     #[inline]
     fn item(&mut self) {
         if !self.first {

@@ -1,13 +1,13 @@
-//! Merged answers, written as InfluxDB 1.6 would write them.
+//! Renders merged answers as InfluxDB 1.6 would write them.
 //!
 //! ```text
-//!   outcomes ──part──> what one result of a document shows ──json, csv, msgpack──> pieces ──> gzip?
+//!   outcomes ──part──> the content of one result of a document ──json, csv, msgpack──> pieces ──> gzip?
 //! ```
 //!
-//! Bytes equal those of InfluxDB. The exceptions, where it is wrong or random: a CSV column of a Go `int` (`replicaN`
-//! of SHOW RETENTION POLICIES, numbers of SHOW DIAGNOSTICS) holds its value, not its own name; tags in msgpack are
-//! sorted, not shuffled. Not here: which errors replace which results and how statements are numbered (the caller), the
-//! bodies of failed requests (the worker).
+//! Bytes equal those of InfluxDB, except where InfluxDB is wrong or random: a CSV column of a Go `int` (`replicaN` of
+//! SHOW RETENTION POLICIES, numbers of SHOW DIAGNOSTICS) holds its value, not its name; tags in msgpack are sorted. Not
+//! here: which errors replace which results and how statements are numbered (the caller), the bodies of failed requests
+//! (the worker).
 
 mod csv;
 mod json;
@@ -32,14 +32,15 @@ pub struct StatementOutcome {
     pub chunking: Chunking,
 }
 
-/// How InfluxDB cuts the answer to a statement when it is asked for pieces.
+/// How InfluxDB cuts the answer to a statement into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunking {
-    /// At most `chunk_size` rows of one series each, marked `partial`: SELECT and what InfluxDB rewrites to one.
+    /// At most `chunk_size` rows of one series each, marked `partial`: SELECT and statements that InfluxDB rewrites to
+    /// one.
     Rows,
     /// One series each, never marked: SHOW TAG KEYS, SHOW TAG VALUES.
     Series,
-    /// Not at all.
+    /// Not cut.
     Whole,
 }
 
@@ -50,7 +51,8 @@ impl Chunking {
             Statement::Show(show) => match show.what {
                 ShowKind::Measurements => Self::Whole,
                 ShowKind::TagKeys | ShowKind::TagValues => Self::Series,
-                // The answer of SHOW SERIES CARDINALITY without clauses is not cut either, but it is one row.
+                // InfluxDB does not cut SHOW SERIES CARDINALITY without clauses either, but its answer has only one
+                // row.
                 ShowKind::Series
                 | ShowKind::FieldKeys
                 | ShowKind::SeriesCardinality { .. }
@@ -64,8 +66,8 @@ impl Chunking {
     }
 }
 
-/// Writes `outcomes` in the form `request` asks for. For CSV and msgpack without `epoch`, a first column `time` holds
-/// integer nanoseconds; in all other cases what the rows hold is what the client gets.
+/// Writes `outcomes` in the format of `request`. For CSV and msgpack without `epoch`, a first column `time` must hold
+/// integer nanoseconds. Otherwise values are written as the rows hold them.
 pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryReply {
     let mut out = Pieces::new(request.gzip);
     match request.format {

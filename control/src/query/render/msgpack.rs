@@ -1,5 +1,5 @@
 //! msgpack documents as InfluxDB writes them: times as extension 5, the smallest signed form for integers, every float
-//! as 64 bits. Nothing stands between documents of a chunked answer.
+//! as 64 bits. The documents of a chunked answer follow each other directly.
 
 use fluxgate_dataplane::http::error_body::push_msgpack_string;
 
@@ -10,7 +10,7 @@ use crate::influx::answer::Row;
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
-/// Writes one document. `times`: a first column `time` is written as such, not as an integer.
+/// Writes one document. `times`: write a first column `time` as times, not integers.
 pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], times: bool) {
     push_map(&mut out.buf, 1);
     push_text(&mut out.buf, "results");
@@ -81,7 +81,7 @@ fn push_series(out: &mut Pieces, part: &SeriesPart<'_>, times: bool) {
     push_mark(&mut out.buf, part.partial);
 }
 
-/// A row has as many values as there are columns; what is missing would be null.
+/// A row has as many values as columns; missing ones are written as null.
 fn push_row(buf: &mut Vec<u8>, row: &Row, columns: usize, times: bool) {
     push_array(buf, columns);
     let values = row.values().chain(std::iter::repeat("null"));
@@ -94,7 +94,7 @@ fn push_row(buf: &mut Vec<u8>, row: &Row, columns: usize, times: bool) {
     }
 }
 
-/// Any scalar but an int64.
+/// Any scalar except an int64.
 fn push_other(buf: &mut Vec<u8>, value: &str) {
     match value.as_bytes() {
         b"null" => buf.push(0xc0),
@@ -110,7 +110,7 @@ fn push_other(buf: &mut Vec<u8>, value: &str) {
                 buf.push(0xcb);
                 buf.extend_from_slice(&float.to_be_bytes());
             }
-            // No scalar: nothing InfluxDB sends.
+            // Not a scalar; InfluxDB does not send such values.
             _ => push_text(buf, value),
         },
     }
@@ -161,7 +161,7 @@ fn push_array(buf: &mut Vec<u8>, len: usize) {
     push_len(buf, len, 0x90, [0xdc, 0xdd]);
 }
 
-/// Up to 15 in the first byte, else 16 or 32 bits behind it.
+/// Lengths up to 15 are in the first byte; larger ones follow it in 16 or 32 bits.
 fn push_len(buf: &mut Vec<u8>, len: usize, short: u8, [bits16, bits32]: [u8; 2]) {
     match len {
         0..16 => buf.push(short | len as u8),

@@ -1,4 +1,4 @@
-//! What of an answer one result of a document shows, and its marks.
+//! The part of an answer that one result of a document shows, and its `partial` marks.
 
 use super::{Chunking, StatementOutcome};
 use crate::influx::answer::{Message, Row, Series};
@@ -17,9 +17,9 @@ pub(super) struct ResultPart<'a> {
 
 #[derive(Clone, Copy)]
 enum Extent {
-    /// All rows. Those of SELECT are marked when they are many.
+    /// All rows. Answers of SELECT are marked when they have many.
     All(Chunking),
-    /// Rows of the only series, marked when more of it follow.
+    /// Some rows of the only series, marked when more follow.
     Rows { start: usize, end: usize },
     /// All rows, never marked.
     Unmarked,
@@ -65,8 +65,8 @@ pub(super) fn whole(outcome: &StatementOutcome) -> ResultPart<'_> {
     }
 }
 
-/// The parts of an outcome whose client wants pieces: at least one; messages are with the first, an error is one of its
-/// own behind all.
+/// The parts of an outcome for a client that wants chunks: at least one. Messages are in the first part; an error is a
+/// part of its own at the end.
 pub(super) fn cut<'a>(outcome: &'a StatementOutcome, chunk_size: usize, mut each: impl FnMut(ResultPart<'a>)) {
     let answer = &outcome.answer;
     let failed = answer.error.is_some();

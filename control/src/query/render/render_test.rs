@@ -1,5 +1,5 @@
-//! Bytes as InfluxDB 1.6.7 wrote them, and what must hold for any answer. `tests/backends/render.rs` compares with a
-//! running one.
+//! Tests of rendering: bytes as InfluxDB 1.6.7 wrote them, and properties of any answer. `tests/backends/render.rs`
+//! compares with a running InfluxDB.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn chunked(format: Format) -> QueryRequest {
 }
 
 fn pieces(request: &QueryRequest, outcomes: &[StatementOutcome]) -> Vec<Bytes> {
-    let QueryReply::Answer { body, .. } = render(request, outcomes) else { panic!("an answer is no failure") };
+    let QueryReply::Answer { body, .. } = render(request, outcomes) else { panic!("not an answer") };
     assert!(body.iter().all(|piece| !piece.is_empty()));
     body
 }
@@ -72,7 +72,7 @@ fn cpu(rows: &[&'static str]) -> Series {
 }
 
 #[test]
-fn fields_come_in_influxdbs_order_and_only_where_they_say_something() {
+fn fields_are_in_influxdbs_order_and_empty_ones_are_left_out() {
     let messages = vec![Message { level: "warning".into(), text: "old <b>".into() }];
     let written = Answer { messages, ..answer(&[series("result", &[], &["time", "written"], &["[0,21]"])]) };
     let long = Series { partial: true, ..series("", &[], &["key"], &[r#"["a,\u003c"]"#, r#"["b"]"#]) };
@@ -84,8 +84,10 @@ fn fields_come_in_influxdbs_order_and_only_where_they_say_something() {
     ];
     let want = concat!(
         r#"{"results":[{"statement_id":0,"series":[{"name":"result","columns":["time","written"],"values":[[0,21]]}],"#,
-        r#""messages":[{"level":"warning","text":"old \u003cb\u003e"}]},{"statement_id":1},{"statement_id":2,"series":[{"columns":["key"],"#,
-        r#""values":[["a,\u003c"],["b"]],"partial":true},{"name":"e","columns":["name"]}]},{"statement_id":3,"error":"no \"x\""}]}"#,
+        r#""messages":[{"level":"warning","text":"old \u003cb\u003e"}]},{"statement_id":1},"#,
+        r#"{"statement_id":2,"series":[{"columns":["key"],"#,
+        r#""values":[["a,\u003c"],["b"]],"partial":true},{"name":"e","columns":["name"]}]},"#,
+        r#"{"statement_id":3,"error":"no \"x\""}]}"#,
         "\n"
     );
     assert_eq!(text(&request(Format::Json), &outcomes), want);
@@ -125,7 +127,7 @@ fn pretty_spreads_rows_too() {
     assert_eq!(text(&pretty, &outcomes), want);
 }
 
-/// The lines of a chunked answer, each without what all have in common.
+/// The lines of a chunked answer, each without the common prefix and suffix.
 fn lines(outcomes: &[StatementOutcome]) -> Vec<String> {
     let text = text(&chunked(Format::Json), outcomes);
     assert!(text.is_empty() || text.ends_with('\n'));
@@ -157,7 +159,7 @@ fn pieces_of_rows_say_whether_more_follow() {
     ];
     assert_eq!(lines(&outcomes), want);
 
-    // A failure after rows were sent: they are not the last of it.
+    // A failure after rows: those rows are marked as not the last.
     let failed = Answer { error: Some("no".into()), ..answer(&two[1..]) };
     let want = [head(0, mem) + r#"[[1,1],[2,2]]}],"partial":true"#, r#"0,"error":"no""#.to_owned()];
     assert_eq!(lines(&[outcome(0, Chunking::Rows, failed)]), want);
@@ -215,7 +217,7 @@ fn csv_has_a_header_per_statement_and_where_columns_change() {
                 name,tags,time,\"f,1\"\n\"we ird,m=x\"\"<\",\"t\\ a\\=g=v\\ a\\,l\\=ue\",1,1\n\nname,tags,time,v\n\n\
                 name,tags,time,v\n,,\"<a\n\",\n";
     assert_eq!(text(&request(Format::Csv), &outcomes), want);
-    // Pieces are the same table.
+    // Chunks form the same table.
     assert_eq!(text(&chunked(Format::Csv), &outcomes), want);
     assert_eq!(text(&request(Format::Csv), &[]), "");
 }
@@ -248,7 +250,7 @@ fn csv_floats_have_no_exponent() {
 }
 
 #[test]
-fn msgpack_is_influxdbs() {
+fn msgpack_equals_influxdbs() {
     let rows = ["[-5,1.0,127]", "[1500000000123456789,null,-33]", r#"[0,"\u003c",18446744073709551615]"#];
     let messages = vec![Message { level: "warning".into(), text: "old".into() }];
     let selected = Answer { messages, ..answer(&[series("m", &[("h", "")], &["time", "f", "i"], &rows)]) };
@@ -279,13 +281,13 @@ fn msgpack_is_influxdbs() {
 }
 
 #[test]
-fn the_fields_say_what_the_body_is() {
+fn the_fields_describe_the_body() {
     for (format, content_type) in
         [(Format::Json, "application/json"), (Format::Csv, "text/csv"), (Format::Msgpack, "application/x-msgpack")]
     {
         let fields = |gzip| {
             let QueryReply::Answer { fields, .. } = render(&QueryRequest { gzip, ..request(format) }, &[]) else {
-                panic!("an answer is no failure")
+                panic!("not an answer")
             };
             fields
         };
@@ -302,8 +304,8 @@ fn inflated(packed: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn long_answers_come_in_pieces_packed_or_not() {
-    // Digits that do not pack well, so that packed pieces are ended too.
+fn long_answers_are_cut_into_pieces_with_and_without_gzip() {
+    // Digits that compress badly, so that compressed pieces are ended too.
     let mut state = 1u64;
     let mut row = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -381,7 +383,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_written_is_read_as_it_was(outcomes in any_outcomes()) {
+    fn written_answers_are_read_back_unchanged(outcomes in any_outcomes()) {
         let json = body(&request(Format::Json), &outcomes);
         prop_assert_eq!(json::parse(json.into()).unwrap(), answers(&outcomes));
         let msgpack = body(&request(Format::Msgpack), &outcomes);

@@ -1,8 +1,8 @@
-//! One measurement name from two databases.
+//! Checks a SELECT that reads one measurement name from two databases.
 //!
-//! InfluxDB puts the rows of both into one series, through subqueries too. Where the two have different owners that
-//! cannot be done afterwards: an aggregate of aggregates is another number, and the order of raw rows at equal times is
-//! not known.
+//! InfluxDB puts the rows of both into one series, also through subqueries. When the two have different owners,
+//! fluxgate cannot do that afterwards: an aggregate of aggregates is another number, and the order of raw rows with
+//! equal times is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::refused;
 use super::shares::ChosenShares;
 use crate::query::context::{Context, Stop};
 
-/// Refuses what is named from two databases with different owners.
+/// Refuses a name that is read from two databases with different owners.
 ///
 /// # Errors
 /// 400.
@@ -36,8 +36,8 @@ pub fn check(context: &Context<'_>, select: &Select, parts: &ChosenShares) -> Re
     Ok(())
 }
 
-/// Whom to believe about a measurement that several backends have answered: its owner (its former one while it
-/// is being moved), where all its databases have the same.
+/// The backend whose answer counts when several have answered about a measurement: its owner, or its former owner while
+/// it is being moved. The owner must be the same in all databases.
 ///
 /// # Errors
 /// 400 when a regular expression has matched it in two databases with different owners.
@@ -54,7 +54,7 @@ pub fn owner(context: &Context<'_>, select: &Select, name: &str, backends: &[Bac
     let owners: BTreeSet<_> = dbs.iter().map(reader).collect();
     match owners.first() {
         Some(owner) if owners.len() == 1 => {
-            // Two that are not the owner: one of them, since adding both up may count points twice.
+            // Neither is the owner: take one of them, since both together may count points twice.
             Ok(if backends.contains(owner) { *owner } else { backends[0] })
         }
         _ => Err(cannot(name, dbs.iter().copied())),

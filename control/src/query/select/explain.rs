@@ -1,8 +1,8 @@
 //! EXPLAIN over several backends.
 //!
-//! A plan tells what one server would do with the data it has: shards, files, blocks. Several plans are therefore told
-//! one after the other, with the empty row between them that InfluxDB has between the parts of one; nothing is added
-//! up. EXPLAIN ANALYZE measures one execution on one server, which there is not.
+//! A plan describes what one server would do with its data: shards, files, blocks. Several plans follow one another,
+//! with an empty row between them, as InfluxDB separates the parts of one plan; nothing is summed. EXPLAIN ANALYZE
+//! measures one execution on one server, so it is refused.
 
 use fluxgate_dataplane::influxql::ast::{Select, Statement};
 use fluxgate_dataplane::routing::reach::Reach;
@@ -20,7 +20,7 @@ pub fn explain(context: &Context<'_>, analyze: bool, select: &Select, reach: &Re
              of one backend",
         ));
     }
-    // EXPLAIN writes nothing, so its target is none of ours.
+    // EXPLAIN writes nothing, so the target does not matter.
     let select = Select { into: None, ..select.clone() };
     let text = |share: &Select| Statement::Explain { analyze: false, select: Box::new(share.clone()) }.to_string();
     let answers = match ask(context, &select, reach, &text)? {
@@ -30,7 +30,7 @@ pub fn explain(context: &Context<'_>, analyze: bool, select: &Select, reach: &Re
     Ok(concatenate(answers.into_iter().map(|(_, answer)| answer)))
 }
 
-/// Plans with rows between them; a plan of nothing is one empty row.
+/// Joins plans, with empty rows between them. A plan of nothing is one empty row.
 fn concatenate(plans: impl Iterator<Item = Answer>) -> Answer {
     let nothing = Row::of([r#""""#]);
     let mut all = Series { columns: vec!["QUERY PLAN".to_owned()], ..Series::default() };

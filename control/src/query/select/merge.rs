@@ -1,7 +1,8 @@
-//! Answers of several backends to one SELECT, as one.
+//! Merges the answers of several backends to one SELECT.
 //!
-//! A series has one measurement's name, and all limits work within one name, so backends have applied them already.
-//! Names come in bytewise order (reversed by ORDER BY time DESC); within a name the order is its backend's.
+//! A series belongs to one measurement, and all limits apply within one measurement, so backends have applied them
+//! already. Measurements come in bytewise order (reversed by ORDER BY time DESC); within one the order is its
+//! backend's.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::influx::answer::{Answer, Series};
 
-/// Merges answers that are no errors. `choose` names the backend to believe about a measurement that several have.
+/// Merges answers without errors. `choose` names the backend whose answer counts for a measurement that several have.
 ///
 /// # Errors
 /// That of `choose`.
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_a_move_are_left_out() {
+    fn only_the_chosen_backend_counts_for_a_measurement_on_two() {
         let given = vec![(BackendId(0), answer(&[("m", "old")])), (BackendId(1), answer(&[("m", "new")]))];
         let merged = merge(given, false, |name, backends| {
             assert_eq!((name, backends), ("m", &[BackendId(0), BackendId(1)][..]));

@@ -1,17 +1,17 @@
 //! SELECT and EXPLAIN over several backends, with the answer of a single InfluxDB.
 //!
 //! ```text
-//!   now      one now() for all shares, bounds written out
-//!   twice    one measurement name in two databases: refused where their owners differ
-//!   probe    what the shares know: fields, types, tags        (first round of questions)
-//!   rewrite  every column written out and typed               (types, pattern)
-//!   asked    each backend what it owns                        (second round)
-//!   merge    by measurement name
+//!   now             one now() for all shares, time bounds written out
+//!   cross_database  one measurement name in two databases: refused when their owners differ
+//!   probe           what the shares know: fields, types, tags        (first round of questions)
+//!   rewrite         every column written out and typed               (types, pattern)
+//!   shares          each backend is asked about what it owns         (second round)
+//!   merge           by measurement name
 //! ```
 //!
-//! A SELECT never mixes measurements, and every limit works within one of them; so once all backends read the statement
-//! alike, their series only have to be put in order.
-//! Both rounds use one choice of backends, and both are repeated when a backend does not answer.
+//! A SELECT never mixes measurements, and every limit applies within one of them. So once all backends read the
+//! statement alike, their series only have to be sorted. Both rounds use the same backends, and both are repeated when
+//! a backend does not answer.
 
 mod cross_database;
 mod explain;
@@ -42,7 +42,7 @@ pub use explain::explain;
 /// Runs a SELECT without INTO over its owners.
 ///
 /// # Errors
-/// What ends the request: nobody can answer, or the statement cannot be merged (400 with the reason).
+/// What ends the request: no backend can answer, or the statement cannot be merged (400 with the reason).
 pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answer, Stop> {
     let answers = match ask(context, select, reach, &Select::to_string)? {
         Ok(answers) => answers,
@@ -54,12 +54,12 @@ pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answ
     Ok(bounded(merged, context.shared.settings.rows_max))
 }
 
-/// How a try ends without answers.
+/// Why an attempt ends without answers.
 enum TryEnd {
     Stop(Stop),
     /// The statement's answer is an error.
     Failed(Answer),
-    /// Somebody has not answered.
+    /// A backend did not answer.
     Again,
 }
 
@@ -75,15 +75,15 @@ impl From<Unanswered> for TryEnd {
     }
 }
 
-/// What all backends say to their shares of `select`; `text` makes the statement. The inner error is the statement's
-/// answer.
+/// The answers of all backends to their shares of `select`; `text` builds the statement. The inner error is the
+/// statement's answer.
 fn ask(
     context: &Context<'_>,
     select: &Select,
     reach: &Reach,
     text: &dyn Fn(&Select) -> String,
 ) -> Result<Result<Vec<(BackendId, Answer)>, Answer>, Stop> {
-    // Each try leaves out at least one backend more.
+    // Each attempt leaves out at least one more backend.
     loop {
         match attempt(context, select, &ChosenShares::of(context, reach)?, text) {
             Ok(answers) => return Ok(Ok(answers)),
@@ -116,7 +116,7 @@ fn attempt(
             && some_answer
             && cross_database::databases(context, select).len() > 1
         {
-            // What it has of the other databases would be lost.
+            // Its rows of the other databases would be missing.
             let name = context.name(*backend);
             let text = format!("{error} on {name}, which holds other sources of the statement: create it there");
             return Err(refused(text).into());
@@ -126,8 +126,8 @@ fn attempt(
     settle(backends.zip(answers).collect()).map_err(TryEnd::Failed)
 }
 
-/// What the shares know, for each SELECT in `fixed` (`select` with its `now()` replaced). A statement that is wrong by
-/// itself is found here, in the words of a backend that sees it as the client wrote it.
+/// The known columns for each SELECT in `fixed` (`select` with its `now()` replaced). A wrong statement fails here,
+/// with the error of a backend that gets it as the client wrote it.
 fn learn(
     context: &Context<'_>,
     select: &Select,
@@ -159,9 +159,9 @@ fn learn(
         match answer.error.as_deref() {
             None => probe::learn(&mut known[index], &answer).map_err(|Garbled| {
                 let name = context.name(backend);
-                Stop::unavailable(format!("{name} explains a SELECT in words that are not understood"))
+                Stop::unavailable(format!("{name} answers EXPLAIN in an unknown form"))
             })?,
-            // It has nothing of this.
+            // It lacks the database or policy.
             Some(error) if is_missing(error) => {}
             Some(_) => return Err(TryEnd::Failed(answer)),
         }
@@ -170,8 +170,8 @@ fn learn(
     Ok(of_level.iter().map(of).collect())
 }
 
-/// Whether what a backend says it lacks is lacking everywhere, as far as the catalog knows: then a single server would
-/// say so too.
+/// Whether the database or policy that a backend lacks is missing everywhere, as far as the catalog knows. A single
+/// server would then give the same error.
 fn is_nowhere(context: &Context<'_>, select: &Select, error: &str) -> bool {
     let may_have_policy = |policy: &str| {
         let named = leaves(select).into_iter().filter(|m| m.rp.as_deref() == Some(policy));
@@ -185,7 +185,7 @@ fn is_nowhere(context: &Context<'_>, select: &Select, error: &str) -> bool {
     }
 }
 
-/// The client asks for what cannot be merged.
+/// A 400: the statement cannot be merged.
 fn refused(text: impl Into<String>) -> Stop {
     Stop::Failed { status: 400, text: text.into() }
 }

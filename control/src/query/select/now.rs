@@ -1,7 +1,7 @@
-//! One `now()` for all shares, and what a statement says about time.
+//! Fixes `now()` for all shares, and finds what a statement says about time.
 //!
-//! Each server has a clock of its own. InfluxDB ends a GROUP BY time() without an upper bound at now(), each subquery's
-//! too unless one around it has a bound.
+//! Each server has its own clock. InfluxDB ends a GROUP BY time() without an upper bound at now(), also in each
+//! subquery, unless an outer SELECT has a bound.
 
 use fluxgate_dataplane::influxql::ast::{Expr, Op, Select, Source};
 use fluxgate_dataplane::influxql::visit;
@@ -9,7 +9,7 @@ use fluxgate_dataplane::influxql::visit;
 /// From the year 1, where Go's time begins, to 1970.
 const GO_EPOCH_NS: i128 = 62_135_596_800 * 1_000_000_000;
 
-/// Puts `now_ns` (since 1970) wherever `select` or a subquery means now.
+/// Writes `now_ns` (since 1970) wherever `select` or a subquery uses now().
 pub fn fix(select: &mut Select, now_ns: i64) {
     visit::selects_mut(select, &mut |select| {
         if let Some(condition) = &mut select.condition {
@@ -24,7 +24,7 @@ fn replace(expr: &mut Expr, now_ns: i64) {
     if is_now(expr) {
         *expr = Expr::Integer(now_ns);
     }
-    // InfluxDB adds a duration to a number of nanoseconds, not a number to a duration.
+    // InfluxDB adds a duration to an integer, but not an integer to a duration.
     if let Expr::Binary { op: Op::Add, left, right } = expr
         && matches!((&**left, &**right), (Expr::Duration(_), Expr::Integer(at)) if *at == now_ns)
     {
@@ -36,7 +36,7 @@ fn is_now(expr: &Expr) -> bool {
     matches!(expr, Expr::Call { name, args } if name.eq_ignore_ascii_case("now") && args.is_empty())
 }
 
-/// `time(1h, now())`: windows begin where now is between two full ones, counted from the year 1.
+/// `time(1h, now())`: shifts the windows by now() modulo the interval, counted from the year 1.
 fn fix_offset(dimension: &mut Expr, now_ns: i64) {
     let Expr::Call { name, args } = dimension else { return };
     if let [Expr::Duration(every), offset] = &mut args[..]
@@ -49,7 +49,7 @@ fn fix_offset(dimension: &mut Expr, now_ns: i64) {
     }
 }
 
-/// Adds `time <= now` where InfluxDB would. `bounded`: a SELECT around it has an upper bound.
+/// Adds `time <= now` where InfluxDB would. `bounded`: an outer SELECT has an upper bound.
 fn bound(select: &mut Select, now_ns: i64, bounded: bool) {
     let comparisons = select.condition.as_ref().map(time_comparisons).unwrap_or_default();
     let mut bounded = bounded || comparisons.iter().any(|comparison| is_upper_bound(comparison));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn now_is_one_number_and_bounds_windows() {
+    fn now_becomes_one_number_and_ends_windows() {
         let now = 1_700_000_000_000_000_007;
         for (before, after) in [
             ("select a from m where time > now() - 1h", "select a from m where time > 1700000000000000007 - 1h"),

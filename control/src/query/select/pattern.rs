@@ -1,13 +1,13 @@
-//! Regular expressions over names of fields and tags: Go's syntax, evaluated here.
+//! Regular expressions over names of fields and tags: Go's syntax, translated for the `regex` crate.
 //!
-//! Go's classes `\d` `\w` `\s` and `\b` are ASCII, a `{` that repeats nothing is literal, brackets do not nest and
-//! `\Q..\E` quotes; the rest of RE2's syntax the `regex` crate reads alike. What it does not read (octal escapes, `\C`)
-//! is refused, never guessed.
+//! Differences: Go's classes `\d` `\w` `\s` and `\b` are ASCII, a `{` that repeats nothing is literal, brackets do not
+//! nest, and `\Q..\E` quotes. The rest of RE2's syntax is the same. Syntax that the crate does not know (octal escapes,
+//! `\C`) is an error.
 
 use regex::Regex;
 
 /// # Errors
-/// The pattern means nothing here.
+/// The crate does not accept the pattern.
 pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
     Regex::new(&translate(pattern))
 }
@@ -62,7 +62,7 @@ fn translate(pattern: &str) -> String {
                     out.push('^');
                     rest = after;
                 }
-                // First in a class it is literal.
+                // As the first character of a class it is literal.
                 if let Some(after) = rest.strip_prefix(']') {
                     out.push_str("\\]");
                     rest = after;

@@ -1,8 +1,8 @@
-//! What the shares of a SELECT know about its measurements: fields, their types, tags.
+//! The questions about the measurements of a SELECT: their fields, types and tags.
 //!
-//! `EXPLAIN SELECT *` over the same sources and time tells what the wildcard would be there, at the grain of shard
-//! groups as InfluxDB has it; SHOW FIELD KEYS knows no time and would add columns. One question per FROM with
-//! measurements and backend, all in one round.
+//! `EXPLAIN SELECT *` over the same sources and time tells the columns of the wildcard there, by shard group as in
+//! InfluxDB. SHOW FIELD KEYS ignores time and would add columns. There is one question per FROM with measurements and
+//! backend, all in one round.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use super::shares::NOBODYS;
 use super::types::KnownColumns;
 use crate::influx::answer::Answer;
 
-/// The questions about one FROM, alike for all SELECTs that read the same.
+/// The question about one FROM, shared by all SELECTs with the same sources.
 pub struct ColumnProbe {
     select: Select,
 }
 
 impl ColumnProbe {
-    /// The question for a backend that keeps these measurements; None when it has nothing of it.
+    /// The question for a backend that keeps these measurements; None when it has none of them.
     pub fn text(&self, default_db: &str, keep: &dyn Fn(Place<&str>) -> bool) -> Option<String> {
         let select = restrict(&self.select, default_db, keep)?;
         Some(Statement::Explain { analyze: false, select: Box::new(select) }.to_string())
     }
 }
 
-/// The questions that are needed for `select`, and for each SELECT in it (in the order of [`visit::selects`]) which one
-/// is about it; None for those without measurements.
+/// The questions for `select`, and for each SELECT in it (in the order of [`visit::selects`]) the number of its
+/// question; None for those without measurements.
 pub fn probes(select: &Select) -> (Vec<ColumnProbe>, Vec<Option<usize>>) {
     let mut probes = Vec::new();
     let mut by_text: BTreeMap<String, usize> = BTreeMap::new();
     let mut of_level = Vec::new();
-    // Subqueries are expanded by what the outermost time range sees.
+    // Subqueries expand their wildcards by the outermost time range.
     let time = select.condition.as_ref().and_then(time_part);
     visit::selects(select, &mut |inner| {
         let mut sources: Vec<Source> = Vec::new();
@@ -58,7 +58,7 @@ pub fn probes(select: &Select) -> (Vec<ColumnProbe>, Vec<Option<usize>>) {
     (probes, of_level)
 }
 
-/// The statement over nothing: InfluxDB's checks of what does not depend on data, in its own words.
+/// The statement over a measurement that does not exist: InfluxDB's checks that do not depend on data, with its errors.
 pub fn check(select: &Select) -> String {
     let mut select = select.clone();
     visit::sources_mut(&mut select.sources, &mut |source| {
@@ -69,13 +69,13 @@ pub fn check(select: &Select) -> String {
     select.to_string()
 }
 
-/// Whether an error of [`check`] may be none with data: without fields the dimensions of subqueries decide about types,
-/// and InfluxDB trips over some statements that read nothing.
+/// Whether an error of [`check`] may vanish with data. Without fields, types follow from the dimensions of subqueries,
+/// and InfluxDB fails on some statements that read nothing.
 pub fn depends_on_data(error: &str) -> bool {
     error.starts_with("type error: ") || error.contains(" iterator type: ") || error.contains("[panic:")
 }
 
-/// Adds what a backend knows.
+/// Adds the columns in a backend's answer.
 ///
 /// # Errors
 /// The answer is not InfluxDB's.
@@ -94,11 +94,11 @@ pub fn learn(known: &mut KnownColumns, answer: &Answer) -> Result<(), Garbled> {
     Ok(())
 }
 
-/// A backend's plan cannot be read.
+/// A backend's plan cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Garbled;
 
-/// `a::float, "b c"::string, host::tag`; names are quoted where they must be.
+/// `a::float, "b c"::string, host::tag`; names are quoted where necessary.
 fn names(list: &str) -> Option<Vec<(String, DataType)>> {
     let mut names = Vec::new();
     let mut rest = list;
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_lexed_not_split() {
+    fn quoted_names_may_hold_separators() {
         let list = r#"a::float, "b, c::tag"::string, "d\"e\\\n"::integer, host::tag, "select"::boolean, é::float"#;
         let given: Vec<_> = names(list).unwrap();
         let wanted = [

@@ -1,11 +1,13 @@
-//! A SELECT with every column written out and typed, so that each backend reads it as one server with all data would.
+//! Rewrites a SELECT with every column written out and typed, so that each backend reads it as one server with all data
+//! would.
 //!
 //! ```text
-//!   SELECT *, mean(/us/) ... GROUP BY *     ->     "idle"::integer, "usage"::float, mean("usage"::float) AS "mean_usage" ... GROUP BY "host"
+//!   SELECT *, mean(/us/) ... GROUP BY *
+//!   ->  "idle"::integer, "usage"::float, mean("usage"::float) AS "mean_usage" ... GROUP BY "host"
 //! ```
 //!
-//! Subqueries first: the columns of an inner SELECT are the fields of the outer. What InfluxDB would refuse stays as it
-//! is, so that a backend refuses it in InfluxDB's words. Pure; what is known about measurements comes from `probe`, one
+//! Subqueries come first: the columns of an inner SELECT are the fields of the outer one. What InfluxDB would refuse
+//! stays unchanged, so that a backend refuses it with InfluxDB's error. Pure; `probe` supplies the known columns, one
 //! entry per SELECT in the order of [`visit::selects`].
 
 use std::collections::BTreeSet;
@@ -17,10 +19,10 @@ use super::now::is_time;
 use super::pattern;
 use super::types::{KnownColumns, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
 
-/// Matches no name: a column that expands to nothing. The checks InfluxDB makes before it expands still see a regular
-/// expression.
+/// Matches no name: a column that expands to nothing. The checks that InfluxDB makes before it expands still see a
+/// regular expression.
 const NOTHING: &str = r"[^\x00-\x{10FFFF}]";
-/// No line protocol writes a field of this name.
+/// No line protocol can write a field with this name.
 const NOBODYS: &str = "time\u{1}";
 
 /// The SELECT with typed explicit columns.
@@ -66,9 +68,9 @@ fn level<'a>(
     Ok(select)
 }
 
-/// Types a name; `::field` gets the field's type.
+/// Adds the type to a name. `::field` becomes the field's type.
 fn annotate(expr: &mut Expr, sources: &[Source], known: &KnownColumns, outermost: bool) {
-    // Only outside of subqueries does InfluxDB read DISTINCT without parentheses as the function.
+    // Only outside of subqueries InfluxDB reads DISTINCT without parentheses as the function.
     if outermost && let Expr::Distinct(name) = expr {
         let variable = Expr::Variable { parts: vec![std::mem::take(name)], of: None };
         *expr = Expr::Call { name: "distinct".to_owned(), args: vec![variable] };
@@ -89,7 +91,7 @@ fn annotate(expr: &mut Expr, sources: &[Source], known: &KnownColumns, outermost
     }
 }
 
-/// What wildcards and regular expressions of one SELECT choose from.
+/// The names that wildcards and regular expressions of one SELECT match.
 struct ColumnNames {
     /// Sorted as InfluxDB does: by name, a field before a tag.
     columns: Vec<(String, Type)>,
@@ -113,7 +115,7 @@ impl ColumnNames {
             for grouped in dimensions.iter().filter_map(variable_name) {
                 tags.remove(&grouped);
             }
-            // Nobody has tags without a field.
+            // A measurement without fields has no tags.
             if !columns.is_empty() {
                 columns.extend(tags.iter().map(|tag| (tag.clone(), Some(DataType::Tag))));
             }
@@ -146,7 +148,7 @@ impl ColumnNames {
         Ok(())
     }
 
-    /// `f(*)`, `f(/re/)`, also as the first argument of another function.
+    /// Expands `f(*)` and `f(/re/)`, also as the first argument of another function.
     fn expand_call(&self, field: &Field, out: &mut Vec<Field>) -> Result<(), regex::Error> {
         let mut template = field.expr.clone();
         let Some((function, argument)) = innermost(&mut template) else {
@@ -156,7 +158,7 @@ impl ColumnNames {
         let regex = match argument {
             Expr::Regex(pattern) => Some(pattern::compile(pattern)?),
             Expr::Wildcard(None | Some(FieldOrTag::Field)) => None,
-            // Of tags: refused, by a backend.
+            // Of tags: a backend refuses it.
             _ => {
                 out.push(field.clone());
                 return Ok(());
@@ -194,7 +196,7 @@ impl ColumnNames {
     }
 }
 
-/// The order of equal names, which is that of InfluxDB's numbers for types.
+/// The order of types for equal names, by InfluxDB's numbers.
 fn order(of: Type) -> u8 {
     match of {
         None => 0,
@@ -208,7 +210,7 @@ fn order(of: Type) -> u8 {
     }
 }
 
-/// A name written out. A column `time` of a subquery is another than the time, and always null.
+/// A name written out. A column `time` of a subquery is not the time, and always null.
 fn column((name, of): &(String, Type)) -> Field {
     if name == "time" {
         let nobodys = Expr::Variable { parts: vec![NOBODYS.to_owned()], of: None };
@@ -217,7 +219,7 @@ fn column((name, of): &(String, Type)) -> Field {
     Field { expr: Expr::Variable { parts: vec![name.clone()], of: *of }, alias: None }
 }
 
-/// The function deepest among first arguments, in lower case, and its first argument.
+/// The innermost call along first arguments, in lower case, and its first argument.
 fn innermost(expr: &mut Expr) -> Option<(String, &mut Expr)> {
     let Expr::Call { name, args } = expr else { return None };
     let name = name.to_ascii_lowercase();

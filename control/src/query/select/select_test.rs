@@ -1,4 +1,4 @@
-//! Tables for the rewriting.
+//! Tests of rewriting: statements before and after.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn select(text: &str) -> Select {
     }
 }
 
-/// A float, an integer, a string, a boolean, a name that is both, and tags.
+/// A float, an integer, a string, a boolean, a field and tag with one name, and tags.
 fn known() -> KnownColumns {
     let fields = [
         ("usage", DataType::Float),
@@ -30,7 +30,7 @@ fn known() -> KnownColumns {
     }
 }
 
-/// Rewrites with the same knowledge about each FROM with measurements, and compares what is printed.
+/// Rewrites with the same known columns for each FROM with measurements, and compares the printed statement.
 #[track_caller]
 fn becomes(given: &str, wanted: &str) {
     let mut levels = Vec::new();
@@ -72,7 +72,7 @@ fn wildcards_are_written_out_sorted_and_typed() {
 }
 
 #[test]
-fn functions_of_everything_take_the_types_they_know() {
+fn functions_of_wildcards_take_the_types_they_accept() {
     becomes(
         "select mean(*) from m",
         "select mean(both::integer) as mean_both, mean(idle::integer) as mean_idle, mean(usage::float) as mean_usage \
@@ -95,7 +95,7 @@ fn functions_of_everything_take_the_types_they_know() {
 }
 
 #[test]
-fn names_get_their_types_wherever_they_stand() {
+fn names_get_their_types_everywhere() {
     becomes(
         "select usage + idle as u, top(usage, host, 2), unknown from m where both > 3 and host = 'a' and time > 5 and \
          s =~ /x/",
@@ -131,7 +131,10 @@ fn an_outer_wildcard_sees_the_columns_of_its_subquery() {
     );
     becomes(
         "select *, mean, y from (select /none/, mean(/none/), usage as y from m)",
-        r"select y::float, mean, y::float from (select /[^\x00-\x{10FFFF}]/, mean(/[^\x00-\x{10FFFF}]/), usage::float as y from m)",
+        concat!(
+            r"select y::float, mean, y::float ",
+            r"from (select /[^\x00-\x{10FFFF}]/, mean(/[^\x00-\x{10FFFF}]/), usage::float as y from m)"
+        ),
     );
     becomes(
         "select mean(x) from (select x from (select usage as x from m))",
@@ -148,6 +151,6 @@ fn an_outer_wildcard_sees_the_columns_of_its_subquery() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_an_error() {
+fn an_unknown_pattern_is_an_error() {
     assert!(rewrite(&select(r"select /\123/ from m"), &[known()]).is_err());
 }

@@ -1,4 +1,4 @@
-//! Which part of a SELECT each backend is asked.
+//! The part of a SELECT that each backend is asked.
 
 use fluxgate_dataplane::influxql::ast::{Measurement, Name, Select, Source};
 use fluxgate_dataplane::influxql::visit;
@@ -9,17 +9,17 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::query::context::{Context, Stop};
 
-/// No measurement of this name is written.
+/// A measurement name that is never written.
 pub const NOBODYS: &str = "\u{1}nobody's";
 
-/// One choice of backends, for both rounds of questions.
+/// The chosen backends, the same for both rounds of questions.
 pub struct ChosenShares {
     shares: Shares,
 }
 
 impl ChosenShares {
     /// # Errors
-    /// When nobody can answer for some part.
+    /// When no backend is left for some part.
     pub fn of(context: &Context<'_>, reach: &Reach) -> Result<Self, Stop> {
         Ok(Self { shares: context.shares(reach)? })
     }
@@ -28,13 +28,13 @@ impl ChosenShares {
         self.shares.backends.keys().copied()
     }
 
-    /// Any one of them.
+    /// Any of the backends.
     pub fn first(&self) -> BackendId {
         self.backends().next().expect("somebody answers")
     }
 
-    /// Whether `backend` is the one asked about a measurement that is named. What a regular expression matches, it
-    /// answers all it has of.
+    /// Whether `backend` is asked about a named measurement. For a regular expression a backend answers with all it
+    /// has.
     pub fn keeps(&self, context: &Context<'_>, backend: BackendId, place: Place<&str>) -> bool {
         match &self.shares.backends[&backend] {
             Some(share) => share.contains(&place.owned()),
@@ -45,14 +45,14 @@ impl ChosenShares {
         }
     }
 
-    /// Which of them is asked about a measurement.
+    /// The backend that is asked about a measurement.
     pub fn owner(&self, context: &Context<'_>, place: Place<&str>) -> Option<BackendId> {
         self.backends().find(|&backend| self.keeps(context, backend, place))
     }
 
-    /// `select` for each that has a source in it. Subqueries stay though nothing they read is there: a subquery without
-    /// a column turns what other sources have of it into a float for some functions, so that strings vanish, and so it
-    /// is to be everywhere.
+    /// `select` for each backend that has one of its sources. Every part keeps all subqueries, even without data: a
+    /// subquery without a column makes some functions read the other sources' values of that column as floats, so that
+    /// strings vanish. So all backends must have it.
     pub fn restricted(&self, context: &Context<'_>, select: &Select) -> Vec<(BackendId, Select)> {
         let part = |backend| {
             let keep = |m: &Measurement| match &m.name {
@@ -63,7 +63,7 @@ impl ChosenShares {
                 Name::Regex(_) | Name::Same => true,
             };
             let known = leaves(select).into_iter().find(|leaf| keep(leaf))?;
-            // Of a database and a policy that are there.
+            // In an existing database and policy.
             let nobodys = Measurement { name: Name::Text(NOBODYS.to_owned()), ..known.clone() };
             let mut part = select.clone();
             keep_only(&mut part, &keep, &nobodys);
@@ -73,7 +73,7 @@ impl ChosenShares {
     }
 }
 
-/// Leaves only such measurements in `select` that `keep` admits, and `nobodys` where there would be none.
+/// Keeps only measurements that `keep` accepts. A FROM that would be empty gets `nobodys`.
 fn keep_only(select: &mut Select, keep: &dyn Fn(&Measurement) -> bool, nobodys: &Measurement) {
     visit::selects_mut(select, &mut |select| {
         select.sources.retain(|source| match source {

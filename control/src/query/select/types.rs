@@ -1,16 +1,16 @@
-//! Types of names and expressions, as InfluxDB works them out before it reads any data.
+//! Types of names and expressions, as InfluxDB derives them before it reads data.
 //!
-//! None = nobody knows the name. Pure; what is known comes from `probe`.
+//! None = unknown name. Pure; the known columns come from `probe`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_dataplane::influxql::ast::{DataType, Expr, Field, Op, Select, Source};
 use fluxgate_dataplane::influxql::visit;
 
-/// A type, or None for a name nobody has.
+/// A type; None for an unknown name.
 pub type Type = Option<DataType>;
 
-/// What all measurements of one FROM have together.
+/// The columns of all measurements of one FROM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownColumns {
     pub fields: BTreeMap<String, Type>,
@@ -18,20 +18,20 @@ pub struct KnownColumns {
 }
 
 impl KnownColumns {
-    /// Notes a field (or a tag read as one); the higher type stays.
+    /// Notes a field (or a tag read as one). The higher type stays.
     pub fn field(&mut self, name: &str, of: Type) {
         let known = self.fields.entry(name.to_owned()).or_insert(of);
         *known = higher(*known, of);
     }
 
-    /// What an untyped `name` is: a field before a tag.
+    /// The type of an untyped `name`: a field comes before a tag.
     fn type_of(&self, name: &str) -> Type {
         let tag = self.tags.contains(name).then_some(DataType::Tag);
         higher(self.fields.get(name).copied().flatten(), tag)
     }
 }
 
-/// InfluxDB takes the higher of two types of one name.
+/// The higher of two types of one name, as in InfluxDB.
 pub fn higher(a: Type, b: Type) -> Type {
     let rank = |of: Type| match of {
         Some(DataType::Float) => 7,
@@ -46,8 +46,8 @@ pub fn higher(a: Type, b: Type) -> Type {
     if rank(a) >= rank(b) { a } else { b }
 }
 
-/// The type of `name` in a SELECT over `sources`, of whose measurements `known` is known and whose subqueries are typed
-/// already.
+/// The type of `name` in a SELECT over `sources`. `known` are the columns of its measurements; its subqueries are
+/// already typed.
 pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns) -> Type {
     sources.iter().fold(known.type_of(name), |found, source| match source {
         Source::Measurement(_) => found,
@@ -55,7 +55,7 @@ pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns) -> Type {
     })
 }
 
-/// The columns of a SELECT whose wildcards are written out; one that is left has expanded to nothing.
+/// The columns of a SELECT after expansion. A wildcard that is left has expanded to nothing.
 pub fn columns(select: &Select) -> impl Iterator<Item = &Field> {
     select.fields.iter().filter(|field| !is_open(&field.expr))
 }
@@ -67,13 +67,13 @@ pub fn is_open(expr: &Expr) -> bool {
     open
 }
 
-/// The type of a column of a typed subquery. Its dimensions are tags to the outside.
+/// The type of a column of a typed subquery. Its dimensions appear as tags outside.
 fn of_column(name: &str, inner: &Select) -> Type {
     let column = columns(inner).find_map(|field| {
         if field_name(field) == name {
             return Some(&field.expr);
         }
-        // top() and bottom() also give the tags in their arguments, but for the last, which is the count.
+        // top() and bottom() also return the tags in their arguments, except the last argument, which is the count.
         match &field.expr {
             Expr::Call { name: call, args } if is_top_or_bottom(call) && args.len() > 2 => {
                 args[1..args.len() - 1].iter().find(|arg| variable_name(arg).as_deref() == Some(name))
@@ -86,12 +86,12 @@ fn of_column(name: &str, inner: &Select) -> Type {
     if of.is_none() && is_dimension() { Some(DataType::Tag) } else { of }
 }
 
-/// The type of a typed expression; None also where its parts do not go together, which a backend reports.
+/// The type of a typed expression. None also for incompatible operands, which a backend reports.
 pub fn of_expr(expr: &Expr) -> Type {
     evaluate(expr).unwrap_or_default()
 }
 
-/// Types that do not go together.
+/// Operands with incompatible types.
 struct Mismatch;
 
 fn evaluate(expr: &Expr) -> Result<Type, Mismatch> {
@@ -121,8 +121,8 @@ fn evaluate(expr: &Expr) -> Result<Type, Mismatch> {
     })
 }
 
-/// A quotient of integers is an integer here, though its value has a fraction when it is computed: InfluxDB cuts it
-/// where a subquery's column is read.
+/// A quotient of integers has the type integer, although its value may have a fraction: InfluxDB truncates it where a
+/// subquery's column is read.
 fn arithmetic(left: Type, op: Op, right: Type, literal: bool) -> Result<Type, Mismatch> {
     use DataType::{Boolean, Float, Integer, Unsigned};
     let (Some(a), Some(b)) = (left, right) else { return Ok(higher(left, right)) };
@@ -131,7 +131,7 @@ fn arithmetic(left: Type, op: Op, right: Type, literal: bool) -> Result<Type, Mi
     match (a, b) {
         (Boolean, Boolean) if bits => Ok(Some(Boolean)),
         (Integer, Integer) | (Unsigned, Unsigned) => Ok(Some(a)),
-        // InfluxDB asks for a cast, but for literals.
+        // InfluxDB requires a cast, except for literals.
         (Integer, Unsigned) | (Unsigned, Integer) if literal => Ok(Some(Unsigned)),
         (Float, Float) if !bits => Ok(Some(Float)),
         (Float, other) | (other, Float) if whole(other) && !bits => Ok(Some(Float)),
@@ -139,7 +139,7 @@ fn arithmetic(left: Type, op: Op, right: Type, literal: bool) -> Result<Type, Mi
     }
 }
 
-/// What a function makes of its first argument.
+/// The result type of a function, from the type of its first argument.
 fn of_call(name: &str, first: Type) -> Type {
     match name {
         "count" | "elapsed" => Some(DataType::Integer),
@@ -181,7 +181,7 @@ pub fn is_top_or_bottom(name: &str) -> bool {
     name.eq_ignore_ascii_case("top") || name.eq_ignore_ascii_case("bottom")
 }
 
-/// The name a variable reads; None for anything else.
+/// The name of a variable; None for other expressions.
 pub fn variable_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Variable { parts, .. } => Some(parts.join(".")),
@@ -189,7 +189,7 @@ pub fn variable_name(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The name of a column before equal ones are told apart.
+/// The name of a column, before equal names get numbers.
 pub fn field_name(field: &Field) -> String {
     field.alias.clone().unwrap_or_else(|| expr_name(&field.expr))
 }
@@ -208,7 +208,7 @@ fn expr_name(expr: &Expr) -> String {
     }
 }
 
-/// What a sum or product is named after; arguments of functions do not count.
+/// The parts of the name of a sum or product. Arguments of functions are left out.
 fn operand_names(expr: &Expr, names: &mut Vec<String>) {
     match expr {
         Expr::Variable { .. } | Expr::Call { .. } => names.push(expr_name(expr)),

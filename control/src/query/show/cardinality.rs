@@ -1,7 +1,8 @@
-//! SHOW ... CARDINALITY: counts, by measurement and tags where a statement asks for them.
+//! SHOW ... CARDINALITY: merges counts, by measurement and tags where a statement groups by them.
 //!
-//! A count with a measurement's name comes from its owner; while it is being moved, from two, and the larger is that of
-//! the backend that has all of it. Counts without a name (of measurements, and estimates) add up.
+//! A count with a measurement's name comes from its owner. While the measurement is being moved it comes from two
+//! backends, and the larger one is from the backend with all data. Counts without a name (of measurements, and
+//! estimates) are summed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::influx::answer::{Answer, Row, Series};
 
 pub fn merge(answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
-    // Tags are sorted by key, and the keys are the same everywhere: this is the order of their values.
+    // Tags are sorted by key, and all have the same keys, so this sorts by value.
     all.sort_by(|a, b| (&a.name, &a.tags).cmp(&(&b.name, &b.tags)));
     let mut merged: Vec<Series> = Vec::with_capacity(all.len());
     for series in all {
@@ -27,7 +28,7 @@ pub fn merge(answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
     merged
 }
 
-/// The tags that the answers are grouped by.
+/// The tags by which the answers are grouped.
 pub fn tag_keys(answers: &[(BackendId, Answer)]) -> BTreeSet<String> {
     let series = answers.iter().flat_map(|(_, answer)| &answer.series);
     series.flat_map(|series| series.tags.iter().map(|(key, _)| key.clone())).collect()

@@ -1,9 +1,9 @@
-//! SHOW TAG KEYS, TAG VALUES and FIELD KEYS: a series per measurement, in the order of names, LIMIT and OFFSET inside
-//! each.
+//! SHOW TAG KEYS, TAG VALUES and FIELD KEYS: merges one series per measurement, sorted by name, with LIMIT and OFFSET
+//! inside each.
 //!
-//! WHERE with time chooses shard groups. With the index `inmem` InfluxDB shows all measurements of the database as soon
-//! as any group is chosen; over several backends those without data in that time show nothing. With `tsi1` there is no
-//! difference.
+//! A WHERE with time selects shard groups. With the index `inmem` InfluxDB shows all measurements of the database if
+//! any group is selected; over several backends, measurements without data in that time are left out. With `tsi1` there
+//! is no difference.
 
 use fluxgate_dataplane::influxql::ast::Show;
 use fluxgate_dataplane::topology::BackendId;
@@ -51,7 +51,7 @@ fn finish(series: &mut Series, several: bool, show: &Show) {
     series.partial &= series.rows.len() > ROWS_UNMARKED_MAX;
 }
 
-/// Sorted by first and second column, each once.
+/// Sorted by first and second column, without duplicates.
 fn union(rows: &[Row]) -> Vec<Row> {
     let mut keyed: Vec<_> = rows.iter().map(|row| (string(row, 0), string(row, 1), row)).collect();
     keyed.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));

@@ -1,7 +1,7 @@
-//! SHOW DATABASES, CONTINUOUS QUERIES and SUBSCRIPTIONS: what any backend lists, in the order of the first; what it
-//! lacks follows.
+//! SHOW DATABASES, CONTINUOUS QUERIES and SUBSCRIPTIONS: merges the lists of all backends, in the order of the first
+//! one; other entries follow.
 //!
-//! InfluxDB lists in the order of creation, which only a server itself knows.
+//! InfluxDB lists in the order of creation, which only the server itself knows.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,12 +1,12 @@
-//! SHOW over several backends: each is asked its part, the parts are put together as one server would show them.
+//! SHOW over several backends: each is asked for its part, and the parts are merged as one server would show them.
 //!
 //! ```text
-//!   rewrite ── what a backend is sent ──> Context::scatter ──> errors::settle ──> merge, by family:
+//!   rewrite ── the statement for a backend ──> Context::scatter ──> errors::settle ──> merge, by family:
 //!     measurements · series · keys (TAG KEYS, TAG VALUES, FIELD KEYS) · cardinality · listing (DATABASES, ...)
 //! ```
 //!
-//! Merging is pure: [`merge`] and [`listing::merge`] take answers and give one. While a measurement is being moved it
-//! lies on two backends, so everything is de-duplicated. Rows are never copied, only their handles.
+//! Merging is pure: [`merge`] and [`listing::merge`] turn answers into one. A measurement that is being moved is on two
+//! backends, so duplicates are removed everywhere. Rows are not copied, only their handles.
 
 mod cardinality;
 mod keys;
@@ -28,10 +28,10 @@ use super::context::{Context, Stop, Times};
 use super::errors::{bounded, is_missing, missing_database, settle};
 use crate::influx::answer::{Answer, Message};
 
-/// Answers a SHOW that more than one backend has a part of.
+/// Answers a SHOW that needs more than one backend.
 ///
 /// # Errors
-/// What ends the whole request. What cannot be merged is the statement's own error.
+/// What ends the whole request. A statement that cannot be merged gives an error in its answer instead.
 pub fn run(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
     let answer = match statement {
         Statement::Show(show) => scattered(context, show, reach)?,
@@ -44,7 +44,7 @@ pub fn run(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resul
     Ok(bounded(answer, context.shared.settings.rows_max))
 }
 
-/// One answer out of the backends' answers to what [`run`] sends them for `show`.
+/// Merges the backends' answers to `show`.
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Answer {
     let messages = messages(&answers);
     let series = match show.what {
@@ -66,7 +66,7 @@ fn scattered(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Answer
         Err(why) => return Ok(Answer::failed(why)),
     };
     if rewrite::has_open_dimensions(show) {
-        // Which tags `*` stands for is known only by all backends together.
+        // Only all backends together know the tags of `*`.
         let keys = match ask(context, &rewrite::without_filters(&sent), reach)? {
             Ok(answers) => cardinality::tag_keys(&answers),
             Err(failed) => return Ok(failed),
@@ -79,7 +79,7 @@ fn scattered(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Answer
 /// Asks each backend for its part of `show`. The inner error is the statement's.
 fn ask(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Result<Vec<(BackendId, Answer)>, Answer>, Stop> {
     let default_db = &context.request.db;
-    // What each was asked in the try that succeeded: later tries overwrite.
+    // The part of each backend in the successful attempt; later attempts overwrite.
     let asked = RefCell::new(BTreeMap::new());
     let mut answers = context.scatter(reach, Times::AsAsked, &|backend, share| {
         let part = match share {
@@ -102,7 +102,7 @@ fn ask(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Result<Vec<(
             let text = Statement::Show(Box::new(rest.clone())).to_string();
             match context.ask(*backend, &text, Times::AsAsked)? {
                 Ok(of_rest) => *answer = of_rest,
-                // It has just failed: the whole is asked again, without it.
+                // The backend has just failed: ask all again, without it.
                 Err(_) => return ask(context, show, reach),
             }
             part = Cow::Owned(rest);
@@ -111,8 +111,8 @@ fn ask(context: &Context<'_>, show: &Show, reach: &Reach) -> Result<Result<Vec<(
     Ok(settle(answers))
 }
 
-/// A database or policy that none of those has who were asked about it, as their error: a single server would say so,
-/// though backends that were not asked about it have answered.
+/// The error for a database or policy that all backends asked about it lack. A single server would report it, even
+/// though other backends have answered about other sources.
 fn nowhere(answers: &[(BackendId, Answer)], names: impl Fn(BackendId, &str) -> bool) -> Option<String> {
     let errors: BTreeSet<&str> = answers.iter().filter_map(|(_, answer)| answer.error.as_deref()).collect();
     errors
@@ -125,7 +125,7 @@ fn nowhere(answers: &[(BackendId, Answer)], names: impl Fn(BackendId, &str) -> b
         .map(str::to_owned)
 }
 
-/// The policies as one backend lists them: the first that has the database.
+/// The policies as listed by one backend, the first that has the database.
 fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
     let text = statement.to_string();
     let mut answers = context.scatter(reach, Times::AsAsked, &|_, _| text.clone())?;
@@ -145,7 +145,7 @@ fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resu
     Ok(answer)
 }
 
-/// All remarks, each once.
+/// All messages, without duplicates.
 fn messages(answers: &[(BackendId, Answer)]) -> Vec<Message> {
     let mut all: Vec<Message> = Vec::new();
     for message in answers.iter().flat_map(|(_, answer)| &answer.messages) {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use crate::influx::answer::Row;
 
-/// The string at `column`, borrowed unless it has escapes; of anything else its JSON text, and "" beyond the end.
+/// The string at `column`, borrowed unless it has escapes. Other values give their JSON text; beyond the end it is "".
 pub fn string(row: &Row, column: usize) -> Cow<'_, str> {
     let raw = row.value(column).unwrap_or_default();
     match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -14,31 +14,31 @@ pub fn string(row: &Row, column: usize) -> Cow<'_, str> {
     }
 }
 
-/// OFFSET, then LIMIT; 0 and None are the same.
+/// Applies OFFSET, then LIMIT; a limit of 0 means none.
 pub fn window<T>(items: impl Iterator<Item = T>, limit: Option<u64>, offset: Option<u64>) -> impl Iterator<Item = T> {
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let limit = limit.filter(|&limit| limit > 0).map_or(usize::MAX, count);
     items.skip(offset.map_or(0, count)).take(limit)
 }
 
-/// `limit` for a backend, so that its first rows hold what OFFSET and LIMIT of the whole may want from it.
+/// `limit` for a backend, so that its answer has all rows that OFFSET and LIMIT over all may need.
 pub fn widened(limit: Option<u64>, offset: Option<u64>) -> Option<u64> {
     let limit = limit.filter(|&limit| limit > 0)?;
     // InfluxDB reads counts as int64.
     limit.checked_add(offset.unwrap_or(0)).filter(|&sum| i64::try_from(sum).is_ok())
 }
 
-/// The order of SHOW SERIES without time: by measurement, then tag by tag, key before value, all unescaped. A key that
-/// another one begins with comes first.
+/// The order of SHOW SERIES without time: by measurement, then tag by tag, key before value, all unescaped. A prefix
+/// comes before longer keys.
 pub fn by_parts(a: &str, b: &str) -> Ordering {
     parts(a).cmp(parts(b))
 }
 
-/// An escaped series key as numbers that compare like its parts: the end of a part is below every byte.
+/// An escaped series key as numbers that compare like its parts. The end of a part is below every byte.
 fn parts(key: &str) -> impl Iterator<Item = u16> {
     let bytes = key.as_bytes();
     let mut at = 0;
-    // The next unescaped `=` ends a tag key; in a measurement and in a value it is an ordinary byte.
+    // The next unescaped `=` ends a tag key; in a measurement or value it is an ordinary byte.
     let mut in_key = false;
     std::iter::from_fn(move || {
         let byte = *bytes.get(at)?;
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn series_without_time_are_in_the_order_influxdb_gives_them() {
-        // As one server lists them.
+        // The order of one InfluxDB server.
         let keys = [
             "Disk,host=c,path=/",
             "_x,host=a",
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_a_window_is_wide_enough() {
+    fn a_widened_limit_covers_offset_and_limit() {
         for (limit, offset, expected) in [
             (None, None, None),
             (Some(0), Some(3), None),

@@ -1,4 +1,4 @@
-//! What backends are sent in place of a SHOW, so that their answers can be put together.
+//! The statements that backends get in place of a SHOW, so that their answers can be merged.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use fluxgate_dataplane::placement::Place;
 use super::order::widened;
 use crate::query::errors::{missing_database, missing_policy};
 
-/// The statement for every backend, before its sources are restricted: one `now()` for all, and where rows of several
-/// backends may meet the first offset + limit rows of each.
+/// The statement for every backend, before its sources are restricted: with one `now()` for all, and with a limit of
+/// offset + limit where rows of several backends may mix.
 ///
 /// # Errors
-/// Why it cannot be merged, and what can.
+/// Why it cannot be merged, and what to use instead.
 pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
     let mut sent = show.clone();
     if let Some(condition) = &mut sent.condition {
@@ -26,7 +26,7 @@ pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
     match show.what {
         ShowKind::Measurements | ShowKind::Series | ShowKind::TagKeys | ShowKind::TagValues => widen(&mut sent),
         ShowKind::FieldKeys => {
-            // A server itself gives them in a disorder that depends on its shards.
+            // A single server gives them in an order that depends on its shards.
             if show.order.as_ref().is_some_and(|order| order.descending) {
                 return Err(
                     "SHOW FIELD KEYS ... ORDER BY time DESC has no defined order over several backends: leave \
@@ -43,11 +43,11 @@ pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
         | ShowKind::FieldKeyCardinality { .. } => {
             let by_time = |dimension: &Expr| matches!(dimension, Expr::Call { .. });
             if show.dimensions.iter().any(by_time) {
-                return Err("a CARDINALITY ... GROUP BY time() cannot be merged over several backends, whose clocks \
-                    end it: group by tags only"
+                return Err("a CARDINALITY ... GROUP BY time() cannot be merged over several backends, since their \
+                    clocks differ: group by tags only"
                     .into());
             }
-            // With GROUP BY InfluxDB counts exactly; say so, in case no tag is left to group by.
+            // With GROUP BY InfluxDB counts exactly. EXACT keeps that when no tag is left to group by.
             if !show.dimensions.is_empty() {
                 sent.what = exact(show.what);
             }
@@ -56,17 +56,17 @@ pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
     Ok(sent)
 }
 
-/// GROUP BY names its tags by `*` or a regular expression.
+/// Whether GROUP BY names its tags by `*` or a regular expression.
 pub fn has_open_dimensions(show: &Show) -> bool {
     show.dimensions.iter().any(|dimension| matches!(dimension, Expr::Wildcard(_) | Expr::Regex(_)))
 }
 
-/// All of what `show` is about: which tags `*` stands for does not depend on the rest.
+/// `show` without its filters: the tags of `*` do not depend on them.
 pub fn without_filters(show: &Show) -> Show {
     Show { condition: None, limit: None, offset: None, slimit: None, soffset: None, ..show.clone() }
 }
 
-/// The same over those of its sources that lie at `share`.
+/// `show` over those of its sources that are in `share`.
 pub fn restrict(show: &Show, default_db: &str, share: &BTreeSet<Place>) -> Show {
     let kept = |source: &&Source| match source {
         Source::Measurement(m) => match &m.name {
@@ -78,7 +78,7 @@ pub fn restrict(show: &Show, default_db: &str, share: &BTreeSet<Place>) -> Show 
     Show { sources: show.sources.iter().filter(kept).cloned().collect(), ..show.clone() }
 }
 
-/// Whether the answer to `part` of `show` depends on what `error` says is missing.
+/// Whether the answer to `part` of `show` depends on the database or policy that `error` says is missing.
 pub fn names(show: &Show, part: &Show, default_db: &str, error: &str) -> bool {
     let in_policy = |source: &Source, policy| match source {
         Source::Measurement(m) => m.rp.as_deref() == policy,
@@ -87,7 +87,7 @@ pub fn names(show: &Show, part: &Show, default_db: &str, error: &str) -> bool {
     match (missing_database(error), missing_policy(error)) {
         (Some(db), _) if part.sources.is_empty() => part.db.as_deref().unwrap_or(default_db) == db,
         (Some(db), _) => part.sources.iter().any(|source| db_of(part, source, default_db) == db),
-        // A policy that no source names is that of the request, or the default.
+        // A policy that no source names comes from the request, or is the default.
         (_, Some(policy)) => {
             let written = Some(policy).filter(|_| show.sources.iter().any(|source| in_policy(source, Some(policy))));
             part.sources.is_empty() || part.sources.iter().any(|source| in_policy(source, written))
@@ -96,8 +96,8 @@ pub fn names(show: &Show, part: &Show, default_db: &str, error: &str) -> bool {
     }
 }
 
-/// `part` without the sources whose database or policy `error` says is missing: a server refuses all for one of them.
-/// None when nothing else is left, or no source names it.
+/// `part` without the sources whose database or policy is missing according to `error`: a server refuses all sources
+/// because of one. None when nothing else is left, or no source names it.
 pub fn without_missing(part: &Show, default_db: &str, error: &str) -> Option<Show> {
     let missing = |source: &Source| match (missing_database(error), missing_policy(error), source) {
         (Some(db), _, _) => db_of(part, source, default_db) == db,
@@ -108,7 +108,7 @@ pub fn without_missing(part: &Show, default_db: &str, error: &str) -> Option<Sho
     (!sources.is_empty() && sources.len() < part.sources.len()).then(|| Show { sources, ..part.clone() })
 }
 
-/// The database a source is looked for in.
+/// The database in which a source is looked up.
 fn db_of<'a>(show: &'a Show, source: &'a Source, default_db: &'a str) -> &'a str {
     let on = show.db.as_deref().unwrap_or(default_db);
     let own_db_counts = !matches!(show.what, ShowKind::TagKeys | ShowKind::TagValues);

@@ -1,4 +1,4 @@
-//! Merging against a model of one server: what shards say, put together, is what the server with all data says.
+//! Tests of merging against a model of one server: merged answers of shards equal the answer of a server with all data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,14 +121,14 @@ fn lists_keep_the_order_of_the_first_backend() {
 }
 
 #[test]
-fn a_remark_of_several_backends_is_made_once() {
+fn a_message_of_several_backends_appears_once() {
     let answer = || Answer { messages: vec![Message { level: "info".into(), text: "x".into() }], ..Answer::default() };
     let merged = merge(&show("SHOW SERIES"), vec![(BackendId(0), answer()), (BackendId(1), answer())]);
     assert_eq!(merged, answer());
 }
 
 #[test]
-fn backends_are_sent_what_can_be_merged() {
+fn statements_for_backends_can_be_merged() {
     for (text, expected) in [
         ("SHOW MEASUREMENTS LIMIT 2 OFFSET 3", r#"SHOW MEASUREMENTS LIMIT 5"#),
         ("SHOW SERIES FROM cpu OFFSET 3", r#"SHOW SERIES FROM "cpu""#),
@@ -138,7 +138,7 @@ fn backends_are_sent_what_can_be_merged() {
         ("SHOW SERIES WHERE time > NOW() - 1h", r#"SHOW SERIES WHERE "time" > 42 - 1h"#),
         ("SHOW MEASUREMENT CARDINALITY GROUP BY *", "SHOW MEASUREMENT EXACT CARDINALITY GROUP BY *"),
     ] {
-        // Both through the printer, which writes ASC out.
+        // Both through the printer, which adds ASC.
         let print = |show: Show| Statement::Show(Box::new(show)).to_string();
         assert_eq!(print(rewrite::sent(&show(text), 42).unwrap()), print(show(expected)), "{text}");
     }
@@ -161,7 +161,7 @@ fn a_backend_is_asked_only_about_its_own_sources() {
 }
 
 #[test]
-fn what_nobody_who_was_asked_has_is_missing_though_others_answer() {
+fn a_database_that_all_asked_backends_lack_is_missing_though_others_answer() {
     let missing = |text: &str, parts: [&str; 2], errors: [Option<&str>; 2]| {
         let answer = |error: Option<&str>| error.map_or(Answer::default(), Answer::failed);
         let answers: Vec<_> = errors.into_iter().enumerate().map(|(n, e)| (BackendId(n as u16), answer(e))).collect();
@@ -181,7 +181,7 @@ fn what_nobody_who_was_asked_has_is_missing_though_others_answer() {
     assert_eq!(missing("SHOW SERIES FROM m, n", split, [None, Some("other")]), None);
 }
 
-/// A database in memory: series keys by measurement, each a list of tags; and its fields.
+/// A database in memory: by measurement, its series (each a list of tags) and its fields.
 type Data = BTreeMap<String, (BTreeSet<Vec<(String, String)>>, BTreeSet<(String, String)>)>;
 
 fn escaped(text: &str, also: &[char]) -> String {
@@ -195,7 +195,7 @@ fn escaped(text: &str, also: &[char]) -> String {
     out
 }
 
-/// What one server with `data` says.
+/// The answer of one server with `data`.
 fn server(data: &Data, show: &Show) -> Answer {
     let json = |text: &str| serde_json::to_string(text).unwrap().replace('<', "\\u003c");
     let row = |texts: &[&str]| Row::of(texts.iter().map(|text| json(text)).collect::<Vec<_>>().iter().map(|t| &t[..]));
@@ -276,9 +276,9 @@ const FORMS: [&str; 8] = [
 ];
 
 proptest! {
-    /// Each measurement lies on one shard, some on two (the second may hold only a part of it).
+    /// Each measurement is on one shard, some on two (the second may have only a part).
     #[test]
-    fn shards_together_say_what_one_server_says(
+    fn merged_shards_equal_one_server(
         whole in data(),
         owners in proptest::collection::vec((0usize..4, proptest::option::of(0usize..4), 0usize..4), 12),
         form in 0..FORMS.len(),
@@ -290,7 +290,7 @@ proptest! {
         let mut shards = vec![Data::new(); 4];
         for ((name, (all, fields)), (owner, second, part)) in whole.iter().zip(owners) {
             shards[owner].insert(name.clone(), (all.clone(), fields.clone()));
-            // Measurements are counted twice while they are on two backends.
+            // Measurements on two backends are counted twice.
             let counted_twice = FORMS[form].contains("MEASUREMENT EXACT");
             if let Some(second) = second.filter(|&second| second != owner && !counted_twice) {
                 let some: BTreeSet<_> = all.iter().skip(part.min(all.len() - 1)).cloned().collect();
