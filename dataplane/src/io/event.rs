@@ -1,15 +1,15 @@
-//! Waiting for something that happens on the same executor; the value, if any, is looked up by whoever waits.
+//! Waits for an event on the same executor. The event carries no value; the waiting task reads it elsewhere.
 //!
-//! A [`Wait`] made before the state is looked at cannot miss a [`Event::notify`] after it: there is one thread, and a
-//! wait remembers how often the event had happened when it was made. A waiting task holds exactly one waker here (the
-//! runtime counts wakers per task in 16 bits), and a dropped wait gives its slot back.
+//! A [`Wait`] made before the state is read cannot miss a later [`Event::notify`]: there is one thread, and a wait
+//! stores how often the event had happened when it was made. A waiting task holds exactly one waker here (the runtime
+//! counts wakers per task in 16 bits), and a dropped wait frees its slot.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// "Something changed": many waiters, no value, no memory of the past.
+/// "Something changed": many waiters, no value; past events are not stored.
 #[derive(Debug, Default)]
 pub struct Event {
     happened: Cell<u64>,
@@ -23,7 +23,7 @@ struct Slots {
 }
 
 impl Event {
-    /// Wakes all who wait now.
+    /// Wakes all tasks that wait now.
     pub fn notify(&self) {
         self.happened.set(self.happened.get() + 1);
         let mut wakers = {

@@ -1,4 +1,4 @@
-//! What the house relies on in the runtime.
+//! What this crate relies on in the runtime.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -52,14 +52,14 @@ fn a_signal_from_another_thread_wakes_the_executor() {
 }
 
 #[test]
-fn a_timeout_drops_what_takes_too_long() {
+fn a_timeout_drops_a_task_that_takes_too_long() {
     block_on(|| async {
         assert_eq!(timeout(Duration::from_millis(20), std::future::pending::<()>()).await, Err(Elapsed));
         assert_eq!(timeout(Duration::from_secs(5), async { 7 }).await, Ok(7));
     });
 }
 
-/// Both ends of a TLS connection over loopback, with a certificate nobody vouches for.
+/// Both ends of a TLS connection over loopback, with a self-signed certificate.
 async fn tls_pair() -> (Stream, Stream) {
     use rcgen::KeyPair;
     use rustls::crypto::ring;
@@ -88,12 +88,12 @@ async fn tls_pair() -> (Stream, Stream) {
     (client, server.await)
 }
 
-/// Byte `i` of what the tests below send.
+/// Byte `i` of the test data below.
 fn byte(i: usize) -> u8 {
     (i * 31 + i / 251) as u8
 }
 
-/// A relative path must not be taken for one below some descriptor: the runtime's own calls differ in that.
+/// A relative path must not be resolved relative to some descriptor, which the runtime's own calls do.
 #[test]
 fn files_and_folders_are_found_by_relative_paths() {
     block_on(|| async {
@@ -155,7 +155,7 @@ fn a_read_of_tls_that_is_dropped_loses_nothing() {
 #[test]
 fn both_ends_of_tls_can_send_at_length_before_either_reads() {
     block_on(|| async {
-        // Both fit into the sockets' buffers; what is read comes from records that a write has found waiting.
+        // Both fit into the sockets' buffers; the data read comes from records that a write found waiting.
         const LEN: usize = 150_000;
         let (mut client, mut server) = tls_pair().await;
         let bytes: Vec<_> = (0..LEN).map(byte).collect();
@@ -174,7 +174,7 @@ fn both_ends_of_tls_can_send_at_length_before_either_reads() {
 }
 
 #[test]
-fn an_answer_that_somebody_has_cut_is_not_taken_for_whole() {
+fn a_cut_answer_is_not_taken_for_a_complete_one() {
     block_on(|| async {
         let (mut client, mut server) = tls_pair().await;
         server.write_all(b"begun").await.unwrap();

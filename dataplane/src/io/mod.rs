@@ -1,8 +1,8 @@
-//! Thin interfaces over the runtime: sockets, files, timers, clocks, events. Only this folder and `disklog/store` name
-//! glommio, so that another runtime can take its place.
+//! Thin interfaces to the runtime: sockets, files, timers, clocks, events. Only this folder and `disklog/store` name
+//! glommio, so that it can be replaced.
 //!
-//! `uring` is the runtime; clocks, sockets, files and wake-ups from other threads are asked of it alone. With the
-//! feature `sim` a simulated machine takes its place (`sim.rs`). Everything above is the same code with both.
+//! `uring` is the runtime; all clocks, sockets, files and wake-ups from other threads come from it. With the feature
+//! `sim` a simulated machine takes its place (`sim.rs`). All code above is the same with both.
 
 mod event;
 mod stream;

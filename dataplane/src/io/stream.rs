@@ -1,4 +1,4 @@
-//! A byte stream to a client or to a backend, plain or through TLS.
+//! A byte stream to a client or to a backend, plain or with TLS.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -20,7 +20,7 @@ use crate::tls::ServerTls;
 #[derive(Debug)]
 pub struct Stream {
     inner: TcpStream,
-    /// On the heap: plain connections shall not carry its size.
+    /// On the heap, so that plain connections stay small.
     tls: Option<Box<Tls>>,
 }
 
@@ -37,10 +37,10 @@ impl Stream {
         runtime::connect(addr, timeout).await.map(Self::from)
     }
 
-    /// Connects and speaks TLS with whom `name` belongs to, all within `timeout`.
+    /// Connects and does a TLS handshake with the server `name`, both within `timeout`.
     ///
     /// # Errors
-    /// As [`Stream::connect`]; of the handshake, where `InvalidData` holds a [`rustls::Error`].
+    /// As [`Stream::connect`]; handshake errors, where `InvalidData` holds a [`rustls::Error`].
     pub async fn connect_tls(
         addr: SocketAddr,
         timeout: Duration,
@@ -60,20 +60,19 @@ impl Stream {
         super::timeout(timeout, connected).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// From here on this is the server's end of TLS; [`Stream::handshake`] comes next.
+    /// Makes this stream the server side of TLS; call [`Stream::handshake`] next.
     ///
     /// # Errors
-    /// Of rustls, for a configuration it cannot use.
+    /// Those of rustls, for a configuration it cannot use.
     pub fn accept_tls(&mut self, tls: &ServerTls) -> Result<(), rustls::Error> {
         self.tls = Some(Box::new(Tls::server(UnbufferedServerConnection::new(tls.config())?)));
         Ok(())
     }
 
-    /// Agrees with the peer on TLS; nothing to do for a plain stream. Sends what must be sent, waits for as long as the
-    /// peer keeps the connection open.
+    /// Does the TLS handshake; nothing for a plain stream. Waits for as long as the peer keeps the connection open.
     ///
     /// # Errors
-    /// After [`HandshakeError::PlainHttp`] the stream is plain, so that the client can be told.
+    /// After [`HandshakeError::PlainHttp`] the stream is plain, so that an answer can be sent to the client.
     pub async fn handshake(&mut self) -> Result<(), HandshakeError> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         let result = tls.handshake(&mut self.inner).await;
@@ -83,10 +82,10 @@ impl Stream {
         result
     }
 
-    /// Reads what is there, at least one byte; 0 = the peer has ended. Dropping the future loses no data.
+    /// Reads available bytes, at least one; 0 = the peer has closed. Dropping the future loses no data.
     ///
     /// # Errors
-    /// Of `recv(2)`; `InvalidData` for what is not TLS.
+    /// Of `recv(2)`; `InvalidData` for bytes that are not TLS.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.inner.read(buf).await,
@@ -109,13 +108,13 @@ impl Stream {
     /// Of `shutdown(2)`.
     pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
-            // A peer that cannot be told is gone, or has not agreed on TLS.
+            // A failure means that the peer is gone, or that the handshake is not finished.
             let _ = tls.shutdown(&mut self.inner, how).await;
         }
         runtime::shutdown(&self.inner, how).await
     }
 
-    /// Makes the end of this stream a reset, for a peer that would take a plain end for the end of the data.
+    /// Ends this stream with a reset, for a peer that would take a normal end for the end of the data.
     pub fn reset_at_end(&self) {
         runtime::reset_at_end(&self.inner);
     }
@@ -126,7 +125,7 @@ impl Stream {
         runtime::peer_addr(&self.inner)
     }
 
-    /// For [`super::shut`] from beside the reading task; valid while the stream lives.
+    /// For [`super::shut`] from another task than the reading one; valid while the stream lives.
     pub fn raw_fd(&self) -> RawFd {
         self.inner.as_raw_fd()
     }

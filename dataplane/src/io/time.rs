@@ -1,4 +1,4 @@
-//! What follows from a clock and a timer.
+//! Timeouts and elapsed times, made from the runtime's clock and timer.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use futures_lite::future;
 
 use super::runtime::{now, sleep};
 
-/// The time was up first.
+/// The timeout expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Since `then`; nothing for a time to come.
+/// Time since `then`; zero for a time in the future.
 pub fn elapsed(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
 
-/// Drops `task` when `duration` has passed first.
+/// Runs `task`, but drops it when `duration` has passed.
 ///
 /// # Errors
 /// [`Elapsed`].

@@ -1,13 +1,12 @@
-//! TLS over a socket: rustls without its own buffers, driven by reads and writes of the stream.
+//! TLS over a socket, with rustls's unbuffered interface, driven by reads and writes of the stream.
 //!
 //! ```text
 //!   socket ─recv─> input ─rustls─> the caller's buffer, what does not fit into `plain`
 //!   the caller's bytes ─rustls─> output ─send─> socket
 //! ```
 //!
-//! All that is under way lies here and not in a future: a read or a handshake that is dropped loses nothing. What
-//! rustls wants to say by itself (handshake, alerts, new keys) goes through the same `output`, so that records leave in
-//! order.
+//! All state lies here and not in a future: a read or a handshake that is dropped loses nothing. What rustls itself
+//! sends (handshake, alerts, new keys) goes through the same `output`, so that records are sent in order.
 //!
 //! Not here: certificates and trust (`crate::tls`).
 
@@ -23,7 +22,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use super::runtime::TcpStream;
 use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_INPUT_BYTES, TLS_OUTPUT_BYTES, TLS_OUTPUT_KEPT_BYTES};
 
-/// Why no TLS came about.
+/// Why a TLS handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The client speaks HTTP without TLS.
@@ -37,14 +36,14 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// What TLS keeps for one connection.
+/// The TLS state of one connection.
 pub(super) struct Tls {
     side: Side,
-    /// Records that have arrived and not been opened.
+    /// Records that have arrived and are not decrypted yet.
     input: Buffer,
     /// Records to be sent.
     output: Buffer,
-    /// Opened, and more than the reader had room for.
+    /// Decrypted bytes for which the reader had no room.
     plain: Buffer,
     peer_closed: bool,
 }
@@ -54,20 +53,20 @@ enum Side {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// What a step is to bring.
+/// What a step is to achieve.
 enum Want<'a> {
     Handshake,
     /// Plain bytes into this buffer.
     Read(&'a mut [u8]),
-    /// All of this into records.
+    /// Encrypt all of this into records.
     Write(&'a [u8]),
     Close,
 }
 
-/// What came of it.
+/// The result of a step.
 enum Step {
     Done(usize),
-    /// Nothing goes on before more has arrived.
+    /// Nothing can be done until more bytes arrive.
     NeedsInput,
     PeerClosed,
 }
@@ -86,7 +85,7 @@ impl Tls {
         Self { side, input, output, plain, peer_closed: false }
     }
 
-    /// Until application data may be sent.
+    /// Runs until application data may be sent.
     pub(super) async fn handshake(&mut self, tcp: &mut TcpStream) -> Result<(), HandshakeError> {
         if matches!(self.side, Side::Server(_)) {
             while self.input.filled().len() < HTTP_BEGINNING_BYTES {
@@ -122,7 +121,7 @@ impl Tls {
                 return Ok(0);
             }
             let step = self.step(&mut Want::Read(&mut *buf), tcp).await?;
-            // Before waiting: the peer may wait for it too.
+            // Before waiting: the peer may be waiting for these records.
             self.flush(tcp).await?;
             match step {
                 Step::Done(0) => {}
@@ -143,23 +142,23 @@ impl Tls {
         Ok(())
     }
 
-    /// Says that nothing more will come, when that is so.
+    /// Sends close_notify, unless only reading ends.
     pub(super) async fn shutdown(&mut self, tcp: &mut TcpStream, how: Shutdown) -> io::Result<()> {
         if how != Shutdown::Read {
-            // Without it the end would look like that of a cut connection.
+            // Without it the peer could not tell this end from a cut connection.
             self.step(&mut Want::Close, tcp).await?;
             self.flush(tcp).await?;
         }
         Ok(())
     }
 
-    /// Goes on with what is there as far as `want`. After an error the peer has been told why, if it can be.
+    /// Processes available bytes until `want` is reached. After an error, sends the alert to the peer if possible.
     async fn step(&mut self, want: &mut Want<'_>, tcp: &mut TcpStream) -> io::Result<Step> {
         let error = match self.advance(want) {
             Ok(step) => return Ok(step),
             Err(error) => error,
         };
-        // The alert lies ready; then the same error comes again.
+        // rustls has the alert ready; this call encodes it and then returns the same error again.
         let _ = self.advance(&mut Want::Handshake);
         let _ = self.flush(tcp).await;
         Err(io::Error::new(io::ErrorKind::InvalidData, error))
@@ -180,8 +179,8 @@ impl Tls {
         }
     }
 
-    /// Waits for more records. The end of the stream counts as a client's closing, since requests have lengths; a
-    /// server's answer may have none, and must not be taken for whole when somebody has cut it.
+    /// Waits for more records. From a client, the end of the stream counts as a close, since requests have lengths. An
+    /// answer of a server may have no length, and a cut answer must not be taken for a complete one.
     async fn receive(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
         let n = tcp.read(self.input.room_for_records()?).await?;
         self.input.add(n);
@@ -207,14 +206,14 @@ impl Tls {
 }
 
 impl fmt::Debug for Tls {
-    /// Without what lies in the buffers.
+    /// Without the contents of the buffers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("peer_closed", &self.peer_closed).finish_non_exhaustive()
     }
 }
 
-/// Does what rustls asks for, or what is wanted if it asks for nothing. Returns how much of the input has been used,
-/// and the outcome; None = go on.
+/// Does what rustls asks for, or what is wanted if rustls asks for nothing. Returns how many input bytes were used, and
+/// the outcome; None = continue.
 fn act<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     want: &mut Want<'_>,
@@ -238,7 +237,7 @@ fn act<Data>(
             }
         }
         Ok(ConnectionState::TransmitTlsData(records)) => {
-            // They lie in `output`, before everything that is to follow them.
+            // The records are in `output`, in front of everything that follows.
             records.done();
             Ok(None)
         }
@@ -250,7 +249,7 @@ fn act<Data>(
                     Some(Err(error)) => return (discard, Err(error)),
                     Some(Ok(record)) => {
                         let mut bytes = record.payload;
-                        // What is there already comes first.
+                        // Bytes decrypted before come first.
                         if let Want::Read(buf) = want
                             && plain.is_empty()
                         {
@@ -287,7 +286,7 @@ fn act<Data>(
         }
         Ok(ConnectionState::BlockedHandshake) => Ok(Some(Step::NeedsInput)),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Some(Step::PeerClosed)),
-        // Early data, which is not offered.
+        // Early data; it is not offered.
         Ok(_) => Err(rustls::Error::General("unexpected state".to_owned())),
     };
     (discard, outcome)
@@ -297,15 +296,15 @@ fn ended_early() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended within the TLS handshake")
 }
 
-/// As much of a request as tells it from a TLS record; no record that opens a handshake is shorter.
+/// Enough bytes of a request to tell it from a TLS record; no record that starts a handshake is shorter.
 const HTTP_BEGINNING_BYTES: usize = 5;
 
-/// As Go's `net/http` has it (`tlsRecordHeaderLooksLikeHTTP`).
+/// As in Go's `net/http` (`tlsRecordHeaderLooksLikeHTTP`).
 fn looks_like_http(bytes: &[u8]) -> bool {
     [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].iter().any(|beginning| bytes.starts_with(*beginning))
 }
 
-/// Bytes that are used from the front while others are put behind them.
+/// Bytes that are consumed at the front and added at the end.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -333,7 +332,7 @@ impl Buffer {
         }
     }
 
-    /// So many bytes of the room have been filled.
+    /// Marks `n` bytes of the room as filled.
     fn add(&mut self, n: usize) {
         self.end += n;
     }
@@ -346,7 +345,7 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
-    /// Room for what arrives. A record always fits; only messages of a handshake are larger.
+    /// Room for arriving bytes. A record always fits; only handshake messages are larger.
     fn room_for_records(&mut self) -> io::Result<&mut [u8]> {
         if self.is_empty() && self.bytes.len() != TLS_INPUT_BYTES {
             self.bytes = vec![0; TLS_INPUT_BYTES];
@@ -371,7 +370,7 @@ impl Buffer {
         }
     }
 
-    /// Moves as much as fits; memory goes back with the last byte.
+    /// Moves as many bytes as fit. Frees the memory when empty.
     fn give(&mut self, buf: &mut [u8]) -> usize {
         let n = self.filled().len().min(buf.len());
         buf[..n].copy_from_slice(&self.filled()[..n]);
@@ -380,7 +379,7 @@ impl Buffer {
         n
     }
 
-    /// An empty buffer gives its memory back if it has more than this.
+    /// Frees the memory of an empty buffer if it is larger than this.
     fn keep_at_most(&mut self, bytes_max: usize) {
         if self.is_empty() && self.bytes.len() > bytes_max {
             self.bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! A file that only grows, written beside everything else the executor does.
+//! A file that only grows; writing does not block the executor.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct AppendFile {
 }
 
 impl AppendFile {
-    /// An empty file at `path`; one that is there is emptied.
+    /// Creates an empty file at `path`; an existing file is truncated.
     ///
     /// # Errors
     /// Of `open(2)`.
@@ -27,7 +27,7 @@ impl AppendFile {
     }
 
     /// # Errors
-    /// Of `write(2)`. The size is then as before: the next append overwrites what had been written in part.
+    /// Of `write(2)`. The size is then unchanged: the next append overwrites a partial write.
     pub async fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut done = 0;
         while done < bytes.len() {
@@ -41,10 +41,10 @@ impl AppendFile {
         Ok(())
     }
 
-    /// Waits until what was appended has reached the disk.
+    /// Waits until everything appended is on disk.
     ///
     /// # Errors
-    /// Of `fdatasync(2)`. What was appended since the last sync may then be lost, also if a later sync succeeds.
+    /// Of `fdatasync(2)`. Bytes appended since the last sync may then be lost, even if a later sync succeeds.
     pub async fn sync(&self) -> io::Result<()> {
         self.file.fdatasync().await.map_err(io::Error::from)
     }
@@ -56,7 +56,7 @@ impl AppendFile {
     }
 }
 
-/// Makes the folder if it is not there, and waits until the names in it have reached the disk.
+/// Creates the folder if missing, and waits until its entries are on disk.
 ///
 /// # Errors
 /// Of `mkdir(2)` and `fdatasync(2)`.
@@ -75,7 +75,7 @@ pub async fn remove(path: &Path) -> io::Result<()> {
     glommio::io::remove(path).await.map_err(io::Error::from)
 }
 
-/// Paths and sizes of what is in a folder; nothing when there is no such folder. Blocks: at start only.
+/// Paths and sizes of the entries of a folder; empty when the folder does not exist. Blocks: at start only.
 ///
 /// # Errors
 /// Of reading the folder.
@@ -87,7 +87,7 @@ pub fn list_files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     }
 }
 
-/// Removes a folder and all that is in it. Blocks: at start only.
+/// Removes a folder and everything in it. Blocks: at start only.
 ///
 /// # Errors
 /// Of `unlink(2)` and `rmdir(2)`.

@@ -14,20 +14,20 @@ pub fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
-/// A number that no other call, in this process or another one, is likely to have got.
+/// A number that no other call, in this process or another one, is likely to return.
 pub fn unlike() -> u64 {
-    // Keyed by the operating system's randomness; the time makes two calls differ.
+    // The hasher's keys are random; the time makes two calls differ.
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u128(UNIX_EPOCH.elapsed().map_or(0, |d| d.as_nanos()));
     hasher.finish()
 }
 
-/// The first sleep of an executor takes about 10 ms whatever is asked (glommio 0.9); workers warm up with one.
+/// The first sleep of an executor takes about 10 ms, however short it should be (glommio 0.9). Workers do one at start.
 pub async fn sleep(duration: Duration) {
     Timer::new(duration).await;
 }
 
-/// Lets others run when this task has had its share; a socket with data always ready never yields by itself.
+/// Lets other tasks run when this task has used its time slice; a socket that always has data never yields by itself.
 pub async fn yield_if_needed() {
     glommio::executor().yield_if_needed().await;
 }

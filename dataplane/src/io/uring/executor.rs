@@ -1,4 +1,4 @@
-//! How executors are built: one helper, so that every ring in the house has the same shape.
+//! Builds executors: one function, so that all executors have the same settings.
 
 use std::future::Future;
 use std::io;
@@ -8,18 +8,18 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::rings;
 
-/// Registered buffers per ring. Only small log writes use them; more would be locked memory for nothing.
+/// Registered buffers per ring. Only small log writes use them; more would only lock memory.
 const IO_MEMORY_BYTES: usize = 256 * 1024;
-/// A busy executor looks at its sockets and at foreign wakes this often (glommio's default of 100 ms would be the
-/// latency of everybody else).
+/// A busy executor checks its sockets and wake-ups from other threads this often. With glommio's default of 100 ms,
+/// other tasks would wait that long.
 const PREEMPT_INTERVAL: Duration = Duration::from_millis(1);
-/// Kernel releases locked memory of ended rings late: a start that fails for lack of it is repeated this often.
+/// The kernel releases the locked memory of ended rings late: a start that fails for lack of it is tried this often.
 const START_ATTEMPTS: u32 = 20;
 
 /// Starts a thread with an executor, pinned to `cpu` if given, that runs `task` to its end.
 ///
 /// # Errors
-/// When the kernel grants no rings (io_uring disabled, locked memory exhausted). A panic in `task` shows in the join.
+/// When the kernel refuses the rings (io_uring disabled, locked memory exhausted). The join returns a panic of `task`.
 pub fn executor<F, Fut, T>(name: &str, cpu: Option<usize>, task: F) -> io::Result<ExecutorJoinHandle<T>>
 where
     F: FnOnce() -> Fut + Send + 'static,
@@ -37,14 +37,14 @@ where
         .map_err(|e| io::Error::other(e.to_string()))
 }
 
-/// Runs a task beside the caller on the same executor until it ends; nobody waits for it.
+/// Runs a task on the same executor until it ends; nothing waits for it.
 ///
-/// A panic in it would end the whole executor: wrap what may panic.
+/// A panic in it would end the whole executor: catch panics inside.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(task).detach();
 }
 
-/// Runs `task` on a fresh executor of small shape and waits for it; for tests and tools.
+/// Runs `task` on a new small executor and waits for it; for tests and tools.
 ///
 /// # Panics
 /// When the executor does not start, or `task` panics.

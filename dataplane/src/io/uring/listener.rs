@@ -15,25 +15,25 @@ use crate::io::Stream;
 /// Connections that wait for accept.
 const LISTEN_BACKLOG: i32 = 4096;
 
-/// How long a port is waited for that nobody alive of our kind holds. Blocks: at start only.
+/// Longest wait for a port that no running instance holds. Blocks: at start only.
 const PORT_WAIT: Duration = Duration::from_secs(3);
 
-/// Holds a port for this process. Workers share it through SO_REUSEPORT, which would also let a second instance in
-/// silently; a socket in the abstract namespace, named after the port, is granted to one process only.
+/// Holds a port for this process. Workers share the port through SO_REUSEPORT, which would also silently let in a
+/// second instance. So a socket in the abstract namespace is bound, named after the port: only one process can have it.
 #[derive(Debug)]
 pub struct PortGuard {
     _lock: UnixListener,
 }
 
-/// Binds `count` sockets to `addr` (port 0: the first one chooses). Nothing is accepted before [`Listener::new`].
+/// Binds `count` sockets to `addr` (port 0: the first one chooses the port). None accepts before [`Listener::new`].
 ///
 /// # Errors
 /// `AddrInUse` when another program listens there or another instance of this one holds the port.
 pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket>)> {
-    // Before the port itself: whoever holds this is alive, and waiting would not help.
+    // Before the port itself: if another instance holds this it is running, and waiting would not help.
     let early = if addr.port() == 0 { None } else { Some(guard(addr)?) };
     if early.is_some() {
-        // Someone who does not share the port shows here; with SO_REUSEPORT another user's process would not.
+        // Finds a program that does not share the port; with SO_REUSEPORT a process of another user would not show.
         drop(vacant(addr)?);
     }
     let first = socket(addr, true)?;
@@ -54,8 +54,8 @@ fn guard(addr: SocketAddr) -> io::Result<PortGuard> {
     Ok(PortGuard { _lock: UnixListener::bind_addr(&name)? })
 }
 
-/// Binds without sharing. The kernel lets go of a killed process's ring, and of the listeners it holds, some time after
-/// the process is gone: a restart must not fail for that.
+/// Binds without sharing. After a process was killed, the kernel releases its ring, and the listeners of this ring,
+/// with a delay: a restart must not fail because of it.
 fn vacant(addr: SocketAddr) -> io::Result<Socket> {
     let deadline = Instant::now() + PORT_WAIT;
     loop {
@@ -101,8 +101,8 @@ impl Listener {
         Ok(Self { inner, fd })
     }
 
-    /// The next connection. Never drop the future before it resolves: a cancelled accept swallows a connection
-    /// (glommio 0.9); [`Listener::close`] ends it instead.
+    /// The next connection. Do not drop the future before it resolves: a cancelled accept loses a connection (glommio
+    /// 0.9). [`Listener::close`] ends it instead.
     ///
     /// # Errors
     /// Of `accept(2)`; after [`Listener::close`] `InvalidInput`.

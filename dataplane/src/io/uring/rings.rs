@@ -1,19 +1,19 @@
-//! Two repairs of how glommio 0.9 uses its rings, made at link time (`build.rs`: `--wrap`), since it has no option for
-//! either.
+//! Two corrections of how glommio 0.9 uses its rings, made at link time (`build.rs`: `--wrap`), since glommio has no
+//! option for either.
 //!
 //! **COOP_TASKRUN.** Without `IORING_SETUP_COOP_TASKRUN` every socket that becomes ready interrupts the running thread
-//! instead of waiting for its next kernel entry; measured on a 2-core machine that is a third of the CPU of a small
-//! request (9.4-11 instead of 6.0-6.5 us). Each executor thread creates its rings in the order main, poll (IOPOLL),
-//! latency; only the first gets the flag: the latency ring's completion tail is read from memory without entering the
-//! kernel. A probe ring with 2 entries that glommio makes once per process is left alone. A kernel before 5.19 answers
-//! EINVAL: the call is repeated as it was.
+//! instead of waiting for its next system call. On a 2-core machine this costs a third of the CPU of a small request
+//! (9.4-11 instead of 6.0-6.5 us). Each executor thread creates its rings in the order main, poll (IOPOLL), latency.
+//! Only the first gets the flag: the latency ring's completion tail is read from memory without a system call. A probe
+//! ring with 2 entries, which glommio makes once per process, is not changed. A kernel before 5.19 returns EINVAL; then
+//! the call is repeated without the flag.
 //!
-//! **Bounded sleep.** When the preemption timer fires between glommio's look at its rings and the first task of a round
-//! (the thread has lost its CPU for a millisecond), `run_task_queues` says that it ran nothing and the executor goes to
-//! sleep over runnable tasks, until some other event wakes it: for ever at the start of an executor, when there is
-//! none. So no sleep is without bound: the first one after an event lasts at most [`SLEEP_MIN`], each further one twice
-//! as long, up to [`SLEEP_MAX`]. glommio takes the end of such a sleep for an interrupted call and looks at its tasks
-//! again.
+//! **Bounded sleep.** The preemption timer may fire between glommio's check of its rings and the first task of a round
+//! (when the thread lost its CPU for a millisecond). Then `run_task_queues` reports that it ran nothing, and the
+//! executor sleeps although tasks are runnable, until another event wakes it: at the start of an executor, where there
+//! is none, for ever. So no sleep is unbounded. The first sleep after an event lasts at most [`SLEEP_MIN`], each
+//! further one twice as long, up to [`SLEEP_MAX`]. glommio takes the end of such a sleep for an interrupted call and
+//! checks its tasks again.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void};
@@ -25,12 +25,12 @@ const IORING_SETUP_IOPOLL: u32 = 1;
 const IORING_SETUP_COOP_TASKRUN: u32 = 1 << 8;
 const PROBE_RING_ENTRIES: c_uint = 2;
 
-/// How long runnable tasks may be slept over. An hour of idling costs 36,000 wake-ups of about 10 us.
+/// How long runnable tasks may be delayed by a sleep. Idling costs 36,000 wake-ups of about 10 us an hour.
 const SLEEP_MIN: Duration = Duration::from_millis(2);
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// True while the next plain ring of this thread is an executor's main ring.
+    /// True while the next normal ring of this thread is an executor's main ring.
     static MAIN_RING_NEXT: Cell<bool> = const { Cell::new(true) };
     static NEXT_SLEEP: Cell<Duration> = const { Cell::new(SLEEP_MIN) };
 }
@@ -45,7 +45,7 @@ struct Timespec {
 /// True once a main ring was created with the flag.
 static APPLIED: AtomicBool = AtomicBool::new(false);
 
-/// Whether any executor of this process runs with the flag; false is worth a warning, not a failure.
+/// Whether any executor of this process runs with the flag. False is a reason for a warning, not for a failure.
 pub fn coop_applied() -> bool {
     APPLIED.load(Relaxed)
 }
@@ -61,7 +61,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Called by glommio in place of liburing's function of the same name (without `__wrap_`).
+/// glommio calls this instead of liburing's function of the same name (without `__wrap_`).
 ///
 /// # Safety
 /// As for `io_uring_queue_init_params`: `ring` and `params` are valid for writes of their C types.
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn __wrap_io_uring_queue_init_params(
     unsafe { __real_io_uring_queue_init_params(entries, ring, params) }
 }
 
-/// Called by glommio in place of liburing's function of the same name (without `__wrap_`), only to go to sleep.
+/// glommio calls this instead of liburing's function of the same name (without `__wrap_`), only to sleep.
 ///
 /// # Safety
 /// As for `io_uring_wait_cqes`: `ring` is an initialised ring of this thread, `cqe` valid for the write, the others
@@ -122,7 +122,7 @@ unsafe extern "C" fn __wrap_io_uring_wait_cqes(
     answer
 }
 
-/// Tells the shim that this thread is about to build an executor.
+/// Tells the wrapper that this thread is about to build an executor.
 pub(super) fn expect_main_ring() {
     MAIN_RING_NEXT.set(true);
 }

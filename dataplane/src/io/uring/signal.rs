@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use glommio::io::BufferedFile;
 
-/// An eventfd, shared by all who ring it and the one who waits, so that none of them can use a number that has been
-/// given to another file.
+/// An eventfd, owned jointly by all that signal it and the one that waits, so that the descriptor cannot be closed and
+/// reused by another file.
 #[derive(Debug)]
 pub struct Bell(OwnedFd);
 
@@ -23,19 +23,19 @@ impl Bell {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Adds one to the counter. It would wait only at the counter's end (2^64 - 2), which nobody lives to see, and
-    /// fails for no reason that a valid descriptor leaves.
+    /// Adds one to the counter. This blocks only at the counter's maximum (2^64 - 2), which is never reached, and does
+    /// not fail with a valid descriptor.
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the descriptor is open (we own it) and `one` is 8 readable bytes for the length of the call.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// For the executor that waits. Reading blocks until the bell has been rung: a ring waits for such a descriptor,
-    /// while from one with `O_NONBLOCK` it would come back at once with EAGAIN.
+    /// For the executor that waits. The read must block until the signal: the ring waits for a blocking descriptor, but
+    /// with `O_NONBLOCK` it would return EAGAIN at once.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// When the process has no file descriptor left.
     pub fn signal(&self) -> io::Result<Signal> {
         let fd: RawFd = self.0.try_clone()?.into_raw_fd();
         // SAFETY: an open descriptor whose ownership moves into the file here.

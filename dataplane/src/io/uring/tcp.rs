@@ -29,7 +29,7 @@ pub fn peer_addr(stream: &TcpStream) -> io::Result<SocketAddr> {
     stream.peer_addr().map_err(io::Error::from)
 }
 
-/// Makes the end of the stream a reset. A failure leaves a plain end.
+/// Ends the stream with a reset. If this fails the end is a normal one.
 pub fn reset_at_end(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let len = size_of::<libc::linger>() as libc::socklen_t;
@@ -38,7 +38,7 @@ pub fn reset_at_end(stream: &TcpStream) {
     unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
 }
 
-/// Ends one or both directions of a stream from beside the task that uses it. The stream must be open still.
+/// Ends one or both directions of a stream from another task than the one that uses it. The stream must still be open.
 pub fn shut(fd: RawFd, how: Shutdown) {
     let how = match how {
         Shutdown::Read => libc::SHUT_RD,
