@@ -1,14 +1,14 @@
-//! Group commit: one task writes the open frame while the next one fills with whatever arrives meanwhile.
+//! Group commit: one task writes the open frame while the next one fills with new appends.
 //!
-//! With durability `disk` a segment is opened O_DSYNC and a finished write is a durable one. With less, a sync follows
-//! a write only when somebody asks for `disk`, and always before the log moves on to the next segment; so syncing the
-//! segment being written is always enough.
+//! With durability `disk` a segment is opened O_DSYNC, so that a finished write is durable. With a lower level a sync
+//! follows a write only when a request asks for `disk`, and always before the log moves to the next segment. So it is
+//! always enough to sync the segment being written.
 //!
-//! A write or sync that fails ends this task and poisons the log: what the disk holds is in doubt, and a repeated sync
-//! may succeed without having written anything (the kernel drops dirty pages after reporting an error once). Only "no
-//! space" is waited out: such a write has not reached the disk, and the frame is still in memory.
+//! A failed write or sync ends this task and poisons the log. The contents of the disk are then unknown, and a repeated
+//! sync may succeed without having written anything (the kernel drops dirty pages after it has reported an error once).
+//! Only "no space" is retried: such a write has not reached the disk, and the frame is still in memory.
 //!
-//! Space is reserved before it is promised: while a segment fills up, the file for the next one is made ready.
+//! Space is reserved before an append is accepted: while a segment fills up, the file for the next one is prepared.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -24,14 +24,14 @@ use crate::settings::{BacklogFull, Durability};
 use crate::topology::BackendId;
 use futures_lite::future::or;
 
-/// Proof that a record has reached a level; the only way to a 204.
+/// Proof that a record has reached a level. A 204 cannot be sent without it.
 #[derive(Debug)]
 pub struct Durable {
     level: Durability,
 }
 
 impl Durable {
-    /// The level that was asked for and met.
+    /// The level that was asked for and reached.
     pub fn level(&self) -> Durability {
         self.level
     }
@@ -61,7 +61,8 @@ pub(super) async fn committed(shared: &SharedLog, seq: Seq, level: Durability) -
                 shared.work.notify();
                 shared.synced.wait()
             } else {
-                // The open frame will be number `frames_sealed`; an older one that is not written is the one before.
+                // The open frame gets the number `frames_sealed`. An older frame that is not written has the number
+                // before.
                 let open = seq >= inner.tail.open_first();
                 shared.acks[((inner.frames_sealed + u64::from(!open)) % 2) as usize].wait()
             }
@@ -70,7 +71,7 @@ pub(super) async fn committed(shared: &SharedLog, seq: Seq, level: Durability) -
     }
 }
 
-/// The commit task. Ends when the log is closing and all is written, or when it is poisoned.
+/// The commit task. Ends when the log is closing and all is written, or when the log is poisoned.
 pub(super) async fn run(shared: Rc<SharedLog>) {
     let mut idle = true;
     let mut gather = Gather::default();
@@ -84,10 +85,10 @@ pub(super) async fn run(shared: Rc<SharedLog>) {
             (inner.tail.open_len() > 0, inner.sync_wanted, inner.closing, inner.tail.is_filled())
         };
         if open && idle && !filled && !closing && !shared.linger.is_zero() {
-            // Whoever finds the frame full, or wants a sync, ends the wait.
+            // A full frame or a request for a sync ends the wait.
             or(work, sleep(shared.linger)).await;
         } else if open && !filled && !closing && !sync {
-            wait_for_company(&shared, &mut gather, work).await;
+            wait_for_more(&shared, &mut gather, work).await;
         } else if !open && !sync {
             if closing {
                 return;
@@ -108,11 +109,11 @@ pub(super) async fn run(shared: Rc<SharedLog>) {
     }
 }
 
-/// Lets the open frame fill with what is expected to come at once. `work` ends the wait.
-async fn wait_for_company(shared: &SharedLog, gather: &mut Gather, work: impl Future<Output = ()>) {
+/// Lets the open frame fill with the appends that are expected soon. `work` ends the wait.
+async fn wait_for_more(shared: &SharedLog, gather: &mut Gather, work: impl Future<Output = ()>) {
     let target = {
         let mut inner = shared.inner.borrow_mut();
-        // Nobody waits for a commit when acks do not.
+        // With acks from memory no client waits for a commit.
         let Some(target) = gather.target(inner.open_appends, now()).filter(|_| shared.durability > Durability::Memory)
         else {
             return;
@@ -128,11 +129,11 @@ async fn wait_for_company(shared: &SharedLog, gather: &mut Gather, work: impl Fu
     }
 }
 
-/// Writes what is open, syncs if that was asked for, and makes the next segment's file ready in time.
+/// Writes the open frame, syncs if that was asked for, and prepares the next segment's file in time.
 async fn step(shared: &SharedLog) -> Result<(), Error> {
     let len = shared.inner.borrow().tail.open_len();
     if len > 0 {
-        // The frame may grow while the log moves on to the next segment, up to its bound.
+        // The frame may grow, up to its limit, while the log moves to the next segment.
         while shared.inner.borrow().left_in_segment() < frame::padded(shared.inner.borrow().tail.open_len()) as u64 {
             next_segment(shared).await?;
         }
@@ -153,7 +154,7 @@ async fn sync_current(shared: &SharedLog) -> Result<(), Error> {
     if !shared.dsync() {
         file.sync().await.map_err(|e| failed(shared, "sync", e))?;
     }
-    // Taken before the sync: what was written since is not covered by it. This task is the only one that writes.
+    // `written` was read before the sync: later writes are not covered. Only this task writes.
     shared.inner.borrow_mut().synced = written;
     shared.synced.notify();
     Ok(())
@@ -174,7 +175,7 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
         std::mem::swap(&mut inner.open_bytes, &mut inner.sealed_bytes);
         (sealed, offset, Rc::clone(&inner.file))
     };
-    // The next frame opens where this one was: appends may go on.
+    // A new frame is open: appends continue.
     shared.room.notify();
     let padded = frame::padded(sealed.header.len);
     let mut done = 0;
@@ -186,7 +187,7 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
             out[rest.len()..].fill(0);
         });
         match write.await {
-            // What is not a whole block is written again.
+            // A partly written block is written again.
             Ok(n) if n >= frame::BLOCK_BYTES => done += n & !(frame::BLOCK_BYTES - 1),
             Ok(_) => return Err(failed(shared, "write", std::io::ErrorKind::WriteZero.into())),
             Err(e) if is_full(&e) => wait_for_space(shared).await?,
@@ -197,7 +198,7 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
     Ok(())
 }
 
-/// The frame is on disk: acks go out, readers wake, cursors of readers that have nothing in it move past it.
+/// The frame is on disk: sends acks, wakes readers, and moves the cursors of readers that need nothing of it past it.
 fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
     let mut guard = shared.inner.borrow_mut();
     let inner = &mut *guard;
@@ -238,7 +239,7 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
     }
 }
 
-/// Moves on: the segment being written is finished, the file made ready becomes the next one.
+/// Finishes the segment being written and makes the prepared file the next one.
 async fn next_segment(shared: &SharedLog) -> Result<(), Error> {
     sync_current(shared).await?;
     let (name, file) = loop {
@@ -269,8 +270,8 @@ async fn next_segment(shared: &SharedLog) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a segment of the file `name`: it gets its final name only when its header is durable, so that a file with
-/// such a name always has one.
+/// Makes the file `name` a segment. It gets its final name only when its header is durable, so that every file with
+/// such a name has a header.
 #[expect(clippy::too_many_arguments, reason = "called before there is a log and by it")]
 pub(super) async fn start_segment(
     store: &dyn Store,
@@ -302,7 +303,7 @@ pub(super) async fn start_segment(
     Ok(header)
 }
 
-/// Refuses acks and appends until space may have come back.
+/// Refuses acks and appends until there may be space again.
 async fn wait_for_space(shared: &SharedLog) -> Result<(), Error> {
     {
         let mut inner = shared.inner.borrow_mut();
@@ -313,12 +314,12 @@ async fn wait_for_space(shared: &SharedLog) -> Result<(), Error> {
     shared.synced.notify();
     shared.room.notify();
     or(shared.work.wait(), sleep(LOG_FULL_RETRY)).await;
-    // Not at once again, whoever woke us: the disk is not asked in a loop.
+    // Pauses in any case, so that the disk is not asked in a loop.
     sleep(LOG_FULL_RETRY / 10).await;
     Ok(())
 }
 
-/// Reserves the next segment's file when the one being written comes near its end.
+/// Reserves the next segment's file when the one being written is nearly full.
 async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
     loop {
         let name = {
@@ -349,7 +350,7 @@ async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
                     return Ok(());
                 }
                 Err(e) if is_full(&e) => {
-                    // What was reserved of it goes back; a file left behind is found as a spare at the next open.
+                    // Releases the reserved space. A file that stays is found as a spare at the next open.
                     let _ = shared.store.remove(&name).await;
                 }
                 Err(e) => return Err(Error::io("create", &shared.dir.join(&name), e)),
@@ -367,7 +368,7 @@ async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
     }
 }
 
-/// Gives up the oldest segment, counting what somebody still needed of it. False if there is none to give.
+/// Deletes the oldest segment and counts the points that backends still needed. False if there is none to delete.
 async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
     let (name, mut scan, stored_lines, backends, from) = {
         let mut guard = shared.inner.borrow_mut();
@@ -378,7 +379,7 @@ async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
             return Ok(false);
         }
         oldest.busy = true;
-        // What its courier holds in hand is delivered still; after this nobody reads here any more.
+        // What its courier has already fetched is still delivered; after this no reader reads here.
         let from: Vec<Seq> = inner.given.iter().zip(&inner.cursors).map(|(g, c)| *g.max(c)).collect();
         inner.cursors.iter_mut().for_each(|cursor| *cursor = oldest.end.max(*cursor));
         inner.absent.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));
@@ -386,14 +387,14 @@ async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
         (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), from)
     };
     if let Err(read) = count_dropped(shared, &name, &mut scan, &backends, &from).await {
-        // It goes all the same; what could not be read cannot be counted by backend.
+        // The segment is deleted all the same; what could not be read cannot be counted by backend.
         let lines = stored_lines.saturating_sub(read.lines);
         let (epoch, end) = shared.inner.borrow().segments.front().map_or((0, read.seq), |s| (s.header.epoch, s.end));
         let damage = shared.damage_in(&name, read.offset..scan.end, read.seq..end, lines);
         shared.report(epoch, damage).await;
     }
     match shared.save_without_oldest().await {
-        // Without room for the state the next open may name as damage what was given up; it is counted all the same.
+        // Without room for the state, the next open may report the deleted segment as damage; its points are counted.
         Ok(()) | Err(Error::Full) => {}
         Err(error) => return Err(error),
     }
@@ -403,7 +404,7 @@ async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Adds up what is given up of one segment; the error is the place it was met at.
+/// Counts the points dropped with one segment. The error is the place where reading failed.
 async fn count_dropped(
     shared: &SharedLog,
     name: &str,
@@ -431,7 +432,7 @@ async fn count_dropped(
                     }
                 }
             }
-            // Damaged: nobody knows whose it was.
+            // The owners of damaged records are unknown.
             FrameStep::Gap(gap) => {
                 let damage = shared.damage_in(name, gap.bytes, gap.seqs, gap.lines);
                 let epoch = shared.inner.borrow().segments.front().map_or(0, |s| s.header.epoch);

@@ -1,11 +1,13 @@
-//! Rewrites sealed segments that only lagging backends still need, to hold nothing but what they need.
+//! Rewrites sealed segments that only lagging backends still need, so that they hold only the records these need.
 //!
-//! One segment at a time, beside everything else: frames are read, the records somebody needs are written to a `.tmp`
-//! file with their old sequences, and that file takes the segment's name once it is durable. A crash before that
-//! leaves the old segment and a `.tmp` file that the next open removes; after it, the new segment. The new frames
-//! answer for all sequences of the old segment, so that a gap still means a loss. Readers find their way by sequence.
+//! One segment at a time, while the log is in use: frames are read, the records still needed are written to a `.tmp`
+//! file with their old sequences, and that file gets the segment's name once it is durable. After an earlier crash the
+//! old segment is there, and a `.tmp` file that the next open removes; after a later one, the new segment. The new
+//! frames cover all sequences of the old segment, so that a gap still means a loss. Readers find their place by
+//! sequence.
 //!
-//! A segment with damage is left alone: it is the only evidence. No space, or a failure: the old segment stays.
+//! A segment with damage is not rewritten: it is the only evidence. Without space, or after a failure, the old segment
+//! stays.
 
 use std::io;
 use std::rc::Rc;
@@ -23,9 +25,9 @@ struct Compaction {
     name: String,
     scan: Scan,
     end: Seq,
-    /// By name in the header: from where on it is needed.
+    /// By name in the header: the first sequence needed; None = nothing is needed.
     needs: Vec<Option<Seq>>,
-    /// Its record bytes by backend are known.
+    /// Its record bytes by backend have been counted.
     counted: bool,
 }
 
@@ -68,7 +70,7 @@ pub(super) async fn run(shared: Rc<SharedLog>) {
                 Ok(Done::Rewritten(header, o)) => segment.rewritten(header, &o.marks, o.used, o.bytes_by_backend),
                 Ok(Done::NotWorthIt(counts)) => segment.bytes_by_backend = Some(counts),
                 Ok(Done::Damaged) => segment.damaged = true,
-                // The old segment stands as it was; another try comes with the next one that is asked for.
+                // The old segment is unchanged; the next compaction tries again.
                 Err(_) => break,
             }
         }
@@ -76,7 +78,7 @@ pub(super) async fn run(shared: Rc<SharedLog>) {
     }
 }
 
-/// The oldest segment that is mostly passed. Marks it busy.
+/// The oldest segment that most backends have passed. Marks it busy.
 fn next_job(shared: &SharedLog) -> Option<Compaction> {
     let mut inner = shared.inner.borrow_mut();
     inner.check().ok()?;
@@ -88,12 +90,12 @@ fn next_job(shared: &SharedLog) -> Option<Compaction> {
             return false;
         }
         let Some(needs) = inner.needs(segment) else { return false };
-        // All who still need something of it lag behind it as a whole, or have not come to it: nobody is in it.
+        // No reader may be inside the segment: each backend that needs it has its cursor at or before its start.
         let cursors = needs.iter().flatten().chain(&inner.cursors);
         let inside = cursors.copied().any(|seq| seq > segment.first() && seq < segment.end);
         let worth_it = match &segment.bytes_by_backend {
             Some(counts) => is_worth_it(counts, &needs, segment.file_bytes, segment.end),
-            // Not counted since it was opened: worth a look once somebody has passed it.
+            // Not counted since the open: worth counting once a backend has passed it.
             None => needs.iter().flatten().any(|n| *n >= segment.end),
         };
         !inside && worth_it
@@ -107,7 +109,7 @@ fn next_job(shared: &SharedLog) -> Option<Compaction> {
     Some(Compaction { old, name, scan, end, needs, counted })
 }
 
-/// Writes what is needed to a new file and gives it the segment's name.
+/// Writes the needed records to a new file and gives it the segment's name.
 async fn rewrite(shared: &SharedLog, mut job: Compaction) -> io::Result<Done> {
     let file = shared.store.open(&job.name).await?;
     if !job.counted {
@@ -122,7 +124,7 @@ async fn rewrite(shared: &SharedLog, mut job: Compaction) -> io::Result<Done> {
     if matches!(result, Ok(Done::Rewritten(..))) {
         shared.store.rename(&tmp, &job.name).await?;
     } else {
-        // Also found and removed by the next open.
+        // If this fails, the next open removes it.
         let _ = shared.store.remove(&tmp).await;
     }
     result
@@ -150,13 +152,13 @@ async fn count(job: &Compaction, file: &dyn ReadFile) -> io::Result<Option<Vec<u
                 yield_if_needed().await;
             }
             FrameStep::End(end) if end.after.seq >= job.end => return Ok(Some(counts)),
-            // Left to its readers, who report it; half a count would make them pass what is there.
+            // Its readers report the damage. With an incomplete count they would skip records that exist.
             FrameStep::Gap(_) | FrameStep::End(_) => return Ok(None),
         }
     }
 }
 
-/// Less than half of the file is needed still, and somebody's records are not.
+/// Less than half of the file is still needed, and some backend's records are not.
 fn is_worth_it(counts: &[u64], needs: &[Option<Seq>], file_bytes: u64, end: Seq) -> bool {
     let needed = |n: &Option<Seq>| n.is_some_and(|n| n < end);
     let live: u64 = counts.iter().zip(needs).filter(|(_, n)| needed(n)).map(|(c, _)| *c).sum();
@@ -207,7 +209,7 @@ async fn copy(
             FrameStep::Gap(_) | FrameStep::End(_) => return Ok(Done::Damaged),
         }
     }
-    // Written also when empty: it answers for the sequences up to the end.
+    // Written also when empty: it covers the sequences up to the end.
     output.write_frame(job.end).await?;
     let header = Header {
         epoch: output.epoch,
@@ -221,7 +223,8 @@ async fn copy(
 }
 
 impl Output {
-    /// Adds a record; counted for those that need it, so that the rest cannot make the segment look worth rewriting.
+    /// Adds a record. It is counted only for the backends that need it, so that the segment is not rewritten again for
+    /// nothing.
     fn push(&mut self, record: &record::Record<'_>, seq: Seq, needs: impl Fn(u16) -> bool) {
         let at = self.frame.len();
         self.frame.extend_from_slice(record.whole);
@@ -235,7 +238,7 @@ impl Output {
         }
     }
 
-    /// Writes the open frame, which answers for everything before `end`, and opens the next one.
+    /// Writes the open frame, which covers all sequences before `end`, and opens the next one.
     async fn write_frame(&mut self, end: Seq) -> io::Result<()> {
         let header = frame::Header {
             len: self.frame.len(),

@@ -1,4 +1,4 @@
-//! The log on a real disk: what only the system can show, and the tools that read its directories.
+//! The log on a real disk: behaviour that needs a real system, and the tools that read its directories.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -54,7 +54,7 @@ fn thread_cpu() -> Duration {
 }
 
 #[test]
-fn lines_come_back_after_a_clean_end_and_after_none() {
+fn lines_are_read_back_after_a_clean_end_and_after_a_crash() {
     for durability in [Durability::Disk, Durability::Os] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("worker-0");
@@ -91,7 +91,7 @@ fn lines_come_back_after_a_clean_end_and_after_none() {
 }
 
 #[test]
-fn a_backend_that_came_after_the_saved_state_gets_what_was_meant_for_it_before_a_crash() {
+fn a_backend_added_after_the_saved_state_gets_its_points_from_before_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
     block_on(move || {
@@ -146,7 +146,7 @@ fn an_idle_log_and_a_write_under_way_burn_no_cpu() {
 }
 
 #[test]
-fn what_backends_that_left_still_need_is_found_without_a_log() {
+fn records_of_backends_that_left_are_found_without_an_open_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
     assert!(pending(&path.join("nowhere")).unwrap().next_record().unwrap().is_none());
@@ -223,7 +223,7 @@ fn a_running_log_can_be_listed_printed_and_checked() {
 }
 
 #[test]
-fn a_mangled_segment_yields_only_what_its_checksums_vouch_for() {
+fn a_damaged_segment_yields_only_frames_with_correct_checksums() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
     let writer = path.clone();

@@ -1,4 +1,4 @@
-//! What can go wrong with a log, and whose fault it is; what was found damaged.
+//! Errors of a log, and damage found in it.
 
 use std::fmt;
 use std::io;
@@ -9,19 +9,19 @@ use super::Seq;
 
 #[derive(Debug)]
 pub enum Error {
-    /// The system refused; nothing is known to be damaged.
+    /// A system call failed; no damage is known.
     Io { op: &'static str, file: PathBuf, source: io::Error },
-    /// A write or sync has failed before: what the disk holds is in doubt, so nothing more is promised.
+    /// A write or sync failed before: the contents of the disk are unknown, so the log accepts nothing more.
     Poisoned { reason: String },
-    /// No space, on the disk or within `max_bytes`. Passes when backends catch up.
+    /// No space, on the disk or within `max_bytes`. Ends when backends catch up.
     Full,
     /// The log is being closed.
     Closed,
-    /// The caller's mistake: more bytes than a record may have.
+    /// A bug of the caller: more bytes than a record may have.
     TooLong { bytes: usize },
     /// The configuration's backend names do not fit into a segment header (about 8 KB).
     TooManyNames,
-    /// Written by a later version. Nothing was touched.
+    /// Written by a later version. No file was changed.
     UnknownVersion { file: PathBuf, version: u32 },
     /// Another process has this directory open.
     Locked { dir: PathBuf },
@@ -65,21 +65,21 @@ pub enum DamageKind {
     Frames,
     /// A whole segment is missing, or both copies of its header are damaged.
     Segment,
-    /// The state file: cursors start at the beginning of the log, the ledger is lost.
+    /// The state file: cursors restart at the beginning of the log, the ledger is lost.
     State,
 }
 
-/// A place where something written cannot be read any more.
+/// A part of the log that cannot be read any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub kind: DamageKind,
     pub file: PathBuf,
     /// Bytes of the file; empty for a missing one.
     pub bytes: Range<u64>,
-    /// Sequences that are gone.
+    /// Lost sequences.
     pub seqs: Range<Seq>,
-    /// Points that are gone, whoever needed them: exact for frames; for a missing oldest segment it includes those
-    /// that were confirmed already.
+    /// Lost points, for whichever backends: exact for frames. For a missing oldest segment it includes points that were
+    /// already confirmed.
     pub lines: u64,
 }
 
@@ -91,11 +91,11 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A last write that was cut short by a crash. It had not been acknowledged.
+/// A last write that a crash cut short. It had not been acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
     pub file: PathBuf,
-    /// Where it began; the file is cut there.
+    /// Start of the write; the file is cut there.
     pub offset: u64,
 }
 

@@ -1,16 +1,15 @@
-//! What one disk write carries: a header and records, padded to whole blocks. Numbers are little-endian.
+//! A frame is what one disk write carries: a header and records, padded to whole blocks. Numbers are little-endian.
 //!
 //!   | magic "FXF1" | len u32 | epoch u64 | first u64 | lines_before u64 | span u32 | lines u32 |
 //!   | records u32 | zero u32 | body XXH3 u64 | header XXH3 u64 | records ... | padding |
 //!
-//! `len` counts header and records without padding. `epoch` is the segment's: what an earlier life of a recycled file
-//! left behind has another one. The frame answers for the sequences `first .. first + span`, also where compaction left
-//! records out, and `lines_before` counts all lines in frames before it: so the frame after a damaged one tells
-//! exactly what is missing. The header has a checksum of its own, so that a frame with a damaged body still says how
-//! much was lost.
+//! `len` counts header and records without padding. `epoch` is the segment's; frames from an earlier life of a recycled
+//! file have another one. The frame covers the sequences `first .. first + span`, also where compaction left records
+//! out. `lines_before` counts all lines in earlier frames, so that the frame after a damaged one tells exactly what is
+//! missing. The header has its own checksum, so that a frame with a damaged body still tells how much was lost.
 //!
-//! A frame never shares a block with another one: a write that fails half-way cannot hurt an older frame, also on
-//! devices that rewrite a whole physical block of 4 KiB to change 512 bytes of it.
+//! Two frames never share a block: a write that fails half-way cannot damage an older frame, also on devices that
+//! rewrite a whole physical block of 4 KiB to change 512 bytes of it.
 
 use twox_hash::XxHash3_64;
 
@@ -37,7 +36,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The sequence after the last one this frame answers for.
+    /// The sequence after the last one that this frame covers.
     pub(super) fn end(&self) -> Seq {
         Seq(self.first.0 + u64::from(self.span))
     }
@@ -47,7 +46,7 @@ impl Header {
     }
 }
 
-/// Writes header and checksums into `frame`, whose records are in place already.
+/// Writes header and checksums into `frame`, which already contains its records.
 pub(super) fn seal(frame: &mut [u8], header: &Header) {
     assert_eq!(frame.len(), header.len, "a frame is sealed as a whole");
     let (head, body) = frame.split_at_mut(HEADER_BYTES);
@@ -68,11 +67,11 @@ pub(super) fn seal(frame: &mut [u8], header: &Header) {
 /// What lies at a block boundary of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// A whole frame of this segment, checksums right, with this many bytes.
+    /// A whole frame of this segment with correct checksums.
     Frame(Header),
-    /// This many bytes are needed to tell.
+    /// This many bytes are needed to decide.
     Short(usize),
-    /// A frame of this segment once began here, but it is damaged or was never finished.
+    /// A frame of this segment began here, but it is damaged or was never finished.
     Broken,
     /// No trace of a frame of this segment.
     Nothing,
@@ -86,8 +85,8 @@ pub(super) fn look(bytes: &[u8], epoch: u64) -> Look {
     let ours = u64_at(8) == epoch;
     let magic = head[0..4] == MAGIC;
     if !magic || u64_at(56) != XxHash3_64::oneshot(&head[..56]) {
-        // One flipped byte cannot hide a frame: magic and epoch do not both go wrong. The epoch is random, so that
-        // nothing else has it in this place; frames of an earlier life have right checksums.
+        // One flipped byte cannot hide a frame: it cannot change both magic and epoch. The epoch is random, so that
+        // other bytes here do not match it. Frames of an earlier life have correct checksums.
         return if ours || magic { Look::Broken } else { Look::Nothing };
     }
     if !ours {
@@ -113,8 +112,8 @@ pub(super) fn look(bytes: &[u8], epoch: u64) -> Look {
     Look::Frame(header)
 }
 
-/// The records are all there and lie within what the header answers for. Right checksums make this true for what this
-/// code wrote; it is checked so that nothing after it needs to doubt.
+/// Whether all records are there and within the span of the header. With correct checksums this holds for whatever this
+/// code wrote. It is checked so that later code need not check again.
 fn agrees(header: &Header, body: &[u8]) -> bool {
     let (mut count, mut lines, mut bytes) = (0u32, 0u64, 0usize);
     let mut last = None;

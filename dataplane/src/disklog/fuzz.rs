@@ -33,16 +33,16 @@ impl Files for OneFile<'_> {
     }
 }
 
-/// Takes `data` for a segment: whatever it holds, recovery does not panic, and every frame that the scan yields has
-/// right checksums by a check of its own, lies after the one before it, and holds its records in order. Once as it is,
-/// once with all checksums put right, so that what is behind them is tried as well.
+/// Takes `data` for a segment. Recovery must not panic. Every frame that the scan returns must have correct checksums
+/// (checked independently), lie after the frame before it, and hold its records in order. Runs once as it is, and once
+/// with all checksums corrected, so that the code behind them is tested as well.
 pub fn fuzz_open(data: &[u8]) {
     frames(data);
-    frames(&mended(data));
+    frames(&with_correct_checksums(data));
 }
 
-/// `data` with the checksums of everything that looks like a header or a frame put right.
-fn mended(data: &[u8]) -> Vec<u8> {
+/// `data` with correct checksums in everything that looks like a header or a frame.
+fn with_correct_checksums(data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
     let sum = |bytes: &[u8]| XxHash3_64::oneshot(bytes).to_le_bytes();
     let head = data.len().min(FRAMES_AT);
@@ -64,7 +64,7 @@ fn mended(data: &[u8]) -> Vec<u8> {
     data
 }
 
-/// How many frames the segment `data` yields; panics when a promise of [`fuzz_open`] is broken.
+/// The number of frames in the segment `data`. Panics when a promise of [`fuzz_open`] is broken.
 pub fn frames(data: &[u8]) -> usize {
     let Ok(header) = Header::decode(&data[..data.len().min(FRAMES_AT)]) else { return 0 };
     let files = OneFile { name: file_name(header.first), bytes: data };
@@ -97,7 +97,7 @@ pub fn frames(data: &[u8]) -> usize {
             FrameStep::End(_) => break,
         }
     }
-    // The header of a compacted segment says where it ends, and is believed.
+    // The header of a compacted segment says where it ends, and recovery trusts it.
     let end = segment.header.compacted.map_or(last, |compacted| compacted.end.min(last));
     if let Ok(recovered) = recovered {
         assert!(recovered.next >= end, "sequences do not repeat");

@@ -1,7 +1,7 @@
-//! Reads log directories for people: lists, prints as line protocol, checks. Ordinary calls, read-only, also while a
-//! log has the directory open: what such a log is just writing may look unfinished, and is called that.
+//! Reads log directories for people: lists, prints as line protocol, checks. Blocking, read-only calls, also while a
+//! log has the directory open. What that log is writing may then look unfinished, and is reported as unfinished.
 //!
-//! Each function takes the directory of one worker's log, or a data directory with several (`worker-*`).
+//! Each function takes the directory of one worker's log, or a data directory with several logs (`worker-*`).
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -44,8 +44,8 @@ pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints all records as line protocol, each after a comment line `# db= rp= precision= seq= route=`; what is missing
-/// shows as a comment.
+/// Prints all records as line protocol, each after a comment line `# db= rp= precision= seq= route=`. Missing points
+/// appear as a comment.
 pub fn cat(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
     for dir in log_dirs(dir)? {
         let io = print_error(&dir);
@@ -84,7 +84,7 @@ fn print_record(out: &mut dyn Write, segment: &Segment, first: Seq, record: &rec
     out.write_all(record.bytes)
 }
 
-/// Checks every frame; prints what is wrong and a summary. True if nothing is lost.
+/// Checks every frame; prints all faults and a summary. True if nothing is lost.
 pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
     let mut sound = true;
     for dir in log_dirs(dir)? {
@@ -157,7 +157,7 @@ fn print_error(dir: &Path) -> impl Fn(io::Error) -> Error {
     move |e| Error::io("print", dir, e)
 }
 
-/// `dir` itself if it holds a log, else the worker directories in it.
+/// `dir` itself if it holds a log, or else the worker directories in it.
 fn log_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let io = |e| Error::io("list", dir, e);
     let mut dirs = Vec::new();
@@ -186,7 +186,7 @@ fn walk(
         match scan.step() {
             FrameStep::Read { offset, len } => match Files::read(dir, &name, offset, len) {
                 Ok(bytes) => scan.give(offset, bytes, len),
-                // A running log is done with it.
+                // A running log has removed the file: no backend needs it.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => scan.give(offset, Vec::new(), len),
                 Err(e) => return Err(Error::io("read", &dir.join(&name), e)),
             },

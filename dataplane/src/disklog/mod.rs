@@ -1,16 +1,16 @@
-//! A worker's log: an append-only run of segments, shared by all couriers of the worker.
+//! A worker's log: append-only segments, shared by all couriers of the worker.
 //!
 //!   append → hot tail (`tail`) → group commit (`commit`) → segment on disk → courier (`reader`) → cursor (`state`)
 //!
-//! Layers, each knowing only those below: `record` and `frame` are bytes, `segment` one file, `scan` finds frames in
-//! it, `store` alone touches files, `recovery` makes sense of a directory at open, `compact` rewrites segments that
-//! only a lagging backend needs, `inspect` and `pending` read directories for people and for re-routing.
+//! Layers; each uses only those before it: `record` and `frame` are bytes, `segment` is one file, `scan` finds frames
+//! in it, `store` alone touches files, `recovery` reads the directory at open, `compact` rewrites segments that only a
+//! lagging backend needs, `inspect` and `pending` read directories for people and for re-routing.
 //!
-//! Promises: what [`Log::committed`] has said about a record stays true; records come out in the order they went in;
-//! what is damaged is named exactly and everything else is still read. A failed write or sync poisons the log for
-//! good. A full disk is back-pressure ([`Error::Full`]), and nothing appended is given up for it.
+//! Promises: a record stays as durable as [`Log::committed`] has said. Records are read in the order of their appends.
+//! Damage is reported exactly, and everything else is still read. A failed write or sync poisons the log until the
+//! restart. A full disk is back-pressure ([`Error::Full`]); no appended record is dropped for it.
 //!
-//! Not here: what a backend answers, what a point is, the ledger (an opaque text to this module).
+//! Not here: what a backend answers, what a point is, the contents of the ledger (opaque bytes to this module).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -61,11 +61,11 @@ use shared::{Inner, SharedLog};
 use store::Store;
 use tail::Tail;
 
-/// Number of a record in its worker's log; starts at 1 and never repeats, also across restarts.
+/// Number of a record in its worker's log. Starts at 1 and never repeats, also across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
-/// A record, borrowed from the hot tail or from a frame read back.
+/// A record, borrowed from the hot tail or from a frame read from disk.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     pub seq: Seq,
@@ -81,30 +81,30 @@ pub struct RecordView<'a> {
     pub bytes: &'a [u8],
 }
 
-/// What the lines of one record have in common.
+/// What the lines of one record have in common. `appended_ms` may differ; the first line's is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordKey<'a> {
-    /// At most `limits::NAME_BYTES_MAX` bytes, as `rp`.
+    /// At most `limits::NAME_BYTES_MAX` bytes. The same holds for `rp`.
     pub db: &'a [u8],
     /// Empty = the database's default policy.
     pub rp: &'a [u8],
     pub precision: Precision,
-    /// Milliseconds since 1970. Not part of what lines of one record have in common: the first line's counts.
+    /// Milliseconds since 1970.
     pub appended_ms: u64,
-    /// One entry per circle, None = not wanted by that circle; then any further backends of these circles, at most
-    /// `limits::ROUTE_BACKENDS_MAX` entries together. A backend at most once.
+    /// One entry per circle, None = this circle does not want the lines. Then further backends of these circles; at
+    /// most `limits::ROUTE_BACKENDS_MAX` entries in total. Each backend at most once.
     pub route: &'a [Option<BackendId>],
 }
 
 pub struct LogSettings {
-    /// This worker's directory, `<data_dir>/worker-N`. Made if necessary.
+    /// This worker's directory, `<data_dir>/worker-N`. Created if missing.
     pub dir: PathBuf,
     pub worker: usize,
     pub workers: usize,
     pub topology: Arc<Topology>,
-    /// Level that every frame reaches; single acks may ask for more.
+    /// Durability of every frame; a single ack may ask for more.
     pub durability: Durability,
-    /// Waited after the first line of an idle log before its frame goes out.
+    /// Wait after the first line of an idle log before its frame is written.
     pub linger: Duration,
     pub hot_tail_bytes: usize,
     /// This worker's share of the backlog on disk.
@@ -115,18 +115,18 @@ pub struct LogSettings {
 /// What was found when the log was opened.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// As last given to [`Log::save_state`]; empty if never.
+    /// The last ledger given to [`Log::save_state`]; empty if there was none.
     pub ledger: Vec<u8>,
-    /// Lines appended after the saved state: database, backends of this topology, lines. One entry per pair.
+    /// Lines appended after the state was saved: database, backends of this topology, lines. One entry per pair.
     pub uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
     pub damage: Vec<Damage>,
     pub torn: Option<Torn>,
-    /// Names of backends that have left the configuration and still have records here. The records stay until
-    /// [`Log::settle_absent`]; [`pending`], called before the log is opened, yields them.
+    /// Names of backends that are not in the configuration any more and still have records here. The records are kept
+    /// until [`Log::settle_absent`]. [`pending`], called before the log is opened, returns them.
     pub absent: Vec<String>,
 }
 
-/// Points given up to make room.
+/// Points deleted to make room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     pub db: Vec<u8>,
@@ -134,7 +134,7 @@ pub struct Dropped {
     pub lines: u64,
 }
 
-/// The bounds a log works with; tests use smaller ones.
+/// The limits of a log; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     segment_bytes: u64,
@@ -143,28 +143,28 @@ struct Sizes {
     ring_bytes: usize,
 }
 
-/// A worker's log. Dropping it without [`Log::close`] is what a crash is to the files.
+/// A worker's log. Dropping it without [`Log::close`] leaves the files as a crash does.
 pub struct Log {
     shared: Rc<SharedLog>,
-    /// Tests open logs on disks that need none.
+    /// None in tests whose disks need no lock.
     _lock: Option<store::DirLock>,
 }
 
 impl Log {
-    /// Opens the log of a worker, making sense of whatever the last process left, and starts its commit task on this
-    /// executor. Uses blocking calls while it reads: to be called before the worker accepts.
+    /// Opens the log of a worker, recovers what the last process left, and starts its commit task on this executor.
+    /// Makes blocking calls while it reads: call it before the worker accepts.
     pub async fn open(settings: LogSettings) -> Result<(Rc<Self>, Opened), Error> {
         let (disk, lock) = store::Disk::open(&settings.dir).map_err(|source| match source.kind() {
             std::io::ErrorKind::WouldBlock => Error::Locked { dir: settings.dir.clone() },
             _ => Error::io("open", &settings.dir, source),
         })?;
         let total = disk.fs_bytes().map_err(|e| Error::io("statvfs", &settings.dir, e))?;
-        // A small backlog needs small segments as well, or it would be full with the first one.
+        // A small backlog needs small segments, or the first segment would fill it.
         let share = (total / 256 / settings.workers.max(1) as u64).min(settings.max_bytes / 8);
         let segment_bytes = share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) & !(frame::BLOCK_BYTES as u64 - 1);
         let sizes = Sizes {
             segment_bytes,
-            // A short last frame is wasted space at a segment's end: at most a quarter of it.
+            // When a frame does not fit, the rest of a segment is wasted: at most a quarter of it.
             frame_bytes_max: ((segment_bytes / 4) as usize).min(FRAME_BYTES_MAX),
             record_bytes_max: RECORD_BYTES_MAX,
             ring_bytes: settings.hot_tail_bytes.max(HOT_TAIL_BYTES_MIN),
@@ -203,8 +203,8 @@ impl Log {
         let mut bytes = sizes.segment_bytes;
         let mut file = store.create(&name, bytes, dsync).await;
         if file.as_ref().is_err_and(store::is_full) {
-            // A full disk must not keep what is on it from being delivered: with room for one frame the log opens,
-            // full, until couriers have made space. What was reserved of the large file goes back first.
+            // The backlog must be delivered even when the disk is full: with room for one frame the log opens as full,
+            // until couriers have freed space. First the space reserved for the large file is released.
             let _ = store.remove(&name).await;
             bytes = (segment::FRAMES_AT + sizes.frame_bytes_max) as u64;
             file = store.create(&name, bytes, dsync).await;
@@ -271,11 +271,11 @@ impl Log {
         Ok((Rc::new(Self { shared, _lock: lock }), opened))
     }
 
-    /// Reserves `len` bytes in the open frame and lets `fill` write them: `lines` whole lines, at least one. Waits only
-    /// for room. Lines of the same key directly after one another share a record, so that sequences may repeat.
+    /// Reserves `len` bytes in the open frame and lets `fill` write `lines` whole lines there, at least one. Waits only
+    /// for room. Adjacent lines with the same key share a record, so two appends may return the same sequence.
     ///
-    /// `fill` must not call the log. [`Error::Full`]: there is no space on disk to promise; nothing was appended.
-    /// [`Error::TooLong`]: `len` is above [`RECORD_BYTES_MAX`]; the caller's mistake.
+    /// `fill` must not call the log. [`Error::Full`]: no disk space can be reserved; nothing was appended.
+    /// [`Error::TooLong`]: `len` is above [`RECORD_BYTES_MAX`]; a bug of the caller.
     pub async fn append(
         &self,
         key: &RecordKey<'_>,
@@ -295,7 +295,7 @@ impl Log {
                 let mut inner = shared.inner.borrow_mut();
                 inner.check()?;
                 let was_empty = inner.tail.open_len() == 0;
-                // The frame being written, the open one, and one more behind it: for all of them space is reserved.
+                // Space is reserved for the frame being written, the open one, and one more.
                 if inner.next.is_some() || inner.left_in_segment() >= 3 * shared.sizes.frame_bytes_max as u64 {
                     match inner.tail.put(key, lines, len, shared.sizes.record_bytes_max, fill) {
                         Ok(seq) => {
@@ -322,7 +322,7 @@ impl Log {
         }
     }
 
-    /// Whether an append now would be refused. To be asked before a body is read.
+    /// Whether an append now would succeed. Called before a body is read.
     pub fn admits(&self) -> Result<(), Error> {
         let mut inner = self.shared.inner.borrow_mut();
         inner.check()?;
@@ -346,7 +346,7 @@ impl Log {
         LogReader::new(Rc::clone(self), backend)
     }
 
-    /// `backend` needs nothing before `next` any more. Never moves a cursor back.
+    /// `backend` needs no record before `next` any more. Never moves a cursor back.
     pub fn confirm(&self, backend: BackendId, next: Seq) {
         let mut inner = self.shared.inner.borrow_mut();
         assert!(next <= inner.written, "only what was read can be confirmed");
@@ -363,7 +363,7 @@ impl Log {
         self.shared.confirmed.wait()
     }
 
-    /// Everything before it has been confirmed.
+    /// All records before this sequence have been confirmed.
     pub fn cursor(&self, backend: BackendId) -> Seq {
         self.shared.inner.borrow().cursors[backend.index()]
     }
@@ -373,7 +373,7 @@ impl Log {
         self.shared.inner.borrow().tail.end()
     }
 
-    /// Whether the oldest segment is being given up or rewritten.
+    /// Whether the oldest segment is being deleted or rewritten.
     pub fn oldest_is_busy(&self) -> bool {
         self.shared.inner.borrow().segments.front().is_some_and(|segment| segment.busy)
     }
@@ -388,25 +388,25 @@ impl Log {
         self.shared.inner.borrow().poison.clone()
     }
 
-    /// Points given up since the last call, by database and backend.
+    /// Points dropped since the last call, by database and backend.
     pub fn take_dropped(&self) -> Vec<Dropped> {
         let dropped = std::mem::take(&mut self.shared.inner.borrow_mut().dropped);
         dropped.into_iter().map(|((db, backend), lines)| Dropped { db, backend, lines }).collect()
     }
 
-    /// Damage met while reading since the last call; each place once.
+    /// Damage found by reads since the last call; each place once.
     pub fn take_damage(&self) -> Vec<Damage> {
         self.shared.inner.borrow_mut().damage.drain(..).collect()
     }
 
-    /// The records of backends that left the configuration have been appended anew: they need not be kept. Takes
+    /// The records of backends that left the configuration have been appended again: they need not be kept. Takes
     /// effect on disk with the next [`Log::save_state`].
     pub fn settle_absent(&self) {
         self.shared.inner.borrow_mut().absent.clear();
     }
 
-    /// Makes the cursors and the caller's ledger, both as of now, durable as one, after everything appended before has
-    /// been written and synced; then lets go of segments nobody needs.
+    /// Makes the cursors and the caller's ledger, both of this moment, durable in one step, after everything appended
+    /// before has been written and synced. Then frees segments that no backend needs.
     pub async fn save_state(&self, ledger: Vec<u8>) -> Result<(), Error> {
         let shared = &*self.shared;
         let mut state = shared.snapshot(ledger);
@@ -420,8 +420,8 @@ impl Log {
         Ok(())
     }
 
-    /// Writes and syncs what was appended, and ends. Nothing may be appended after it. If nothing changed since the
-    /// last [`Log::save_state`], the next open need not look for more than that.
+    /// Writes and syncs what was appended, and ends. Nothing may be appended afterwards. If nothing has changed since
+    /// the last [`Log::save_state`], the next open reads nothing beyond it.
     pub async fn close(&self) -> Result<(), Error> {
         let shared = &*self.shared;
         let end = {
@@ -460,7 +460,7 @@ impl Drop for Log {
     }
 }
 
-/// A file of segment size without meaning, to be made into a segment.
+/// A file of segment size without contents, to be used for a later segment.
 fn spare_name(number: u64) -> String {
     format!("spare-{number}.free")
 }

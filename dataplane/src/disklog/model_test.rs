@@ -1,5 +1,5 @@
-//! The log against a small model, on a disk that lies. A failure prints its seed; what was found once stays below as a
-//! test with a name.
+//! The log compared with a small model, on a faulty disk. A failure prints its seed; each bug found once stays below as
+//! a named test.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{Backend, BackendId, Topology};
 
-/// Small enough that a few hundred lines fill several segments and lap the ring.
+/// Small enough that a few hundred lines fill several segments and wrap the ring.
 const SIZES: Sizes =
     Sizes { segment_bytes: 96 * 1024, frame_bytes_max: 8 * 1024, record_bytes_max: 3 * 1024, ring_bytes: 40 * 1024 };
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ fn key(route: usize) -> RecordKey<'static> {
     RecordKey { db: DBS[route], rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &ROUTES[route] }
 }
 
-/// One line that names itself, `width` bytes or a little more.
+/// One line that contains its number, of `width` bytes or a little more.
 fn line(n: u64, width: usize) -> String {
     format!("m v={n}i,p=\"{}\"\n", "x".repeat(width))
 }
@@ -72,7 +72,7 @@ async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, Error> {
     log.append(&key(route), lines, text.len(), |out| out.copy_from_slice(text.as_bytes())).await
 }
 
-/// Reads at least one record, at most `max`: line numbers, and where the reader is then.
+/// Reads at least one record, at most `max`. Returns line numbers, the reader's position, and the points lost.
 async fn fetch(reader: &mut LogReader, max: usize) -> Result<(Vec<u64>, Seq, u64), Error> {
     let mut got = Vec::new();
     let mut records = 0;
@@ -95,13 +95,13 @@ async fn fetch(reader: &mut LogReader, max: usize) -> Result<(Vec<u64>, Seq, u64
     Ok((got, fetched.next, fetched.lost))
 }
 
-/// What must be true, over several lives of a log.
+/// What must be true, over several restarts of a log.
 struct LogWorld {
     sim: Sim,
     durability: Durability,
     rng: Rng,
     next_line: u64,
-    /// By backend: the lines meant for it, in order.
+    /// By backend: the lines for it, in order.
     wanted: [Vec<u64>; 3],
     acked: HashSet<u64>,
     /// By backend: how many of `wanted` are confirmed.
@@ -111,7 +111,7 @@ struct LogWorld {
 struct Life {
     log: Rc<Log>,
     readers: Vec<LogReader>,
-    /// By backend: how many of `wanted` have been read, and where the reader is.
+    /// By backend: how many of `wanted` have been read, and the reader's position.
     read: [(usize, Seq); 3],
 }
 
@@ -143,8 +143,8 @@ impl LogWorld {
         Ok((seq, numbers))
     }
 
-    /// Opens the log and reads all of it, from every cursor: what was acknowledged and not confirmed is there, in
-    /// order, once, and nothing else.
+    /// Opens the log and reads all of it, from every cursor: every line that was acknowledged and not confirmed is
+    /// there, in order, once, and no other line.
     async fn open(&mut self) -> Result<(Life, Opened), Error> {
         let (log, opened) = open(&self.sim, settings(self.durability)).await?;
         let readers: Vec<_> = (0..3).map(|b| log.reader(BackendId(b))).collect();
@@ -170,7 +170,7 @@ impl LogWorld {
             }
             let from = self.wanted[b].iter().position(|n| *n == got[0]).expect("nothing is invented");
             let from = from.min(self.confirmed[b]);
-            // Compaction may have left out what was confirmed after the cursors were last saved.
+            // Compaction may have removed what was confirmed after the cursors were last saved.
             let there: HashSet<u64> = got.iter().copied().collect();
             let confirmed: HashSet<u64> = self.wanted[b][..self.confirmed[b]].iter().copied().collect();
             let gone: HashSet<u64> = self.wanted[b][from..].iter().copied().filter(|n| !there.contains(n)).collect();
@@ -205,7 +205,7 @@ impl LogWorld {
         text
     }
 
-    /// Does things at random until a call fails or `steps` are done.
+    /// Runs random operations until a call fails or `steps` are done.
     async fn live(&mut self, life: &mut Life, steps: u64) -> Result<(), Error> {
         let mut waiting: Vec<(Seq, Vec<u64>)> = Vec::new();
         for _ in 0..steps {
@@ -232,7 +232,7 @@ impl LogWorld {
                     life.read[b] = (read + got.len(), next);
                 }
                 17 | 18 => {
-                    // One backend lags much behind the others.
+                    // One backend lags far behind the others.
                     let b = self.rng.below(3) as usize;
                     if b > 0 || self.rng.below(8) == 0 {
                         life.log.confirm(BackendId(b as u16), life.read[b].1);
@@ -264,7 +264,7 @@ fn random_lives_agree_with_the_model() {
                         life.log.save_state(Vec::new()).await.unwrap();
                         life.log.close().await.unwrap();
                     }
-                    // Killed: what the system was given stays.
+                    // Killed: what was written to the system stays.
                     1 => world.sim = world.sim.copy(),
                     // Power loss.
                     _ => world.sim = world.sim.restart(),
@@ -287,7 +287,7 @@ fn what_is_acknowledged_survives_a_stop_at_every_call() {
                     let _ = world.live(&mut life, 200).await;
                 }
                 let done = world.sim.calls() < call;
-                // Some tasks of the stopped life may still be about: their disk is another one.
+                // Some tasks of the stopped log may still be running; they use another disk.
                 world.sim = world.sim.restart();
                 let (mut life, _) = world.open().await.unwrap_or_else(|e| panic!("stopped at {call}: {e}"));
                 world.live(&mut life, 10).await.unwrap_or_else(|e| panic!("stopped at {call}: {e}"));
@@ -301,7 +301,7 @@ fn what_is_acknowledged_survives_a_stop_at_every_call() {
 }
 
 #[test]
-fn a_failed_call_poisons_for_good_and_loses_nothing() {
+fn a_failed_call_poisons_the_log_and_loses_nothing() {
     block_on(|| async {
         for call in 4..40 {
             let mut world = LogWorld::new(call, Durability::Os);
@@ -335,7 +335,7 @@ fn short_writes_are_completed() {
     });
 }
 
-/// A closed log of two segments with a few frames each, one record and one line per frame; its lines by number.
+/// A closed log of two segments with a few frames each, one record and one line per frame. Returns the number of lines.
 async fn small_log(sim: &Sim) -> u64 {
     let mut n = 0;
     for _ in 0..2 {
@@ -351,7 +351,7 @@ async fn small_log(sim: &Sim) -> u64 {
     n
 }
 
-/// Opens the log and reads what there is for the third backend: lines, points lost on the way, what open has said.
+/// Opens the log and reads it for the third backend. Returns lines, points lost, and the report of the open.
 async fn read_all(sim: &Sim) -> (Vec<u64>, u64, Opened) {
     let (log, opened) = open(sim, settings(Durability::Disk)).await.unwrap();
     let seq = append(&log, 2, &line(u64::MAX, 0)).await.unwrap();
@@ -378,7 +378,7 @@ fn a_flipped_byte_is_harmless_or_its_loss_is_named_exactly() {
         let all: Vec<u64> = (1..=count).collect();
         for name in sim.names().into_iter().filter(|n| segment::parse_file_name(n).is_some()) {
             let len = sim.bytes(&name).len();
-            // Some bytes of the headers, all bytes of frames and their neighbourhood.
+            // Some bytes of the headers, and all bytes of the frames and around them.
             let interesting = |at: &usize| match at % 4096 {
                 near if *at < segment::FRAMES_AT => near < 120 && near % 11 == 0,
                 near => near < 140,
@@ -449,7 +449,7 @@ fn a_missing_file_is_named_and_the_rest_is_read() {
             assert_eq!(gone, reported, "{missing}: {opened:?}");
             assert!(lost == gone || lost == 0, "{missing}: {lost}");
         }
-        // All of them: the next sequence still does not repeat.
+        // All files are missing: still, the next sequence does not repeat.
         let copy = sim.copy();
         names.iter().for_each(|name| copy.delete(name));
         let (log, opened) = open(&copy, settings(Durability::Disk)).await.unwrap();
@@ -490,7 +490,7 @@ fn a_damaged_state_file_repeats_but_loses_nothing() {
     });
 }
 
-/// Appends until refused; the number of lines that were taken and committed.
+/// Appends until refused. Returns the number of lines that were appended and committed.
 async fn fill(log: &Log, limit: u64) -> u64 {
     for n in 0..limit {
         match append(log, 2, &line(n, 900)).await {
@@ -516,7 +516,7 @@ async fn read_and_confirm(log: &Rc<Log>, reader: &mut LogReader, count: u64) -> 
 }
 
 #[test]
-fn a_full_disk_is_back_pressure_and_passes() {
+fn a_full_disk_is_back_pressure_and_ends() {
     for limit_by_disk in [false, true] {
         block_on(move || async move {
             let sim = Sim::new(1);
@@ -534,7 +534,7 @@ fn a_full_disk_is_back_pressure_and_passes() {
                 assert!(matches!(log.admits(), Err(Error::Full)));
                 let got = read_and_confirm(&log, &mut readers[2], taken).await;
                 assert_eq!(got, (0..taken).collect::<Vec<_>>());
-                // The others have nothing in it; their readers pass it by themselves.
+                // The others need nothing of it; their readers skip it.
                 for b in [0, 1] {
                     let waiting = timeout(Duration::from_millis(20), readers[b].fetch(true, &mut |_| true)).await;
                     assert!(waiting.is_err(), "{waiting:?}");
@@ -554,7 +554,7 @@ fn a_full_disk_is_back_pressure_and_passes() {
 }
 
 #[test]
-fn the_oldest_goes_and_is_counted_when_so_configured() {
+fn drop_oldest_deletes_the_oldest_segment_and_counts_its_points() {
     block_on(|| async {
         let sim = Sim::new(1);
         let mut settings = settings(Durability::Disk);
@@ -661,7 +661,7 @@ fn backends_that_left_keep_their_records_until_settled_and_new_ones_start_at_the
             let (log, opened) = open(&sim, renamed()).await.unwrap();
             assert_eq!(opened.absent, ["a"]);
             assert_eq!(log.cursor(BackendId(0)), log.end());
-            // Nobody of this topology needs anything, but the segment stays.
+            // No backend of this topology needs anything, but the segment stays.
             let end = log.end();
             (0..3).for_each(|b| log.confirm(BackendId(b), end));
             log.save_state(Vec::new()).await.unwrap();

@@ -1,7 +1,7 @@
-//! Walks a log directory that no log has open, and yields what somebody still needs: for backends that have left the
-//! configuration, and for workers that no longer exist. Reads with ordinary calls, one segment and one frame at a time,
-//! and changes nothing; what is there when it is made is what it walks, so that a log may be opened on the directory
-//! meanwhile (it keeps the records of absent backends until `Log::settle_absent`).
+//! Walks a log directory that no log has open, and returns the records that are still needed: by backends that have
+//! left the configuration, or from workers that no longer exist. Reads with blocking calls, one segment and one frame
+//! at a time, and changes nothing. The list of segments is read once, so that a log may be opened on the directory
+//! during the walk (it keeps the records of absent backends until `Log::settle_absent`).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct PendingRecord<'a> {
     pub record: RecordView<'a>,
-    /// The backends that still need it, never empty: the circle's position when it was written, and the name. None: a
-    /// former owner of what was being moved, beside the owner.
+    /// The backends that still need it, at least one: the position of the circle when the record was written, and the
+    /// backend's name. Position None: the former owner of a place that was being moved.
     pub needed_by: Vec<(Option<usize>, &'a str)>,
 }
 
 pub struct Pending {
     dir: PathBuf,
-    /// Last one first.
+    /// The last segment first.
     segments: Vec<Segment>,
-    /// None: no state, everybody needs everything.
+    /// None: there is no state file, every backend needs everything.
     cursors: Option<HashMap<String, Seq>>,
     ledger: Vec<u8>,
     current: Option<Current>,
@@ -37,11 +37,11 @@ struct Current {
     segment: Segment,
     scan: Scan,
     frame: Option<Found>,
-    /// Bytes of the frame's records dealt with.
+    /// Bytes of the frame's records already returned.
     done: usize,
 }
 
-/// What is still needed of the log in `dir`. A directory without a log yields nothing.
+/// What is still needed of the log in `dir`. A directory without a log gives no records.
 pub fn pending(dir: &Path) -> Result<Pending, Error> {
     if !store::is_dir(dir) {
         return Ok(Pending {
@@ -70,20 +70,21 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
 }
 
 impl Pending {
-    /// The ledger as last saved with the log.
+    /// The ledger last saved with the log.
     pub fn ledger(&self) -> &[u8] {
         &self.ledger
     }
 
-    /// Points in damaged places passed so far, whoever needed them.
+    /// Points in damaged places passed so far, for whichever backends.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// The next record somebody needs, in order; None at the end.
+    /// The next record that is needed, in order; None at the end.
     pub fn next_record(&mut self) -> Result<Option<PendingRecord<'_>>, Error> {
         while let Some(at) = self.advance()? {
-            // Looked at twice, because a value returned from a loop would borrow `self` for the whole loop.
+            // The record is looked up twice, because a value returned from a loop would borrow `self` for the whole
+            // loop.
             let current = self.current.as_mut().expect("advanced to it");
             current.done = at.end;
             if self.needed_by(&at).next().is_some() {
@@ -111,17 +112,17 @@ impl Pending {
         let named = move |(at, i): (usize, u16)| {
             Some((Some(at).filter(|&at| at < circles), header.backends.get(usize::from(i))?.as_str()))
         };
-        // `NOWHERE` is no name's index.
+        // `NOWHERE` is not the index of a name.
         record.route_by_circle().enumerate().filter_map(named).filter(move |(_, name)| {
             match &self.cursors {
-                // A name the state does not know had nothing to wait for when it was saved.
+                // A name missing in the state had nothing queued when it was saved.
                 Some(cursors) => cursors.get(*name).is_none_or(|cursor| *cursor <= seq),
                 None => true,
             }
         })
     }
 
-    /// Goes to the next record: its place in the frame's body.
+    /// Moves to the next record: returns its range in the frame's body.
     fn advance(&mut self) -> Result<Option<std::ops::Range<usize>>, Error> {
         loop {
             let Some(current) = &mut self.current else {

@@ -1,8 +1,8 @@
-//! A courier's way through the log: from memory while it keeps up, from disk when not.
+//! Reads the log for a courier: from the hot tail while the courier keeps up, otherwise from disk.
 //!
-//! A position is a sequence, not a place: a segment may be rewritten (`compact.rs`) or dropped between two fetches, and
-//! the reader finds its way again by sequence. A place that cannot be read is passed, reported, and counted for the
-//! caller; a read that the system refuses is an error and moves nothing.
+//! A position is a sequence, not a file offset: a segment may be rewritten (`compact.rs`) or dropped between two
+//! fetches, and the reader finds its place by sequence. Damage is skipped, reported, and counted for the caller. A
+//! failed read is an error and does not move the position.
 
 use std::rc::Rc;
 
@@ -14,15 +14,14 @@ use crate::io::{sleep, yield_if_needed};
 use crate::limits::LOG_REPLACED_PAUSE;
 use crate::topology::BackendId;
 
-/// What a fetch has done.
+/// The result of a fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// The reader's position now; to be confirmed once all that was given has been dealt with.
+    /// The reader's position now; the caller confirms it when all returned records have been settled.
     pub next: Seq,
     pub records: u64,
     pub lines: u64,
-    /// Points in damaged places passed, whoever they were meant for: how many of them were this backend's cannot be
-    /// known.
+    /// Points in damaged places skipped, for whichever backends: how many were for this backend is unknown.
     pub lost: u64,
 }
 
@@ -30,7 +29,7 @@ pub struct LogReader {
     log: Rc<Log>,
     backend: BackendId,
     position: Seq,
-    /// The position after the last record given.
+    /// The position after the last record given to the sink.
     given: Seq,
     cold: Option<Cold>,
 }
@@ -44,20 +43,20 @@ struct Cold {
     index: u16,
     file: Rc<dyn ReadFile>,
     scan: Scan,
-    /// A frame whose records are not all given yet.
+    /// A frame with records that have not been given yet.
     frame: Option<Found>,
 }
 
-/// Where a part of a fetch has ended.
+/// Why a part of a fetch has ended.
 #[derive(PartialEq, Eq)]
 enum ReadOutcome {
-    /// The sink wants no more.
+    /// The sink takes no more.
     Stopped,
     /// Nothing more is written.
     AtEnd,
-    /// The position is not in memory.
+    /// The position is not in the hot tail.
     NotInMemory,
-    /// The position has moved: look again.
+    /// The position has moved: start again.
     Moved,
 }
 
@@ -66,7 +65,7 @@ type Sink<'a> = &'a mut dyn FnMut(RecordView<'_>) -> bool;
 impl LogReader {
     pub(super) fn new(log: Rc<Log>, backend: BackendId) -> Self {
         let position = log.cursor(backend);
-        // What an earlier reader was given and did not confirm comes again.
+        // Records that an earlier reader gave and that were not confirmed are given again.
         let mut inner = log.shared.inner.borrow_mut();
         inner.parked[backend.index()] = None;
         inner.given[backend.index()] = position;
@@ -74,17 +73,17 @@ impl LogReader {
         Self { log, backend, position, given: position, cold: None }
     }
 
-    /// Whether anything written lies beyond the position, for whomever.
+    /// Whether any record lies beyond the position, for whichever backend.
     pub fn behind(&self) -> bool {
         self.position < self.log.shared.inner.borrow().written
     }
 
     /// With `wait`, waits until at least one record for this backend is written at or after the position. Gives records
-    /// in order to `sink` until it returns false (that record is not consumed and comes again) or nothing more is
-    /// there. Records of others are passed; while nothing given is unconfirmed, the cursor moves past them by itself.
-    /// Returns early, without records, to tell of points lost in a damaged place. `sink` must not call the log.
+    /// in order to `sink` until it returns false (that record is not consumed and is given again) or there are no more.
+    /// Skips records of other backends; while no given record is unconfirmed, the cursor follows. Returns early,
+    /// without records, to report points lost in a damaged place. `sink` must not call the log.
     ///
-    /// A fetch that is dropped while it waits has moved past nothing of this backend's.
+    /// A fetch that is dropped while it waits has skipped no record of this backend.
     pub async fn fetch(&mut self, wait: bool, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Fetched, Error> {
         let log = Rc::clone(&self.log);
         let shared = &*log.shared;
@@ -96,7 +95,7 @@ impl LogReader {
             if outcome == ReadOutcome::NotInMemory {
                 outcome = match self.read_disk(shared, sink, &mut got).await {
                     Ok(outcome) => outcome,
-                    // What was given before counts; the error comes back with the next fetch.
+                    // The records given so far count; the error returns with the next fetch.
                     Err(error) if got.records == 0 && got.lost == 0 => return Err(error),
                     Err(_) => ReadOutcome::Stopped,
                 };
@@ -113,14 +112,14 @@ impl LogReader {
         }
     }
 
-    /// The position moves with the cursor (an oldest segment given up), and with what passed while it waited.
+    /// The position follows the cursor (the oldest segment was dropped), and the frames that passed while it waited.
     fn catch_up(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
         let parked = inner.parked[self.backend.index()].take().unwrap_or_default();
         self.position = self.position.max(parked).max(inner.cursors[self.backend.index()]);
     }
 
-    /// Publishes the position; the cursor follows if nothing given waits for confirmation.
+    /// Publishes the position. The cursor follows if no given record is unconfirmed.
     fn settle(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
         inner.given[self.backend.index()] = self.position;
@@ -148,7 +147,7 @@ impl LogReader {
         ReadOutcome::AtEnd
     }
 
-    /// Gives the records of a frame from the position on; false if the sink wants no more.
+    /// Gives the records of a frame from the position on; false if the sink takes no more.
     fn give(&mut self, body: &[u8], first: Seq, index: u16, sink: Sink<'_>, got: &mut Fetched) -> bool {
         for record in record::records(body) {
             let seq = record.seq(first);
@@ -173,7 +172,7 @@ impl LogReader {
         }
         let mut cold = self.cold.take().expect("located");
         loop {
-            // Memory may hold what comes next by now; a segment may be gone after every await.
+            // The next frame may be in memory now; a segment may be gone after every await.
             yield_if_needed().await;
             let (end, stored_lines) = {
                 let mut inner = shared.inner.borrow_mut();
@@ -227,10 +226,10 @@ impl LogReader {
         }
     }
 
-    /// Moves the position to `to`, past a place without frames. Points are lost there unless nothing was.
+    /// Moves the position to `to`, past a place without frames. Reports the points lost there, if any.
     async fn pass(&mut self, shared: &SharedLog, epoch: u64, to: Seq, damage: super::Damage, got: &mut Fetched) {
         if damage.lines > 0 && to > self.position {
-            // A file that has been taken away under us reads as anything; that is not damage.
+            // A file that has been removed may read as anything; that is not damage.
             if !shared.inner.borrow().segments.iter().any(|s| s.header.epoch == epoch) {
                 return;
             }
@@ -240,14 +239,14 @@ impl LogReader {
         self.position = self.position.max(to);
     }
 
-    /// Opens the segment the position lies in. False if there was nothing to open, and the position has moved instead.
+    /// Opens the segment of the position. False if there was none to open; the position has then moved.
     async fn locate(&mut self, shared: &SharedLog, got: &mut Fetched) -> Result<bool, Error> {
         let (first, epoch, name, index, scan) = {
             let inner = shared.inner.borrow();
             let at = inner.segments.partition_point(|s| s.end <= self.position);
             let Some(segment) = inner.segments.get(at) else { return Ok(false) };
             if segment.first() > self.position {
-                // The position lies where no segment is: a file is missing, or sequences were left out after a crash.
+                // No segment has the position: a file is missing, or sequences were skipped after a crash.
                 if let Some(before) = at.checked_sub(1).map(|i| &inner.segments[i]) {
                     got.lost += segment.header.lines_base.saturating_sub(before.lines_end);
                 }
@@ -273,14 +272,14 @@ impl LogReader {
                 let head = file.read(0, segment::FRAMES_AT).await;
                 let head = head.map_err(|e| Error::io("read", &shared.dir.join(&name), e))?;
                 if segment::Header::decode(&head).is_ok_and(|h| h.epoch != epoch) {
-                    // Just rewritten; the list of segments will say so in a moment.
+                    // Rewritten just now; the list of segments will be up to date soon.
                     sleep(LOG_REPLACED_PAUSE).await;
                     return Ok(false);
                 }
                 self.cold = Some(Cold { first, epoch, name, index, file, scan, frame: None });
                 Ok(true)
             }
-            // Rewritten or given up meanwhile.
+            // Rewritten or dropped in the meantime.
             Err(_) if shared.inner.borrow_mut().segment_mut(first, epoch).is_none() => Ok(false),
             Err(e) => Err(Error::io("open", &shared.dir.join(&name), e)),
         }

@@ -1,11 +1,11 @@
-//! One record as it lies in a frame: a header, then whole lines. Numbers are little-endian.
+//! One record in a frame: a header, then whole lines. Numbers are little-endian.
 //!
 //!   | delta u32 | len u32 | lines u32 | precision u8 | circles u8 | db_len u16 | rp_len u16 | appended_ms u64 |
 //!   | route u16 x circles | db | rp | bytes (len) |
 //!
-//! `delta` is the record's sequence less that of its frame: a compacted frame has holes. `route` holds, by circle, an
-//! index into the backend names of the segment header, or [`NOWHERE`]; behind them those of further backends, while
-//! data is being moved. So `circles` counts entries, and may be more than the segment's number of circles.
+//! `delta` is the record's sequence minus the frame's first one; a compacted frame has holes. `route` holds, by circle,
+//! an index into the backend names of the segment header, or [`NOWHERE`]. While data is being moved, further backends
+//! follow. So `circles` counts entries, and may be more than the segment's number of circles.
 //!
 //! Not here: checksums (`frame.rs`), what an index means (`segment.rs`).
 
@@ -18,7 +18,7 @@ const FIXED_BYTES: usize = 26;
 /// Route entry of a circle that does not want the record.
 pub(super) const NOWHERE: u16 = u16::MAX;
 
-/// Bytes `key` takes in front of a record's lines.
+/// Bytes that `key` needs in front of a record's lines.
 pub(super) fn header_bytes(key: &RecordKey<'_>) -> usize {
     FIXED_BYTES + 2 * key.route.len() + key.db.len() + key.rp.len()
 }
@@ -27,7 +27,7 @@ fn route_code(backend: Option<BackendId>) -> u16 {
     backend.map_or(NOWHERE, |b| b.0)
 }
 
-/// Writes the header of a record of `len` bytes at the start of `out`, which has [`header_bytes`] bytes.
+/// Writes the header of a record of `len` bytes to the start of `out`, which has [`header_bytes`] bytes.
 pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len: usize, lines: u32) {
     out[0..4].copy_from_slice(&delta.to_le_bytes());
     out[4..8].copy_from_slice(&(len as u32).to_le_bytes());
@@ -47,7 +47,7 @@ pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len:
     out[at..at + key.rp.len()].copy_from_slice(key.rp);
 }
 
-/// Places the record whose header starts `out` elsewhere in a frame's sequences.
+/// Changes the sequence of the record whose header starts `out`, relative to its frame.
 pub(super) fn set_delta(out: &mut [u8], delta: u32) {
     out[0..4].copy_from_slice(&delta.to_le_bytes());
 }
@@ -60,7 +60,7 @@ pub(super) fn extend(out: &mut [u8], len: usize, lines: u32) {
     out[8..12].copy_from_slice(&(old_lines + lines).to_le_bytes());
 }
 
-/// A record as it lies in a frame.
+/// A record in a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     /// Header and lines.
@@ -76,8 +76,8 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Indexes into the segment's backend names, circles that do not want the record left out: whose place says
-    /// nothing.
+    /// Indexes into the segment's backend names, without the circles that do not want the record. Positions are not
+    /// those of the circles.
     pub(super) fn route(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.route_by_circle().filter(|&index| index != NOWHERE)
     }
@@ -86,7 +86,7 @@ impl<'a> Record<'a> {
         self.route.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
     }
 
-    /// True if appending to this record is the same as appending a record with `key` after it.
+    /// True if lines with `key` may be added to this record instead of opening a new one.
     pub(super) fn has_key(&self, key: &RecordKey<'_>) -> bool {
         self.precision == key.precision
             && self.db == key.db
@@ -112,7 +112,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Reads the record at the start of `bytes`; None if it is not one.
+/// Reads the record at the start of `bytes`; None if there is none.
 pub(super) fn read(bytes: &[u8]) -> Option<Record<'_>> {
     let fixed = bytes.get(..FIXED_BYTES)?;
     let u16_at = |at: usize| usize::from(u16::from_le_bytes([fixed[at], fixed[at + 1]]));
@@ -135,7 +135,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Record<'_>> {
     })
 }
 
-/// The records of a frame's body, in order; ends early at bytes that are no record.
+/// The records of a frame's body, in order; ends early at bytes that are not a record.
 pub(super) fn records(mut body: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
         let record = read(body)?;

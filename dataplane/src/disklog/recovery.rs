@@ -1,18 +1,18 @@
-//! Makes sense of a log directory at open. One rule for each ending:
+//! Recovers a log directory at open. One rule for each case:
 //!
-//! | found | then |
+//! | found | action |
 //! |---|---|
-//! | clean end | go on after it |
-//! | torn tail: a last frame that is not whole | cut there, say so; it was never acknowledged |
-//! | damaged middle, or an end before the one the state file knows | keep the file aside, name what is lost |
-//! | missing file | name what is lost |
-//! | damaged header | the other copy; both: as a missing file, the file kept aside |
-//! | damaged state file | deliver everything again, kept aside; the ledger starts anew |
-//! | unknown version | refuse, touch nothing |
+//! | clean end | continue after it |
+//! | torn tail: the last frame is not complete | cut there and report it; it was never acknowledged |
+//! | damage in the middle, or an end before the saved one | keep the file aside, report the lost points |
+//! | missing file | report the lost points |
+//! | damaged header | use the other copy; both damaged: as a missing file, but kept aside |
+//! | damaged state file | deliver everything again, keep the file aside; the ledger starts empty |
+//! | unknown version | refuse, change nothing |
 //!
-//! An I/O error is none of these: opening fails and nothing is touched. Read are all segment headers, and frames from
-//! the saved state's end on. A log never goes on in an old segment: what a crash may have left behind its end stays
-//! out of the way.
+//! An I/O error is none of these: opening fails and nothing is changed. All segment headers are read, and the frames
+//! after the end in the saved state. A log never continues an old segment, so that what a crash left after its end
+//! cannot interfere.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -26,8 +26,8 @@ use super::{Damage, DamageKind, Error, Seq, Torn, parse_spare_name, record, spar
 use crate::limits::{LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
 use crate::topology::{BackendId, Topology};
 
-/// Sequences left out after an end that is not clean: more than a frame can hold, so that a frame that was lost and one
-/// that replaces it never share a sequence.
+/// Sequences skipped after an end that is not clean: more than a frame can hold, so that a lost frame and its
+/// replacement never share a sequence.
 const SKIPPED_SEQS: u64 = 1 << 20;
 
 pub(super) struct Recovered {
@@ -37,14 +37,14 @@ pub(super) struct Recovered {
     pub(super) state: Option<SavedState>,
     /// The next sequence to be used.
     pub(super) next: Seq,
-    /// Lines in the log before it.
+    /// Lines in the log before `next`.
     pub(super) lines: u64,
     pub(super) cursors: Vec<Seq>,
     pub(super) absent: Vec<(String, Seq)>,
     pub(super) uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
     pub(super) damage: Vec<Damage>,
     pub(super) torn: Option<Torn>,
-    /// Files to be kept aside, and those among them and others to be removed.
+    /// Files to keep aside, and files to remove afterwards; a file may be in both.
     aside: Vec<String>,
     remove: Vec<String>,
     /// Cut the last segment after its last frame.
@@ -53,7 +53,7 @@ pub(super) struct Recovered {
 
 type Uncounted = HashMap<(Vec<u8>, Vec<BackendId>), u64>;
 
-/// The segments of a directory, in order, as their headers tell.
+/// The segments of a directory, in order, according to their headers.
 pub(super) struct SegmentChain {
     pub(super) segments: VecDeque<Segment>,
     /// Files whose header cannot be read.
@@ -61,8 +61,8 @@ pub(super) struct SegmentChain {
     others: Vec<String>,
 }
 
-/// Reads all segment headers. The last segment's end, and that of one before a missing file, is not known yet: it is
-/// equal to its first sequence.
+/// Reads all segment headers. The end of the last segment, and of one before a missing file, is not known yet: it is
+/// set to the segment's first sequence.
 pub(super) fn read_chain(
     files: &(impl Files + ?Sized),
     dir: &Path,
@@ -160,7 +160,7 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
 }
 
 impl Recovered {
-    /// Reads the frames that came after the saved state, and the end of the log.
+    /// Reads the frames after the saved state, and finds the end of the log.
     fn find_ends(&mut self, files: &(impl Files + ?Sized), dir: &Path) -> Result<(), Error> {
         let known = self.state.as_ref().map_or(Seq(0), |s| s.end.seq);
         let mut uncounted = Uncounted::new();
@@ -177,7 +177,7 @@ impl Recovered {
             let start = here.map_or(segment.mark_before(segment.first()), |s| s.end);
             let until = match here {
                 _ if !open_end => Some(segment.end),
-                // An orderly end: there is nothing to look for behind it.
+                // The log was closed: nothing follows.
                 Some(state) if last && state.closed => Some(state.end.seq),
                 _ => None,
             };
@@ -228,12 +228,12 @@ impl Recovered {
         Ok(())
     }
 
-    /// Names what no file answers for: before, between and after the segments there are.
+    /// Reports sequences that no file covers: before, between and after the segments.
     fn find_missing(&mut self, dir: &Path) {
         let mut missing = Vec::new();
         let needed_from = |s: &SavedState| s.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(s.end.seq);
         let before = self.state.as_ref().map(|s| (needed_from(s).max(s.first), s.first_lines));
-        // Without a state the log begins with its first segment, as far as anybody knows.
+        // Without a state the log is assumed to begin with its first segment.
         let (mut seq, mut lines) = before.unwrap_or_else(|| {
             self.segments.front().map_or((self.next, self.lines), |s| (s.first(), s.header.lines_base))
         });
@@ -264,9 +264,8 @@ impl Recovered {
         let oldest = self.segments.front().map_or(self.next, Segment::first);
         let saved = self.state.as_ref().map(|s| &s.cursors[..]);
         let cursor = |name: &str| match &self.state {
-            // A crash may have taken frames that were delivered but not synced; the log has gone past them. A name it
-            // does not know is of a backend that came later: what is meant for it was appended after the state was
-            // saved.
+            // A crash may have lost frames that were delivered but not synced; the log continues after them. A name
+            // missing in the state is a new backend: its records were appended after the state was saved.
             Some(state) => state.cursors.iter().find(|(n, _)| n == name).map_or(state.end.seq, |(_, seq)| *seq),
             None => oldest,
         };
@@ -275,7 +274,7 @@ impl Recovered {
         let gone = |(name, seq): &&(String, Seq)| topology.by_name(name).is_none() && *seq < end;
         self.absent = saved.unwrap_or_default().iter().filter(gone).cloned().collect();
         if saved.is_none() {
-            // Nobody knows how far they were: everything in the segments that name them.
+            // Their cursors are unknown: they need everything in the segments that name them.
             let named = self.segments.iter().flat_map(|s| &s.header.backends).filter(|n| topology.by_name(n).is_none());
             let names: std::collections::BTreeSet<_> = named.cloned().collect();
             self.absent = names.into_iter().map(|name| (name, oldest)).collect();
@@ -283,7 +282,7 @@ impl Recovered {
     }
 }
 
-/// Reads frames from where `scan` is to its end.
+/// Reads frames from the position of `scan` to its end.
 fn walk(
     files: &(impl Files + ?Sized),
     name: &str,
@@ -304,7 +303,7 @@ fn walk(
     }
 }
 
-/// Adds up lines of records from `known` on, by database and backends.
+/// Counts the lines of records from `known` on, by database and backends.
 fn count_lines(segment: &Segment, first: Seq, body: &[u8], known: Seq, uncounted: &mut Uncounted) {
     for record in record::records(body).filter(|r| r.seq(first) >= known) {
         let backends = record.route().filter_map(|i| segment.backends.get(usize::from(i)).copied().flatten()).collect();
@@ -312,7 +311,7 @@ fn count_lines(segment: &Segment, first: Seq, body: &[u8], known: Seq, uncounted
     }
 }
 
-/// Brings the directory into the state `found` describes. Each step may be the last one: another open finds the same.
+/// Brings the directory into the state that `found` describes. After a crash in any step, the next open finds the same.
 pub(super) async fn tidy(
     store: &dyn Store,
     dir: &Path,
@@ -321,7 +320,7 @@ pub(super) async fn tidy(
 ) -> Result<(), Error> {
     let io = |op, name: &str, e| Error::io(op, &dir.join(name), e);
     for name in &found.aside {
-        // Best effort: the report names the place also when the file cannot be kept.
+        // Best effort: the report names the place even if the file cannot be kept.
         let _ = store.keep_aside(name).await;
     }
     for name in &found.remove {

@@ -1,8 +1,9 @@
-//! Walks the frames of one segment without touching a file: it says what to read, is given it, and yields frames,
-//! gaps, and an end.
+//! Finds the frames of one segment without touching a file: it asks for bytes, gets them, and returns frames, gaps, and
+//! an end.
 //!
-//! Where a frame should begin but none does, it goes on block by block until one with the right epoch, checksums and
-//! a later sequence turns up: what lies between is a gap, and that frame's header tells exactly what is missing.
+//! Where a frame should begin but none does, it tries block by block until it finds one with the right epoch, correct
+//! checksums and a later sequence. Everything in between is a gap, and the header of that frame tells exactly what is
+//! missing.
 
 use std::ops::Range;
 
@@ -10,16 +11,16 @@ use super::segment::Mark;
 use super::{Seq, frame};
 use crate::limits::LOG_READ_BYTES;
 
-/// What comes next.
+/// The next step of a scan.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FrameStep {
-    /// Read up to this many bytes at this offset and [`Scan::give`] them.
+    /// Read up to this many bytes at this offset and pass them to [`Scan::give`].
     Read { offset: u64, len: usize },
     /// A frame; its records are [`Scan::body`].
     Frame(Found),
-    /// Frames are missing here; the frame after them comes next.
+    /// Frames are missing here; the frame after them is the next step.
     Gap(Gap),
-    /// No frame follows. If `broken_at` is set, frames that should be there, up to `until`, are missing from there on.
+    /// No frame follows. If `until` is set and not reached, the frames up to it are missing.
     End(End),
 }
 
@@ -41,16 +42,16 @@ pub(super) struct Gap {
 pub(super) struct End {
     /// The sequence, lines and offset after the last frame.
     pub(super) after: Mark,
-    /// Something that looks like a frame of this segment begins at `after.offset`, but is not whole.
+    /// Something like a frame of this segment begins at `after.offset`, but it is not whole.
     pub(super) broken: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Scan {
     epoch: u64,
-    /// What is expected at the place looked at next, or after the gap that has begun.
+    /// What is expected at `offset`, or after a gap that has begun.
     expected: Mark,
-    /// The place looked at next.
+    /// Where the next frame is looked for.
     offset: u64,
     broken: bool,
     /// Bytes of the file that may hold frames.
@@ -96,8 +97,7 @@ impl Scan {
                     self.broken = false;
                     return FrameStep::Frame(found);
                 }
-                // A frame from before, in a place that is not its own, counts as damage: going back would repeat
-                // sequences.
+                // An earlier frame in the wrong place counts as damage: going back would repeat sequences.
                 look => {
                     self.broken |= look != frame::Look::Nothing;
                     self.offset += frame::BLOCK_BYTES as u64;
@@ -111,7 +111,7 @@ impl Scan {
         at.and_then(|at| self.window.get(at..)).unwrap_or(&[])
     }
 
-    /// Takes what was read at `offset`. Fewer bytes than asked for mean that the file ends there.
+    /// Takes the bytes read at `offset`. Fewer bytes than asked for mean that the file ends there.
     pub(super) fn give(&mut self, offset: u64, bytes: Vec<u8>, asked: usize) {
         if bytes.len() < asked {
             self.end = self.end.min(offset + bytes.len() as u64);
@@ -120,7 +120,7 @@ impl Scan {
         self.window_at = offset;
     }
 
-    /// The records of the frame that the last step yielded.
+    /// The records of the frame that the last step returned.
     pub(super) fn body(&self, found: &Found) -> &[u8] {
         &self.window[found.body.clone()]
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_from_before_is_passed_over_wherever_it_lies() {
+    fn an_earlier_frame_in_a_later_place_is_skipped() {
         let frames: [(u64, u64, &[&str]); 3] = [(1, 0, &["a\n", "b\n"]), (3, 2, &["c\n"]), (4, 3, &["d\n"])];
         let [first, second, third] = frames;
         let (texts, gaps, end) = walk(&file(&[first, second, first, second, third]));

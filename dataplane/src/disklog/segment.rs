@@ -7,7 +7,7 @@
 //!                | previous u64 | compacted_end u64 | stored_lines u64 | circles u16 | backends u16 |
 //!                | per backend: len u16, name | zeros | XXH3 u64 of all before it |
 //!
-//! A file is named by its first sequence. It is complete on disk, header included, before it gets that name.
+//! A file is named by its first sequence. It gets that name only when it is complete on disk, header included.
 //! Not here: which segment comes next (`mod.rs`), how frames are found (`scan.rs`).
 
 use std::rc::Rc;
@@ -21,30 +21,30 @@ use crate::topology::{BackendId, Topology};
 pub(super) const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"FXLOGSEG";
 const COPY_BYTES: usize = 2 * frame::BLOCK_BYTES;
-/// Where the first frame lies.
+/// Offset of the first frame.
 pub(super) const FRAMES_AT: usize = 2 * COPY_BYTES;
 const FIXED_BYTES: usize = 68;
 
-/// What a segment says about itself.
+/// The header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) worker: u32,
-    /// Random; frames with another epoch are left over from an earlier life of the file.
+    /// Random; frames with another epoch are left from an earlier life of the file.
     pub(super) epoch: u64,
     pub(super) first: Seq,
     /// Lines in the log before this segment.
     pub(super) lines_base: u64,
-    /// First sequence of the segment before this one; a missing file shows.
+    /// First sequence of the segment before this one; shows that a file is missing.
     pub(super) previous: Seq,
     pub(super) compacted: Option<Compacted>,
     pub(super) circles: u16,
     pub(super) backends: Vec<String>,
 }
 
-/// What a rewritten segment stands for: `lines_base` and frame headers count only what is left in it.
+/// What a rewritten segment covers. `lines_base` and frame headers count only the lines still in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Compacted {
-    /// The sequence after the last one it answers for.
+    /// The sequence after the last one that it covers.
     pub(super) end: Seq,
     pub(super) stored_lines: u64,
 }
@@ -86,13 +86,13 @@ impl Header {
         }
     }
 
-    /// False if there are too many names, or too long ones, for one header.
+    /// False if the names need more space than one header has.
     pub(super) fn fits(&self) -> bool {
         let names: usize = self.backends.iter().map(|n| 2 + n.len()).sum();
         FIXED_BYTES + names + 8 <= COPY_BYTES && self.circles <= u16::from(u8::MAX)
     }
 
-    /// Both copies, [`FRAMES_AT`] bytes.
+    /// Both copies of the header, [`FRAMES_AT`] bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         assert!(self.fits(), "checked at open");
         let mut out = Vec::with_capacity(FRAMES_AT);
@@ -117,14 +117,14 @@ impl Header {
         out
     }
 
-    /// Reads a header from the start of a file; either copy will do.
+    /// Reads a header from the start of a file; one valid copy is enough.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let first = bytes.get(..COPY_BYTES).map_or(Err(HeaderFault::Damaged), decode_copy);
         if first.is_ok() {
             return first;
         }
-        // A version that differs in both copies, or in the only one that can be read, is not taken for damage: a later
-        // version may lay out the rest differently.
+        // Another version in both copies, or in the only readable one, is not damage: a later version may lay out the
+        // rest differently.
         bytes.get(COPY_BYTES..FRAMES_AT).and_then(|copy| decode_copy(copy).ok()).map_or(first, Ok)
     }
 }
@@ -142,7 +142,8 @@ fn decode_copy(copy: &[u8]) -> Result<Header, HeaderFault> {
     if u64_at(COPY_BYTES - 8) != XxHash3_64::oneshot(&copy[..COPY_BYTES - 8]) {
         return Err(HeaderFault::Damaged);
     }
-    // Right checksums make this true for what this code wrote; it is checked so that sums after it cannot overflow.
+    // With correct checksums this holds for what this code wrote. It is checked so that later additions cannot
+    // overflow.
     if (24..=56).step_by(8).any(|at| u64_at(at) > LOG_SEQ_MAX) {
         return Err(HeaderFault::Damaged);
     }
@@ -168,7 +169,7 @@ fn decode_copy(copy: &[u8]) -> Result<Header, HeaderFault> {
     })
 }
 
-/// A place in a segment where a frame begins.
+/// Where in a segment a frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) seq: Seq,
@@ -180,22 +181,22 @@ pub(super) struct Mark {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) header: Rc<Header>,
-    /// The sequence after the last one written to it.
+    /// The sequence after the last one written to the segment.
     pub(super) end: Seq,
-    /// Lines in the log before `end`, lines that compaction left out included.
+    /// Lines in the log before `end`, including lines that compaction left out.
     pub(super) lines_end: u64,
     /// Bytes that may hold frames.
     pub(super) used: u64,
     pub(super) file_bytes: u64,
-    /// Names in the header → backends of this process; None = left the configuration.
+    /// Maps names in the header to backends of this process; None = not in the configuration.
     pub(super) backends: Rc<[Option<BackendId>]>,
-    /// Where to start looking for a sequence: about every `LOG_MARK_BYTES`, as far as known.
+    /// Places to start a search for a sequence from: about one for each `LOG_MARK_BYTES`, as far as known.
     marks: Vec<Mark>,
-    /// Record bytes meant for each name in the header; None until counted.
+    /// Record bytes for each name in the header; None until counted.
     pub(super) bytes_by_backend: Option<Vec<u64>>,
-    /// Kept as it is, and its file never recycled.
+    /// Never rewritten, and its file is never recycled.
     pub(super) damaged: bool,
-    /// Being rewritten: it stays until that is done.
+    /// Being rewritten or dropped: it is kept until that is done.
     pub(super) busy: bool,
 }
 
@@ -227,7 +228,7 @@ impl Segment {
         self.header.first
     }
 
-    /// Lines that are in the file, by its own counting.
+    /// Lines in the log before the segment's end, as its own frames count.
     pub(super) fn stored_lines_end(&self) -> u64 {
         self.header.compacted.map_or(self.lines_end, |c| self.header.lines_base + c.stored_lines)
     }
@@ -237,7 +238,7 @@ impl Segment {
         self.backends.iter().position(|b| *b == Some(backend)).map(|i| i as u16)
     }
 
-    /// Another file with other frames has taken this segment's place; it answers for the same sequences.
+    /// A rewritten file has taken this segment's place. It covers the same sequences.
     pub(super) fn rewritten(&mut self, header: Header, marks: &[Mark], used: u64, bytes_by_backend: Vec<u64>) {
         self.header = Rc::new(header);
         self.marks.truncate(1);
@@ -247,12 +248,12 @@ impl Segment {
         self.bytes_by_backend = Some(bytes_by_backend);
     }
 
-    /// The last known place at or before `seq`.
+    /// The last mark at or before `seq`.
     pub(super) fn mark_before(&self, seq: Seq) -> Mark {
         self.marks[self.marks.partition_point(|m| m.seq <= seq).saturating_sub(1)]
     }
 
-    /// Remembers where a frame begins, if that is worth it.
+    /// Notes where a frame begins, unless the last mark is close.
     pub(super) fn note(&mut self, mark: Mark) {
         let last = self.marks.last().expect("the first frame's place is always known");
         if mark.offset >= last.offset + LOG_MARK_BYTES && mark.seq > last.seq {

@@ -1,5 +1,5 @@
-//! What the log, its tasks and its readers share, and what follows from it alone: how much room is left, who still
-//! needs a segment, what a saved state says.
+//! State that the log, its tasks and its readers share, and what can be calculated from it: how much room is left,
+//! which backends still need a segment, the state to save.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,7 +18,7 @@ use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
 
-/// What the log, its tasks and its readers share.
+/// State that the log, its tasks and its readers share.
 pub(super) struct SharedLog {
     pub(super) store: Rc<dyn Store>,
     pub(super) dir: PathBuf,
@@ -30,17 +30,17 @@ pub(super) struct SharedLog {
     pub(super) backlog_full: BacklogFull,
     /// Never borrowed across an await.
     pub(super) inner: RefCell<Inner>,
-    /// There is something for the commit task.
+    /// The commit task has work.
     pub(super) work: Event,
-    /// There may be room in the hot tail, or on disk, again.
+    /// There may be room in the hot tail or on disk again.
     pub(super) room: Event,
-    /// Frame n has been written: `acks[n % 2]`. At most two frames are not written at any time.
+    /// Frame n has been written: `acks[n % 2]`. At most two frames are unwritten at any time.
     pub(super) acks: [Event; 2],
     pub(super) synced: Event,
     /// By backend: a frame that may hold records for it has been written.
     pub(super) arrived: Vec<Event>,
     pub(super) confirmed: Event,
-    /// Segments may have become worth rewriting.
+    /// Segments may be worth rewriting now.
     pub(super) compact: Event,
     /// A segment is not busy any more.
     pub(super) compacted: Event,
@@ -52,15 +52,15 @@ pub(super) struct Inner {
     /// Oldest first; the last one is being written. Never empty.
     pub(super) segments: VecDeque<Segment>,
     pub(super) file: Rc<dyn WriteFile>,
-    /// The file the next segment will be made of; its space is reserved.
+    /// The prepared file of the next segment; its space is reserved.
     pub(super) next: Option<(String, Rc<dyn WriteFile>)>,
     pub(super) spares: Vec<String>,
     pub(super) spares_made: u64,
-    /// By backend: everything before it has been confirmed.
+    /// By backend: all records before this sequence have been confirmed.
     pub(super) cursors: Vec<Seq>,
-    /// By backend: everything before it has been given to its reader.
+    /// By backend: all records before this sequence have been given to its reader.
     pub(super) given: Vec<Seq>,
-    /// By backend: where its reader waits, while it does.
+    /// By backend: the position of its reader while the reader waits.
     pub(super) parked: Vec<Option<Seq>>,
     /// Cursors of backends that have left the configuration.
     pub(super) absent: Vec<(String, Seq)>,
@@ -68,10 +68,10 @@ pub(super) struct Inner {
     pub(super) written: Seq,
     pub(super) synced: Seq,
     pub(super) sync_wanted: bool,
-    /// Appends in the open frame, and in the one before it.
+    /// Appends in the open frame, and in the frame sealed before it.
     pub(super) open_appends: u32,
     pub(super) sealed_appends: u32,
-    /// The commit task waits for so many in the open frame; 0 = it does not wait.
+    /// The commit task waits for this many appends in the open frame; 0 = it does not wait.
     pub(super) gather_target: u32,
     pub(super) frames_sealed: u64,
     /// Record bytes by backend in frames not written yet.
@@ -81,7 +81,7 @@ pub(super) struct Inner {
     pub(super) closing: bool,
     /// No space could be reserved for the next segment.
     pub(super) full: bool,
-    /// A frame waits for space: acks are refused meanwhile.
+    /// A frame waits for disk space: acks are refused.
     pub(super) stuck: bool,
     pub(super) retry_after: Instant,
     pub(super) saving: bool,
@@ -104,21 +104,21 @@ impl Inner {
         self.segments.back().expect("there is always one being written")
     }
 
-    /// Bytes of the segment being written that no frame has been promised, the open frames aside.
+    /// Unused bytes of the segment being written. The open frame is not subtracted.
     pub(super) fn left_in_segment(&self) -> u64 {
         let current = self.current();
         current.file_bytes - current.used
     }
 
-    /// The segment with this first sequence and epoch, if it is still there.
+    /// The segment with this first sequence and epoch, if it still exists.
     pub(super) fn segment_mut(&mut self, first: Seq, epoch: u64) -> Option<&mut Segment> {
         let index = self.segments.binary_search_by_key(&first, Segment::first).ok()?;
         Some(&mut self.segments[index]).filter(|s| s.header.epoch == epoch)
     }
 
-    /// By name in a segment's header: the sequence from which on that backend needs records; None = nobody's name. As
-    /// saved last, and nothing for a segment beyond that: after a crash the saved ledger still has as queued what has
-    /// been confirmed since, and counts what was appended since from the records themselves.
+    /// By name in a segment's header: the first sequence that this backend needs; None = no backend has this name. Uses
+    /// the last saved state, and returns None for a segment beyond it: after a crash the saved ledger counts as queued
+    /// what was confirmed later, and later appends are counted from the records themselves.
     pub(super) fn needs(&self, segment: &Segment) -> Option<Vec<Option<Seq>>> {
         let saved = self.saved.as_ref().filter(|saved| segment.end <= saved.end.seq)?;
         let cursor = |name: &String| saved.cursors.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
@@ -136,7 +136,7 @@ impl SharedLog {
         inner.segments.iter().map(|s| s.file_bytes).sum::<u64>() + free * self.sizes.segment_bytes
     }
 
-    /// Latches the first failure and wakes all who would wait for ever.
+    /// Keeps the first failure and wakes every task that would wait for ever.
     pub(super) fn poison(&self, error: &Error) {
         self.inner.borrow_mut().poison.get_or_insert_with(|| error.to_string());
         self.room.notify();
@@ -147,7 +147,7 @@ impl SharedLog {
         self.compact.notify();
     }
 
-    /// Asks the commit task to try again whether there is space, not too often.
+    /// Asks the commit task to check for space again, but not too often.
     pub(super) fn look_for_space(&self, inner: &mut Inner) {
         let now = now();
         if now >= inner.retry_after {
@@ -156,7 +156,7 @@ impl SharedLog {
         }
     }
 
-    /// Records damage met while reading, once for each place, and keeps the file.
+    /// Reports damage found by a read, once for each place, and keeps the file aside.
     pub(super) async fn report(&self, epoch: u64, damage: Damage) {
         let name = {
             let mut inner = self.inner.borrow_mut();
@@ -174,7 +174,7 @@ impl SharedLog {
             name
         };
         if let Some(name) = name {
-            // Best effort: the report names the place also when the file cannot be kept.
+            // Best effort: the report names the place even if the file cannot be kept.
             let _ = self.store.keep_aside(&name).await;
         }
     }
@@ -183,7 +183,7 @@ impl SharedLog {
         Damage { kind: DamageKind::Frames, file: self.dir.join(name), bytes, seqs, lines }
     }
 
-    /// Cursors and end as of now. What is appended from now on is not part of it.
+    /// Cursors and end of this moment. Later appends are not part of it.
     pub(super) fn snapshot(&self, ledger: Vec<u8>) -> state::SavedState {
         let mut inner = self.inner.borrow_mut();
         inner.tail.end_record();
@@ -203,8 +203,8 @@ impl SharedLog {
         }
     }
 
-    /// Says where the end of `state` lies on disk, if that is the end of what is written. Otherwise the next open
-    /// looks through the whole segment.
+    /// Sets where the end of `state` lies on disk, if it is the end of what is written. Otherwise the next open scans
+    /// the whole segment.
     pub(super) fn place_end(&self, state: &mut state::SavedState) {
         let inner = self.inner.borrow();
         let current = inner.current();
@@ -215,13 +215,13 @@ impl SharedLog {
         }
     }
 
-    /// Replaces the state file; one at a time.
+    /// Replaces the state file. One save at a time.
     pub(super) async fn save(&self, state: state::SavedState) -> Result<(), Error> {
         self.save_made(move |_| Some(state)).await
     }
 
-    /// Saves once more what was saved last, as if everybody had passed the oldest segment: it is about to be given up,
-    /// and the next open must not take that for damage.
+    /// Saves the last saved state again, as if all backends had passed the oldest segment. This segment will be
+    /// deleted, and the next open must not report that as damage.
     pub(super) async fn save_without_oldest(&self) -> Result<(), Error> {
         self.save_made(|inner| {
             let mut state = inner.saved.clone()?;
@@ -233,7 +233,7 @@ impl SharedLog {
         .await
     }
 
-    /// `make` is called when it is this save's turn; nothing is saved if it makes nothing.
+    /// Calls `make` when no other save is in progress; saves nothing if it returns None.
     async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::SavedState>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
@@ -264,7 +264,7 @@ impl SharedLog {
         result
     }
 
-    /// Not being able to save cursors loses nothing: the old state stands. Being out of space passes.
+    /// If cursors cannot be saved nothing is lost: the old state is still there. A full disk is temporary.
     pub(super) fn save_failed(&self, source: std::io::Error) -> Error {
         if store::is_full(&source) { Error::Full } else { Error::io("save", &self.dir.join(state::FILE), source) }
     }
@@ -283,14 +283,14 @@ impl SharedLog {
                 inner.segments.pop_front().expect("looked at above")
             };
             self.free_file(&segment).await?;
-            // Whoever was refused for lack of space may have it now.
+            // Appends that were refused for lack of space may succeed now.
             if self.inner.borrow().full {
                 self.work.notify();
             }
         }
     }
 
-    /// Makes a spare of a file that is not needed any more, or removes it.
+    /// Makes a spare of a file that is no longer needed, or removes it.
     pub(super) async fn free_file(&self, segment: &Segment) -> Result<(), Error> {
         let name = segment.name();
         let spare = {

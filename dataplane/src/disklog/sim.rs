@@ -1,5 +1,5 @@
-//! A disk in memory that lies like real ones: writes that were not synced may vanish or be torn at a crash, single
-//! calls fail or move less than asked, space runs out, and the machine stops at a chosen call.
+//! A faulty disk in memory: writes that were not synced may vanish or be torn at a crash, single calls fail or write
+//! less than asked, space runs out, and the machine stops at a chosen call.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ pub(super) enum DiskFault {
     Fails,
     /// A write moves one block only.
     Short,
-    /// The call is half done or not at all, and nothing works after it.
+    /// The call is done half or not at all, and every later call fails.
     Stops,
 }
 
-/// xorshift64*: small, and the same everywhere.
+/// xorshift64*: small, and the same on every machine.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(pub(super) u64);
 
@@ -38,7 +38,7 @@ impl Rng {
 struct Blob {
     /// What a read sees.
     now: Vec<u8>,
-    /// What survives power loss for sure.
+    /// What certainly survives power loss.
     durable: Vec<u8>,
     /// Written since the last sync.
     unsynced: Vec<(usize, Vec<u8>)>,
@@ -86,7 +86,7 @@ impl Sim {
         })))
     }
 
-    /// The n-th call that changes the disk, counted from 1 and from the last restart, meets `fault`.
+    /// The n-th call that changes the disk, counted from 1 and from the last restart, fails with `fault`.
     pub(super) fn fault_at(&self, call: u64, fault: DiskFault) {
         self.0.borrow_mut().faults.insert(call, fault);
     }
@@ -111,7 +111,7 @@ impl Sim {
         self.0.borrow().files[name].borrow().now.clone()
     }
 
-    /// Changes a file behind the log's back.
+    /// Changes a file without the log's knowledge.
     pub(super) fn edit(&self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
         let inner = self.0.borrow();
         let mut blob = inner.files[name].borrow_mut();
@@ -123,7 +123,7 @@ impl Sim {
         self.0.borrow_mut().files.remove(name);
     }
 
-    /// What is on the disk after power loss, for another life: of what was not synced any 512 bytes may be there.
+    /// The disk after power loss: any sector of 512 bytes that was not synced may have been written or not.
     pub(super) fn restart(&self) -> Self {
         let inner = self.0.borrow();
         let mut rng = inner.rng.clone();
@@ -146,7 +146,7 @@ impl Sim {
         new
     }
 
-    /// A copy of the whole disk as it is.
+    /// A copy of the whole disk.
     pub(super) fn copy(&self) -> Self {
         let new = Self::new(1);
         for (name, inode) in &self.0.borrow().files {
@@ -155,7 +155,7 @@ impl Sim {
         new
     }
 
-    /// Counts a call. Err: it fails. Some: it is to be done in part, then all ends (`Stops`), or is cut (`Short`).
+    /// Counts a call. Err: it fails. Some: the caller does a part of it and then fails (`Stops`) or returns (`Short`).
     fn call(&self) -> io::Result<Option<DiskFault>> {
         let mut inner = self.0.borrow_mut();
         inner.calls += 1;
@@ -173,7 +173,7 @@ impl Sim {
         }
     }
 
-    /// A change of the directory that is done as a whole or not at all.
+    /// A change of the directory, done completely or not at all.
     fn change(&self, change: impl FnOnce(&mut SimDisk) -> io::Result<()> + 'static) -> Io<()> {
         let sim = self.clone();
         Box::pin(async move {
@@ -288,7 +288,7 @@ impl Store for Sim {
     }
 }
 
-/// A file open for one or the other.
+/// An open file, for reading or writing.
 struct SimFile {
     sim: Sim,
     inode: Inode,
@@ -308,7 +308,7 @@ impl WriteFile for SimFile {
             match fault {
                 Some(DiskFault::Short) => bytes.truncate(4096.min(bytes.len())),
                 Some(DiskFault::Stops) => {
-                    // Never acknowledged: any part of it may be there after the restart.
+                    // Never acknowledged: any part of it may exist after the restart.
                     blob.unsynced.push((offset, bytes));
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }

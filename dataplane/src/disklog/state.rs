@@ -1,5 +1,5 @@
-//! The state file: how far each backend has been served, and the caller's own text. Plain text, so that a person can
-//! read it; replaced as a whole.
+//! The state file: the cursor of each backend, and the caller's own text. Plain text, readable for people. It is always
+//! replaced as a whole.
 //!
 //!   fluxgate log state 1
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
@@ -23,12 +23,12 @@ const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedState {
-    /// The end of the log: everything before it is in `ledger`.
+    /// The end of the log: everything before it is counted in `ledger`.
     pub(super) end: Mark,
-    /// The segment `end` lies in, and its epoch.
+    /// The segment that contains `end`, and its epoch.
     pub(super) segment: Seq,
     pub(super) epoch: u64,
-    /// First sequence of the oldest segment, and the lines before it.
+    /// First sequence of the oldest segment, and the number of lines before it.
     pub(super) first: Seq,
     pub(super) first_lines: u64,
     pub(super) closed: bool,
@@ -53,7 +53,7 @@ impl SavedState {
             out.push_str("closed\n");
         }
         for (name, seq) in &self.cursors {
-            // A line feed in a name would end the line: it and the escape itself are escaped.
+            // A line feed in a name would end the line, so it and the escape character are escaped.
             out.push_str(&format!("cursor {} {}\n", seq.0, name.replace('\\', "\\\\").replace('\n', "\\n")));
         }
         out.push_str(&format!("ledger {}\n", self.ledger.len()));
@@ -71,7 +71,7 @@ impl SavedState {
         let cut = bytes.len().checked_sub(TAIL_BYTES).ok_or(StateFault::Damaged)?;
         let (body, tail) = bytes.split_at(cut);
         if tail != format!("checksum {:016x}\n", XxHash3_64::oneshot(body)).as_bytes() {
-            // Without the right checksum a version is only believed where it is a plain number.
+            // Without a correct checksum the version is used only if it is a plain number.
             let line = title.split(|&b| b == b'\n').next().unwrap_or_default();
             let version = std::str::from_utf8(line).ok().and_then(|v| v.parse().ok());
             return Err(version.filter(|&v| v > VERSION).map_or(StateFault::Damaged, StateFault::Version));

@@ -1,11 +1,11 @@
-//! The hot tail: the newest frames, in one ring of memory.
+//! The hot tail: the newest frames, in one ring buffer.
 //!
 //!   | frame | frame | frame being written | open frame ....      | oldest frame | frame | unused |
 //!                                                          ^ at + len            (until the ring wraps)
 //!
 //! Lines are copied once, straight into the open frame; sealing adds the header in place. A frame is contiguous: when
-//! less than a whole frame is left before the end of the ring, the next one opens at its start. Old frames fall out as
-//! their bytes are needed; a frame that is not on disk yet never does. At most one frame is sealed and not written.
+//! less than a whole frame is left before the end of the ring, the next one opens at its start. Old frames are evicted
+//! when their bytes are needed, but never a frame that is not on disk yet. At most one frame is sealed and not written.
 //!
 //! Not here: when frames are sealed and written (`commit.rs`).
 
@@ -18,12 +18,12 @@ use super::{RecordKey, Seq, frame, record};
 pub(super) struct Sealed {
     pub(super) header: frame::Header,
     at: usize,
-    /// Backends with records in it.
+    /// Backends with records in this frame.
     pub(super) wanted: BackendSet,
     written: bool,
 }
 
-/// Backends by number; those from 63 up share a bit, so that it may say yes where no is true, never the other way.
+/// Backends by number. Those from 63 up share a bit: a false yes is possible, a false no is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct BackendSet(u64);
 
@@ -46,12 +46,12 @@ struct OpenFrame {
     len: usize,
     records: u32,
     lines: u32,
-    /// Where the last record begins, if it may still grow.
+    /// Start of the last record, if lines may still be added to it.
     last: Option<usize>,
     wanted: BackendSet,
 }
 
-/// Nothing can be put now; wait until the frame being written is on disk.
+/// No room now; wait until the frame being written is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
@@ -60,7 +60,7 @@ pub(super) struct Tail {
     /// Oldest first, in ring order.
     frames: VecDeque<Sealed>,
     open: Option<OpenFrame>,
-    /// Where the next frame opens.
+    /// Start of the next frame.
     next_at: usize,
     /// First sequence of the open frame, or of the next one.
     first: Seq,
@@ -76,8 +76,8 @@ impl Tail {
         Self { ring, frames: VecDeque::new(), open: None, next_at: 0, first, lines_before, frame_bytes_max }
     }
 
-    /// Puts `lines` lines of `len` bytes, written by `fill`, at the end of the open frame. Yields the sequence of
-    /// their record, which may be that of the lines before them. `fill` is given back if there is no room.
+    /// Adds `lines` lines of `len` bytes, written by `fill`, to the end of the open frame. Returns the sequence of
+    /// their record, which may be that of the lines before. Returns `fill` if there is no room.
     pub(super) fn put<F: FnOnce(&mut [u8])>(
         &mut self,
         key: &RecordKey<'_>,
@@ -112,11 +112,11 @@ impl Tail {
         Ok(Seq(self.first.0 + u64::from(open.records) - 1))
     }
 
-    /// Makes `need` more bytes of the ring the open frame's to use.
+    /// Extends the open frame's part of the ring by `need` bytes.
     fn make_room(&mut self, need: usize) -> Result<(), NoRoom> {
         if self.open.is_none() {
             let at = if self.ring.len() - self.next_at < self.frame_bytes_max {
-                // Frames behind `next_at` are of the lap before, and older than those at the start.
+                // Frames after `next_at` are from the lap before, and older than those at the start.
                 while self.frames.front().is_some_and(|f| f.at >= self.next_at) {
                     self.evict()?;
                 }
@@ -142,7 +142,7 @@ impl Tail {
         self.clear(open.at + open.len, open.at + open.len + need)
     }
 
-    /// Lets the frames in `from..to` fall out.
+    /// Evicts the frames in `from..to`.
     fn clear(&mut self, from: usize, to: usize) -> Result<(), NoRoom> {
         while self.frames.front().is_some_and(|f| f.at < to && from < f.at + f.header.len) {
             self.evict()?;
@@ -160,17 +160,17 @@ impl Tail {
         }
     }
 
-    /// Bytes of the open frame; 0 = there is nothing to write.
+    /// Bytes of the open frame; 0 = nothing to write.
     pub(super) fn open_len(&self) -> usize {
         self.open.as_ref().filter(|open| open.records > 0).map_or(0, |open| open.len)
     }
 
-    /// True once the open frame holds so much that lingering for more is not worth it.
+    /// True once the open frame is so full that a wait for more does not pay.
     pub(super) fn is_filled(&self) -> bool {
         self.open_len() >= self.frame_bytes_max / 2
     }
 
-    /// The next record gets a sequence of its own, whatever its key.
+    /// Gives the next record a new sequence, even if its key is the same.
     pub(super) fn end_record(&mut self) {
         if let Some(open) = &mut self.open {
             open.last = None;
@@ -197,7 +197,7 @@ impl Tail {
         self.lines_before
     }
 
-    /// Closes the open frame, for the segment with `epoch`. There must be something in it, and the frame sealed before
+    /// Closes the open frame, for the segment with `epoch`. The frame must have records, and the frame sealed before
     /// must be written.
     pub(super) fn seal(&mut self, epoch: u64) -> Sealed {
         assert!(self.frames.back().is_none_or(|f| f.written), "one frame is written at a time");
@@ -220,7 +220,7 @@ impl Tail {
         sealed
     }
 
-    /// The sealed frame is on disk: it may fall out from now on, and be read.
+    /// The sealed frame is on disk: it can be evicted and read from now on.
     pub(super) fn mark_written(&mut self) {
         self.frames.back_mut().expect("a frame was sealed").written = true;
     }

@@ -1,5 +1,5 @@
-//! The real disk. Its first use of DMA is a file opened write-only: a read-write or empty file would make the runtime
-//! believe that the device can be polled, and spin on every write.
+//! The real disk. Its first DMA file must be opened write-only: with a read-write or an empty file the runtime would
+//! assume that the device can be polled, and busy-wait on every write.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -25,7 +25,7 @@ impl Files for Path {
         let mut out = Vec::new();
         for entry in fs::read_dir(self)? {
             let entry = entry?;
-            // A file that a running log has just renamed or removed is simply not there.
+            // A running log may have just renamed or removed the file.
             let Ok(meta) = entry.metadata() else { continue };
             if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
                 out.push((name, meta.len()));
@@ -51,18 +51,18 @@ impl Files for Path {
     }
 }
 
-/// A log's directory, through the runtime.
+/// A log's directory, accessed through the runtime.
 pub struct Disk {
     dir: PathBuf,
 }
 
-/// Held as long as a log is open; the kernel lets go of it when the process ends, however it ends.
+/// Held while a log is open. The kernel releases it when the process ends, however it ends.
 pub struct DirLock {
     _file: File,
 }
 
 impl Disk {
-    /// Opens the directory, making it if necessary. `WouldBlock` if another log has it open.
+    /// Opens the directory; creates it if missing. `WouldBlock` if another log has it open.
     pub fn open(dir: &Path) -> io::Result<(Self, DirLock)> {
         fs::create_dir_all(dir)?;
         let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE))?;
@@ -92,7 +92,7 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The runtime's error as the system's, so that it can be told by its number.
+/// Converts the runtime's error to a system error that keeps its number.
 fn system_error(error: glommio::GlommioError<()>) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
@@ -115,7 +115,7 @@ impl Store for Disk {
             let file = OpenOptions::new().write(true).create(true).custom_flags(flags).dma_open(&path).await;
             let file = file.map_err(system_error)?;
             match file.pre_allocate(bytes, false).await.map_err(system_error) {
-                // Some file systems cannot reserve; then a write may find the disk full.
+                // Some file systems cannot reserve space; then a write may find the disk full.
                 Err(e) if e.raw_os_error() != Some(libc::EOPNOTSUPP) => return Err(e),
                 _ => {}
             }

@@ -1,9 +1,9 @@
 //! The files of one log directory. Nothing else in the log touches a file of an open log.
 //!
-//! Two doors: [`Files`] reads a directory at rest with ordinary calls (at open, before the worker accepts, and in
-//! tools), [`Store`] is what an open log uses and never blocks the executor. Tests put a disk that lies behind both.
-//! `disk.rs` is the real disk; with the feature `sim` a simulated one takes its place (`simulated.rs`).
-//! Not here: what failures mean (`commit.rs` latches them).
+//! Two interfaces. [`Files`] reads a directory that is not changing, with blocking calls (at open, before the worker
+//! accepts, and in tools). [`Store`] is for an open log and never blocks the executor. Tests put a simulated, faulty
+//! disk behind both. `disk.rs` is the real disk; with the feature `sim` a simulated one takes its place
+//! (`simulated.rs`). Not here: the consequences of failures (`commit.rs` poisons the log).
 
 use std::future::Future;
 use std::io;
@@ -20,7 +20,7 @@ mod simulated;
 #[cfg(feature = "sim")]
 pub(super) use simulated::{DirLock, Disk, is_dir};
 
-/// Directory, inside the log's, for files kept because they are damaged.
+/// Subdirectory of the log's directory for damaged files.
 pub(super) const ASIDE_DIR: &str = "damaged";
 
 pub(super) type Io<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
@@ -35,10 +35,10 @@ pub(super) trait Files {
 
 /// A file of frames, open for writing only.
 pub(super) trait WriteFile {
-    /// Lets `fill` write `len` bytes into the device's buffer before this returns, then writes them. Offset and length
-    /// are multiples of the block. May write less; yields how much.
+    /// Lets `fill` write `len` bytes into an I/O buffer before this returns, then writes them. Offset and length are
+    /// multiples of the block. May write less; returns how many bytes it wrote.
     fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize>;
-    /// Returns when all that was written survives power loss.
+    /// Returns when everything written survives power loss.
     fn sync(&self) -> Io<()>;
 }
 
@@ -47,7 +47,7 @@ pub(super) trait ReadFile {
     fn read(&self, offset: u64, len: usize) -> Io<Vec<u8>>;
 }
 
-/// What an open log does with its directory. A change of names is durable when it returns.
+/// What an open log does with its directory. Renames and removals are durable when the call returns.
 pub(super) trait Store: Files {
     /// Opens or creates a file for writing, with `bytes` of disk reserved for it. With `dsync` each write is durable
     /// when it returns.
@@ -56,10 +56,10 @@ pub(super) trait Store: Files {
     fn truncate(&self, name: &str, bytes: u64) -> Io<()>;
     fn rename(&self, from: &str, to: &str) -> Io<()>;
     fn remove(&self, name: &str) -> Io<()>;
-    /// Makes `name` hold `bytes`, or leaves it as it was.
+    /// Replaces the contents of `name` with `bytes`, completely or not at all.
     fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()>;
-    /// Gives the file a second name under [`ASIDE_DIR`], so that it outlives the log's use of it. Beyond
-    /// `LOG_DAMAGED_FILES_MAX` files there: does nothing.
+    /// Gives the file a second name under [`ASIDE_DIR`], so that it remains when the log removes it. With
+    /// `LOG_DAMAGED_FILES_MAX` files there already: does nothing.
     fn keep_aside(&self, name: &str) -> Io<()>;
 }
 
