@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim
+.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ bench: ## Measure writes, queries, admin requests and migration (some 25 minutes
 # SEEDS (default 1000) or MINUTES, FIRST; PROFILE (sim/src/plan.rs); SEED replays one with its trace and cuts it down.
 sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTES=, SEED= say
 	$(CARGO) run -q --package fluxgate-sim --features sim --profile sim
+
+# The tests of `kill -9`, with many rounds instead of few: each point at which the process can end, in turn.
+crash: ROUNDS ?= 500
+crash: ## Kill the real program ROUNDS times (default 500) and count what its clients had acknowledged
+	CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test faults rounds_of_crashes -- --nocapture
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 30)
 	fuzz/run.sh $(FUZZ_SECONDS)

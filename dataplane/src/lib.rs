@@ -7,6 +7,7 @@
 //! [`handoff`].
 
 mod courier;
+pub mod crash;
 pub mod disklog;
 #[cfg(test)]
 mod fuzz_corpus_test;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::lab::influxd::{agent, die_with_us, free_addr};
+use crate::lab::influxd::{agent, die_with_us};
 
 /// A proxy that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,10 +27,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const START_ATTEMPTS: u32 = 3;
 
 /// A configuration in the making: circles of backend URLs, and any further keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ProxyConfig {
     circles: Vec<Value>,
     extra: Map<String, Value>,
+    ip: IpAddr,
+    launcher: Vec<String>,
 }
 
 impl ProxyConfig {
@@ -42,7 +44,8 @@ impl ProxyConfig {
             let backends: Vec<_> = urls.iter().enumerate().map(|entry| backend(c, entry)).collect();
             json!({"name": format!("circle-{}", c + 1), "backends": backends})
         };
-        Self { circles: circles.iter().enumerate().map(circle).collect(), extra: Map::new() }
+        let circles = circles.iter().enumerate().map(circle).collect();
+        Self { circles, extra: Map::new(), ip: Ipv4Addr::LOCALHOST.into(), launcher: Vec::new() }
     }
 
     /// Sets a key of the configuration file.
@@ -56,13 +59,25 @@ impl ProxyConfig {
         keys.into_iter().fold(self, |config, (key, value)| config.set(key.as_ref(), value))
     }
 
+    /// Listens on a free port of this address instead of 127.0.0.1.
+    pub fn listen_on(self, ip: IpAddr) -> Self {
+        Self { ip, ..self }
+    }
+
+    /// Has this program start the proxy, which must end by replacing itself with its last arguments.
+    pub fn launched_by<S: Into<String>>(self, words: impl IntoIterator<Item = S>) -> Self {
+        Self { launcher: words.into_iter().map(Into::into).collect(), ..self }
+    }
+
     /// Starts `executable` with this configuration on a free loopback port, and waits until it answers.
     pub fn start(&self, executable: &Path) -> io::Result<Proxy> {
         let mut attempt = 1;
         loop {
             let dir = tempfile::Builder::new().prefix("fluxgate-proxy-").tempdir()?;
             let scheme = if self.extra.get("https_enabled") == Some(&true.into()) { "https" } else { "http" };
-            let mut proxy = Proxy { child: None, addr: free_addr()?, scheme, executable: executable.into(), dir };
+            let addr = TcpListener::bind((self.ip, 0))?.local_addr()?;
+            let launcher = self.launcher.clone();
+            let mut proxy = Proxy { child: None, addr, scheme, executable: executable.into(), launcher, dir };
             std::fs::write(proxy.config_file(), self.text(&proxy))?;
             match proxy.restart() {
                 Ok(()) => return Ok(proxy),
@@ -92,6 +107,7 @@ pub struct Proxy {
     addr: SocketAddr,
     scheme: &'static str,
     executable: PathBuf,
+    launcher: Vec<String>,
     /// Last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
 }
@@ -118,6 +134,18 @@ impl Proxy {
         self.dir.path().join("proxy.json")
     }
 
+    /// Has all further starts done by this program, as [`ProxyConfig::launched_by`] says; with no words by none.
+    pub fn launch_by<S: Into<String>>(&mut self, words: impl IntoIterator<Item = S>) {
+        self.launcher = words.into_iter().map(Into::into).collect();
+    }
+
+    /// Changes the configuration file, for the next start.
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) -> io::Result<()> {
+        let mut config: Value = serde_json::from_slice(&std::fs::read(self.config_file())?)?;
+        change(&mut config);
+        std::fs::write(self.config_file(), config.to_string())
+    }
+
     /// What it has printed to stderr, over all its starts.
     pub fn stderr(&self) -> String {
         std::fs::read(self.stderr_file()).map_or_else(|_| String::new(), |b| String::from_utf8_lossy(&b).into_owned())
@@ -130,7 +158,14 @@ impl Proxy {
         // then the port is in use, and the proxy would rightly refuse to start. If it stays in use, the start says so.
         eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr).is_ok());
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file())?;
-        let mut command = Command::new(&self.executable);
+        let mut command = match &self.launcher[..] {
+            [] => Command::new(&self.executable),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.executable);
+                command
+            }
+        };
         command.arg("--config").arg(self.config_file()).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(stderr.try_clone()?).stderr(stderr);
         die_with_us(&mut command);
@@ -157,6 +192,11 @@ impl Proxy {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// It runs still.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Sends a signal.
@@ -386,7 +426,8 @@ mod tests {
             .set("check_interval", 5);
         let dir = tempfile::tempdir().unwrap();
         let addr = "127.0.0.1:1".parse().unwrap();
-        let proxy = Proxy { child: None, addr, scheme: "http", executable: "x".into(), dir };
+        let (executable, launcher) = ("x".into(), Vec::new());
+        let proxy = Proxy { child: None, addr, scheme: "http", executable, launcher, dir };
         let value: Value = serde_json::from_str(&config.text(&proxy)).unwrap();
         assert_eq!(value["circles"][0]["backends"][1], json!({"name": "influxdb-1-2", "url": "http://b"}));
         assert_eq!(value["circles"][1]["name"], "circle-2");

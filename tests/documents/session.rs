@@ -27,6 +27,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("make bench", ":", "takes half an hour on a machine that does nothing else"),
     ("make fuzz", ":", "takes minutes, and another compiler"),
     ("make sim", ":", "takes minutes, and a build of its own"),
+    ("make crash", ":", "takes an hour; tests/faults/kill_nine.rs runs some rounds"),
     ("sudo *", ":", "a test changes nothing outside its folder"),
     (
         "systemctl restart fluxgate",

@@ -8,12 +8,6 @@ use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::{Proxy, eventually};
 
-fn edit(proxy: &Proxy, change: impl FnOnce(&mut Value)) {
-    let mut config: Value = serde_json::from_slice(&std::fs::read(proxy.config_file()).unwrap()).unwrap();
-    change(&mut config);
-    std::fs::write(proxy.config_file(), config.to_string()).unwrap();
-}
-
 /// Fills a backlog for the first circle and ends the proxy, one way or the other.
 fn backlog(proxy: &mut Proxy, circles: &mut Circles, points: &mut Points, kill: bool) {
     circles.0[0].iter_mut().for_each(|backend| backend.stop());
@@ -33,14 +27,14 @@ fn fewer_workers(kill: bool) {
     let mut points = Points::default();
     backlog(&mut proxy, &mut circles, &mut points, kill);
     assert!(proxy.data_dir().join("worker-1").is_dir());
-    edit(&proxy, |config| config["workers"] = 1.into());
+    proxy.edit(|config| config["workers"] = 1.into()).unwrap();
     proxy.restart().unwrap();
     assert!(eventually(crate::circles::DRAIN, || !proxy.data_dir().join("worker-1").exists()), "{}", proxy.stderr());
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);
     // And back.
-    edit(&proxy, |config| config["workers"] = 2.into());
+    proxy.edit(|config| config["workers"] = 2.into()).unwrap();
     proxy.restart().unwrap();
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     assert_nothing_lost(&proxy, &circles, &points);
@@ -64,7 +58,7 @@ fn without(name: &str, change: impl FnOnce(&mut Value)) {
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
     assert_nothing_lost(&proxy, &circles, &points);
     backlog(&mut proxy, &mut circles, &mut points, true);
-    edit(&proxy, change);
+    proxy.edit(change).unwrap();
     circles.restart();
     proxy.restart().unwrap();
     let ledger = drained(&proxy);

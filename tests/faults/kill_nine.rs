@@ -1,10 +1,12 @@
 //! Promise: what was acknowledged survives `kill -9` of the proxy, in every circle, and the ledger stays true.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::circles::{Circles, Points, assert_nothing_lost};
+use crate::circles::{Circles, Points, assert_nothing_lost, known_fault};
+use crate::crash_rounds::{Crash, CrashRounds, now_ns};
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
+use fluxgate_dataplane::crash::POINTS;
 
 /// Several kills under load, each with a log that the one before has recovered. `one_down`: a backend is down
 /// meanwhile, so that there is a backlog to recover.
@@ -54,4 +56,64 @@ fn with_a_backend_down_as_well() {
 #[test]
 fn with_durability_os_and_a_backend_down_as_well() {
     kill_rounds("os", true);
+}
+
+/// Crashes at numbered points and at random moments, with real servers, a changing number of workers and sometimes a
+/// server down. `CRASH_ROUNDS` of them, each point in turn (`make crash`); without it the six of every test run.
+#[test]
+fn rounds_of_crashes_lose_nothing_and_keep_the_accounts() {
+    let few = ["", "written", "rename-durable", "replaced", "compact-written", "letter-written"];
+    let count = std::env::var("CRASH_ROUNDS").map_or(few.len(), |text| text.parse().unwrap());
+    let all: Vec<_> = std::iter::once("").chain(POINTS.iter().copied()).collect();
+    let points = if count > few.len() { &all[..] } else { &few };
+    let seed = std::env::var("CRASH_SEED").map_or_else(|_| now_ns(), |text| text.parse().unwrap());
+    println!("{count} rounds, CRASH_SEED={seed}");
+    let mut random = seed | 1;
+    let mut below = |bound: u64| {
+        // xorshift64
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % bound
+    };
+    let mut rounds = CrashRounds::new();
+    let mut workers = 2;
+    let begun = Instant::now();
+    for round in 0..count {
+        let point = points[round % points.len()];
+        let times = if point.starts_with("writ") { 1 + below(300) } else { 1 + below(3) };
+        let adoption = point.starts_with("adopt");
+        let before = match adoption {
+            true => 1 + below(workers.max(2) - 1),
+            false => workers,
+        };
+        workers = if adoption { 4 } else { 2 + below(3) };
+        let needs_backlog = point.starts_with("compact") || point.starts_with("re") || point.starts_with("create");
+        let crash = Crash {
+            at: (!point.is_empty()).then_some((point, times)),
+            // Only then are log files written first and synced afterwards.
+            durability: if point.starts_with("sync") || below(3) == 0 { "os" } else { "disk" },
+            workers: (before, workers),
+            down: if needs_backlog { Some(below(3) as usize) } else { Some(below(8) as usize).filter(|d| *d < 4) },
+            after: Duration::from_millis(100 + below(2_000)),
+        };
+        let started = Instant::now();
+        let excess = rounds.round(crash);
+        println!("round {round}: {crash:?} {:.1} s, ledger off by {excess:?}", started.elapsed().as_secs_f64());
+    }
+    println!("{count} rounds in {:?}, {} points acknowledged, {:?}", begun.elapsed(), rounds.acked(), rounds.reached);
+    // By hand each point is met.
+    let missed: Vec<_> = POINTS.iter().filter(|point| !rounds.reached.contains_key(*point)).collect();
+    assert!(count < 10 * points.len() || missed.is_empty(), "no round came to {missed:?}");
+}
+
+#[test]
+fn a_crash_while_logs_are_taken_over_counts_points_twice() {
+    let mut rounds = CrashRounds::new();
+    let after = Duration::ZERO;
+    let crash = Crash { at: Some(("adopt-saved", 1)), durability: "disk", workers: (1, 1), down: Some(0), after };
+    let (accepted, delivered) = rounds.round(crash);
+    assert_eq!(rounds.reached.get("adopt-saved"), Some(&1), "the proxy never came to the point");
+    let what = format!("the ledger has {accepted} points too many accepted, {delivered} too many delivered");
+    known_fault(&what, (accepted, delivered) == (0, 0));
 }

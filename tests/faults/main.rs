@@ -6,6 +6,7 @@
 mod cache_files;
 mod circles;
 mod control;
+mod crash_rounds;
 mod damage;
 mod dead_backend;
 mod disk_full;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::client::{Target, percent_encode};
+use crate::crash;
 use crate::io::{AppendFile, list_files, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
@@ -87,8 +88,12 @@ impl DeadLetters {
             self.current = Some((path, file));
         }
         let (_, file) = self.current.as_mut().expect("made above");
+        crash::point("letter");
         file.append(entries).await?;
-        file.sync().await
+        crash::point("letter-written");
+        file.sync().await?;
+        crash::point("letter-synced");
+        Ok(())
     }
 
     /// Begins a new file when the current one is large enough; removes the oldest ones beyond the bound.

@@ -16,6 +16,7 @@ use super::scan::{FrameStep, Scan};
 use super::segment::{self, Compacted, FRAMES_AT, Header, Mark};
 use super::store::{ReadFile, WriteFile};
 use super::{Seq, SharedLog, frame, record};
+use crate::crash;
 use crate::io::yield_if_needed;
 use crate::limits::LOG_LIVE_PERCENT_MIN;
 
@@ -118,11 +119,14 @@ async fn rewrite(shared: &SharedLog, mut job: Compaction) -> io::Result<Done> {
             return Ok(Done::NotWorthIt(counts));
         }
     }
+    crash::point("compact");
     let tmp = format!("{}.tmp", job.name);
     let out = shared.store.create(&tmp, FRAMES_AT as u64, false).await?;
     let result = copy(shared, &mut job, &*file, out).await;
     if matches!(result, Ok(Done::Rewritten(..))) {
+        crash::point("compact-written");
         shared.store.rename(&tmp, &job.name).await?;
+        crash::point("compacted");
     } else {
         // If this fails, the next open removes it.
         let _ = shared.store.remove(&tmp).await;

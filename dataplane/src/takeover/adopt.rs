@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::crash;
 use crate::disklog::{self, Pending, RecordKey, Seq};
 use crate::io;
 use crate::limits::ADOPT_PAUSE;
@@ -64,10 +65,14 @@ pub async fn adopt(worker: &Rc<Worker>, legacy: Legacy, absent: bool) -> Result<
     }
     for (dir, mut pending) in former {
         let text = String::from_utf8_lossy(pending.ledger()).into_owned();
+        crash::point("adopt");
         worker.ledger.borrow_mut().absorb(&text);
         let points = take_over(worker, &mut pending, true).await?;
+        crash::point("adopt-appended");
         worker.save_state().await?;
+        crash::point("adopt-saved");
         io::remove_folder(&dir)?;
+        crash::point("adopted");
         log::info!("took over {points} points from {}", dir.display());
     }
     for file in cache_files {

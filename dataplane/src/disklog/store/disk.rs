@@ -11,6 +11,7 @@ use std::rc::Rc;
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::{ASIDE_DIR, Files, Io, ReadFile, Store, WriteFile};
+use crate::crash;
 use crate::limits::LOG_DAMAGED_FILES_MAX;
 
 const LOCK_FILE: &str = "lock";
@@ -111,6 +112,7 @@ impl Store for Disk {
     fn create(&self, name: &str, bytes: u64, dsync: bool) -> Io<Rc<dyn WriteFile>> {
         let path = self.dir.join(name);
         Box::pin(async move {
+            crash::point("create");
             let flags = if dsync { libc::O_DSYNC } else { 0 };
             let file = OpenOptions::new().write(true).create(true).custom_flags(flags).dma_open(&path).await;
             let file = file.map_err(system_error)?;
@@ -119,6 +121,7 @@ impl Store for Disk {
                 Err(e) if e.raw_os_error() != Some(libc::EOPNOTSUPP) => return Err(e),
                 _ => {}
             }
+            crash::point("created");
             Ok(Rc::new(Rc::new(file)) as Rc<dyn WriteFile>)
         })
     }
@@ -144,8 +147,12 @@ impl Store for Disk {
         let dir = self.dir.clone();
         let (from, to) = (dir.join(from), dir.join(to));
         blocking(move || {
+            crash::point("rename");
             fs::rename(from, to)?;
-            sync_dir(&dir)
+            crash::point("renamed");
+            sync_dir(&dir)?;
+            crash::point("rename-durable");
+            Ok(())
         })
     }
 
@@ -153,7 +160,9 @@ impl Store for Disk {
         let dir = self.dir.clone();
         let path = dir.join(name);
         blocking(move || {
+            crash::point("remove");
             fs::remove_file(path)?;
+            crash::point("removed");
             sync_dir(&dir)
         })
     }
@@ -162,10 +171,13 @@ impl Store for Disk {
         let dir = self.dir.clone();
         let (path, tmp) = (dir.join(name), dir.join(format!("{name}.tmp")));
         blocking(move || {
+            crash::point("replace");
             let mut file = File::create(&tmp)?;
             file.write_all(&bytes)?;
             file.sync_data()?;
+            crash::point("replace-synced");
             fs::rename(tmp, path)?;
+            crash::point("replaced");
             sync_dir(&dir)
         })
     }
@@ -194,12 +206,22 @@ impl WriteFile for Rc<DmaFile> {
         buffer.trim_to_size(len);
         fill(buffer.as_bytes_mut());
         let file = Rc::clone(self);
-        Box::pin(async move { file.write_at(buffer, offset).await.map_err(system_error) })
+        Box::pin(async move {
+            crash::point("write");
+            let written = file.write_at(buffer, offset).await.map_err(system_error);
+            crash::point("written");
+            written
+        })
     }
 
     fn sync(&self) -> Io<()> {
         let file = Rc::clone(self);
-        Box::pin(async move { file.fdatasync().await.map_err(system_error) })
+        Box::pin(async move {
+            crash::point("sync");
+            let synced = file.fdatasync().await.map_err(system_error);
+            crash::point("synced");
+            synced
+        })
     }
 }
 
