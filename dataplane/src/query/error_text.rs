@@ -1,12 +1,12 @@
-//! InfluxDB's words about a text that must not be run: they are asked for with an error of our own at the end of the
-//! text.
+//! Gets InfluxDB's own error for a text that must not be executed: an error of ours is appended, so that InfluxDB
+//! refuses the text in any case.
 
-/// Behind any text this is an error: a line end ends a comment and spoils an open string, and no statement begins with
-/// a parenthesis.
+/// An error behind any text: a line end ends a comment and breaks an open string, and no statement begins with a
+/// parenthesis.
 pub const ENDING: &str = "\n;)";
 
-/// What InfluxDB says about `text` (which has no white space around it), from what it said about `text` with
-/// [`ENDING`]; None when it found nothing wrong but our own error.
+/// InfluxDB's error for `text` (trimmed), from its error `said` for `text` with [`ENDING`]. None: the only error was
+/// our own.
 pub fn about(text: &str, said: &str) -> Option<String> {
     let lines = text.split('\n').count();
     if said.ends_with(&format!("at line {}, char 2", lines + 1)) && said.contains("found ), expected") {
@@ -14,12 +14,12 @@ pub fn about(text: &str, said: &str) -> Option<String> {
     }
     let last_line = text.rsplit('\n').next().unwrap_or_default();
     let length = last_line.chars().count();
-    // Our own line begins where the text ends.
+    // InfluxDB stopped at the start of our own line: the text ended too early.
     let end = || {
         let before = said.strip_suffix(&format!(" at line {}, char 1", lines + 1))?;
         Some(before.replacen("found ;,", "found EOF,", 1))
     };
-    // Where no white space may stand, our line end is found; the field of a head has a space for it.
+    // Where no white space is allowed, InfluxDB reports our line end. In an error header it appears as a blank.
     let line_end = || {
         let before = said.strip_suffix(&format!(" at line {lines}, char {}", length + 1))?;
         before.contains("found  , ").then(|| before.replacen("found  , ", "found EOF, ", 1))
@@ -30,8 +30,8 @@ pub fn about(text: &str, said: &str) -> Option<String> {
     }
 }
 
-/// How far behind the last character InfluxDB sees the end: what it has to look beyond for counts it twice, as a word,
-/// but not a number, a string or a parenthesis.
+/// How many columns behind the last character InfluxDB reports the end: 2 if it reads ahead there, as at the end of a
+/// word, else 1 (behind a number, a string or a parenthesis).
 fn columns_to_the_end(text: &str) -> usize {
     let before_word = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let word = &text[before_word.len()..];

@@ -1,9 +1,10 @@
-//! One request to one backend, its answer passed on as it comes: never held as a whole, never silently cut.
+//! Sends one query to one backend and passes the answer on as it arrives. The answer is never held as a whole and never
+//! cut without notice.
 //!
-//! Up to the head of the answer another backend may still be asked; from then on a failure ends the client's connection
-//! in the middle of the answer, which HTTP makes visible. While an answer is awaited the client is watched: when it
-//! goes, the connection to the backend is dropped, so that InfluxDB stops the query. Not here: who is asked in which
-//! order (`mod.rs`).
+//! Until the head of the answer has arrived another backend may be asked. Later a failure closes the client's
+//! connection in the middle of the answer, which HTTP clients detect. While an answer is awaited the client is watched:
+//! when it disconnects, the connection to the backend is dropped, so that InfluxDB stops the query. Not here: which
+//! backends are asked in which order (`mod.rs`).
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
@@ -27,10 +28,10 @@ use crate::worker::Worker;
 /// Why a backend has not answered a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The last probe failed; it was not asked.
+    /// Not asked, because the last probe failed.
     Down,
     Failed(ExchangeFailure),
-    /// A status that says nothing about the query, and what it said.
+    /// A status that is not about the query (5xx, 401, 403), with its text.
     Answered(u16, String),
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// A query as it is sent: its target, and fields and form behind the backend's own fields.
+/// A query as it is sent: the target, and all that follows the backend's own fields.
 pub struct Outgoing {
     target: &'static str,
     rest: Vec<u8>,
@@ -89,20 +90,20 @@ impl Outgoing {
     }
 }
 
-/// An answer of which the head has been read. Dropping it tells the backend to stop.
+/// An answer whose head has been read. Dropping it tells the backend to stop.
 pub struct BackendReply<'a> {
     worker: &'a Worker,
     backend: BackendId,
     address: SocketAddr,
     stream: Stream,
     pub answer: AnswerHead,
-    /// `buf[..len]` has been received, head included.
+    /// `buf[..len]` has been received, with the head.
     buf: Box<[u8]>,
     len: usize,
     _running: Running<'a>,
 }
 
-/// Counts a query at a backend while it lives.
+/// Counts a running query at a backend; dropping it ends the count.
 struct Running<'a>(&'a AtomicU64);
 
 impl<'a> Running<'a> {
@@ -118,10 +119,10 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Asks one backend, up to the head of its answer. None: the client has gone.
+/// Asks one backend and reads the head of its answer. None: the client has disconnected.
 ///
 /// # Errors
-/// [`Why`] another one should be asked: no answer, or a status that is the backend's fault.
+/// [`Why`] another backend should be asked: no answer, or a status that is the backend's fault.
 pub async fn ask<'a>(
     worker: &'a Worker,
     backend: BackendId,
@@ -143,7 +144,7 @@ pub async fn ask<'a>(
     Some(Ok(BackendReply { worker, backend, address, stream, answer, buf, len, _running: running }))
 }
 
-/// Runs `task` unless the client goes first.
+/// Runs `task`; returns None when the client disconnects first.
 pub async fn unless_gone<T>(inbox: &mut Inbox, task: impl Future<Output = T>) -> Option<T> {
     future::or(async { Some(task.await) }, async {
         inbox.gone().await;
@@ -178,7 +179,7 @@ async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Resul
 }
 
 async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Opened, Lost> {
-    // It may answer and close without reading everything: the answer counts, if it gets through.
+    // The backend may answer and close without reading everything. Such an answer counts if it arrives.
     let sent = stream.write_all(request).await;
     let mut buf = vec![0; QUERY_BUFFER_BYTES].into_boxed_slice();
     let mut len = 0;
@@ -199,7 +200,7 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
     }
 }
 
-/// How the end of the body is found.
+/// How the end of the body is recognised.
 enum PassFrame {
     Length(u64),
     Chunked(Decoder),
@@ -210,7 +211,7 @@ enum PassFrame {
 struct Broken(&'static str);
 
 impl PassFrame {
-    /// Turns what has been received into data at its front.
+    /// Decodes received bytes in place. The data is moved to the front.
     fn decode(&mut self, received: &mut [u8]) -> Result<Decoded, Broken> {
         match self {
             Self::Length(left) => {
@@ -225,12 +226,12 @@ impl PassFrame {
 }
 
 impl BackendReply<'_> {
-    /// The text of an error, as its head has it: InfluxDB cuts it at 1024 bytes there.
+    /// The text of an error from the answer's head, where InfluxDB cuts it at 1024 bytes.
     pub fn error_text(&self) -> Option<String> {
         self.answer.error.map(|span| String::from_utf8_lossy(span.of(&self.buf[..self.len])).into_owned())
     }
 
-    /// Passes the whole answer on; `behind_ms` as in `choose::Rank`.
+    /// Passes the whole answer to the client. `behind_ms` is that of `choose::Rank`.
     pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, behind_ms: u64) -> AfterAnswer {
         let mut frame = match self.answer.body {
             AnswerBody::None => PassFrame::Length(0),
@@ -240,7 +241,7 @@ impl BackendReply<'_> {
         };
         let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
         let chunked = self.begin(&mut out, to, behind_ms);
-        // Nothing but the end of the connection tells such a client that the answer is whole.
+        // For this client only the close of the connection marks the end of the answer.
         let end_is_close = !chunked && !matches!(self.answer.body, AnswerBody::None | AnswerBody::Length(_));
         let mut received = self.answer.head_len..self.len;
         loop {
@@ -255,7 +256,7 @@ impl BackendReply<'_> {
                 out.extend_from_slice(data);
             }
             if decoded.done {
-                // What is more than the answer belongs to nothing.
+                // Bytes behind the answer: the connection cannot be reused.
                 self.answer.keep_alive &= decoded.consumed == received.len();
                 if chunked {
                     out.extend_from_slice(LAST_CHUNK);
@@ -278,12 +279,12 @@ impl BackendReply<'_> {
                     return self.end(inbox, &out, to.keep_alive && !end_is_close).await;
                 }
                 Some(Ok(_)) => return self.broken(Broken("connection lost"), end_is_close),
-                Some(Err(_)) => return self.broken(Broken("no further byte in time"), end_is_close),
+                Some(Err(_)) => return self.broken(Broken("no data in time"), end_is_close),
             };
         }
     }
 
-    /// Writes the head of our answer: the backend's, but for what belongs to a connection and what is ours.
+    /// Writes the head of our answer: the backend's fields, without those of the connection and those we set ourselves.
     fn begin(&self, out: &mut Vec<u8>, to: ReplyTo<'_>, behind_ms: u64) -> bool {
         const OURS: [&str; 9] = [
             "connection",
@@ -329,7 +330,7 @@ impl BackendReply<'_> {
 
     fn broken(&self, Broken(why): Broken, end_is_close: bool) -> AfterAnswer {
         let name = &self.worker.settings.topology.backend(self.backend).name;
-        log::warn!("backend {name}: the answer to a query broke off: {why}");
+        log::warn!("backend {name}: the answer to a query was cut off: {why}");
         if end_is_close { AfterAnswer::Reset } else { AfterAnswer::Close }
     }
 }

@@ -1,12 +1,13 @@
-//! `/query`: what a request asks for, where its data lies, and the answer of one backend passed on.
+//! `/query`: checks a query, decides who answers it, and passes on the answer of one backend.
 //!
 //! ```text
-//! conn ─> request (parameters) ─> influxql::parse ─> access ─> route ─> choose ┬─> forward: one backend, streamed
-//!                                                                              └─> control thread: shares, merged
+//! conn ─> request (parameters) ─> influxql::parse ─> access ─> route
+//!   route ┬─> choose ─> forward: one backend, streamed
+//!         └─> control thread: several backends, merged
 //! ```
 //!
-//! A request whose statements are all answered by one backend stays on the worker and is never held in memory.
-//! Everything else (several owners, INTO, changes of structure) is handed over, see [`ToControl::Query`].
+//! A request that one backend can answer alone stays on the worker and is never held in memory as a whole. Any other
+//! (several owners, INTO, changes of structure) goes to the control thread, see [`ToControl::Query`].
 
 mod error_text;
 mod forward;
@@ -43,26 +44,26 @@ use crate::worker::readers::Queries;
 use forward::{Outgoing, Why, unless_gone};
 use request::{Arrived, Query};
 
-/// What becomes of the client's connection.
+/// What happens to the client's connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterAnswer {
-    /// It is good for another request.
+    /// It can take another request.
     Answered,
-    /// The client asked for it, has gone, or sees by it that its answer is not whole.
+    /// The client asked for it or has disconnected, or the close tells it that the answer is incomplete.
     Close,
-    /// A plain end would make the client take its answer for whole.
+    /// The answer is incomplete, but a normal close would make it look complete.
     Reset,
 }
 
-/// An answer without any backend.
+/// An answer that needs no backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Own {
-    /// To OPTIONS.
+    /// Answer to OPTIONS.
     Preflight,
     Method,
     Unauthorized,
     Refused(Refusal),
-    /// To a query that nobody waits for.
+    /// Answer to a query with `async=true`.
     Begun,
 }
 
@@ -71,7 +72,7 @@ impl Own {
         let mut responder = worker.responder.borrow_mut();
         match self {
             Self::Preflight => responder.send(out, to, 200, &[], b""),
-            // InfluxDB's router answers this itself, without the fields for browsers.
+            // InfluxDB's router answers this itself, without the CORS fields.
             Self::Method => {
                 let to = ReplyTo { origin: None, ..to };
                 responder.plain(out, to, 405, "Method Not Allowed", &[("Allow", "GET, OPTIONS, POST")]);
@@ -85,14 +86,14 @@ impl Own {
     }
 }
 
-/// One of a bounded number, given back when dropped.
+/// A slot of a bounded number. Dropping it frees the slot.
 struct Permit {
     worker: Rc<Worker>,
     of: fn(&Queries) -> &Cell<usize>,
 }
 
 impl Permit {
-    /// None: `max` are taken.
+    /// None: all `max` slots are taken.
     fn take(worker: &Rc<Worker>, of: fn(&Queries) -> &Cell<usize>, max: usize) -> Option<Self> {
         let count = of(&worker.queries);
         let free = count.get() < max;
@@ -110,10 +111,11 @@ impl Drop for Permit {
     }
 }
 
-/// Looks at a head: the method, then the user, as for writes. `Token` counts no more than with influx-proxy 2.4.7.
+/// Checks a head: the method, then the user, as for writes. Like influx-proxy 2.4.7, queries do not accept the scheme
+/// `Token`.
 ///
 /// # Errors
-/// The answer, for which the body does not matter.
+/// The answer, whatever the body is.
 pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
     match head.method {
         Method::Get | Method::Post => {}
@@ -127,7 +129,7 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
     }
 }
 
-/// A form as sent.
+/// The bytes of a form.
 #[derive(Default)]
 pub struct Form {
     pub bytes: Vec<u8>,
@@ -137,7 +139,7 @@ pub struct Form {
 /// Reads a form to its end.
 ///
 /// # Errors
-/// Of the body; [`Reject::Busy`] when too many large ones are being read. The connection is of no use then.
+/// When the body fails; [`Reject::Busy`] when too many large forms are being read. The connection is unusable then.
 pub async fn read_form(worker: &Rc<Worker>, inbox: &mut Inbox, body: &mut Body) -> Result<Form, Reject> {
     let mut form = Form::default();
     let mut piece = vec![0; 4096];
@@ -153,7 +155,7 @@ pub async fn read_form(worker: &Rc<Worker>, inbox: &mut Inbox, body: &mut Body) 
     }
 }
 
-/// Answers a query; everything before it on the connection has been answered.
+/// Answers a query. All earlier requests of the connection have been answered.
 pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
     let pretty = query.pretty;
     match answer(worker, query, inbox, to).await {
@@ -172,7 +174,7 @@ fn sent(result: std::io::Result<()>, to: ReplyTo<'_>) -> AfterAnswer {
     if result.is_ok() && to.keep_alive { AfterAnswer::Answered } else { AfterAnswer::Close }
 }
 
-/// All decisions about a query, in their order.
+/// Makes all decisions about a query, in order.
 async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyTo<'_>) -> Result<AfterAnswer, Refusal> {
     let settings = &worker.settings;
     if settings.query_tracing {
@@ -194,16 +196,16 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
             Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
                 hand_over(worker, query, place, inbox, to).await
             }
-            Err(failures) => Err(nobody_answers(worker, &failures)),
+            Err(failures) => Err(no_backend_answered(worker, &failures)),
         },
         Route::Control => hand_over(worker, query, place, inbox, to).await,
     }
 }
 
-/// A text that the parser does not take.
+/// A text that the parser refuses.
 struct Unread {
     text: String,
-    /// A backend may take it: it must not see it.
+    /// The text breaks a limit of ours. A backend might accept it, so no backend may get it.
     ours: bool,
 }
 
@@ -216,9 +218,9 @@ fn parse(query: &Query) -> Result<Vec<Statement>, Unread> {
         .map_err(|error| Unread { text: format!("error parsing query: {error}"), ours: error.ours() })
 }
 
-/// A text with an error: whoever wrote it gets InfluxDB's own words about it, if a backend can be asked without any
-/// danger that it acts on the text, or tells what this proxy would not. InfluxDB reads the whole text before it runs
-/// anything, so a text that might change something is asked about with an error of our own at its end.
+/// Refuses a text with an error. The client gets InfluxDB's own error if a backend can be asked safely: it must neither
+/// execute the text nor reveal what this proxy hides. InfluxDB reads the whole text before it runs anything, so an
+/// error of ours is appended to a text that might change something.
 async fn refuse_unread(
     worker: &Worker,
     query: &Query,
@@ -268,7 +270,7 @@ fn chooser<'a>(worker: &'a Worker, placement: &'a Placement, failed: &'a BTreeSe
 /// Asks the candidates, best first, until one answers.
 ///
 /// # Errors
-/// Why none of them does.
+/// Why none of them answered.
 async fn ask_alone(
     worker: &Worker,
     query: &Query,
@@ -294,7 +296,7 @@ async fn ask_alone(
     Err(failures)
 }
 
-/// Whether backends other than those that failed have together what none of them has alone.
+/// Whether other backends together can answer, now that these have failed.
 fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &BTreeMap<BackendId, Why>) -> bool {
     let failed = failures.keys().copied().collect();
     let placement = worker.placement();
@@ -306,14 +308,14 @@ fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: 
     !statements.is_empty() && statements.iter().all(answered)
 }
 
-fn nobody_answers(worker: &Worker, failures: &BTreeMap<BackendId, Why>) -> Refusal {
+fn no_backend_answered(worker: &Worker, failures: &BTreeMap<BackendId, Why>) -> Refusal {
     let one =
         |(&backend, why): (&BackendId, &Why)| format!("{}: {why}", worker.settings.topology.backend(backend).name);
     let all: Vec<_> = failures.iter().map(one).collect();
     Refusal::new(503, format!("no backend could answer: {}", all.join("; ")))
 }
 
-/// Tells the control thread when nobody waits any more.
+/// Dropping it tells the control thread that nobody waits for the answer any more.
 struct Waits(Arc<AtomicBool>);
 
 impl Drop for Waits {
@@ -322,7 +324,7 @@ impl Drop for Waits {
     }
 }
 
-/// Has the control thread answer.
+/// Lets the control thread answer.
 async fn hand_over(
     worker: &Rc<Worker>,
     query: Query,
@@ -353,7 +355,7 @@ async fn run_unattended(
     _place: Permit,
 ) {
     if let Err(refusal) = ask_control(&worker, request, timeout).await {
-        log::warn!("a query that nobody waits for failed: {}", refusal.text);
+        log::warn!("a query with async=true failed: {}", refusal.text);
     }
 }
 
@@ -382,7 +384,7 @@ fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
     Box::new(QueryRequest { is_get, q, db, rp, params, epoch, pretty, chunked, chunk_size, format, gzip, cancelled })
 }
 
-/// Sends an answer that is all here, in pieces.
+/// Sends a complete answer in pieces.
 async fn send_reply(
     worker: &Worker,
     fields: &Fields,

@@ -1,9 +1,9 @@
-//! The parameters of a query, as InfluxDB 1.x reads them from the URL and from a form in the body.
+//! The parameters of a query, read like InfluxDB 1.x from the URL and from a form in the body.
 //!
-//! A parameter in an urlencoded body counts before the same one in the URL, in a multipart body after it (so does Go's
-//! `Request.FormValue`, tried with influxd 1.6.7); of repeated ones the first counts. A file `q` counts when there is
-//! no other. User and password (`u`, `p`) and `pretty` are read from the URL only. Not here: what `q` means
-//! (`influxql`), whether it is allowed (`access`).
+//! A parameter in an urlencoded body has precedence over one in the URL; in a multipart body it is the reverse (Go's
+//! `Request.FormValue`, checked with influxd 1.6.7). The first of repeated parameters counts. A file `q` counts if
+//! there is no other `q`. User and password (`u`, `p`) and `pretty` are read from the URL only. Not here: what `q`
+//! means (`influxql`), whether it is allowed (`access`).
 
 use std::borrow::Cow;
 
@@ -15,19 +15,19 @@ use crate::http::query;
 use crate::limits::QUERY_CHUNK_ROWS_DEFAULT;
 use crate::routing::access::Refusal;
 
-/// What is kept of a head while the body arrives.
+/// What is kept of the head while the body is read.
 #[derive(Clone, Debug)]
 pub struct Arrived {
     is_get: bool,
     url: Box<[u8]>,
     content_type: Option<FormValue>,
-    /// InfluxDB unpacks bodies of writes only.
+    /// Has a Content-Encoding. InfluxDB decodes bodies of writes only.
     packed: bool,
     accept: Option<Box<[u8]>>,
     accept_encoding: Option<Box<[u8]>>,
 }
 
-/// A query, decoded. Texts are UTF-8 without NUL; an empty one means not given.
+/// The decoded parameters. Texts are UTF-8 without NUL; empty = not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     pub is_get: bool,
@@ -47,7 +47,7 @@ pub struct Query {
 }
 
 impl Arrived {
-    /// `buf` as in [`Span::of`].
+    /// `buf`: see [`Span::of`].
     pub fn new(head: &Head, buf: &[u8]) -> Self {
         let field = |span: Option<Span>| span.map(|span| span.of(buf));
         Self {
@@ -60,16 +60,16 @@ impl Arrived {
         }
     }
 
-    /// Whether there may be parameters in the body; another body is read and forgotten.
+    /// Whether the body may hold parameters. Otherwise it is read and discarded.
     pub fn body_counts(&self) -> bool {
         let is_form = |value: &FormValue| matches!(&value.main[..], URLENCODED | MULTIPART);
         !self.is_get && !self.packed && self.content_type.as_ref().is_some_and(is_form)
     }
 
-    /// `body` is empty unless [`Arrived::body_counts`].
+    /// Decodes the parameters. `body` is empty unless [`Arrived::body_counts`].
     ///
     /// # Errors
-    /// 400: no `q`, or a text that is no text.
+    /// 400: `q` is missing, or a parameter is not UTF-8 or has a NUL.
     pub fn decode(self, body: &[u8]) -> Result<Query, Refusal> {
         let is_multipart = self.content_type.as_ref().is_some_and(|value| value.main == MULTIPART);
         let parts = match &self.content_type {
@@ -119,12 +119,12 @@ impl Query {
         Format::of(self.accept.as_deref())
     }
 
-    /// InfluxDB looks for the word only.
+    /// Like InfluxDB, looks only for the word `gzip`.
     pub fn takes_gzip(&self) -> bool {
         self.accept_encoding.as_deref().is_some_and(|value| memchr::memmem::find(value, b"gzip").is_some())
     }
 
-    /// What may be shown of `q` in a log: nothing that may hold a password.
+    /// The text of `q` for the log; hidden if it may contain a password.
     pub fn shown(&self) -> Cow<'_, str> {
         if self.q.to_ascii_lowercase().contains("password") {
             Cow::Owned(format!("({} bytes, not shown: they may hold a password)", self.q.len()))
@@ -142,7 +142,7 @@ fn part<'a>(parts: &[FormPart<'a>], name: &str, is_file: bool) -> Option<Cow<'a,
     found.map(|part| Cow::Borrowed(part.data))
 }
 
-/// InfluxDB reads other bytes in surprising ways: a NUL ends a statement or vanishes.
+/// Refuses other bytes: InfluxDB reads them in surprising ways (a NUL ends a statement or vanishes).
 fn to_text(name: &str, bytes: &[u8]) -> Result<String, Refusal> {
     let why = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => return Ok(text.to_owned()),

@@ -86,7 +86,8 @@ fn why(what: Unsupported) -> &'static str {
         Unsupported::ShowUsers => "SHOW USERS: users belong to each server; ask the backends",
         Unsupported::ShowGrants => "SHOW GRANTS: rights belong to each server; ask the backends",
         Unsupported::CreateContinuousQuery => {
-            "CREATE CONTINUOUS QUERY: it would write behind the proxy's back; run SELECT INTO through the proxy on a schedule instead"
+            "CREATE CONTINUOUS QUERY: it would write to one server only; \
+             run SELECT INTO through the proxy on a schedule"
         }
         Unsupported::DropContinuousQuery => {
             "DROP CONTINUOUS QUERY: continuous queries belong to each server; drop them at the backends"
@@ -98,9 +99,9 @@ fn why(what: Unsupported) -> &'static str {
             "DROP SUBSCRIPTION: subscriptions belong to each server; drop them at the backends"
         }
         Unsupported::KillQuery => {
-            "KILL QUERY: query ids are each server's own; kill it at the backend, or close the connection that waits for it"
+            "KILL QUERY: query ids belong to each server; kill it at the backend, or close the client's connection"
         }
-        Unsupported::DropShard => "DROP SHARD: shard ids are each server's own; drop them at the backends",
+        Unsupported::DropShard => "DROP SHARD: shard ids belong to each server; drop them at the backends",
     }
 }
 

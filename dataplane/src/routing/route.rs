@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_anybody_answers_go_to_anybody() {
+    fn statements_that_any_backend_answers_go_to_any_backend() {
         let (topology, placement) = cluster(&[2, 1]);
         let anybody = [Statement::ShowRetentionPolicies { db: None }];
         assert_eq!(route(&anybody, "", &topology, &placement), alone(&[0, 1, 2]));
