@@ -1,6 +1,6 @@
-//! What a backend's answer to a write says, from the bytes that have arrived so far.
+//! Parses a backend's answer to a write, from the bytes received so far.
 //!
-//! Not here: how heads, chunks and JSON errors are read (`http`), reading the bytes (`client.rs`), what an answer means
+//! Not here: reading heads, chunks and JSON errors (`http`), receiving the bytes (`client.rs`), what an answer means
 //! for the batch (`verdict.rs`).
 
 use crate::http::answer::{self, AnswerBody};
@@ -8,31 +8,31 @@ use crate::http::chunked::Decoder;
 use crate::http::{Status, go_json};
 use crate::limits::BACKEND_ANSWER_BYTES_MAX;
 
-/// What counts of an answer.
+/// The parts of an answer that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteAnswer {
     pub status: u16,
     /// The error text; empty when the status is 2xx.
     pub error: String,
-    /// The error came in InfluxDB's own form (header or JSON), not from something in between.
+    /// The error is in InfluxDB's own form (header or JSON), so it does not come from a proxy in between.
     pub named: bool,
 }
 
-/// The bytes are no HTTP answer.
+/// The bytes are not an HTTP answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Garbled;
 
-/// An answer as far as it has arrived.
+/// Result of parsing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Partial,
-    /// All there is to know. `reusable`: the connection may carry the next request.
+    /// The answer is complete. `reusable`: the connection can carry the next request.
     Complete { answer: WriteAnswer, reusable: bool },
 }
 
-/// Parses what has arrived since the request was sent; `ended` = the backend has closed its side. Parsing again from
-/// the start at each read is cheap: an answer to a write has a few hundred bytes.
+/// Parses the bytes received since the request was sent. `ended`: the backend has closed its side. Parsing starts over
+/// at each read, which is cheap: an answer to a write has a few hundred bytes.
 ///
 /// # Errors
 /// [`Garbled`].
@@ -47,7 +47,7 @@ pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
     let header = head.error.map(|span| String::from_utf8_lossy(span.of(bytes)).into_owned());
     let mut answer = WriteAnswer { status: head.status, error: String::new(), named: header.is_some() };
     if head.status / 100 != 2 {
-        // The whole text, else the header, which InfluxDB cuts at 1024 bytes, else the body as it is.
+        // The JSON text if there is one; else the header, which InfluxDB cuts at 1024 bytes; else the body as it is.
         let json = go_json::error_text(&body);
         answer.named |= json.is_some();
         answer.error = json.or(header).unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
@@ -55,8 +55,8 @@ pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
     Ok(Progress::Complete { answer, reusable: head.keep_alive && whole })
 }
 
-/// The body once it is complete or long enough, and whether it ended exactly with the bytes that have arrived; None
-/// before.
+/// The body, and whether it ended exactly with the received bytes. None: the body is neither complete nor long enough
+/// yet.
 fn body(rest: &[u8], kind: AnswerBody, ended: bool) -> Result<Option<(Vec<u8>, bool)>, Garbled> {
     let cut = || Some((rest[..rest.len().min(BACKEND_ANSWER_BYTES_MAX)].to_vec(), false));
     let enough = rest.len() >= BACKEND_ANSWER_BYTES_MAX;
@@ -103,7 +103,8 @@ mod tests {
             (400, "a \"b\" <", true, false),
         );
         f(
-            "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"err\r\n8\r\nor\":\"x\"}\r\n0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\n{\"err\r\n8\r\nor\":\"x\"}\r\n0\r\n\r\n",
             false,
             (400, "x", true, true),
         );
@@ -119,7 +120,8 @@ mod tests {
     fn every_prefix_of_an_answer_is_partial_and_never_garbled() {
         for whole in [
             "HTTP/1.1 400 Bad Request\r\nContent-Length: 13\r\n\r\n{\"error\":\"x\"}",
-            "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"err\r\n8\r\nor\":\"x\"}\r\n0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\n{\"err\r\n8\r\nor\":\"x\"}\r\n0\r\n\r\n",
         ] {
             for n in 0..whole.len() {
                 assert_eq!(parse(&whole.as_bytes()[..n], false), Ok(Progress::Partial), "{n}");

@@ -1,19 +1,19 @@
-//! Finds exactly the lines of a request a backend will not take, and delivers the others. Pure: it says what to send
-//! next and is told the answer.
+//! Finds exactly those lines of a request that a backend refuses, and delivers the others. Pure: says what to send
+//! next, and is told the answer.
 //!
-//! A request that was not taken is divided: by what the answer says (`hint.rs`), else in equal parts; a part that is
-//! taken is done, a part that is not is divided again, down to single lines. Parts are asked breadth first, so that the
-//! healthy majority is delivered, and speaks for the backend, before the search goes into the depth.
+//! A part that is not taken is divided: by what the answer says (`hint.rs`), else into equal parts, down to single
+//! lines. A part that is taken is done. Parts are sent breadth first, so that most good lines are delivered, and show
+//! that the backend works, before the search goes deeper.
 //!
-//! Order: parts may be asked out of their order, so an older value may for a moment lie on top of a newer one. The last
-//! request of every search is therefore *all* good lines in their order (left out when that has just been sent). Writes
-//! are idempotent, so whatever came before, the backend ends as if it had got the good lines once, in order.
+//! Order: parts may be sent out of order, so an older value may for a moment replace a newer one. Therefore the last
+//! request of a search has *all* good lines in order (left out if exactly that was sent last). Writes are idempotent,
+//! so the backend ends as if it had received the good lines once, in order.
 //!
-//! Doubt: an error 5xx or a cut connection may be the backend's own trouble (a full disk, say), and so may a refusal
-//! that is not in InfluxDB's form. A line is blamed for such an answer only after it has failed alone [`STRIKES`]
-//! times, and all other lines, sent together in between, were taken each time. When the backend takes nothing at all
-//! the search is fruitless, and the batch is kept whole; when the others fail together too, the backend is unsteady or
-//! the batch too much for it: nobody is blamed, and the request is halved.
+//! Doubt: a 5xx or a cut connection may be the backend's own problem (a full disk), and so may a refusal that is not in
+//! InfluxDB's form. A line is blamed for such an answer only after it has failed alone [`STRIKES`] times and all other
+//! lines, sent together in between, were taken each time. If the backend takes nothing at all, the search is fruitless
+//! and the batch is kept whole. If the other lines fail together too, the backend is unsteady or the batch too large
+//! for it: no line is blamed, and the request is halved.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,26 +22,26 @@ use std::rc::Rc;
 use super::body::RequestBody;
 use super::hint;
 
-/// Equal parts after a refusal.
+/// Number of parts after a refusal.
 const PARTS: usize = 2;
-/// Equal parts when the backend failed: each failure may cost a restart of the server, so fewer levels are worth more
-/// requests.
+/// Number of parts when the backend failed. Each failure may cost a restart of the server, so fewer levels are worth
+/// more requests.
 const PARTS_IN_DOUBT: usize = 8;
 /// Failures of a single line before it is blamed.
 const STRIKES: u8 = 3;
-/// Divisions by what the answers say before the next one in equal parts: hints about ever new measurements would send
-/// the remaining lines again for each of them.
+/// Divisions by hints before the next division into equal parts. Without a bound, hints about ever new measurements
+/// would send the remaining lines again for each of them.
 const HINTS: u8 = 4;
-/// Times the good lines may be refused together although each part was taken.
+/// How often the good lines may be refused together although each part was taken.
 const FINALS_MAX: u8 = 3;
 
-/// What came back for the part that was sent.
+/// The answer to the part that was sent.
 #[derive(Clone, Copy, Debug)]
 pub enum PartReply<'a> {
     Taken,
-    /// Some of its lines are refused, by the backend's parser or storage.
+    /// The backend's parser or storage refuses some of the lines.
     Refused(&'a str),
-    /// Something went wrong that may or may not be its lines' fault.
+    /// A failure that may or may not be caused by the lines.
     Doubt(&'a str),
 }
 
@@ -50,32 +50,32 @@ pub enum PartReply<'a> {
 pub enum Next {
     /// Send the next part now.
     Send,
-    /// Send it after a pause.
+    /// Send the next part after a pause.
     Pause,
-    /// All lines are delivered or among [`Bisect::refused`].
+    /// All lines are delivered or in [`Bisect::refused`].
     Settled,
-    /// Nothing was learnt: keep the batch, try it whole later.
+    /// The search found nothing: keep the batch and send it whole later.
     Fruitless,
-    /// No line is at fault alone: make two requests of this one, try them later.
+    /// No single line is at fault: split the request in two and send both later.
     Halve,
 }
 
-/// A line that will not be taken, and why.
+/// A refused line and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedLine {
-    /// Its number in the request.
+    /// Number of the line in the request.
     pub line: u32,
     pub text: Rc<str>,
 }
 
 #[derive(Debug)]
 struct BatchPart {
-    /// Numbers of its lines, ascending.
+    /// Line numbers, ascending.
     lines: Vec<u32>,
     strikes: u8,
     repeated: bool,
     hints: u8,
-    /// All lines against which there is nothing, together.
+    /// This part has all lines that are neither refused nor suspect.
     others: bool,
 }
 
@@ -88,28 +88,28 @@ impl BatchPart {
 /// The search within one request.
 #[derive(Debug)]
 pub struct Bisect {
-    /// Each line of the request's body, without its LF.
+    /// The range of each line in the request's body, without its LF.
     lines: Vec<Range<usize>>,
-    /// Parts still to be asked; the first one is the one being sent.
+    /// Parts still to be sent; the first one is being sent.
     parts: VecDeque<BatchPart>,
     refused: Vec<RefusedLine>,
-    /// Single lines that have failed, and the answers; asked again once the others were taken together.
+    /// Single lines that have failed, with the answers. They are sent again after the other lines were taken together.
     suspects: Vec<(BatchPart, Rc<str>)>,
-    /// Something was taken.
+    /// Some part was taken.
     taken: bool,
-    /// Answers in doubt so far. With nothing taken, more of them than this make the search fruitless: the request and
-    /// each of the parts it was first divided into.
+    /// Number of doubtful answers so far. If nothing has been taken, more than `doubts_max` make the search fruitless:
+    /// one for the request and one for each part of the first division.
     doubts: usize,
     doubts_max: usize,
-    /// Lines of the part taken last; 0 when another part was sent since.
+    /// Number of lines in the part taken last; 0 if another part has been sent since.
     last_taken: usize,
-    /// Times all good lines were sent, and how many lines were refused before the last of them.
+    /// How often all good lines were sent together, and how many lines had been refused before the last time.
     finals: u8,
     refused_before_final: usize,
 }
 
 impl Bisect {
-    /// A search in the request with these lines, which was sent whole and is about to be [`Bisect::answered`].
+    /// Starts a search in a request that was sent whole. The answer goes to [`Bisect::answered`] next.
     pub fn new(lines: Vec<Range<usize>>) -> Self {
         let all = (0..u32::try_from(lines.len()).expect("a request is smaller than 4 GiB")).collect();
         Self {
@@ -126,7 +126,7 @@ impl Bisect {
         }
     }
 
-    /// Puts the part to be sent into `out`. `body`: the whole request's.
+    /// Puts the part to send next into `out`. `body` is that of the whole request.
     pub fn part(&self, body: &[u8], out: &mut RequestBody) {
         out.clear();
         for &line in self.parts.front().map(|p| &p.lines[..]).unwrap_or_default() {
@@ -135,8 +135,8 @@ impl Bisect {
         }
     }
 
-    /// The part sent last got this answer. `vouched`: the backend is known to take writes for others, so that a line
-    /// may be blamed even if nothing beside it was taken.
+    /// Handles the answer to the part sent last. `vouched`: the backend is known to take other writes, so a line may be
+    /// blamed even if no other line of this request was taken.
     pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>, vouched: bool) -> Next {
         let part = self.parts.pop_front().expect("a search that is not settled has a part under way");
         self.last_taken = 0;
@@ -159,19 +159,19 @@ impl Bisect {
         if self.parts.is_empty() { self.conclude(next, vouched) } else { next }
     }
 
-    /// All lines that will not be taken, once settled.
+    /// All refused lines, once settled.
     pub fn refused(&self) -> &[RefusedLine] {
         &self.refused
     }
 
-    /// A line's place in the body.
+    /// The range of a line in the body.
     pub fn line(&self, line: u32) -> Range<usize> {
         self.lines[line as usize].clone()
     }
 
     fn narrow(&mut self, body: &[u8], mut part: BatchPart, text: &str) {
-        // Without `partial write` nothing was stored: InfluxDB opened a shard for lines that disagree among themselves.
-        // The same lines again get an answer that says more.
+        // Without `partial write` InfluxDB stored nothing: it was creating a shard, and the lines disagree about a
+        // type. The same lines sent again get a more precise answer.
         if text.starts_with("field type conflict") && !part.repeated {
             part.repeated = true;
             self.parts.push_front(part);
@@ -220,11 +220,11 @@ impl Bisect {
         self.refused.extend(lines.iter().map(|&line| RefusedLine { line, text: text.clone() }));
     }
 
-    /// Every part has been asked: what is left is to have sent all good lines in their order, and to ask the suspects
-    /// again after that.
+    /// All parts have been sent. Now all good lines must have been sent in order, and after that the suspects are sent
+    /// again.
     fn conclude(&mut self, next: Next, vouched: bool) -> Next {
         let others = self.lines.len() - self.refused.len() - self.suspects.len();
-        // Without others only somebody else's word can show that the backend works.
+        // Without other lines only other writes can show that the backend works.
         if self.last_taken == others && (others > 0 || self.suspects.is_empty() || vouched) {
             return self.question_suspects(next);
         }
@@ -246,7 +246,8 @@ impl Bisect {
         next
     }
 
-    /// The others have just been taken together: who has failed often enough is to blame, the rest is asked again.
+    /// The other lines were just taken together: blames suspects that have failed often enough and sends the rest
+    /// again.
     fn question_suspects(&mut self, next: Next) -> Next {
         for (part, text) in std::mem::take(&mut self.suspects) {
             if part.strikes >= STRIKES {

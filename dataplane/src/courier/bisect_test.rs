@@ -1,4 +1,4 @@
-//! The search against a model of a backend that stores points, refuses some and counts like InfluxDB.
+//! Tests the search against a model of a backend that stores points, refuses some, and counts like InfluxDB.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
-    /// `partial write` with the true count, the other points are stored.
+    /// `partial write` with the correct count; the other points are stored.
     Partial,
     /// The same, but the count is too small.
     PartialUndercounted,
@@ -30,7 +30,7 @@ enum Manner {
     Fails,
 }
 
-/// What a line is, in its text: `m<series> v=<value>[bad] <time>`.
+/// The text of a line says what it is: `m<series> v=<value>[bad] <time>`.
 struct Model {
     manner: Manner,
     stored: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ impl Model {
     }
 }
 
-/// Runs a search to its end; the lines it refused, or None if it was fruitless.
+/// Runs a search to its end. Returns the refused lines; None: it was fruitless.
 fn search(body: &str, model: &mut Model) -> Option<BTreeSet<u32>> {
     let body = body.as_bytes();
     let mut bisect = Bisect::new(split(body));
@@ -95,7 +95,7 @@ fn manners() -> impl Strategy<Value = Manner> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..Default::default() })]
 
-    /// Few series and times: many lines overwrite each other, so a wrong order shows.
+    /// Few series and times: many lines overwrite each other, so that a wrong order shows.
     #[test]
     fn exactly_the_bad_lines_are_found_and_the_others_end_in_order(
         lines in prop::collection::vec((0u8..3, 0u8..4, prop::bool::weighted(0.1)), 1..200),
@@ -118,7 +118,7 @@ proptest! {
                 prop_assert_eq!(&found, &bad);
                 prop_assert_eq!(&model.stored, &want);
             }
-            // Nothing beside the bad lines was taken in any of the first parts: the backend had no advocate.
+            // No good line was taken in any of the first parts, so nothing showed that the backend works.
             None => {
                 prop_assert_eq!(manner, Manner::Fails);
                 let first_parts = lines.chunks(lines.len().div_ceil(8));
@@ -144,7 +144,7 @@ fn one_poison_line_among_ten_thousand_costs_few_failures() {
 }
 
 #[test]
-fn a_backend_that_takes_nothing_blames_nobody() {
+fn no_line_is_blamed_when_a_backend_takes_nothing() {
     let mut model = Model { manner: Manner::Fails, stored: BTreeMap::new(), requests: 0, failures: 0 };
     let all_bad: String = (0..1000).map(|i| format!("m v={i}bad 1\n")).collect();
     assert_eq!(search(&all_bad, &mut model), None);
@@ -162,9 +162,9 @@ fn a_line_alone_is_blamed_when_others_vouch_for_the_backend() {
     assert_eq!(bisect.refused().len(), 1);
 }
 
-/// A line is only as suspicious as the backend is steady.
+/// Lines are blamed only while the backend is steady.
 #[test]
-fn an_unsteady_backend_gets_nobody_blamed() {
+fn no_line_is_blamed_when_a_backend_is_unsteady() {
     let body = b"m v=1 1\nm v=2 1\n";
     let mut bisect = Bisect::new(split(body));
     let mut answers =
@@ -174,12 +174,12 @@ fn an_unsteady_backend_gets_nobody_blamed() {
         assert!(matches!(last, Next::Send | Next::Pause));
         last = bisect.answered(body, reply, false);
     }
-    // The whole, line 1, line 2, then line 1 again.
+    // Sent so far: the whole, line 1, line 2, line 1 again.
     assert_eq!(last, Next::Pause);
     assert_eq!(bisect.answered(body, PartReply::Doubt("502"), false), Next::Halve);
 }
 
-/// What only fails together is no line's fault.
+/// Lines that fail only together are not at fault.
 #[test]
 fn a_request_that_is_too_much_as_a_whole_is_halved() {
     let body: String = (0..100).map(|i| format!("m v={i} 1\n")).collect();
@@ -196,7 +196,7 @@ fn a_request_that_is_too_much_as_a_whole_is_halved() {
     }
 }
 
-/// A client that sends integers for a float field, among others that do it right: the common case must be cheap.
+/// A client that sends integers for a float field, beside correct ones, is common: this case must be cheap.
 #[test]
 fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
     let text = |i: u32| format!("m,h=h{i} f={i}{} 1\n", if i.is_multiple_of(2) { "i" } else { "" });
@@ -220,8 +220,8 @@ fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
     assert!(bisect.refused().iter().all(|r| r.line % 2 == 0));
 }
 
-/// InfluxDB 1.6.7 refuses a request that opens a shard with two types of one field as a whole, with a bare text; the
-/// same request again is a partial write.
+/// InfluxDB 1.6.7 refuses a whole request with a bare text if the request creates a shard and has two types for one
+/// field. The same request sent again is a partial write.
 #[test]
 fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
     let body = b"m f=1 1\nm f=1i 2\n";

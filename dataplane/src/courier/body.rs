@@ -1,4 +1,4 @@
-//! A request's body with room for the head in front, so that both leave in one write.
+//! A request's body with room in front for the head, so that both are sent in one write.
 //!
 //!   | room, BATCH_HEAD_BYTES ... head | lines |
 //!                              ^ written when the length is known
@@ -17,7 +17,7 @@ impl RequestBody {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Makes sure `additional` bytes fit.
+    /// Makes room for `additional` bytes.
     pub fn reserve(&mut self, additional: usize) {
         if self.buf.is_empty() {
             self.buf.resize(BATCH_HEAD_BYTES, 0);
@@ -37,12 +37,12 @@ impl RequestBody {
         self.bytes().len()
     }
 
-    /// Forgets the content, keeps the memory.
+    /// Removes the content, keeps the memory.
     pub fn clear(&mut self) {
         self.buf.truncate(BATCH_HEAD_BYTES);
     }
 
-    /// Gives the memory back unless it is little; the content is forgotten.
+    /// Removes the content; frees the memory unless it is small.
     pub fn release(&mut self) {
         self.clear();
         if self.capacity() > REQUEST_BYTES_MIN {
@@ -55,13 +55,13 @@ impl RequestBody {
         self.buf.capacity()
     }
 
-    /// The buffer to append to, for writers that want a `Vec`; what is there must stay.
+    /// The buffer, for writers that append to a `Vec`. Its content must stay.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         self.reserve(0);
         &mut self.buf
     }
 
-    /// Head and body as one slice; None when the head is longer than the room.
+    /// Head and body as one slice. None: the head does not fit in the room.
     pub fn framed(&mut self, head: &[u8]) -> Option<&[u8]> {
         self.reserve(0);
         let start = BATCH_HEAD_BYTES.checked_sub(head.len())?;

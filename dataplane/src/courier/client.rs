@@ -1,7 +1,6 @@
-//! One keep-alive connection to a backend: sends `POST /write`, reads the answer.
+//! A keep-alive connection to one backend: sends `POST /write`, reads the answer.
 //!
-//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`); names (addresses come resolved from
-//! the control thread).
+//! Not here: when to send and what an answer means (`deliver.rs`, `verdict.rs`), name resolution (the control thread).
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -23,16 +22,16 @@ use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PI
 use crate::precision::Precision;
 use crate::tls::TlsFault;
 
-/// Where a backend listens now; None while its name has not been resolved. The control thread's answers change it.
+/// The current address of a backend, set by the control thread. None: its name has not been resolved yet.
 pub type Address = Rc<Cell<Option<SocketAddr>>>;
 
 /// What all requests to one backend have in common.
 #[derive(Clone)]
 pub struct Endpoint {
     address: Address,
-    /// Request head between the query string and the length.
+    /// The head between the query string and the length.
     fields: String,
-    /// Path before `/write`.
+    /// The path before `/write`.
     prefix: String,
     gzip: bool,
     timeout: Duration,
@@ -40,9 +39,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `url` is `http[s]://host[:port][/path]`; user and password go into an `Authorization: Basic` field unless both
-    /// are empty. `timeout` bounds one request from connecting to the last byte of the answer. None: another scheme, or
-    /// `https` and a host that cannot be the name in a certificate.
+    /// `url` is `http[s]://host[:port][/path]`. User and password become an `Authorization: Basic` field unless both
+    /// are empty. `timeout` bounds a request from connecting to the last byte of the answer. None: another scheme, or
+    /// `https` with a host that cannot be a name in a certificate.
     pub fn new(
         url: &str,
         username: &str,
@@ -75,7 +74,7 @@ impl Endpoint {
         Some(Self { address, fields, prefix, gzip, timeout, tls })
     }
 
-    /// A new connection to `address`, through TLS where the url says so; `timeout` bounds both.
+    /// Opens a connection to `address`, with TLS for https. `timeout` bounds both steps.
     ///
     /// # Errors
     /// [`ExchangeFailure::Refused`] and [`ExchangeFailure::Handshake`].
@@ -90,18 +89,18 @@ impl Endpoint {
         })
     }
 
-    /// Where it is now; None while its name has not been resolved.
+    /// The current address. None: the name has not been resolved yet.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.get()
     }
 
-    /// Begins a request `POST <prefix><target>`; further fields and the empty line are the caller's.
+    /// Begins a request `POST <prefix><target>`. The caller adds more fields and the empty line.
     pub fn begin_request(&self, target: &str) -> Vec<u8> {
         ["POST ", &self.prefix, target, &self.fields].concat().into_bytes()
     }
 }
 
-/// The name or IP address in `host[:port]`, as it stands in a certificate.
+/// The name or IP address in `host[:port]` as a name for a certificate.
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
@@ -111,13 +110,13 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 }
 
 impl fmt::Debug for Endpoint {
-    /// Without the fields: they hold the password.
+    /// Leaves out the fields, since they contain the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint").field("address", &self.address.get()).finish_non_exhaustive()
     }
 }
 
-/// Where in the backend lines go, and the unit of their timestamps.
+/// Where lines go in the backend, and the unit of their timestamps.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     pub db: &'a [u8],
@@ -126,7 +125,7 @@ pub struct Target<'a> {
     pub precision: Precision,
 }
 
-/// One connection, opened when needed and kept while the backend keeps it.
+/// One connection, opened when needed and kept as long as the backend keeps it.
 #[derive(Debug)]
 pub struct WriteClient {
     endpoint: Rc<Endpoint>,
@@ -142,29 +141,29 @@ impl WriteClient {
         Self { endpoint, connection: None, head: Vec::new(), input: Vec::new(), gzip }
     }
 
-    /// The next write opens a new connection.
+    /// Closes the connection. The next write opens a new one.
     pub fn disconnect(&mut self) {
         self.connection = None;
     }
 
-    /// Gives back the memory of large requests.
+    /// Frees the memory of large requests.
     pub fn release(&mut self) {
         if let Some(gzip) = &mut self.gzip {
             gzip.packed.release();
         }
     }
 
-    /// Sends `body` and waits for the answer, both within the endpoint's timeout. A kept connection that dies before
-    /// the first byte of the answer is replaced once.
+    /// Sends `body` and reads the answer, both within the endpoint's timeout. A kept connection that ends before the
+    /// first byte of the answer is replaced once.
     ///
     /// # Errors
-    /// [`ExchangeFailure`]; the connection is closed then.
+    /// [`ExchangeFailure`]. The connection is closed then.
     pub async fn write(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
         let timeout = self.endpoint.timeout;
         io::timeout(timeout, self.exchange(target, body)).await.unwrap_or(Err(ExchangeFailure::TimedOut))
     }
 
-    /// The connection is in nobody's hands but this future's, so a timeout that drops it closes the connection too.
+    /// This future owns the connection, so a timeout that drops the future also closes the connection.
     async fn exchange(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
         let Self { endpoint, connection, head, input, gzip } = self;
         let address = endpoint.address.get().ok_or(ExchangeFailure::NoAddress)?;
@@ -177,7 +176,7 @@ impl WriteClient {
         let was_kept = kept.is_some();
         let connect = async {
             let connected = endpoint.connect(address, endpoint.timeout).await;
-            // The backend ended over this batch, for all we know: the batch must be counted among the suspects.
+            // The kept connection may have ended because of this batch, so the batch must count as suspect.
             connected.map_err(|failure| if was_kept { ExchangeFailure::Cut } else { failure })
         };
         let (answer, stream) = exchange(kept, connect, async |stream| attempt(stream, head, body, input).await).await?;
@@ -186,14 +185,14 @@ impl WriteClient {
     }
 }
 
-/// One request on one connection; gives the connection back if it may carry another one.
+/// Sends one request on one connection. Returns the connection if it can be reused.
 async fn attempt(
     mut stream: Stream,
     head: &[u8],
     body: &mut RequestBody,
     input: &mut Vec<u8>,
 ) -> Result<(WriteAnswer, Option<Stream>), Lost> {
-    // A backend may answer (401, 413) and close without reading everything: the answer counts, if it gets through.
+    // A backend may answer (401, 413) and close without reading everything. Such an answer counts if it arrives.
     let sent = match body.framed(head) {
         Some(whole) => stream.write_all(whole).await,
         None => match stream.write_all(head).await {
@@ -240,7 +239,7 @@ fn write_head(head: &mut Vec<u8>, endpoint: &Endpoint, target: Target<'_>, lengt
     write!(head, "Content-Length: {length}\r\n\r\n").expect("a Vec takes everything");
 }
 
-/// Everything but RFC 3986's unreserved characters as `%XX`.
+/// Writes every byte except RFC 3986's unreserved characters as `%XX`.
 pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &b in bytes {
@@ -251,7 +250,7 @@ pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Compressor and output, kept from request to request.
+/// A compressor and its output buffer, reused for each request.
 struct Gzip {
     state: Compress,
     packed: RequestBody,

@@ -1,4 +1,4 @@
-//! The courier against a scripted backend: what each fault does, and that nothing is lost, repeated for ever or
+//! Tests the courier against a scripted backend: what each fault causes, and that nothing is lost, repeated for ever or
 //! reordered.
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::bisect_test::split;
-use super::stand_in::{Act, Asked, Ears, Log, StandIn, until};
+use super::stand_in::{Act, Asked, Log, RecordedReports, StandIn, until};
 use super::*;
 use crate::handoff::Created;
 use crate::io::block_on;
@@ -17,10 +17,10 @@ use crate::precision::Precision;
 
 const OK: Act = Act::Answer(204, "");
 
-/// A running courier and everything around it.
+/// A running courier with its backend, log and reports.
 pub(super) struct Rig {
     pub log: Log,
-    pub ears: Ears,
+    pub reports: RecordedReports,
     pub handle: Rc<Handle>,
     pub dir: tempfile::TempDir,
     address: Address,
@@ -45,10 +45,10 @@ pub(super) fn rig_with(address: SocketAddr, change: impl FnOnce(&mut Setup), use
         split,
     };
     change(&mut setup);
-    let (log, ears) = (Log::default(), Ears::default());
-    let (courier, handle) = Courier::new(setup, log.clone(), ears.clone()).unwrap();
+    let (log, reports) = (Log::default(), RecordedReports::default());
+    let (courier, handle) = Courier::new(setup, log.clone(), reports.clone()).unwrap();
     io::spawn(courier.run());
-    Rig { log, ears, handle, dir, address: to }
+    Rig { log, reports, handle, dir, address: to }
 }
 
 fn rig(server: &StandIn) -> Rig {
@@ -69,13 +69,13 @@ impl Rig {
         text
     }
 
-    /// Dead lines without their comments.
+    /// The dead letters without their comments.
     pub fn dead_lines(&self) -> Vec<String> {
         self.dead_letters().lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect()
     }
 }
 
-/// Does `first` for the first requests, then answers 204.
+/// Answers the first requests with `acts`, all later ones with 204.
 fn first(acts: Vec<Act>) -> impl FnMut(&Asked) -> Act + Send {
     let mut acts = acts.into_iter();
     move |_| acts.next().unwrap_or(OK)
@@ -94,7 +94,7 @@ fn lines_arrive_once_in_order_over_one_kept_connection() {
         let lines: Vec<String> = server.lines().concat();
         let want: Vec<String> = (0..20).flat_map(|i| [format!("m v={i} 1"), format!("n v={i} 1")]).collect();
         assert_eq!(lines, want);
-        assert_eq!(rig.ears.delivered("db"), 40);
+        assert_eq!(rig.reports.delivered("db"), 40);
         assert!(server.asked().iter().all(|a| a.connection == 0 && a.query == "db=db&precision=n"));
         assert!(server.asked().len() < 20, "records that come together share a request");
         rig.log.close();
@@ -112,12 +112,12 @@ fn a_courier_that_cannot_write_dead_letters_says_so_until_it_can() {
         let in_the_way = rig.dir.path().join("rejected");
         std::fs::write(&in_the_way, "").unwrap();
         rig.log.append("db", &["m v=1 1"]);
-        until("the courier is stuck", || rig.ears.is_stuck()).await;
+        until("the courier is stuck", || rig.reports.is_stuck()).await;
         assert!(!rig.log.is_served(), "the cursor waits for the dead letter");
         std::fs::remove_file(&in_the_way).unwrap();
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m v=1 1"]);
-        until("the courier goes on", || !rig.ears.is_stuck()).await;
+        until("the courier goes on", || !rig.reports.is_stuck()).await;
         rig.log.close();
     });
 }
@@ -145,12 +145,12 @@ fn a_hanging_backend_gets_the_batch_again_after_its_time_is_up() {
         let server = StandIn::start(first(vec![Act::Hang]));
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
-        until("it is down", || rig.ears.states() == [DeliveryState::Down]).await;
+        until("it is down", || rig.reports.states() == [DeliveryState::Down]).await;
         assert_eq!(rig.log.confirmed(), 0);
         rig.served().await;
         assert_eq!(server.lines(), [["m v=1 1"], ["m v=1 1"]]);
-        assert_eq!(rig.ears.states(), [DeliveryState::Down, DeliveryState::Up]);
-        assert_eq!(rig.ears.rewriting(), [true, false]);
+        assert_eq!(rig.reports.states(), [DeliveryState::Down, DeliveryState::Up]);
+        assert_eq!(rig.reports.rewriting(), [true, false]);
         rig.log.close();
     });
 }
@@ -174,7 +174,7 @@ fn cut_answers_and_server_errors_are_repeated_until_they_end() {
                 let lines = server.lines();
                 assert!(lines.len() > failures);
                 assert_eq!(lines.last().unwrap().last().unwrap(), "m v=3 1");
-                assert_eq!(rig.ears.delivered("db"), 3);
+                assert_eq!(rig.reports.delivered("db"), 3);
                 assert_eq!(rig.dead_letters(), "");
                 rig.log.close();
             }
@@ -189,7 +189,7 @@ fn failures_are_paced_however_long_they_last() {
         let rig = rig(&server);
         rig.log.append("db", &["m v=1 1"]);
         io::sleep(Duration::from_millis(1000)).await;
-        // 100 ms, then every 200 ms, each up to a quarter less.
+        // Pauses of 100 ms, then 200 ms, each up to a quarter shorter.
         let asked = server.asked().len();
         assert!((4..=9).contains(&asked), "{asked}");
         rig.log.close();
@@ -205,8 +205,8 @@ fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         rig.address.set(Some(nobody));
         rig.log.append("db", &["m v=1 1"]);
-        // Waits 100, 200, 400, 800 ms: asleep for a while then.
-        until("it is down", || rig.ears.states() == [DeliveryState::Down]).await;
+        // Pauses of 100, 200, 400, 800 ms: the courier sleeps for a while then.
+        until("it is down", || rig.reports.states() == [DeliveryState::Down]).await;
         io::sleep(Duration::from_millis(1500)).await;
         rig.address.set(Some(server.address));
         let before = Instant::now();
@@ -217,7 +217,7 @@ fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
     });
 }
 
-/// influxd dies of lines like `m a="1"="2",k"="`; whatever does it here is called poison.
+/// influxd crashes on lines like `m a="1"="2",k"="`. In these tests such a line is named poison.
 #[test]
 fn a_poison_line_is_found_set_aside_and_not_sent_again() {
     for act in [Act::Cut, Act::Error(500, "engine: unable to parse".into())] {
@@ -233,9 +233,9 @@ fn a_poison_line_is_found_set_aside_and_not_sent_again() {
                 rig.log.append("other", &["m v=1 1"]);
                 rig.served().await;
                 assert_eq!(rig.dead_lines(), ["poison v=1 1"]);
-                assert_eq!(rig.ears.delivered("db"), 99);
-                assert_eq!(rig.ears.delivered("other"), 1);
-                assert_eq!(rig.ears.rejected("db").iter().map(|r| r.1).sum::<u64>(), 1);
+                assert_eq!(rig.reports.delivered("db"), 99);
+                assert_eq!(rig.reports.delivered("other"), 1);
+                assert_eq!(rig.reports.rejected("db").iter().map(|r| r.1).sum::<u64>(), 1);
                 let last = server.asked().into_iter().rfind(|a| a.query.starts_with("db=db&")).unwrap();
                 assert_eq!(last.lines().len(), 99, "at the end all good lines, in order");
                 let poisoned = server.asked().iter().filter(|a| a.body.contains("poison")).count();
@@ -248,7 +248,7 @@ fn a_poison_line_is_found_set_aside_and_not_sent_again() {
     }
 }
 
-/// A full disk looks like poison everywhere: as long as nothing is taken, no line is blamed.
+/// A full disk makes every line look like poison. No line is blamed as long as nothing is taken.
 #[test]
 fn a_backend_that_fails_for_everything_loses_nothing() {
     block_on(|| async {
@@ -265,15 +265,15 @@ fn a_backend_that_fails_for_everything_loses_nothing() {
         rig.log.append("a", &["m v=3 1"]);
         full.store(1, SeqCst);
         rig.served().await;
-        assert_eq!((rig.ears.delivered("a"), rig.ears.delivered("b")), (3, 1));
+        assert_eq!((rig.reports.delivered("a"), rig.reports.delivered("b")), (3, 1));
         assert_eq!(rig.dead_letters(), "");
         rig.log.close();
     });
 }
 
-/// Alone in its window a failing line has no witness; what comes in behind it becomes one.
+/// A failing line that is alone in its window is not blamed until later lines show that the backend works.
 #[test]
-fn a_lonely_poison_line_does_not_hold_up_what_comes_after_it() {
+fn a_poison_line_alone_in_its_window_does_not_hold_up_later_lines() {
     block_on(|| async {
         let poison = |asked: &Asked| if asked.body.contains("poison") { Act::Error(500, "x".into()) } else { OK };
         let server = StandIn::start(poison);
@@ -285,7 +285,7 @@ fn a_lonely_poison_line_does_not_hold_up_what_comes_after_it() {
         rig.log.append("db", &["m v=2 1"]);
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["poison v=1 1"]);
-        assert_eq!(rig.ears.delivered("db"), 2);
+        assert_eq!(rig.reports.delivered("db"), 2);
         rig.log.close();
     });
 }
@@ -300,13 +300,13 @@ fn a_missing_database_is_created_and_the_batch_repeated() {
             _ => OK,
         });
         let rig = rig(&server);
-        rig.ears.will_create(Created::Done);
+        rig.reports.will_create(Created::Done);
         rig.log.append_with("db", "rp", Precision::Nanosecond, &["m v=1 1"]);
         rig.served().await;
-        assert_eq!(rig.ears.asked_to_create(), ["db/rp"]);
-        assert_eq!(rig.ears.delivered("db"), 1);
+        assert_eq!(rig.reports.asked_to_create(), ["db/rp"]);
+        assert_eq!(rig.reports.delivered("db"), 1);
         assert_eq!(server.asked().len(), 2);
-        assert_eq!(rig.ears.states(), [], "the backend is not down");
+        assert_eq!(rig.reports.states(), [], "the backend is not down");
         rig.log.close();
     });
 }
@@ -321,12 +321,12 @@ fn a_database_that_cannot_be_created_now_holds_up_only_itself() {
         let server = StandIn::start(missing);
         let rig = rig(&server);
         for _ in 0..1000 {
-            rig.ears.will_create(Created::Failed("b2 cannot be asked".into()));
+            rig.reports.will_create(Created::Failed("b2 cannot be asked".into()));
         }
         rig.log.append("gone", &["m v=1 1"]);
         rig.log.append("db", &["m v=1 1"]);
         until("the other one is served", || server.asked().iter().any(|a| a.query.starts_with("db=db&"))).await;
-        // Also what comes later.
+        // Later lines are served, too.
         rig.log.append("db", &["m v=2 1"]);
         until("the later line is served", || server.asked().iter().any(|a| a.body == "m v=2 1\n")).await;
         assert_eq!(rig.log.confirmed(), 0, "the cursor waits for the held line");
@@ -349,14 +349,14 @@ fn a_missing_database_is_rejected_when_the_settings_say_so() {
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m v=1 1", "m v=2 1"]);
         assert!(rig.dead_letters().contains(" db=gone rp= precision=n reason=database not found: \"gone\"\n"));
-        assert_eq!(rig.ears.rejected("gone"), [("database not found", 2)]);
-        assert_eq!(rig.ears.delivered("db"), 1);
+        assert_eq!(rig.reports.rejected("gone"), [("database not found", 2)]);
+        assert_eq!(rig.reports.delivered("db"), 1);
         rig.log.close();
     });
 }
 
 #[test]
-fn unauthorized_keeps_everything_until_somebody_acts() {
+fn unauthorized_keeps_everything_until_an_operator_acts() {
     for status in [401, 403, 302, 404] {
         block_on(move || async move {
             let fixed = Arc::new(AtomicUsize::new(0));
@@ -368,11 +368,11 @@ fn unauthorized_keeps_everything_until_somebody_acts() {
             let rig = rig_with(server.address, |_| {}, ("user", "pass"), false);
             rig.log.append("db", &["m v=1 1"]);
             until("it has been tried again", || server.asked().len() >= 4).await;
-            assert_eq!(rig.ears.states(), [DeliveryState::Refusing]);
+            assert_eq!(rig.reports.states(), [DeliveryState::Refusing]);
             assert_eq!(rig.log.confirmed(), 0);
             fixed.store(1, SeqCst);
             rig.served().await;
-            assert_eq!(rig.ears.states(), [DeliveryState::Refusing, DeliveryState::Up]);
+            assert_eq!(rig.reports.states(), [DeliveryState::Refusing, DeliveryState::Up]);
             assert!(server.asked()[0].head.contains("Authorization: Basic dXNlcjpwYXNz\r\n"));
             assert_eq!(rig.dead_letters(), "");
             rig.log.close();
@@ -401,7 +401,7 @@ fn too_large_is_halved_in_order_and_later_requests_stay_smaller() {
             .flat_map(|a| a.lines().iter().map(ToString::to_string).collect::<Vec<_>>())
             .collect();
         assert_eq!(taken, lines);
-        assert_eq!(rig.ears.delivered("db"), 10_000);
+        assert_eq!(rig.reports.delivered("db"), 10_000);
         let refused = |asked: &[Asked]| asked.iter().filter(|a| a.body.len() > 100_000).count();
         let before = refused(&server.asked());
         for chunk in lines.chunks(100) {
@@ -413,7 +413,7 @@ fn too_large_is_halved_in_order_and_later_requests_stay_smaller() {
         rig.log.append("db", &["m v=1 1", &huge, "m v=2 1"]);
         rig.served().await;
         assert_eq!(rig.dead_lines(), [huge]);
-        assert_eq!(rig.ears.rejected("db"), [("too large", 1)]);
+        assert_eq!(rig.reports.rejected("db"), [("too large", 1)]);
         rig.log.close();
     });
 }
@@ -426,8 +426,8 @@ fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
             n => Act::Error(
                 400,
                 format!(
-                    "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, already \
-                 exists as type float dropped={n}"
+                    "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, \
+                     already exists as type float dropped={n}"
                 ),
             ),
         };
@@ -436,18 +436,22 @@ fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
         rig.log.append("db", &["m f=1 1", "m f=1i 2", "n f=1 1", "m f=2 1", "m,t=x f=1i 3"]);
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m f=1i 2", "m,t=x f=1i 3"]);
-        assert_eq!(rig.ears.rejected("db"), [("field type conflict", 2)]);
-        assert!(rig.ears.refused()[0].starts_with("partial write: field type conflict"), "{:?}", rig.ears.refused());
-        assert_eq!(rig.ears.delivered("db"), 3);
+        assert_eq!(rig.reports.rejected("db"), [("field type conflict", 2)]);
+        assert!(
+            rig.reports.refused()[0].starts_with("partial write: field type conflict"),
+            "{:?}",
+            rig.reports.refused()
+        );
+        assert_eq!(rig.reports.delivered("db"), 3);
         assert_eq!(server.asked().last().unwrap().body, "m f=1 1\nn f=1 1\nm f=2 1\n");
         assert_eq!(server.asked().len(), 3);
-        assert_eq!(rig.ears.states(), []);
+        assert_eq!(rig.reports.states(), []);
         rig.log.close();
     });
 }
 
 #[test]
-fn a_kept_connection_that_was_closed_is_replaced_without_anybody_noticing() {
+fn a_kept_connection_that_was_closed_is_replaced_without_a_failure() {
     block_on(|| async {
         let server = StandIn::start(|_| Act::AnswerAndClose);
         let rig = rig(&server);
@@ -457,7 +461,7 @@ fn a_kept_connection_that_was_closed_is_replaced_without_anybody_noticing() {
             io::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(server.lines().concat().len(), 5);
-        assert_eq!(rig.ears.states(), []);
+        assert_eq!(rig.reports.states(), []);
         rig.log.close();
     });
 }
@@ -466,7 +470,8 @@ fn a_kept_connection_that_was_closed_is_replaced_without_anybody_noticing() {
 fn order_within_a_database_survives_failures_while_others_go_on() {
     block_on(|| async {
         let count = Arc::new(AtomicUsize::new(0));
-        // In bursts, so that no request fails again and again while others succeed: that would be its own fault.
+        // Failures come in bursts, so that no request fails repeatedly while others succeed: that would make it
+        // suspect.
         let server = StandIn::start(move |_| match count.fetch_add(1, SeqCst) % 12 {
             0 | 2 => Act::Answer(500, ""),
             1 | 3 => Act::Cut,
@@ -480,14 +485,14 @@ fn order_within_a_database_survives_failures_while_others_go_on() {
         rig.served().await;
         assert_eq!(rig.dead_letters(), "");
         for db in dbs {
-            assert_eq!(rig.ears.delivered(db), 5);
+            assert_eq!(rig.reports.delivered(db), 5);
             let sent: Vec<usize> = server
                 .asked()
                 .iter()
                 .filter(|a| a.query.starts_with(&format!("db={db}&")))
                 .flat_map(|a| a.lines().iter().map(|l| l[4..l.len() - 2].parse().unwrap()).collect::<Vec<usize>>())
                 .collect();
-            // Repetitions are allowed, going back behind what was there before is not: the last writes are ascending.
+            // Repetitions are allowed, but an older value must not come last: the last writes are ascending.
             let mut last = sent.clone();
             last.reverse();
             let mut seen = std::collections::BTreeSet::new();
@@ -544,7 +549,7 @@ fn dead_letters_that_cannot_be_written_hold_the_cursor() {
             false => OK,
         });
         let rig = rig(&server);
-        // A file stands where the folder must go.
+        // A file occupies the path of the folder.
         let in_the_way = rig.dir.path().join("rejected");
         std::fs::write(&in_the_way, b"").unwrap();
         rig.log.append("db", &["m v=1 1", "bad"]);
@@ -588,20 +593,20 @@ fn a_point_waits_for_older_ones_that_another_worker_holds() {
     block_on(|| async {
         let server = StandIn::start(|_| OK);
         let rig = rig(&server);
-        rig.ears.set_elsewhere(Some(1_000));
+        rig.reports.set_elsewhere(Some(1_000));
         rig.log.append_at(1_500, "db", "m v=1 1");
         rig.served().await;
         rig.log.append_at(60_000, "db", "m v=2 1");
         io::sleep(Duration::from_millis(100)).await;
         assert_eq!(server.lines().concat(), ["m v=1 1"], "the newer one waits");
-        assert_eq!(rig.ears.held(), Some(60_000), "others can see for what");
-        rig.ears.set_elsewhere(None);
+        assert_eq!(rig.reports.held(), Some(60_000), "others can see for what");
+        rig.reports.set_elsewhere(None);
         rig.served().await;
         assert_eq!(server.lines().concat(), ["m v=1 1", "m v=2 1"]);
         rig.log.append_at(61_000, "db", "m v=3 1");
         rig.served().await;
         let told = async {
-            while rig.ears.held().is_some() {
+            while rig.reports.held().is_some() {
                 io::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -624,7 +629,7 @@ fn a_hold_lets_the_older_through_and_keeps_the_newer_back() {
         rig.log.append("db", &["m v=5 1"]);
         io::sleep(Duration::from_millis(100)).await;
         assert_eq!(server.lines().concat(), ["m v=1 1", "m v=2 1"]);
-        assert_eq!(rig.ears.held(), Some(8_000), "others still take their turn after it");
+        assert_eq!(rig.reports.held(), Some(8_000), "others still take their turn after it");
         rig.handle.hold(None);
         rig.served().await;
         let mut newer = server.lines().concat().split_off(2);
@@ -657,7 +662,7 @@ fn a_hold_can_come_while_the_courier_waits_for_records_and_move_on_in_steps() {
     });
 }
 
-/// A batch that has to be repeated was taken before the hold, and is owed.
+/// A batch that must be sent again lies before the hold, so it is still sent.
 #[test]
 fn a_hold_does_not_stop_repetitions_of_older_records() {
     block_on(|| async {

@@ -1,15 +1,16 @@
-//! Lines a backend will never take, kept with the reason where an operator can read them and send them again.
+//! Stores lines that a backend refuses for good, with the reason, so that an operator can read them and send them
+//! again.
 //!
-//! `data_dir/rejected/<backend>/w<worker>-<number>.lp`; an entry is a comment and the line, so that a whole file is
-//! line protocol:
+//! The path is `data_dir/rejected/<backend>/w<worker>-<number>.lp`. An entry is a comment and the line, so the whole
+//! file is line protocol:
 //!
 //! ```text
 //! # 2026-01-31T12:00:00Z db=metrics rp= precision=n reason=partial write: field type conflict: ...
 //! cpu,host=a usage=1i 1769860800000000000
 //! ```
 //!
-//! Several workers write side by side, each its own files and its own part of the bound. A file is never reopened for
-//! writing: after a start, or a failed write, the next entry begins a new one.
+//! Each worker writes its own files and has its own share of the size limit. A file is never reopened for writing:
+//! after a start or a failed write the next entry starts a new file.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,24 +22,24 @@ use crate::crash;
 use crate::io::{AppendFile, list_files, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
-/// One worker's dead letters of one backend.
+/// The dead letters of one backend, as one worker keeps them.
 #[derive(Debug)]
 pub struct DeadLetters {
     folder: PathBuf,
     worker: usize,
     bytes_max: u64,
-    /// Complete files, oldest first, with their sizes.
+    /// Complete files with their sizes, oldest first.
     files: Vec<(PathBuf, u64)>,
     number: u64,
     current: Option<(PathBuf, AppendFile)>,
 }
 
 impl DeadLetters {
-    /// Looks at what is there; blocking, so to be called at start only. Files of workers that are no more (a smaller
-    /// number of workers) are adopted. `bytes_max`: this worker's part of the bound.
+    /// Lists the existing files. Blocks, so call it at start only. Files of former workers (when there are fewer
+    /// workers now) are taken over. `bytes_max`: this worker's share of the limit.
     ///
     /// # Errors
-    /// Of reading the folder. One that is not there yet is made with the first entry.
+    /// When the folder cannot be read. A missing folder is created with the first entry.
     pub fn open(data_dir: &Path, backend: &str, worker: usize, workers: usize, bytes_max: u64) -> io::Result<Self> {
         let folder = data_dir.join("rejected").join(file_name(backend));
         let mut found = Vec::new();
@@ -55,17 +56,17 @@ impl DeadLetters {
         Ok(Self { folder, worker, bytes_max, files, number, current: None })
     }
 
-    /// Appends entries (made by [`entry`]) and waits until they are on disk. True when the oldest file had to go for
-    /// them.
+    /// Appends entries (made by [`entry`]) and waits until they are on disk. True: the oldest file was removed to make
+    /// room.
     ///
     /// # Errors
-    /// Of the file system; the entries must then be appended again, and may be found twice.
+    /// When the file system fails. The caller must append the entries again, and they may be there twice.
     pub async fn append(&mut self, entries: &[u8]) -> io::Result<bool> {
         let appended = self.append_durably(entries).await;
         if appended.is_err()
             && let Some((path, file)) = self.current.take()
         {
-            // What is in it may be torn; it is read no less than the others.
+            // Its end may be torn. It counts as a complete file all the same.
             self.files.push((path, file.size()));
         }
         appended?;
@@ -74,14 +75,14 @@ impl DeadLetters {
 
     async fn append_durably(&mut self, entries: &[u8]) -> io::Result<()> {
         if self.current.is_none() {
-            // Again for each file: somebody may have cleaned up.
+            // Done for each file, since the folder may have been removed.
             let rejected = self.folder.parent().expect("joined to its parent in open");
             sync_folder(rejected).await?;
             sync_folder(&self.folder).await?;
             self.number += 1;
             let path = self.folder.join(format!("w{}-{:08}.lp", self.worker, self.number));
             let file = AppendFile::create(&path).await?;
-            // A synced file is of no use without its name.
+            // A synced file is lost if its directory entry is not synced.
             for folder in self.folder.ancestors().take(3) {
                 sync_folder(folder).await?;
             }
@@ -96,7 +97,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Begins a new file when the current one is large enough; removes the oldest ones beyond the bound.
+    /// Starts a new file when the current one is large enough, and removes the oldest ones above the limit.
     async fn trim(&mut self) -> io::Result<bool> {
         let full = |file: &AppendFile| file.size() >= self.bytes_max / DEAD_LETTER_FILES;
         if let Some((path, file)) = self.current.take_if(|(_, file)| full(file)) {
@@ -117,7 +118,7 @@ impl DeadLetters {
     }
 }
 
-/// Appends one entry to `out`. Names are percent-encoded, line ends in the reason become blanks.
+/// Appends one entry to `out`. Names are percent-encoded; line ends in the reason become blanks.
 pub fn entry(out: &mut Vec<u8>, at: SystemTime, target: Target<'_>, reason: &str, line: &[u8]) {
     out.extend_from_slice(b"# ");
     out.extend_from_slice(rfc3339(at).as_bytes());
@@ -134,7 +135,8 @@ pub fn entry(out: &mut Vec<u8>, at: SystemTime, target: Target<'_>, reason: &str
     out.push(b'\n');
 }
 
-/// A backend's name as a file name: what is not a letter, digit, `-`, `_` or an inner dot is percent-encoded.
+/// A backend's name as a file name: percent-encoded except for letters, digits, `-`, `_`, `~` and dots that are not
+/// first.
 fn file_name(backend: &str) -> String {
     let mut out = Vec::new();
     percent_encode(&mut out, backend.as_bytes());
@@ -147,7 +149,7 @@ fn parse_file_name(name: &OsStr) -> Option<(usize, u64)> {
     Some((worker.parse().ok()?, number.parse().ok()?))
 }
 
-/// UTC in seconds. Days to a date after H. Hinnant, `civil_from_days`.
+/// UTC in seconds. Days are converted to a date as in H. Hinnant's `civil_from_days`.
 fn rfc3339(at: SystemTime) -> String {
     let seconds = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);

@@ -1,7 +1,8 @@
-//! Works on one group of a window: sends its requests in order and does what each verdict asks for. Every decision
-//! about a request is in [`Delivery::serve`].
+//! Delivers one group of a window: sends its requests in order and acts on each verdict. All decisions about a request
+//! are in [`Delivery::serve`].
 //!
-//! Nothing sleeps here: what must wait notes until when and returns. The pauses are the courier's (`mod.rs`).
+//! Nothing sleeps here: a group that must wait notes until when, and the function returns. The courier pauses
+//! (`mod.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,45 +22,46 @@ use super::window::{Group, Splitter};
 use crate::io;
 use crate::limits::{LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
 
-/// One connection and the buffer for parts of a request.
+/// One connection and a buffer for parts of a request.
 #[derive(Debug)]
 pub struct Lane {
     pub client: WriteClient,
     pub part: RequestBody,
 }
 
-/// What the lanes of one courier share. Borrowed for moments only, never across an `.await`.
+/// What the lanes of one courier share. No borrow lives across an `.await`.
 #[derive(Debug)]
 pub struct Delivery<R> {
-    /// Names backend and worker in the program's log.
+    /// Names backend and worker in log lines.
     pub label: String,
     pub reports: R,
     pub handle: Rc<Handle>,
     pub split: Splitter,
     pub missing: RefCell<Missing>,
-    /// Entries not yet on disk; the cursor waits for them.
+    /// Dead letters not yet on disk. The cursor waits for them.
     pub letters: RefCell<Vec<u8>>,
-    /// Bodies of settled requests.
+    /// Bodies of settled requests, for reuse.
     pub bodies: RefCell<Vec<RequestBody>>,
-    /// Size of a request the backend has found too large.
+    /// Size of a request that was too large for the backend.
     pub too_large: Cell<Option<usize>>,
     pub state: Cell<DeliveryState>,
     pub loud_at: Cell<Option<Instant>>,
-    /// Points are sent that had to wait for the backend.
+    /// Sends points that had to wait for the backend.
     pub rewriting: Cell<bool>,
 }
 
 impl<R: Reports> Delivery<R> {
-    /// Sends the group's requests until they are settled, the backend is to be left alone, or the group has to wait.
+    /// Sends the group's requests until all are settled, the backend must be left alone, or the group must wait.
     pub async fn serve(&self, group: &mut Group, lane: &mut Lane) {
         while let Some(request) = group.requests.front_mut() {
             if !group.backoff.due(io::now()) || !self.handle.health.borrow().open(io::now()) {
                 return;
             }
-            // Not `Group::target`: that would borrow the requests too.
+            // `Group::target` would borrow the requests as well.
             let target = super::client::Target { db: &group.db, rp: &group.rp, precision: request.precision };
             if request.strikes > 0 {
-                // A kept connection that ends is tried again on a new one: once too often for what may be poison.
+                // A kept connection that ends is replaced and the request sent again: once too often for a suspect
+                // request.
                 lane.client.disconnect();
             }
             let attempt = match &request.search {
@@ -86,7 +88,7 @@ impl<R: Reports> Delivery<R> {
                 WriteVerdict::TimedOut => {
                     self.down(DeliveryState::Down, &text, now, true);
                     request.timeouts += 1;
-                    // The backend lives but does not manage this much in time. Halves change nothing but the time.
+                    // The backend is up but too slow for this request. Halving it changes only the time it takes.
                     if request.timeouts >= POISON_ATTEMPTS && self.handle.health.borrow().probe_up() {
                         group.halve(self.split);
                     }
@@ -124,7 +126,7 @@ impl<R: Reports> Delivery<R> {
                 }
                 WriteVerdict::Refused { certain: false } | WriteVerdict::Suspect => {
                     request.strikes += 1;
-                    // Once: others may be served meanwhile, and the state must not flap with every repetition.
+                    // Only once: other groups may succeed meanwhile, and the state must not change with every retry.
                     if request.strikes == 1 {
                         self.suspect(&text, now);
                     }
@@ -143,18 +145,18 @@ impl<R: Reports> Delivery<R> {
         }
     }
 
-    /// The first request, or the part of it that is being asked about, got this reply.
+    /// Handles the reply to the first request, or to the part of it that was sent.
     fn advance(&self, group: &mut Group, reply: PartReply<'_>, now: Instant) {
         let request = group.requests.front_mut().expect("a request got a reply");
         if request.search.is_none() {
             if let PartReply::Taken = reply {
                 return self.settle(group);
             }
-            log::info!("{}: looking for the lines it refuses among {}", self.label, request.lines);
+            log::info!("{}: searching {} lines for those it refuses", self.label, request.lines);
             request.search = Some(Bisect::new((self.split)(request.body.bytes())));
         }
         let search = request.search.as_mut().expect("made above");
-        // Others are served while this request fails, and have been for long enough.
+        // Other writes have succeeded while this request failed, for long enough.
         let vouched = request.since.is_some_and(|since| {
             now.saturating_duration_since(since) >= POISON_HOLD
                 && self.handle.health.borrow().succeeded_since(since + POISON_HOLD / 2)
@@ -174,7 +176,7 @@ impl<R: Reports> Delivery<R> {
         }
     }
 
-    /// The first request is done: all of its lines are delivered but those its search has found.
+    /// The first request is done: all its lines are delivered except those its search has found.
     fn settle(&self, group: &mut Group) {
         let request = group.requests.pop_front().expect("a request is being settled");
         let refused = request.search.as_ref().map(Bisect::refused).unwrap_or_default();
@@ -197,7 +199,7 @@ impl<R: Reports> Delivery<R> {
         self.bodies.borrow_mut().push(request.body);
     }
 
-    /// The first request will not be taken as a whole.
+    /// Rejects all lines of the first request.
     fn reject_all(&self, group: &mut Group, reason: &'static str, text: &str) {
         let request = group.requests.pop_front().expect("a request is being rejected");
         let at = io::system_time();
@@ -207,7 +209,7 @@ impl<R: Reports> Delivery<R> {
             dead_letter::entry(&mut letters, at, group.target(request.precision), text, &body[line]);
         }
         self.reports.refused(text);
-        log::warn!("{}: refused all of {} lines: {}", self.label, request.lines, cut(text));
+        log::warn!("{}: refused all {} lines: {}", self.label, request.lines, cut(text));
         group.reject(reason, request.lines);
         self.bodies.borrow_mut().push(request.body);
     }
@@ -244,7 +246,7 @@ impl<R: Reports> Delivery<R> {
             let quiet = self.loud_at.get().is_some_and(|at| now.saturating_duration_since(at) < LOUD_INTERVAL);
             if !quiet {
                 self.loud_at.set(Some(now));
-                log::error!("{}: takes no writes until somebody acts, points are kept: {}", self.label, cut(text));
+                log::error!("{}: refuses writes until an operator acts, points are kept: {}", self.label, cut(text));
             }
         } else if changed {
             log::warn!("{}: down, points are kept: {}", self.label, cut(text));
@@ -252,7 +254,7 @@ impl<R: Reports> Delivery<R> {
     }
 }
 
-/// The backend's own words where it has some.
+/// The backend's own text if there is one.
 fn describe(attempt: &Result<WriteAnswer, ExchangeFailure>) -> String {
     match attempt {
         Ok(answer) if answer.status / 100 == 2 => String::new(),
@@ -262,7 +264,7 @@ fn describe(attempt: &Result<WriteAnswer, ExchangeFailure>) -> String {
     }
 }
 
-/// A refusal may quote a whole batch.
+/// Shortens a text for the log: a refusal may quote a whole batch.
 fn cut(text: &str) -> &str {
     text.char_indices().nth(LOGGED_TEXT_CHARS_MAX).map_or(text, |(at, _)| &text[..at])
 }

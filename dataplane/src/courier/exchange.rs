@@ -1,35 +1,35 @@
-//! One request and its answer on a kept connection, for writes and for queries alike.
+//! Sends one request and reads its answer on a kept connection, for writes and for queries.
 //!
-//! A backend may close a kept connection at any time. One that dies before the first byte of the answer is replaced
-//! once, by a new connection. Not here: what is sent and how an answer is read (`client.rs`, `query::forward`), and who
-//! keeps connections.
+//! A backend may close a kept connection at any time. If it ends before the first byte of the answer, it is replaced
+//! once by a new connection. Not here: what is sent and how an answer is read (`client.rs`, `query::forward`), who
+//! keeps the connections.
 
 use std::fmt;
 
 use crate::io::Stream;
 use crate::tls::TlsFault;
 
-/// No answer. Whether the lines have been stored is unknown; writing them again changes nothing.
+/// There was no answer. The lines may have been stored; writing them again changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeFailure {
-    /// The backend's name has no address yet.
+    /// The backend's name has not been resolved yet.
     NoAddress,
-    /// No connection could be made.
+    /// The connection could not be opened.
     Refused(std::io::ErrorKind),
-    /// No TLS came about, or the backend is not who it should be.
+    /// TLS failed, or the certificate is not the backend's.
     Handshake(TlsFault),
-    /// The connection ended before the answer did.
+    /// The connection ended before the answer was complete.
     Cut,
     /// No answer within the endpoint's timeout.
     TimedOut,
-    /// What came back is not HTTP.
+    /// The received bytes are not HTTP.
     Garbled,
 }
 
 impl fmt::Display for ExchangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAddress => f.write_str("its name has no address"),
+            Self::NoAddress => f.write_str("its host name has not been resolved"),
             Self::Refused(kind) => write!(f, "no connection: {kind}"),
             Self::Handshake(fault) => fault.fmt(f),
             Self::Cut => f.write_str("connection lost before the answer"),
@@ -39,9 +39,9 @@ impl fmt::Display for ExchangeFailure {
     }
 }
 
-/// How an attempt on one connection ended without an answer.
+/// Why an attempt on one connection gave no answer.
 pub enum Lost {
-    /// Before any byte of the answer: on a kept connection the backend may just have closed it.
+    /// The connection ended before any byte of the answer. A kept connection may just have been closed by the backend.
     Silent,
     Failed(ExchangeFailure),
 }
@@ -55,11 +55,11 @@ impl From<Lost> for ExchangeFailure {
     }
 }
 
-/// Makes the attempt on the kept connection, if there is one, and on a new one if that was silent. `connect` is awaited
-/// only when a new one is needed.
+/// Makes the attempt on the kept connection, if there is one, and once more on a new connection if the first was
+/// `Silent`. `connect` is awaited only if a new connection is needed.
 ///
 /// # Errors
-/// [`ExchangeFailure`] of the last attempt, or of `connect`.
+/// The [`ExchangeFailure`] of the last attempt or of `connect`.
 pub async fn exchange<T>(
     kept: Option<Stream>,
     connect: impl Future<Output = Result<Stream, ExchangeFailure>>,

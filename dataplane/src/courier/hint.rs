@@ -1,7 +1,7 @@
-//! Guesses from a refusal's text which lines it is about. A guess only decides what is asked next: a wrong one costs
-//! requests, never a point.
+//! Guesses from the text of a refusal which lines it is about. A guess only decides what is sent next: a wrong one
+//! costs requests, never a point.
 //!
-//! The texts are those of InfluxDB 1.x, in which names stand unescaped and not quoted further:
+//! The texts are InfluxDB 1.x's. Names in them are neither escaped nor quoted further:
 //! `field type conflict: input field "F" on measurement "M" is type T, already exists as type U`,
 //! `points beyond retention policy dropped=N`, `invalid tag key: input tag "time" on measurement "M" is invalid`.
 
@@ -9,21 +9,21 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-/// `N` of a trailing `dropped=N`: at least so many points of the request were dropped by the storage.
+/// `N` of a trailing `dropped=N`: the storage dropped at least N points of the request.
 pub fn dropped(text: &str) -> Option<usize> {
     text.trim_end().rsplit_once(" dropped=")?.1.parse().ok()
 }
 
-/// Whether every one of the lines has been dropped: a storage error counts each point once, except that InfluxDB may
-/// count a point with a key `time` twice.
+/// Whether every line of `piece` was dropped. A storage error counts each point once, but InfluxDB may count a point
+/// with a key `time` twice.
 pub fn all_dropped(text: &str, body: &[u8], lines: &[Range<usize>], piece: &[u32]) -> bool {
     let names_time = |line: &[u8]| memmem::find(line, b",time=").or(memmem::find(line, b" time=")).is_some();
     dropped(text).is_some_and(|n| n >= piece.len())
         && !piece.iter().any(|&i| names_time(&body[lines[i as usize].clone()]))
 }
 
-/// The lines of `piece` the text seems to be about, in their order; None when it says nothing that tells some of them
-/// from the others.
+/// The lines of `piece` that the text seems to be about, in order. None: the text does not distinguish between the
+/// lines.
 pub fn suspects(text: &str, body: &[u8], lines: &[Range<usize>], piece: &[u32]) -> Option<Vec<u32>> {
     let line = |i: u32| &body[lines[i as usize].clone()];
     let pick = |test: &dyn Fn(&[u8]) -> bool| {
@@ -41,7 +41,7 @@ pub fn suspects(text: &str, body: &[u8], lines: &[Range<usize>], piece: &[u32]) 
     pick(&|l| is_of(l, measurement))
 }
 
-/// The `n` lines with the oldest timestamps: a retention policy has one horizon.
+/// The `n` lines with the oldest timestamps: they are the ones beyond the retention policy.
 fn oldest<'a>(n: usize, piece: &[u32], line: &dyn Fn(u32) -> &'a [u8]) -> Option<Vec<u32>> {
     if n == 0 || n >= piece.len() {
         return None;
@@ -49,7 +49,7 @@ fn oldest<'a>(n: usize, piece: &[u32], line: &dyn Fn(u32) -> &'a [u8]) -> Option
     let timestamp = |i: u32| {
         let line = line(i).trim_ascii_end();
         let last = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-        // Without a timestamp it would be the backend's present.
+        // The backend gives a line without a timestamp the current time.
         std::str::from_utf8(last).ok().and_then(|t| t.parse().ok()).unwrap_or(i64::MAX)
     };
     let mut by_age: Vec<(i64, u32)> = piece.iter().map(|&i| (timestamp(i), i)).collect();
@@ -79,7 +79,7 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     Some(rest.split_once(after)?.0)
 }
 
-/// Whether the line's measurement reads as `measurement` once its backslashes before separators are taken away.
+/// Whether the line's measurement equals `measurement` once the backslashes before separators are removed.
 fn is_of(line: &[u8], measurement: &str) -> bool {
     let line = line.trim_ascii_start();
     let mut at = 0;
@@ -95,8 +95,7 @@ fn is_of(line: &[u8], measurement: &str) -> bool {
     matches!(line.get(at), Some(b',' | b' '))
 }
 
-/// Whether something like `field=` with a value of type `kind` (float, integer, unsigned, string, boolean) stands in
-/// the line.
+/// Whether the line seems to have `field=` with a value of type `kind` (float, integer, unsigned, string, boolean).
 fn has_field(line: &[u8], field: &str, kind: &str) -> bool {
     let of_kind = |value: &[u8]| {
         let end = value.iter().position(|b| matches!(b, b',' | b' ')).unwrap_or(value.len());
@@ -136,7 +135,8 @@ mod tests {
         assert_eq!(guessed(text, "m f=1i 1\nm f=2i 2\n"), None, "nothing to tell apart");
         let string = text.replace("integer", "string");
         assert_eq!(guessed(&string, "m f=\"a b\" 1\nm f=true\nm f=t\n"), Some(vec![0]));
-        let odd = "field type conflict: input field \"f\" on measurement \"a \"b\", c\" is type boolean, already exists as type float";
+        let odd = "field type conflict: input field \"f\" on measurement \"a \"b\", c\" is type boolean, \
+                   already exists as type float";
         assert_eq!(guessed(odd, "a\\ \"b\"\\,\\ c f=T 1\nx f=t\n"), Some(vec![0]));
     }
 

@@ -1,4 +1,4 @@
-//! The courier against a real InfluxDB 1.x, where one is installed: its refusals are what the search was built for.
+//! Tests the courier against a real InfluxDB 1.x if one is installed.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ struct Influxd {
 }
 
 impl Influxd {
-    /// None where none is installed.
+    /// None: influxd is not installed.
     async fn start() -> Option<Self> {
         if !std::path::Path::new(INFLUXD).exists() {
             return None;
@@ -57,7 +57,8 @@ impl Influxd {
         let q = String::from_utf8(q_encoded).unwrap();
         let mut stream = TcpStream::connect(self.http).unwrap();
         let request = format!(
-            "{method} /query?db={db}&epoch=ns&q={q} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            "{method} /query?db={db}&epoch=ns&q={q} HTTP/1.1\r\nHost: x\r\n\
+             Connection: close\r\nContent-Length: 0\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -103,15 +104,15 @@ fn a_real_influxd_keeps_the_good_points_and_its_refusals_become_dead_letters() {
         rig.log.append_with("conflict", "", Precision::Second, &all);
         rig.served().await;
         assert_eq!(influxd.count("conflict", "m"), 201);
-        assert_eq!(rig.ears.rejected("conflict"), [("field type conflict", 100)]);
+        assert_eq!(rig.reports.rejected("conflict"), [("field type conflict", 100)]);
         let bad: Vec<&str> = all.iter().copied().step_by(3).collect();
         assert_eq!(rig.dead_lines(), bad);
 
-        // Both types are new to the shard: the whole batch is refused at first. The first type to come wins.
+        // Both types are new to the shard, so the whole batch is refused first. The type that arrives first stays.
         rig.log.append_with("fresh", "", Precision::Second, &all[1..]);
         rig.served().await;
         assert_eq!(influxd.count("fresh", "m"), 200);
-        assert_eq!(rig.ears.rejected("fresh"), [("field type conflict", 99)]);
+        assert_eq!(rig.reports.rejected("fresh"), [("field type conflict", 99)]);
 
         let line = |i: u64, old: bool| format!("m f={i} {}", if old { now - 100_000 - i } else { now - i });
         let lines: Vec<String> = (0..300).map(|i| line(i, i % 5 == 0)).collect();
@@ -119,7 +120,7 @@ fn a_real_influxd_keeps_the_good_points_and_its_refusals_become_dead_letters() {
         rig.log.append_with("expiry", "short", Precision::Second, &all);
         rig.served().await;
         assert_eq!(influxd.count("expiry", "short.m"), 240);
-        assert_eq!(rig.ears.rejected("expiry"), [("points beyond retention policy", 60)]);
+        assert_eq!(rig.reports.rejected("expiry"), [("points beyond retention policy", 60)]);
         rig.log.close();
     });
 }

@@ -1,7 +1,7 @@
-//! What to do about a database or policy the backend does not have.
+//! Decides about points whose database or policy the backend does not have.
 //!
-//! Held points are those of one (database, policy); how long they have been held is remembered beyond a window, so that
-//! a database that exists nowhere holds the others up once and not with every window.
+//! The points of one (database, policy) are held for a while. The start of this time is remembered across windows, so
+//! that a database that exists nowhere holds up other points only once, not with every window.
 
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use crate::handoff::Created;
 use crate::limits::{COURIER_GROUPS_MAX, MISSING_DB_HOLD, UNKNOWN_DB_CACHE};
 use crate::settings::MissingDb;
 
-/// What becomes of the request.
+/// What happens to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreationStep {
-    /// It exists now: send it again.
+    /// The database or policy exists now: send the request again.
     Again,
-    /// Keep it, try again after a pause.
+    /// Keep the request and try again after a pause.
     Hold,
-    /// Dead-letter it, under this reason.
+    /// Make the lines dead letters, with this reason.
     Reject(&'static str),
 }
 
@@ -25,17 +25,17 @@ pub enum CreationStep {
 struct MissingEntry {
     db: Box<[u8]>,
     rp: Box<[u8]>,
-    /// Since when it is known to be nowhere.
+    /// Since when no backend is known to have it.
     nowhere_since: Option<Instant>,
     asked: Option<Instant>,
-    /// It was created, they say.
+    /// The control thread has reported that it was created.
     created: bool,
-    /// The last thing said in the program's log.
+    /// The last reason written to the program's log.
     said: String,
 }
 
-/// The databases and policies this backend lacks, at most [`COURIER_GROUPS_MAX`] (the oldest is forgotten: its points
-/// are held anew).
+/// The databases and policies that this backend lacks, at most [`COURIER_GROUPS_MAX`]. Beyond that the oldest is
+/// forgotten, and its points are held for the full time again.
 #[derive(Debug)]
 pub struct Missing {
     rule: MissingDb,
@@ -47,19 +47,19 @@ impl Missing {
         Self { rule, entries: Vec::new() }
     }
 
-    /// A write to it has succeeded.
+    /// A write to this database and policy has succeeded.
     pub fn found(&mut self, db: &[u8], rp: &[u8]) {
         self.entries.retain(|e| *e.db != *db || *e.rp != *rp);
     }
 
-    /// The backend has just said that it lacks the group's database or policy (`text`: its words). None: the control
-    /// thread must be asked to create it, and its answer given to [`Missing::answered`].
+    /// The backend has just refused the group because it lacks the database or policy; `text` is its error. None: ask
+    /// the control thread to create it, and pass the answer to [`Missing::answered`].
     pub fn lacked(&mut self, label: &str, group: &Group, text: &str, now: Instant) -> Option<CreationStep> {
         match self.rule {
             MissingDb::Reject => Some(CreationStep::Reject(reason(text))),
             MissingDb::Hold => Some(self.answered(label, group, text, Created::NowhereElse, now)),
             MissingDb::Create => {
-                // The answer "nowhere" is good for a moment; asking costs the control thread a look at every backend.
+                // The answer "nowhere" is reused for a moment: to ask makes the control thread query every backend.
                 let entry = self.entry(group);
                 let recent = |at: Instant| now.saturating_duration_since(at) < UNKNOWN_DB_CACHE;
                 if entry.nowhere_since.is_some() && entry.asked.is_some_and(recent) {
@@ -71,16 +71,16 @@ impl Missing {
         }
     }
 
-    /// What the control thread's answer means for the request.
+    /// What to do with the request after the control thread's answer.
     pub fn answered(&mut self, label: &str, group: &Group, text: &str, created: Created, now: Instant) -> CreationStep {
         let entry = self.entry(group);
         match created {
             Created::Done if !entry.created => {
                 entry.created = true;
-                log::info!("{label}: {text}: created there as another backend has it");
+                log::info!("{label}: {text}: created on this backend as it is on another");
                 CreationStep::Again
             }
-            // Created, and yet the backend lacks it: not again at once.
+            // It was created, but the backend still lacks it: do not create it again at once.
             Created::Done => CreationStep::Hold,
             Created::NowhereElse => {
                 let since = *entry.nowhere_since.get_or_insert(now);
@@ -121,10 +121,10 @@ impl Missing {
 }
 
 impl MissingEntry {
-    /// Once for each new reason.
+    /// Logs each new reason once.
     fn say(&mut self, label: &str, text: &str, why: &str) {
         if self.said != why {
-            log::warn!("{label}: {text}; its points are kept: {why}");
+            log::warn!("{label}: {text}; points are kept: {why}");
             why.clone_into(&mut self.said);
         }
     }

@@ -1,4 +1,4 @@
-//! The courier: serves one backend from one worker's log.
+//! The courier: delivers to one backend from one worker's log.
 //!
 //! ```text
 //! source -> window -> (one group per database and policy) -> deliver -> client -> backend
@@ -6,14 +6,14 @@
 //! ```
 //!
 //! Invariants:
-//! - The cursor moves past a record only when the backend has confirmed each of its lines or the line lies, synced,
-//!   among the dead letters.
-//! - Two lines of one (database, policy) are never under way at the same time in different requests, and a later one
-//!   is never settled before an earlier one: an old value cannot land on top of a newer one.
-//! - While it is held at a place of its log, nothing from there on is fetched; everything before is delivered as ever.
-//! - Every failure waits, on a timer or for somebody's word. All waiting is in [`Courier::run`].
+//! - The cursor moves past a record only when each of its lines has been confirmed by the backend or is synced as a
+//!   dead letter.
+//! - At most one request of a (database, policy) is in flight, and no line is settled before an earlier one: an old
+//!   value cannot replace a newer one.
+//! - While a hold is set, nothing from its place in the log on is fetched. Everything before it is delivered as usual.
+//! - After every failure the courier waits, for a timer or for an event. All waiting is in [`Courier::run`].
 //!
-//! Couriers share nothing: what one backend does to its courier cannot delay another's.
+//! Couriers share nothing, so a backend can delay only its own courier.
 
 mod answer;
 mod bisect;
@@ -70,51 +70,51 @@ use turn::Turn;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
 
-/// What a courier is told at start.
+/// What a courier needs to start.
 #[derive(Debug)]
 pub struct Setup {
     pub worker: usize,
     pub workers: usize,
     /// The backend's name.
     pub backend: String,
-    /// Number of all backends: they share [`BATCH_POOL_BYTES`].
+    /// Number of all backends, which share [`BATCH_POOL_BYTES`].
     pub backends: usize,
     pub endpoint: Endpoint,
     pub data_dir: PathBuf,
     /// Lines per window.
     pub flush_size: usize,
-    /// Longest pause after failures.
+    /// The longest pause after failures.
     pub rewrite_interval: Duration,
     pub missing_db: MissingDb,
-    /// Finds the lines of a body again; used only when the backend refuses some of them.
+    /// Splits a body into lines; used only when the backend refuses some of them.
     pub split: Splitter,
 }
 
-/// The worker's way to talk to a courier.
+/// The worker's access to a running courier.
 #[derive(Debug)]
 pub struct Handle {
     health: RefCell<Health>,
     hurry: Cell<bool>,
-    /// Records from here on wait.
+    /// Records from here on are held.
     hold: Cell<Option<Seq>>,
     event: Event,
 }
 
 impl Handle {
-    /// A probe found the backend up or down. Up ends the pause after a failure to reach it.
+    /// Reports the result of a probe. "Up" ends a pause that began because the backend could not be reached.
     pub fn probed(&self, up: bool) {
         if self.health.borrow_mut().probed(up) {
             self.event.notify();
         }
     }
 
-    /// Somebody waits for the delivery of what is in the log now: the next window starts at once.
+    /// A client waits for delivery of what is in the log now: the next window starts at once.
     pub fn hurry(&self) {
         self.hurry.set(true);
         self.event.notify();
     }
 
-    /// Records from `from` on wait until this is called with None, or a later place.
+    /// Holds records from `from` on, until a call with None or a later place.
     pub fn hold(&self, from: Option<Seq>) {
         self.hold.set(from);
         self.event.notify();
@@ -132,28 +132,28 @@ impl Served {
         Self { handle, address }
     }
 
-    /// A probe found the backend up or down.
+    /// See [`Handle::probed`].
     pub fn probed(&self, up: bool) {
         self.handle.probed(up);
     }
 
-    /// The backend's name was resolved, at start or anew.
+    /// Sets the address, resolved at start or again later.
     pub fn moved(&self, addr: SocketAddr) {
         self.address.set(Some(addr));
     }
 
-    /// Somebody waits for what is in the log now.
+    /// See [`Handle::hurry`].
     pub fn hurry(&self) {
         self.handle.hurry();
     }
 
-    /// What lies in the log from `from` on must wait; None = nothing any more.
+    /// See [`Handle::hold`].
     pub fn hold(&self, from: Option<Seq>) {
         self.handle.hold(from);
     }
 }
 
-/// Serves one backend from one worker's log.
+/// A courier; [`Courier::run`] is its task.
 #[derive(Debug)]
 pub struct Courier<S, R> {
     source: S,
@@ -161,7 +161,7 @@ pub struct Courier<S, R> {
     lanes: [Lane; COURIER_CONNECTIONS],
     window: Window,
     letters: DeadLetters,
-    /// When the window was begun, and whether the one before was full.
+    /// When the window was started, and whether the one before was full.
     started: Option<Instant>,
     turn: Turn,
     was_full: bool,
@@ -170,10 +170,10 @@ pub struct Courier<S, R> {
 }
 
 impl<S: RecordSource, R: Reports> Courier<S, R> {
-    /// Reads the folder of dead letters, which blocks: to be called at start only.
+    /// Reads the folder of dead letters. Blocks, so call it at start only.
     ///
     /// # Errors
-    /// Of reading that folder.
+    /// When the folder cannot be read.
     pub fn new(setup: Setup, source: S, reports: R) -> std::io::Result<(Self, Rc<Handle>)> {
         let workers = setup.workers.max(1);
         let letters_max = DEAD_LETTER_BYTES_MAX / workers as u64;
@@ -220,8 +220,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         Ok((courier, handle))
     }
 
-    /// Serves the backend until the log is closed. Dropping the future is safe at any time: what was under way is
-    /// sent again by whoever continues from the cursor.
+    /// Serves the backend until the log is closed. The future may be dropped at any time: requests in flight are sent
+    /// again by the next courier, which starts at the cursor.
     pub async fn run(mut self) {
         loop {
             let readable = match self.refill().await {
@@ -234,7 +234,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
                 io::sleep(LOCAL_FAILURE_PAUSE).await;
                 continue;
             }
-            // What has been read before is delivered meanwhile.
+            // Deliver what was read before.
             self.pass().await;
             let safe = self.save_letters().await;
             self.delivery.reports.stuck(!readable || !safe);
@@ -247,10 +247,10 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Gets records into the window. Waits for some only if it is empty; a window that waits for its backend is left as
-    /// it is.
+    /// Reads records into the window. Waits for records only if the window is empty. Adds nothing while the backend
+    /// cannot be reached.
     async fn refill(&mut self) -> Result<(), SourceError> {
-        // While a group is held, what is due for it must not wait for a writer.
+        // A held group that becomes due must not wait for new records.
         let wait = self.window.is_empty();
         if wait {
             self.pace().await;
@@ -270,7 +270,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
                 return false;
             }
             let elsewhere = reports.oldest_elsewhere();
-            if !turn.admits(record.appended_ms, elsewhere) {
+            if !turn.may_send(record.appended_ms, elsewhere) {
                 held_back.set(Some((record.appended_ms, elsewhere)));
                 return false;
             }
@@ -291,7 +291,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         {
             // Older records of other workers go first.
             reports.holds(Some(at));
-            self.turn.wait(elsewhere, io::now());
+            self.turn.wait_for(elsewhere, io::now());
             io::sleep(COURIER_PACE).await;
             return Ok(());
         }
@@ -299,7 +299,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             && oldest_ms.is_none()
             && fetched.lost == 0
         {
-            // Still what others measure their turn by: it goes before anything newer of theirs when all are let go.
+            // Publish it all the same: after the hold it must be sent before newer records of other workers.
             reports.holds(Some(at));
             let changed = handle.event.wait();
             if handle.hold.get().is_some() {
@@ -317,7 +317,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         Ok(())
     }
 
-    /// Lets records gather, unless a full window's worth is there anyway or somebody waits.
+    /// Lets records gather for a moment, unless a full window is there already or a client waits.
     async fn pace(&mut self) {
         let Some(started) = self.started.filter(|_| !self.was_full) else { return };
         let handle = &self.delivery.handle;
@@ -330,8 +330,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Works once on every group that is due: on several at a time while the backend can be reached, else on one after
-    /// the other, so that a backend that is down is knocked at once and not four times.
+    /// Serves each due group once: several at a time while the backend can be reached, else one after the other, so
+    /// that a backend that is down gets one connection attempt and not four.
     async fn pass(&mut self) {
         let now = io::now();
         let delivery = &self.delivery;
@@ -356,7 +356,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Brings the dead letters to disk; false when that failed, and must be tried again before the cursor moves.
+    /// Writes the dead letters to disk. False: that failed, and must be repeated before the cursor moves.
     async fn save_letters(&mut self) -> bool {
         let letters = self.delivery.letters.take();
         if letters.is_empty() {
@@ -366,23 +366,23 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             Ok(removed) => {
                 if removed {
                     let label = &self.delivery.label;
-                    log::warn!("{label}: its dead letters have reached their bound, the oldest were removed");
+                    log::warn!("{label}: dead letters reached their limit, the oldest were removed");
                 }
                 true
             }
             Err(e) => {
-                // No lane is at work, so nothing has been added meanwhile.
+                // No lane is running, so no entry was added meanwhile.
                 self.delivery.letters.replace(letters);
                 if self.loud_at.is_none_or(|at| io::elapsed(at) >= LOUD_INTERVAL) {
                     self.loud_at = Some(io::now());
-                    log::error!("{}: dead letters cannot be written, its cursor waits: {e}", self.delivery.label);
+                    log::error!("{}: cannot write dead letters, the cursor waits: {e}", self.delivery.label);
                 }
                 false
             }
         }
     }
 
-    /// Every line of the window is settled: tells what became of them and moves the cursor.
+    /// Every line of the window is settled: reports what became of them and moves the cursor.
     fn confirm(&mut self) {
         let Some(next) = self.window.next else { return };
         let reports = &self.delivery.reports;
@@ -409,7 +409,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Waits until something in the window is due, or a probe says that the backend is back.
+    /// Waits until something in the window is due, or a probe finds the backend up.
     async fn pause(&self, letters_safe: bool) {
         let now = io::now();
         let health = &self.delivery.handle.health;
@@ -420,7 +420,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             None => {
                 let waiting = self.window.groups.iter().filter(|g| !g.requests.is_empty());
                 let first = waiting.map(|g| g.backoff.until().unwrap_or(now)).min().unwrap_or(now);
-                // Some group is held: what comes in for the others must not wait for it.
+                // A group is held: new records for other groups must not wait for it.
                 if health.borrow().reachable() && self.window.has_room() { first.min(now + BACKOFF_MIN) } else { first }
             }
         };
@@ -430,7 +430,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     }
 }
 
-/// Different for each worker, backend and start.
+/// A different seed for each worker, backend and start.
 fn seed(setup: &Setup) -> u64 {
     let time = io::system_time().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     setup.backend.bytes().fold(time ^ setup.worker as u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))

@@ -1,4 +1,4 @@
-//! What a courier needs from its surroundings: records, and somebody to tell.
+//! What a courier needs from its worker: a source of records, and a receiver for its reports.
 
 use std::future::Future;
 
@@ -8,11 +8,11 @@ use crate::handoff::Created;
 /// What one [`RecordSource::fetch`] passed to its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// The record after the last one passed (or skipped, being meant for others).
+    /// The record after the last one that was passed, or skipped because it is for other backends.
     pub next: Seq,
     /// Lines passed.
     pub lines: u64,
-    /// Lines known to be lost on the way (a damaged frame, `drop_oldest`).
+    /// Lines lost on the way (a damaged frame, `drop_oldest`).
     pub lost: u64,
 }
 
@@ -20,15 +20,14 @@ pub struct Fetched {
 pub enum SourceError {
     /// The log has been closed: the courier ends.
     Closed,
-    /// The log cannot be read now; it has said why. The courier asks again later.
+    /// The log cannot be read now, and the reason has been logged. The courier tries again later.
     Unreadable,
 }
 
-/// One backend's records of one worker's log, in order.
+/// The records for one backend in one worker's log, in order.
 pub trait RecordSource {
-    /// Passes records to `sink` until it answers false (that record was not taken and comes again) or none is left that
-    /// can be had at once; with `wait`, waits until there is one. Continues where the last fetch ended, confirmed or
-    /// not.
+    /// Passes records to `sink` until it returns false (that record comes again) or no more are available at once. With
+    /// `wait`, waits until there is a record. Starts where the last fetch ended, confirmed or not.
     ///
     /// # Errors
     /// [`SourceError`].
@@ -38,51 +37,51 @@ pub trait RecordSource {
         sink: &mut dyn FnMut(RecordView<'_>) -> bool,
     ) -> impl Future<Output = Result<Fetched, SourceError>>;
 
-    /// Whether there may be records beyond what has been fetched.
+    /// Whether there may be more records than have been fetched.
     fn behind(&self) -> bool;
 
-    /// Everything before `next` has been delivered or dead-lettered: the cursor moves there.
+    /// Moves the cursor: everything before `next` has been delivered or is a dead letter.
     fn confirm(&mut self, next: Seq);
 }
 
-/// How a courier's backend fares, seen from its writes.
+/// The state of a backend as its writes show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
     Up,
-    /// The last write failed; everything is kept.
+    /// The last write failed. Points are kept.
     Down,
-    /// 401, 403 or an address where no InfluxDB answers: an operator must act, everything is kept.
+    /// 401, 403, or no InfluxDB answers at this address. An operator must act; points are kept.
     Refusing,
 }
 
-/// Whom a courier tells what became of the points. Counts of one window are told together, directly before the
-/// [`RecordSource::confirm`] that moves the cursor past them, in one poll: whoever saves both saves one moment.
+/// Receives what became of points. The counts of one window are reported together, directly before the
+/// [`RecordSource::confirm`] that moves the cursor past them, without an await in between. So counts and cursor can be
+/// saved as of the same moment.
 pub trait Reports {
     /// The backend has confirmed these points.
     fn delivered(&self, db: &[u8], lines: u64);
 
-    /// The backend refused these points; they are among the dead letters. `reason` is one of a few fixed texts.
+    /// The backend refused these points; they are dead letters. `reason` is one of a few fixed texts.
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64);
 
-    /// What the backend said when it refused points; told before they are counted.
+    /// The text with which the backend refused points; called before they are counted.
     fn refused(&self, text: &str);
 
-    /// Told at each change, with the reason for the program's status.
+    /// Called at each change, with the reason for the program's status.
     fn state(&self, state: DeliveryState, reason: &str);
 
-    /// The time of the oldest record fetched and not settled; None = there is none in the log.
+    /// The time of the oldest record that is fetched and not settled. None: there is none in the log.
     fn holds(&self, oldest_ms: Option<u64>);
 
-    /// The oldest time that couriers of other workers hold for this backend; `u64::MAX` = none.
+    /// The time of the oldest record that couriers of other workers hold for this backend; `u64::MAX` = none.
     fn oldest_elsewhere(&self) -> u64;
 
-    /// True from the first success after a failure until the courier has caught up with the log.
+    /// True from the first success after a failure until the courier has reached the end of the log.
     fn rewriting(&self, on: bool);
 
-    /// True from a failure of this machine (the log cannot be read, dead letters cannot be written) until the courier
-    /// goes on.
+    /// True from a local failure (the log cannot be read, dead letters cannot be written) until the courier continues.
     fn stuck(&self, on: bool);
 
-    /// Has the database (or policy; `rp` empty = the default one) created at the backend as another backend has it.
+    /// Creates the database (or policy; `rp` empty = the default one) at the backend, as another backend has it.
     fn create_database(&self, db: &str, rp: &str) -> impl Future<Output = Created>;
 }

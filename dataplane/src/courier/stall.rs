@@ -1,6 +1,6 @@
-//! Notices a courier that makes no progress, whatever the cause, and says so in the program's log.
+//! Detects a courier that makes no progress, for any reason, and logs it.
 //!
-//! `/health` sees the same from outside, by the age of the oldest point: it needs no word of a courier that hangs.
+//! `/health` detects the same by the age of the oldest point, and does not depend on the courier.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::limits::{LOUD_INTERVAL, STALL_AFTER};
 
 #[derive(Debug, Default)]
 pub struct Stall {
-    /// When the oldest points that are still held were fetched, or the cursor moved last.
+    /// When the held points were fetched, or when the cursor last moved.
     since: Option<Instant>,
     told_at: Option<Instant>,
 }
@@ -20,26 +20,26 @@ impl Stall {
         self.since.get_or_insert(now);
     }
 
-    /// The cursor has moved, and the courier holds nothing.
+    /// The cursor has moved, and the courier holds no points.
     pub fn progressed(&mut self, label: &str, now: Instant) {
         if let (Some(since), Some(_)) = (self.since.take(), self.told_at.take()) {
-            log::info!("{label}: goes on after {} s without progress", now.saturating_duration_since(since).as_secs());
+            log::info!("{label}: makes progress again after {} s", now.saturating_duration_since(since).as_secs());
         }
     }
 
-    /// Says that the cursor has not moved for `STALL_AFTER`, and again every `LOUD_INTERVAL`.
+    /// Logs that the cursor has not moved for `STALL_AFTER`, and again every `LOUD_INTERVAL`.
     pub fn tell(&mut self, label: &str, state: DeliveryState, now: Instant) {
         if let Some(seconds) = self.due(now) {
             let why = match state {
-                DeliveryState::Up => "the backend answers, but not all of its points can be settled",
+                DeliveryState::Up => "the backend answers, but takes or refuses only some of the points",
                 DeliveryState::Down => "the backend is down",
                 DeliveryState::Refusing => "the backend refuses all writes",
             };
-            log::warn!("{label}: its cursor has not moved for {seconds} s, points wait in the log: {why}");
+            log::warn!("{label}: the cursor has not moved for {seconds} s, points wait in the log: {why}");
         }
     }
 
-    /// How many seconds there has been no progress, when it is time to say so.
+    /// Seconds without progress, if it is time to log them.
     fn due(&mut self, now: Instant) -> Option<u64> {
         let stalled = now.saturating_duration_since(self.since?);
         let quiet = self.told_at.is_some_and(|at| now.saturating_duration_since(at) < LOUD_INTERVAL);

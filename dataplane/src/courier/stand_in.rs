@@ -1,4 +1,5 @@
-//! What the courier's tests stand on: a scripted backend (blocking threads on port 0), a log in memory, and ears.
+//! Stand-ins for the courier's tests: a scripted backend (blocking threads on port 0), a log in memory, and recorded
+//! reports.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use crate::handoff::Created;
 use crate::io::{self, Event};
 use crate::precision::Precision;
 
-/// Waits until the condition holds.
+/// Waits until the condition is true.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if holds() {
@@ -26,14 +27,14 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// A request as the backend saw it.
+/// A request as the backend received it.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Number of its connection.
     pub connection: usize,
     pub query: String,
     pub head: String,
-    /// Inflated if it was compressed.
+    /// Decompressed.
     pub body: String,
 }
 
@@ -49,7 +50,7 @@ pub enum Act {
     Answer(u16, &'static str),
     /// An error in InfluxDB's form.
     Error(u16, String),
-    /// Answers 204 and closes the connection without having said so.
+    /// Answers 204 and closes the connection without notice.
     AnswerAndClose,
     /// Closes without an answer.
     Cut,
@@ -61,7 +62,7 @@ pub enum Act {
 
 type Behaviour = dyn FnMut(&Asked) -> Act + Send;
 
-/// A backend that does as it is told.
+/// A scripted backend.
 pub struct StandIn {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -95,7 +96,7 @@ impl StandIn {
         self.asked.lock().unwrap().clone()
     }
 
-    /// All lines the backend was sent for `db`, request by request.
+    /// All lines the backend received for `db`, request by request.
     pub fn lines(&self) -> Vec<Vec<String>> {
         self.asked().iter().map(|a| a.lines().iter().map(ToString::to_string).collect()).collect()
     }
@@ -125,7 +126,7 @@ fn serve(connection: usize, mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, be
             Act::Cut => return,
             Act::CutInAnswer => ("HTTP/1.1 400 X\r\nContent-Length: 100\r\n\r\n{\"err".to_owned(), true),
             Act::Hang => {
-                // Until the courier gives up.
+                // Until the courier closes the connection.
                 _ = stream.read(&mut [0]);
                 return;
             }
@@ -170,7 +171,7 @@ struct Record {
     bytes: String,
 }
 
-/// A worker's log in memory; record `i` has sequence `i + 1`.
+/// A worker's log in memory. Record `i` has sequence `i + 1`.
 #[derive(Clone, Default)]
 pub struct Log {
     inner: Rc<LogState>,
@@ -207,7 +208,7 @@ impl Log {
         self.inner.event.notify();
     }
 
-    /// Records the cursor has passed.
+    /// Number of records before the cursor.
     pub fn confirmed(&self) -> u64 {
         self.inner.confirmed.get()
     }
@@ -266,14 +267,14 @@ impl RecordSource for Log {
     }
 }
 
-/// Hears what a courier reports.
+/// Records what a courier reports.
 #[derive(Clone, Default)]
-pub struct Ears {
-    inner: Rc<Heard>,
+pub struct RecordedReports {
+    inner: Rc<Recorded>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct Recorded {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<String>>,
@@ -281,13 +282,13 @@ struct Heard {
     rewriting: RefCell<Vec<bool>>,
     stuck: Cell<bool>,
     held: Cell<Option<u64>>,
-    /// What couriers of other workers hold; None = nothing.
+    /// The oldest record that couriers of other workers hold. None: there is none.
     elsewhere: Cell<Option<u64>>,
     create: RefCell<VecDeque<Created>>,
     asked_to_create: RefCell<Vec<String>>,
 }
 
-impl Ears {
+impl RecordedReports {
     pub fn delivered(&self, db: &str) -> u64 {
         self.inner.delivered.borrow().iter().filter(|(d, _)| d == db).map(|(_, n)| n).sum()
     }
@@ -312,7 +313,7 @@ impl Ears {
         self.inner.rewriting.borrow().clone()
     }
 
-    /// Time of the oldest record the courier has told to hold.
+    /// Time of the oldest record that the courier has reported as held.
     pub fn held(&self) -> Option<u64> {
         self.inner.held.get()
     }
@@ -321,7 +322,7 @@ impl Ears {
         self.inner.elsewhere.set(oldest_ms);
     }
 
-    /// The next answer to `create_database`; none left = [`Created::NowhereElse`].
+    /// Sets the next answer to `create_database`; without one it is [`Created::NowhereElse`].
     pub fn will_create(&self, created: Created) {
         self.inner.create.borrow_mut().push_back(created);
     }
@@ -331,7 +332,7 @@ impl Ears {
     }
 }
 
-impl Reports for Ears {
+impl Reports for RecordedReports {
     fn holds(&self, oldest_ms: Option<u64>) {
         self.inner.held.set(oldest_ms);
     }

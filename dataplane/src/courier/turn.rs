@@ -1,33 +1,33 @@
-//! Whose turn it is: couriers of different workers serve one backend from different logs, and a point that was written
-//! again later, over another worker's connection, must not arrive before the older one.
+//! Keeps order across workers: their couriers serve one backend from different logs, and a point that was written again
+//! later through another worker must not arrive before the older one.
 //!
 //! Each courier publishes the time of the oldest record it has not settled. A record may be sent unless another courier
-//! still holds one that is older by more than [`ORDER_SLACK`]; within that, two writers have no order anyway. The
-//! holder of the oldest record never waits, so somebody always moves on. One that does not (its database is missing,
-//! say) is waited for no longer than [`ORDER_WAIT`].
+//! holds one that is older by more than [`ORDER_SLACK`]; closer writes have no defined order. The courier with the
+//! oldest record never waits, so one always makes progress. If it does not (its database is missing), the others wait
+//! for at most [`ORDER_WAIT`].
 
 use std::time::Instant;
 
 use crate::limits::{ORDER_SLACK, ORDER_WAIT};
 
-/// What one courier knows of its waiting. Times are milliseconds since 1970.
+/// What one courier waits for. Times are milliseconds since 1970.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// The oldest record elsewhere that is waited for, and since when.
+    /// The older record of another worker that is waited for, and since when.
     waiting: Option<(u64, Instant)>,
-    /// The one that was waited for long enough.
+    /// The record that has been waited for long enough.
     passed: Option<u64>,
 }
 
 impl Turn {
-    /// Whether a record appended at `at` may be sent while the oldest one elsewhere is of `elsewhere`.
-    pub fn admits(&self, at: u64, elsewhere: u64) -> bool {
+    /// Whether a record appended at `at` may be sent while the oldest record of other workers is from `elsewhere`.
+    pub fn may_send(&self, at: u64, elsewhere: u64) -> bool {
         let slack = u64::try_from(ORDER_SLACK.as_millis()).unwrap_or(u64::MAX);
         self.passed == Some(elsewhere) || at <= elsewhere.saturating_add(slack)
     }
 
-    /// A record was not admitted for the sake of `elsewhere`.
-    pub fn wait(&mut self, elsewhere: u64, now: Instant) {
+    /// A record must wait for the one from `elsewhere`.
+    pub fn wait_for(&mut self, elsewhere: u64, now: Instant) {
         match self.waiting {
             Some((same, since)) if same == elsewhere => {
                 if now.saturating_duration_since(since) >= ORDER_WAIT {
@@ -49,22 +49,22 @@ mod tests {
     fn a_newer_record_waits_for_an_older_one_elsewhere() {
         let turn = Turn::default();
         let slack = ORDER_SLACK.as_millis() as u64;
-        assert!(turn.admits(50_000, u64::MAX), "nobody else holds anything");
-        assert!(turn.admits(50_000, 50_000 - slack));
-        assert!(!turn.admits(50_000, 50_000 - slack - 1));
-        assert!(!turn.admits(50_000, 0), "a worker that has not looked yet may hold anything");
+        assert!(turn.may_send(50_000, u64::MAX), "nobody else holds anything");
+        assert!(turn.may_send(50_000, 50_000 - slack));
+        assert!(!turn.may_send(50_000, 50_000 - slack - 1));
+        assert!(!turn.may_send(50_000, 0), "a worker that has not looked yet may hold anything");
     }
 
     #[test]
-    fn who_does_not_move_is_passed_after_a_while_and_waited_for_again_when_it_does() {
+    fn a_worker_that_does_not_move_is_passed_after_a_while_and_waited_for_again_when_it_does() {
         let (mut turn, start) = (Turn::default(), Instant::now());
-        turn.wait(100, start);
-        turn.wait(100, start + ORDER_WAIT / 2);
-        assert!(!turn.admits(50_000, 100));
-        turn.wait(100, start + ORDER_WAIT);
-        assert!(turn.admits(50_000, 100));
-        assert!(!turn.admits(50_000, 200), "it has moved");
-        turn.wait(200, start + ORDER_WAIT + Duration::from_millis(1));
-        assert!(!turn.admits(50_000, 200));
+        turn.wait_for(100, start);
+        turn.wait_for(100, start + ORDER_WAIT / 2);
+        assert!(!turn.may_send(50_000, 100));
+        turn.wait_for(100, start + ORDER_WAIT);
+        assert!(turn.may_send(50_000, 100));
+        assert!(!turn.may_send(50_000, 200), "it has moved");
+        turn.wait_for(200, start + ORDER_WAIT + Duration::from_millis(1));
+        assert!(!turn.may_send(50_000, 200));
     }
 }

@@ -1,4 +1,4 @@
-//! What an answer means for a batch, and how long a backend is left alone. Pure: time comes in as an argument.
+//! What an answer means for a batch, and how long a backend gets a pause. Pure: time is an argument.
 //!
 //! | backend says | verdict |
 //! |---|---|
@@ -18,7 +18,7 @@ use super::answer::WriteAnswer;
 use super::exchange::ExchangeFailure;
 use crate::limits::BACKOFF_MIN;
 
-/// What one attempt came to.
+/// The result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteVerdict {
     Delivered,
@@ -28,7 +28,7 @@ pub enum WriteVerdict {
     Misdirected,
     Missing,
     TooLarge,
-    /// `certain`: the backend's own storage or parser has said so. Otherwise something in between may have answered.
+    /// `certain`: the backend's own storage or parser has refused. Otherwise a proxy in between may have answered.
     Refused {
         certain: bool,
     },
@@ -36,7 +36,7 @@ pub enum WriteVerdict {
 }
 
 impl WriteVerdict {
-    /// The texts that are looked at are the only way InfluxDB 1.x tells these cases apart.
+    /// InfluxDB 1.x distinguishes some cases only by the text.
     pub fn of(attempt: &Result<WriteAnswer, ExchangeFailure>) -> Self {
         let answer = match attempt {
             Ok(answer) => answer,
@@ -57,7 +57,7 @@ impl WriteVerdict {
             404 if answer.error.contains("database not found") => Self::Missing,
             500 if answer.error.contains("retention policy not found") => Self::Missing,
             404 | 405 if !answer.named => Self::Misdirected,
-            // Go's server to those who forget the `s`: the url in the configuration is wrong, not the lines.
+            // Go's server to plain HTTP on a TLS port: the url in the configuration is wrong, not the lines.
             400 if !answer.named && answer.error.contains("HTTP request to an HTTPS server") => Self::Misdirected,
             408 | 429 | 503 | 504 => Self::Unavailable,
             413 => Self::TooLarge,
@@ -68,7 +68,7 @@ impl WriteVerdict {
     }
 }
 
-/// The few names under which refused points are counted; the full text stands beside each dead letter.
+/// The few reasons under which refused points are counted. The full text is in each dead letter.
 pub fn reason(text: &str) -> &'static str {
     const REASONS: [&str; 8] = [
         "field type conflict",
@@ -83,7 +83,7 @@ pub fn reason(text: &str) -> &'static str {
     REASONS.into_iter().find(|r| text.contains(r)).unwrap_or("refused")
 }
 
-/// Small deterministic noise (xorshift64*), so that couriers do not knock in step.
+/// Small deterministic noise (xorshift64*), so that couriers do not retry at the same moment.
 #[derive(Clone, Debug)]
 pub struct Jitter(u64);
 
@@ -92,7 +92,7 @@ impl Jitter {
         Self(seed | 1)
     }
 
-    /// `whole`, or up to a quarter less.
+    /// Returns `whole` or up to a quarter less.
     fn shorten(&mut self, whole: Duration) -> Duration {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -102,7 +102,7 @@ impl Jitter {
     }
 }
 
-/// Pauses that double from [`BACKOFF_MIN`] to a longest one.
+/// Pauses that double from [`BACKOFF_MIN`] up to a maximum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     attempts: u32,
@@ -121,7 +121,7 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// Ends the pause, not the series.
+    /// Ends this pause. The next one is still longer.
     pub fn cut_short(&mut self) {
         self.until = None;
     }
@@ -135,7 +135,7 @@ impl Backoff {
     }
 }
 
-/// A backend as one courier sees it.
+/// The state of a backend as one courier sees it.
 #[derive(Debug)]
 pub struct Health {
     backoff: Backoff,
@@ -143,14 +143,14 @@ pub struct Health {
     longest: Duration,
     /// First failure since the last success.
     down_since: Option<Instant>,
-    /// The last failure was one a good probe speaks against.
+    /// The last failure was of a kind that a good probe disproves.
     unreachable: bool,
     last_success: Option<Instant>,
     probe_up: bool,
 }
 
 impl Health {
-    /// `longest`: bound of a pause (`rewrite_interval`).
+    /// `longest`: the maximum of a pause (`rewrite_interval`).
     pub fn new(longest: Duration, jitter: Jitter) -> Self {
         Self {
             backoff: Backoff::default(),
@@ -163,22 +163,22 @@ impl Health {
         }
     }
 
-    /// A failure that is the backend's, not the batch's: nothing is sent for a while. True when it went down just now.
-    /// `unreachable`: a good probe speaks against it.
+    /// Notes a failure of the backend, not of the batch: nothing is sent during a pause. True: it was up before.
+    /// `unreachable`: a good probe ends the pause.
     pub fn failed(&mut self, now: Instant, unreachable: bool) -> bool {
         self.backoff.failed(now, self.longest, &mut self.jitter);
         self.unreachable = unreachable;
         self.suspected(now)
     }
 
-    /// A failure that may be the batch's: the backend counts as down, but other batches are tried. True when it went
-    /// down just now.
+    /// Notes a failure that may be the batch's own: the backend counts as down, but other batches are sent. True: it
+    /// was up before.
     pub fn suspected(&mut self, now: Instant) -> bool {
         self.down_since.replace(self.down_since.unwrap_or(now)).is_none()
     }
 
-    /// The backend has answered like one that works. Some(how long it had been down) when it came up just now.
-    /// `taken`: it has taken a write.
+    /// Notes an answer that shows a working backend. Returns how long the backend had been down, if it was. `taken`:
+    /// the answer confirmed a write.
     pub fn succeeded(&mut self, now: Instant, taken: bool) -> Option<Duration> {
         self.backoff.reset();
         if taken {
@@ -187,8 +187,8 @@ impl Health {
         self.down_since.take().map(|since| now.saturating_duration_since(since))
     }
 
-    /// A probe's result. True when it ends a pause: the backend answers again. After an answer like 401 or 429 a probe
-    /// says nothing new, so the pause goes on.
+    /// Notes the result of a probe. True: it ends a pause, since the backend answers again. After an answer like 401 or
+    /// 429 a good probe proves nothing, so the pause goes on.
     pub fn probed(&mut self, up: bool) -> bool {
         self.probe_up = up;
         let cut = up && self.unreachable && self.backoff.until().is_some();
@@ -203,12 +203,12 @@ impl Health {
         self.backoff.due(now)
     }
 
-    /// Until when nothing may be sent.
+    /// The end of the pause.
     pub fn until(&self) -> Option<Instant> {
         self.backoff.until()
     }
 
-    /// No failure of the backend's own since the last success.
+    /// The backend itself has not failed since the last success.
     pub fn reachable(&self) -> bool {
         self.backoff.attempts == 0
     }
@@ -223,7 +223,7 @@ impl Health {
         self.last_success.is_some_and(|at| at >= since)
     }
 
-    /// A pause for one batch, by the backend's rules.
+    /// Sets a pause for one batch, with the same rules.
     pub fn pause(&mut self, backoff: &mut Backoff, now: Instant) {
         backoff.failed(now, self.longest, &mut self.jitter);
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_batch_closes_the_backend_for_nobody() {
+    fn a_suspect_batch_does_not_stop_other_batches() {
         let now = Instant::now();
         let mut health = Health::new(Duration::from_secs(10), Jitter::new(1));
         assert!(health.suspected(now));

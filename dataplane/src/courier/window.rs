@@ -1,8 +1,8 @@
-//! What a courier has under way: records read from the log, regrouped into requests.
+//! The records a courier has fetched and not yet settled, regrouped into requests.
 //!
 //! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are
-//! independent of each other. A group that must be held stays in the window while others leave it and new records come
-//! in behind; the cursor moves once every group is settled.
+//! independent of each other. A group that must wait stays in the window while others leave it and new records are
+//! added. The cursor moves once every group is settled.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,22 +16,22 @@ use crate::disklog::{RecordView, Seq};
 use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN};
 use crate::precision::Precision;
 
-/// The ranges of the lines in a body, each without the LF that ends it. Line protocol decides what a line is: an LF may
-/// stand in a string.
+/// Returns the ranges of the lines in a body, each without its final LF. Needs the rules of line protocol, since a
+/// string may contain an LF.
 pub type Splitter = fn(&[u8]) -> Vec<Range<usize>>;
 
-/// Lines that go to the backend together.
+/// Lines that are sent to the backend together.
 #[derive(Debug)]
 pub struct Request {
     pub precision: Precision,
     pub body: RequestBody,
     pub lines: u64,
-    /// Failures that may be this request's own fault, and the time of the first.
+    /// Failures that may be caused by this request, and the time of the first.
     pub strikes: u32,
     pub since: Option<Instant>,
-    /// Times the backend did not answer in time.
+    /// How often the backend did not answer in time.
     pub timeouts: u32,
-    /// Under way once the backend has refused some of the lines.
+    /// Set once the backend has refused some of the lines.
     pub search: Option<Bisect>,
 }
 
@@ -41,14 +41,14 @@ impl Request {
     }
 }
 
-/// One (database, policy).
+/// The requests of one (database, policy).
 #[derive(Debug)]
 pub struct Group {
     pub db: Box<[u8]>,
     pub rp: Box<[u8]>,
     pub requests: VecDeque<Request>,
     pub backoff: Backoff,
-    /// What has become of the lines that have left the requests.
+    /// Counts of the lines that are settled.
     pub delivered: u64,
     pub rejected: Vec<(&'static str, u64)>,
 }
@@ -58,7 +58,7 @@ impl Group {
         Target { db: &self.db, rp: &self.rp, precision }
     }
 
-    /// Counts lines among the rejected.
+    /// Counts lines as rejected.
     pub fn reject(&mut self, reason: &'static str, lines: u64) {
         match self.rejected.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, n)) => *n += lines,
@@ -66,7 +66,7 @@ impl Group {
         }
     }
 
-    /// Makes two requests of the first one, in order. False when it has one line only.
+    /// Splits the first request in two, in order. False: it has only one line.
     pub fn halve(&mut self, split: Splitter) -> bool {
         let Some(first) = self.requests.front_mut() else { return false };
         let bytes = first.body.bytes();
@@ -82,7 +82,7 @@ impl Group {
             half.lines = lines as u64;
             half
         });
-        // Should the record have counted differently than the splitter, nothing is lost from the account.
+        // If the record's count differs from the splitter's, the total stays the same.
         halves[1].lines = first.lines.saturating_sub(halves[0].lines);
         let [front, back] = halves;
         *first = back;
@@ -91,7 +91,7 @@ impl Group {
     }
 }
 
-/// Bounds of a window.
+/// The bounds of a window.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Lines (`flush_size`).
@@ -104,14 +104,14 @@ pub struct Bounds {
 pub struct Window {
     bounds: Bounds,
     pub groups: Vec<Group>,
-    /// Bodies for the next requests.
+    /// Buffers for the next requests.
     spare: Vec<RequestBody>,
-    /// The group of the last record: most often also that of the next.
+    /// The group of the last record, which is usually also the group of the next one.
     last: usize,
-    /// What is still in requests.
+    /// Lines and bytes that are still in requests.
     lines: u64,
     bytes: usize,
-    /// Largest request; less after a 413.
+    /// Largest request; reduced after a 413.
     request_bytes_max: usize,
     /// Set by the first record or fetch.
     pub next: Option<Seq>,
@@ -134,7 +134,7 @@ impl Window {
         }
     }
 
-    /// Takes the record's lines; false when the window is full. The first record always fits.
+    /// Takes the record's lines. False: the window is full. The first record always fits.
     pub fn take(&mut self, record: &RecordView<'_>) -> bool {
         let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
         let fits = self.lines + lines <= self.bounds.lines && self.bytes + bytes <= self.bounds.bytes;
@@ -163,7 +163,7 @@ impl Window {
         true
     }
 
-    /// The record's group; None when it would be one too many.
+    /// The record's group. None: it would be one group too many.
     fn group(&mut self, record: &RecordView<'_>) -> Option<usize> {
         let same = |g: &Group| *g.db == *record.db && *g.rp == *record.rp;
         if !self.groups.get(self.last).is_some_and(same) {
@@ -186,19 +186,19 @@ impl Window {
         Some(self.last)
     }
 
-    /// Counts again what is still in requests; to be called before records are added to a window that has been worked
+    /// Counts again what is still in requests. Must be called before records are added to a window that has been worked
     /// on.
     pub fn recount(&mut self) {
         let requests = || self.groups.iter().flat_map(|g| &g.requests);
         (self.lines, self.bytes) = (requests().map(|r| r.lines).sum(), requests().map(|r| r.body.len()).sum());
     }
 
-    /// Whether more records are worth asking for.
+    /// Whether more records should be fetched.
     pub fn has_room(&self) -> bool {
         self.lines < self.bounds.lines && self.bytes < self.bounds.bytes
     }
 
-    /// Nothing was fetched since the last [`Window::clear`].
+    /// Nothing has been fetched since the last [`Window::clear`].
     pub fn is_empty(&self) -> bool {
         self.next.is_none()
     }
@@ -208,12 +208,12 @@ impl Window {
         self.groups.iter().all(|g| g.requests.is_empty())
     }
 
-    /// A request of this size was too large for the backend: later ones stay below half of it.
+    /// A request of this size was too large for the backend. Later ones stay below half of it.
     pub fn shrink_requests(&mut self, bytes: usize) {
         self.request_bytes_max = self.request_bytes_max.min(bytes / 2).max(REQUEST_BYTES_MIN);
     }
 
-    /// Begins anew, keeping the memory of `bodies` up to the window's bound.
+    /// Starts a new window, and keeps the memory of `bodies` up to the window's bound.
     pub fn clear(&mut self, bodies: &mut Vec<RequestBody>) {
         self.spare.append(bodies);
         let mut held = 0;
@@ -228,7 +228,7 @@ impl Window {
         (self.next, self.oldest_ms) = (None, None);
     }
 
-    /// Gives memory back; for when the courier has caught up.
+    /// Frees memory when the courier has reached the end of the log.
     pub fn release(&mut self) {
         self.spare.retain(|body| body.capacity() <= REQUEST_BYTES_MIN);
     }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_end_of_a_hold_is_told() {
+    fn waiters_are_woken_at_the_end_of_a_hold() {
         block_on(async {
             let holds = Holds::default();
             holds.add(1, Seq(10));
