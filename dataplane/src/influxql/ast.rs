@@ -1,8 +1,8 @@
-//! InfluxQL statements as a tree: what routing, merging and rewriting need to know, and enough to write each statement
-//! again with the same meaning.
+//! InfluxQL statements as a tree: all that routing, merging and rewriting need, and enough to print each statement with
+//! the same meaning.
 //!
-//! The language is that of InfluxDB 1.8 (1.6 reads the same). A tree holds what was *written*, with bind parameters
-//! already in their places: defaults (`db` and `rp` parameters, default policies) are not filled in here.
+//! The language is that of InfluxDB 1.8 (1.6 parses the same). A tree has what was *written*, with bind parameters
+//! replaced by their values. Defaults (the parameters `db` and `rp`, default policies) are not filled in.
 
 /// One statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +13,13 @@ pub enum Statement {
         select: Box<Select>,
     },
     ShowDatabases,
-    /// `db` is what ON names.
+    /// `db`: the name after ON.
     ShowRetentionPolicies {
         db: Option<String>,
     },
-    /// The SHOWs about a database's series.
+    /// SHOW statements about the series of a database.
     Show(Box<Show>),
-    /// What describes one server process: its shards, counters, build. `module` is what FOR names.
+    /// Facts about one server process: its shards, counters, build. `module`: the name after FOR.
     ShowServer {
         what: ServerFact,
         module: Option<String>,
@@ -50,19 +50,18 @@ pub enum Statement {
     DropMeasurement {
         name: String,
     },
-    /// What a proxy over several servers does not do; `text` is the statement as it would be printed, passwords left
-    /// out.
+    /// A statement that this proxy does not support. `text` is the printed statement without passwords.
     Unsupported {
         what: Unsupported,
         text: String,
     },
 }
 
-/// SELECT, also as a subquery.
+/// A SELECT, also as a subquery.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Select {
     pub fields: Vec<Field>,
-    /// In a subquery it is read and without effect.
+    /// In a subquery it is parsed but has no effect.
     pub into: Option<Measurement>,
     pub sources: Vec<Source>,
     pub condition: Option<Expr>,
@@ -91,11 +90,11 @@ pub enum Source {
     Subquery(Box<Select>),
 }
 
-/// `m`, `rp.m`, `db.rp.m`, `db..m`, with a name or a regular expression last.
+/// `m`, `rp.m`, `db.rp.m` or `db..m`; the last part is a name or a regular expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
     pub db: Option<String>,
-    /// None with a `db` is `db..m`.
+    /// None with a `db`: `db..m`.
     pub rp: Option<String>,
     pub name: Name,
 }
@@ -103,7 +102,7 @@ pub struct Measurement {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Name {
     Text(String),
-    /// Go RE2 syntax, without the slashes and with `\/` already `/`.
+    /// Go RE2 syntax, without the slashes; `\/` has become `/`.
     Regex(String),
     /// `:MEASUREMENT`, only as the target of INTO.
     Same,
@@ -111,7 +110,7 @@ pub enum Name {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
-    /// A field, a tag, `time`. More than one part is `"a"."b"`, which InfluxDB reads as the name `a.b`.
+    /// A field, a tag or `time`. Several parts are `"a"."b"`, which InfluxDB reads as the name `a.b`.
     Variable {
         parts: Vec<String>,
         of: Option<DataType>,
@@ -120,14 +119,14 @@ pub enum Expr {
     Regex(String),
     String(String),
     Integer(i64),
-    /// Beyond `i64::MAX`.
+    /// Above `i64::MAX`.
     Unsigned(u64),
     /// With a point, as written: `1.5`, `.5`, `1.`.
     Number(String),
-    /// Nanoseconds, of a literal with a unit.
+    /// In nanoseconds, from a literal with a unit.
     Duration(i64),
     Boolean(bool),
-    /// `args` also of `time(1m, 5s)`, `now()`; `name` as written, function names are of any case.
+    /// Also `time(1m, 5s)` and `now()`. `name` is as written; the case of function names does not matter.
     Call {
         name: String,
         args: Vec<Expr>,
@@ -139,9 +138,9 @@ pub enum Expr {
         left: Box<Expr>,
         right: Box<Expr>,
     },
-    /// The parentheses are kept.
+    /// Parentheses as written.
     Paren(Box<Expr>),
-    /// A sign before something that is no literal; of a literal the sign is part of it.
+    /// A minus before an operand that is not a literal. The sign of a literal is part of the literal.
     Negative(Box<Expr>),
 }
 
@@ -167,7 +166,7 @@ pub enum Op {
     GtEq,
 }
 
-/// What `::` names.
+/// The type after `::`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataType {
     Float,
@@ -177,7 +176,7 @@ pub enum DataType {
     Boolean,
     /// `::tag`.
     Tag,
-    /// `::field`: a field of whatever type.
+    /// `::field`: a field of any type.
     AnyField,
 }
 
@@ -197,28 +196,28 @@ pub enum Fill {
     Value(String),
 }
 
-/// ORDER BY. Without a field (`ORDER BY DESC`) InfluxDB means time too.
+/// ORDER BY. Without a field (`ORDER BY DESC`) InfluxDB orders by time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub descending: bool,
-    /// `time` or nothing; InfluxDB knows no other order.
+    /// `time` or None; InfluxDB has no other order.
     pub field: Option<String>,
 }
 
-/// `SHOW <what>`, with whatever clauses the kind knows; the others are empty.
+/// `SHOW <what>` with its clauses. Clauses that this kind does not have are empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Show {
     pub what: ShowKind,
-    /// ON.
+    /// ON name.
     pub db: Option<String>,
-    /// FROM. Only measurements, names or regular expressions.
+    /// FROM: measurements only, by name or regular expression.
     pub sources: Vec<Source>,
-    /// WITH MEASUREMENT = name or =~ regex.
+    /// WITH MEASUREMENT = name, or =~ regex.
     pub with_measurement: Option<Name>,
-    /// WITH KEY, of TAG VALUES and its cardinality.
+    /// WITH KEY, for TAG VALUES and its cardinality.
     pub with_key: Option<WithKey>,
     pub condition: Option<Expr>,
-    /// GROUP BY, of the cardinalities.
+    /// GROUP BY, for cardinalities.
     pub dimensions: Vec<Expr>,
     pub order: Option<Order>,
     pub limit: Option<u64>,
@@ -228,7 +227,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Without any clause.
+    /// A SHOW without clauses.
     pub fn new(what: ShowKind) -> Self {
         Self {
             what,
@@ -279,7 +278,7 @@ pub enum ServerFact {
     Queries,
 }
 
-/// WITH of CREATE DATABASE: settings of its first policy. Durations in nanoseconds, 0 = INF.
+/// WITH of CREATE DATABASE: settings of its first policy. Durations are in nanoseconds, 0 = INF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseOptions {
     pub duration: Option<i64>,
@@ -288,7 +287,7 @@ pub struct DatabaseOptions {
     pub name: Option<String>,
 }
 
-/// CREATE and ALTER RETENTION POLICY; what CREATE demands is there. Durations as above.
+/// CREATE and ALTER RETENTION POLICY. CREATE has all clauses that it requires. Durations as above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
     pub name: String,
@@ -299,7 +298,7 @@ pub struct RetentionPolicy {
     pub default: bool,
 }
 
-/// Statements that act on, or tell about, one server's own users, queries and schedule.
+/// Statements about one server's own users, queries and schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unsupported {
     CreateUser,

@@ -1,10 +1,10 @@
-//! Bind parameters: the `params` of a request, a JSON object, as tokens for `$name`.
+//! Bind parameters: turns the JSON object `params` of a request into tokens for `$name`.
 //!
-//! A string, number or boolean stands for such a literal; an object of one key says which token its value is:
-//! `{"identifier":"cpu"}`. A number with a point is a float, any other an int64. What cannot be bound is an error only
-//! where it is used, as in InfluxDB. A value is one token whatever it holds; it is never lexed.
+//! A string, number or boolean becomes such a literal. An object with one key names the kind of token:
+//! `{"identifier":"cpu"}`. A number with a point is a float, any other an int64. A value that cannot be bound is an
+//! error only where it is used, as in InfluxDB. A value is always a single token; its text is never lexed.
 //!
-//! InfluxDB's texts of errors come from Go's JSON reader; for broken JSON only the common ones are told apart.
+//! InfluxDB's error texts come from Go's JSON reader. For invalid JSON only the common ones are reproduced.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 use super::duration;
 use super::lex::{Kind, Word};
 
-/// The values of a request. `default()` has none.
+/// The values of a request; `default()` has none.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     values: HashMap<String, Value>,
 }
 
-/// Why `params` cannot be read: InfluxDB's whole text, which it answers with 400.
+/// Why `params` cannot be read: the full text of InfluxDB's answer 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamsError(String);
 
@@ -36,12 +36,12 @@ impl std::error::Error for ParamsError {}
 pub(super) enum Value {
     /// A token and its text.
     Token(Kind, String),
-    /// Of a kind that cannot be bound.
+    /// A value of a kind that cannot be bound.
     Unfit,
 }
 
 impl Params {
-    /// Reads the first JSON value of `json`, as InfluxDB does; what follows is ignored. `null` is no parameters.
+    /// Reads the first JSON value of `json` and ignores what follows, as InfluxDB does. `null` means no parameters.
     pub fn from_json(json: &str) -> Result<Self, ParamsError> {
         let first = serde_json::Deserializer::from_str(json).into_iter::<&RawValue>().next();
         let raw = match first {
@@ -97,7 +97,7 @@ fn bind(json: &str) -> Result<Value, ParamsError> {
     })
 }
 
-/// `{"kind": value}`.
+/// Reads `{"kind": value}`.
 fn object(json: &str) -> Result<Value, ParamsError> {
     let object: HashMap<String, &RawValue> = serde_json::from_str(json).map_err(syntax)?;
     let mut members = object.iter();
@@ -120,7 +120,7 @@ fn object(json: &str) -> Result<Value, ParamsError> {
     })
 }
 
-/// Half of a surrogate pair, which Go's reader replaces, is an error here.
+/// Half of a surrogate pair is an error here. Go's reader replaces it.
 fn string(json: &str) -> Result<String, ParamsError> {
     serde_json::from_str(json).map_err(syntax)
 }
@@ -140,7 +140,7 @@ impl Number {
         match self {
             Self::Integer(value) => Value::Token(Kind::Integer, value.to_string()),
             Self::Float(value) => {
-                // Tokens of this kind have a point.
+                // The text of such a token has a point.
                 let text = value.to_string();
                 let point = if text.contains('.') { "" } else { "." };
                 Value::Token(Kind::Number, text + point)
@@ -149,8 +149,8 @@ impl Number {
     }
 }
 
-/// A number without a point is an integer, also with an exponent, which no integer has. An error is Go's function and
-/// its reason.
+/// Parses a number. Without a point it must be an integer, and an integer has no exponent. An error is Go's function
+/// and its reason.
 fn number(json: &str) -> Result<Number, (&'static str, &'static str)> {
     const RANGE: &str = "value out of range";
     if json.contains('.') {

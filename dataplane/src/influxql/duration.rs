@@ -1,4 +1,4 @@
-//! Durations as InfluxQL writes them: `1h30m`, in nanoseconds.
+//! Durations in InfluxQL's notation (`1h30m`), as nanoseconds.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ const UNITS: [(&str, i64); 8] = [
     ("ns", 1),
 ];
 
-/// Numbers with units, one after the other, after a sign (which only a bound value may have: elsewhere it is an
-/// operator). None: no duration, or too long. Like InfluxDB it lets a number overflow when the result is not negative.
+/// Parses numbers with units, after an optional sign (only a bound value has one; elsewhere the sign is an operator).
+/// None: not a duration, or too long. Like InfluxDB it allows an overflow if the result is not negative.
 pub(super) fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -45,11 +45,11 @@ pub(super) fn parse(text: &str) -> Option<i64> {
         return None;
     }
     let signed = if negative { sum.wrapping_neg() } else { sum };
-    // The least value has no text.
+    // The smallest value has no text.
     (signed != i64::MIN).then_some(signed)
 }
 
-/// In the largest unit that divides it, so that nothing is lost.
+/// Prints a duration exactly, in the largest unit that divides it.
 pub(super) struct Text(pub i64);
 
 impl fmt::Display for Text {

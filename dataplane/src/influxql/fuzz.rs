@@ -1,11 +1,11 @@
-//! What must hold for any text at all, as functions for the fuzz target and the tests.
+//! Properties that hold for any text, as functions for the fuzz target and the tests.
 
 use super::ast::Statement;
 use super::{Params, may_change, parse};
 
-/// The text is up to the first NUL; what follows is the `params`.
+/// `data` is the text up to the first NUL, then `params`.
 ///
-/// Panics if a statement means something else once printed, or if a writing one could pass for a reading one.
+/// Panics if a printed statement means something else, or if a statement that writes could pass as one that reads.
 pub fn fuzz(data: &[u8]) {
     let Ok(data) = std::str::from_utf8(data) else { return };
     let (text, params) = data.split_once('\0').unwrap_or((data, ""));
@@ -15,7 +15,7 @@ pub fn fuzz(data: &[u8]) {
     keeps_its_meaning(text, &statements);
 }
 
-/// Prints all statements and reads that again.
+/// Prints each statement, parses the result, and compares.
 pub fn keeps_its_meaning(text: &str, statements: &[Statement]) {
     for statement in statements {
         let printed = statement.to_string();
@@ -27,7 +27,7 @@ pub fn keeps_its_meaning(text: &str, statements: &[Statement]) {
     }
 }
 
-/// Whether a server is not what it was after this statement.
+/// Whether the statement changes something on a server.
 pub fn writes(statement: &Statement) -> bool {
     match statement {
         Statement::Select(select) => select.into.is_some(),

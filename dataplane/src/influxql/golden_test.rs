@@ -1,5 +1,5 @@
-//! Verdicts of InfluxDB 1.6.7 (`tests/golden/influxql.jsonl`): the same texts are errors here, and what is accepted
-//! keeps its meaning when printed.
+//! Compares the parser with the recorded answers of InfluxDB 1.6.7 (`tests/golden/influxql.jsonl`): the same texts are
+//! errors, and an accepted text keeps its meaning when printed.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use super::{ErrorKind, Params, ParseError, may_change, parse};
 struct RecordedQuery {
     q: String,
     params: Params,
-    /// InfluxDB's text, of a request it refused.
+    /// InfluxDB's error text, if it refused the request.
     error: Option<String>,
 }
 
-/// Where our verdict is another one, on purpose.
+/// Texts for which our parser differs on purpose.
 const OTHERWISE: [(&str, &str); 4] = [
     ("select usage from cpu tz('No/Where')", "time zones are the backend's business"),
     ("select usage from cpu TZ('utc')", "time zones are the backend's business"),
@@ -21,7 +21,7 @@ const OTHERWISE: [(&str, &str); 4] = [
     ("show \0 databases", "NUL bytes are refused"),
 ];
 
-/// All rows whose params can be read.
+/// All rows whose `params` can be read.
 fn rows() -> Vec<RecordedQuery> {
     let text = include_str!("../../../tests/golden/influxql.jsonl");
     let mut rows = Vec::new();
@@ -38,7 +38,7 @@ fn rows() -> Vec<RecordedQuery> {
     rows
 }
 
-/// The accepted rows, as trees.
+/// The accepted rows, with their trees.
 fn accepted() -> impl Iterator<Item = (RecordedQuery, Vec<Statement>)> {
     rows().into_iter().filter_map(|row| {
         let statements = parse(&row.q, &row.params).ok()?;

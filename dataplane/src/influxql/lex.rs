@@ -1,11 +1,11 @@
-//! Text to tokens.
+//! Splits text into tokens.
 //!
 //! Lexing depends on the grammar in one place: `/` opens a regular expression only where the parser asks for one
-//! ([`Lexer::scan_regex`]); everywhere else it divides, or opens a comment as `/*`. White space and comments are
-//! tokens, since some constructs must be glued (`mean(`, `a.b`, `x::float`).
+//! ([`Lexer::scan_regex`]). Elsewhere it divides, or opens a comment as `/*`. White space and comments are tokens,
+//! since some constructs must not contain any (`mean(`, `a.b`, `x::float`).
 //!
-//! CR and CRLF count as LF. The text holds no NUL (checked by the parser), which InfluxDB takes for its end.
-//! Not here: bind parameters (`Kind::Param` is only a name), what a token means.
+//! CR and CRLF count as LF. The text has no NUL (the parser checks that); InfluxDB takes a NUL as its end. Not here:
+//! bind parameters (`Kind::Param` is only a name), what a token means.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use super::ast::Op;
 #[derive(Clone, Debug)]
 pub(super) struct Token<'a> {
     pub kind: Kind,
-    /// Of names, values and parameters: without quotes, escapes read. Else empty.
+    /// For names, values and parameters: without quotes and escapes. Otherwise empty.
     pub text: Cow<'a, str>,
     /// Byte offset.
     pub at: usize,
@@ -23,23 +23,23 @@ pub(super) struct Token<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     End,
-    /// No token of the language: a strange character, an unfinished string or comment, a bad escape.
+    /// Not a token: an unknown character, an unfinished string or comment, an invalid escape.
     Illegal,
     Space,
     Comment,
     Name,
-    /// `$name`; the text may be empty.
+    /// `$name`; the name may be empty.
     Param,
     String,
     Integer,
-    /// With a point; the text always has one.
+    /// Has a point, also in the text.
     Number,
-    /// Digits and letters; whether the units exist is not yet known.
+    /// Digits and letters. Whether the units exist is checked later.
     Duration,
     Regex,
-    /// A regular expression without its end.
+    /// A regular expression that does not end.
     RegexOpen,
-    /// Also AND and OR, and the wildcard as `Mul`.
+    /// Includes AND and OR, and the wildcard as `Mul`.
     Op(Op),
     Open,
     Close,
@@ -53,11 +53,11 @@ pub(super) enum Kind {
 
 macro_rules! keys {
     ($($key:ident)*) => {
-        /// Words that are no names unless quoted, apart from AND and OR.
+        /// Words that are names only when quoted, without AND and OR.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Word { $($key),* }
 
-        /// Their texts, in any case.
+        /// Their texts; the case does not matter.
         const KEYS: &[(&str, Word)] = &[$((stringify!($key), Word::$key)),*];
     };
 }
@@ -66,11 +66,11 @@ keys! {
     All Alter Analyze Any As Asc Begin By Cardinality Continuous Create Database Databases Default Delete Desc
     Destinations Diagnostics Distinct Drop Duration End Every Exact Explain False Field For From Grant Grants Group
     Groups In Inf Insert Into Key Keys Kill Limit Measurement Measurements Name Offset On Order Password Policies Policy
-    Privileges Queries Query Read Replication Resample Retention Revoke Select Series Set Shard Shards Show Slimit Soffset
-    Stats Subscription Subscriptions Tag To True User Users Values Where With Write
+    Privileges Queries Query Read Replication Resample Retention Revoke Select Series Set Shard Shards Show Slimit
+    Soffset Stats Subscription Subscriptions Tag To True User Users Values Where With Write
 }
 
-/// The keyword or named operator that `word` is.
+/// The keyword or named operator for `word`.
 pub(super) fn keyword(word: &str) -> Option<Kind> {
     match word {
         _ if word.eq_ignore_ascii_case("and") => Some(Kind::Op(Op::And)),
@@ -79,9 +79,9 @@ pub(super) fn keyword(word: &str) -> Option<Kind> {
     }
 }
 
-/// Whether a word occurs in `text` that only stands in statements that change something: CREATE, ALTER, DROP, DELETE,
-/// INTO, GRANT, REVOKE, SET, KILL. It looks into strings, names and comments too, since what they are is unsure in a
-/// text that could not be parsed; `true` for any text with a NUL.
+/// Whether `text` has a word that only occurs in statements that change something: CREATE, ALTER, DROP, DELETE, INTO,
+/// GRANT, REVOKE, SET, KILL. Looks into strings, names and comments as well, since their limits are uncertain in a text
+/// that cannot be parsed. `true` for any text with a NUL.
 pub fn may_change(text: &str) -> bool {
     const WORDS: [&str; 9] = ["create", "alter", "drop", "delete", "into", "grant", "revoke", "set", "kill"];
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| {
@@ -103,7 +103,7 @@ pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The micro sign, a unit of time.
+/// The micro sign, part of a unit.
 const MICRO: char = '\u{b5}';
 
 pub(super) struct Lexer<'a> {
@@ -116,7 +116,7 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
-    /// Where the next token starts.
+    /// The start of the next token.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -146,7 +146,7 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
                 let name = self.name(at);
                 let kind = if name.kind == Kind::Illegal { Kind::Illegal } else { Kind::Param };
-                // A keyword is a fine name of a parameter.
+                // A keyword is a valid parameter name.
                 let text = if matches!(name.kind, Kind::Key(_) | Kind::Op(_)) {
                     Cow::Borrowed(&self.text[at + 1..self.at])
                 } else {
@@ -161,8 +161,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Called where the grammar allows a regular expression and [`peek`](Self::peek) is `/`. The text of the token has
-    /// `\/` read as `/` and all other escapes as they were.
+    /// To be called where a regular expression is allowed and [`peek`](Self::peek) is `/`. In the token's text `\/` has
+    /// become `/`; other escapes are unchanged.
     pub fn scan_regex(&mut self) -> Token<'a> {
         let at = self.at;
         let mut body = String::new();
@@ -203,8 +203,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A bare name, a keyword, or a quoted name. Of a bare part with a quoted one glued to it, `cpu"mem"`, InfluxDB
-    /// forgets the bare part.
+    /// A bare name, a keyword, or a quoted name. If a quoted part directly follows a bare one (`cpu"mem"`), InfluxDB
+    /// ignores the bare part.
     fn name(&mut self, at: usize) -> Token<'a> {
         let start = self.at;
         self.skip_while(is_name_byte);
@@ -221,8 +221,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// What stands between the quote here and the next one of its kind. None: a line break, the end of the text, or an
-    /// escape that does not exist comes first.
+    /// The text from the quote here to the next one of its kind. None: a line break, the end of the text or an unknown
+    /// escape comes first.
     fn quoted(&mut self) -> Option<Cow<'a, str>> {
         let quote = self.peek()?;
         self.at += 1;
@@ -255,7 +255,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `1`, `1.5`, `.5`, `1.`, or digits with letters, which is a duration.
+    /// `1`, `1.5`, `.5`, `1.`, or a duration (digits with letters).
     fn number(&mut self, at: usize) -> Token<'a> {
         self.skip_while(|byte| byte.is_ascii_digit());
         let kind = if self.peek() == Some(b'.') {
@@ -276,7 +276,7 @@ impl<'a> Lexer<'a> {
         Token { kind, text: Cow::Borrowed(&self.text[at..self.at]), at }
     }
 
-    /// Steps over a letter that a unit may have.
+    /// Skips a letter that may be part of a unit.
     fn skip_letter(&mut self) -> bool {
         let width = match self.peek() {
             Some(byte) if byte.is_ascii_alphabetic() => 1,
@@ -334,7 +334,7 @@ impl<'a> Lexer<'a> {
 mod tests {
     use super::*;
 
-    /// Up to the end or the first illegal one, behind which nothing counts.
+    /// Tokens up to the end or the first illegal one; what follows does not matter.
     fn tokens(text: &str) -> Vec<(Kind, String)> {
         let mut lexer = Lexer::new(text);
         let mut tokens = Vec::new();

@@ -1,13 +1,13 @@
-//! Bounds: whatever the text, neither the parser nor those who walk its trees use up a stack.
+//! Tests the limits: no text makes the parser, or code that walks its trees, overflow the stack.
 
 use super::ast::{Expr, Statement};
 use super::{ErrorKind, Params, parse, visit};
 use crate::limits::{QUERY_BYTES_MAX, QUERY_EXPR_HEIGHT_MAX, QUERY_NESTING_MAX};
 
-/// A part of the two megabytes that threads have, and without optimization, whose frames are the largest.
+/// Half of a thread's usual stack, for builds without optimization, whose frames are the largest.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// Reads it and does with the tree whatever recurses.
+/// Parses the text and runs everything that recurses over the tree.
 fn survives(text: &str) -> Result<(), ErrorKind> {
     let text = text.to_owned();
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
@@ -92,7 +92,7 @@ fn time_grows_with_the_length_only() {
     let comments = |count: usize| format!("show {}databases", "--\n/**/ ".repeat(count));
     let open = |count: usize| "/* ".repeat(count);
     let regexes = |count: usize| format!("select x from m where a =~ /{}/", r"\Qa".repeat(count));
-    // Half a second each if it is linear, and hours if not.
+    // Half a second each if the time is linear, hours if not.
     for text in [items(400_000), quotes(400_000), slashes(400_000), comments(100_000), open(300_000), regexes(300_000)]
     {
         assert!(text.len() <= QUERY_BYTES_MAX);

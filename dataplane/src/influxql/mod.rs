@@ -1,15 +1,15 @@
-//! InfluxQL: text to tree and back.
+//! InfluxQL: parses text into a tree and prints it again.
 //!
 //! ```text
 //!   text ──lex──> tokens ──parse──> ast ──print──> text with the same meaning
 //!                    ↑ bind: $name from the `params` of the request
 //! ```
 //!
-//! The parser accepts what InfluxDB 1.x accepts (`tests/golden/influxql.jsonl` holds its verdicts). The texts of its
-//! errors are our own: whoever asked gets InfluxDB's, from a backend that is sent the same statement, unless
-//! [`ParseError::ours`] or [`may_change`] forbids that. Left to the backends: whether a time zone exists, the finer
-//! points of regular expressions. Not here: where a statement's data lies (`routing::reach`), whether it makes sense (a
-//! backend says so).
+//! The parser accepts what InfluxDB 1.x accepts (`tests/golden/influxql.jsonl` has recorded answers). Its error texts
+//! are our own. The client gets InfluxDB's text instead, from a backend that is sent the same statement, unless
+//! [`ParseError::ours`] or [`may_change`] forbids that. Left to the backends: whether a time zone exists, and details
+//! of regular expressions. Not here: where a statement's data lies (`routing::reach`), whether a statement makes sense
+//! (a backend decides).
 
 pub mod ast;
 mod bind;

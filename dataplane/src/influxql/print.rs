@@ -1,8 +1,8 @@
-//! Tree to text that InfluxDB reads with the same meaning.
+//! Prints a tree as text that InfluxDB reads with the same meaning.
 //!
-//! Names are always quoted, save those of functions. Parentheses are added where a tree that was not parsed lacks them.
-//! A tree that no text can express (a regular expression where none may stand, an empty list of fields, a name with a
-//! carriage return) does not come from the parser, and prints as something InfluxDB refuses.
+//! Names are always quoted, except those of functions. Parentheses are added where a tree that was not parsed lacks
+//! them. A tree that no text can express (a regular expression where none is allowed, an empty list of fields, a name
+//! with a carriage return) never comes from the parser; it prints as text that InfluxDB refuses.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
@@ -59,7 +59,7 @@ impl Display for QuotedString<'_> {
     }
 }
 
-/// Between slashes; those inside are escaped.
+/// A regular expression between slashes; slashes inside are escaped.
 struct Slashed<'a>(&'a str);
 
 impl Display for Slashed<'_> {
@@ -73,7 +73,7 @@ impl Display for Slashed<'_> {
     }
 }
 
-/// With commas between.
+/// Items separated by commas.
 struct List<'a, T>(&'a [T]);
 
 impl<T: Display> Display for List<'_, T> {
@@ -194,7 +194,7 @@ impl Display for Measurement {
             f.write_char('.')?;
         }
         match &self.name {
-            // `:MEASUREMENT` needs a point before it; an empty name means the same.
+            // `:MEASUREMENT` requires a point before it; an empty name means the same.
             Name::Same if self.db.is_none() && self.rp.is_none() => f.write_str("\"\""),
             name => name.fmt(f),
         }
@@ -231,7 +231,7 @@ impl Display for Expr {
             Self::Number(text) => f.write_str(text),
             Self::Duration(nanoseconds) => duration::Text(*nanoseconds).fmt(f),
             Self::Boolean(value) => value.fmt(f),
-            // The keyword DISTINCT may be a function; it is then read as the lower-case name.
+            // The keyword DISTINCT may be used as a function; its name is then in lower case.
             Self::Call { name, args } if name == "distinct" => write!(f, "distinct({})", List(args)),
             Self::Call { name, args } => call(f, name, args),
             Self::Distinct(name) => write!(f, "DISTINCT {}", Quoted(name)),
@@ -254,7 +254,7 @@ impl Display for Expr {
     }
 }
 
-/// One side of an operator; in parentheses unless its own operator binds as it must.
+/// One side of an operator, in parentheses unless its own operator binds tightly enough.
 fn operand(f: &mut Formatter<'_>, side: &Expr, binds: impl Fn(u8) -> bool) -> fmt::Result {
     match side {
         Expr::Binary { op, .. } if !binds(precedence(*op)) => write!(f, "({side})"),
@@ -262,7 +262,7 @@ fn operand(f: &mut Formatter<'_>, side: &Expr, binds: impl Fn(u8) -> bool) -> fm
     }
 }
 
-/// A call; the name is quoted only if it has to be.
+/// A call. The name is quoted only if necessary.
 fn call(f: &mut Formatter<'_>, name: &str, args: &[Expr]) -> fmt::Result {
     let bytes = name.as_bytes();
     let word = bytes.first().is_some_and(|&byte| is_name_start(byte)) && bytes.iter().all(|&byte| is_name_byte(byte));
@@ -384,7 +384,7 @@ impl Display for WithKey {
     }
 }
 
-/// Nanoseconds of a policy's duration.
+/// The duration of a policy in nanoseconds.
 struct PolicyDuration(i64);
 
 impl Display for PolicyDuration {
@@ -407,7 +407,7 @@ impl Display for RetentionPolicy {
         write!(f, "RETENTION POLICY {} ON {}", Quoted(&self.name), Quoted(&self.db))?;
         clause(f, "DURATION", self.duration.map(PolicyDuration))?;
         clause(f, "REPLICATION", self.replication)?;
-        // Of a policy's shards INF is an error, and 0 the same.
+        // A shard duration of INF is an error; 0 means the same.
         clause(f, "SHARD DURATION", self.shard_duration.map(duration::Text))?;
         f.write_str(if self.default { " DEFAULT" } else { "" })
     }

@@ -1,4 +1,4 @@
-//! What statements look like when printed, and the traps that a printer can fall into.
+//! Tests printed statements, and what a printer can get wrong.
 
 use super::ast::{Expr, Field, Op, Select, Statement};
 use super::{ErrorKind, Params, parse};
@@ -15,7 +15,11 @@ fn statements_are_written_in_full() {
         (
             "select mean(x) as m, -y*2 into rp.:measurement from db..m, /a\\/b/ where host =~ /x/ and time > now()-90m \
              group by time(1m,-5s),* fill(previous) order by desc limit 1 offset 2 slimit 3 soffset 4 tz('UTC')",
-            r#"SELECT mean("x") AS "m", -"y" * 2 INTO "rp".:MEASUREMENT FROM "db".."m", /a\/b/ WHERE "host" =~ /x/ AND "time" > now() - 90m GROUP BY time(1m, -5s), * fill(previous) ORDER BY DESC LIMIT 1 OFFSET 2 SLIMIT 3 SOFFSET 4 tz('UTC')"#,
+            concat!(
+                r#"SELECT mean("x") AS "m", -"y" * 2 INTO "rp".:MEASUREMENT FROM "db".."m", /a\/b/ "#,
+                r#"WHERE "host" =~ /x/ AND "time" > now() - 90m GROUP BY time(1m, -5s), * fill(previous) "#,
+                r#"ORDER BY DESC LIMIT 1 OFFSET 2 SLIMIT 3 SOFFSET 4 tz('UTC')"#,
+            ),
         ),
         (
             "select x from (select y from a.b.c) order by time",
@@ -70,8 +74,12 @@ fn statements_are_written_in_full() {
         ("set password for u = 'secret'", r#"SET PASSWORD FOR "u" = [REDACTED]"#),
         ("grant all to u; revoke read on d from u", r#"GRANT ALL PRIVILEGES TO "u"; REVOKE READ ON "d" FROM "u""#),
         (
-            "create continuous query c on d resample every 30m begin select mean(x) into y from m group by time(1h) end",
-            r#"CREATE CONTINUOUS QUERY "c" ON "d" RESAMPLE EVERY 30m BEGIN SELECT mean("x") INTO "y" FROM "m" GROUP BY time(1h) END"#,
+            "create continuous query c on d resample every 30m \
+             begin select mean(x) into y from m group by time(1h) end",
+            concat!(
+                r#"CREATE CONTINUOUS QUERY "c" ON "d" RESAMPLE EVERY 30m "#,
+                r#"BEGIN SELECT mean("x") INTO "y" FROM "m" GROUP BY time(1h) END"#,
+            ),
         ),
         ("kill query 7 on h", r#"KILL QUERY 7 ON "h""#),
         (";; -- nothing\n;", ""),
@@ -142,7 +150,8 @@ fn precedence_is_influxdbs() {
 
 #[test]
 fn bound_values_are_printed_as_literals() {
-    let params = r#"{"s":"a'b; drop database p","i":-1,"f":2.0,"b":true,"m":{"identifier":"a\"b"},"r":{"regex":"a/b"},"d":{"duration":"1h"}}"#;
+    let params = r#"{"s":"a'b; drop database p","i":-1,"f":2.0,"b":true,
+        "m":{"identifier":"a\"b"},"r":{"regex":"a/b"},"d":{"duration":"1h"}}"#;
     let params = Params::from_json(params).unwrap();
     for (text, want) in [
         ("select $m from $r where s = $s", r#"SELECT "a\"b" FROM /a\/b/ WHERE "s" = 'a\'b; drop database p'"#),
@@ -157,10 +166,11 @@ fn bound_values_are_printed_as_literals() {
     }
 }
 
-/// InfluxDB accepts these, so a backend must not get them unread.
+/// InfluxDB accepts these values, so no backend may get them unparsed.
 #[test]
 fn bound_values_that_no_text_can_express_are_refused_as_ours() {
-    let params = r#"{"s":"a\rb","m":{"identifier":"a\u0000"},"n":{"regex":"a\nb"},"r":{"regex":"a\\\\"},"d":{"duration":"-1h"}}"#;
+    let params = r#"{"s":"a\rb","m":{"identifier":"a\u0000"},"n":{"regex":"a\nb"},
+        "r":{"regex":"a\\\\"},"d":{"duration":"-1h"}}"#;
     let params = Params::from_json(params).unwrap();
     for text in [
         "select x from m where s = $s",

@@ -1,11 +1,11 @@
-//! Go RE2 syntax, as far as it is cheap to be sure.
+//! Checks regular expressions in Go's RE2 syntax, as far as that is cheap and certain.
 //!
-//! InfluxDB compiles each regular expression while it parses, so that a bad one keeps every statement of the text from
-//! running. [`is_bad`] finds what Go certainly refuses; what it lets pass (a repetition beyond 1000, an unknown class
-//! name, a range from high to low) a backend refuses.
+//! InfluxDB compiles each regular expression while it parses, so an invalid one prevents every statement of the text
+//! from running. [`is_bad`] finds only what Go certainly refuses. A backend refuses the rest (a repetition above 1000,
+//! an unknown class name, a range from high to low).
 
-/// Whether Go refuses `pattern`: parentheses or brackets without their other half, nothing to repeat, a repetition
-/// repeated, an unknown escape or group. One pass.
+/// Whether Go refuses `pattern`: an unmatched parenthesis or bracket, nothing to repeat, a repeated repetition, an
+/// unknown escape or group. One pass.
 pub(super) fn is_bad(pattern: &str) -> bool {
     let bytes = pattern.as_bytes();
     let mut at = 0;
@@ -15,7 +15,7 @@ pub(super) fn is_bad(pattern: &str) -> bool {
         let rest = &bytes[at..];
         match byte {
             b'\\' if rest.starts_with(b"\\Q") => {
-                // Literal up to `\E` or the end; one character of it can be repeated.
+                // Literal up to `\E` or the end. Its last character can be repeated.
                 let literal = pattern[at + 2..].find("\\E").unwrap_or(bytes.len() - at - 2);
                 if literal > 0 {
                     before = Before::Something;
@@ -83,7 +83,7 @@ pub(super) fn is_bad(pattern: &str) -> bool {
     open > 0
 }
 
-/// What stands before a repetition.
+/// What comes before a repetition.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
     Nothing,
@@ -91,7 +91,7 @@ enum Before {
     Repetition,
 }
 
-/// Bytes of the escape at the start of `rest`. None: Go knows no such escape.
+/// Length of the escape at the start of `rest`. None: Go has no such escape.
 fn escape(rest: &[u8]) -> Option<usize> {
     match rest.get(1)? {
         b'8' | b'9' => None,
@@ -116,7 +116,7 @@ fn escape(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the class `[...]` at the start of `rest`. None: it has no end, or a bad escape in it.
+/// Length of the class `[...]` at the start of `rest`. None: it does not end, or has an invalid escape.
 fn class(rest: &[u8]) -> Option<usize> {
     let mut at = 1 + usize::from(rest.get(1) == Some(&b'^'));
     let first = at;
@@ -124,7 +124,7 @@ fn class(rest: &[u8]) -> Option<usize> {
         match rest.get(at)? {
             b']' if at > first => return Some(at + 1),
             b'[' if rest[at..].starts_with(b"[:") => {
-                // `[:alpha:]`, or just a bracket and a colon.
+                // `[:alpha:]`, or only a bracket and a colon.
                 let name = rest[at + 2..].iter().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'^').count();
                 let end = at + 2 + name;
                 at = if rest[end..].starts_with(b":]") { end + 2 } else { at + 1 };
@@ -135,8 +135,8 @@ fn class(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the group's beginning at the start of `rest`, and whether it opens one: `(?i)` does not. None: no such
-/// group.
+/// Length of the group's beginning at the start of `rest`, and whether it opens a group (`(?i)` does not). None: there
+/// is no such group.
 fn group(rest: &[u8]) -> Option<(usize, bool)> {
     if rest.get(1) != Some(&b'?') {
         return Some((1, true));
@@ -156,7 +156,7 @@ fn group(rest: &[u8]) -> Option<(usize, bool)> {
     }
 }
 
-/// Bytes of `{2}`, `{2,}` or `{2,3}` at the start of `rest`; anything else in braces is literal.
+/// Length of `{2}`, `{2,}` or `{2,3}` at the start of `rest`. Other text in braces is literal.
 fn repetition(rest: &[u8]) -> Option<usize> {
     let digits = |from: usize| rest[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let mut at = 1 + digits(1);

@@ -1,4 +1,4 @@
-//! Random trees: what is printed is read as the same tree.
+//! Random trees: a printed tree is parsed as the same tree.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::ast::*;
 use super::{Params, parse, print, visit};
 
-/// Names and strings: anything a text can hold.
+/// Names and strings: any text.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{1,6}",
@@ -204,7 +204,7 @@ fn show() -> impl Strategy<Value = Show> {
                 slimit,
                 soffset,
             };
-            // Each kind keeps the clauses it knows.
+            // Each kind keeps only the clauses it has.
             let plain = matches!(
                 what,
                 ShowKind::Measurements
@@ -287,7 +287,7 @@ fn statement() -> impl Strategy<Value = Statement> {
     ]
 }
 
-/// Parentheses that only say what the tree says anyway; the printer adds some.
+/// Drops parentheses that do not change the tree; the printer adds some.
 fn drop_parens(statement: &mut Statement) {
     let unwrap = &mut |expr: &mut Expr| {
         while let Expr::Paren(inner) = expr {
@@ -328,7 +328,7 @@ proptest! {
         super::fuzz::fuzz(text.as_bytes());
     }
 
-    /// Words of the language get deeper into the parser than letters.
+    /// Keywords reach deeper into the parser than letters.
     #[test]
     fn any_words_are_read_or_refused(words in vec(prop::sample::select(WORDS), 0..24)) {
         super::fuzz::fuzz(words.concat().as_bytes());
@@ -336,7 +336,8 @@ proptest! {
 
     #[test]
     fn a_quoted_text_is_one_token(text in text()) {
-        let select = parse(&format!("select {} from m where s = {}", print::name(&text), print::string(&text)), &Params::default());
+        let select = format!("select {} from m where s = {}", print::name(&text), print::string(&text));
+        let select = parse(&select, &Params::default());
         let Ok([Statement::Select(select)]) = select.as_deref() else { panic!("{select:?}") };
         prop_assert_eq!(&select.fields[0].expr, &Expr::Variable { parts: vec![text.clone()], of: None });
         let Some(Expr::Binary { right, .. }) = &select.condition else { panic!("{select:?}") };

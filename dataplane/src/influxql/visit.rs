@@ -1,11 +1,11 @@
-//! Everything in a tree, one by one: expressions, sources and measurements, subqueries included.
+//! Visits all parts of a tree: expressions, sources, measurements and subqueries.
 //!
-//! Reading goes from the outside in, changing from the inside out, so that what a change puts in is not visited again.
-//! The recursion is as deep as the tree, which the parser bounds.
+//! Reading goes from the outside in. Changing goes from the inside out, so that what a change inserts is not visited
+//! again. The recursion is as deep as the tree, which the parser limits.
 
 use super::ast::{Expr, Measurement, Select, Source};
 
-/// `expr` and all expressions in it.
+/// Visits `expr`, then all expressions in it.
 pub fn walk(expr: &Expr, visit: &mut dyn FnMut(&Expr)) {
     visit(expr);
     match expr {
@@ -28,7 +28,7 @@ pub fn walk(expr: &Expr, visit: &mut dyn FnMut(&Expr)) {
     }
 }
 
-/// All expressions in `expr`, then `expr`.
+/// Visits all expressions in `expr`, then `expr`.
 pub fn walk_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
     match expr {
         Expr::Call { args, .. } => args.iter_mut().for_each(|arg| walk_mut(arg, visit)),
@@ -37,13 +37,13 @@ pub fn walk_mut(expr: &mut Expr, visit: &mut dyn FnMut(&mut Expr)) {
             walk_mut(right, visit);
         }
         Expr::Paren(inner) | Expr::Negative(inner) => walk_mut(inner, visit),
-        // Leaves, as `walk` lists them.
+        // Leaves; `walk` lists them.
         _ => {}
     }
     visit(expr);
 }
 
-/// All expressions of `select`: fields, condition, dimensions, and then those of its subqueries.
+/// Visits all expressions of `select`: fields, condition, dimensions, then those of its subqueries.
 pub fn exprs(select: &Select, visit: &mut dyn FnMut(&Expr)) {
     select.fields.iter().for_each(|field| walk(&field.expr, visit));
     select.condition.iter().for_each(|condition| walk(condition, visit));
@@ -55,7 +55,7 @@ pub fn exprs(select: &Select, visit: &mut dyn FnMut(&Expr)) {
     }
 }
 
-/// As [`exprs`], but subqueries first.
+/// Like [`exprs`], but subqueries first.
 pub fn exprs_mut(select: &mut Select, visit: &mut dyn FnMut(&mut Expr)) {
     for source in &mut select.sources {
         if let Source::Subquery(inner) = source {
@@ -67,7 +67,7 @@ pub fn exprs_mut(select: &mut Select, visit: &mut dyn FnMut(&mut Expr)) {
     select.dimensions.iter_mut().for_each(|dimension| walk_mut(dimension, visit));
 }
 
-/// All sources, each subquery before those in it.
+/// Visits all sources, each subquery before the sources in it.
 pub fn sources<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Source)) {
     for source in sources {
         visit(source);
@@ -77,7 +77,7 @@ pub fn sources<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Source)) {
     }
 }
 
-/// All sources, each subquery after those in it.
+/// Visits all sources, each subquery after the sources in it.
 pub fn sources_mut(sources: &mut [Source], visit: &mut dyn FnMut(&mut Source)) {
     for source in sources {
         if let Source::Subquery(inner) = source {
@@ -87,7 +87,7 @@ pub fn sources_mut(sources: &mut [Source], visit: &mut dyn FnMut(&mut Source)) {
     }
 }
 
-/// The measurements among all sources. Targets of INTO are not sources.
+/// Visits all measurements among the sources. Targets of INTO are not sources.
 pub fn measurements<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Measurement)) {
     self::sources(sources, &mut |source| {
         if let Source::Measurement(measurement) = source {
@@ -96,7 +96,7 @@ pub fn measurements<'a>(sources: &'a [Source], visit: &mut dyn FnMut(&'a Measure
     });
 }
 
-/// `select` and its subqueries, outermost first.
+/// Visits `select` and its subqueries, outermost first.
 pub fn selects(select: &Select, visit: &mut dyn FnMut(&Select)) {
     visit(select);
     for source in &select.sources {
@@ -106,7 +106,7 @@ pub fn selects(select: &Select, visit: &mut dyn FnMut(&Select)) {
     }
 }
 
-/// `select` and its subqueries, innermost first.
+/// Visits `select` and its subqueries, innermost first.
 pub fn selects_mut(select: &mut Select, visit: &mut dyn FnMut(&mut Select)) {
     for source in &mut select.sources {
         if let Source::Subquery(inner) = source {

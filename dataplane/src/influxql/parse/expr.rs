@@ -1,4 +1,4 @@
-//! Expressions: fields, conditions, dimensions.
+//! Parses expressions: fields, conditions, dimensions.
 
 use super::{ErrorKind, Parser, Result, error, expected, precedence, printable};
 use crate::influxql::ast::{DataType, Expr, FieldOrTag, Op};
@@ -10,7 +10,7 @@ impl Parser<'_> {
         self.nested(Self::chain)
     }
 
-    /// Operands with operators between.
+    /// Operands with operators between them.
     fn chain(&mut self) -> Result<Expr> {
         let mut root = self.operand()?;
         let mut tallest = self.height;
@@ -38,7 +38,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands between operators.
+    /// One operand.
     fn operand(&mut self) -> Result<Expr> {
         self.height = 1;
         let token = self.next();
@@ -78,13 +78,13 @@ impl Parser<'_> {
             Kind::Op(Op::Mul) => self.wildcard(),
             Kind::Op(Op::Add) => self.signed(false),
             Kind::Op(Op::Sub) => self.signed(true),
-            // Only a parameter gets one here, and no text says the same.
+            // Only a bound parameter gives this token here, and no text can express it.
             Kind::Regex => Err(error(token.at, ErrorKind::Unsafe("a bound regular expression here"))),
             _ => Err(expected(&token, "identifier, string, number, bool")),
         }
     }
 
-    /// What follows a sign. Of a literal the sign becomes part; other things InfluxDB multiplies by 1 or -1.
+    /// What follows a sign. A literal takes the sign; InfluxDB multiplies anything else by 1 or -1.
     fn signed(&mut self, negative: bool) -> Result<Expr> {
         let token = self.next();
         if !matches!(token.kind, Kind::Number | Kind::Integer | Kind::Duration | Kind::Open | Kind::Name) {
@@ -94,7 +94,7 @@ impl Parser<'_> {
         let operand = self.operand()?;
         Ok(match (operand, negative) {
             (Expr::Integer(value), true) => Expr::Integer(value.wrapping_neg()),
-            // The least integer is beyond the largest one as long as its sign is not read.
+            // The smallest integer is above the largest one until its sign is applied.
             (Expr::Unsigned(value), true) if value == i64::MIN.unsigned_abs() => Expr::Integer(i64::MIN),
             (Expr::Unsigned(_), true) => return Err(error(token.at, ErrorKind::Value("integer: underflows int64"))),
             (Expr::Duration(value), true) => Expr::Duration(value.wrapping_neg()),
@@ -206,7 +206,7 @@ fn number(token: &Token<'_>) -> Result<Expr> {
     }
 }
 
-/// Puts `op` and its right side where precedence says, going down the right sides. Equal operators group to the left.
+/// Inserts `op` and its right side according to precedence, going down the right sides. Equal operators group left.
 fn insert(root: &mut Expr, op: Op, right: Expr) {
     let mut node = root;
     while binds_looser(node, op) {

@@ -1,10 +1,10 @@
-//! Tokens to statements: one method per construct, over three tokens that can be put back.
+//! Parses tokens into statements: one method for each construct; up to three tokens can be put back.
 //!
-//! The grammar is the one that InfluxDB's parser has, its accidents included, since what it accepts has to be accepted
-//! here and the other way round: where a token is put back and the *text* is looked at behind it ([`Parser::regex`]),
-//! `m,/x/` is an error and `m, /x/` is not. The steps are therefore in InfluxDB's order.
+//! The grammar is that of InfluxDB's parser with all its quirks, since both must accept the same texts. For example,
+//! where a token is put back and the *text* behind it is examined ([`Parser::regex`]), `m,/x/` is an error and `m, /x/`
+//! is not. The steps are therefore in InfluxDB's order.
 //!
-//! Depth is bounded: nesting by [`QUERY_NESTING_MAX`], chains like `a OR b OR ...`, which make deep trees too, by
+//! Depth is limited: nesting by [`QUERY_NESTING_MAX`], chains like `a OR b OR ...`, which also make deep trees, by
 //! [`QUERY_EXPR_HEIGHT_MAX`].
 
 use std::borrow::Cow;
@@ -22,33 +22,33 @@ mod show;
 mod structure;
 mod unsupported;
 
-/// Why a text cannot be parsed. The client's fault, unless [`ours`](Self::ours).
+/// Why a text cannot be parsed. The client's fault unless [`ours`](Self::ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// Byte offset into the text: where the token starts that does not fit.
+    /// Byte offset of the token that is wrong.
     pub at: u32,
     pub kind: ErrorKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Another token should stand here.
+    /// Another token is expected here.
     Expected(&'static str),
-    /// A number or duration that is out of range, or a unit that does not exist.
+    /// A number or duration out of range, or an unknown unit.
     Value(&'static str),
-    /// Grammatical, but InfluxDB refuses it while parsing.
+    /// Valid grammar, but InfluxDB refuses it while parsing.
     Refused(&'static str),
     /// `$name` without a value.
     Parameter,
     Regex,
-    /// A bound of ours; InfluxDB has none.
+    /// Above a limit of ours; InfluxDB has none.
     Beyond(&'static str),
-    /// InfluxDB reads it, but in ways nobody can rely on, or no text can express it.
+    /// InfluxDB accepts it, but the result is unreliable or no text can express it.
     Unsafe(&'static str),
 }
 
 impl ParseError {
-    /// Whether InfluxDB may well accept the text, so that it must not be sent to a backend unread.
+    /// Whether InfluxDB may accept the text, so that no backend may get it unparsed.
     pub fn ours(&self) -> bool {
         matches!(self.kind, ErrorKind::Beyond(_) | ErrorKind::Unsafe(_))
     }
@@ -71,8 +71,8 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// All statements of `text`, in order. White space around it is ignored; empty statements vanish, so that nothing but
-/// `;` and comments is an empty list. Whether a time zone exists is not checked.
+/// Parses all statements of `text`, in order. Ignores white space around it and empty statements, so a text of only `;`
+/// and comments gives an empty list. Does not check whether a time zone exists.
 pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
     let bound = |kind| Err(ParseError { at: 0, kind });
     if text.len() > QUERY_BYTES_MAX {
@@ -91,13 +91,13 @@ type Result<T, E = ParseError> = std::result::Result<T, E>;
 struct Parser<'a> {
     lexer: Lexer<'a>,
     params: &'a Params,
-    /// The last tokens, as a ring; `back` of them have been put back.
+    /// A ring of the last tokens; `back` of them have been put back.
     ring: [Token<'a>; 3],
     last: usize,
     back: usize,
-    /// Expressions and subqueries under way.
+    /// Number of open expressions and subqueries.
     nesting: usize,
-    /// Height of the expression that was read last.
+    /// Height of the expression that was parsed last.
     height: usize,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
 
     // Tokens.
 
-    /// The next token of any kind; a bound parameter is already its value.
+    /// The next token of any kind. A bound parameter is replaced by its value.
     fn scan(&mut self) -> Token<'a> {
         self.scan_with(Lexer::scan)
     }
@@ -178,7 +178,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The token that was read last is read again; up to three can be put back.
+    /// Makes the last token the next one again; up to three can be put back.
     fn put_back(&mut self) {
         self.back += 1;
         debug_assert!(self.back <= self.ring.len());
@@ -190,7 +190,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes the next token if it is of this kind.
+    /// Takes the next token if it has this kind.
     fn accept(&mut self, kind: Kind) -> bool {
         let found = self.next().kind == kind;
         if !found {
@@ -223,7 +223,7 @@ impl<'a> Parser<'a> {
         Ok(token.text.into_owned())
     }
 
-    /// Names with commas between.
+    /// Names separated by commas.
     fn names(&mut self) -> Result<Vec<String>> {
         let mut names = vec![self.name()?];
         while self.accept(Kind::Comma) {
@@ -232,8 +232,8 @@ impl<'a> Parser<'a> {
         Ok(names)
     }
 
-    /// Up to three names with points between. Before a regular expression and `:MEASUREMENT` the last point is read,
-    /// but not what follows; `db..m` has an empty name in the middle.
+    /// Up to three names separated by points. Before a regular expression or `:MEASUREMENT` the last point is taken,
+    /// but not what follows. `db..m` has an empty name in the middle.
     fn segments(&mut self) -> Result<Vec<String>> {
         let start = self.lexer.at();
         let mut names = vec![self.name()?];
@@ -268,14 +268,14 @@ impl<'a> Parser<'a> {
         token.text.parse().map_err(|_| error(token.at, ErrorKind::Value("integer")))
     }
 
-    /// Copies of data: from 1, as many as a 32-bit number can say.
+    /// Number of copies: from 1 up to the largest 32-bit number.
     fn replication(&mut self) -> Result<u64> {
         let token = self.integer()?;
         let value = token.text.parse().ok().filter(|n| (1..=i32::MAX as u64).contains(n));
         value.ok_or(error(token.at, ErrorKind::Value("replication: must be 1 <= n <= 2147483647")))
     }
 
-    /// LIMIT and its like. A number too large is the largest.
+    /// LIMIT and similar clauses. A number that is too large becomes the largest one.
     fn count(&mut self, key: Word) -> Result<Option<u64>> {
         if !self.accept_key(key) {
             return Ok(None);
@@ -305,14 +305,14 @@ impl<'a> Parser<'a> {
         }
         match duration::parse(&token.text) {
             None => Err(error(token.at, ErrorKind::Value("duration"))),
-            // Only bound values have a sign of their own.
+            // Only a bound value can have a sign of its own.
             Some(nanoseconds) if nanoseconds < 0 => Err(error(token.at, ErrorKind::Unsafe("a negative duration here"))),
             Some(nanoseconds) => Ok(nanoseconds),
         }
     }
 
-    /// A regular expression, if one comes now. It is found by its `/` in the text behind the tokens that have been
-    /// read, also behind one that was put back: InfluxDB then trips over that one, and so does this.
+    /// A regular expression, if one comes next. It is found by a `/` in the text behind all tokens taken so far,
+    /// including one that was put back. InfluxDB then stumbles over that token, and so does this parser.
     fn regex(&mut self) -> Result<Option<String>> {
         if self.lexer.peek().is_some_and(is_space) {
             self.skip_space();
@@ -368,13 +368,13 @@ fn error(at: usize, kind: ErrorKind) -> ParseError {
     ParseError { at: at as u32, kind }
 }
 
-/// What is wrong with `token` where `what` should stand.
+/// The error for `token` where `what` is expected.
 fn expected(token: &Token<'_>, what: &'static str) -> ParseError {
     let kind = if token.kind == Kind::Param { ErrorKind::Parameter } else { ErrorKind::Expected(what) };
     error(token.at, kind)
 }
 
-/// No escape of InfluxQL writes a carriage return or a NUL; bound values may hold them.
+/// Refuses a carriage return or NUL in a bound value: InfluxQL has no escape for them.
 fn printable(token: &Token<'_>) -> Result<()> {
     if token.text.contains(['\r', '\0']) {
         return Err(error(token.at, ErrorKind::Unsafe("a carriage return or NUL in a bound value")));
@@ -382,7 +382,7 @@ fn printable(token: &Token<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Empty names are none.
+/// An empty name counts as none.
 fn non_empty(name: String) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }

@@ -1,4 +1,4 @@
-//! SELECT, its clauses, sources; EXPLAIN.
+//! Parses SELECT, its clauses and sources, and EXPLAIN.
 
 use super::{ErrorKind, Parser, Result, error, expected, non_empty};
 use crate::influxql::ast::{Expr, Field, Fill, Measurement, Name, Op, Order, Select, Source, Statement};
@@ -6,7 +6,7 @@ use crate::influxql::lex::{Kind, Word};
 use crate::influxql::visit;
 
 impl Parser<'_> {
-    /// What follows SELECT. `target`: INTO must be there.
+    /// What follows SELECT. `target`: INTO is required.
     pub(super) fn select(&mut self, target: bool) -> Result<Select> {
         let fields = self.fields()?;
         let into = self.target(target)?;
@@ -75,7 +75,7 @@ impl Parser<'_> {
             self.expect_key(Word::Measurement, "MEASUREMENT")?;
             names.push(String::new());
         }
-        // InfluxDB takes a target without a name for `:MEASUREMENT`.
+        // InfluxDB takes a target without a name as `:MEASUREMENT`.
         let name = match names.pop() {
             Some(name) if !name.is_empty() => Name::Text(name),
             _ => Name::Same,
@@ -107,7 +107,7 @@ impl Parser<'_> {
         Ok(Source::Measurement(self.named_measurement()?))
     }
 
-    /// A name or regular expression; what stands before it is read and without effect.
+    /// A name or regular expression. Parts before it are parsed but have no effect.
     pub(super) fn name_or_regex(&mut self) -> Result<Name> {
         match self.regex()? {
             Some(regex) => Ok(Name::Regex(regex)),
@@ -151,7 +151,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The single argument of the call that comes now, if its name is `name`.
+    /// The single argument of the next call, if its name is `name`.
     fn option(&mut self, name: &str, otherwise: &'static str) -> Result<Option<(usize, Expr)>> {
         let token = self.next();
         self.put_back();
@@ -223,7 +223,7 @@ fn measurement(mut before: Vec<String>, name: Name) -> Measurement {
     Measurement { db, rp, name }
 }
 
-/// Whether a comparison or AND, OR is in it: those belong into WHERE.
+/// Whether `expr` has a comparison, AND or OR, which are only allowed in WHERE.
 fn holds_condition(expr: &Expr) -> bool {
     let mut found = false;
     visit::walk(expr, &mut |expr| {

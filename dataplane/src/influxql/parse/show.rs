@@ -1,4 +1,4 @@
-//! SHOW, all of it.
+//! Parses all SHOW statements.
 
 use super::{Parser, Result, expected};
 use crate::influxql::ast::{Op, ServerFact, Show, ShowKind, Statement, Unsupported, WithKey};
@@ -53,7 +53,7 @@ impl Parser<'_> {
         if self.accept_key(Word::With) {
             self.expect_key(Word::Measurement, "MEASUREMENT")?;
             let token = self.next();
-            // What follows says whether it is a name or a regular expression, whatever the operator.
+            // The next token decides between name and regular expression, whatever the operator is.
             match token.kind {
                 Kind::Op(Op::Eq | Op::EqRegex) => show.with_measurement = Some(self.name_or_regex()?),
                 _ => return Err(expected(&token, "=, =~")),
@@ -68,7 +68,7 @@ impl Parser<'_> {
         if self.accept_key(Word::Cardinality) {
             return self.show_cardinality(ShowKind::SeriesCardinality { exact });
         }
-        // InfluxDB forgets an EXACT that no CARDINALITY follows.
+        // InfluxDB ignores an EXACT without CARDINALITY.
         let mut show = Show::new(ShowKind::Series);
         show.db = self.on()?;
         self.from(&mut show)?;
@@ -131,7 +131,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `[EXACT] CARDINALITY`; whether EXACT is there.
+    /// `[EXACT] CARDINALITY`. Returns whether EXACT is there.
     fn cardinality(&mut self) -> Result<bool> {
         let exact = self.accept_key(Word::Exact);
         self.expect_key(Word::Cardinality, "EXACT, CARDINALITY")?;
@@ -193,7 +193,7 @@ impl Parser<'_> {
 
     /// `[ON name]`.
     fn on(&mut self) -> Result<Option<String>> {
-        // An empty name is the same as none.
+        // An empty name counts as none.
         if self.accept_key(Word::On) { Ok(super::non_empty(self.name()?)) } else { Ok(None) }
     }
 

@@ -1,4 +1,4 @@
-//! Databases, policies, and the removal of data: CREATE, ALTER, DROP, DELETE.
+//! Parses changes of databases and policies and the removal of data: CREATE, ALTER, DROP, DELETE.
 
 use super::{ErrorKind, Parser, Result, error, expected};
 use crate::influxql::ast::{DatabaseOptions, Expr, RetentionPolicy, Source, Statement};
@@ -62,7 +62,7 @@ impl Parser<'_> {
     pub(super) fn alter(&mut self) -> Result<Statement> {
         self.expect_key(Word::Retention, "RETENTION")?;
         self.expect_key(Word::Policy, "POLICY")?;
-        // The one place where a keyword is a name.
+        // The only place where a keyword can be a name.
         let name = if self.accept_key(Word::Default) { "default".into() } else { self.name()? };
         self.expect_key(Word::On, "ON")?;
         let db = self.name()?;
@@ -96,7 +96,7 @@ impl Parser<'_> {
         Ok(Statement::AlterRetentionPolicy(policy))
     }
 
-    /// What follows SHARD; of policies it may not be INF.
+    /// What follows SHARD. INF is not allowed for policies.
     fn shard_duration(&mut self) -> Result<i64> {
         self.expect_key(Word::Duration, "DURATION")?;
         self.duration()

@@ -1,5 +1,5 @@
-//! Statements that the proxy reads but does not do: users, continuous queries, subscriptions, kills. Only their text is
-//! kept, as it would be printed, without passwords.
+//! Parses statements that the proxy does not support: users, continuous queries, subscriptions, kills. Only their
+//! printed text is kept, without passwords.
 
 use super::{ErrorKind, Parser, Result, error, expected};
 use crate::influxql::ast::{Expr, Select, Statement, Unsupported};
@@ -51,7 +51,7 @@ impl Parser<'_> {
         Ok(unsupported(Unsupported::Revoke, text))
     }
 
-    /// `READ ON db TO user`, or `ALL TO user`, which is about the server; `side` is TO or FROM.
+    /// `READ ON db TO user`, or `ALL TO user` for the whole server. `side` is TO or FROM.
     fn privilege(&mut self, verb: &str, side: Word) -> Result<String> {
         let side_text = if side == Word::To { "TO" } else { "FROM" };
         let token = self.next();
@@ -181,7 +181,7 @@ fn aggregates(select: &Select) -> bool {
     found
 }
 
-/// Of GROUP BY time, in nanoseconds; 0 without one.
+/// The interval of GROUP BY time, in nanoseconds; 0 without one.
 fn interval(select: &Select) -> std::result::Result<i64, ()> {
     for dimension in &select.dimensions {
         if let Expr::Call { name, args } = dimension
