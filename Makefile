@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash
+.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash sim-fresh
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ build: ## Build the release binary: target/release/fluxgate
 demo: ## Show the main job in about 30 seconds
 	$(CARGO) run --profile demo -- demo
 
-test: needs fmt lint unit ## Check format and lints, run all tests; needs what `make setup` installs
+test: needs fmt lint unit sim-fresh ## Check format and lints, run all tests; needs what `make setup` installs
 
 # What the tests need and this machine lacks, as Debian packages.
 MISSING = $(strip $(shell \
@@ -37,6 +37,7 @@ fmt:
 
 lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --package fluxgate-sim --features sim --all-targets -- -D warnings
 
 unit:
 	@CARGO="$(CARGO)" tests/run_all.sh
@@ -50,6 +51,10 @@ bench: ## Measure writes, queries, admin requests and migration (some 25 minutes
 # SEEDS (default 1000) or MINUTES, FIRST; PROFILE (sim/src/plan.rs); SEED replays one with its trace and cuts it down.
 sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTES=, SEED= say
 	$(CARGO) run -q --package fluxgate-sim --features sim --profile sim
+
+# Others with each commit; the last line says from which seed on.
+sim-fresh:
+	@SEEDS=2000 FIRST=$$((16#$$(git rev-parse --short=8 HEAD 2>/dev/null | cut -c1-8 || echo 0))) $(MAKE) --no-print-directory sim
 
 # The tests of `kill -9`, with many rounds instead of few: each point at which the process can end, in turn.
 crash: ROUNDS ?= 500

@@ -7,9 +7,10 @@ cargo=${CARGO:-cargo}
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 
-# Both run to their end, whatever fails, so that the totals are over everything.
+# All run to their end, whatever fails, so that the totals are over everything.
 status=0
 $cargo test --workspace --no-fail-fast 2>&1 | tee "$output" || status=1
+$cargo test --package fluxgate-sim --features sim --profile sim --no-fail-fast 2>&1 | tee -a "$output" || status=1
 $cargo test --package fluxgate --bench '*' --no-fail-fast 2>&1 | tee -a "$output" || status=1
 
 # A runner of tests prints a result line. A bench prints "Success" for each case. A runner that died printed neither for

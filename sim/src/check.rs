@@ -1,9 +1,11 @@
 //! What must hold when everything has been put right and all has been delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::LedgerRow;
+use fluxgate_machine::disk;
 
 use crate::plan::{Level, Op, PlannedFault, Safety};
 use crate::world::{self, Counts, Fate, World, Write};
@@ -27,6 +29,7 @@ pub const UNANSWERED: &str = "consistency not answered";
 pub const STUCK: &str = "stuck";
 pub const CLOSED: &str = "takes no writes";
 pub const PANIC: &str = "panic";
+pub const LETTERS: &str = "no dead letter";
 
 pub fn all(world: &World, ledger: &[LedgerRow]) {
     let writes = world.writes.borrow();
@@ -35,6 +38,7 @@ pub fn all(world: &World, ledger: &[LedgerRow]) {
     types(world, &writes);
     invented(world, &writes);
     losses(world, &writes, ledger);
+    letters(world, &writes, ledger);
     accounts(world, &writes, ledger);
     lateness(world, &writes);
     unanswered(world);
@@ -170,11 +174,34 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         let influx = world.backends[backend].borrow();
         let of = |number: &&usize| world::database(writes[**number].place.db) == db;
         let cause: BTreeSet<_> = influx.refused.keys().chain(&influx.homeless).filter(of).collect();
-        if points > cause.len() as u64 {
+        // What was stored before a database went, and was looked at again afterwards, went with it.
+        let dropped = world.drops.borrow().iter().any(|(b, number)| *b == backend && world::database(*number) == db);
+        if points > cause.len() as u64 && !dropped {
             world.broken(
                 BLAMED,
                 format!("{db} b{backend}: {points} points among the dead letters, {} had a cause", cause.len()),
             );
+        }
+    }
+}
+
+/// What a backend refused, and did not take later, lies among the dead letters.
+fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
+    let dropped = sums(ledger, |row| reasons(&row.dropped));
+    for (backend, influx) in world.backends.iter().enumerate() {
+        let folder = Path::new("/data/rejected").join(format!("b{backend}"));
+        let files = disk::all_files(world::PROXY, &folder);
+        let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(world::PROXY, file)).collect();
+        let text = String::from_utf8_lossy(&texts.concat()).into_owned();
+        let influx = influx.borrow();
+        for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
+            let write = &writes[number];
+            let key = (world::database(write.place.db), backend);
+            let is_there = text.contains(&format!(" v={number} ")) || text.contains(&format!(" v={number}i "));
+            let excused = dropped.get(&key).copied().unwrap_or(0) > 0;
+            if write.fate == Fate::Acked && is_safe(world, write) && !is_there && !excused {
+                world.broken(LETTERS, format!("b{backend} has refused write {number}"));
+            }
         }
     }
 }

@@ -1,17 +1,211 @@
-//! Does what a plan's events say, and puts everything right at the end.
+//! What can break: each kind of fault, when a plan draws it, what it does, and how everything is put right at the end.
+//! A new kind is added in this file alone: to `PlannedFault`, `any`, `lasts` and `start`.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use fluxgate_machine::{disk, exec, net};
+use fluxgate_machine::{Rng, disk, exec, net};
 
 use crate::backend;
-use crate::plan::{DiskCall, Event, File, PlannedFault, Says, Way};
+use crate::plan::{DATABASES, Event};
 use crate::proxy::Process;
 use crate::world::{self, World};
 
 /// Deliveries may be late for so long after a fault has gone: pauses between attempts, the control thread's part.
 const AFTERMATH: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlannedFault {
+    /// The backend's process ends; it starts again after so long, with all it had confirmed.
+    BackendDown {
+        backend: usize,
+        for_ms: u64,
+    },
+    /// It takes up to this long to look at a request; whoever asked may have gone by then, and it is done all the same.
+    BackendSlow {
+        backend: usize,
+        for_ms: u64,
+        by_ms: u64,
+    },
+    /// It answers so to writes (of one database, or all).
+    BackendSays {
+        backend: usize,
+        for_ms: u64,
+        db: Option<usize>,
+        what: Says,
+    },
+    /// Somebody drops a database behind the proxy's back, on one backend or on all.
+    DatabaseDropped {
+        backend: Option<usize>,
+        db: usize,
+    },
+    /// Nothing gets through in one direction or both; it arrives afterwards.
+    LinkBlocked {
+        backend: usize,
+        for_ms: u64,
+        way: Way,
+    },
+    LinkSlow {
+        backend: usize,
+        for_ms: u64,
+        by_ms: u64,
+    },
+    /// Connections to the backend are cut; the next one after so many bytes.
+    Cut {
+        backend: usize,
+        next_after: Option<u64>,
+        way: Way,
+    },
+    /// Connections to the backend die without a word.
+    HalfOpen {
+        backend: usize,
+    },
+    ClientsCut {
+        next_after: u64,
+        way: Way,
+    },
+    /// kill -9, or power loss; it starts again after so long with so many workers.
+    Crash {
+        power: bool,
+        down_ms: u64,
+        workers: usize,
+    },
+    /// An orderly stop.
+    Stop {
+        down_ms: u64,
+        workers: usize,
+    },
+    Clock {
+        millis: i64,
+    },
+    DiskSlow {
+        for_ms: u64,
+        by_ms: u64,
+    },
+    DiskFails {
+        call: DiskCall,
+        file: DiskFile,
+        worker: usize,
+        skip: u32,
+        errno: i32,
+    },
+    ShortWrite {
+        worker: usize,
+        skip: u32,
+    },
+    DiskFull {
+        for_ms: u64,
+    },
+    /// A worker's thread loses its CPU.
+    Stalled {
+        worker: usize,
+        for_ms: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    To,
+    From,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// 503 to everything.
+    Unavailable,
+    /// 500 with a text of the storage.
+    Broken,
+    Forbidden,
+    /// 200 with a page: somebody else answers in its place.
+    Page,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskCall {
+    Write,
+    Sync,
+    Create,
+    Replace,
+    Rename,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFile {
+    Any,
+    Segment,
+    State,
+    Letters,
+}
+
+impl PlannedFault {
+    /// How long it lasts by itself.
+    pub fn lasts(&self) -> u64 {
+        match *self {
+            Self::BackendDown { for_ms, .. }
+            | Self::BackendSlow { for_ms, .. }
+            | Self::BackendSays { for_ms, .. }
+            | Self::LinkBlocked { for_ms, .. }
+            | Self::LinkSlow { for_ms, .. }
+            | Self::DiskSlow { for_ms, .. }
+            | Self::DiskFull { for_ms }
+            | Self::Stalled { for_ms, .. } => for_ms,
+            Self::Crash { down_ms, .. } => down_ms,
+            Self::Stop { down_ms, .. } => down_ms + 4_500,
+            _ => 0,
+        }
+    }
+
+    /// One of any kind.
+    pub fn any(rng: &mut Rng, backends: usize, workers: usize) -> Self {
+        let backend = rng.below(backends as u64) as usize;
+        let worker = rng.below(workers as u64) as usize;
+        let longest = 1 + rng.below(30_000);
+        let for_ms = 1 + rng.below(longest);
+        let way = *rng.pick(&[Way::To, Way::From, Way::Both]);
+        let workers = 1 + rng.below(3) as usize;
+        let down_ms = 10 + rng.below(3_000);
+        match rng.below(22) {
+            0 | 1 => Self::BackendDown { backend, for_ms },
+            2 => Self::BackendSlow { backend, for_ms, by_ms: rng.below(25_000) },
+            3 => {
+                let db = rng.one_in(2).then(|| rng.below(DATABASES as u64) as usize);
+                let what =
+                    *rng.pick(&[Says::Unavailable, Says::Unavailable, Says::Broken, Says::Forbidden, Says::Page]);
+                Self::BackendSays { backend, for_ms, db, what }
+            }
+            4 => Self::DatabaseDropped {
+                backend: (!rng.one_in(6)).then_some(backend),
+                db: rng.below(DATABASES as u64) as usize,
+            },
+            5 | 6 => Self::LinkBlocked { backend, for_ms, way },
+            7 => Self::LinkSlow { backend, for_ms, by_ms: rng.below(15_000) },
+            8 | 9 => Self::Cut { backend, next_after: rng.one_in(2).then(|| rng.below(1_000)), way },
+            10 => Self::HalfOpen { backend },
+            11 => Self::ClientsCut { next_after: rng.below(1_000), way },
+            12 | 13 => Self::Crash { power: rng.one_in(2), down_ms, workers },
+            14 => Self::Stop { down_ms, workers },
+            15 => Self::Clock { millis: rng.below(200_000) as i64 - 100_000 },
+            16 => Self::DiskSlow { for_ms: for_ms / 3, by_ms: 1 + rng.below(1_000) },
+            17 => Self::DiskFails {
+                call: *rng.pick(&[
+                    DiskCall::Write,
+                    DiskCall::Sync,
+                    DiskCall::Create,
+                    DiskCall::Replace,
+                    DiskCall::Rename,
+                ]),
+                file: *rng.pick(&[DiskFile::Any, DiskFile::Segment, DiskFile::State, DiskFile::Letters]),
+                worker,
+                skip: rng.below(10) as u32,
+                errno: *rng.pick(&[libc::EIO, libc::ENOSPC, libc::EMFILE]),
+            },
+            18 => Self::ShortWrite { worker, skip: rng.below(20) as u32 },
+            19 => Self::DiskFull { for_ms: for_ms / 2 },
+            _ => Self::Stalled { worker, for_ms: 1 + rng.below(1 + for_ms / 10) },
+        }
+    }
+}
 
 pub async fn run(world: Rc<World>, process: Rc<Process>, events: Vec<Event>) {
     for event in events {
@@ -82,7 +276,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
             }
         }
         PlannedFault::HalfOpen { backend } => {
-            world.trouble(Some(backend), None, now, now + 2 * AFTERMATH);
+            world.trouble(Some(backend), None, now, now + 3 * AFTERMATH);
             net::half_open(world::PROXY, world::backend_host(backend));
         }
         PlannedFault::ClientsCut { next_after, way } => {
@@ -125,10 +319,11 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
                 DiskCall::Rename => disk::Call::Rename,
             };
             let path = match file {
-                File::Any => format!("worker-{worker}/"),
-                File::Segment => format!("worker-{worker}/0"),
-                File::State => format!("worker-{worker}/state"),
-                File::Letters => "/rejected/".to_owned(),
+                DiskFile::Any => format!("worker-{worker}/"),
+                // Segments are made of files that had other names.
+                DiskFile::Segment => format!("worker-{worker}/"),
+                DiskFile::State => format!("worker-{worker}/state"),
+                DiskFile::Letters => "/rejected/".to_owned(),
             };
             disk::fail(world::PROXY, call, &path, skip, disk::DiskFailure::Errno(errno));
         }
@@ -137,7 +332,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
             disk::fail(world::PROXY, disk::Call::Write, &path, skip, disk::DiskFailure::Short);
         }
         PlannedFault::DiskFull { for_ms } => {
-            world.trouble(None, None, now, now + ms(for_ms) + AFTERMATH);
+            // What was taken before is delivered all the same.
             disk::fill(world::PROXY, 0);
             exec::after(ms(for_ms), || disk::free(world::PROXY));
         }

@@ -30,24 +30,38 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let lane_fault = dropped || says(Says::Forbidden) || says(Says::Broken);
+    let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
+    let restart = any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
-    let adopts = any(&|f| workers(f) < plan.workers)
-        || several_workers
-            && any(&|f| workers(f) > 0 && matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
+    let restarts = plan.events.iter().filter_map(|event| match event.fault {
+        PlannedFault::Crash { workers, .. } | PlannedFault::Stop { workers, .. } => Some(workers),
+        _ => None,
+    });
+    let counts: Vec<_> = std::iter::once(plan.workers).chain(restarts).collect();
+    let adopts = counts.windows(2).any(|pair| pair[1] < pair[0]);
     match found.kind {
         check::ORDER | check::CIRCLES if alias => Some("A: a policy has two names"),
         check::ORDER | check::CIRCLES if several_workers => Some("A: order between workers"),
         check::ORDER | check::CIRCLES if unknown_fate => Some("A: a request of unknown fate is applied late"),
-        check::TYPES if two_types && several_workers => Some("A: types by the order of each circle"),
+        check::TYPES if two_types && (several_workers || alias || unknown_fate) => {
+            Some("A: types by the order of each circle")
+        }
         check::LOST if says(Says::Page) => Some("B: any 2xx counts as delivered"),
         check::BLAMED if says(Says::Broken) => Some("B: good points among the dead letters"),
+        check::LATENESS if full && restart => {
+            Some("C: a full disk keeps the backlog from being delivered after a start")
+        }
         check::LATENESS if lane_fault => Some("C: one database holds up others"),
         check::UNANSWERED if lane_fault => Some("C: acks wait for other lanes"),
         check::CLOSED => Some("C: a worker that cannot open a file takes no writes until the next start"),
-        check::ACCOUNTS if plan.full == Full::DropOldest && crash => {
+        check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
+            if plan.full == Full::DropOldest && (crash || full) =>
+        {
             Some("D: dropped points are not booked before a crash")
         }
-        check::ACCOUNTS if adopts => Some("D: a crash while logs are taken over counts twice"),
+        check::ACCOUNTS | check::BLAMED if adopts && (crash || full) => {
+            Some("D: a crash while logs are taken over counts twice")
+        }
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
 //! `fluxgate-sim`: runs seeds and says what they found. Ends with status 1 when that is not known.
 //!
 //! Environment: `SEEDS` (how many, default 1000) or `MINUTES`; `FIRST` (the first seed, default 0); `PROFILE` (a name
-//! in `plan.rs`, default: the seed decides); `SEED` (that one only, with its trace and what it shrinks to).
+//! in `plan.rs`, default: the seed decides); `SOON` (ends with the first finding that is not known); `THREADS`; `SEED`
+//! (that one only, with its trace and what the first finding that is not known shrinks to, or the first of `KIND`).
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -48,6 +49,7 @@ fn main() {
     let until = minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let threads =
         number("THREADS").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
+    let soon = number("SOON").is_some();
     // A panic is a finding, told with the others.
     std::panic::set_hook(Box::new(|_| {}));
     let (begun, cpu) = (Instant::now(), cpu_time());
@@ -59,7 +61,8 @@ fn main() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
-                    if seed >= first + seeds || until.is_some_and(|until| begun.elapsed() > until) {
+                    let stop = soon && found.lock().is_ok_and(|found| found.keys().any(|(known, ..)| !known));
+                    if stop || seed >= first + seeds || until.is_some_and(|until| begun.elapsed() > until) {
                         next.fetch_sub(1, Relaxed);
                         return;
                     }
@@ -101,6 +104,9 @@ fn main() {
         eprintln!("NEW: {kind}: {profile}SEED={} make sim", found.first);
     }
     if let Some(((_, kind, _), first)) = new.first() {
+        if soon {
+            std::process::exit(1);
+        }
         tell_shrunk(&plan(first.first, profile), kind, false);
         std::process::exit(1);
     }
@@ -117,7 +123,9 @@ fn replay(plan: &Plan) {
         eprintln!("{} ({}): {}", violation.kind, known(plan, violation).unwrap_or("new"), violation.text);
     }
     std::panic::set_hook(Box::new(|_| {}));
-    let new = outcome.violations.iter().find(|violation| known(plan, violation).is_none());
+    let wanted = std::env::var("KIND").unwrap_or_default();
+    let is_it = |v: &&Violation| if wanted.is_empty() { known(plan, v).is_none() } else { v.kind == wanted };
+    let new = outcome.violations.iter().find(is_it);
     if let Some(violation) = new.or(outcome.violations.first()) {
         tell_shrunk(plan, violation.kind, known(plan, violation).is_some());
     }

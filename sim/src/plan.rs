@@ -4,6 +4,8 @@
 
 use fluxgate_machine::Rng;
 
+pub use crate::faults::{DiskCall, DiskFile, PlannedFault, Says, Way};
+
 /// A whole run. Times are milliseconds since its start.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -85,128 +87,51 @@ pub struct Event {
     pub fault: PlannedFault,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlannedFault {
-    /// The backend's process ends; it starts again after so long, with all it had confirmed.
-    BackendDown {
-        backend: usize,
-        for_ms: u64,
-    },
-    /// It takes up to this long to look at a request; whoever asked may have gone by then, and it is done all the same.
-    BackendSlow {
-        backend: usize,
-        for_ms: u64,
-        by_ms: u64,
-    },
-    /// It answers so to writes (of one database, or all).
-    BackendSays {
-        backend: usize,
-        for_ms: u64,
-        db: Option<usize>,
-        what: Says,
-    },
-    /// Somebody drops a database behind the proxy's back, on one backend or on all.
-    DatabaseDropped {
-        backend: Option<usize>,
-        db: usize,
-    },
-    /// Nothing gets through in one direction or both; it arrives afterwards.
-    LinkBlocked {
-        backend: usize,
-        for_ms: u64,
-        way: Way,
-    },
-    LinkSlow {
-        backend: usize,
-        for_ms: u64,
-        by_ms: u64,
-    },
-    /// Connections to the backend are cut; the next one after so many bytes.
-    Cut {
-        backend: usize,
-        next_after: Option<u64>,
-        way: Way,
-    },
-    /// Connections to the backend die without a word.
-    HalfOpen {
-        backend: usize,
-    },
-    ClientsCut {
-        next_after: u64,
-        way: Way,
-    },
-    /// kill -9, or power loss; it starts again after so long with so many workers.
-    Crash {
-        power: bool,
-        down_ms: u64,
-        workers: usize,
-    },
-    /// An orderly stop.
-    Stop {
-        down_ms: u64,
-        workers: usize,
-    },
-    Clock {
-        millis: i64,
-    },
-    DiskSlow {
-        for_ms: u64,
-        by_ms: u64,
-    },
-    DiskFails {
-        call: DiskCall,
-        file: File,
-        worker: usize,
-        skip: u32,
-        errno: i32,
-    },
-    ShortWrite {
-        worker: usize,
-        skip: u32,
-    },
-    DiskFull {
-        for_ms: u64,
-    },
-    /// A worker's thread loses its CPU.
-    Stalled {
-        worker: usize,
-        for_ms: u64,
-    },
+/// A request over a kept connection that does not name its policy; points are (measurement, number).
+pub fn op(client: usize, at: u64, db: usize, points: &[(usize, usize)]) -> Op {
+    let points = points.iter().map(|&(measurement, number)| Point { measurement, number, float: false }).collect();
+    Op { client, at, db, policy: 0, connection: Connection::Kept, level: Level::Default, points }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    To,
-    From,
-    Both,
+pub fn event(at: u64, fault: PlannedFault) -> Event {
+    Event { at, fault }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
-    /// 503 to everything.
-    Unavailable,
-    /// 500 with a text of the storage.
-    Broken,
-    Forbidden,
-    /// 200 with a page: somebody else answers in its place.
-    Page,
-}
+impl Op {
+    /// Over a new connection.
+    pub fn fresh(self) -> Self {
+        Self { connection: Connection::Fresh, ..self }
+    }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskCall {
-    Write,
-    Sync,
-    Create,
-    Replace,
-    Rename,
-}
+    /// Names the policy.
+    pub fn named(self) -> Self {
+        Self { policy: 1, ..self }
+    }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum File {
-    Any,
-    Segment,
-    State,
-    Letters,
+    /// Waits for all circles.
+    pub fn all(self) -> Self {
+        Self { level: Level::All, ..self }
+    }
+
+    /// The point at this position is a float.
+    pub fn float(mut self, at: usize) -> Self {
+        self.points[at].float = true;
+        self
+    }
+
+    fn code(&self) -> String {
+        let points: Vec<_> = self.points.iter().map(|p| (p.measurement, p.number)).collect();
+        let mut out = format!("op({}, {}, {}, &{points:?})", self.client, self.at, self.db);
+        let marks = [
+            (self.connection == Connection::Fresh, ".fresh()"),
+            (self.policy != 0, ".named()"),
+            (self.level == Level::All, ".all()"),
+        ];
+        out.extend(marks.iter().filter(|(has, _)| *has).map(|(_, mark)| *mark));
+        let floats = self.points.iter().enumerate().filter(|(_, p)| p.float);
+        out.extend(floats.map(|(at, _)| format!(".float({at})")));
+        out
+    }
 }
 
 /// What a plan is made of. `Mixed` has everything; the others have little, each for one promise.
@@ -232,10 +157,11 @@ pub enum Profile {
     Descriptors,
     DropOldest,
     AdoptKilled,
-    Damage,
+    Killed,
+    FullDisk,
 }
 
-pub const PROFILES: [Profile; 20] = [
+pub const PROFILES: [Profile; 21] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -255,11 +181,12 @@ pub const PROFILES: [Profile; 20] = [
     Profile::Descriptors,
     Profile::DropOldest,
     Profile::AdoptKilled,
-    Profile::Damage,
+    Profile::Killed,
+    Profile::FullDisk,
 ];
 
 pub const MEASUREMENTS: usize = 6;
-const DATABASES: usize = 2;
+pub const DATABASES: usize = 2;
 /// Milliseconds in which clients write and things break.
 const SPAN: u64 = 40_000;
 
@@ -284,9 +211,10 @@ impl Plan {
                 plan.full = *rng.pick(&[Full::Reject, Full::Reject, Full::DropOldest]);
                 plan.missing = *rng.pick(&[Missing::Create, Missing::Create, Missing::Hold]);
                 plan.writers(rng, 8, 300, SPAN);
+                plan.some_floats(rng, 10);
                 for _ in 0..12 {
                     let at = rng.below(SPAN);
-                    let fault = plan.any_fault(rng);
+                    let fault = PlannedFault::any(rng, plan.backends(), plan.workers);
                     plan.events.push(Event { at, fault });
                 }
             }
@@ -295,7 +223,8 @@ impl Plan {
                 plan.workers = 1;
                 plan.writers(rng, 8, 200, SPAN);
                 plan.exclusive();
-                plan.ops.iter_mut().for_each(|op| op.policy = 0);
+                plan.without_alias();
+                plan.some_floats(rng, 20);
                 for _ in 0..8 {
                     let (at, backend) = (rng.below(SPAN), rng.below(4) as usize);
                     let for_ms = 100 + rng.below(20_000);
@@ -312,7 +241,8 @@ impl Plan {
             }
             Profile::Alias => {
                 plan.workers = 1;
-                plan.writers(rng, 4, 120, 4_000);
+                plan.writers(rng, 4, 120, 500);
+                plan.on_few_points();
             }
             Profile::LongOutage => {
                 plan.writers(rng, 6, 120, 30_000);
@@ -345,14 +275,15 @@ impl Plan {
                 plan.events.push(Event { at: 4_000, fault: PlannedFault::Clock { millis: -60_000 } });
             }
             Profile::NewConnections => {
-                plan.writers(rng, 1, 100, 3_000);
+                plan.writers(rng, 1, 100, 1);
                 plan.without_alias();
-                plan.exclusive();
+                plan.on_few_points();
                 plan.ops.iter_mut().for_each(|op| op.connection = Connection::Fresh);
             }
             Profile::Racing => {
-                plan.writers(rng, 8, 160, 3_000);
+                plan.writers(rng, 8, 160, 500);
                 plan.without_alias();
+                plan.on_few_points();
             }
             Profile::Types => {
                 plan.writers(rng, 6, 80, 2_000);
@@ -367,7 +298,7 @@ impl Plan {
                 let (worker, skip) = (rng.below(2) as usize, rng.below(20) as u32);
                 let fault = PlannedFault::DiskFails {
                     call: DiskCall::Write,
-                    file: File::Segment,
+                    file: DiskFile::Segment,
                     worker,
                     skip,
                     errno: libc::EIO,
@@ -399,7 +330,7 @@ impl Plan {
                 let (worker, skip) = (rng.below(2) as usize, 0);
                 let fault = PlannedFault::DiskFails {
                     call: DiskCall::Create,
-                    file: File::Any,
+                    file: DiskFile::Any,
                     worker,
                     skip,
                     errno: libc::EMFILE,
@@ -425,12 +356,13 @@ impl Plan {
                 for backend in 0..4 {
                     plan.events.push(Event { at: 500, fault: PlannedFault::BackendDown { backend, for_ms: 25_000 } });
                 }
-                plan.events.push(Event { at: 11_000, fault: PlannedFault::Stop { down_ms: 100, workers: 1 } });
-                let soon = 11_100 + rng.below(400);
-                plan.events
-                    .push(Event { at: soon, fault: PlannedFault::Crash { power: false, down_ms: 100, workers: 1 } });
+                // While the one worker that is left takes over the logs of the others.
+                for at in [11_000, 11_101 + rng.below(60)] {
+                    let fault = PlannedFault::Crash { power: false, down_ms: 100, workers: 1 };
+                    plan.events.push(Event { at, fault });
+                }
             }
-            Profile::Damage => {
+            Profile::Killed => {
                 plan.writers(rng, 6, 200, 15_000);
                 plan.without_alias();
                 for _ in 0..3 {
@@ -441,6 +373,17 @@ impl Plan {
                         fault: PlannedFault::Crash { power, down_ms: 100 + rng.below(1000), workers },
                     });
                 }
+            }
+            Profile::FullDisk => {
+                plan.writers(rng, 6, 150, 20_000);
+                plan.without_alias();
+                for backend in 0..4 {
+                    plan.events.push(Event { at: 1_000, fault: PlannedFault::BackendDown { backend, for_ms: 8_000 } });
+                }
+                plan.events.push(Event { at: 5_000, fault: PlannedFault::DiskFull { for_ms: 70_000 } });
+                let (down_ms, workers) = (500, *rng.pick(&[1, 2]));
+                let power = rng.one_in(2);
+                plan.events.push(Event { at: 7_000, fault: PlannedFault::Crash { power, down_ms, workers } });
             }
         }
         plan.ops.sort_by_key(|op| op.at);
@@ -460,7 +403,7 @@ impl Plan {
             full: Full::Reject,
             missing: Missing::Create,
             flush_size: 10_000,
-            backlog_kib: 1 << 20,
+            backlog_kib: 12 << 10,
             ops: Vec::new(),
             events: Vec::new(),
         }
@@ -474,26 +417,18 @@ impl Plan {
 
     /// As Rust, for a test.
     pub fn code(&self) -> String {
-        let mut out = format!(
-            "Plan {{\n    workers: {},\n    safety: Safety::{:?},\n    full: Full::{:?},\n",
-            self.workers, self.safety, self.full
-        );
-        out += &format!(
-            "    missing: Missing::{:?},\n    flush_size: {},\n    backlog_kib: {},\n",
-            self.missing, self.flush_size, self.backlog_kib
-        );
-        out += "    ops: vec![\n";
+        let mut out = format!("Plan {{\n    workers: {},\n    safety: Safety::{:?},\n", self.workers, self.safety);
+        out += &format!("    full: Full::{:?},\n    missing: Missing::{:?},\n", self.full, self.missing);
+        out +=
+            &format!("    flush_size: {},\n    backlog_kib: {},\n    ops: vec![\n", self.flush_size, self.backlog_kib);
         for op in &self.ops {
-            let text = format!("        {op:?},\n").replace('[', "vec![");
-            out += &text.replace("connection: ", "connection: Connection::").replace("level: ", "level: Level::");
+            out += &format!("        {},\n", op.code());
         }
         out += "    ],\n    events: vec![\n";
-        for event in &self.events {
-            let text = format!("        {event:?},\n")
-                .replace("fault: ", "fault: PlannedFault::")
-                .replace("what: ", "what: Says::");
+        for Event { at, fault } in &self.events {
+            let text = format!("        event({at}, PlannedFault::{fault:?}),\n").replace("what: ", "what: Says::");
             let text = text.replace("way: ", "way: Way::").replace("call: ", "call: DiskCall::");
-            out += &text.replace("file: ", "file: File::");
+            out += &text.replace("file: ", "file: DiskFile::");
         }
         out + &format!("    ],\n    ..Plan::quiet({}, Profile::{:?})\n}}", self.seed, self.profile)
     }
@@ -548,6 +483,22 @@ impl Plan {
         self.ops.iter_mut().for_each(|op| op.policy = 0);
     }
 
+    /// The same points are written all the time.
+    fn on_few_points(&mut self) {
+        for op in &mut self.ops {
+            op.db = 0;
+            op.points.truncate(1);
+            op.points.iter_mut().for_each(|point| (point.measurement, point.number) = (0, point.number % 4));
+        }
+    }
+
+    /// One point in `n` has another type than its measurement.
+    fn some_floats(&mut self, rng: &mut Rng, n: u64) {
+        if rng.one_in(2) {
+            self.ops.iter_mut().flat_map(|op| &mut op.points).for_each(|point| point.float = rng.one_in(n));
+        }
+    }
+
     /// No point has two writers.
     fn exclusive(&mut self) {
         for op in &mut self.ops {
@@ -558,55 +509,6 @@ impl Plan {
             }
             op.points.sort();
             op.points.dedup();
-        }
-    }
-
-    fn any_fault(&self, rng: &mut Rng) -> PlannedFault {
-        let backend = rng.below(self.backends() as u64) as usize;
-        let worker = rng.below(self.workers as u64) as usize;
-        let longest = 1 + rng.below(30_000);
-        let for_ms = 1 + rng.below(longest);
-        let way = *rng.pick(&[Way::To, Way::From, Way::Both]);
-        let workers = 1 + rng.below(3) as usize;
-        let down_ms = 10 + rng.below(3_000);
-        match rng.below(22) {
-            0 | 1 => PlannedFault::BackendDown { backend, for_ms },
-            2 => PlannedFault::BackendSlow { backend, for_ms, by_ms: rng.below(25_000) },
-            3 => {
-                let db = rng.one_in(2).then(|| rng.below(DATABASES as u64) as usize);
-                let what =
-                    *rng.pick(&[Says::Unavailable, Says::Unavailable, Says::Broken, Says::Forbidden, Says::Page]);
-                PlannedFault::BackendSays { backend, for_ms, db, what }
-            }
-            4 => PlannedFault::DatabaseDropped {
-                backend: (!rng.one_in(6)).then_some(backend),
-                db: rng.below(DATABASES as u64) as usize,
-            },
-            5 | 6 => PlannedFault::LinkBlocked { backend, for_ms, way },
-            7 => PlannedFault::LinkSlow { backend, for_ms, by_ms: rng.below(15_000) },
-            8 | 9 => PlannedFault::Cut { backend, next_after: rng.one_in(2).then(|| rng.below(1_000)), way },
-            10 => PlannedFault::HalfOpen { backend },
-            11 => PlannedFault::ClientsCut { next_after: rng.below(1_000), way },
-            12 | 13 => PlannedFault::Crash { power: rng.one_in(2), down_ms, workers },
-            14 => PlannedFault::Stop { down_ms, workers },
-            15 => PlannedFault::Clock { millis: rng.below(200_000) as i64 - 100_000 },
-            16 => PlannedFault::DiskSlow { for_ms: for_ms / 3, by_ms: 1 + rng.below(1_000) },
-            17 => PlannedFault::DiskFails {
-                call: *rng.pick(&[
-                    DiskCall::Write,
-                    DiskCall::Sync,
-                    DiskCall::Create,
-                    DiskCall::Replace,
-                    DiskCall::Rename,
-                ]),
-                file: *rng.pick(&[File::Any, File::Segment, File::State, File::Letters]),
-                worker,
-                skip: rng.below(10) as u32,
-                errno: *rng.pick(&[libc::EIO, libc::ENOSPC, libc::EMFILE]),
-            },
-            18 => PlannedFault::ShortWrite { worker, skip: rng.below(20) as u32 },
-            19 => PlannedFault::DiskFull { for_ms: for_ms / 2 },
-            _ => PlannedFault::Stalled { worker, for_ms: 1 + rng.below(1 + for_ms / 10) },
         }
     }
 }

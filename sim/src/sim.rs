@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::LedgerRow;
-use fluxgate_machine::exec;
+use fluxgate_machine::{disk, exec};
 
 use crate::plan::{DiskCall, Plan, PlannedFault};
 use crate::proxy::Process;
@@ -14,6 +14,9 @@ use crate::{backend, check, client, faults};
 /// After the last fault everything is delivered within this time: what has no database is held for a minute, a batch
 /// that may be poison as well.
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
+
+/// A disk so small has the smallest segments.
+const DISK_BYTES: u64 = 16 << 20;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +53,7 @@ async fn live(plan: Plan) -> RunOutcome {
     for (number, influx) in world.backends.iter().enumerate() {
         backend::start(influx, number);
     }
+    disk::set_capacity(world::PROXY, DISK_BYTES);
     let process = Process::new(world.clone());
     exec::spawn(process.clone().supervise());
     exec::spawn(faults::run(world.clone(), process.clone(), plan.events.clone()));
@@ -130,23 +134,4 @@ async fn drained(world: &Rc<World>, process: &Rc<Process>) -> Option<Vec<LedgerR
     }
     world.broken(check::STUCK, format!("{DRAINED_WITHIN:?} after the last fault is queued: {last}"));
     None
-}
-
-impl PlannedFault {
-    /// How long it lasts by itself.
-    fn lasts(&self) -> u64 {
-        match *self {
-            Self::BackendDown { for_ms, .. }
-            | Self::BackendSlow { for_ms, .. }
-            | Self::BackendSays { for_ms, .. }
-            | Self::LinkBlocked { for_ms, .. }
-            | Self::LinkSlow { for_ms, .. }
-            | Self::DiskSlow { for_ms, .. }
-            | Self::DiskFull { for_ms }
-            | Self::Stalled { for_ms, .. } => for_ms,
-            Self::Crash { down_ms, .. } => down_ms,
-            Self::Stop { down_ms, .. } => down_ms + 4_500,
-            _ => 0,
-        }
-    }
 }

@@ -135,7 +135,8 @@ impl World {
     /// The backends a place belongs on, one per circle.
     pub fn owners(&self, place: Place) -> Vec<usize> {
         let (db, measurement) = (database(place.db), measurement(place.measurement));
-        let owner = |circle| self.placement.owner(circle, db.as_bytes(), measurement.as_bytes()).index();
+        let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
+        let owner = |circle| self.placement.owner(circle, named).index();
         (0..self.plan.circles).map(owner).collect()
     }
 }

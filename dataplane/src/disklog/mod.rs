@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::io::{Event, now, spawn};
-use crate::limits::{FRAME_BYTES_MAX, HOT_TAIL_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{FRAME_BYTES_MAX, SEGMENT_BYTES_MAX};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
@@ -161,13 +161,14 @@ impl Log {
         let total = disk.fs_bytes().map_err(|e| Error::io("statvfs", &settings.dir, e))?;
         // A small backlog needs small segments, or the first segment would fill it.
         let share = (total / 256 / settings.workers.max(1) as u64).min(settings.max_bytes / 8);
-        let segment_bytes = share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) & !(frame::BLOCK_BYTES as u64 - 1);
+        let (segment_bytes_min, ring_bytes_min) = disk.smallest();
+        let segment_bytes = share.clamp(segment_bytes_min, SEGMENT_BYTES_MAX) & !(frame::BLOCK_BYTES as u64 - 1);
         let sizes = Sizes {
             segment_bytes,
             // When a frame does not fit, the rest of a segment is wasted: at most a quarter of it.
             frame_bytes_max: ((segment_bytes / 4) as usize).min(FRAME_BYTES_MAX),
             record_bytes_max: RECORD_BYTES_MAX,
-            ring_bytes: settings.hot_tail_bytes.max(HOT_TAIL_BYTES_MIN),
+            ring_bytes: settings.hot_tail_bytes.max(ring_bytes_min),
         };
         Self::open_on(Rc::new(disk), Some(lock), settings, sizes).await
     }

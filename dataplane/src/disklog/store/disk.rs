@@ -12,7 +12,7 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use super::{ASIDE_DIR, Files, Io, ReadFile, Store, WriteFile};
 use crate::crash;
-use crate::limits::LOG_DAMAGED_FILES_MAX;
+use crate::limits::{HOT_TAIL_BYTES_MIN, LOG_DAMAGED_FILES_MAX, SEGMENT_BYTES_MIN};
 
 const LOCK_FILE: &str = "lock";
 
@@ -69,6 +69,11 @@ impl Disk {
         let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE))?;
         file.try_lock()?;
         Ok((Self { dir: dir.to_owned() }, DirLock { _file: file }))
+    }
+
+    /// The smallest segment and hot tail that a log on this disk may have, in bytes.
+    pub fn smallest(&self) -> (u64, usize) {
+        (SEGMENT_BYTES_MIN, HOT_TAIL_BYTES_MIN)
     }
 
     /// Bytes of the whole file system.

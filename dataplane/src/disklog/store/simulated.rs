@@ -26,6 +26,11 @@ impl Disk {
         Ok((Self { dir: dir.to_owned() }, DirLock { _lock: lock }))
     }
 
+    /// Small, so that a few hundred requests fill several segments and outgrow the hot tail.
+    pub fn smallest(&self) -> (u64, usize) {
+        (64 << 10, 64 << 10)
+    }
+
     pub fn fs_bytes(&self) -> io::Result<u64> {
         Ok(disk::capacity())
     }
