@@ -6,7 +6,7 @@
 //! counts threads), so start it from a thread that lives as long as it is needed.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,7 @@ pub struct Influxd {
     http: SocketAddr,
     backup: SocketAddr,
     /// How its URL names this machine.
-    host: &'static str,
+    host: String,
     /// Certificate and key, where it speaks https.
     tls: Option<(PathBuf, PathBuf)>,
     /// Last, so that it is removed after the child has been killed.
@@ -45,30 +45,41 @@ impl Influxd {
 
     /// Starts an empty server and waits until it answers. `Err` with `NotFound` if none is installed.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(None)
+        Self::start_with(None, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// As [`Influxd::start`], listening on this address of this machine.
+    pub fn start_on(ip: IpAddr) -> io::Result<Self> {
+        Self::start_with(None, ip)
     }
 
     /// As many empty servers. Every second one is called `localhost` in its URL, the others `127.0.0.1`, so that what
     /// is given these URLs has to resolve names, too.
     pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
         let mut servers = (0..count).map(|_| Self::start()).collect::<io::Result<Vec<_>>>()?;
-        servers.iter_mut().skip(1).step_by(2).for_each(|server| server.host = "localhost");
+        servers.iter_mut().skip(1).step_by(2).for_each(|server| server.call("localhost"));
         Ok(servers)
+    }
+
+    /// From now on its URL names this machine so.
+    pub fn call(&mut self, host: &str) {
+        self.host = host.into();
     }
 
     /// As [`Influxd::start`], serving https with this certificate and key, which must stay where they are.
     pub fn start_https(certificate: &Path, key: &Path) -> io::Result<Self> {
-        Self::start_with(Some((certificate.into(), key.into())))
+        Self::start_with(Some((certificate.into(), key.into())), Ipv4Addr::LOCALHOST.into())
     }
 
-    fn start_with(tls: Option<(PathBuf, PathBuf)>) -> io::Result<Self> {
+    fn start_with(tls: Option<(PathBuf, PathBuf)>, ip: IpAddr) -> io::Result<Self> {
+        let free = || TcpListener::bind((ip, 0))?.local_addr();
         let mut attempt = 1;
         loop {
             let mut server = Self {
                 child: None,
-                http: free_addr()?,
-                backup: free_addr()?,
-                host: "127.0.0.1",
+                http: free()?,
+                backup: free()?,
+                host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
                 tls: tls.clone(),
                 dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
             };
