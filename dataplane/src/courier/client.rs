@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 
 use super::answer::{self, Progress, WriteAnswer};
 use super::body::RequestBody;
-use super::exchange::{ExchangeFailure, Lost, exchange};
+use super::exchange::{AttemptFailure, ExchangeFailure, exchange};
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PIECE_BYTES, HEAD_BYTES_MAX};
 use crate::precision::Precision;
@@ -191,7 +191,7 @@ async fn attempt(
     head: &[u8],
     body: &mut RequestBody,
     input: &mut Vec<u8>,
-) -> Result<(WriteAnswer, Option<Stream>), Lost> {
+) -> Result<(WriteAnswer, Option<Stream>), AttemptFailure> {
     // A backend may answer (401, 413) and close without reading everything. Such an answer counts if it arrives.
     let sent = match body.framed(head) {
         Some(whole) => stream.write_all(whole).await,
@@ -212,12 +212,12 @@ async fn attempt(
                 return Ok((answer, (reusable && !ended && sent.is_ok()).then_some(stream)));
             }
             Ok(Progress::Partial) if input.len() > HEAD_BYTES_MAX + BACKEND_ANSWER_BYTES_MAX => {
-                return Err(Lost::Failed(ExchangeFailure::Garbled));
+                return Err(AttemptFailure::Failed(ExchangeFailure::Garbled));
             }
-            Ok(Progress::Partial) if ended && input.is_empty() => return Err(Lost::Silent),
-            Ok(Progress::Partial) if ended => return Err(Lost::Failed(ExchangeFailure::Cut)),
+            Ok(Progress::Partial) if ended && input.is_empty() => return Err(AttemptFailure::Silent),
+            Ok(Progress::Partial) if ended => return Err(AttemptFailure::Failed(ExchangeFailure::Cut)),
             Ok(Progress::Partial) => {}
-            Err(answer::Garbled) => return Err(Lost::Failed(ExchangeFailure::Garbled)),
+            Err(answer::Garbled) => return Err(AttemptFailure::Failed(ExchangeFailure::Garbled)),
         }
     }
 }

@@ -202,8 +202,8 @@ fn a_good_probe_cuts_the_wait_for_an_unreachable_backend() {
         let server = StandIn::start(|_| OK);
         let slow = |s: &mut Setup| s.rewrite_interval = Duration::from_secs(600);
         let rig = rig_with(server.address, slow, ("", ""), false);
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        rig.address.set(Some(nobody));
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        rig.address.set(Some(unused));
         rig.log.append("db", &["m v=1 1"]);
         // Pauses of 100, 200, 400, 800 ms: the courier sleeps for a while then.
         until("it is down", || rig.reports.states() == [DeliveryState::Down]).await;
@@ -280,7 +280,7 @@ fn a_poison_line_alone_in_its_window_does_not_hold_up_later_lines() {
         let rig = rig(&server);
         rig.log.append("db", &["poison v=1 1"]);
         until("it has failed", || server.asked().len() > 5).await;
-        assert_eq!(rig.dead_letters(), "", "no witness yet");
+        assert_eq!(rig.dead_letters(), "", "nothing shows yet that the backend works");
         rig.log.append("db", &["m v=1 1"]);
         rig.log.append("db", &["m v=2 1"]);
         rig.served().await;

@@ -40,17 +40,17 @@ impl fmt::Display for ExchangeFailure {
 }
 
 /// Why an attempt on one connection gave no answer.
-pub enum Lost {
+pub enum AttemptFailure {
     /// The connection ended before any byte of the answer. A kept connection may just have been closed by the backend.
     Silent,
     Failed(ExchangeFailure),
 }
 
-impl From<Lost> for ExchangeFailure {
-    fn from(lost: Lost) -> Self {
-        match lost {
-            Lost::Silent => Self::Cut,
-            Lost::Failed(failure) => failure,
+impl From<AttemptFailure> for ExchangeFailure {
+    fn from(failure: AttemptFailure) -> Self {
+        match failure {
+            AttemptFailure::Silent => Self::Cut,
+            AttemptFailure::Failed(failure) => failure,
         }
     }
 }
@@ -63,11 +63,11 @@ impl From<Lost> for ExchangeFailure {
 pub async fn exchange<T>(
     kept: Option<Stream>,
     connect: impl Future<Output = Result<Stream, ExchangeFailure>>,
-    mut attempt: impl AsyncFnMut(Stream) -> Result<T, Lost>,
+    mut attempt: impl AsyncFnMut(Stream) -> Result<T, AttemptFailure>,
 ) -> Result<T, ExchangeFailure> {
     if let Some(stream) = kept {
         match attempt(stream).await {
-            Err(Lost::Silent) => {}
+            Err(AttemptFailure::Silent) => {}
             ended => return Ok(ended?),
         }
     }

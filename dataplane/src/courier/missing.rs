@@ -176,7 +176,7 @@ mod tests {
         let rejected = CreationStep::Reject("database not found");
         assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), rejected);
         assert_eq!(missing.lacked("b", group, TEXT, later), Some(rejected), "the next window is not held");
-        assert_eq!(missing.lacked("b", other, TEXT, later), None, "another database begins anew");
+        assert_eq!(missing.lacked("b", other, TEXT, later), None, "another database is held for the full time");
         missing.found(b"d", b"");
         assert_eq!(missing.lacked("b", group, TEXT, later), None);
         assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), CreationStep::Hold);

@@ -49,7 +49,7 @@ use futures_lite::future;
 
 pub(crate) use client::percent_encode;
 pub use client::{Address, Endpoint};
-pub use exchange::{ExchangeFailure, Lost, exchange};
+pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
 pub use source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
 pub use window::Splitter;
 
@@ -122,12 +122,12 @@ impl Handle {
 }
 
 /// A courier as its worker sees it.
-pub struct Served {
+pub struct RunningCourier {
     handle: Rc<Handle>,
     address: Address,
 }
 
-impl Served {
+impl RunningCourier {
     pub fn new(handle: Rc<Handle>, address: Address) -> Self {
         Self { handle, address }
     }

@@ -68,6 +68,6 @@ mod tests {
         stall.progressed("b", at(72));
         assert_eq!(stall.due(at(500)), None);
         stall.holds_points(at(500));
-        assert_eq!([509, 510].map(|s| stall.due(at(s))), [None, Some(10)], "a new stall counts anew");
+        assert_eq!([509, 510].map(|s| stall.due(at(s))), [None, Some(10)], "a new stall is counted from its start");
     }
 }

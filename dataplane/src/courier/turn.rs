@@ -49,7 +49,7 @@ mod tests {
     fn a_newer_record_waits_for_an_older_one_elsewhere() {
         let turn = Turn::default();
         let slack = ORDER_SLACK.as_millis() as u64;
-        assert!(turn.may_send(50_000, u64::MAX), "nobody else holds anything");
+        assert!(turn.may_send(50_000, u64::MAX), "no other worker holds a record");
         assert!(turn.may_send(50_000, 50_000 - slack));
         assert!(!turn.may_send(50_000, 50_000 - slack - 1));
         assert!(!turn.may_send(50_000, 0), "a worker that has not looked yet may hold anything");

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_start_anew_after_a_success() {
+    fn pauses_double_up_to_the_longest_and_start_again_after_a_success() {
         let longest = Duration::from_secs(10);
         let mut health = Health::new(longest, Jitter::new(42));
         let mut now = Instant::now();

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_the_text_is_told_as_influxdb_tells_it() {
+    fn the_end_of_the_text_is_reported_as_by_influxdb() {
         let said = "error parsing query: found ;, expected identifier at line 2, char 1";
         let want = "error parsing query: found EOF, expected identifier at line 1, char 17";
         assert_eq!(about("CREATE DATABASE", said).as_deref(), Some(want));

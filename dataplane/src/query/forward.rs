@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_lite::future;
 
-use crate::courier::{ExchangeFailure, Lost, exchange, percent_encode};
+use crate::courier::{AttemptFailure, ExchangeFailure, exchange, percent_encode};
 use crate::http::Status;
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
@@ -27,7 +27,7 @@ use crate::worker::Worker;
 
 /// Why a backend has not answered a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum AskFailure {
     /// Not asked, because the last probe failed.
     Down,
     Failed(ExchangeFailure),
@@ -35,7 +35,7 @@ pub enum Why {
     Answered(u16, String),
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for AskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down => f.write_str("down"),
@@ -122,24 +122,24 @@ impl Drop for Running<'_> {
 /// Asks one backend and reads the head of its answer. None: the client has disconnected.
 ///
 /// # Errors
-/// [`Why`] another backend should be asked: no answer, or a status that is the backend's fault.
+/// [`AskFailure`] another backend should be asked: no answer, or a status that is the backend's fault.
 pub async fn ask<'a>(
     worker: &'a Worker,
     backend: BackendId,
     outgoing: &Outgoing,
     inbox: &mut Inbox,
-) -> Option<Result<BackendReply<'a>, Why>> {
+) -> Option<Result<BackendReply<'a>, AskFailure>> {
     let running = Running::new(&worker.all_stats.reads[backend.index()].running);
     let asked = async { io::timeout(worker.settings.query.timeout, open(worker, backend, outgoing)).await };
     let opened = unless_gone(inbox, asked).await?.unwrap_or(Err(ExchangeFailure::TimedOut));
     let Opened { address, stream, answer, buf, len } = match opened {
         Ok(opened) => opened,
-        Err(failure) => return Some(Err(Why::Failed(failure))),
+        Err(failure) => return Some(Err(AskFailure::Failed(failure))),
     };
     if answer.status >= 500 || matches!(answer.status, 401 | 403) {
         let text = answer.error.map(|span| String::from_utf8_lossy(span.of(&buf)).into_owned()).unwrap_or_default();
         let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
-        return Some(Err(Why::Answered(answer.status, text)));
+        return Some(Err(AskFailure::Answered(answer.status, text)));
     }
     Some(Ok(BackendReply { worker, backend, address, stream, answer, buf, len, _running: running }))
 }
@@ -178,7 +178,7 @@ async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Resul
     exchange(kept, connect, async |stream| attempt(address, stream, &request).await).await
 }
 
-async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Opened, Lost> {
+async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Result<Opened, AttemptFailure> {
     // The backend may answer and close without reading everything. Such an answer counts if it arrives.
     let sent = stream.write_all(request).await;
     let mut buf = vec![0; QUERY_BUFFER_BYTES].into_boxed_slice();
@@ -186,8 +186,8 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
     loop {
         match stream.read(&mut buf[len..]).await {
             Ok(n @ 1..) => len += n,
-            _ if len == 0 => return Err(Lost::Silent),
-            _ => return Err(Lost::Failed(ExchangeFailure::Cut)),
+            _ if len == 0 => return Err(AttemptFailure::Silent),
+            _ => return Err(AttemptFailure::Failed(ExchangeFailure::Cut)),
         }
         match answer::parse(&buf[..len], false) {
             Ok(Status::Complete(mut answer)) => {
@@ -195,7 +195,7 @@ async fn attempt(address: SocketAddr, mut stream: Stream, request: &[u8]) -> Res
                 return Ok(Opened { address, stream, answer, buf, len });
             }
             Ok(Status::Partial) => {}
-            Err(_) => return Err(Lost::Failed(ExchangeFailure::Garbled)),
+            Err(_) => return Err(AttemptFailure::Failed(ExchangeFailure::Garbled)),
         }
     }
 }
@@ -388,10 +388,10 @@ mod tests {
 
     #[test]
     fn a_backend_that_does_not_answer_is_described_without_its_password() {
-        let refused = Why::Failed(ExchangeFailure::Refused(std::io::ErrorKind::ConnectionRefused));
+        let refused = AskFailure::Failed(ExchangeFailure::Refused(std::io::ErrorKind::ConnectionRefused));
         assert_eq!(refused.to_string(), "no connection: connection refused");
-        assert_eq!(Why::Answered(500, "x".into()).to_string(), "answered 500: x");
-        assert_eq!(Why::Answered(502, String::new()).to_string(), "answered 502");
-        assert_eq!(Why::Down.to_string(), "down");
+        assert_eq!(AskFailure::Answered(500, "x".into()).to_string(), "answered 500: x");
+        assert_eq!(AskFailure::Answered(502, String::new()).to_string(), "answered 502");
+        assert_eq!(AskFailure::Down.to_string(), "down");
     }
 }

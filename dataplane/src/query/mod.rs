@@ -41,8 +41,8 @@ use crate::routing::route::{Route, route};
 use crate::topology::BackendId;
 use crate::worker::Worker;
 use crate::worker::readers::Queries;
-use forward::{Outgoing, Why, unless_gone};
-use request::{Arrived, Query};
+use forward::{AskFailure, Outgoing, unless_gone};
+use request::{Query, QueryHead};
 
 /// What happens to the client's connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum AfterAnswer {
 
 /// An answer that needs no backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Own {
+pub enum OwnAnswer {
     /// Answer to OPTIONS.
     Preflight,
     Method,
@@ -67,7 +67,7 @@ pub enum Own {
     Begun,
 }
 
-impl Own {
+impl OwnAnswer {
     pub fn write(&self, worker: &Worker, out: &mut Vec<u8>, to: ReplyTo<'_>, pretty: bool) {
         let mut responder = worker.responder.borrow_mut();
         match self {
@@ -116,16 +116,16 @@ impl Drop for Permit {
 ///
 /// # Errors
 /// The answer, whatever the body is.
-pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Arrived, Own> {
+pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<QueryHead, OwnAnswer> {
     match head.method {
         Method::Get | Method::Post => {}
-        Method::Options => return Err(Own::Preflight),
-        _ => return Err(Own::Method),
+        Method::Options => return Err(OwnAnswer::Preflight),
+        _ => return Err(OwnAnswer::Method),
     }
     let authorization = head.authorization.map(|span| span.of(buf));
     match worker.guard.judge(head.query(buf), authorization, TokenScheme::Refused) {
-        AuthVerdict::Ok => Ok(Arrived::new(head, buf)),
-        AuthVerdict::Missing | AuthVerdict::Wrong => Err(Own::Unauthorized),
+        AuthVerdict::Ok => Ok(QueryHead::new(head, buf)),
+        AuthVerdict::Missing | AuthVerdict::Wrong => Err(OwnAnswer::Unauthorized),
     }
 }
 
@@ -160,11 +160,11 @@ pub async fn serve(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: Rep
     let pretty = query.pretty;
     match answer(worker, query, inbox, to).await {
         Ok(ended) => ended,
-        Err(refusal) => send_own(worker, &Own::Refused(refusal), pretty, inbox, to).await,
+        Err(refusal) => send_own(worker, &OwnAnswer::Refused(refusal), pretty, inbox, to).await,
     }
 }
 
-async fn send_own(worker: &Worker, own: &Own, pretty: bool, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
+async fn send_own(worker: &Worker, own: &OwnAnswer, pretty: bool, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
     let mut out = Vec::new();
     own.write(worker, &mut out, to, pretty);
     sent(inbox.send(&out).await, to)
@@ -187,7 +187,7 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
     })?;
     let statements = match parse(&query) {
         Ok(statements) => statements,
-        Err(unread) => return refuse_unread(worker, &query, unread, inbox, to).await,
+        Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
     };
     access::check(&statements, &query.db, |db| worker.db_allowed(db.as_bytes()))?;
     match route(&statements, &query.db, &settings.topology, &worker.placement()) {
@@ -203,33 +203,33 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
 }
 
 /// A text that the parser refuses.
-struct Unread {
+struct Unparsed {
     text: String,
     /// The text breaks a limit of ours. A backend might accept it, so no backend may get it.
     ours: bool,
 }
 
-fn parse(query: &Query) -> Result<Vec<Statement>, Unread> {
+fn parse(query: &Query) -> Result<Vec<Statement>, Unparsed> {
     let params = match &query.params[..] {
         "" => Params::default(),
-        json => Params::from_json(json).map_err(|error| Unread { text: error.to_string(), ours: false })?,
+        json => Params::from_json(json).map_err(|error| Unparsed { text: error.to_string(), ours: false })?,
     };
     influxql::parse(&query.q, &params)
-        .map_err(|error| Unread { text: format!("error parsing query: {error}"), ours: error.ours() })
+        .map_err(|error| Unparsed { text: format!("error parsing query: {error}"), ours: error.ours() })
 }
 
 /// Refuses a text with an error. The client gets InfluxDB's own error if a backend can be asked safely: it must neither
 /// execute the text nor reveal what this proxy hides. InfluxDB reads the whole text before it runs anything, so an
 /// error of ours is appended to a text that might change something.
-async fn refuse_unread(
+async fn refuse_unparsed(
     worker: &Worker,
     query: &Query,
-    unread: Unread,
+    unparsed: Unparsed,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, Refusal> {
-    let own = Refusal::new(400, unread.text);
-    if unread.ours {
+    let own = Refusal::new(400, unparsed.text);
+    if unparsed.ours {
         return Err(own);
     }
     let harmless = influxql::may_change(&query.q).then(|| {
@@ -277,7 +277,7 @@ async fn ask_alone(
     candidates: &BTreeSet<BackendId>,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
-) -> Result<AfterAnswer, BTreeMap<BackendId, Why>> {
+) -> Result<AfterAnswer, BTreeMap<BackendId, AskFailure>> {
     let outgoing = Outgoing::new(query);
     let mut failures = BTreeMap::new();
     loop {
@@ -291,13 +291,18 @@ async fn ask_alone(
         }
     }
     for &backend in candidates {
-        failures.entry(backend).or_insert(Why::Down);
+        failures.entry(backend).or_insert(AskFailure::Down);
     }
     Err(failures)
 }
 
 /// Whether other backends together can answer, now that these have failed.
-fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &BTreeMap<BackendId, Why>) -> bool {
+fn others_answer(
+    worker: &Worker,
+    statements: &[Statement],
+    db: &str,
+    failures: &BTreeMap<BackendId, AskFailure>,
+) -> bool {
     let failed = failures.keys().copied().collect();
     let placement = worker.placement();
     let chooser = chooser(worker, &placement, &failed);
@@ -308,17 +313,18 @@ fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: 
     !statements.is_empty() && statements.iter().all(answered)
 }
 
-fn no_backend_answered(worker: &Worker, failures: &BTreeMap<BackendId, Why>) -> Refusal {
-    let one =
-        |(&backend, why): (&BackendId, &Why)| format!("{}: {why}", worker.settings.topology.backend(backend).name);
+fn no_backend_answered(worker: &Worker, failures: &BTreeMap<BackendId, AskFailure>) -> Refusal {
+    let one = |(&backend, why): (&BackendId, &AskFailure)| {
+        format!("{}: {why}", worker.settings.topology.backend(backend).name)
+    };
     let all: Vec<_> = failures.iter().map(one).collect();
     Refusal::new(503, format!("no backend could answer: {}", all.join("; ")))
 }
 
 /// Dropping it tells the control thread that nobody waits for the answer any more.
-struct Waits(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Waits {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }
@@ -333,12 +339,12 @@ async fn hand_over(
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, Refusal> {
     let (is_async, pretty) = (query.is_async, query.pretty);
-    let waits = Waits(Arc::default());
-    let request = to_request(query, waits.0.clone());
+    let cancel = CancelOnDrop(Arc::default());
+    let request = to_request(query, cancel.0.clone());
     let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
     if is_async {
-        io::spawn(run_unattended(worker.clone(), request, timeout, waits, place));
-        return Ok(send_own(worker, &Own::Begun, pretty, inbox, to).await);
+        io::spawn(run_unattended(worker.clone(), request, timeout, cancel, place));
+        return Ok(send_own(worker, &OwnAnswer::Begun, pretty, inbox, to).await);
     }
     match unless_gone(inbox, ask_control(worker, request, timeout)).await {
         None => Ok(AfterAnswer::Close),
@@ -351,7 +357,7 @@ async fn run_unattended(
     worker: Rc<Worker>,
     request: Box<QueryRequest>,
     timeout: Duration,
-    _waits: Waits,
+    _cancel: CancelOnDrop,
     _place: Permit,
 ) {
     if let Err(refusal) = ask_control(&worker, request, timeout).await {

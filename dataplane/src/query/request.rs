@@ -17,7 +17,7 @@ use crate::routing::access::Refusal;
 
 /// What is kept of the head while the body is read.
 #[derive(Clone, Debug)]
-pub struct Arrived {
+pub struct QueryHead {
     is_get: bool,
     url: Box<[u8]>,
     content_type: Option<FormValue>,
@@ -46,7 +46,7 @@ pub struct Query {
     pub accept_encoding: Option<Box<[u8]>>,
 }
 
-impl Arrived {
+impl QueryHead {
     /// `buf`: see [`Span::of`].
     pub fn new(head: &Head, buf: &[u8]) -> Self {
         let field = |span: Option<Span>| span.map(|span| span.of(buf));
@@ -66,7 +66,7 @@ impl Arrived {
         !self.is_get && !self.packed && self.content_type.as_ref().is_some_and(is_form)
     }
 
-    /// Decodes the parameters. `body` is empty unless [`Arrived::body_counts`].
+    /// Decodes the parameters. `body` is empty unless [`QueryHead::body_counts`].
     ///
     /// # Errors
     /// 400: `q` is missing, or a parameter is not UTF-8 or has a NUL.
@@ -160,7 +160,7 @@ mod tests {
     fn decoded(target: &str, fields: &str, body: &str) -> Result<Query, Refusal> {
         let text = format!("{target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
         let Ok(Status::Complete(head)) = head::parse(text.as_bytes()) else { panic!("{text}") };
-        let arrived = Arrived::new(&head, text.as_bytes());
+        let arrived = QueryHead::new(&head, text.as_bytes());
         let body = if arrived.body_counts() { body } else { "" };
         arrived.decode(body.as_bytes())
     }

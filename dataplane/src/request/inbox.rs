@@ -39,7 +39,7 @@ impl Inbox {
     /// too long ([`Inbox::timed_out`]).
     ///
     /// # Errors
-    /// Those of `recv(2)`.
+    /// When `recv(2)` fails.
     pub async fn fill(&mut self) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -58,7 +58,7 @@ impl Inbox {
     /// Receives directly into `out`. The buffer must be empty.
     ///
     /// # Errors
-    /// Those of `recv(2)`.
+    /// When `recv(2)` fails.
     pub async fn read_past(&mut self, out: &mut [u8]) -> io::Result<usize> {
         debug_assert!(self.start == self.end);
         let phase = self.begin_waiting();
@@ -87,7 +87,7 @@ impl Inbox {
     /// Sends all of `bytes`. The sweep ends a send that makes no progress.
     ///
     /// # Errors
-    /// Those of `send(2)`, and a peer that reads nothing for `idle_timeout`.
+    /// When `send(2)` fails, or the peer reads nothing for `idle_timeout`.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.entry.send_begins_or_ends();
         let sent = self.stream.write_all(bytes).await;

@@ -154,11 +154,7 @@ mod tests {
         let nested = Source::Subquery(Box::new(select(vec![measurement(Some("d2"), "b"), measurement(None, "a")])));
         let outer = select(vec![measurement(None, "a"), nested]);
         assert_eq!(of_select(&outer, "d1"), places_of(&[("d1", "a"), ("d2", "b")]));
-        assert_eq!(
-            of_select(&outer, ""),
-            Reach::Any { db: None },
-            "refused for want of a database by whoever is asked"
-        );
+        assert_eq!(of_select(&outer, ""), Reach::Any { db: None }, "refused by any backend for lack of a database");
         let regex = Source::Measurement(Measurement { db: None, rp: None, name: Name::Regex("a.*".into()) });
         assert_eq!(of_select(&select(vec![measurement(None, "a"), regex]), "d"), Reach::Circle);
     }

@@ -88,18 +88,22 @@ mod tests {
     #[test]
     fn statements_that_any_backend_answers_go_to_any_backend() {
         let (topology, placement) = cluster(&[2, 1]);
-        let anybody = [Statement::ShowRetentionPolicies { db: None }];
-        assert_eq!(route(&anybody, "", &topology, &placement), alone(&[0, 1, 2]));
+        let any = [Statement::ShowRetentionPolicies { db: None }];
+        assert_eq!(route(&any, "", &topology, &placement), alone(&[0, 1, 2]));
         assert_eq!(route(&[], "", &topology, &placement), alone(&[0, 1, 2]), "no statement at all");
-        let with_select = [anybody[0].clone(), select(&["m"])];
+        let with_select = [any[0].clone(), select(&["m"])];
         let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, Place::new(b"d", b"m"))).collect();
         assert_eq!(
             route(&with_select, "", &topology, &placement),
             alone(&[0, 1, 2]),
-            "without a database: refused by anybody"
+            "without a database: refused by any backend"
         );
         let of_a_database = [Statement::ShowRetentionPolicies { db: Some("d".into()) }];
-        assert_eq!(route(&of_a_database, "", &topology, &placement), Route::Control, "not everybody need have it");
+        assert_eq!(
+            route(&of_a_database, "", &topology, &placement),
+            Route::Control,
+            "not every backend has the database"
+        );
         assert_eq!(route(&[select(&["m"])], "d", &topology, &placement), Route::Alone(owners));
     }
 

@@ -21,7 +21,7 @@ use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
     SLOW_READ_BYTES,
 };
-use crate::query::{self, AfterAnswer, Own};
+use crate::query::{self, AfterAnswer, OwnAnswer};
 use crate::request::body::{Body, BodyError};
 use crate::request::conns::Phase;
 use crate::request::inbox::Inbox;
@@ -49,13 +49,13 @@ struct Conn {
     /// Answers not sent yet.
     out: Vec<u8>,
     /// Writes whose answers wait for a commit. Their answers come after what is already in `out`.
-    waiting: Vec<(Owned, Taken)>,
+    waiting: Vec<(ReplyInfo, Taken)>,
     worker: Rc<Worker>,
 }
 
 /// What an answer needs to know of its request after the head has been consumed.
 #[derive(Debug)]
-struct Owned {
+struct ReplyInfo {
     /// When the head had been read.
     began: Instant,
     minor: u8,
@@ -67,7 +67,7 @@ struct Owned {
     pretty: bool,
 }
 
-impl Owned {
+impl ReplyInfo {
     fn new(head: &Head, buf: &[u8]) -> Self {
         let to = ReplyTo::new(head, buf);
         Self {
@@ -195,7 +195,7 @@ impl Conn {
     async fn request(&mut self, head: &Head) -> Next {
         self.worker.count_request();
         let buf = self.inbox.bytes();
-        let mut to = Owned::new(head, buf);
+        let mut to = ReplyInfo::new(head, buf);
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
             b"/write" => self.write(head, to).await,
@@ -205,7 +205,7 @@ impl Conn {
         }
     }
 
-    async fn write(&mut self, head: &Head, mut to: Owned) -> Next {
+    async fn write(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
         let plan = write::plan(&worker, head, self.inbox.bytes()).await;
         self.inbox.consume(head.head_len);
@@ -248,7 +248,7 @@ impl Conn {
 
     /// Refuses a request whose body has not been read. A short body is read and discarded, so that the connection can
     /// be kept.
-    async fn refuse_unread(&mut self, reject: Reject, body: Option<Body>, head: &Head, mut to: Owned) -> Next {
+    async fn refuse_unread(&mut self, reject: Reject, body: Option<Body>, head: &Head, mut to: ReplyInfo) -> Next {
         to.keep_alive &= self.forget(body, head).await;
         self.refuse(&reject, &to).await
     }
@@ -263,7 +263,7 @@ impl Conn {
         }
     }
 
-    async fn refuse(&mut self, reject: &Reject, to: &Owned) -> Next {
+    async fn refuse(&mut self, reject: &Reject, to: &ReplyInfo) -> Next {
         if self.commit_waiting().await.is_err() {
             return Next::Close;
         }
@@ -272,7 +272,7 @@ impl Conn {
     }
 
     /// Reads a query up to the end of its body; `query` does the rest.
-    async fn query(&mut self, head: &Head, mut to: Owned) -> Next {
+    async fn query(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
         let arrived = query::admit(&worker, head, self.inbox.bytes());
         self.inbox.consume(head.head_len);
@@ -304,7 +304,7 @@ impl Conn {
         };
         let query = match decoded {
             Ok(query) => query,
-            Err(refusal) => return self.answer_query(Own::Refused(refusal), &to).await,
+            Err(refusal) => return self.answer_query(OwnAnswer::Refused(refusal), &to).await,
         };
         // The query may take long: send the earlier answers first.
         if self.settle().await.is_err() {
@@ -318,7 +318,7 @@ impl Conn {
     }
 
     /// Sends an answer of our own to a query, after the answers of earlier requests.
-    async fn answer_query(&mut self, own: Own, to: &Owned) -> Next {
+    async fn answer_query(&mut self, own: OwnAnswer, to: &ReplyInfo) -> Next {
         if self.commit_waiting().await.is_err() {
             return Next::Close;
         }
@@ -326,7 +326,7 @@ impl Conn {
         if to.keep_alive { Next::Request } else { Next::Close }
     }
 
-    async fn ping(&mut self, head: &Head, mut to: Owned) -> Next {
+    async fn ping(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
         let params = head.query(self.inbox.bytes());
         let authorization = head.authorization.map(|span| span.of(self.inbox.bytes()));
@@ -356,7 +356,7 @@ impl Conn {
     }
 
     /// Passes any other request to the control thread and its answer back.
-    async fn admin(&mut self, head: &Head, mut to: Owned) -> Next {
+    async fn admin(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
         let mut request = admin_request(head, self.inbox.bytes());
         self.inbox.consume(head.head_len);
@@ -441,7 +441,7 @@ impl Conn {
     }
 }
 
-fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Owned) {
+fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &ReplyInfo) {
     let mut responder = worker.responder.borrow_mut();
     let fields: &[_] = match reject.retry_after() {
         Some(seconds) => &[("Retry-After", seconds)],

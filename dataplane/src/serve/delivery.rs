@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, Fetched, RecordSource, Reports, Served, Setup, SourceError,
+    Address, Courier, DeliveryState, Endpoint, Fetched, RecordSource, Reports, RunningCourier, Setup, SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
@@ -25,7 +25,7 @@ use crate::worker::Worker;
 ///
 /// # Errors
 /// When the folder of dead letters cannot be read.
-pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
+pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<RunningCourier>> {
     let settings = &worker.settings;
     let start = |backend: &Backend| {
         let address = Address::default();
@@ -54,7 +54,7 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Served>> {
         let source = LogSource::new(worker.clone(), backend.id);
         let (courier, handle) = Courier::new(setup, source, DeliveryReports::new(worker.clone(), backend.id))?;
         io::spawn(courier.run());
-        Ok(Served::new(handle, address))
+        Ok(RunningCourier::new(handle, address))
     };
     settings.topology.backends.iter().map(start).collect()
 }

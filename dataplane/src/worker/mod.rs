@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crate::courier::Served;
+use crate::courier::RunningCourier;
 use crate::disklog::{self, Log, Seq};
 use crate::handoff::{Catalog, Ticket, ToControl, ToWorker};
 use crate::http::auth::Guard;
@@ -61,7 +61,7 @@ pub struct Worker {
     /// All workers' counters.
     pub all_stats: Arc<Stats>,
     /// By `BackendId`; empty until the couriers are started.
-    couriers: RefCell<Vec<Served>>,
+    couriers: RefCell<Vec<RunningCourier>>,
     holds: Holds,
     /// The text with which each backend last refused points, by `BackendId`.
     refusals: RefCell<Vec<String>>,
@@ -147,7 +147,7 @@ impl Worker {
 
     /// A client waits for confirmation: couriers skip their pause once.
     pub fn hurry_couriers(&self) {
-        self.couriers.borrow().iter().for_each(Served::hurry);
+        self.couriers.borrow().iter().for_each(RunningCourier::hurry);
     }
 
     /// Stops delivery at the current end of the log until [`Worker::release`]. Returns that place.
@@ -318,7 +318,7 @@ impl Worker {
     }
 
     /// Sets the couriers, by `BackendId`.
-    pub fn serve_with(&self, couriers: Vec<Served>) {
+    pub fn serve_with(&self, couriers: Vec<RunningCourier>) {
         *self.couriers.borrow_mut() = couriers;
     }
 
