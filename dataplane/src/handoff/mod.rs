@@ -77,8 +77,7 @@ pub struct QueryRequest {
 /// What the worker sends to the client of a [`QueryRequest`].
 #[derive(Debug, Clone)]
 pub enum QueryReply {
-    /// Status 200. `fields` contains `Content-Type`, and `Content-Encoding` if the body is compressed. The body comes in
-    /// pieces.
+    /// Status 200. `fields` has `Content-Type`, and `Content-Encoding` if the body is compressed. `body` is in pieces.
     Answer { fields: Vec<(&'static str, String)>, body: Vec<Bytes> },
     /// There is no result; the worker sends `text` as an error in the format the client asked for.
     Failed { status: u16, text: String },

@@ -1,9 +1,9 @@
 //! The head of a backend's answer, for couriers and queries.
 //!
-//! Contract as in `head`: pure, no allocation, at most `ANSWER_HEAD_BYTES_MAX` bytes, independent of how the bytes were
-//! cut. Interim answers (1xx) are skipped. A body length that could be read in two ways makes the answer unreadable:
-//! nobody knows what it would be an answer to. Not here: what a status means for a batch (`courier`), the text of an
-//! error body (`go_json::error_text`).
+//! As in `head`: pure, no allocation, at most `ANSWER_HEAD_BYTES_MAX` bytes, and the result does not depend on how the
+//! bytes were split. Interim answers (1xx) are skipped. When a body length can be read in two ways the answer is
+//! unreadable, since the end of the body is unknown. Not here: what a status means for a batch (`courier`), the text of
+//! an error body (`go_json::error_text`).
 
 use std::mem::MaybeUninit;
 
@@ -16,7 +16,7 @@ pub enum AnswerBody {
     None,
     Length(u64),
     Chunked,
-    /// The end of the connection ends it.
+    /// The body ends with the connection.
     UntilClose,
 }
 
@@ -33,7 +33,7 @@ pub struct AnswerHead {
     pub influxdb_version: Option<Span>,
     pub content_type: Option<Span>,
     fields: Span,
-    /// Bytes up to the body, interim answers included.
+    /// Bytes up to the body, including interim answers.
     pub head_len: usize,
 }
 
@@ -47,24 +47,24 @@ impl AnswerHead {
     }
 }
 
-/// The backend's fault: the connection is of no further use, and whether the request took effect is not known.
+/// An error of the backend: the connection cannot be used again, and whether the request took effect is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerError {
     TooLong,
     TooManyFields,
-    /// No HTTP/1.x answer.
+    /// Not an HTTP/1.x answer.
     Malformed,
-    /// No length, or two of them, or one together with chunks, or an unknown transfer coding.
+    /// An invalid length, two different ones, one together with chunks, or an unknown transfer coding.
     Length,
 }
 
-/// Parses the head of the answer to a request; `head_request`: its method was HEAD.
+/// Parses the head of the answer to a request; `head_request`: the method was HEAD.
 pub fn parse(buf: &[u8], head_request: bool) -> Result<Status<AnswerHead>, AnswerError> {
     let window = &buf[..buf.len().min(ANSWER_HEAD_BYTES_MAX)];
     let mut start = 0;
     loop {
         match parse_one(window, start, head_request)? {
-            // 101 would be the start of another protocol, which nobody asked for.
+            // 101 switches to another protocol, which was not requested.
             Status::Complete(answer) if answer.status == 101 => return Err(AnswerError::Malformed),
             Status::Complete(answer) if answer.status < 200 => start = answer.head_len,
             Status::Partial if buf.len() >= ANSWER_HEAD_BYTES_MAX => return Err(AnswerError::TooLong),

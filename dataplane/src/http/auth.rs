@@ -1,9 +1,9 @@
-//! Does a request carry the proxy's own user? As recorded from influx-proxy 2.4.7 and 2.5.12, which is laxer than
-//! InfluxDB: the parameters `u` and `p` or the header, one good pair is enough; and every failure is one answer, 401
-//! [`FAILED`], without `Www-Authenticate`, also for `Bearer` and for what cannot be read.
+//! Checks the proxy's own user. The rules are those recorded from influx-proxy 2.4.7 and 2.5.12, which are less strict
+//! than InfluxDB's: one correct pair is enough, in the parameters `u` and `p` or in the header. Every failure is the
+//! same answer, 401 [`FAILED`], without `Www-Authenticate`, also for `Bearer` and for an unreadable header.
 //!
-//! The comparison takes the same time wherever the first difference is; only lengths can be told from it.
-//! Not here: which endpoints ask (`/ping` does not, unless told to), users of the backends (`courier`).
+//! The time of a comparison does not depend on where the first difference is, only on the lengths. Not here: which
+//! endpoints require the user (`/ping` does only if configured), users of the backends (`courier`).
 
 use std::fmt;
 use std::hint::black_box;
@@ -17,8 +17,8 @@ use crate::settings::Credentials;
 /// The text of the 401.
 pub const FAILED: &str = "authentication failed";
 
-/// Whether `Authorization: Token user:password` counts. 2.4.7 refuses it on all its endpoints; 2.5.12 takes it on all,
-/// so the endpoints known from there only (`/api/v2/*`, ...) do.
+/// Whether `Authorization: Token user:password` is accepted. 2.4.7 refuses it on all its endpoints; 2.5.12 accepts it
+/// on all. Here the endpoints that only 2.5.12 has (`/api/v2/*`, ...) accept it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenScheme {
     Refused,
@@ -27,7 +27,7 @@ pub enum TokenScheme {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthVerdict {
-    /// The right user, or none is needed.
+    /// The right user, or no user is required.
     Ok,
     /// Neither parameters nor header.
     Missing,
@@ -35,13 +35,14 @@ pub enum AuthVerdict {
     Wrong,
 }
 
-/// The user to compare with, in the forms it is sent in.
+/// The expected user, in the forms in which clients send it.
 #[derive(Clone)]
 pub struct Guard {
     required: bool,
     username: Box<[u8]>,
     password: Box<[u8]>,
-    /// `user:password`, plain and in base64. Base64 in its only canonical form is compared without being decoded.
+    /// `user:password`, plain and in base64. The header's base64 is compared without decoding, since there is only one
+    /// canonical form.
     token: Box<[u8]>,
     basic: Box<[u8]>,
 }
@@ -64,7 +65,7 @@ impl Guard {
         }
     }
 
-    /// Judges a request by its query string and its `Authorization` field.
+    /// Checks a request by its query string and its `Authorization` field.
     pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>, token: TokenScheme) -> AuthVerdict {
         if !self.required {
             return AuthVerdict::Ok;
@@ -82,7 +83,7 @@ impl Guard {
         }
     }
 
-    /// The name of the scheme is read as Go does: `Basic` in any case, `Token` in this one only.
+    /// Scheme names as Go compares them: `Basic` in any case, `Token` only in this one.
     fn by_header(&self, value: &[u8], token: TokenScheme) -> bool {
         match value.split_at_checked(6) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"basic ") => same(rest, &self.basic),
@@ -92,9 +93,9 @@ impl Guard {
     }
 }
 
-/// Equality in time that depends on the lengths only.
+/// Equality in a time that depends on the lengths only.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
-    // Looking through the sum of all differences only at the end keeps the compiler from leaving the loop early.
+    // All differences are combined and tested at the end, so that the compiler cannot leave the loop early.
     a.len() == b.len() && black_box(a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b))) == 0
 }
 

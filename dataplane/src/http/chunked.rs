@@ -6,16 +6,16 @@
 //!                       ^ data_len                                   ^ consumed
 //! ```
 //!
-//! Contract: [`Decoder::decode`] takes all bytes it is given, up to the end of the body; a size line cut in two is
-//! remembered as a state, not as bytes. Strict where laxness lets two servers disagree: sizes are hexadecimal digits
-//! only, lines end in CR LF only, data is followed by CR LF. Extensions and trailers are skipped, and bounded together
-//! by `CHUNK_EXTRAS_BYTES_MAX`. Not here: the bound of the body, which the caller counts by `data_len`.
+//! [`Decoder::decode`] consumes all bytes it gets, up to the end of the body. A size line that arrives in two pieces is
+//! kept as a state, not as bytes. The decoder is strict where servers could disagree: sizes are hexadecimal digits
+//! only, lines end in CR LF only, data is followed by CR LF. Extensions and trailers are skipped, and limited together
+//! by `CHUNK_EXTRAS_BYTES_MAX`. Not here: the limit of the body, which the caller checks with `data_len`.
 
 use crate::limits::CHUNK_EXTRAS_BYTES_MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
-    /// In a size, `digits` of which have been read.
+    /// In a size; `digits` of it have been read.
     Size {
         digits: u8,
     },
@@ -35,14 +35,14 @@ enum ChunkState {
     Done,
 }
 
-/// The client's fault, and the end of the connection.
+/// An error of the client that ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
     /// No hexadecimal digits, or more than 64 bits of them.
     Size,
-    /// CR LF is not where it belongs, or is not whole.
+    /// CR LF is missing, incomplete or in the wrong place.
     LineEnd,
-    /// More extensions and trailers than are worth skipping.
+    /// More extensions and trailers than allowed.
     ExtrasTooLong,
 }
 
@@ -56,7 +56,7 @@ impl ChunkError {
     }
 }
 
-/// What one call did.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// Bytes of the buffer that belonged to the body: all of them unless `done`.
@@ -71,7 +71,7 @@ pub struct Decoded {
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     state: ChunkState,
-    /// The size being read, then bytes left of the chunk.
+    /// The size being read, later the bytes left of the chunk.
     left: u64,
     extras: usize,
 }
@@ -87,7 +87,8 @@ impl Decoder {
         Self { state: ChunkState::Size { digits: 0 }, left: 0, extras: 0 }
     }
 
-    /// Decodes what has arrived, moving the data to the front of `buf`. After an error `buf` and decoder are of no use.
+    /// Decodes the bytes that have arrived and moves the data to the front of `buf`. After an error `buf` and decoder
+    /// are unusable.
     pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ChunkError> {
         let (mut at, mut data_len) = (0, 0);
         while at < buf.len() && self.state != ChunkState::Done {
@@ -108,7 +109,7 @@ impl Decoder {
         Ok(Decoded { consumed: at, data_len, done: self.state == ChunkState::Done })
     }
 
-    /// True once the whole body has been read; before, the end of the connection cuts it.
+    /// True once the whole body has been read. A connection that ends before has cut the body.
     pub fn is_done(&self) -> bool {
         self.state == ChunkState::Done
     }
@@ -118,7 +119,7 @@ impl Decoder {
         match (self.state, byte) {
             (ChunkState::Size { digits }, _) => {
                 if let Some(digit) = (byte as char).to_digit(16) {
-                    // 16 digits fill 64 bits, leading zeros included.
+                    // 16 digits are 64 bits; leading zeros count.
                     if digits == 16 {
                         return Err(ChunkError::Size);
                     }
@@ -153,7 +154,7 @@ impl Decoder {
     }
 }
 
-/// What may stand in an extension or trailer: no control byte but tab, so neither CR, LF nor NUL.
+/// Valid in an extension or trailer: no control byte except tab, so neither CR, LF nor NUL.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -1,4 +1,4 @@
-//! Bodies of error answers in the three forms a client can ask for: JSON, CSV, msgpack.
+//! Bodies of error answers in the three formats a client can ask for: JSON, CSV, msgpack.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::limits::REFUSED_LISTED_MAX;
 
 pub const JSON: &str = "application/json";
 
-/// The form of an error body, chosen by `Accept`.
+/// The format of an error body, chosen by `Accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
@@ -16,7 +16,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// InfluxDB compares the whole field; anything it does not know means JSON.
+    /// InfluxDB compares the whole field; an unknown value means JSON.
     pub fn of(accept: Option<&[u8]>) -> Self {
         match accept {
             Some(b"text/csv" | b"application/csv") => Self::Csv,
@@ -34,15 +34,15 @@ impl Format {
     }
 }
 
-/// Lines of a write that were refused, for the JSON field `refused` beside InfluxDB's `error`.
+/// The refused lines of a write, for the JSON field `refused` beside InfluxDB's `error`.
 pub struct RefusedLines<I> {
-    /// All of them; at most `REFUSED_LISTED_MAX` are listed.
+    /// Number of all refused lines; at most `REFUSED_LISTED_MAX` are listed.
     pub total: u64,
-    /// Number of the line in the body, from 1, and why.
+    /// Number of the line in the body, from 1, and the reason.
     pub lines: I,
 }
 
-/// The body of an error, also for the error of one statement among others.
+/// The body of an error; also used for the error of one statement of several.
 pub fn error_body(format: Format, text: &[u8], pretty: bool) -> Vec<u8> {
     let mut body = Vec::with_capacity(text.len() + 32);
     match format {
@@ -64,13 +64,13 @@ pub fn error_body(format: Format, text: &[u8], pretty: bool) -> Vec<u8> {
     body
 }
 
-/// The JSON of a write of which lines were refused.
+/// The JSON answer to a write with refused lines.
 pub(crate) fn refused_body<R: fmt::Display>(
     text: &[u8],
     pretty: bool,
     refused: RefusedLines<impl IntoIterator<Item = (u64, R)>>,
 ) -> Vec<u8> {
-    /// What stands at a place: compact and pretty.
+    /// The text in compact and in pretty form.
     type Both = (&'static str, &'static str);
     const OPEN: Both = ("{\"error\":", "{\n    \"error\": ");
     const TOTAL: Both = (",\"refused\":{\"total\":", ",\n    \"refused\": {\n        \"total\": ");
@@ -102,13 +102,13 @@ pub(crate) fn refused_body<R: fmt::Display>(
         go_json::push_display(&mut body, reason);
         put(&mut body, LINE_END);
     }
-    // Go writes an empty list without a line end in it.
+    // Go writes an empty list without a line end inside.
     put(&mut body, if any { LINES_END } else { ("]", "]") });
     put(&mut body, END);
     body
 }
 
-/// Quoted when Go's `encoding/csv` quotes: a comma, a quote, a line end, a blank in front, or `\.`.
+/// Quotes as Go's `encoding/csv`: with a comma, a quote, a line end, a leading blank, or for `\.`.
 pub fn push_csv_field(out: &mut Vec<u8>, text: &[u8]) {
     let blank_first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
     let quote = text == b"\\."
@@ -127,7 +127,7 @@ pub fn push_csv_field(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// The shortest `str` form that holds it.
+/// The shortest `str` format for this length.
 pub fn push_msgpack_string(out: &mut Vec<u8>, text: &[u8]) {
     match text.len() {
         len @ ..32 => out.push(0xa0 | len as u8),

@@ -1,5 +1,5 @@
-//! Bodies of the fuzz targets, also called by tests: each states a promise of this module over any bytes and panics
-//! when it is broken. Beside them the plain forms that the fast ones must agree with.
+//! Fuzz functions, also called by tests: each checks a promise of this module over any bytes and panics when it is
+//! broken. Also the simple implementations that the fast ones must agree with.
 
 use std::io::Read as _;
 
@@ -9,7 +9,7 @@ use crate::http::head::{self, BodyKind};
 use crate::http::{Status, answer, go_json, query};
 use crate::limits::{CHUNK_EXTRAS_BYTES_MAX, HEAD_BYTES_MAX};
 
-/// Heads: how the bytes were cut does not matter, every place found lies in the head, nothing panics.
+/// Heads: the result does not depend on how the bytes were split, every range lies in the head, nothing panics.
 pub fn fuzz_head(data: &[u8]) {
     let whole = head::parse(data);
     if let Ok(Status::Complete(head)) = whole {
@@ -23,7 +23,7 @@ pub fn fuzz_head(data: &[u8]) {
             assert!(!span.of(head_bytes).contains(&b'\n'));
         }
     }
-    // Once a prefix gives an answer, all longer ones give the same.
+    // Once a prefix gives a result, all longer ones give the same.
     let step = data.len() / 64 + 1;
     for cut in (0..data.len()).step_by(step) {
         let part = head::parse(&data[..cut]);
@@ -37,8 +37,8 @@ pub fn fuzz_head(data: &[u8]) {
     let _ = go_json::error_text(data);
 }
 
-/// Bodies: chunks agree with the plain form and with themselves however cut; gzip agrees with flate2's reader. The
-/// first byte says where to cut.
+/// Bodies: the chunk decoder agrees with the simple one however the body is split; gzip agrees with flate2's reader.
+/// The first byte says where to split.
 pub fn fuzz_body(data: &[u8]) {
     let Some((&cut, body)) = data.split_first() else { return };
     let cuts = [usize::from(cut) % (body.len() + 1)];
@@ -62,7 +62,7 @@ pub fn fuzz_body(data: &[u8]) {
     let mut reader = flate2::bufread::MultiGzDecoder::new(body).take(bytes_max + 1);
     match (&whole, reader.read_to_end(&mut theirs)) {
         (Ok(ours), Ok(_)) => assert_eq!(*ours, theirs),
-        // Our own bounds.
+        // Our own limits.
         (Err(GzipError::Header | GzipError::TooLarge | GzipError::Eof), Ok(_)) => {}
         (Err(error), Ok(_)) => panic!("{error} where flate2 reads {} bytes", theirs.len()),
         // flate2 refuses reserved header flags, Go does not.
@@ -77,7 +77,7 @@ fn pieces<'a>(body: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8
     starts.zip(ends).map(|(start, end)| &body[start..end])
 }
 
-/// Data, bytes consumed, and whether the body was whole, when it arrives cut at `cuts` (ascending).
+/// Data, bytes consumed, and whether the body was complete, when it arrives split at `cuts` (ascending).
 pub fn dechunk(body: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize, bool), ChunkError> {
     let mut decoder = Decoder::new();
     let (mut data, mut consumed) = (Vec::new(), 0);
@@ -125,9 +125,9 @@ fn dechunk_naive(body: &[u8]) -> Option<(Vec<u8>, usize, usize)> {
     }
 }
 
-/// The inflated body when it arrives cut at `cuts` (ascending) and is taken in portions of `out_len` bytes.
+/// The decompressed body when it arrives split at `cuts` (ascending), with an output buffer of `out_len` bytes.
 pub fn gunzip(body: &[u8], cuts: &[usize], bytes_max: u64, out_len: usize) -> Result<Vec<u8>, GzipError> {
-    // Reused, so that a reset that forgets something shows.
+    // Reused, to find an incomplete reset.
     let mut inflater = Inflater::new(7);
     let _ = inflater.inflate(b"\x1f\x8b\x08\x08\0\0\0\0\0\0name", &mut [0; 16]);
     inflater.reset(bytes_max);

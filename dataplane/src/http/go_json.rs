@@ -1,9 +1,9 @@
-//! Strings in JSON as Go's `encoding/json` writes them, and back. No parser: the data plane writes one small object and
-//! looks for one field.
+//! Writes JSON strings as Go's `encoding/json` does, and reads one back. Not a parser: the data plane writes one small
+//! object and searches for one field.
 
 use std::fmt;
 
-/// Appends `text` in quotes: `<` `>` `&`, control bytes and U+2028/9 as `\u....`, each byte that is no UTF-8 as
+/// Appends `text` in quotes: `<` `>` `&`, control bytes and U+2028/9 as `\u....`, each byte that is not UTF-8 as
 /// `\ufffd`.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
@@ -11,7 +11,7 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// The same for what can be displayed, without a copy between.
+/// The same for a value that implements Display, without a copy.
 pub fn push_display(out: &mut Vec<u8>, text: impl fmt::Display) {
     struct Escaping<'a>(&'a mut Vec<u8>);
     impl fmt::Write for Escaping<'_> {
@@ -21,7 +21,7 @@ pub fn push_display(out: &mut Vec<u8>, text: impl fmt::Display) {
         }
     }
     out.push(b'"');
-    // Only a Display that fails by itself can make this fail; then the text ends early.
+    // Fails only if the Display implementation fails; then the text ends early.
     let _ = fmt::write(&mut Escaping(out), format_args!("{text}"));
     out.push(b'"');
 }
@@ -74,8 +74,8 @@ fn hex(nibble: u8) -> u8 {
     b"0123456789abcdef"[usize::from(nibble)]
 }
 
-/// The first string that follows a name `"error"` in a small JSON body: enough for logs and hints, not a parser. A
-/// quote inside a JSON string has a backslash before it, so the name is not found inside one.
+/// The first string that follows a name `"error"` in a small JSON body. Enough for logs and hints, not a parser. Quotes
+/// inside JSON strings are escaped, so the name is not found inside a string.
 pub fn error_text(body: &[u8]) -> Option<String> {
     memchr::memmem::find_iter(body, b"\"error\"").find_map(|at| {
         let rest = body[at + 7..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
@@ -83,7 +83,7 @@ pub fn error_text(body: &[u8]) -> Option<String> {
     })
 }
 
-/// The string that begins here, up to its closing quote or as far as there is one.
+/// The string that begins here, up to its closing quote or the end.
 fn unescape(mut rest: &[u8]) -> String {
     let mut text = Vec::new();
     while let [byte, tail @ ..] = rest {
@@ -113,7 +113,7 @@ fn unescape(mut rest: &[u8]) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The character behind `\u`, two of them for a surrogate pair, and what follows it.
+/// The character of a `\u` escape (two escapes for a surrogate pair), and the rest.
 fn unescape_unicode(rest: &[u8]) -> (char, &[u8]) {
     let unit = |digits: &[u8]| u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
     let Some((high, after)) = rest.split_at_checked(4).and_then(|(digits, after)| Some((unit(digits)?, after))) else {

@@ -1,8 +1,8 @@
-//! Text in quotes as Go's `%q` writes it; InfluxDB names databases so (`database not found: "a\nb"`).
+//! Quotes text as Go's `%q` does; InfluxDB shows database names so (`database not found: "a\nb"`).
 
 use std::fmt::Write as _;
 
-/// Appends `text`, quoted. Bytes that are no UTF-8 become `\xff`, what cannot be printed `\u00ad`.
+/// Appends `text`, quoted. Bytes that are not UTF-8 become `\xff`, unprintable characters `\u00ad`.
 pub fn go_quote(out: &mut String, text: &[u8]) {
     out.push('"');
     for chunk in text.utf8_chunks() {
@@ -39,8 +39,8 @@ fn push_hex(out: &mut String, byte: u8) {
     let _ = write!(out, "\\x{byte:02x}");
 }
 
-/// As Go's `strconv.IsPrint`, but for characters newer than one of the two tables. Rust's own table is behind
-/// `str::escape_debug`, which also escapes a combining character, but only at the start: hence the `a`.
+/// As Go's `strconv.IsPrint`, except for characters newer than one of the two tables. `str::escape_debug` uses Rust's
+/// table. It also escapes a combining character, but only at the start, hence the leading `a`.
 fn is_printable(c: char) -> bool {
     if c == '\'' {
         return true;

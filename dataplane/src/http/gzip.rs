@@ -1,14 +1,15 @@
-//! Inflating a gzip body as a stream, with the strictness and the error texts of Go's `compress/gzip`, which InfluxDB
+//! Decompresses a gzip body as a stream, as strictly as Go's `compress/gzip` and with its error texts, which InfluxDB
 //! shows to its clients.
 //!
 //! ```text
 //!   | 10 bytes | extra? | name? | comment? | CRC16? | deflate data | CRC32, length |  and again, any number of members
 //! ```
 //!
-//! Contract: the caller calls [`Inflater::inflate`] until the input is consumed *and* the output was not filled, then,
-//! at the end of the body, [`Inflater::finish`]. Memory is the caller's two slices and some 48 KiB of state, which
-//! [`Inflater::reset`] uses again. No body is good before `finish` has said so: its checksum comes last. Go: reserved
-//! header flags are ignored, the offset of `flate: corrupt input` counts from the start of the member's deflate data.
+//! The caller calls [`Inflater::inflate`] until the input is consumed *and* the output was not filled, then, at the end
+//! of the body, [`Inflater::finish`]. Memory is the caller's two slices and some 48 KiB of state, which
+//! [`Inflater::reset`] reuses. A body is valid only when `finish` succeeds, since its checksum comes last. As in Go,
+//! reserved header flags are ignored, and the offset of `flate: corrupt input` counts from the start of the member's
+//! deflate data.
 
 use std::fmt;
 
@@ -16,20 +17,20 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use crate::limits::GZIP_NAME_BYTES_MAX;
 
-/// Always the client's fault.
+/// Always an error of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GzipError {
-    /// Not a single byte.
+    /// The body is empty.
     Eof,
     /// Ends within a member, or has fewer than ten bytes where a header must be.
     UnexpectedEof,
-    /// Other bytes than a gzip header.
+    /// The bytes are not a gzip header.
     Header,
     /// CRC32 or length at the end of a member is wrong.
     Checksum,
-    /// No deflate data, found after this many bytes of it.
+    /// Invalid deflate data, found after this many bytes of it.
     Corrupt { offset: u64 },
-    /// More inflated bytes than allowed: 413.
+    /// More decompressed bytes than allowed: 413.
     TooLarge,
 }
 
@@ -39,7 +40,7 @@ impl GzipError {
     }
 }
 
-/// The text Go gives, word for word.
+/// Go's texts, word for word.
 impl fmt::Display for GzipError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,7 +59,7 @@ const FLAG_EXTRA: u8 = 1 << 2;
 const FLAG_NAME: u8 = 1 << 3;
 const FLAG_COMMENT: u8 = 1 << 4;
 
-/// Where in a member the next byte falls.
+/// The part of a member to which the next byte belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GzipPart {
     Fixed,
@@ -71,7 +72,7 @@ enum GzipPart {
     Trailer,
 }
 
-/// What one call did.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inflated {
     pub consumed: usize,
@@ -82,14 +83,14 @@ pub struct Inflated {
 pub struct Inflater {
     inflate: Decompress,
     part: GzipPart,
-    /// Header fields and trailer, as far as they have come.
+    /// Header fields and trailer, as far as they have arrived.
     small: [u8; 10],
     small_len: usize,
     flags: u8,
     header_crc: Crc,
     crc: Crc,
     member_bytes: u64,
-    /// No byte of any member yet.
+    /// No byte of any member has arrived.
     untouched: bool,
     bytes_left: u64,
 }
@@ -101,7 +102,7 @@ impl fmt::Debug for Inflater {
 }
 
 impl Inflater {
-    /// For a body of at most `bytes_max` inflated bytes; 0 = any number.
+    /// For a body of at most `bytes_max` decompressed bytes; 0 = no limit.
     pub fn new(bytes_max: u64) -> Self {
         Self {
             inflate: Decompress::new(false),
@@ -117,7 +118,7 @@ impl Inflater {
         }
     }
 
-    /// Makes it as new for another body, without allocating.
+    /// Resets the state for another body, without allocating.
     pub fn reset(&mut self, bytes_max: u64) {
         self.start_member();
         self.untouched = true;
@@ -133,7 +134,7 @@ impl Inflater {
         self.member_bytes = 0;
     }
 
-    /// Inflates from `input` to the front of `out` until one of them is used up.
+    /// Decompresses from `input` to the front of `out` until one of them is used up.
     pub fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Result<Inflated, GzipError> {
         let (mut consumed, mut produced) = (0, 0);
         loop {
@@ -152,7 +153,8 @@ impl Inflater {
             let status = self.inflate.decompress(&input[consumed..], room, FlushDecompress::None);
             let read = (self.inflate.total_in() - in_before) as usize;
             let written = (self.inflate.total_out() - out_before) as usize;
-            // What came before a fault counts first, so that the size of `out` does not decide which error is told.
+            // Bytes written before a fault count first, so that the size of `out` does not decide which error is
+            // reported.
             self.bytes_left = self.bytes_left.checked_sub(written as u64).ok_or(GzipError::TooLarge)?;
             let status = status.map_err(|_| GzipError::Corrupt { offset: self.inflate.total_in() })?;
             self.crc.update(&room[..written]);
@@ -168,7 +170,7 @@ impl Inflater {
         Ok(Inflated { consumed, produced })
     }
 
-    /// The body has ended: is it whole?
+    /// Called at the end of the body: checks that it is complete.
     pub fn finish(&self) -> Result<(), GzipError> {
         match self.part {
             GzipPart::Fixed if self.small_len == 0 && self.untouched => Err(GzipError::Eof),
@@ -177,14 +179,14 @@ impl Inflater {
         }
     }
 
-    /// Takes bytes of the header or trailer from the front of `input`; how many.
+    /// Takes bytes of the header or trailer from the front of `input`; returns how many.
     fn take_small(&mut self, input: &[u8]) -> Result<usize, GzipError> {
         self.untouched = false;
         match self.part {
             GzipPart::Fixed => {
                 let taken = self.gather(input, 10);
                 if self.small_len == 10 {
-                    // The magic number and `deflate`, the only method there is (RFC 1952 section 2.3.1).
+                    // The magic number and `deflate`, the only method (RFC 1952 section 2.3.1).
                     if self.small[..3] != [0x1f, 0x8b, 8] {
                         return Err(GzipError::Header);
                     }
@@ -265,7 +267,7 @@ impl Inflater {
         taken
     }
 
-    /// The next part that the flags announce.
+    /// Enters the next part that the flags announce.
     fn enter_after(&mut self, part: GzipPart) {
         self.small_len = 0;
         let has = |flag| self.flags & flag != 0;

@@ -1,4 +1,4 @@
-//! Gzip bodies: Go's errors for damaged ones, flate2's bytes for good ones, however they are cut.
+//! Gzip bodies: Go's errors for damaged ones, flate2's bytes for valid ones, however they are split.
 
 use super::*;
 use crate::http::fuzz::{fuzz_body, gunzip};
@@ -41,7 +41,7 @@ fn errors_have_the_texts_go_gives() {
     }
     fails(&[&good[..], b"garbage"].concat(), "unexpected EOF");
     fails(&[&good[..], b"garbage garbage"].concat(), "gzip: invalid header");
-    // A block type that does not exist, at the very start and after a stored block.
+    // An invalid block type, at the very start and after a stored block.
     fails(&[&good[..10], &[0x07, 0, 0, 0, 0, 0]].concat(), "flate: corrupt input before offset 1");
     fails(&[&good[..10], &[0, 1, 0, 0xfe, 0xff, b'x', 0x07, 0]].concat(), "flate: corrupt input before offset 7");
     // A stored block whose length and its complement disagree.
@@ -138,7 +138,7 @@ proptest! {
         prop_assert_eq!(gunzip(&body, &[cut.index(body.len())], 0, out_len), Ok(data));
     }
 
-    /// In one damaged body of eight thousand the two places are one byte apart (codes that are refused at different
+    /// In one of eight thousand damaged bodies the two offsets differ by one byte (codes that are refused at different
     /// bits).
     #[test]
     fn faults_are_told_where_go_finds_them(text in "[a-h m=v,]{1,80}", at: proptest::sample::Index, with: [u8; 2]) {
@@ -155,7 +155,7 @@ proptest! {
                 (Err(InflateFault::Corrupt(at)), Err(GzipError::Corrupt { offset })) => {
                     prop_assert!(offset.abs_diff(at as u64) <= 1, "{offset} instead of {at}");
                 }
-                // What is left behind the last block is taken for the trailer.
+                // Bytes left after the last block are taken for the trailer.
                 (Ok((_, read)), Err(GzipError::UnexpectedEof)) => prop_assert!(deflate.len() - read < 8),
                 (Ok((_, read)), Err(GzipError::Checksum)) => prop_assert!(deflate.len() - read >= 8),
                 (naive, fast) => prop_assert!(false, "{naive:?} {fast:?}"),

@@ -1,13 +1,13 @@
-//! The head of a request: one pass with httparse, then one look at each field.
+//! The head of a request: one pass with httparse, then each field is examined once.
 //!
-//! Contract: [`parse`] reads only the first `HEAD_BYTES_MAX` bytes, allocates nothing, and its result does not depend
-//! on how the bytes were cut on their way: every prefix of a head is `Partial` or gives the error the whole gives.
-//! Every error closes the connection, since where the next request would begin is not known. A head whose body length
-//! two servers could read differently is an error (request smuggling, RFC 9112 section 11.2).
+//! [`parse`] reads only the first `HEAD_BYTES_MAX` bytes, allocates nothing, and its result does not depend on how the
+//! bytes were split: every prefix of a head gives `Partial` or the same error as the whole. Every error closes the
+//! connection, since the start of the next request is unknown. A head whose body length two servers could read
+//! differently is an error (request smuggling, RFC 9112 section 11.2).
 //!
-//! Taken over from httparse: a line may end in LF alone, empty lines before the request line are skipped, and folded
-//! lines, blanks before the colon, CR without LF and NUL are refused.
-//! Not here: what a path means (`conn`), the body itself (`chunked`, `gzip`).
+//! httparse's behaviour: a line may end in LF alone, empty lines before the request line are skipped, and folded lines,
+//! blanks before the colon, CR without LF and NUL are refused. Not here: what a path means (`conn`), the body itself
+//! (`chunked`, `gzip`).
 
 use std::mem::MaybeUninit;
 
@@ -34,7 +34,7 @@ pub enum BodyKind {
     Chunked,
 }
 
-/// A request head. Of fields sent more than once the first counts, as in Go.
+/// A request head. Of repeated fields the first counts, as in Go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub method: Method,
@@ -42,7 +42,7 @@ pub struct Head {
     query: Span,
     /// 0 or 1.
     pub minor: u8,
-    /// The client wants to go on with this connection.
+    /// The client wants to keep this connection.
     pub keep_alive: bool,
     pub body: BodyKind,
     /// `Content-Encoding` is exactly `gzip`; InfluxDB ignores every other value.
@@ -57,36 +57,36 @@ pub struct Head {
     pub accept_encoding: Option<Span>,
     pub content_type: Option<Span>,
     pub user_agent: Option<Span>,
-    /// Bytes up to and with the empty line; the body begins there.
+    /// Bytes up to and including the empty line; the body begins there.
     pub head_len: usize,
 }
 
 impl Head {
     /// The path as sent, not percent-decoded. `buf` as in [`Span::of`].
     pub fn path<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
-        // An absolute-form target may lack a path, which means the root (RFC 9110 section 4.2.3).
+        // An absolute-form target may have no path, which means the root (RFC 9110 section 4.2.3).
         if self.path.is_empty() { b"/" } else { self.path.of(buf) }
     }
 
-    /// What follows the first `?`, empty without one.
+    /// The bytes after the first `?`; empty without one.
     pub fn query<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         self.query.of(buf)
     }
 }
 
-/// Why a head is refused; always the client's fault, and always the end of the connection.
+/// Why a head is refused. Always an error of the client that ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
     TooLong,
     TooManyFields,
     Malformed,
-    /// HTTP/0.9, HTTP/2 or an invention.
+    /// HTTP/0.9, HTTP/2 or an unknown version.
     Version,
     /// Not `/path`, not `http://host/path`, not `*`.
     Target,
-    /// None in HTTP/1.1, or more than one.
+    /// Missing in HTTP/1.1, or repeated.
     Host,
-    /// No plain number, or too large a one.
+    /// Not a plain number, or too large.
     Length,
     LengthTwice,
     LengthAndChunked,
@@ -126,7 +126,7 @@ impl HeadError {
     }
 }
 
-/// Parses the head at the front of `buf`; what follows it is not looked at.
+/// Parses the head at the front of `buf`; the bytes after it are not examined.
 pub fn parse(buf: &[u8]) -> Result<Status<Head>, HeadError> {
     let window = &buf[..buf.len().min(HEAD_BYTES_MAX)];
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEADERS_MAX];
@@ -169,7 +169,7 @@ pub fn parse(buf: &[u8]) -> Result<Status<Head>, HeadError> {
     Ok(Status::Complete(head))
 }
 
-/// What more than one field decides together.
+/// State that several fields decide together.
 #[derive(Default)]
 struct Seen {
     hosts: u32,
@@ -182,7 +182,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// The length of a name tells nearly all of them apart; one comparison settles it.
+    /// The length of the name selects at most a few candidates to compare.
     fn take(&mut self, head: &mut Head, window: &[u8], name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         let is = |want: &[u8]| name.eq_ignore_ascii_case(want);
         let keep = |place: &mut Option<Span>| {
@@ -220,7 +220,7 @@ impl Seen {
                 self.encoding = true;
             }
             17 if is(b"transfer-encoding") => {
-                // HTTP/1.0 knows no chunks, and who sends them there may be relayed by someone who does not see them.
+                // HTTP/1.0 has no chunks. If a client sends them, an older proxy before us may not see them.
                 if self.chunked || head.minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(HeadError::TransferEncoding);
                 }
@@ -241,7 +241,7 @@ impl Seen {
             (None, true) => BodyKind::Chunked,
             (None, false) => BodyKind::None,
         };
-        // A client of HTTP/1.0 does not understand an interim answer (RFC 9110 section 10.1.1).
+        // An HTTP/1.0 client does not understand an interim answer (RFC 9110 section 10.1.1).
         head.expect_continue =
             self.expect && head.minor == 1 && !matches!(head.body, BodyKind::None | BodyKind::Length(0));
         head.keep_alive = !self.close && (head.minor == 1 || self.keep_alive);
@@ -286,8 +286,8 @@ fn split_target(target: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     })
 }
 
-/// Tells another version of HTTP from nonsense. Decided on bytes before the place of the error only, so that it does
-/// not matter how much has arrived.
+/// Tells another version of HTTP from garbage. Uses only bytes before the place of the error, so that the result does
+/// not depend on how much has arrived.
 #[cold]
 fn refusal(error: httparse::Error, window: &[u8]) -> HeadError {
     let ends_line = |b: &u8| matches!(b, b'\r' | b'\n');

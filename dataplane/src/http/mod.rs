@@ -1,9 +1,9 @@
-//! HTTP/1.x as pure functions over bytes: no socket, no clock, no runtime.
+//! HTTP/1.x as pure functions over bytes: no sockets, no clock, no runtime.
 //!
-//! The caller owns every buffer; what a parser finds are [`Span`]s into it, so nothing borrows while the buffer is
-//! refilled. In the order a request meets them: [`head`], [`query`], [`auth`], [`chunked`], [`gzip`], [`response`].
-//! [`answer`] reads what a backend says; [`go_json`] and [`go_quote`] write text the way Go does. Not here: which path
-//! does what, deadlines, how much of a body is kept.
+//! The caller owns every buffer. Parsers return [`Span`]s into it, so that nothing borrows while the buffer is
+//! refilled. In the order a request passes them: [`head`], [`query`], [`auth`], [`chunked`], [`gzip`], [`response`].
+//! [`answer`] reads a backend's answer; [`go_json`] and [`go_quote`] write text as Go does. Not here: what a path does,
+//! deadlines, how much of a body is kept.
 
 pub(crate) mod answer;
 pub mod auth;
@@ -22,15 +22,15 @@ pub mod query;
 pub mod request_id;
 pub mod response;
 
-/// All of it, or not all here yet.
+/// A complete result, or not enough bytes yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status<T> {
     Complete(T),
-    /// The bytes so far are fine; parse again from the start when more have come.
+    /// The bytes so far are valid; parse again from the start when more have arrived.
     Partial,
 }
 
-/// A place in the head of a message; heads are bounded to what 16 bits can name.
+/// A range in the head of a message; offsets in a head fit 16 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u16,
@@ -38,14 +38,14 @@ pub struct Span {
 }
 
 impl Span {
-    /// The place of `part`, which must lie within `buf`.
+    /// The range of `part`, which must lie within `buf`.
     fn within(buf: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr() as usize - buf.as_ptr() as usize;
         debug_assert!(start + part.len() <= buf.len());
         Self { start: start as u16, end: (start + part.len()) as u16 }
     }
 
-    /// The bytes there. `buf` must begin with the same head that was parsed.
+    /// The bytes of this range. `buf` must begin with the head that was parsed.
     pub fn of(self, buf: &[u8]) -> &[u8] {
         &buf[usize::from(self.start)..usize::from(self.end)]
     }
@@ -55,8 +55,8 @@ impl Span {
     }
 }
 
-/// The value of a Content-Length field: digits only, at least one (RFC 9110 section 8.6). Signs, blanks, lists and what
-/// does not fit 64 bits are how two servers come to disagree about where a message ends: None.
+/// The value of a Content-Length field: one or more digits and nothing else (RFC 9110 section 8.6). With signs, blanks,
+/// lists or numbers beyond 64 bits, two servers may find different ends of a message: None.
 fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -67,7 +67,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// What a Connection field says: (has `close`, has `keep-alive`).
+/// The options of a Connection field: (has `close`, has `keep-alive`).
 fn connection_options(value: &[u8]) -> (bool, bool) {
     let (mut close, mut keep_alive) = (false, false);
     for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
@@ -77,7 +77,7 @@ fn connection_options(value: &[u8]) -> (bool, bool) {
     (close, keep_alive)
 }
 
-/// Appends a number without the weight of formatting.
+/// Appends a number without the cost of `format!`.
 fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();

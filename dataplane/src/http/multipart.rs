@@ -1,24 +1,22 @@
-//! `multipart/form-data` bodies (RFC 7578), as laxly as Go's `mime/multipart` reads them, since InfluxDB reads them
-//! with it.
+//! `multipart/form-data` bodies (RFC 7578), read as tolerantly as by Go's `mime/multipart`, which InfluxDB uses.
 //!
-//! Contract: pure; a body without its closing boundary, or with a part whose head cannot be read, is no form at all, as
-//! with Go. Lines may end in LF alone if the first boundary does; a preamble, an epilogue, and parts without a name are
-//! passed over. Not here: which of two values counts (`query::request`); transfer encodings of parts, which RFC 7578
-//! forbids.
+//! Pure. As in Go, a body without its closing boundary, or with a part whose head is unreadable, is not a form. Lines
+//! may end in LF alone if the first boundary does. A preamble, an epilogue, and parts without a name are skipped. Not
+//! here: which of two values counts (`query::request`); transfer encodings of parts, which RFC 7578 forbids.
 
 use memchr::memmem;
 
-/// One part with a name. Its data is as sent.
+/// One part with a name. Its data is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormPart<'a> {
     pub name: Vec<u8>,
-    /// It was sent as a file.
+    /// The part has a file name.
     pub is_file: bool,
     pub data: &'a [u8],
 }
 
-/// A value with parameters, like that of `Content-Type`: what stands before the first `;`, in lower case, and the
-/// parameters, their names in lower case.
+/// A field value with parameters, as in `Content-Type`: the text before the first `;`, in lower case, and the
+/// parameters, with names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormValue {
     pub main: Vec<u8>,
@@ -39,13 +37,13 @@ impl FormValue {
         Self { main, parameters }
     }
 
-    /// `name` in lower case.
+    /// `name` must be in lower case.
     pub fn parameter(&self, name: &str) -> Option<&[u8]> {
         self.parameters.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| &value[..])
     }
 }
 
-/// The parts of a body; None if it is no form.
+/// The parts of a body; None if it is not a form.
 pub fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<FormPart<'a>>> {
     if boundary.is_empty() {
         return None;
@@ -67,10 +65,10 @@ pub fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<FormPart<'a>>> {
     Some(parts)
 }
 
-/// What follows a boundary; None = it was the last one.
+/// The bytes after a boundary; None = it was the last one.
 type After<'a> = Option<&'a [u8]>;
 
-/// Skips lines up to the first boundary; also tells how lines end.
+/// Skips lines up to the first boundary; also returns the form's line end.
 fn first_part<'a>(body: &'a [u8], dashed: &[u8]) -> Option<(After<'a>, &'static [u8])> {
     let mut rest = body;
     loop {
@@ -85,7 +83,7 @@ fn first_part<'a>(body: &'a [u8], dashed: &[u8]) -> Option<(After<'a>, &'static 
     }
 }
 
-/// What may stand behind a boundary: `--`, or blanks and a line end. None = it is data that looks alike.
+/// A boundary must be followed by `--`, or by blanks and a line end. None = this is data that looks like a boundary.
 fn after_boundary(after: &[u8]) -> Option<After<'_>> {
     if after.starts_with(b"--") {
         return Some(None);
@@ -95,7 +93,7 @@ fn after_boundary(after: &[u8]) -> Option<After<'_>> {
     after.strip_prefix(b"\r\n").or_else(|| after.strip_prefix(b"\n")).map(Some)
 }
 
-/// Reads the fields of a part; gives its Content-Disposition and what follows the empty line.
+/// Reads the fields of a part. Returns its Content-Disposition and the bytes after the empty line.
 fn part_head(mut rest: &[u8]) -> Option<(Option<FormValue>, &[u8])> {
     let mut disposition = None;
     loop {
@@ -126,7 +124,7 @@ fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((&text[..index], &text[index + 1..]))
 }
 
-/// A parameter's value without its quotes, and what follows it.
+/// A parameter's value without quotes, and the rest.
 fn token_or_quoted(text: &[u8]) -> (Vec<u8>, &[u8]) {
     let Some(mut rest) = text.strip_prefix(b"\"") else {
         let end = memchr::memchr(b';', text).unwrap_or(text.len());
@@ -137,7 +135,7 @@ fn token_or_quoted(text: &[u8]) -> (Vec<u8>, &[u8]) {
         match rest {
             [] => return (value, rest),
             [b'"', after @ ..] => return (value, after),
-            // Browsers send file names with backslashes in them: only what must be escaped is unescaped.
+            // Browsers send file names with backslashes in them, so only escaped quotes and backslashes are unescaped.
             [b'\\', byte @ (b'"' | b'\\'), after @ ..] | [byte, after @ ..] => {
                 value.push(*byte);
                 rest = after;
@@ -216,9 +214,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_body_makes_it_fail_and_parts_lie_in_the_body(body in "(--B|--|\r\n|\n|[a-z:;=\" ]{0,6}|form-data|content-disposition: form-data; name=q){0,12}") {
+        fn no_body_makes_it_panic_and_parts_lie_in_the_body(
+            body in concat!(
+                "(--B|--|\r\n|\n|[a-z:;=\" ]{0,6}|form-data|",
+                "content-disposition: form-data; name=q){0,12}",
+            )
+        ) {
             for part in parts(body.as_bytes(), b"B").unwrap_or_default() {
-                proptest::prop_assert!(body.as_bytes().windows(part.data.len().max(1)).any(|w| part.data.is_empty() || w == part.data));
+                let mut windows = body.as_bytes().windows(part.data.len().max(1));
+                proptest::prop_assert!(windows.any(|w| part.data.is_empty() || w == part.data));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Deflate decoded bit by bit in the order in which Go's `compress/flate` takes bytes, to check where a fault is told
-//! to be. The fast decoder reads ahead; its offset must nevertheless be the one InfluxDB's clients see.
+//! Decodes deflate data bit by bit, in the order in which Go's `compress/flate` reads bytes, to check the offset of a
+//! fault. The fast decoder reads ahead; its offset must still be the one that InfluxDB's clients see.
 
 const LENGTHS_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
@@ -10,7 +10,7 @@ pub enum InflateFault {
     Corrupt(usize),
 }
 
-/// Inflates the deflate data at the front of `data`: the bytes, and how many were read.
+/// Decompresses the deflate data at the front of `data`. Returns the bytes, and how many were read.
 pub fn inflate(data: &[u8]) -> Result<(Vec<u8>, usize), InflateFault> {
     let mut reader = BitReader { data, at: 0, bits: 0, bit_count: 0, out: Vec::new() };
     loop {
@@ -45,7 +45,7 @@ struct Codes {
 }
 
 impl Codes {
-    /// None: the lengths make no complete code.
+    /// None: the lengths are not a complete code.
     fn new(lengths: &[u8]) -> Option<Self> {
         let longest = *lengths.iter().max()?;
         let mut codes = vec![(0, 0); lengths.len()];
@@ -62,7 +62,7 @@ impl Codes {
         complete.then_some(Self { codes, shortest })
     }
 
-    /// The symbol whose code these bits begin with, and its length.
+    /// The symbol whose code starts these bits, and its length.
     fn find(&self, bits: u64) -> Option<(usize, u8)> {
         self.codes.iter().enumerate().find_map(|(symbol, &(len, code))| {
             let reversed = u64::from(code.reverse_bits()) >> (16 - u32::from(len).min(16));
@@ -154,7 +154,7 @@ impl BitReader<'_> {
         }
         let (literals, distances) = all.split_at(literals);
         let mut codes = Codes::new(literals).ok_or(self.corrupt())?;
-        // Every block holds the end of block code: at least that many bits can be asked for.
+        // Every block contains the end-of-block code, so at least that many bits may be requested.
         codes.shortest = codes.shortest.max(literals[256]);
         Ok((codes, Some(Codes::new(distances).ok_or(self.corrupt())?)))
     }

@@ -1,25 +1,25 @@
-//! Query strings and paths as Go's `net/url` reads them, which is what InfluxDB and the original proxy do.
+//! Query strings and paths as Go's `net/url` reads them, as InfluxDB and influx-proxy do.
 //!
-//! Parts are separated by `&`; a part with a `;` or a bad percent escape is dropped whole (Go since 1.17), `+` is a
-//! blank, and of a parameter given twice the first value counts. Also good for form bodies, which have the same shape.
-//! Nothing is allocated where nothing is escaped.
+//! Parts are separated by `&`. A part with a `;` or an invalid percent escape is dropped completely (Go since 1.17),
+//! `+` is a blank, and of a repeated parameter the first value counts. Form bodies have the same syntax. Allocates only
+//! when something is escaped.
 
 use std::borrow::Cow;
 
-/// The first value of `key`; None if it is not there. The names asked for need no escaping.
+/// The first value of `key`; None if it is missing. `key` must need no escaping.
 pub fn first<'a>(query: &'a [u8], key: &str) -> Option<Cow<'a, [u8]>> {
     parts(query).find_map(|part| {
         let value = match part.strip_prefix(key.as_bytes()) {
             Some([b'=', value @ ..]) => value,
             Some(nothing @ []) => nothing,
-            // The name may still be the one asked for, in escapes; nobody writes it so.
+            // The name may be an escaped form of the key, which is rare.
             _ => {
                 let (name, value) = cut(part);
                 let escaped = name.iter().any(|b| matches!(b, b'%' | b'+'));
                 (escaped && decode(name, true)?.as_ref() == key.as_bytes()).then_some(value)?
             }
         };
-        // Only a part that matters is looked at for what would spoil it.
+        // Only the part that is used is checked for what would invalidate it.
         if memchr::memchr(b';', part).is_some() { None } else { decode(value, true) }
     })
 }
@@ -50,12 +50,12 @@ fn cut(part: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A path with its percent escapes undone; None (400) if one is bad. A `+` stays one.
+/// A path with its percent escapes decoded; None (400) if one is invalid. A `+` stays a `+`.
 pub fn path(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     decode(raw, false)
 }
 
-/// A single name or value; None if an escape in it is bad.
+/// A single name or value; None if an escape in it is invalid.
 pub fn unescape(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     decode(raw, true)
 }

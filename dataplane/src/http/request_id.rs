@@ -1,8 +1,8 @@
-//! Version 1 UUIDs (RFC 9562 section 5.1) for requests that bring no id of their own, as InfluxDB makes them.
+//! Version 1 UUIDs (RFC 9562 section 5.1), as in InfluxDB, for requests that have no id of their own.
 //!
-//! Unique within a process as long as each worker has its own clock sequence; time comes from the caller, about once a
-//! second, and between two tellings each id is one tick (100 ns) later than the one before. Only the eight digits that
-//! change are written anew.
+//! Unique within a process as long as each worker has its own clock sequence. The caller sets the time about once a
+//! second; in between, each id is one tick (100 ns) later than the one before. Only the eight digits that change are
+//! written for each id.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// `clock_sequence` tells workers apart (14 bits count); `node` is any number of the process's own.
+    /// `clock_sequence` distinguishes workers (14 bits are used); `node` is any number for the process.
     pub fn new(clock_sequence: u16, node: [u8; 6]) -> Self {
         let mut ids = Self { ticks: TICKS_BEFORE_UNIX, text: [b'-'; ID_LEN] };
         let [high, low] = (clock_sequence & 0x3fff | 0x8000).to_be_bytes();
@@ -29,7 +29,7 @@ impl RequestIds {
         ids
     }
 
-    /// Tells the time since 1970; ids never go back.
+    /// Sets the time since 1970. Ids never go back.
     pub fn set_time(&mut self, unix: Duration) {
         let now = TICKS_BEFORE_UNIX.wrapping_add((unix.as_nanos() / 100) as u64);
         if now > self.ticks {
@@ -48,7 +48,7 @@ impl RequestIds {
         &self.text
     }
 
-    /// The part of the time that changes every seven minutes.
+    /// Writes the part of the time that changes every seven minutes.
     fn write_slow(&mut self) {
         let [_, _, middle @ ..] = ((self.ticks >> 32) as u16 as u32).to_be_bytes();
         let version = (self.ticks >> 48) as u16 & 0x0fff | 0x1000;

@@ -1,10 +1,10 @@
 //! Writes responses in InfluxDB's form into a buffer of the caller.
 //!
-//! Contract: whatever text goes in, one well-formed response comes out; control bytes in header values become blanks,
-//! so no text can end a header. Every response carries `Date`, `X-Influxdb-Build`, `X-Influxdb-Version` and twice the
-//! request's id; with `Origin` also the four CORS fields (LINEPROTO section 7). The 204 of a write is one copy of a
-//! prepared response with a new id set in. Not here: which status an error deserves, the forms of error bodies
-//! (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
+//! Any text gives one well-formed response: control bytes in header values become blanks, so that no text can end a
+//! header. Every response has `Date`, `X-Influxdb-Build`, `X-Influxdb-Version` and twice the request's id; with
+//! `Origin` also the four CORS fields (LINEPROTO section 7). The 204 of a write is a copy of a prepared response with a
+//! new id. Not here: which status an error gets, the formats of error bodies (`error_body`), the request ids themselves
+//! (`request_id`), JSON of admin answers (control).
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,36 +15,36 @@ use crate::http::request_id::{ID_LEN, RequestIds};
 use crate::http::{Span, push_decimal};
 use crate::limits::ERROR_HEADER_BYTES_MAX;
 
-/// Told in `X-Influxdb-Version` and by the command line.
+/// Shown in `X-Influxdb-Version` and by the command line.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The answer to HTTP where TLS was expected, as Go's `net/http` has it. It ends with the connection.
+/// The answer to plain HTTP where TLS was expected, as in Go's `net/http`. Then the connection is closed.
 pub const PLAIN_HTTP_TO_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// Ends a body that [`Responder::stream`] began as chunks.
+/// Ends a body that [`Responder::stream`] sends in chunks.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 pub const PLAIN: &str = "text/plain; charset=utf-8";
 
 const IDENTITY: &str = concat!("X-Influxdb-Build: fluxgate\r\nX-Influxdb-Version: ", env!("CARGO_PKG_VERSION"), "\r\n");
-const CORS: &str = "Access-Control-Allow-Headers: Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token, \
-     X-HTTP-Method-Override\r\nAccess-Control-Allow-Methods: DELETE, GET, OPTIONS, POST, PUT\r\n\
+const CORS: &str = "Access-Control-Allow-Headers: Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, \
+    X-CSRF-Token, X-HTTP-Method-Override\r\nAccess-Control-Allow-Methods: DELETE, GET, OPTIONS, POST, PUT\r\n\
      Access-Control-Expose-Headers: Date, X-InfluxDB-Version, X-InfluxDB-Build\r\nAccess-Control-Allow-Origin: ";
 
-/// What the answer must know of its request.
+/// What an answer depends on in its request.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyTo<'a> {
     /// HTTP/1.`minor`.
     pub minor: u8,
-    /// A HEAD request: the body is only announced.
+    /// A HEAD request: the answer has no body.
     pub head_only: bool,
-    /// The connection goes on afterwards. Set it to false to close.
+    /// The connection stays open afterwards. Set to false to close it.
     pub keep_alive: bool,
-    /// The id the request brought.
+    /// The id that the client sent.
     pub request_id: Option<&'a [u8]>,
     pub origin: Option<&'a [u8]>,
     pub format: Format,
@@ -64,7 +64,7 @@ impl<'a> ReplyTo<'a> {
         }
     }
 
-    /// To what could not be read as a request; closes.
+    /// For bytes that are not a valid request; closes the connection.
     pub fn unreadable() -> Self {
         Self { minor: 1, head_only: false, keep_alive: false, request_id: None, origin: None, format: Format::Json }
     }
@@ -78,7 +78,7 @@ pub struct Responder {
     hot: HotReply,
 }
 
-/// The finished 204 to a plain HTTP/1.1 write.
+/// The prepared 204 to a plain HTTP/1.1 write.
 #[derive(Debug, Clone)]
 struct HotReply {
     ack: Option<&'static str>,
@@ -93,7 +93,7 @@ impl Responder {
         let date = httpdate::fmt_http_date(UNIX_EPOCH);
         let mut this =
             Self { date, ids, hot: HotReply { ack: hot_ack, bytes: Vec::new(), date_at: 0, ids_at: [0; 2] } };
-        // Written by the general way once, so that the two cannot differ; the marks find the places to set.
+        // Made by the general code, so that the two cannot differ. The marks show where the ids go.
         let mark = [b'#'; ID_LEN];
         let to = ReplyTo { keep_alive: true, request_id: Some(&mark), ..ReplyTo::unreadable() };
         let mut bytes = Vec::new();
@@ -105,7 +105,7 @@ impl Responder {
         this
     }
 
-    /// Tells the time since 1970; about once a second is enough.
+    /// Sets the time since 1970; about once a second is enough.
     pub fn set_time(&mut self, unix: Duration) {
         self.date = httpdate::fmt_http_date(UNIX_EPOCH + unix);
         let at = self.hot.date_at;
@@ -113,7 +113,7 @@ impl Responder {
         self.ids.set_time(unix);
     }
 
-    /// 204, the answer to a good write and to `/ping`. `ack` says which durability was met.
+    /// 204, the answer to a successful write and to `/ping`. `ack` is the durability reached.
     #[inline]
     pub fn no_content(&mut self, out: &mut Vec<u8>, to: ReplyTo<'_>, ack: Option<&str>) {
         let plain = to.keep_alive && to.minor == 1 && to.format == Format::Json;
@@ -138,7 +138,7 @@ impl Responder {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A whole response. `fields` may name a Content-Type, but neither Content-Length nor Connection. `body` must be
+    /// A whole response. `fields` may contain Content-Type, but neither Content-Length nor Connection. `body` must be
     /// empty with 204 and 304.
     pub fn send(&mut self, out: &mut Vec<u8>, to: ReplyTo<'_>, status: u16, fields: &[(&str, &str)], body: &[u8]) {
         self.start(out, to, status);
@@ -146,9 +146,9 @@ impl Responder {
         finish(out, to, status, body);
     }
 
-    /// The head of a body that comes in pieces. True: each piece must go through [`push_chunk`] and [`LAST_CHUNK`]
-    /// follows; false: the pieces go as they are, and either `length` bytes of them or the end of the connection ends
-    /// the body. For a HEAD request nothing may follow.
+    /// The head of a body that is sent in pieces. True: send each piece with [`push_chunk`] and [`LAST_CHUNK`] at the
+    /// end. False: send the pieces unchanged; the body ends after `length` bytes or with the connection. For a HEAD
+    /// request nothing may follow.
     pub fn stream(
         &mut self,
         out: &mut Vec<u8>,
@@ -157,7 +157,7 @@ impl Responder {
         fields: &[(&str, &str)],
         length: Option<u64>,
     ) -> bool {
-        // HTTP/1.0 knows no chunks.
+        // HTTP/1.0 has no chunks.
         let chunked = length.is_none() && to.minor == 1;
         let keep_alive = to.keep_alive && (length.is_some() || chunked);
         self.start(out, ReplyTo { keep_alive, ..to }, status);
@@ -171,7 +171,7 @@ impl Responder {
         chunked
     }
 
-    /// An error in the form the client asked for, with the text also in `X-Influxdb-Error` (but not on 401).
+    /// An error in the format the client asked for, with the text also in `X-Influxdb-Error` (but not on 401).
     pub fn error(
         &mut self,
         out: &mut Vec<u8>,
@@ -185,7 +185,7 @@ impl Responder {
         self.send_error(out, to, status, text, fields, &body);
     }
 
-    /// 400 to a write of which some or all lines were refused: `text` is InfluxDB's, `refused` says where.
+    /// 400 to a write with refused lines: `text` is InfluxDB's, `refused` lists the lines.
     pub fn refused_lines<R: fmt::Display>(
         &mut self,
         out: &mut Vec<u8>,
@@ -249,7 +249,8 @@ impl Responder {
             push_value(out, origin);
             out.extend_from_slice(b"\r\n");
         }
-        // The answer says HTTP/1.1 also to a client of 1.0, which must then be told that the connection stays.
+        // The status line says HTTP/1.1 also to a 1.0 client, so this client must be told that the connection stays
+        // open.
         match (to.keep_alive, to.minor) {
             (false, _) => field(out, "Connection", b"close"),
             (true, 0) => field(out, "Connection", b"keep-alive"),
@@ -267,7 +268,7 @@ pub fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Content-Length as the status allows it, the end of the head, the body unless it was only asked about.
+/// Content-Length if the status allows it, the end of the head, and the body except for HEAD.
 fn finish(out: &mut Vec<u8>, to: ReplyTo<'_>, status: u16, body: &[u8]) {
     let bodyless = matches!(status, 100..=199 | 204 | 304);
     debug_assert!(!bodyless || body.is_empty(), "a {status} has no body");
@@ -293,8 +294,8 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// InfluxDB makes blanks of LF and CR only. The other control bytes are no danger to a careful client, but many refuse
-/// the whole answer because of them, and would not learn which line was bad.
+/// InfluxDB replaces only LF and CR by blanks. Other control bytes are harmless, but many clients refuse the whole
+/// answer because of them, and would not see which line was bad.
 fn push_value(out: &mut Vec<u8>, value: &[u8]) {
     let start = out.len();
     out.extend_from_slice(value);

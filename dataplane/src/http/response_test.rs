@@ -31,7 +31,7 @@ fn written(write: impl FnOnce(&mut Responder, &mut Vec<u8>)) -> String {
 
 type Parts = (u16, Vec<(String, Vec<u8>)>, Vec<u8>);
 
-/// Fields without those that differ from run to run, sorted, and the body.
+/// The fields, sorted, without those that differ from run to run, and the body.
 fn parts(response: &[u8], head_request: bool) -> Parts {
     let Ok(Status::Complete(answer)) = answer::parse(response, head_request) else {
         panic!("unreadable: {}", response.escape_ascii())
@@ -112,7 +112,7 @@ fn recorded_answers_are_written_alike() {
             Some(base64) => STANDARD.decode(base64).unwrap(),
             None => value.as_str().unwrap_or_default().as_bytes().to_vec(),
         };
-        // The text itself where it is not UTF-8 or the body is not JSON.
+        // The text itself if it is not UTF-8 or the body is not JSON.
         let text = match (record["header_error_base64"].as_str(), record["error"].as_str()) {
             (Some(base64), _) => Some(STANDARD.decode(base64).unwrap()),
             (None, Some(error)) => Some(error.as_bytes().to_vec()),
@@ -138,7 +138,7 @@ fn recorded_answers_are_written_alike() {
             .iter()
             .filter(|(name, value)| *value != "<uuid>" && *name != "X-Influxdb-Version" && *name != "X-Influxdb-Build")
             .map(|(name, value)| {
-                // Recorded as Latin-1, and with control bytes, of which we make blanks.
+                // Recorded as Latin-1, and with control bytes, which we replace by blanks.
                 let value = value.as_str().unwrap().chars().map(|c| if c < ' ' { b' ' } else { c as u8 });
                 (name.clone(), value.collect::<Vec<_>>().trim_ascii().to_vec())
             })
@@ -161,7 +161,8 @@ fn refused_lines_stand_in_a_field_of_their_own() {
     assert_eq!(status, 400);
     assert_eq!(
         String::from_utf8(body.clone()).unwrap(),
-        "{\"error\":\"partial write: x dropped=0\",\"refused\":{\"total\":7,\"lines\":[{\"line\":3,\"reason\":\"missing fields\"},\
+        "{\"error\":\"partial write: x dropped=0\",\"refused\":{\"total\":7,\"lines\":[\
+         {\"line\":3,\"reason\":\"missing fields\"},\
          {\"line\":9,\"reason\":\"a \\\"\\u003cb\\u003e\\\"\"}]}}\n"
     );
     let pretty = written(|r, out| r.refused_lines(out, to(GET), text, true, refused(), &[]));

@@ -1,6 +1,6 @@
-//! Which bytes of a block matter, as bitmaps.
+//! Classifies the bytes of a block, as bitmaps.
 //!
-//! Three forms of the same: AVX2, SSE2 (in every x86_64 processor, so never asked for) and plain, for other machines.
+//! Three implementations: AVX2, SSE2 (in every x86_64 processor, so not checked for) and plain, for other machines.
 
 /// One bit per byte of a block.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn classify_sse2(block: &[u8; 64]) -> Classes {
             _mm_or_si128(_mm_or_si128(is(b','), is(b'=')), _mm_or_si128(is(b'\\'), is(b'\n'))),
             space_or_quote,
         );
-        // Moved so that the digits are the ten smallest signed values.
+        // Shifted so that the digits become the ten smallest signed values.
         let moved = _mm_sub_epi8(bytes, _mm_set1_epi8((b'0' + 128) as i8));
         let digits = _mm_cmpgt_epi8(_mm_set1_epi8(-128 + 10), moved);
         let mask = |lane| u64::from(_mm_movemask_epi8(lane) as u16) << (16 * i);
@@ -51,7 +51,7 @@ fn classify_sse2(block: &[u8; 64]) -> Classes {
     classes
 }
 
-/// The same in half the steps.
+/// The same in half as many steps.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn all_forms_find_every_byte_at_every_place() {
         for first in 0..=255u8 {
-            // Each byte stands at each place in one of the blocks, among all kinds of others.
+            // Each byte occurs at each place in one of the blocks, among all kinds of others.
             let block = std::array::from_fn(|i| first.wrapping_add(i as u8));
             let want = classify_plain(&block);
             assert_eq!(classify(&block), want);

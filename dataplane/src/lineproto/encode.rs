@@ -1,13 +1,12 @@
-//! A sound line as it is sent on: the same bytes, an LF behind it, a timestamp if it had none.
+//! A valid line in the form that is sent to backends: the same bytes, a timestamp if it had none, and an LF.
 //!
-//! A missing timestamp goes directly behind the fields, not to the end of the line; what stood there is blank or
-//! ignored by InfluxDB, and is left out. That the result stands alone among other lines is checked when the line is
-//! scanned.
+//! A missing timestamp goes directly after the fields, not to the end of the line. The bytes after the fields are blank
+//! or ignored by InfluxDB, and are left out. The scanner has checked that the result is a line of its own among others.
 
 use super::Line;
 
 impl Line {
-    /// What is sent on of the line itself.
+    /// The bytes of the line itself that are sent.
     #[inline]
     pub(super) fn kept<'a>(&self, body: &'a [u8]) -> &'a [u8] {
         let end = if self.has_timestamp { self.end } else { self.fields_end };
@@ -24,7 +23,7 @@ impl Line {
         }
     }
 
-    /// Writes the line to the front of `out` and returns how many bytes that took. `timestamp` is the text, in the
+    /// Writes the line to the front of `out` and returns the number of bytes written. `timestamp` is the text, in the
     /// request's precision, for a line that has none.
     ///
     /// Panics if `out` is shorter than [`encoded_len`](Self::encoded_len), or `body` is not the one scanned.

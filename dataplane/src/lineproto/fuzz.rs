@@ -1,12 +1,12 @@
-//! What must hold for any bytes at all, as functions for the fuzz targets and the property tests.
+//! Promises that must hold for any bytes, as functions for the fuzz targets and the property tests.
 
 use super::{Item, Line, Scanner, naive};
 use crate::precision::Precision;
 
-/// The first byte chooses the precision, the second where the body is cut; the rest is the body.
+/// The first byte chooses the precision, the second where the body is split; the rest is the body.
 ///
-/// Panics if fast and naive form differ, if a cut changes what is found, or if a line means something else once it is
-/// sent on among others.
+/// Panics if the fast and the naive parser differ, if a split changes the result, or if a line means something else
+/// once it is sent among others.
 pub fn fuzz(data: &[u8]) {
     let [precision, cut, body @ ..] = data else { return };
     let precision = Precision::ALL[usize::from(*precision) % Precision::ALL.len()];
@@ -28,7 +28,7 @@ pub fn agrees_with_naive(body: &[u8], precision: Precision) {
     assert_eq!(scan_whole(body, precision), naive::scan(body, precision), "{}", body.escape_ascii());
 }
 
-/// `cuts` are ascending offsets into `body`: where pieces of it arrive. Texts are compared too, since those are made
+/// `cuts` are ascending offsets into `body`: where pieces of it arrive. Texts are compared too, since they are made
 /// from the piece.
 pub fn survives_cuts(body: &[u8], precision: Precision, cuts: &[usize]) {
     let whole: Vec<_> = scan_whole(body, precision).iter().map(|item| texts(item, body)).collect();
@@ -45,7 +45,7 @@ pub fn survives_cuts(body: &[u8], precision: Precision, cuts: &[usize]) {
     assert_eq!(pieces, whole, "cut at {cuts:?}: {}", body.escape_ascii());
 }
 
-/// Sends the sound lines on, between others, and reads that again.
+/// Sends the valid lines, between others, and parses the result again.
 pub fn keeps_its_meaning(body: &[u8], precision: Precision) {
     const NEIGHBOUR: &[u8] = b"n v=\"x\" 1\n";
     const TIMESTAMP: &[u8] = b"-7";
@@ -73,14 +73,14 @@ pub fn keeps_its_meaning(body: &[u8], precision: Precision) {
     }
 }
 
-/// Measurement, measurement to fields, and what is behind them.
+/// Measurement, measurement to fields, and the rest.
 fn point<'a>(line: &Line, body: &'a [u8], timestamp: &'a [u8]) -> (&'a [u8], &'a [u8], &'a [u8]) {
     let part = |start: u32, end: u32| &body[start as usize..end as usize];
     let time = if line.has_timestamp { part(line.fields_end, line.end).trim_ascii() } else { timestamp };
     (part(line.start, line.measurement_end), part(line.start, line.fields_end), time.trim_ascii_start())
 }
 
-/// An item with what it points at, in place of offsets.
+/// An item with the bytes it refers to, instead of offsets.
 fn texts(item: &Item, body: &[u8]) -> String {
     let part = |start: u32, end: u32| body[start as usize..end as usize].escape_ascii().to_string();
     match item {

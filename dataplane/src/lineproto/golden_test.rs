@@ -1,4 +1,4 @@
-//! What influxd 1.6.7 was recorded to do with a body, held against the scanner.
+//! Compares the scanner with recorded results of influxd 1.6.7.
 //!
 //! Left out, since parsing does not decide them: requests that are not a plain `POST /write` (other methods, paths,
 //! headers, chunked or compressed bodies, server settings, several databases), and answers that come from the storage
@@ -12,10 +12,10 @@ use super::fuzz::{agrees_with_naive, keeps_its_meaning, scan_whole, survives_cut
 use super::{Item, Line, unescape_measurement};
 use crate::precision::Precision;
 
-/// Good only as the end of a body, where a backslash hides nothing; fluxgate refuses them.
+/// Valid only at the end of a body, where a backslash escapes nothing; fluxgate refuses them.
 const NOT_SELF_CONTAINED: &[&str] = &["line-046", "line-047", "line-048"];
 
-/// One series in two spellings, of which InfluxDB shows only the first until it is restarted.
+/// One series in two spellings. InfluxDB shows only the first one until it is restarted.
 const SPELT_TWICE: &[&str] = &["dup-032", "dup-033", "dup-034", "dup-036"];
 
 fn records() -> Vec<Value> {
@@ -24,7 +24,7 @@ fn records() -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect()
 }
 
-/// A text as the records hold it: as it is, in base64, or as repeated parts.
+/// A text in the form the records have it: as it is, in base64, or as repeated parts.
 fn bytes(value: &Value) -> Vec<u8> {
     use base64::Engine;
     match value {
@@ -132,8 +132,8 @@ fn recorded_verdicts_are_repeated() {
             not_self_contained.push(id);
             continue;
         }
-        // Exactly those that harmed the server are refused with a text of ours; the utf8 ones only harm some builds
-        // and databases at once, but all of them after a restart.
+        // Exactly those that damaged the server must be refused with a text of ours. The utf8 ones damage only some
+        // builds and databases at once, but all of them after a restart.
         let status = record["status"].as_u64();
         let harmful = status.is_none_or(|status| status == 500)
             || (id.starts_with("utf8") && status == Some(204) && stored_invalid_name(record));
@@ -177,7 +177,7 @@ fn recorded_verdicts_are_repeated() {
     assert!(compared_with_stored >= 1661, "{compared_with_stored} compared with what was stored");
 }
 
-/// Written with two backslashes before a byte that needs one: InfluxDB stores it and finds it no more.
+/// Two backslashes before a byte that needs one: InfluxDB stores the point and cannot find it any more.
 fn is_unreadable(name: &[u8]) -> bool {
     name.windows(2).any(|pair| pair[0] == b'\\' && b", =\"".contains(&pair[1]))
 }

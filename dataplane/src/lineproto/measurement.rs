@@ -1,9 +1,9 @@
-//! The measurement's name behind its escapes, as placement hashes it.
+//! The measurement's name without escapes, as placement hashes it.
 
 use std::borrow::Cow;
 
-/// The name InfluxDB stores for a measurement as written on its line: `\,` `\ ` `\=` and `\"` lose the backslash, every
-/// other backslash stays, also the first of a pair (InfluxDB 1.x, `escape.Unescape`).
+/// The name that InfluxDB stores for a measurement as written on its line: `\,` `\ ` `\=` and `\"` lose the backslash.
+/// Every other backslash stays, also the first of a pair (InfluxDB 1.x, `escape.Unescape`).
 pub fn unescape_measurement(raw: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', raw).is_none() {
         return Cow::Borrowed(raw);

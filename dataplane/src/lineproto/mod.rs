@@ -1,18 +1,17 @@
-//! Line protocol: where lines end, which are sound, what each is about.
+//! Line protocol: where lines end, which are valid, and their measurements and timestamps.
 //!
-//! [`Scanner::scan`] goes over a body once, wherever it may be cut, and yields a [`Line`] for each point that InfluxDB
-//! 1.x would take and a [`Refused`] for each it would not, in order; comments and blank lines yield nothing. All are
-//! offsets into the body: nothing is copied and, but for lines of more than 32 tags, nothing allocated.
+//! [`Scanner::scan`] reads a body once, in pieces of any size. It returns, in order, a [`Line`] for each point that
+//! InfluxDB 1.x would accept and a [`Refused`] for each other one. Comments and blank lines return nothing. Results are
+//! offsets into the body: nothing is copied, and nothing allocated except for lines of more than 32 tags.
 //!
 //!   | measurement | ,tag=value ... | blanks | fields     | blanks, timestamp, blanks | LF
 //!   ^ start       ^ measurement_end                      ^ fields_end                ^ end
 //!
-//! Three readings, each in its own file: `plain` takes lines with nothing odd about them, fast, and never refuses
-//! one; what it does not take goes to `split` (where does this line end?) and `parse` (is it sound, and if not,
-//! what does InfluxDB say?). `naive` is the same once more, written for reading only; tests and fuzzing hold the others
-//! against it.
+//! Three parsers, each in its own file. `plain` reads ordinary lines fast and never refuses one; what it does not
+//! accept goes to `split` (where does the line end?) and `parse` (is it valid, and if not, what does InfluxDB say?).
+//! `naive` does all of it again in the simplest way; tests and fuzzing compare the others with it.
 //!
-//! Departures from InfluxDB, all of them refusals: lines longer than [`limits::LINE_BYTES_MAX`], and the last group of
+//! Differences from InfluxDB, all of them refusals: lines longer than [`limits::LINE_BYTES_MAX`], and the last group of
 //! [`Reason`]. Not here: values, types, the clock, and what an answer looks like.
 
 mod classes;
@@ -39,25 +38,25 @@ use crate::limits;
 use crate::precision::Precision;
 use split::{Split, Splitter};
 
-/// Where things are in one sound line; offsets into the scanned body.
+/// The parts of one valid line; offsets into the scanned body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// At the first byte that is not blank.
     pub start: u32,
-    /// Behind the last byte, without the LF.
+    /// After the last byte, without the LF.
     pub end: u32,
     /// The raw measurement is `body[start..measurement_end]`.
     pub measurement_end: u32,
-    /// Where a missing timestamp belongs.
+    /// Where a missing timestamp is inserted.
     pub fields_end: u32,
     pub has_timestamp: bool,
 }
 
-/// One line that InfluxDB, or fluxgate for its sake, does not take.
+/// A line that InfluxDB refuses, or that fluxgate refuses to protect InfluxDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     pub start: u32,
-    /// `body[start..end]` is the LINE of InfluxDB's message; of a line that is too long, only its beginning.
+    /// `body[start..end]` is the LINE of InfluxDB's message; of a too long line only its beginning.
     pub end: u32,
     pub reason: Reason,
 }
@@ -82,7 +81,7 @@ pub enum Item {
 #[derive(Clone, Debug)]
 pub struct Scanner {
     precision: Precision,
-    /// In the middle of a line that is too long and has been reported.
+    /// Inside a too long line that has been reported.
     skipping: Option<Splitter>,
 }
 
@@ -91,8 +90,8 @@ impl Scanner {
         Self { precision, skipping: None }
     }
 
-    /// Scans the complete lines of `body` and returns how many bytes are done with. `last`: nothing follows, so the
-    /// tail is a line too and everything is done with. Otherwise the next call's `body` begins with the bytes from the
+    /// Scans the complete lines of `body` and returns how many bytes are finished. `last`: nothing follows, so the rest
+    /// is a line too and everything is finished. Otherwise the next call's `body` must begin with the bytes from the
     /// returned offset on: at most [`limits::LINE_BYTES_MAX`] + 2 of them, whatever the client sends.
     ///
     /// Panics if `body` is 4 GiB or longer.
@@ -135,11 +134,11 @@ impl Scanner {
     }
 }
 
-/// One line of any kind, `body[raw_start..end]`, without the LF that ended it.
+/// One line of any kind, `body[raw_start..end]`, without its LF.
 fn judge(body: &[u8], raw_start: usize, end: usize, at_body_end: bool, precision: Precision) -> Option<Item> {
     let blanks = body[raw_start..end].iter().take_while(|&&byte| parse::is_blank(byte)).count();
     if end - raw_start > limits::LINE_BYTES_MAX {
-        // The range does not depend on where the body was cut.
+        // The range must not depend on where the body was split.
         let known_end = raw_start + limits::LINE_BYTES_MAX;
         let start = known_end.min(raw_start + blanks);
         let end = known_end.min(start + limits::LINE_SHOWN_BYTES_MAX);
@@ -152,7 +151,7 @@ fn judge(body: &[u8], raw_start: usize, end: usize, at_body_end: bool, precision
     }
     let end = if body[end - 1] == b'\n' { end - 1 } else { end };
     let judged = parse::parse(body, start, end, precision).and_then(|line| {
-        // Where this line ended may have had to do with what stood around it.
+        // Where this line ends may depend on the bytes around it.
         let context = blanks > 0
             || at_body_end
             || body[end - 1] == b'\\'

@@ -1,5 +1,5 @@
-//! Line protocol as InfluxDB reads it, written to be compared with a description of it and for nothing else: the form
-//! the fast ones are held against. It takes whole bodies, allocates as it likes and shares no code with the others.
+//! Line protocol as InfluxDB reads it, written to be easy to check. The fast parsers are compared with it. It takes
+//! whole bodies, allocates freely and shares no code with the others.
 
 use super::{Item, Line, Reason, Refused};
 use crate::limits;
@@ -68,7 +68,7 @@ pub(super) fn lines(body: &[u8]) -> Vec<(usize, usize)> {
     ranges
 }
 
-/// Whether the line, in the form it is sent on, is a line by itself whatever follows, with its parts where they were.
+/// Whether the line, as it is sent, is one line whatever follows, with its parts at the same places.
 fn splits_off(body: &[u8], line: &Line, precision: Precision) -> bool {
     let mut sent = body[line.start as usize..line.end as usize].to_vec();
     if !line.has_timestamp {
@@ -152,7 +152,7 @@ fn point(body: &[u8], start: usize, end: usize, precision: Precision) -> Result<
         return Err(Reason::KeyTooLong { bytes: key_bytes as u32 });
     }
 
-    // Fields, first reading.
+    // Fields, first pass.
     while at(i).is_some_and(blank) {
         i += 1;
     }
@@ -201,7 +201,7 @@ fn point(body: &[u8], start: usize, end: usize, precision: Precision) -> Result<
     }
     let fields_end = i;
 
-    // Fields, second reading.
+    // Fields, second pass.
     let mut values = Vec::new();
     let mut i = fields;
     while i < fields_end {
@@ -260,7 +260,7 @@ fn point(body: &[u8], start: usize, end: usize, precision: Precision) -> Result<
         }
     }
 
-    // What InfluxDB lets through to its harm.
+    // Lines that InfluxDB accepts and that damage it.
     if [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400].contains(&tags) {
         return Err(Reason::TagCount { tags: tags as u32 });
     }

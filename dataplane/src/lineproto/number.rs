@@ -1,19 +1,19 @@
-//! Values and timestamps, checked as InfluxDB checks them: shape and range, never the value itself.
+//! Checks values and timestamps as InfluxDB does: syntax and range, not the value itself.
 //!
 //! Not here: where a value ends (`parse`, `plain`).
 
 use super::Reason;
 use crate::precision::Precision;
 
-/// Longest run of digits that fits an `i64` whatever they are.
+/// Longest run of digits that always fits an `i64`.
 pub(super) const SAFE_DIGITS: usize = 18;
-/// InfluxDB keeps both ends of the 64-bit range for itself.
+/// InfluxDB reserves both ends of the 64-bit range.
 const NANOS_MAX: i128 = 9_223_372_036_854_775_806;
 
-/// Whether `text`, a value up to its `,` or space, is a number; `at` is its offset in the body.
+/// Checks that `text`, a value up to its `,` or space, is a number; `at` is its offset in the body.
 ///
-/// InfluxDB's grammar is looser than it looks: `e` may stand anywhere behind the first byte, and only then, or for the
-/// range, is the text really read as a float.
+/// InfluxDB's syntax is tolerant: `e` may occur anywhere after the first byte. Only with an `e`, or to check the range,
+/// is the text parsed as a float.
 pub(super) fn number(text: &[u8], at: usize) -> Result<(), Reason> {
     let negative = text.first() == Some(&b'-');
     let (mut digits, mut points, mut scientific, mut integer) = (0usize, 0usize, false, false);
@@ -46,12 +46,12 @@ pub(super) fn number(text: &[u8], at: usize) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether `text` is one of the ten words for a boolean.
+/// Whether `text` is one of the ten spellings of a boolean.
 pub(super) fn is_boolean(text: &[u8]) -> bool {
     matches!(text, b"t" | b"T" | b"f" | b"F" | b"true" | b"True" | b"TRUE" | b"false" | b"False" | b"FALSE")
 }
 
-/// Whether a timestamp, `-` and digits only, names a time InfluxDB can store; `at` is its offset in the body.
+/// Checks that a timestamp, `-` and digits only, is a time that InfluxDB can store; `at` is its offset in the body.
 pub(super) fn timestamp(text: &[u8], at: usize, precision: Precision) -> Result<(), Reason> {
     if text == b"-" {
         return Err(Reason::TimestampSyntax);
@@ -62,8 +62,8 @@ pub(super) fn timestamp(text: &[u8], at: usize, precision: Precision) -> Result<
     if nanos.abs() > NANOS_MAX { Err(Reason::TimeOutsideRange) } else { Ok(()) }
 }
 
-/// Digits and largest first byte of the longest timestamps that are in range whatever their other digits are; any with
-/// fewer digits is in range too. From 9223372036854775806 ns divided by the unit.
+/// Number of digits and largest first digit of the longest timestamps that are in range whatever their other digits
+/// are. Timestamps with fewer digits are in range too. From 9223372036854775806 ns divided by the unit.
 pub(super) fn timestamp_safe(precision: Precision) -> (usize, u8) {
     match precision {
         Precision::Nanosecond => (19, b'8'),

@@ -1,18 +1,18 @@
-//! One line, read as InfluxDB reads it, every oddity included: the path for any line that is not plain.
+//! Parses one line as InfluxDB does, including its oddities. Used for every line that is not plain.
 //!
-//! The order of the checks is part of the contract: the first error found is the one told. Fields are read twice, since
-//! InfluxDB does: the first reading accepts or refuses, the second decides what would be stored, and the two disagree
-//! on a few lines that then crash the server. Not here: where the line ends (`split`), values (`number`).
+//! The order of the checks is part of the contract: the first error found is reported. Fields are parsed twice, as in
+//! InfluxDB: the first pass accepts or refuses, the second decides what would be stored. The two disagree on a few
+//! lines, which then crash the server. Not here: where the line ends (`split`), values (`number`).
 
 use super::number::{is_boolean, number, timestamp};
 use super::{Line, Reason};
 use crate::limits::KEY_BYTES_MAX;
 use crate::precision::Precision;
 
-/// Tags that are compared without allocating. A line with more pays for a sorted list.
+/// Tags that are compared without allocating. A line with more needs a sorted list.
 const TAGS_INLINE: usize = 32;
 
-/// Reads `body[start..end]`, which begins with a byte that is not blank and has its final LF cut.
+/// Parses `body[start..end]`, which begins with a byte that is not blank and excludes its final LF.
 pub(super) fn parse(body: &[u8], start: usize, end: usize, precision: Precision) -> Result<Line, Reason> {
     let line = &body[start..end];
     let key = series_key(line)?;
@@ -24,7 +24,7 @@ pub(super) fn parse(body: &[u8], start: usize, end: usize, precision: Precision)
     let stored = second_reading(line, fields, fields_end, key.end).map_err(|reason| shift(reason, start))?;
     let has_timestamp = time(line, fields_end, precision).map_err(|reason| shift(reason, start))?;
 
-    // The line is sound for InfluxDB. What is left protects the servers.
+    // InfluxDB accepts the line. The checks below protect the servers.
     if key.tags >= 100 && key.tags % 100 == 0 && (key.tags / 100).is_power_of_two() {
         return Err(Reason::TagCount { tags: key.tags as u32 });
     }
@@ -61,7 +61,7 @@ struct SeriesKey {
     tags: usize,
 }
 
-/// Measurement and tags. A byte is escaped here when the byte before it is a backslash, be that one escaped or not.
+/// Measurement and tags. Here a byte is escaped when the byte before it is a backslash, even an escaped backslash.
 fn series_key(line: &[u8]) -> Result<SeriesKey, Reason> {
     if line.first().is_none_or(|&byte| byte == b',') {
         return Err(Reason::MissingMeasurement);
@@ -105,7 +105,7 @@ fn find(line: &[u8], mut at: usize, stops: [u8; 3]) -> Option<usize> {
 /// The raw tag keys of one line.
 struct TagKeys<'a> {
     inline: [&'a [u8]; TAGS_INLINE],
-    /// All keys, once they are more than `inline` holds.
+    /// All keys, once there are more than `inline` holds.
     spilled: Vec<&'a [u8]>,
     count: usize,
     ascending: bool,
@@ -148,7 +148,7 @@ pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | 0)
 }
 
-/// Where a number or boolean that begins at `at` ends.
+/// The end of a number or boolean that begins at `at`.
 fn value_end(line: &[u8], at: usize) -> usize {
     at + line[at..].iter().take_while(|&&byte| byte != b',' && byte != b' ').count()
 }
@@ -200,7 +200,7 @@ fn first_reading(line: &[u8], start: usize) -> Result<usize, Reason> {
     Ok(at)
 }
 
-/// Reads the fields as the storage would. An error is InfluxDB's own; `Some` is a reason of ours, to be told only if
+/// Parses the fields as the storage would. An error is InfluxDB's own. `Some` is a reason of ours, reported only if
 /// nothing else is wrong with the line.
 fn second_reading(line: &[u8], start: usize, end: usize, series_key_bytes: usize) -> Result<Option<Reason>, Reason> {
     let fields = &line[..end];
@@ -243,7 +243,7 @@ fn stored_value_end(fields: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Whether the storage can take this value; only lines whose two readings differ fail here.
+/// Whether the storage can take this value; fails only for lines that the two passes read differently.
 fn stored_value(value: &[u8]) -> Option<Reason> {
     match value {
         b"\"" => Some(Reason::LoneQuote),
@@ -253,7 +253,7 @@ fn stored_value(value: &[u8]) -> Option<Reason> {
     }
 }
 
-/// Whether there is a timestamp behind the fields.
+/// Whether a timestamp follows the fields.
 fn time(line: &[u8], fields_end: usize, precision: Precision) -> Result<bool, Reason> {
     let start = skip_blanks(line, fields_end);
     let mut at = start;
@@ -267,7 +267,7 @@ fn time(line: &[u8], fields_end: usize, precision: Precision) -> Result<bool, Re
         at += 1;
     }
     if at == start {
-        // The end of the line, or an LF: InfluxDB looks at nothing behind it.
+        // The end of the line, or an LF: InfluxDB ignores the rest.
         return Ok(false);
     }
     timestamp(&line[start..at], start, precision)?;

@@ -1,24 +1,24 @@
-//! The short path: lines with nothing odd about them.
+//! The fast path: ordinary lines.
 //!
 //! A window of the body is first turned into bitmaps, one bit per byte: *stops* (the bytes that can end a part of a
-//! line) and *digits*. A line is then walked from stop to stop, and a number is judged by the digits among its bits,
-//! without a look at each byte. Whatever is not plain is left alone, sound or not: the walk never refuses a line, it
-//! only declines it, so that this file needs no error texts and no subtle cases.
+//! line) and *digits*. Then a line is parsed from stop to stop, and a number is checked by the bits of its digits,
+//! without a look at each byte. A line that is not plain is declined, valid or not: this file never refuses a line, so
+//! it needs no error texts and no special cases.
 //!
-//! Quotes are taken only where they open and close a whole value, and backslashes only where every reading of InfluxDB
-//! agrees on what they hide. Then all agree on where everything ends, and a plain line stands alone among any others.
+//! Quotes are accepted only around a whole value, and backslashes only where all of InfluxDB's parsers agree on what
+//! they escape. Then all agree on where everything ends, and a plain line is a line of its own among any others.
 //!
-//! Tried and dropped: a list of the stops' places made with the bitmaps (12 % slower on lines like telegraf's, 7 %
+//! Tried and dropped: a list of the stops' offsets made with the bitmaps (12 % slower on lines like telegraf's, 7 %
 //! faster on shuffled ones), and going from word to word without a branch (20 % slower).
 
 use super::classes::{self, Classes, classify};
 use super::{Line, number};
 use crate::precision::Precision;
 
-/// Bytes indexed at once; a longer line is not plain. Small enough that the bitmaps stay in the first-level cache.
+/// Bytes indexed at once; a longer line is not plain. Small enough that the bitmaps fit the first-level cache.
 const WINDOW_BYTES: usize = 64 * WORDS;
 const WORDS: usize = 64;
-/// Tags of a plain line.
+/// Most tags of a plain line.
 const TAGS_MAX: usize = 16;
 
 /// Bitmaps of a window of one body.
@@ -26,8 +26,8 @@ pub(super) struct Index {
     /// `base..end` of the body is indexed.
     base: usize,
     end: usize,
-    /// Bit `i` of word `w`: byte `base + 64 * w + i` is one of space `,` `=` `"` backslash LF. One more stop stands
-    /// directly behind the window, so that every search finds one.
+    /// Bit `i` of word `w`: byte `base + 64 * w + i` is one of space `,` `=` `"` backslash LF. One more stop is set
+    /// directly after the window, so that every search finds one.
     stops: [u64; WORDS + 1],
     /// Likewise for `0` to `9`.
     digits: [u64; WORDS + 1],
@@ -35,7 +35,7 @@ pub(super) struct Index {
     has_high: bool,
 }
 
-/// Why the walk left a line alone.
+/// Why a line was declined.
 enum Declined {
     /// It is not plain.
     Odd,
@@ -48,18 +48,18 @@ impl Index {
         Self { base: 0, end: 0, stops: [0; WORDS + 1], digits: [0; WORDS + 1], has_high: false }
     }
 
-    /// Passes plain lines from `at` on to `sink` and returns the beginning of the first line that is not, or is not
-    /// complete. All calls on one index must be for the same body, `at` never going back.
+    /// Passes plain lines from `at` on to `sink` and returns the beginning of the first line that is not plain, or not
+    /// complete. All calls on one index must be for the same body, and `at` must never go back.
     pub(super) fn scan(&mut self, body: &[u8], at: usize, precision: Precision, sink: impl FnMut(Line)) -> usize {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has just been asked for all the function needs.
+            // SAFETY: the processor was just checked for all features that the function needs.
             return unsafe { self.scan_avx2(body, at, precision, sink) };
         }
         self.scan_with(classify, body, at, precision, sink)
     }
 
-    /// The same, compiled for what most servers have; without, a line like telegraf's took 81 ns, not 66.
+    /// The same, compiled for most servers; without these features a line like telegraf's took 81 ns, not 66.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn scan_avx2(&mut self, body: &[u8], at: usize, precision: Precision, sink: impl FnMut(Line)) -> usize {
@@ -132,7 +132,7 @@ impl Index {
         self.digits[word] >> bit | next << 1 << (63 - bit)
     }
 
-    /// Walks the line at `start`; offsets are those of the window.
+    /// Parses the line at `start`; offsets are those of the window.
     #[inline(always)]
     fn line(
         &self,
@@ -169,7 +169,8 @@ impl Index {
             if found != b'=' || equals == key {
                 return Err(Declined::Odd);
             }
-            // InfluxDB takes any bytes in tags and strings, but what is no UTF-8 here or in the measurement damages it.
+            // InfluxDB accepts any bytes in tags and strings, but in field keys and measurements invalid UTF-8 damages
+            // it.
             if self.has_high && !window[key..equals].is_ascii() {
                 return Err(Declined::Odd);
             }
@@ -254,7 +255,7 @@ impl Index {
     }
 }
 
-/// Exponents, long integers, booleans; and whatever is no value.
+/// Exponents, long integers, booleans, and what is not a value.
 #[inline(never)]
 fn is_rare_value(text: &[u8]) -> bool {
     match text[0] {
@@ -263,7 +264,7 @@ fn is_rare_value(text: &[u8]) -> bool {
     }
 }
 
-/// The byte at a stop; there is none at the stop behind the window.
+/// The byte at a stop; there is none at the stop after the window.
 #[inline(always)]
 fn byte_at(window: &[u8], at: usize) -> Result<u8, Declined> {
     window.get(at).copied().ok_or(Declined::Cut)
@@ -283,7 +284,7 @@ impl<'a> Stops<'a> {
         Self { words: &index.stops, word: at / 64, bits: index.stops[at / 64] & u64::MAX << (at % 64) }
     }
 
-    /// The next stop; behind the last one, which stands behind the window, a place further behind.
+    /// The next stop. After the last one, which lies after the window: an offset beyond it.
     #[inline(always)]
     fn next(&mut self) -> usize {
         while self.bits == 0 {
@@ -298,7 +299,7 @@ impl<'a> Stops<'a> {
         at
     }
 
-    /// The next stop of measurement, tags or field key that no backslash hides, and its byte.
+    /// The next stop of measurement, tags or field key that is not escaped, and its byte.
     #[inline(always)]
     fn bare(&mut self, window: &[u8]) -> Result<(usize, u8), Declined> {
         let at = self.next();
@@ -318,7 +319,7 @@ impl<'a> Stops<'a> {
             let mut at = self.next();
             let mut byte = byte_at(window, at)?;
             if at == backslash + 1 {
-                // The readings agree on these three only; any other stop behind a backslash is not plain.
+                // The parsers agree only on these three; a line with another stop after a backslash is not plain.
                 if !matches!(byte, b',' | b' ' | b'=') {
                     return Err(Declined::Odd);
                 }
@@ -332,7 +333,7 @@ impl<'a> Stops<'a> {
         }
     }
 
-    /// The quote that ends the string just opened. Here a backslash hides whatever stands behind it.
+    /// The quote that ends the string just opened. Here a backslash escapes any byte.
     #[inline(always)]
     fn closing_quote(&mut self, window: &[u8]) -> Result<usize, Declined> {
         let mut at = self.next();
@@ -359,17 +360,17 @@ struct Keys<'a> {
     /// Kept from line to line, since clearing it would cost as much as using it.
     words: &'a mut [u64; TAGS_MAX],
     count: usize,
-    /// One bit for each word, to leave out most comparisons.
+    /// One bit for each word, to skip most comparisons.
     bloom: u64,
 }
 
 impl Keys<'_> {
-    /// False if the key may be a repeated one, or is one too many.
+    /// False if the key may be a repeated one, or there are too many.
     #[inline(always)]
     fn insert(&mut self, window: &[u8], start: usize, end: usize) -> bool {
         let bytes = end - start;
         let word = if bytes >= 8 {
-            // A key of 16 bytes or less is covered completely; longer ones may look alike and are compared elsewhere.
+            // A key of 16 bytes or less is covered completely; longer ones may look equal and are compared by `parse`.
             let last = word_at(window, end - 8);
             word_at(window, start) ^ last.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ bytes as u64
         } else {
@@ -389,7 +390,7 @@ impl Keys<'_> {
     }
 }
 
-/// Eight bytes from `at` on; behind the window they are zero.
+/// Eight bytes from `at` on; zero after the window.
 #[inline(always)]
 fn word_at(window: &[u8], at: usize) -> u64 {
     match window[at..].first_chunk() {

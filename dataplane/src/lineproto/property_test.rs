@@ -1,4 +1,4 @@
-//! Promises that hold for any bytes, on made-up bodies and on good lines gone slightly wrong.
+//! Promises for any bytes, tested on random bodies and on valid lines with small errors.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::{Item, Reason, Scanner};
 use crate::limits;
 use crate::precision::Precision;
 
-/// Pieces that meet in all the places where readings differ.
+/// Pieces that combine in all the ways on which parsers differ.
 const PIECES: &[&str] = &[
     "m",
     "cpu",
@@ -110,7 +110,10 @@ proptest! {
 
     #[test]
     fn two_cuts_change_nothing(
-        body in any_body(), precision in any_precision(), a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()
+        body in any_body(),
+        precision in any_precision(),
+        a in any::<prop::sample::Index>(),
+        b in any::<prop::sample::Index>(),
     ) {
         let (a, b) = (a.index(body.len() + 1), b.index(body.len() + 1));
         survives_cuts(&body, precision, &[a.min(b), a.max(b)]);
@@ -141,7 +144,7 @@ fn bytes_arriving_one_by_one_change_nothing() {
 
 #[test]
 fn window_edges_change_nothing() {
-    // Every offset of a line within the windows that are indexed at once.
+    // Every offset of a line within an indexed window.
     for shift in 0..130 {
         let mut body = format!("m v={} 5\n", "1".repeat(4000 + shift - 100)).into_bytes();
         for i in 0..60 {

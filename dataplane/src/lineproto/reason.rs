@@ -1,12 +1,12 @@
-//! Why a line is refused, as a small value, and the text InfluxDB gives for it.
+//! Reasons why a line is refused, and InfluxDB's text for each.
 //!
 //! The first group is InfluxDB's own, word for word, since clients and people read it. The second group is ours: lines
-//! that InfluxDB's parser lets through and that then crash or damage a server, and lines that would not survive being
-//! grouped with others. Not here: how the text becomes an HTTP answer.
+//! that InfluxDB's parser accepts and that then crash or damage a server, and lines that would change when grouped with
+//! others. Not here: how the text becomes an HTTP answer.
 
 use crate::limits;
 
-/// Why one line is refused. Offsets point into the body given to the scan that reported it.
+/// Why one line is refused. Offsets are into the body given to the scan that reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     MissingMeasurement,
@@ -31,7 +31,7 @@ pub enum Reason {
         start: u32,
         end: u32,
     },
-    /// No value can be found for the field key at `start..end`.
+    /// The field key at `start..end` has no value.
     InvalidValue {
         start: u32,
         end: u32,
@@ -44,7 +44,7 @@ pub enum Reason {
         start: u32,
         end: u32,
     },
-    /// The timestamp times its unit leaves the time InfluxDB can store.
+    /// The timestamp times its unit is outside the range that InfluxDB can store.
     TimeOutsideRange,
     PointInvalid,
 
@@ -54,7 +54,7 @@ pub enum Reason {
     TagCount {
         tags: u32,
     },
-    /// InfluxDB would store a value of one lone quote, and exits.
+    /// InfluxDB would store a value of a single quote, and exits.
     LoneQuote,
     /// InfluxDB reads a value it cannot store and fails the whole batch of that shard with 500.
     Unstorable,
@@ -62,12 +62,12 @@ pub enum Reason {
     MeasurementNotUtf8,
     /// The shard could not be opened again after a restart.
     FieldKeyNotUtf8,
-    /// Good only at the end of a body: among other lines it would join its neighbour or be cut.
+    /// Valid only at the end of a body: among other lines it would join the next one or be cut.
     NotSelfContained,
 }
 
 impl Reason {
-    /// Whether the text is fluxgate's own: InfluxDB's parser would have let the line through.
+    /// Whether the text is fluxgate's own: InfluxDB's parser would have accepted the line.
     pub fn is_ours(self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl Reason {
         )
     }
 
-    /// Appends the text behind `unable to parse 'LINE': `.
+    /// Appends the text after `unable to parse 'LINE': `.
     pub fn describe(self, body: &[u8], out: &mut Vec<u8>) {
         let text: &str = match self {
             Self::MissingMeasurement => "missing measurement",

@@ -1,9 +1,9 @@
-//! Where a line ends: InfluxDB's splitter, which knows nothing of measurements and only little of quotes.
+//! Finds the end of a line, as InfluxDB's splitter does, which does not look at measurements and only partly at quotes.
 //!
-//! It is not the reading that decides what a line means (`parse`), and the two do not always agree; both are followed
-//! to the letter, since a line must end where InfluxDB ends it.
+//! The splitter and the parser (`parse`) do not always agree. Both are copied exactly, since a line must end where
+//! InfluxDB ends it.
 
-/// Progress within one line.
+/// State within one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Splitter {
     space_seen: bool,
@@ -17,9 +17,9 @@ pub(super) struct Splitter {
 pub(super) enum Split {
     /// At the LF that ends the line.
     Lf(usize),
-    /// At the end of the whole body, which ends the line too.
+    /// At the end of the whole body, which also ends the line.
     BodyEnd,
-    /// At this offset: what follows it must be seen first.
+    /// At this offset: more bytes are needed.
     Cut(usize),
 }
 
@@ -35,7 +35,7 @@ const STOPS: [bool; 256] = {
 };
 
 impl Splitter {
-    /// Goes on from `at`. `last`: nothing follows `body`.
+    /// Continues at `at`. `last`: nothing follows `body`.
     pub(super) fn run(&mut self, body: &[u8], mut at: usize, last: bool) -> Split {
         while let Some(&byte) = body.get(at) {
             if !STOPS[usize::from(byte)] {
@@ -43,7 +43,7 @@ impl Splitter {
                 continue;
             }
             match byte {
-                // A backslash hides the next byte, but only if one more follows in the body.
+                // A backslash escapes the next byte, but only if another byte follows in the body.
                 b'\\' if at + 2 < body.len() => at += 1,
                 b'\\' if !last => return Split::Cut(at),
                 b' ' => self.space_seen = true,
@@ -59,10 +59,10 @@ impl Splitter {
     }
 }
 
-/// Whether `line`, sent with an LF behind it and other lines around it, is taken for exactly one line.
+/// Whether `line`, sent with an LF after it and other lines around it, is read as exactly one line.
 pub(super) fn stands_alone(line: &[u8]) -> bool {
     let mut splitter = Splitter::default();
-    // `Cut` before the end is a backslash among the last two bytes: harmless if it hides the very last byte.
+    // `Cut` before the end is a backslash among the last two bytes: harmless if it escapes the very last byte.
     match splitter.run(line, 0, false) {
         Split::Cut(at) => !splitter.quoted && (at == line.len() || at + 2 == line.len()),
         Split::Lf(_) | Split::BodyEnd => false,

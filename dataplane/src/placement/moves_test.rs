@@ -23,9 +23,13 @@ fn former(settings: &PlacementSettings, topology: &Topology, names: &[&str]) -> 
     Former { settings: settings.clone(), members: names.iter().map(member).collect() }
 }
 
+fn place(name: &str) -> Place<&[u8]> {
+    Place::new(DB, name.as_bytes())
+}
+
 fn routes(placement: &Placement, name: &str) -> Vec<u16> {
     let mut route = Vec::new();
-    placement.route(Place::new(DB, name.as_bytes()), &mut route);
+    placement.route(place(name), &mut route);
     route.into_iter().map(|id| id.0).collect()
 }
 
@@ -37,7 +41,7 @@ fn a_measurement_is_read_where_it_was_until_it_is_marked_and_written_to_both_unt
     let placement =
         plain.clone().with_former(&topology, 0, &former(&settings, &topology, &["influxdb-1-1", "influxdb-1-2"]));
     assert!(placement.in_transition(0) && !placement.in_transition(1));
-    let moves = |name: &&String| placement.former(0, Place::new(DB, name.as_bytes())).is_some();
+    let moves = |name: &&String| placement.former(0, place(name)).is_some();
     let all = names();
     let (moving, staying): (Vec<_>, Vec<_>) = all.iter().partition(moves);
     assert!(moving.len() > 5 && staying.len() > 5, "{} of {}", moving.len(), all.len());
@@ -47,8 +51,7 @@ fn a_measurement_is_read_where_it_was_until_it_is_marked_and_written_to_both_unt
     let settled = marked.with_settled(0);
     let ended = settled.with_ended(0);
     for name in &all {
-        let (owner, was) =
-            (plain.owner(0, Place::new(DB, name.as_bytes())), placement.former(0, Place::new(DB, name.as_bytes())));
+        let (owner, was) = (plain.owner(0, place(name)), placement.former(0, place(name)));
         let single = routes(&plain, name);
         let both: Vec<_> = single.iter().copied().chain(was.map(|id| id.0)).collect();
         for (version, (placement, reader, route)) in [
@@ -61,13 +64,10 @@ fn a_measurement_is_read_where_it_was_until_it_is_marked_and_written_to_both_unt
         .enumerate()
         {
             assert_eq!(placement.version(), version as u64);
-            assert_eq!(placement.owner(0, Place::new(DB, name.as_bytes())), owner, "an owner never changes");
-            assert_eq!(placement.reader(0, Place::new(DB, name.as_bytes())), reader, "{name} {version}");
+            assert_eq!(placement.owner(0, place(name)), owner, "an owner never changes");
+            assert_eq!(placement.reader(0, place(name)), reader, "{name} {version}");
             assert_eq!(&routes(placement, name), route, "{name} {version}");
-            assert_eq!(
-                placement.reader(1, Place::new(DB, name.as_bytes())),
-                plain.owner(1, Place::new(DB, name.as_bytes()))
-            );
+            assert_eq!(placement.reader(1, place(name)), plain.owner(1, place(name)));
         }
     }
 }
@@ -87,9 +87,9 @@ fn a_leaving_backend_owns_nothing_and_is_read_until_the_end() {
     assert!(placement.members(0).contains(&leaving));
     let mut read_there = 0;
     for name in names() {
-        let owner = placement.owner(0, Place::new(DB, name.as_bytes()));
-        assert_eq!(owner.0, if without_it.owner(0, Place::new(DB, name.as_bytes())).0 == 0 { 0 } else { 2 });
-        read_there += u32::from(placement.reader(0, Place::new(DB, name.as_bytes())) == leaving);
+        let owner = placement.owner(0, place(&name));
+        assert_eq!(owner.0, if without_it.owner(0, place(&name)).0 == 0 { 0 } else { 2 });
+        read_there += u32::from(placement.reader(0, place(&name)) == leaving);
     }
     assert!(read_there > 5);
     let ended = placement.with_settled(0).with_ended(0);
@@ -106,9 +106,9 @@ fn what_a_backend_held_that_is_gone_belongs_to_its_owner_at_once() {
         let placement = Placement::new(&topology, &settings).with_former(&topology, 0, before);
         let was = Placement::new(&super::placement_test::topology(&[3]), &settings);
         for name in names() {
-            let member = &before.members[was.owner(0, Place::new(DB, name.as_bytes())).index()];
-            let reader = topology.backend(placement.reader(0, Place::new(DB, name.as_bytes())));
-            let owner = topology.backend(placement.owner(0, Place::new(DB, name.as_bytes())));
+            let member = &before.members[was.owner(0, place(&name)).index()];
+            let reader = topology.backend(placement.reader(0, place(&name)));
+            let owner = topology.backend(placement.owner(0, place(&name)));
             assert_eq!(reader.name, if present(&member.name) { &member.name[..] } else { &owner.name[..] });
         }
     };
@@ -146,14 +146,13 @@ fn a_table_goes_by_its_new_placement_and_keeps_the_routes_it_gave() {
         0,
         &former(&settings, &topology, &["influxdb-1-1", "influxdb-1-2"]),
     ));
-    let name = names().into_iter().find(|m| placement.former(0, Place::new(DB, m.as_bytes())).is_some()).unwrap();
+    let name = names().into_iter().find(|m| placement.former(0, place(m)).is_some()).unwrap();
     let mut table = RouteTable::new(placement.clone());
-    let both = table.lookup(Place::new(DB, name.as_bytes()));
-    let (owner, was) =
-        (placement.owner(0, Place::new(DB, name.as_bytes())), placement.former(0, Place::new(DB, name.as_bytes())));
+    let both = table.lookup(place(&name));
+    let (owner, was) = (placement.owner(0, place(&name)), placement.former(0, place(&name)));
     assert_eq!(table.backends(both), [Some(owner), was]);
     table.replace(Arc::new(placement.with_settled(0).with_ended(0)));
-    let alone = table.lookup(Place::new(DB, name.as_bytes()));
+    let alone = table.lookup(place(&name));
     assert_eq!(table.backends(alone), [Some(owner)]);
     assert_eq!(table.backends(both), [Some(owner), was], "lines on their way to the log keep their route");
 }
@@ -177,11 +176,15 @@ proptest! {
         was_key in prop_oneof![Just("idx"), Just("name"), Just("b%idx")],
         key in prop_oneof![Just("idx"), Just("name"), Just("url")],
         steps in proptest::collection::vec(
-            prop_oneof![4 => (0usize..60).prop_map(MoveStep::Write), 3 => (0usize..60).prop_map(MoveStep::Mark), 1 => Just(MoveStep::End)],
+            prop_oneof![
+                4 => (0usize..60).prop_map(MoveStep::Write),
+                3 => (0usize..60).prop_map(MoveStep::Mark),
+                1 => Just(MoveStep::End),
+            ],
             0..150,
         ),
     ) {
-        // Backends that are no longer listed leave; nobody is simply gone.
+        // Backends that are no longer listed are leaving; none is gone.
         let mut topology = topology(&[6]);
         topology.circles[0].backends.retain(|id| before.contains(&id.index()) || listed.contains(&id.index()));
         for backend in &mut topology.backends {
@@ -197,7 +200,7 @@ proptest! {
         let mut data: BTreeMap<(BackendId, usize), BTreeSet<usize>> = BTreeMap::new();
         let mut written: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for (name, text) in all.iter().enumerate() {
-            let at = placement.former(0, Place::new(DB, text.as_bytes())).unwrap_or(plain.owner(0, Place::new(DB, text.as_bytes())));
+            let at = placement.former(0, place(text)).unwrap_or(plain.owner(0, place(text)));
             data.entry((at, name)).or_default().insert(0);
             written.entry(name).or_default().insert(0);
         }
@@ -212,16 +215,16 @@ proptest! {
                     next += 1;
                 }
                 MoveStep::Mark(name) => {
-                    if let Some(from) = placement.former(0, Place::new(DB, all[name].as_bytes())) {
+                    if let Some(from) = placement.former(0, place(&all[name])) {
                         let all_of_it = data.get(&(from, name)).cloned().unwrap_or_default();
-                        data.entry((plain.owner(0, Place::new(DB, all[name].as_bytes())), name)).or_default().extend(all_of_it);
-                        placement = placement.with_moved(0, [Place::new(DB, all[name].as_bytes())]);
+                        data.entry((plain.owner(0, place(&all[name])), name)).or_default().extend(all_of_it);
+                        placement = placement.with_moved(0, [place(&all[name])]);
                     }
                 }
                 MoveStep::End => {
                     // Only when all has been moved, as a rebalance does.
                     let whole = all.iter().all(|m| {
-                        placement.former(0, Place::new(DB, m.as_bytes())).is_none() || placement.has_moved(0, Place::new(DB, m.as_bytes()))
+                        placement.former(0, place(m)).is_none() || placement.has_moved(0, place(m))
                     });
                     if whole {
                         placement = placement.with_settled(0).with_ended(0);
@@ -229,7 +232,7 @@ proptest! {
                 }
             }
             for (name, points) in &written {
-                let reader = placement.reader(0, Place::new(DB, all[*name].as_bytes()));
+                let reader = placement.reader(0, place(&all[*name]));
                 prop_assert!(placement.members(0).contains(&reader));
                 prop_assert_eq!(data.get(&(reader, *name)), Some(points), "{} after {:?}", &all[*name], step);
                 let route = routes(&placement, &all[*name]);
