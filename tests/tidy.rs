@@ -12,7 +12,7 @@ const LINES_MAX: usize = 700;
 /// Widest line, comments and texts included.
 const COLUMNS_MAX: usize = 120;
 /// Lines that are still wider, by folder. A number here may only go down.
-const WIDE_LINES: [(&str, usize); 1] = [("dataplane/", 36)];
+const WIDE_LINES: [(&str, usize); 1] = [("dataplane/", 13)];
 /// Definitions of one type name in the whole tree. More: the name does not say which thing it is.
 const SAME_NAMES_MAX: usize = 3;
 
