@@ -84,7 +84,9 @@ impl CrashRounds {
         if let Some(down) = crash.down {
             self.servers[down].kill();
         }
-        let args = LoadArgs { rate: 20_000, lines: 100, ..self.points.args(&self.proxy) };
+        // Segments of 2 MiB fill within a second or two where one is to be compacted.
+        let rate = if crash.at.is_some_and(|(point, _)| point.starts_with("compact")) { 20_000 } else { 8_000 };
+        let args = LoadArgs { rate, lines: 100, ..self.points.args(&self.proxy) };
         let mut points = std::mem::take(&mut self.points);
         points.load_during(&args, || {
             if is_adoption(crash.at) {
@@ -133,7 +135,7 @@ impl CrashRounds {
             self.refused.1 += 1;
             let reply = Client::connect(self.proxy.addr()).and_then(|mut client| client.write(DB, &line));
             self.refused.0 += u64::from(reply.is_ok_and(|reply| reply.status == 204));
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

@@ -16,6 +16,7 @@ mod kill_nine;
 mod last_write_wins;
 mod memory;
 mod order;
+mod power_cut;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
