@@ -177,7 +177,7 @@ impl LogReader {
             let (end, stored_lines) = {
                 let mut inner = shared.inner.borrow_mut();
                 if inner.cursors[self.backend.index()] > self.position {
-                    return Ok(ReadOutcome::Moved); // the segment is being given up
+                    return Ok(ReadOutcome::Moved); // the segment is being dropped
                 }
                 let Some(segment) = inner.segment_mut(cold.first, cold.epoch) else { return Ok(ReadOutcome::Moved) };
                 cold.scan.end = segment.used;

@@ -32,7 +32,8 @@ pub const PLAIN: &str = "text/plain; charset=utf-8";
 
 const IDENTITY: &str = concat!("X-Influxdb-Build: fluxgate\r\nX-Influxdb-Version: ", env!("CARGO_PKG_VERSION"), "\r\n");
 const CORS: &str = "Access-Control-Allow-Headers: Accept, Accept-Encoding, Authorization, Content-Length, \
-     Content-Type, X-CSRF-Token, X-HTTP-Method-Override\r\nAccess-Control-Allow-Methods: DELETE, GET, OPTIONS, POST, PUT\r\n\
+     Content-Type, X-CSRF-Token, X-HTTP-Method-Override\r\n\
+     Access-Control-Allow-Methods: DELETE, GET, OPTIONS, POST, PUT\r\n\
      Access-Control-Expose-Headers: Date, X-InfluxDB-Version, X-InfluxDB-Build\r\nAccess-Control-Allow-Origin: ";
 
 /// What an answer depends on in its request.

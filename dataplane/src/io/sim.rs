@@ -17,12 +17,12 @@ pub use fluxgate_machine::clock::{instant as now, system_time};
 pub(super) use net::Stream as TcpStream;
 pub use net::shut;
 
-/// A number that no other call is likely to have got.
+/// A number that no other call is likely to return.
 pub fn unlike() -> u64 {
     exec::random(fluxgate_machine::Rng::number)
 }
 
-/// Now and then lets others run.
+/// Sometimes lets other tasks run.
 pub async fn yield_if_needed() {
     if exec::random(|rng| rng.one_in(8)) {
         exec::yield_now().await;
@@ -72,7 +72,7 @@ impl Socket {
     }
 }
 
-/// Nothing is held here: whoever builds the world gives each process its own address.
+/// Holds nothing: the simulation gives each process its own address.
 #[derive(Debug)]
 pub struct PortGuard;
 
@@ -109,7 +109,7 @@ impl Listener {
     }
 }
 
-/// Wakes whoever waits for its [`Signal`].
+/// Wakes the task that waits for its [`Signal`].
 #[derive(Debug, Default)]
 pub struct Bell(Arc<AtomicBool>);
 
@@ -158,7 +158,7 @@ impl std::fmt::Debug for AppendFile {
 
 impl AppendFile {
     /// # Errors
-    /// Of the simulated disk, as all that follows.
+    /// Those of the simulated disk.
     pub async fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: disk::create_empty(path.to_owned()).await?, size: 0 })
     }
