@@ -1,4 +1,5 @@
-//! The control thread against backends that hang, lie or are another kind of server, and its own end.
+//! Tests of the control thread with backends that hang, give false answers or are another kind of server, and of its
+//! end.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,14 @@ use fluxgate_dataplane::handoff::{Created, LedgerRow, ToControl, ToWorker};
 use fluxgate_dataplane::limits::{HANDOFF_TO_WORKER_MAX, HANDOFF_WAIT};
 use fluxgate_dataplane::topology::BackendId;
 
-/// An empty 204, for anything.
+/// An empty 204, for any request.
 const NO_CONTENT: &str = "204 No Content\r\nConnection: close\r\n\r\n";
-/// What another kind of server says to SHOW DATABASES: JSON, but not InfluxDB's.
+/// Another kind of server's answer to SHOW DATABASES: JSON, but not InfluxDB's.
 const OTHER_JSON: &str = "200 OK\r\nContent-Type: application/json\r\nContent-Length: 39\r\nConnection: close\r\n\r\n\
                           {\"results\":[{\"series\":[{\"values\":[]}]}]}";
 
 #[test]
-fn a_hung_backend_delays_nobody() {
+fn a_hung_backend_delays_no_request() {
     let influxd = Influxd::start();
     influxd.run("CREATE DATABASE db1");
     let hung = StandIn::start(None);
@@ -24,11 +25,11 @@ fn a_hung_backend_delays_nobody() {
     for _ in 0..10 {
         bench.get("/health");
     }
-    // Ten answers that wait for it would take ten seconds.
+    // Ten answers that wait for the hung backend would take ten seconds.
     assert!(begun.elapsed() < Duration::from_secs(5), "asked for {:?} beside a hung backend", begun.elapsed());
 
     bench.probed(0, false);
-    // From now on a refresh asks only the other one.
+    // From now on a refresh asks only the other backend.
     bench.refresh();
     let begun = Instant::now();
     assert!(bench.refresh().expect("a catalog").databases.contains_key("db1"));
@@ -37,7 +38,7 @@ fn a_hung_backend_delays_nobody() {
     assert_eq!(health[0]["backends"][0]["active"], false);
     assert_eq!(health[0]["backends"][1]["active"], true);
 
-    // A creation that has to ask the hung one waits in its own thread.
+    // A creation that must ask the hung backend waits in its own thread.
     let ticket = bench.ticket();
     let (db, rp) = ("db2".to_owned(), String::new());
     let backend = BackendId(1);
@@ -67,7 +68,7 @@ fn another_kind_of_server_is_up_and_has_no_catalog() {
 }
 
 #[test]
-fn another_kind_of_server_does_not_stand_in_the_way_of_a_verdict() {
+fn another_kind_of_server_does_not_prevent_an_answer() {
     let influxd = Influxd::start();
     let other = StandIn::start(Some(NO_CONTENT));
     let mut bench = Bench::start(&[vec![influxd.url()], vec![other.url()]]);
@@ -95,7 +96,7 @@ fn a_worker_that_finds_a_backend_failing_has_it_probed_at_once() {
 }
 
 #[test]
-fn a_ledger_waits_for_workers_but_not_for_ever() {
+fn a_ledger_waits_for_workers_until_its_deadline() {
     let mut bench = Bench::start(&[vec!["http://127.0.0.1:1".to_owned()]]);
     let begun = Instant::now();
     let answer = bench.json("/ledger");
@@ -105,13 +106,13 @@ fn a_ledger_waits_for_workers_but_not_for_ever() {
         ToWorker::LedgerWanted { ticket } => Some(*ticket),
         _ => None,
     });
-    // The answer to a question that is over changes nothing.
+    // A late answer changes nothing.
     bench.send(ToControl::Ledger { worker: 0, ticket: late.expect("a question"), rows: Vec::new() });
     assert_eq!(bench.get("/nope").status, 404);
 }
 
 #[test]
-fn a_panic_over_a_request_is_a_500_and_the_next_one_is_served() {
+fn a_panic_in_a_request_is_a_500_and_the_next_one_is_served() {
     let mut bench = Bench::start(&[vec!["http://127.0.0.1:1".to_owned()]]);
     let ticket = bench.ask("/ledger");
     let wanted = bench.wait("the question", |message| match message {
@@ -119,7 +120,7 @@ fn a_panic_over_a_request_is_a_500_and_the_next_one_is_served() {
         _ => None,
     });
     let (rejected, dropped) = (Vec::new(), Vec::new());
-    // No worker of this topology can have such a row.
+    // No worker can have this row: the backend does not exist.
     let backend = BackendId(99);
     let row = LedgerRow { db: "db".into(), backend, accepted: 1, delivered: 1, queued: 0, rejected, dropped };
     bench.send(ToControl::Ledger { worker: 0, ticket: wanted, rows: vec![row] });
@@ -128,11 +129,11 @@ fn a_panic_over_a_request_is_a_500_and_the_next_one_is_served() {
 }
 
 #[test]
-fn a_worker_that_was_full_is_told_all_again() {
+fn a_worker_with_a_full_queue_gets_the_whole_state_again() {
     let influxd = Influxd::start();
     influxd.run("CREATE DATABASE db1");
     let mut bench = Bench::start(&[vec![influxd.url()]]);
-    // Answers fill the queue while nothing is read; the control thread then gives one message up.
+    // Answers fill the queue while the worker reads nothing; the control thread then drops a message.
     let filled = HANDOFF_TO_WORKER_MAX + 100;
     for _ in 0..filled {
         let ticket = bench.ticket();
@@ -146,7 +147,7 @@ fn a_worker_that_was_full_is_told_all_again() {
     std::thread::sleep(HANDOFF_WAIT + Duration::from_secs(2));
     let mut news = (false, false, false);
     let mut answers = 0;
-    bench.wait("all that is to be known", |message| {
+    bench.wait("the whole state", |message| {
         match message {
             ToWorker::Created { .. } => answers += 1,
             _ if answers < HANDOFF_TO_WORKER_MAX - 10 => {}
@@ -157,12 +158,12 @@ fn a_worker_that_was_full_is_told_all_again() {
         }
         (news == (true, true, true)).then_some(())
     });
-    assert!(answers < filled, "nothing was lost, nothing was tested");
+    assert!(answers < filled, "no message was lost, so nothing was tested");
     assert_eq!(bench.get("/nope").status, 404);
 }
 
 #[test]
-fn the_end_of_the_control_thread_is_seen_by_workers() {
+fn workers_notice_the_end_of_the_control_thread() {
     let hung = StandIn::start(None);
     let mut bench = Bench::start(&[vec![hung.url(); 8]]);
     assert_eq!(bench.get("/nope").status, 404);

@@ -12,7 +12,7 @@ use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::topology::BackendId;
 
 #[test]
-fn a_backend_that_goes_and_comes_is_told_once_each_time() {
+fn a_backend_that_stops_and_starts_is_reported_once_each_time() {
     let mut influxd = Influxd::start();
     let mut bench = Bench::start(&[vec![influxd.url()]]);
     bench.probed(0, true);
@@ -29,7 +29,7 @@ fn a_backend_that_goes_and_comes_is_told_once_each_time() {
     influxd.restart();
     bench.probed(0, true);
     let told = |m: &&ToWorker| matches!(m, ToWorker::Probed { .. });
-    assert_eq!(bench.seen.iter().filter(told).count(), 0, "only changes are told");
+    assert_eq!(bench.seen.iter().filter(told).count(), 0, "only changes are reported");
     assert_eq!(bench.json("/health")[0]["backends"][0]["active"], true);
 }
 
@@ -89,7 +89,7 @@ fn many_refreshes_become_few_rounds() {
 }
 
 #[test]
-fn health_counts_what_lies_right_and_wrong() {
+fn health_counts_measurements_in_place_and_elsewhere() {
     let (a, b) = (Influxd::start(), Influxd::start());
     let circles = [vec![a.url(), b.url()]];
     let placement = placement(&topology(&circles));
@@ -123,7 +123,7 @@ fn health_counts_what_lies_right_and_wrong() {
 }
 
 #[test]
-fn what_is_missing_is_created_with_the_settings_of_another_backend() {
+fn a_missing_database_or_policy_is_created_with_the_settings_of_another_backend() {
     let (mut a, b) = (Influxd::start(), Influxd::start());
     a.run("CREATE DATABASE plain");
     a.run(r#"CREATE DATABASE tuned WITH DURATION 30d REPLICATION 1 SHARD DURATION 3h NAME "my rp""#);
@@ -145,7 +145,7 @@ fn what_is_missing_is_created_with_the_settings_of_another_backend() {
         same(db);
         assert_eq!(bench.create(1, db, rp), Created::Done, "{db}: it is there already");
     }
-    // The database is there, a policy is not, and it is the default one.
+    // The database exists, but lacks a policy, which is the default one.
     a.run("CREATE RETENTION POLICY later ON plain DURATION 10d REPLICATION 1 SHARD DURATION 5h DEFAULT");
     assert_eq!(bench.create(1, "plain", "later"), Created::Done);
     same("plain");

@@ -1,4 +1,4 @@
-//! The control thread as workers see it, with real and broken backends behind it.
+//! Tests of the control thread as workers see it, with real and broken backends behind it.
 
 mod faults;
 mod influxd;

@@ -1,4 +1,4 @@
-//! The copy engine between two real InfluxDB servers.
+//! Tests of the copy engine between two real InfluxDB servers.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use fluxgate_control::migration::{
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: i64 = 86_400_000_000_000;
-/// A Thursday, when a shard group of autogen begins on Monday.
+/// A Thursday; a shard group of autogen begins on Monday.
 pub const T0: i64 = 1_700_000_000_000_000_000;
 
 pub fn side(url: String) -> CopySide {
@@ -35,7 +35,7 @@ pub fn task(measurement: &str) -> CopyTask {
     CopyTask { place: Place::new("db", measurement).owned(), since_ns: None, done: Vec::new(), retry_for: PATIENCE }
 }
 
-/// A copy between servers that nobody else writes to: what was taken before is there.
+/// A copy between servers without other writes: all earlier points have been delivered.
 fn copy(
     task: &CopyTask,
     source: &CopySide,
@@ -85,7 +85,7 @@ impl PointSink for Everything {
     fn document(&mut self, _bytes: usize) {}
 }
 
-/// Read by shard group, so that nothing is cast.
+/// All values, read by shard group, so that nothing is cast.
 pub fn everything(influxd: &Influxd, rp: &str, measurement: &str) -> BTreeSet<String> {
     let side = side(influxd.url());
     let mut all = Everything::default();
@@ -128,7 +128,7 @@ fn a_copy_is_exact_in_every_type_name_and_policy() {
     for (at, x) in floats.into_iter().enumerate() {
         lines.extend(format!("m,host=b float={x} {}\n", T0 + at as i64).bytes());
     }
-    // All bytes there are, in one string each.
+    // Every byte value, each in one string.
     for byte in 0..=255_u8 {
         let escaped: &[u8] = match byte {
             b'"' => b"\\\"",
@@ -141,12 +141,12 @@ fn a_copy_is_exact_in_every_type_name_and_policy() {
     }
     lines.extend(format!("m,host=d string=\"\" {T0}\nm,host=d string=\"a\\\\\\\\\\\"b\nc\" {}\n", T0 + 1).bytes());
     lines.extend(format!("m,host=e yes=t,no=F {T0}\nm no=true {T0}\nm,x=1 sparse=1i {}\n", T0 + 1).bytes());
-    // A field called as a tag.
+    // A field with the name of a tag.
     let fields = r#"host="field",time2=1,a\,b\=c\ d=2,"q"=3,un"paired=5,count_x=4i"#;
     lines.extend(format!("m,host=f {fields} {T0}\nm,host=g after=\"\" {T0}\n").bytes());
     lines.extend(format!("m,t\\,a\\=g\\ s=v\\,a\\=l\\ ue,back\\slash=\\a\\,b,q\"=\"\",é=中\\ 文 v=1 {T0}\n").bytes());
     lines.extend("m v=1 -9223372036854775806\nm v=2 -1\nm v=3 0\nm v=4 9223372036854775806\n".bytes());
-    // Another type in another shard group, both ways.
+    // Another type in another shard group, in both directions.
     lines.extend(format!("m mixed=1i {}\nm mixed=1 {}\nm mixed=\"1\" {}\n", T0, T0 + 30 * DAY, T0 + 60 * DAY).bytes());
     lines.extend(format!("m mixed=true {}\n", T0 + 90 * DAY).bytes());
     write(&a, "autogen", &lines);
@@ -158,7 +158,7 @@ fn a_copy_is_exact_in_every_type_name_and_policy() {
         let escaped = name.replace(',', "\\,").replace(' ', "\\ ");
         write(&a, "autogen", format!("{escaped},host=a v=1i {T0}\n").as_bytes());
     }
-    // What is there already has to be brought into line.
+    // The target's own settings must be changed.
     b.run("CREATE DATABASE db WITH DURATION 1d REPLICATION 1 SHARD DURATION 1h");
     b.run("CREATE RETENTION POLICY \"short\" ON db DURATION INF REPLICATION 1 SHARD DURATION 7d DEFAULT");
 
@@ -193,9 +193,9 @@ fn a_copy_is_exact_in_every_type_name_and_policy() {
     assert_eq!(a.run("SHOW SERIES ON db"), b.run("SHOW SERIES ON db"));
 }
 
-/// Whatever names InfluxDB takes, odd or not.
+/// Names with special characters, as far as InfluxDB accepts them.
 #[test]
-fn names_of_any_kind_come_out_as_they_went_in() {
+fn unusual_names_are_copied_unchanged() {
     let (a, b) = (Influxd::start(), Influxd::start());
     a.run("CREATE DATABASE db");
     let mut state = 7_u64;
@@ -203,7 +203,7 @@ fn names_of_any_kind_come_out_as_they_went_in() {
         let mut name = String::new();
         for at in 0..3 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // Not at the front, where it would begin a comment.
+            // Not at the front, where it begins a comment.
             let pieces = ["a", "\\,", "\\ ", "\\=", "\"", "\\", "é", "'", "\\\\", "\t", if at > 0 { "#" } else { "x" }];
             name += pieces[(state >> 33) as usize % pieces.len()];
         }
@@ -216,7 +216,7 @@ fn names_of_any_kind_come_out_as_they_went_in() {
         taken += usize::from(written.is_ok());
     }
     assert!(taken > 100, "{taken} lines");
-    // An escape that was none (`\\=` in a measurement, say) leaves points that InfluxDB itself never finds again.
+    // An invalid escape (`\\=` in a measurement, for example) leaves points that InfluxDB itself never finds again.
     let (mut readable, mut values) = (Vec::new(), 0);
     for name in measurements(&a) {
         let copied =
@@ -234,7 +234,7 @@ fn names_of_any_kind_come_out_as_they_went_in() {
 }
 
 #[test]
-fn a_copy_goes_on_where_it_was_cancelled_and_not_before() {
+fn a_cancelled_copy_goes_on_after_its_last_slice() {
     let (a, b) = (Influxd::start(), Influxd::start());
     a.run("CREATE DATABASE db");
     let days: String = (0..20).map(|day| format!("m v={day}i {}\n", T0 + day * 7 * DAY)).collect();
@@ -252,17 +252,17 @@ fn a_copy_goes_on_where_it_was_cancelled_and_not_before() {
     assert!(done.windows(2).all(|pair| pair[0].begin_ns >= pair[1].end_ns), "the newest first: {done:?}");
     assert_eq!(everything(&b, "autogen", "m").len(), 5);
 
-    // What is done is not looked at again: were it, this point would be copied as well.
+    // Finished slices are skipped: otherwise this point would be copied too.
     write(&a, "autogen", format!("m late=1i {}\n", done[0].begin_ns).as_bytes());
     let rest = CopyTask { done: done.clone(), ..task("m") };
-    // A cancel ends all calls of its sides for good.
+    // A cancel ends all calls of its sides for good, so new sides are needed.
     let (source, target) = (side(a.url()), side(b.url()));
     let copied = copy(&rest, &source, &target, &Steering::new(0), &Progress::default(), &mut |slice| {
         assert!(!done.contains(slice), "{slice:?} twice");
     });
     assert_eq!(copied.map(|copied| (copied.slices, copied.values)), Ok((15, 15)));
     assert_eq!(everything(&b, "autogen", "m").len(), 20);
-    // Only the last weeks, as a resync wants it.
+    // Only the last weeks, as in a resync.
     let since = CopyTask { since_ns: Some(T0 + 18 * 7 * DAY), ..task("m") };
     let copied = copy(&since, &source, &target, &Steering::new(0), &Progress::default(), &mut |_| ());
     assert_eq!(copied.map(|copied| copied.values), Ok(3), "two points of the last two weeks, and the late one");
@@ -285,7 +285,7 @@ fn a_target_that_comes_back_gets_everything() {
         }
         b.stop();
         while progress.retries.load(Relaxed) == 0 {
-            assert!(Instant::now() < end && !copying.is_finished(), "it must notice");
+            assert!(Instant::now() < end && !copying.is_finished(), "it must notice the stop");
             std::thread::sleep(Duration::from_millis(5));
         }
         b.restart();
@@ -296,7 +296,7 @@ fn a_target_that_comes_back_gets_everything() {
 }
 
 #[test]
-fn a_target_that_stays_away_is_a_failure_and_nothing_is_done() {
+fn a_target_that_stays_away_is_a_failure_and_no_slice_is_done() {
     let (a, mut b) = (Influxd::start(), Influxd::start());
     a.run("CREATE DATABASE db");
     b.run("CREATE DATABASE db");
@@ -326,7 +326,7 @@ fn a_target_that_stays_away_is_a_failure_and_nothing_is_done() {
 }
 
 #[test]
-fn what_a_target_refuses_is_a_failure_and_the_rest_goes_on() {
+fn a_refused_slice_fails_and_the_copy_goes_on() {
     let (a, b) = (Influxd::start(), Influxd::start());
     for influxd in [&a, &b] {
         influxd.run("CREATE DATABASE db");
@@ -410,7 +410,7 @@ fn a_point_that_is_lost_each_time_is_a_failure_with_numbers() {
     });
     let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
     assert_eq!(failures[0].why, "2 values are missing");
-    // More at the target does not make up for it.
+    // Extra points at the target do not make up for it.
     write(&b, "autogen", format!("m,host=new i=1i,f=1 {T0}\nm,host=new i=1i,f=1 {}\n", T0 + 1).as_bytes());
     let copied = copy(&task("m"), &side(a.url()), &target, &Steering::new(0), &progress, &mut |_| {
         panic!("a point is missing");
@@ -435,7 +435,7 @@ fn a_target_may_have_more_than_the_source() {
 }
 
 #[test]
-fn a_measurement_is_dropped_only_when_each_of_its_points_is_at_its_right_place() {
+fn a_measurement_is_dropped_only_when_its_owner_has_each_of_its_points() {
     let (a, b) = (Influxd::start(), Influxd::start());
     a.run("CREATE DATABASE db");
     a.run("CREATE RETENTION POLICY two ON db DURATION INF REPLICATION 1");
@@ -446,11 +446,11 @@ fn a_measurement_is_dropped_only_when_each_of_its_points_is_at_its_right_place()
     let place = Place::new("db", "m").owned();
     let (second, steering, progress) = (Duration::from_secs(1), Steering::new(0), Progress::default());
     let clear = || clear(&place, &misplaced, &right, second, &steering, &progress);
-    let Err(NotCleared::Failed { why, .. }) = clear() else { panic!("nothing is at the right place") };
+    let Err(NotCleared::Failed { why, .. }) = clear() else { panic!("the owner has nothing") };
     assert!(why.contains("database not found"), "{why}");
     copy(&task("m"), &misplaced, &right, &Steering::new(0), &Progress::default(), &mut |_| ()).unwrap();
 
-    // One point less, and another one instead: the counts are equal.
+    // One point less and another one instead: the counts are equal.
     b.run_in("db", "DELETE FROM m WHERE time = 6");
     write(&b, "two", b"m v=2i 7\n");
     let Err(NotCleared::Missing { values: 1, rp, interval }) = clear() else { panic!("a point is missing") };
@@ -481,7 +481,7 @@ fn a_rate_limit_holds_and_a_pause_lasts_until_it_ends() {
         assert_eq!(copying.join().unwrap().map(|copied| copied.values), Ok(120_000));
     });
     let (bytes, took) = (progress.bytes.load(Relaxed), begin.elapsed());
-    // The last batch goes out at once and leaves its debt.
+    // The last batch is sent at once and leaves a debt.
     let least = (bytes as f64 - 1_100_000.0) / 1_500_000.0;
     assert!(bytes > 2_500_000 && took.as_secs_f64() > least, "{bytes} bytes in {took:?}");
 }
@@ -497,7 +497,7 @@ fn memory_does_not_grow_with_the_measurement() {
         let lines: String = (part * 20_000..(part + 1) * 20_000).map(line).collect();
         write(&a, "autogen", lines.as_bytes());
     }
-    // Strings of the largest size: a piece of 10,000 rows would be 300 MB.
+    // Strings of a large size: a piece of 10,000 rows would be 300 MB.
     let long = "x".repeat(30_000);
     for part in 0..10 {
         let line = |i: i64| format!("m,host=long s=\"{long}\" {}\n", T0 + i);
@@ -508,7 +508,7 @@ fn memory_does_not_grow_with_the_measurement() {
     let mut done = 0;
     let copied = copy(&task("m"), &source, &side(b.url()), &Steering::new(0), &progress, &mut |_| done += 1);
     assert_eq!(copied.map(|copied| copied.values), Ok(POINTS as u64 + 1000));
-    assert!(done > 5, "{done} slices: as many as keep each of them small");
+    assert!(done > 5, "{done} slices: the measurement must be cut");
     let held = progress.held_bytes_max.load(Relaxed);
     assert!(held > 0 && held < 20_000_000, "{held} bytes");
     let count = b.run_in("db", "SELECT count(i), count(s) FROM m");

@@ -1,5 +1,5 @@
-//! The copy engine between two real InfluxDB servers while clients overwrite what is being copied, and with servers
-//! that hang.
+//! Tests of the copy engine between two real InfluxDB servers while clients overwrite the copied values, and with
+//! servers that hang.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -85,7 +85,7 @@ fn points(range: std::ops::Range<i64>, value: u64) -> String {
     range.map(|at| format!("m,host=h{} n={value}i,s=\"{value}\" {}\n", at % 7, T0 + at * 1_000_000_000)).collect()
 }
 
-/// What a client's write does while both are written to.
+/// A client's write while writes go to both.
 fn write_both(urls: &[String], lines: &str) {
     for url in urls {
         side(url.clone()).client.write("db", "autogen", lines.as_bytes(), PATIENCE).unwrap();
@@ -93,10 +93,10 @@ fn write_both(urls: &[String], lines: &str) {
 }
 
 #[test]
-fn a_value_that_was_overwritten_between_reading_and_writing_it_is_not_undone() {
+fn a_value_overwritten_between_read_and_write_of_the_copy_is_not_undone() {
     let (a, b) = pair(1);
     let (both, first) = ([a.url(), b.url()], AtomicBool::new(true));
-    // The copy has read 1 when its write comes: before that is passed on, a client's 2 reaches both.
+    // The copy has read 1 when its write comes. Before the write is passed on, a client's 2 reaches both.
     let target = door(&b, move |request| {
         if request.starts_with("POST /write") && first.swap(false, Relaxed) {
             write_both(&both, &points(10..13, 2));
@@ -110,11 +110,11 @@ fn a_value_that_was_overwritten_between_reading_and_writing_it_is_not_undone() {
     assert_eq!(copied.values, 200);
     assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
     assert_eq!(everything(&b, "autogen", "m").iter().filter(|value| value.ends_with("Int(2)")).count(), 3);
-    assert_eq!(progress.points.load(Relaxed), 103, "only what was not right is copied again");
+    assert_eq!(progress.points.load(Relaxed), 103, "only wrong values are copied again");
 }
 
 #[test]
-fn a_source_that_gets_a_point_later_than_the_target_is_waited_for() {
+fn a_copy_waits_for_a_source_that_gets_a_point_later_than_the_target() {
     let (a, b) = pair(1);
     let (to_b, first) = ([b.url()], AtomicBool::new(true));
     let target = door(&b, move |request| {
@@ -123,7 +123,7 @@ fn a_source_that_gets_a_point_later_than_the_target_is_waited_for() {
         }
         Then::Pass
     });
-    // Both have 1 until then.
+    // A gets it at the barrier; until then it has 1.
     let calls = AtomicUsize::new(0);
     let delivered = || {
         if calls.fetch_add(1, Relaxed) == 0 {
@@ -136,17 +136,17 @@ fn a_source_that_gets_a_point_later_than_the_target_is_waited_for() {
     copy(&task("m"), &source, &target, writes, &Steering::new(0), &Progress::default(), &mut |_| ()).unwrap();
     assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
 
-    // When that takes too long, nothing is held to be right.
+    // When the barrier takes too long, no value counts as right.
     let late = Writes::ToBoth(&|| Err(Undelivered::Late("points still wait for a".to_owned())));
     let copied = copy(&task("m"), &source, &target, late, &Steering::new(0), &Progress::default(), &mut |_| {
-        panic!("not known to be right");
+        panic!("the slice is not verified");
     });
     let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
     assert_eq!(failures[0].why, "points still wait for a");
 }
 
 #[test]
-fn a_slice_that_is_overwritten_all_the_time_is_copied_all_the_same() {
+fn a_slice_that_is_overwritten_all_the_time_is_copied() {
     let (a, b) = pair(0);
     let urls = [a.url(), b.url()];
     let (stop, taken, delivered) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -182,10 +182,10 @@ fn a_slice_that_is_overwritten_all_the_time_is_copied_all_the_same() {
 }
 
 #[test]
-fn what_a_target_has_is_newer_than_what_lies_where_nothing_is_written_to_any_more() {
+fn values_of_the_target_are_newer_than_those_of_a_source_without_writes() {
     let (a, b) = pair(1);
     write(&b, "autogen", points(10..13, 2).as_bytes());
-    // One field of two.
+    // One of two fields.
     write(&b, "autogen", format!("m,host=h0 n=3i {T0}\n").as_bytes());
     let progress = Progress::default();
     let (source, target) = (side(a.url()), side(b.url()));
@@ -195,23 +195,23 @@ fn what_a_target_has_is_newer_than_what_lies_where_nothing_is_written_to_any_mor
     let (there, here) = (everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
     assert_eq!((here.len(), here.difference(&there).count()), (200, 7));
     assert_eq!(here.iter().filter(|value| value.ends_with("Int(3)")).count(), 1);
-    // Again: there is nothing to do.
+    // A second copy has nothing to do.
     copy(&task("m"), &source, &target, Writes::ToTarget, &Steering::new(0), &progress, &mut |_| ()).unwrap();
     assert_eq!((progress.points.load(Relaxed), progress.retries.load(Relaxed)), (97, 0));
 }
 
-/// That rows of a slice are asked for.
+/// Whether the request asks for rows of a slice.
 fn asks_for_rows(request: &str) -> bool {
     request.contains("chunked=true")
 }
 
 #[test]
-fn a_source_that_hangs_is_left_after_a_while_and_named() {
+fn a_source_that_hangs_is_a_failure_that_names_it() {
     let (a, b) = pair(1);
     let hangs = Arc::new(AtomicUsize::new(0));
     let hung = Arc::clone(&hangs);
     let source = door(&a, move |request| {
-        // The first time only.
+        // Only the first time.
         if asks_for_rows(request) && hung.fetch_add(1, Relaxed) == 0 { Then::Hang } else { Then::Pass }
     });
     let mut source = side(source);
@@ -233,7 +233,7 @@ fn a_source_that_hangs_is_left_after_a_while_and_named() {
 fn a_cancel_does_not_wait_for_a_server_that_hangs() {
     let (a, b) = pair(1);
     let silent = StandIn::start(None);
-    // Everything hangs; only the rows; the target's writes.
+    // Three cases: everything hangs; only rows hang; the target's writes hang.
     let rows = door(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass });
     let writes = door(&b, |request| if request.starts_with("POST /write") { Then::Hang } else { Then::Pass });
     for (source, target) in [(silent.url(), b.url()), (rows, b.url()), (a.url(), writes)] {

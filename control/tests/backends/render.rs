@@ -1,5 +1,5 @@
-//! What we write is, byte for byte, what InfluxDB writes: each statement is asked alone in one form, rendered in every
-//! form, and compared with InfluxDB's own answer in that form.
+//! Compares rendered answers with InfluxDB's own, byte for byte: each statement is asked alone in one format, rendered
+//! in every format, and compared with InfluxDB's answer in that format.
 
 use super::support::{self, Influxd};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use fluxgate_dataplane::http::error_body::Format;
 
 use Chunking::{Rows, Series, Whole};
 
-/// Nothing of it is lost on the way: numbers at the edges of their forms, strings that need escapes, missing values and
+/// Data with special cases: numbers at the limits of their encodings, strings that need escapes, missing values and
 /// tags.
 const LINES: &str = concat!(
     "cpu,host=a,region=e\\,u usage=0.5,idle=1i,up=true 1700000000000000000\n",
@@ -47,7 +47,7 @@ const LINES: &str = concat!(
     "wide,a=1,b=\\ 2,c=3 v=1 1\n",
 );
 
-/// Statements asked alone, and how their answers are cut.
+/// Statements that are sent alone, and how their answers are cut.
 const STATEMENTS: &[(&str, Chunking)] = &[
     ("select * from cpu", Rows),
     ("select * from cpu group by host", Rows),
@@ -97,7 +97,7 @@ const STATEMENTS: &[(&str, Chunking)] = &[
     ("show series on nosuchdb", Rows),
 ];
 
-/// Several statements in one request, by their place in `STATEMENTS`.
+/// Several statements in one request, all from `STATEMENTS`.
 const TOGETHER: &[&[&str]] = &[
     &["select * from cpu", "select * from nosuch", "select * from str", "show measurements"],
     &["select * from nosuch", "create database db", "select * from cpu", "select * from cpu"],
@@ -144,7 +144,7 @@ fn ask(influxd: &Influxd, request: &QueryRequest, q: &str) -> (String, Bytes) {
     (content_type, body.into())
 }
 
-/// The answer to one statement, in the way a backend is asked for what a client wants.
+/// The answer to one statement, requested as fluxgate asks a backend for this client.
 fn answer_to(influxd: &Influxd, client: &QueryRequest, q: &str) -> Answer {
     let format = if client.format == Format::Msgpack { Format::Msgpack } else { Format::Json };
     let epoch = match client.format {
@@ -160,12 +160,12 @@ fn answer_to(influxd: &Influxd, client: &QueryRequest, q: &str) -> Answer {
     answers.remove(0).answer
 }
 
-/// What InfluxDB does with the answers to several statements: nothing is executed after the first failure. In pieces,
-/// it says so for each statement left, always with the number of the one that failed.
+/// The outcomes of several statements, as in InfluxDB: nothing is executed after the first failure. With chunks, each
+/// later statement gets an answer that says so, always with the number of the failed one.
 fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Vec<StatementOutcome> {
     let mut outcomes = Vec::new();
     for (index, statement) in statements.iter().enumerate() {
-        let chunking = STATEMENTS.iter().find(|(q, _)| q == statement).expect("it is listed").1;
+        let chunking = STATEMENTS.iter().find(|(q, _)| q == statement).expect("it is in STATEMENTS").1;
         let statement_id = index as i64;
         let answer = answer_to(influxd, client, statement);
         if answer.error.is_none() {
@@ -186,12 +186,12 @@ fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Ve
 }
 
 fn body_of(reply: QueryReply) -> (String, Vec<u8>) {
-    let QueryReply::Answer { fields, body } = reply else { panic!("an answer is no failure") };
+    let QueryReply::Answer { fields, body } = reply else { panic!("not an answer") };
     let content_type = fields.iter().find(|(name, _)| *name == "Content-Type").unwrap().1.clone();
     (content_type, body.concat())
 }
 
-/// In msgpack InfluxDB shuffles the tags of each series; then only what they say can be compared.
+/// In msgpack InfluxDB shuffles the tags of each series, so bytes can differ.
 fn tags_are_shuffled(client: &QueryRequest, outcomes: &[StatementOutcome]) -> bool {
     client.format == Format::Msgpack
         && outcomes.iter().any(|outcome| outcome.answer.series.iter().any(|series| series.tags.len() > 1))
@@ -204,7 +204,7 @@ fn assert_same(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) {
     let ours = body_of(render(client, &outcomes));
     let mut theirs = ask(influxd, client, &q);
     if tags_are_shuffled(client, &outcomes) {
-        // Six orders at most: soon it is the sorted one.
+        // There are at most six orders, so the sorted one comes soon.
         for _ in 0..500 {
             if theirs.1 == ours.1 {
                 break;
@@ -222,7 +222,7 @@ fn assert_same(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) {
 }
 
 #[test]
-fn answers_in_every_form_are_influxdbs_own() {
+fn answers_in_every_format_equal_influxdbs() {
     let influxd = loaded();
     let alone = STATEMENTS.iter().map(|(q, _)| vec![*q]);
     let together = TOGETHER.iter().map(|statements| statements.to_vec());
@@ -242,7 +242,7 @@ fn answers_in_every_form_are_influxdbs_own() {
 }
 
 #[test]
-fn no_statement_at_all_is_answered_as_influxdb_does() {
+fn a_request_without_statements_is_answered_as_by_influxdb() {
     let influxd = Influxd::start();
     for (format, _) in TYPES {
         for chunked in [false, true] {
@@ -271,7 +271,7 @@ fn a_long_series_is_marked_as_influxdb_marks_it() {
         ("show tag values with key = t", Series, false),
     ] {
         let client = request(Format::Json);
-        // As if put together from two backends: neither says that it is long.
+        // As if merged from two backends: neither marks it as long.
         let mut answer = answer_to(&influxd, &client, q);
         assert_eq!(answer.series[0].partial, marked, "{q}");
         answer.series[0].partial = false;
@@ -287,7 +287,7 @@ fn a_long_series_is_marked_as_influxdb_marks_it() {
 }
 
 #[test]
-fn a_refused_request_is_read_as_such_in_both_forms() {
+fn a_refused_request_is_recognised_in_both_formats() {
     let influxd = Influxd::start();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let ask = |accept: &str| -> Bytes {
@@ -300,7 +300,7 @@ fn a_refused_request_is_read_as_such_in_both_forms() {
 }
 
 #[test]
-fn json_and_msgpack_tell_the_same_but_for_the_kind_of_numbers() {
+fn json_and_msgpack_give_the_same_answer_except_for_number_types() {
     let influxd = loaded();
     for (q, _) in STATEMENTS {
         let both = [Format::Csv, Format::Msgpack].map(|format| answer_to(&influxd, &request(format), q));

@@ -1,4 +1,4 @@
-//! SELECT over several owners against one server with all data: the whole answers must be equal.
+//! Compares SELECT over several owners with one server that has all data: the whole answers must be equal.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,8 +17,8 @@ use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 /// 2023-11-14T22:13:20Z.
 const T0: i64 = 1_700_000_000;
 
-/// Measurements of database `p`, escaped as on a line, with their points. Names of fields and tags clash on purpose:
-/// `usage` is a float, a string, an integer and a tag, `value` is of four types.
+/// Measurements of database `p`, escaped as in line protocol, with their points. Names of fields and tags clash on
+/// purpose: `usage` is a float, a string, an integer and a tag, `value` has four types.
 fn points() -> Vec<(&'static str, &'static str, String)> {
     let mut all = Vec::new();
     let mut add = |target: &'static str, name: &'static str, tags: &str, fields: &str, seconds: i64| {
@@ -74,7 +74,7 @@ fn points() -> Vec<(&'static str, &'static str, String)> {
             add("p", "été", ",größe=1", "value=true", at);
         }
     }
-    // Another shard group: fields that the first does not have.
+    // Another shard group, with fields that the first does not have.
     for day in 20..23_i64 {
         add("p", "cpu", ",host=z,late=1", &format!("usage={day},extra={day}i"), day * 86400);
         add("p", "mem", ",host=z", &format!("used={day}i,extra=\"late\""), day * 86400);
@@ -88,7 +88,7 @@ fn points() -> Vec<(&'static str, &'static str, String)> {
     all
 }
 
-/// Servers, and what is known about them.
+/// Servers, and what queries over them share.
 struct Site {
     shared: QueryShared,
     servers: Vec<Influxd>,
@@ -99,7 +99,7 @@ fn site(servers: Vec<Influxd>) -> Site {
     Site { shared, servers }
 }
 
-/// One server with everything, three with what they own.
+/// One server with all data, and three with their own part.
 fn seeded() -> (Site, Site) {
     let oracle = site(vec![Influxd::start()]);
     let shards = site((0..3).map(|_| Influxd::start()).collect());
@@ -135,7 +135,7 @@ fn request(epoch: &str) -> QueryRequest {
     QueryRequest { epoch: epoch.to_owned(), ..support::query("p") }
 }
 
-/// What the house says to a statement; always merged, as if over several owners.
+/// The answer of fluxgate to a statement, always merged, as if over several owners.
 fn merged(shared: &QueryShared, request: &QueryRequest, text: &str) -> Result<Answer, Stop> {
     let failed = |e: influxql::ParseError| Stop::Failed { status: 400, text: format!("{e}") };
     let statement = influxql::parse(text, &Params::default()).map_err(failed)?.remove(0);
@@ -180,7 +180,7 @@ fn several_owners_answer_a_select_as_one_server_does() {
         let wanted = asked(&oracle.shared, &request, text);
         match merged(&shards.shared, &request, text) {
             Ok(given) if given == wanted => {}
-            // A server that trips over a statement is no example.
+            // A statement on which the single server fails is not compared.
             _ if wanted.error.as_deref().is_some_and(|error| error.contains("[panic:")) => {}
             Ok(given) => wrong.push(format!("{text}\n one server: {}\n merged: {}", shown(&wanted), shown(&given))),
             Err(stop) => wrong.push(format!("{text}\n one server: {}\n merged: {stop:?}", shown(&wanted))),
@@ -198,7 +198,7 @@ fn refused(result: Result<Answer, Stop>) -> String {
 }
 
 #[test]
-fn what_cannot_be_merged_is_refused_and_never_guessed() {
+fn statements_that_cannot_be_merged_are_refused() {
     let (oracle, mut shards) = seeded();
     let request = request("ns");
     let owner = |db: &str, name: &str| shards.shared.placement().owner(0, Place::new(db, name).bytes());
@@ -242,16 +242,16 @@ fn what_cannot_be_merged_is_refused_and_never_guessed() {
         merged("explain select mean(usage), idle from cpu, net"),
         Ok(asked("select mean(usage), idle from cpu"))
     );
-    // Regular expressions that only Go reads.
+    // Regular expressions that only Go accepts.
     let why = refused(merged(r"select /\123/ from cpu, disk"));
     assert!(why.contains("regular expression"), "{why}");
-    // Leftovers of a move.
+    // Data left behind by a move.
     let elsewhere = shards.servers.iter().enumerate().find(|(i, _)| *i != owner("p", "Disk").index()).unwrap().1;
     elsewhere.write("p", "Disk value=-1 1700000000000000001");
     for text in ["select * from /isk/", "select count(value) from /isk/", "select value from Disk, disk"] {
         assert_eq!(merged(text).unwrap(), asked(text), "{text}");
     }
-    // A database that one of them lacks.
+    // A database that one backend lacks.
     let lacking = owner("q", "only").index() + 1;
     shards.servers[lacking % 3].run("DROP DATABASE q");
     assert_eq!(merged("select v from q../only/"), Ok(asked("select v from q../only/")));

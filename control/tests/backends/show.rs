@@ -1,4 +1,4 @@
-//! SHOW over three real servers, each with a part of the data, against one real server with all of it.
+//! Compares SHOW over three real servers, each with a part of the data, with one real server that has all of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::support::{self, Influxd, topology};
 
 const SHARDS: usize = 3;
 
-/// Database, policy, measurement, then the rest of a line. Names and values that sort or are written in surprising
-/// ways; several weeks, thus shard groups.
+/// Database, policy, measurement, then the rest of a line. Names and values that sort or are escaped unusually; times
+/// over several weeks, so several shard groups.
 #[rustfmt::skip]
 const LINES: &[(&str, &str, &str, &str)] = &[
     ("p", "", "cpu", "host=a,region=eu usage=1,idle=2i 1700000000000000000"),
@@ -151,7 +151,7 @@ const STATEMENTS: &[&str] = &[
 
 const EARLY: &str = "SHOW TAG VALUES WITH KEY = host WHERE time < 1650000000000000000";
 
-/// What adds up counts that a measurement on two backends is in twice.
+/// Statements that sum counts: a measurement on two backends counts twice.
 const SUMS: &[&str] = &[
     "SHOW SERIES CARDINALITY",
     "SHOW SERIES CARDINALITY ON nodb",
@@ -191,7 +191,7 @@ fn write(influxd: &Influxd, line: &(&str, &str, &str, &str)) {
     ureq::post(url).send(format!("{measurement},{rest}")).unwrap();
 }
 
-/// One server with everything, and several that share it.
+/// One server with all data, and several that share it.
 struct ShowServers {
     oracle: Influxd,
     shards: Vec<Influxd>,
@@ -227,7 +227,7 @@ impl ShowServers {
         self.parts.placement().owner(0, Place::new(line.0.as_bytes(), measurement.as_bytes())).index()
     }
 
-    /// Whether the shards together say what the server with all data says; else both.
+    /// Whether the merged answer of the shards equals that of the server with all data. The error shows both.
     fn compare(&self, text: &str) -> Result<(), String> {
         let request = support::query("p");
         let context = Context::new(&self.all, &request, Arc::new(Catalog::default()));
@@ -254,11 +254,11 @@ fn shards_with_an_index_on_disk_show_what_one_server_shows() {
 
 fn compare_with_index(index: &'static str) {
     let world = ShowServers::start(index);
-    // The index in memory shows all measurements for times that only some of them have.
+    // The index in memory shows all measurements, also those without data in that time.
     let mergeable = |text: &&&str| index != "inmem" || **text != EARLY;
     world.compare_all(STATEMENTS.iter().chain(SUMS).filter(mergeable));
 
-    // Two measurements are being moved: one is there as a whole, one in part.
+    // Two measurements are being moved: one is copied completely, one in part.
     for line in
         LINES.iter().filter(|line| line.2 == "cpu" || (line.2 == "mem" && line.3.ends_with("1700000000000000000")))
     {
@@ -268,7 +268,7 @@ fn compare_with_index(index: &'static str) {
 }
 
 #[test]
-fn what_cannot_be_merged_says_so() {
+fn statements_that_cannot_be_merged_are_errors() {
     let shards = [Influxd::start(), Influxd::start()];
     let mut shared = shared(&[&shards[0], &shards[1]]);
     for shard in &shards {
@@ -313,7 +313,7 @@ fn a_database_that_only_some_backends_have_is_empty_on_the_others() {
 }
 
 #[test]
-fn every_server_that_answers_tells_about_itself() {
+fn every_server_that_is_up_answers_for_itself() {
     let mut shards = [Influxd::start(), Influxd::start(), Influxd::start()];
     let shared = shared(&[&shards[0], &shards[1], &shards[2]]);
     let told = |text: &str| {

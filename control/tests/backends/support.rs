@@ -92,7 +92,7 @@ impl Influxd {
 
 impl Drop for Influxd {
     fn drop(&mut self) {
-        // It may have been stopped by the test.
+        // The test may have stopped it already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -115,12 +115,12 @@ fn spawn(dir: &tempfile::TempDir, port: u16, index: &str) -> Child {
         .expect("influxd is installed")
 }
 
-/// influxd cannot be told to choose a port itself.
+/// influxd cannot choose a free port itself.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server that counts the requests it gets and gives `answer` to each, if any: None = it reads and stays silent.
+/// A server that counts its requests and gives `answer` to each. None = it reads and stays silent.
 pub struct StandIn {
     pub addr: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -139,7 +139,7 @@ impl StandIn {
                 match answer {
                     None => silent.push(stream),
                     Some(answer) => drop(thread::spawn(move || {
-                        // One read is enough for requests this small; the answer ends the connection.
+                        // One read is enough for such small requests. The answer ends the connection.
                         let _ = stream.read(&mut [0; 4096]);
                         let _ = write!(stream, "HTTP/1.1 {answer}");
                     })),
@@ -167,7 +167,7 @@ pub fn topology(circles: &[Vec<String>]) -> Topology {
     topology
 }
 
-/// A query in `db`, with everything else as InfluxDB's defaults are.
+/// A query in `db`, with InfluxDB's defaults.
 pub fn query(db: &str) -> QueryRequest {
     QueryRequest {
         is_get: false,
@@ -195,7 +195,7 @@ pub fn placement(topology: &Topology) -> Placement {
     Placement::new(topology, &settings)
 }
 
-/// What queries over these backends work with. No worker is there to write or to hold still.
+/// What queries over these backends share. No worker exists to write or to hold couriers.
 pub fn shared(topology: Topology) -> QueryShared {
     let topology = Arc::new(topology);
     let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
@@ -203,7 +203,7 @@ pub fn shared(topology: Topology) -> QueryShared {
     QueryShared::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent(), &Trust::default())
 }
 
-/// A running control thread with one worker, played by the test.
+/// A running control thread with one worker, whose part the test plays.
 pub struct Bench {
     pub control: Option<Control>,
     pub worker: WorkerEnd,
@@ -244,7 +244,7 @@ impl Bench {
         self.worker.send(message).unwrap();
     }
 
-    /// Waits for the message that `pick` takes; all others are kept in `seen`.
+    /// Waits for the message that `pick` takes, and keeps all others in `seen`.
     pub fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&ToWorker) -> Option<T>) -> T {
         let seen = &mut self.seen;
         let worker = &self.worker;
@@ -296,7 +296,7 @@ impl Bench {
         });
     }
 
-    /// Asks for a refresh and returns the newest catalog that has come.
+    /// Asks for a refresh and returns the newest catalog received.
     pub fn refresh(&mut self) -> Option<Arc<handoff::Catalog>> {
         let ticket = self.ticket();
         self.send(ToControl::RefreshCatalog { worker: 0, ticket });
