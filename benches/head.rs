@@ -1,4 +1,4 @@
-//! What does HTTP itself cost a small write? Head, parameters, credentials and the 204, on one core, in cache.
+//! Measures the HTTP cost of a small write: head, parameters, credentials and the 204, on one core, in cache.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use fluxgate_dataplane::settings::Credentials;
 const TELEGRAF: &[u8] = b"POST /write?db=telegraf&precision=ns HTTP/1.1\r\nHost: influx.example:8086\r\n\
     User-Agent: Telegraf/1.30.0 Go/1.22.2\r\nContent-Length: 172\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Authorization: Basic YWRtaW46czNjciZ0\r\nAccept-Encoding: gzip\r\n\r\n";
-/// What load generators send.
+/// The head of a load generator's request.
 const SHORT: &[u8] = b"POST /write?db=bench HTTP/1.1\r\nHost: 127.0.0.1:7076\r\nContent-Length: 136\r\n\r\n";
 
 fn parsed(buf: &[u8]) -> head::Head {

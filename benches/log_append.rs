@@ -1,7 +1,7 @@
-//! What does one durable acknowledgement cost the log? Append and commit on a recycled segment, for each durability:
-//! one small write alone, 32 small writes in one commit (a group), and one large write.
+//! Measures what one durable acknowledgement costs the log: append and commit on a recycled segment, for each
+//! durability, with one small write, 32 small writes in one commit (a group), and one large write.
 //!
-//! The disk is that of the system's temporary directory (`TMPDIR`); on tmpfs a sync costs nothing.
+//! The disk is that of the system's temporary directory (`TMPDIR`). On tmpfs a sync costs nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use fluxgate_dataplane::settings::{BacklogFull, Durability};
 use fluxgate_dataplane::topology::Topology;
 
 const LINE_BYTES: usize = 160;
-/// Small segments, so that the warm-up writes each of them once: what a long-lived log writes to is recycled.
+/// Small segments, so that the warm-up writes each of them once: a long-lived log writes to recycled segments.
 const BACKLOG_BYTES: u64 = 64 << 20;
-/// Segments are let go of after this much, outside the measured time.
+/// Segments are released after this many bytes, outside the measured time.
 const RELEASE_BYTES: usize = 16 << 20;
 
-/// What is appended before each commit.
+/// The appends before each commit.
 #[derive(Clone, Copy)]
 struct Group {
     name: &'static str,
@@ -35,7 +35,7 @@ const GROUPS: [Group; 3] = [
     Group { name: "1x1000_lines", appends: 1, lines: 1000 },
 ];
 
-/// Runs on an executor: for each number asked, makes so many commits and tells how long they took.
+/// Runs on an executor: for each number received, makes that many commits and sends back the time they took.
 async fn serve(dir: PathBuf, durability: Durability, group: Group, asked: Receiver<u64>, told: Sender<Duration>) {
     let settings = LogSettings {
         dir,

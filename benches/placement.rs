@@ -1,5 +1,5 @@
-//! What does finding a line's route cost? A hit of the worker's cache, for few and for many measurements, against the
-//! rings themselves (a miss).
+//! Measures how long it takes to find a line's route: a hit of the worker's cache, for few and for many measurements,
+//! and the rings themselves (a miss).
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn lookups(c: &mut Criterion) {
     let placement = Arc::new(Placement::new(&topology(2, 2), &PlacementSettings::default()));
     let mut group = c.benchmark_group("placement");
     for names in [10usize, 1_000, 50_000] {
-        // Shuffled by a step that is prime to the count, so that neighbours are not neighbours in memory.
+        // Shuffled by a step that is coprime to the count, so that consecutive names are not adjacent in memory.
         let names: Vec<String> = (0..names).map(|i| format!("measurement_{}", i * 7919 % names)).collect();
         let mut table = RouteTable::new(placement.clone());
         group.throughput(Throughput::Elements(names.len() as u64));

@@ -1,9 +1,9 @@
-//! What does it cost to read one line of a large body? Time per body of [`LINES`] lines, so that ns/line is a
-//! thousandth; throughput in bytes.
+//! Measures the scan of one line of a large body. Time is per body of [`LINES`] lines, so ns/line is a thousandth of
+//! it; throughput is in bytes.
 //!
 //! `telegraf`: about 162 bytes, 20 measurements, 5 tags, 4 fields, nanosecond timestamps. `mixed`: the number of tags
-//! and fields and the kinds of values vary from line to line. `quoted`: like `telegraf` with one string field.
-//! `escaped`: that and a backslash, so that no line is plain. `telegraf_encode` adds copying each line out.
+//! and fields and the types of values vary from line to line. `quoted`: like `telegraf` with one string field.
+//! `escaped`: like `quoted` with a backslash, so that no line is plain. `telegraf_encode` also copies each line out.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -36,7 +36,7 @@ const MEASUREMENTS: [&str; 20] = [
     "interrupts",
 ];
 
-/// A small generator, so that every run measures the same bytes.
+/// A small random generator, so that every run measures the same bytes.
 struct Random(u64);
 
 impl Random {
@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// With `string` behind the other fields, and `disk` as the value of a tag.
+/// Lines like Telegraf's. `string` adds a string field; `disk` is added to the tags.
 fn telegraf(disk: &str, string: bool) -> String {
     let mut random = Random(12_345);
     let mut body = String::new();

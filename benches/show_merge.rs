@@ -1,4 +1,4 @@
-//! How long does it take to put 100,000 rows of SHOW SERIES and SHOW TAG VALUES together that four backends have sent?
+//! Measures the merge of 100,000 rows of SHOW SERIES and SHOW TAG VALUES from four backends.
 
 use std::hint::black_box;
 
@@ -21,12 +21,12 @@ fn show(text: &str) -> Show {
     }
 }
 
-/// Each measurement on one backend, or on two.
+/// Each measurement is on one backend, or on two.
 fn backends_of(measurement: usize, copies: usize) -> impl Iterator<Item = usize> {
     (0..copies).map(move |copy| (measurement * 7 + copy) % BACKENDS)
 }
 
-/// Rows as slices of one body per backend, as they come off the wire.
+/// Rows as slices of one body per backend, as parsed from an answer.
 fn rows(texts: &[String]) -> Vec<Row> {
     let body = Bytes::from(texts.concat());
     let mut at = 0;

@@ -1,7 +1,7 @@
-//! A blocking HTTP/1.1 client that sends exactly the bytes it is given, for tests that care about them.
+//! A blocking HTTP/1.1 client that sends exactly the given bytes, for tests.
 //!
-//! One connection, kept alive as long as the server does. Not for the data plane, and not for answers to HEAD, whose
-//! length names a body that does not come.
+//! One connection, kept alive as long as the server allows. It cannot read answers to HEAD, whose length names a body
+//! that does not come.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Client {
     stream: TcpStream,
-    /// Received and not yet returned.
+    /// Received, but not returned yet.
     buffer: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl Reply {
         self.response.header(&self.raw, name)
     }
 
-    /// The body, which is text.
+    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -54,17 +54,17 @@ impl Client {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Tells the server that nothing more will come (half-close).
+    /// Ends the sending side (half-close).
     pub fn finish(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// The next final answer; 1xx answers before it are skipped. `Ok(None)`: the server closed the connection instead.
+    /// The next final answer; 1xx answers before it are skipped. `Ok(None)` = the server closed the connection.
     pub fn receive(&mut self) -> io::Result<Option<Reply>> {
         let mut block = [0; 64 * 1024];
         let mut eof = false;
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    /// Bytes received so far that are not part of a returned answer, after waiting up to `timeout` for any.
+    /// Bytes received so far that are not part of a returned answer, after waiting up to `timeout` for some.
     pub fn peek(&mut self, timeout: Duration) -> io::Result<&[u8]> {
         let mut block = [0; 64 * 1024];
         self.stream.set_read_timeout(Some(timeout))?;
@@ -128,7 +128,7 @@ impl Client {
     }
 }
 
-/// The same number of bytes without the control bytes that InfluxDB lets through into the values of its header fields.
+/// Replaces control bytes, which InfluxDB lets through into header values, by spaces.
 fn printable(message: &[u8]) -> Vec<u8> {
     let head_len = message.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(message.len());
     let (head, rest) = message.split_at(head_len);

@@ -1,8 +1,8 @@
-//! Just enough of HTTP/1.1 for the load generator, the stand-in backend and the tests: where a message in a growing
-//! buffer ends, and what its body is.
+//! A minimal HTTP/1.1 parser for the load generator, the stand-in backend and the tests: where a message in a growing
+//! buffer ends, and its body.
 //!
 //! The caller owns the buffer and calls again with more bytes while the answer is `None`; nothing is kept between
-//! calls. Not here: sockets, limits, and the proxy's own parser (`fluxgate_dataplane::http`), which streams.
+//! calls. Not here: sockets, limits, and the proxy's own parser (`fluxgate_dataplane::http`), which works on streams.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// Header fields of one message. More: malformed.
 const HEADERS_MAX: usize = 64;
 
-/// The peer did not speak HTTP/1.1.
+/// The peer does not speak HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -24,7 +24,7 @@ enum Framing {
     UntilClose,
 }
 
-/// Where a whole body lies in the buffer.
+/// The range of a whole body in the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct BodyRange {
     range: Range<usize>,
@@ -37,7 +37,7 @@ struct BodyRange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// Bytes of the message, head included: where the next one starts.
+    /// Length of the message with its head: the next message starts there.
     pub len: usize,
     /// The peer will close the connection.
     pub close: bool,
@@ -47,7 +47,7 @@ pub struct Response {
 
 impl Response {
     /// The first whole final response in `buffer` (1xx are skipped); `None` while bytes are missing. `eof`: no more
-    /// bytes will come, which is what ends a body without a length.
+    /// bytes will come, which ends a body without a length.
     pub fn parse(buffer: &[u8], eof: bool) -> Result<Option<Self>, Malformed> {
         let mut start = 0;
         loop {
@@ -76,7 +76,7 @@ impl Response {
         }
     }
 
-    /// The body without its chunk framing. `buffer` is the one that was parsed.
+    /// The body without chunk framing. `buffer` must be the parsed one.
     pub fn body<'a>(&self, buffer: &'a [u8]) -> Cow<'a, [u8]> {
         decoded(&self.body, buffer)
     }
@@ -99,11 +99,11 @@ pub struct Request {
     body: BodyRange,
 }
 
-/// What a buffer holds of a request so far.
+/// The state of a request in a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestState {
     Partial,
-    /// The head is whole, the body is not, and the client waits for `100 Continue`.
+    /// The head is complete, the body is not, and the client waits for `100 Continue`.
     WantsContinue,
     Whole(Request),
 }
@@ -161,7 +161,7 @@ pub fn form_value(form: &str, name: &str) -> Option<String> {
     })
 }
 
-/// What RFC 3986 calls unreserved stays as it is.
+/// All bytes except the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Percent-encodes everything but the unreserved characters of RFC 3986.
@@ -169,7 +169,7 @@ pub fn url_encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// Undoes [`url_encoded`], and takes `+` for a space as forms do. A `%` without two hex digits stays as it is.
+/// The inverse of [`url_encoded`]; also reads `+` as a space, as in forms. A `%` without two hex digits stays.
 fn url_decoded(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
@@ -211,7 +211,7 @@ fn body(framing: Framing, buffer: &[u8], start: usize, eof: bool) -> Result<Opti
     }
 }
 
-/// The chunk at `at`: its data and where the next one starts. The last chunk has no data; its trailers are skipped.
+/// The chunk at `at`: its data, and where the next one starts. The last chunk has no data; its trailers are skipped.
 fn chunk(buffer: &[u8], at: usize) -> Result<Option<(Range<usize>, usize)>, Malformed> {
     let (skip, size) = match httparse::parse_chunk_size(&buffer[at..]) {
         Ok(httparse::Status::Complete(found)) => found,
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_ends_where_its_framing_says() {
+    fn a_response_ends_with_its_framing() {
         let cases: &[(&[u8], u16, &[u8], bool)] = &[
             (b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n", 204, b"", false),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200, b"abc", false),
@@ -281,7 +281,7 @@ mod tests {
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", 204, b"", true),
         ];
         for (bytes, status, body, close) in cases {
-            // Every prefix is partial, and what follows the message is left alone.
+            // Every prefix is partial, and bytes after the message are ignored.
             for cut in 0..bytes.len() {
                 assert_eq!(Response::parse(&bytes[..cut], false), Ok(None), "{cut} of {:?}", bytes.escape_ascii());
             }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_refused() {
+    fn malformed_http_is_refused() {
         for bytes in [
             b"SSH-2.0-x\r\n".as_slice(),
             b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",

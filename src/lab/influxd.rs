@@ -1,9 +1,9 @@
 //! A real `influxd` (InfluxDB 1.x) as a child process, for the demo and for tests.
 //!
-//! It listens on free loopback ports and keeps its data in a temporary directory; nothing of an installed
-//! server's configuration is read. It can be killed, frozen and brought back on the same port and data. The child never
-//! outlives us: dropping kills it, and the kernel kills it when the *thread* that started it ends (`PR_SET_PDEATHSIG`
-//! counts threads), so start it from a thread that lives as long as it is needed.
+//! It listens on free loopback ports and keeps its data in a temporary directory; the configuration of an installed
+//! server is not read. It can be killed, frozen and restarted on the same port and data. The child never outlives this
+//! process: dropping kills it, and the kernel kills it when the *thread* that started it ends (`PR_SET_PDEATHSIG`
+//! refers to threads). So start it from a thread that lives long enough.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -23,17 +23,17 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Another process may take a free port before influxd does.
 const START_ATTEMPTS: u32 = 3;
 
-/// A server of our own. Dropping it kills it and removes its data.
+/// A child `influxd`. Dropping it kills it and removes its data.
 pub struct Influxd {
     child: Option<Child>,
-    /// HTTP, then the port for backups, which influxd insists on.
+    /// HTTP, then the port for backups, which influxd requires.
     http: SocketAddr,
     backup: SocketAddr,
-    /// How its URL names this machine.
+    /// The host name in its URL.
     host: String,
-    /// Certificate and key, where it speaks https.
+    /// Certificate and key for https.
     tls: Option<(PathBuf, PathBuf)>,
-    /// Last, so that it is removed after the child has been killed.
+    /// Declared last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
 }
 
@@ -53,8 +53,8 @@ impl Influxd {
         Self::start_with(None, ip)
     }
 
-    /// As many empty servers. Every second one is called `localhost` in its URL, the others `127.0.0.1`, so that what
-    /// is given these URLs has to resolve names, too.
+    /// Starts several empty servers. Every second one has `localhost` in its URL, the others `127.0.0.1`, so that users
+    /// of these URLs must resolve names too.
     pub fn start_several(count: usize) -> io::Result<Vec<Self>> {
         let mut servers = (0..count).map(|_| Self::start()).collect::<io::Result<Vec<_>>>()?;
         servers.iter_mut().skip(1).step_by(2).for_each(|server| server.call("localhost"));
@@ -105,17 +105,17 @@ impl Influxd {
         self.child.as_ref().map(Child::id)
     }
 
-    /// `kill -9`, and waits for its end. Its data stays.
+    /// `kill -9`, and waits for the end of the process. Its data stays.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // An error says that it has ended already.
+            // An error means that it has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// Stops the process without ending it: connections stay open, and nothing answers. Returns when all its threads
-    /// stand still, which is some time after the signal.
+    /// Stops the process without ending it: connections stay open and nothing answers. Returns when all its threads are
+    /// stopped, which is some time after the signal.
     pub fn freeze(&self) -> io::Result<()> {
         let pid = self.signal(Signal::STOP)?;
         // NOWAIT leaves the status of a child that has ended to `kill`.
@@ -124,7 +124,7 @@ impl Influxd {
         Ok(())
     }
 
-    /// Lets a frozen process go on.
+    /// Continues a frozen process.
     pub fn thaw(&self) -> io::Result<()> {
         self.signal(Signal::CONT)?;
         Ok(())
@@ -154,20 +154,19 @@ impl Influxd {
         self.query("", &format!("CREATE DATABASE \"{name}\"")).map(drop)
     }
 
-    /// Runs a statement (with POST, so that any kind may be given) and returns the whole answer. An `error` in it is an
-    /// `Err`.
+    /// Runs a statement (with POST, so any kind is allowed) and returns the whole answer. An `error` in it is an `Err`.
     pub fn query(&self, db: &str, statement: &str) -> io::Result<Value> {
         query(&self.url(), db, statement)
     }
 
-    /// Points in which the integer field `n` is set, over all measurements.
+    /// Number of points in which the integer field `n` is set, over all measurements.
     pub fn points(&self, db: &str) -> io::Result<u64> {
         let answer = self.query(db, "SELECT count(n) FROM /.*/")?;
         let series = answer["results"][0]["series"].as_array().map_or(&[][..], Vec::as_slice);
         Ok(series.iter().filter_map(|series| series["values"][0][1].as_u64()).sum())
     }
 
-    /// What the server has printed.
+    /// The file with the server's output.
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("influxd.log")
     }
@@ -241,8 +240,8 @@ pub fn query(url: &str, db: &str, statement: &str) -> io::Result<Value> {
     }
 }
 
-/// Makes the kernel kill the child when the thread that starts it ends, however that happens. The child gets a process
-/// group of its own, so that Ctrl-C in a terminal reaches only us.
+/// Makes the kernel kill the child when the thread that starts it ends, for any reason. The child gets its own process
+/// group, so that Ctrl-C in a terminal reaches only this process.
 pub fn die_with_us(command: &mut Command) {
     command.process_group(0);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one prctl(2), and turning its
@@ -257,8 +256,8 @@ pub fn free_addr() -> io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
-/// An HTTP client for one call: 4xx and 5xx are answers like others. Certificates are not verified, since it is only
-/// used with our own children on this machine.
+/// An HTTP client for one call: 4xx and 5xx are ordinary answers. Certificates are not verified, since it only talks to
+/// child processes on this machine.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

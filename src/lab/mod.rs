@@ -1,8 +1,8 @@
-//! The laboratory: what the demo, the benchmarks and the tests measure and check the proxy with. No part of the proxy.
+//! The laboratory: tools of the demo, the benchmarks and the tests. It is not part of the proxy.
 //!
-//! Servers to put behind it (a real `influxd`, an in-memory stand-in), the proxy as a child process, a client that
-//! sends exact bytes, and a reader of HTTP/1.1 of its own, so that the proxy's parser is not checked with itself.
-//! Nothing here uses the rest of `src`, `control` or `dataplane`; `tests/tidy.rs` checks it.
+//! Servers to put behind the proxy (a real `influxd`, an in-memory stand-in), the proxy as a child process, a client
+//! that sends exact bytes, and its own HTTP/1.1 parser, so that the proxy's parser is not checked with itself. Nothing
+//! here uses the rest of `src`, `control` or `dataplane`; `tests/tidy.rs` checks this.
 
 pub mod client;
 pub mod demo;

@@ -1,9 +1,10 @@
-//! The proxy itself as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`,
-//! and what an operator can see and do from outside. Without further keys the configuration is that of the README's
-//! quick start: circles and `listen_addr`. All else has its default, so that `data_dir` is relative to the working
-//! directory, a temporary folder.
+//! The proxy as a child process, for the demo and for tests: a configuration, a start that waits for `/ping`, and what
+//! an operator can see and do from outside.
 //!
-//! As with [`crate::lab::influxd`], the kernel kills the child when the *thread* that started it ends.
+//! The default configuration is that of the README's quick start: circles and `listen_addr`. All else has its default;
+//! `data_dir` is relative to the working directory, which is a temporary folder.
+//!
+//! The kernel kills the child when the *thread* that started it ends, as with [`crate::lab::influxd`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,13 +21,13 @@ use crate::lab::influxd::{agent, die_with_us};
 
 /// A proxy that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// A killed proxy's port is waited for so long.
+/// Time to wait for the port of a killed proxy.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Another process may take a free port before the proxy does.
 const START_ATTEMPTS: u32 = 3;
 
-/// A configuration in the making: circles of backend URLs, and any further keys.
+/// Builds a configuration: circles of backend URLs, and any other keys.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
     circles: Vec<Value>,
@@ -36,8 +37,7 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
-    /// Circles of backends, named as influx-proxy's own examples are: `circle-1` with `influxdb-1-1`, `influxdb-1-2`
-    /// ...
+    /// Circles of backends, named as in influx-proxy's examples: `circle-1` with `influxdb-1-1`, `influxdb-1-2` ...
     pub fn new(circles: &[Vec<String>]) -> Self {
         let backend = |c: usize, (b, url): (usize, &String)| json!({"name": backend_name(c, b), "url": url});
         let circle = |(c, urls): (usize, &Vec<String>)| {
@@ -101,14 +101,14 @@ pub fn backend_name(circle: usize, backend: usize) -> String {
     format!("influxdb-{}-{}", circle + 1, backend + 1)
 }
 
-/// A proxy of our own. Dropping it kills it and removes its data.
+/// A child proxy. Dropping it kills it and removes its data.
 pub struct Proxy {
     child: Option<Child>,
     addr: SocketAddr,
     scheme: &'static str,
     executable: PathBuf,
     launcher: Vec<String>,
-    /// Last, so that it is removed after the child has been killed.
+    /// Declared last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
 }
 
@@ -134,7 +134,7 @@ impl Proxy {
         self.dir.path().join("proxy.json")
     }
 
-    /// Has all further starts done by this program, as [`ProxyConfig::launched_by`] says; with no words by none.
+    /// Starts the proxy through this program from now on, as [`ProxyConfig::launched_by`] does; empty = directly.
     pub fn launch_by<S: Into<String>>(&mut self, words: impl IntoIterator<Item = S>) {
         self.launcher = words.into_iter().map(Into::into).collect();
     }
@@ -146,7 +146,7 @@ impl Proxy {
         std::fs::write(self.config_file(), config.to_string())
     }
 
-    /// What it has printed to stderr, over all its starts.
+    /// Its output to stderr, over all starts.
     pub fn stderr(&self) -> String {
         std::fs::read(self.stderr_file()).map_or_else(|_| String::new(), |b| String::from_utf8_lossy(&b).into_owned())
     }
@@ -154,8 +154,8 @@ impl Proxy {
     /// Kills it if it runs, starts it on the same port, configuration and data, and waits until it answers.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
-        // The kernel closes the listeners of a killed io_uring process some time after the process has ended; until
-        // then the port is in use, and the proxy would rightly refuse to start. If it stays in use, the start says so.
+        // The kernel closes the listeners of a killed io_uring process some time after its end. Until then the port is
+        // in use, and the proxy would refuse to start. If the port stays in use, the start reports it.
         eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr).is_ok());
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file())?;
         let mut command = match &self.launcher[..] {
@@ -172,7 +172,7 @@ impl Proxy {
         self.child = Some(command.spawn()?);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            // Any answer will do: with `ping_auth_enabled` it is 401.
+            // Any status is fine: with `ping_auth_enabled` it is 401.
             if self.get("/ping").is_ok() {
                 return Ok(());
             }
@@ -185,10 +185,10 @@ impl Proxy {
         }
     }
 
-    /// `kill -9`, and waits for its end.
+    /// `kill -9`, and waits for the end of the process.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // An error says that it has ended already.
+            // An error means that it has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -206,13 +206,13 @@ impl Proxy {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// SIGTERM, and waits for its end; kills it after `timeout`, which is an error.
+    /// SIGTERM, then waits for the end of the process. Kills it after `timeout`, which is an error.
     pub fn terminate(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait(timeout)
     }
 
-    /// Waits for it to end by itself; kills it after `timeout`, which is an error.
+    /// Waits until the process ends by itself. Kills it after `timeout`, which is an error.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
@@ -245,8 +245,7 @@ impl Proxy {
         }
     }
 
-    /// Waits until the ledger of all workers says that nothing is queued, and returns it. An error tells what it saw
-    /// last.
+    /// Waits until no worker has queued points, and returns the ledger. An error contains the last ledger seen.
     pub fn drained(&self, timeout: Duration) -> io::Result<Ledger> {
         let mut seen = None;
         let empty = eventually(timeout, || {
@@ -275,13 +274,13 @@ impl Drop for Proxy {
     }
 }
 
-/// `/ledger`. A point is accepted once for each backend it is meant for.
+/// `/ledger`. A point is accepted once for each backend that should get it.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Ledger {
     pub totals: LedgerTotals,
     pub balanced: bool,
     pub databases: Vec<LedgerDatabase>,
-    /// Workers whose part is not in here.
+    /// Workers whose points are not included.
     pub workers_missing: Vec<Value>,
 }
 
@@ -300,7 +299,7 @@ pub struct LedgerDatabase {
     pub backends: Vec<LedgerBackend>,
 }
 
-/// One backend's part in one database.
+/// The points of one backend in one database.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LedgerBackend {
     pub backend: String,
@@ -335,7 +334,7 @@ impl Ledger {
         totals
     }
 
-    /// The ledger says that it balances, and it does, row by row and in sum. Its word alone would prove nothing.
+    /// Whether the ledger claims to balance and really does, row by row and in sum.
     pub fn proven_balanced(&self) -> bool {
         let mut sum = LedgerTotals::default();
         let mut rows = true;
@@ -365,7 +364,7 @@ pub struct BackendHealth {
     pub rewrite: bool,
 }
 
-/// Asks until `condition` holds; false if it did not within `timeout`.
+/// Repeats `condition` until it holds. False if it does not within `timeout`.
 pub fn eventually(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     while !condition() {
@@ -410,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ends_at_once_is_reported_with_its_words() {
+    fn a_program_that_ends_at_once_is_reported_with_its_output() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("fluxgate");
         std::fs::write(&program, "#!/bin/sh\necho no luck with $1 >&2\nexit 3\n").unwrap();

@@ -1,11 +1,11 @@
-//! A set of point numbers, as the load generator counts them.
+//! A set of point numbers, as the load generator assigns them.
 
 use std::collections::BTreeMap;
 
 /// Numbers in one block of [`Serials`].
 const BLOCK: u64 = 64 * 64;
 
-/// A set of point numbers: blocks of bits, since a shard's share of a load is dense but never consecutive.
+/// A set of point numbers, in blocks of bits: a backend's part of a load is dense, but not consecutive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serials {
     blocks: BTreeMap<u64, Box<[u64; 64]>>,
@@ -13,7 +13,7 @@ pub struct Serials {
 }
 
 impl Serials {
-    /// False if it was there already.
+    /// False if it was in the set already.
     pub fn insert(&mut self, n: u64) -> bool {
         let word = &mut self.blocks.entry(n / BLOCK).or_insert_with(|| Box::new([0; 64]))[(n % BLOCK / 64) as usize];
         let new = *word & (1 << (n % 64)) == 0;
@@ -52,7 +52,7 @@ impl Serials {
         runs
     }
 
-    /// Takes everything of `other` in.
+    /// Adds all numbers of `other`.
     pub fn merge(&mut self, other: &Serials) {
         for n in other.iter() {
             self.insert(n);

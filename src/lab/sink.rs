@@ -1,7 +1,8 @@
-//! The sink: InfluxDB stand-ins that cost next to nothing, so that `make bench` measures the proxy and not them.
+//! The sink: InfluxDB stand-ins that cost next to nothing, so that `make bench` measures the proxy and not the
+//! backends.
 //!
-//! One thread serves all of them over one epoll. `/ping` and `/write` are 204, `/query` always names the one database
-//! [`DATABASE`], bodies are dropped in the kernel without being copied. Nothing is remembered: for a stand-in that
+//! One thread serves all of them over one epoll. `/ping` and `/write` answer 204, `/query` always lists the one
+//! database [`DATABASE`], and bodies are dropped in the kernel without a copy. Nothing is stored; for a stand-in that
 //! counts and misbehaves see [`crate::lab::stand_in`]. Chunked requests are refused, since couriers send none.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,15 +16,15 @@ use rustix::event::epoll;
 use rustix::time::Timespec;
 use socket2::SockRef;
 
-/// The database every sink says it has.
+/// The database that every sink lists.
 pub const DATABASE: &str = "bench";
 /// Longest request head. Longer: the connection is closed.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// What one call drops of a body at most.
+/// Bytes of a body that one call drops at most.
 const DROP_BYTES: usize = 4 * 1024 * 1024;
 const EVENTS: usize = 64;
-/// Whether to stop is looked at this often.
+/// `stop` is checked this often.
 const STOP_INTERVAL: Duration = Duration::from_millis(200);
 
 const NO_CONTENT: &[u8] = b"HTTP/1.1 204 No Content\r\nX-Influxdb-Build: OSS\r\nX-Influxdb-Version: 1.8.10\r\n\r\n";
@@ -68,7 +69,7 @@ impl Sinks {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// Serves on this thread until `stop`. A connection that does not speak the little HTTP known here is closed.
+    /// Serves on this thread until `stop`. A connection with HTTP beyond what is known here is closed.
     pub fn serve(self, stop: &AtomicBool) -> io::Result<()> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (index, listener) in self.listeners.iter().enumerate() {
@@ -94,7 +95,7 @@ impl Sinks {
                         let slot = &mut connections[index];
                         let goes_on = slot.as_mut().is_some_and(|c| c.serve(&mut scratch, &mut dropped).is_ok());
                         if !goes_on {
-                            // Dropping the stream takes it out of the epoll set.
+                            // Dropping the stream removes it from the epoll set.
                             *slot = None;
                         }
                     }
@@ -107,7 +108,7 @@ impl Sinks {
     fn accept(&self, epoll: &OwnedFd, index: usize, connections: &mut Vec<Option<Connection>>) -> io::Result<()> {
         let stream = match self.listeners[index].accept() {
             Ok((stream, _)) => stream,
-            // The peer may have gone again.
+            // The peer may have gone already.
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => return Ok(()),
             Err(e) => return Err(e),
         };
@@ -126,7 +127,8 @@ impl Sinks {
 }
 
 impl Connection {
-    /// Takes what has arrived and answers what is whole. Level-triggered: one read is enough, the rest comes again.
+    /// Reads available bytes and answers whole requests. Level-triggered: one read is enough, the rest is announced
+    /// again.
     fn serve(&mut self, scratch: &mut [u8], dropped: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.state {
             SinkState::Head(head) => {
@@ -142,7 +144,7 @@ impl Connection {
             SinkState::Body { left, query } => {
                 let len = usize::try_from(*left).unwrap_or(usize::MAX).min(DROP_BYTES);
                 let space = &mut dropped.spare_capacity_mut()[..len];
-                // MSG_TRUNC on TCP throws bytes away instead of copying them (tcp(7)).
+                // MSG_TRUNC on TCP discards bytes instead of copying them (tcp(7)).
                 let read = match SockRef::from(&self.stream).recv_with_flags(space, libc::MSG_TRUNC) {
                     Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Ok(read) => read,
@@ -160,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// Answers every whole request in the head's bytes, and turns to the body of the last one.
+    /// Answers every whole request in the head's bytes, then continues with the body of the last one.
     fn take_heads(&mut self) -> io::Result<()> {
         while let SinkState::Head(bytes) = &mut self.state {
             let Some(head) = Head::parse(bytes)? else {
@@ -178,7 +180,7 @@ impl Connection {
         Ok(())
     }
 
-    /// An answer fits into an empty socket buffer; if not, the peer does not read, and the connection ends.
+    /// An answer fits into an empty socket buffer. If not, the peer does not read, and the connection ends.
     fn answer(&mut self, query: bool) -> io::Result<()> {
         if !query {
             return self.stream.write_all(NO_CONTENT);
@@ -200,12 +202,12 @@ struct Head {
     len: usize,
     body_len: u64,
     query: bool,
-    /// For `100 Continue`.
+    /// The client waits for `100 Continue`.
     waits: bool,
 }
 
 impl Head {
-    /// None while it is not whole.
+    /// None while the head is incomplete.
     fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_ends_the_connection() {
+    fn an_unknown_request_ends_the_connection() {
         for request in ["SSH-2.0\r\n\r\n", "POST /write HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
             with_sink(|mut stream| {
                 stream.write_all(request.as_bytes()).unwrap();

@@ -1,11 +1,11 @@
-//! An in-memory stand-in for an InfluxDB 1.x server, for the demo on a machine without one and for tests.
+//! An in-memory stand-in for an InfluxDB 1.x server, for tests and for the demo on machines without InfluxDB.
 //!
-//! It answers `/ping`, `/write` and the few statements the proxy's catalog asks, in InfluxDB's form, counts the points
-//! of each database, and remembers the integer field `n` that the load generator numbers points with. It can be told to
-//! misbehave ([`Fault`]), and be stopped and started again on its port with what it holds.
+//! It answers `/ping`, `/write` and the few statements of the proxy's catalog in InfluxDB's form, counts the points of
+//! each database, and stores the integer field `n` with which the load generator numbers points. It can misbehave on
+//! request ([`Fault`]), and can be stopped and restarted on its port with its data.
 //!
-//! Threads and blocking sockets, one thread per connection: simple, not fast. Lines are counted, not checked; a line
-//! ends at each LF, so that a string value with a line feed in it counts as two lines.
+//! Threads and blocking sockets, one thread per connection: simple, not fast. Lines are counted, not checked. A line
+//! ends at each LF, so a string value with a line feed counts as two lines.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 use crate::lab::http1::{Request, RequestState, form_value};
 use crate::lab::serials::Serials;
 
-/// What `X-Influxdb-Version` says.
+/// The value of `X-Influxdb-Version`.
 pub const VERSION: &str = "1.8.10";
-/// A port that is to be listened on again is waited for so long.
+/// Time to wait for the port at a restart.
 const PORT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest request. More: the connection is closed.
 const REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What happens to a write instead of being stored. `/ping` and `/query` are not touched.
+/// What happens to a write instead of being stored. `/ping` and `/query` are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Never answered; the connection stays open until [`StandIn::stop`] or [`StandIn::always`]`(None)` cuts it.
+    /// No answer; the connection stays open until [`StandIn::stop`] or [`StandIn::always`]`(None)` cuts it.
     Hang,
     /// The connection is cut without an answer. Nothing is stored.
     Reset,
@@ -37,10 +37,10 @@ pub enum Fault {
     StoreAndReset,
     /// This status and body. Nothing is stored.
     Answer(u16, String),
-    /// This status and body for writes that contain the first text, of which nothing is stored; others go well. Bodies
-    /// are looked at as they come, compressed or not.
+    /// This status and body for writes that contain the first text; nothing of them is stored. Other writes succeed.
+    /// Bodies are searched as they come, compressed or not.
     Poison(String, u16, String),
-    /// Stored, and answered after a while.
+    /// Stored, and answered after this time.
     Slow(Duration),
 }
 
@@ -55,18 +55,18 @@ struct StoredDatabase {
 #[derive(Default)]
 struct StandInState {
     databases: BTreeMap<String, StoredDatabase>,
-    /// What the next writes meet, first come first served.
+    /// Faults of the next writes, in order.
     script: VecDeque<Fault>,
-    /// What all further writes meet once the script is used up.
+    /// The fault of all writes after the script.
     always: Option<Fault>,
-    /// Writes received, whatever became of them.
+    /// Writes received, whatever their result.
     writes: u64,
     /// Open connections, so that stopping can cut them.
     streams: BTreeMap<u64, TcpStream>,
     streams_made: u64,
-    /// Counts stops. What an earlier life accepted is not served any more.
+    /// Number of stops. Connections of an earlier life are not served any more.
     life: u64,
-    /// Counts liftings of faults; a hanging request ends with the next one.
+    /// Number of times faults were lifted; each ends hanging requests.
     lifted: u64,
 }
 
@@ -117,7 +117,7 @@ impl StandIn {
         self.shared.state().databases.entry(name.into()).or_default();
     }
 
-    /// Points stored in a database, repeats counted again: InfluxDB would hold [`Self::serials`]`.len()` of them.
+    /// Points stored in a database; repeated points count again. InfluxDB would hold [`Self::serials`]`.len()` of them.
     pub fn points(&self, db: &str) -> u64 {
         self.shared.state().databases.get(db).map_or(0, |d| d.points)
     }
@@ -138,12 +138,12 @@ impl StandIn {
         self.shared.state().writes
     }
 
-    /// The next writes meet these faults, one each, after those already scripted.
+    /// The next writes get these faults, one each, after those already scripted.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.shared.state().script.extend(faults);
     }
 
-    /// All writes after the script meet this fault; `None` lifts it, empties the script and lets hanging requests go.
+    /// All writes after the script get this fault. `None` lifts it, empties the script and ends hanging requests.
     pub fn always(&self, fault: Option<Fault>) {
         let mut state = self.shared.state();
         if fault.is_none() {
@@ -155,23 +155,23 @@ impl StandIn {
         self.shared.changed.notify_all();
     }
 
-    /// Closes the port and cuts every connection, as a killed server would; what it holds stays. Returns when the port
-    /// refuses connections.
+    /// Closes the port and cuts every connection, like a killed server. The data stays. Returns when the port refuses
+    /// connections.
     pub fn stop(&mut self) {
         let Some(accepting) = self.accepting.take() else { return };
         self.shared.state().life += 1;
         self.shared.changed.notify_all();
-        // Accepting blocks; a connection of our own wakes it, and it sees that its life is over.
+        // Accepting blocks; this connection wakes it, and it sees that its life is over.
         drop(TcpStream::connect(self.addr));
         accepting.join().expect("the accepting thread panicked");
         for stream in std::mem::take(&mut self.shared.state().streams).into_values() {
-            // Already closed by the client: the same to us.
+            // The client may have closed it already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Listens again on the same port, holding what it held. Somebody's outgoing connection may have got the port
-    /// meanwhile: it is waited for.
+    /// Listens again on the same port with the same data. Waits for the port if another process's connection has taken
+    /// it.
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop();
         let deadline = Instant::now() + PORT_TIMEOUT;
@@ -186,7 +186,7 @@ impl StandIn {
     }
 
     fn listen(&mut self) -> io::Result<()> {
-        // std sets SO_REUSEADDR, so that connections in TIME_WAIT do not keep the port.
+        // std sets SO_REUSEADDR, so connections in TIME_WAIT do not block the port.
         let listener = TcpListener::bind(self.addr)?;
         self.addr = listener.local_addr()?;
         let shared = self.shared.clone();
@@ -217,7 +217,7 @@ fn accept(listener: &TcpListener, life: u64, shared: &Arc<StandInShared>) {
         drop(state);
         let shared = shared.clone();
         std::thread::spawn(move || {
-            // A failing connection concerns its client only, who sees it.
+            // Only the client of a failed connection is affected, and it sees the failure.
             let _ = serve(stream, life, &shared);
             if let Some(clone) = shared.state().streams.remove(&id) {
                 let _ = clone.shutdown(Shutdown::Both);
@@ -349,7 +349,7 @@ fn serial(line: &[u8]) -> Option<u64> {
     (digits[end] == b'i').then(|| std::str::from_utf8(&digits[..end]).ok()?.parse().ok())?
 }
 
-/// Answers statements, cut at each `;`: names with one in them are beyond it.
+/// Answers statements, split at each `;`. Names that contain one are not supported.
 fn query(statements: &str, shared: &StandInShared) -> (u16, String) {
     let mut results = Vec::new();
     for (id, statement) in statements.split(';').enumerate() {
@@ -362,7 +362,7 @@ fn query(statements: &str, shared: &StandInShared) -> (u16, String) {
     (200, format!("{}\n", json!({ "results": results })))
 }
 
-/// The result of one statement; None if this is beyond it.
+/// The result of one statement; None if it is not supported.
 fn answer_to(statement: &str, shared: &StandInShared) -> Option<Value> {
     let words: Vec<_> = statement.split_whitespace().collect();
     let upper: Vec<_> = words.iter().map(|word| word.to_ascii_uppercase()).collect();

@@ -1,4 +1,4 @@
-//! What the stand-in promises to the tests that rely on it.
+//! Tests of the stand-in.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -91,7 +91,7 @@ fn faults_come_in_the_order_of_the_script() {
 }
 
 #[test]
-fn slow_answers_are_late_and_hanging_ones_never_come() {
+fn slow_writes_are_answered_late_and_hanging_ones_never() {
     let mut standin = StandIn::with_databases(&["a"]).unwrap();
     standin.script([Fault::Slow(Duration::from_millis(100)), Fault::Hang]);
     let start = Instant::now();
@@ -109,7 +109,7 @@ fn slow_answers_are_late_and_hanging_ones_never_come() {
 }
 
 #[test]
-fn lifting_faults_lets_hanging_requests_go() {
+fn lifting_faults_ends_hanging_requests() {
     let standin = StandIn::with_databases(&["a"]).unwrap();
     standin.always(Some(Fault::Hang));
     std::thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn lifting_faults_lets_hanging_requests_go() {
 }
 
 #[test]
-fn a_stopped_standin_refuses_and_comes_back_with_what_it_held() {
+fn a_stopped_stand_in_refuses_and_restarts_with_its_data() {
     let mut standin = StandIn::with_databases(&["a"]).unwrap();
     let idle = TcpStream::connect(standin.addr()).unwrap();
     assert_eq!(write(&standin, "a"), Some(204));

@@ -1,4 +1,4 @@
-//! The servers behind the demo: real ones where InfluxDB is installed, else stand-ins.
+//! The backends of the demo: real servers if InfluxDB is installed, otherwise stand-ins.
 
 use std::io;
 
@@ -43,7 +43,7 @@ impl Backend {
         }
     }
 
-    /// Different points held in `db`.
+    /// The number of different points in `db`.
     pub fn points(&self, db: &str) -> io::Result<u64> {
         match self {
             Self::Influxd(server) => server.points(db),
@@ -51,7 +51,7 @@ impl Backend {
         }
     }
 
-    /// Their numbers, where the server can name them at once.
+    /// The numbers of these points, if the server can list them.
     pub fn serials(&self, db: &str) -> Option<Serials> {
         match self {
             Self::Influxd(_) => None,

@@ -1,8 +1,8 @@
 //! The demo: shows in half a minute that no acknowledged point is lost.
 //!
-//! Two circles of two backends, a proxy before them, a load, and one backend killed in the middle and brought back.
-//! Every point has a number ([`crate::lab::load`]), so that the end is a proof: each circle holds every point that was
-//! acknowledged, and the ledger adds up. Child processes and files are removed at the end.
+//! Two circles of two backends, a proxy before them, and a load. One backend is killed in the middle and restarted.
+//! Every point has a number ([`crate::lab::load`]), so the end is a proof: each circle holds every acknowledged point,
+//! and the ledger balances. Child processes and files are removed at the end.
 
 mod backends;
 mod verdict;
@@ -26,10 +26,10 @@ use crate::lab::proxy::{Proxy, ProxyConfig, backend_name};
 const DB: &str = "demo";
 const CIRCLES: usize = 2;
 const BACKENDS: usize = 2;
-/// The one that is killed: circle and place in it.
+/// The backend that is killed: circle and index in it.
 const VICTIM: (usize, usize) = (0, 1);
 const CONNECTIONS: usize = 16;
-/// The picture is refreshed this often.
+/// The display is refreshed this often.
 const REFRESH: Duration = Duration::from_millis(250);
 /// The backlog must be delivered within this after the load has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,8 +53,8 @@ pub struct DemoArgs {
     pub standins: bool,
 }
 
-/// Runs the demo with `executable` as the proxy; true if it proved its point. `stop` ends it early, which proves
-/// nothing.
+/// Runs the demo with `executable` as the proxy. True if the proof succeeded. `stop` ends the demo early, without a
+/// proof.
 pub fn run(args: &DemoArgs, executable: &Path, stop: &AtomicBool) -> io::Result<bool> {
     if !(args.seconds >= SECONDS_MIN && args.rate > 0) {
         let text = format!("--seconds must be at least {SECONDS_MIN} and --rate at least 1");
@@ -106,13 +106,13 @@ struct Demo {
     frame: Frame,
     start: Instant,
     victim: Victim,
-    /// Before the backends, so that it goes first and does not complain about them.
+    /// Declared before the backends, so that it is dropped first and logs nothing about them.
     proxy: Proxy,
     circles: Vec<Vec<Backend>>,
 }
 
 impl Demo {
-    /// Writes; kills the victim after a third of the time and brings it back after two.
+    /// Writes. Kills the backend after a third of the time and restarts it after two thirds.
     fn load(&mut self, args: &DemoArgs, stop: &AtomicBool) -> io::Result<Summary> {
         let load = LoadArgs {
             seconds: Some(args.seconds),
@@ -125,7 +125,7 @@ impl Demo {
         let latest = Mutex::new(Snapshot::default());
         let stop_load = AtomicBool::new(false);
         self.start = Instant::now();
-        // The load gets the thread, not the watching: children end with the thread that started them.
+        // The load gets the new thread: children end with the thread that started them.
         std::thread::scope(|scope| {
             let running = scope.spawn(|| {
                 let mut progress = |snapshot: &Snapshot| latest.lock().expect("no holder panics").clone_from(snapshot);
@@ -145,7 +145,7 @@ impl Demo {
                 Ok(())
             };
             let watched: io::Result<()> = watch();
-            // Interrupted, or the watching failed: requests that still wait need not be answered any more.
+            // Interrupted, or the display failed: open requests need no answers any more.
             if !running.is_finished() {
                 stop_load.store(true, Relaxed);
                 self.proxy.kill();
@@ -171,7 +171,7 @@ impl Demo {
         self.screen.say(&format!("{:>6.1} s  {} {what}", self.start.elapsed().as_secs_f64(), self.victim.name))
     }
 
-    /// Waits until every acknowledged point has been delivered; false if that takes too long.
+    /// Waits until every acknowledged point has been delivered. False if that takes too long.
     fn drain(&mut self, summary: &Summary, stop: &AtomicBool) -> io::Result<bool> {
         if self.victim.state == VictimState::Killed {
             self.bring_back()?;
@@ -189,7 +189,8 @@ impl Demo {
         Ok(false)
     }
 
-    /// Asks the proxy how things stand, and shows it. A proxy that does not answer is shown as that, and judged later.
+    /// Asks the proxy for its state and shows it. A proxy that does not answer is shown as such; the verdict comes
+    /// later.
     fn refresh(&mut self) -> io::Result<()> {
         let frame = &mut self.frame;
         frame.elapsed = self.start.elapsed();
@@ -213,7 +214,7 @@ impl Demo {
         self.screen.show(frame)
     }
 
-    /// Counts what every backend holds, prints the proof or what is wrong.
+    /// Counts the points of every backend, and prints the proof or the errors.
     fn judge(&mut self, summary: &Summary, drained: bool) -> io::Result<bool> {
         self.screen.keep();
         self.screen.say("")?;

@@ -5,18 +5,18 @@ use crate::lab::load::Summary;
 use crate::lab::proxy::Ledger;
 use crate::lab::serials::Serials;
 
-/// What the backends of one circle hold.
+/// The points that the backends of one circle hold.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub name: String,
-    /// Name and number of different points of each backend. A measurement lives on one backend of a circle, so that
-    /// these add up.
+    /// Name and number of different points of each backend. A measurement is on one backend of a circle, so the numbers
+    /// can be added.
     pub backends: Vec<(String, u64)>,
-    /// The numbers of all of them, where the servers can name them.
+    /// The numbers of all points, if the servers can list them.
     pub serials: Option<Serials>,
 }
 
-/// What to print, and whether the demo proved its point.
+/// The lines to print, and whether the proof succeeded.
 pub struct Verdict {
     pub lines: Vec<String>,
     pub good: bool,
@@ -39,7 +39,7 @@ impl Verdict {
             let totals = &ledger.totals;
             verdict.add(ledger.proven_balanced(), format!("the ledger balances: accepted {}", equation(totals)));
             let copies = acked * circles.len() as u64;
-            // An unanswered write may have been accepted, so then there may be more.
+            // An unanswered write may have been accepted, so there may be more.
             let all = if acked == sent { totals.accepted == copies } else { totals.accepted >= copies };
             verdict.add(all, format!("{} copies of acknowledged points are in the ledger", grouped(copies)));
             verdict.add(
@@ -53,7 +53,7 @@ impl Verdict {
         verdict
     }
 
-    /// A circle must hold every acknowledged point. Of those without an answer it may hold any.
+    /// A circle must hold every acknowledged point. It may hold any of the unanswered ones.
     fn circle(&mut self, summary: &Summary, circle: &Stored) {
         let (acked, sent) = (summary.counts.acked_points, summary.counts.sent_points);
         let total: u64 = circle.backends.iter().map(|(_, points)| points).sum();
@@ -77,7 +77,7 @@ impl Verdict {
     }
 }
 
-/// Acknowledged points whose number is not there.
+/// The number of acknowledged points that are not stored.
 fn missing(summary: &Summary, stored: &Serials) -> u64 {
     let Some((first, last)) = summary.serials else { return 0 };
     let mut excused = Serials::default();
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::lab::load::{Counts, Range, RequestFailure};
 
-    /// Points 1 to 100 sent; 41 to 50 without an answer if `unknown`.
+    /// Points 1 to 100 are sent; if `unknown`, 41 to 50 get no answer.
     fn summary(unknown: bool) -> Summary {
         let mut counts = Counts { requests: 10, sent_points: 100, ..Counts::default() };
         for first in (1..100).step_by(10) {
@@ -132,7 +132,7 @@ mod tests {
         .unwrap()
     }
 
-    /// One circle that holds 1 to 100 but for `without`.
+    /// One circle that holds 1 to 100, except `without`.
     fn circle(without: &[u64]) -> Vec<Stored> {
         let mut serials = Serials::default();
         for n in (1..=100).filter(|n| !without.contains(n)) {
@@ -161,12 +161,12 @@ mod tests {
         let unknown: Vec<u64> = (41..=50).collect();
         assert!(good(true, &[], Some(ledger(100, 100, 0)), true));
         assert!(good(true, &unknown, Some(ledger(90, 90, 0)), true));
-        // As many as were acknowledged, but not the same: the count alone would not tell.
+        // As many points as were acknowledged, but not the same ones: the count alone would not show it.
         assert!(!good(true, &[1, 42], Some(ledger(98, 98, 0)), true));
     }
 
     #[test]
-    fn counts_alone_prove_it_where_nothing_names_the_points() {
+    fn counts_are_the_proof_if_servers_cannot_list_points() {
         let real = |points| vec![Stored { name: "c".into(), backends: vec![("a".into(), points)], serials: None }];
         let verdict = |points| Verdict::of(&summary(false), &real(points), Some(&ledger(100, 100, 0)), true).good;
         assert!(verdict(100) && !verdict(99) && !verdict(101));

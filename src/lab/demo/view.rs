@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::lab::load::Snapshot;
 use crate::lab::proxy::LedgerTotals;
 
-/// No line of the picture may be wider, or a terminal wraps it and repainting goes astray.
+/// No line of the display may be wider: a terminal would wrap it, and repainting would fail.
 const WIDTH_MAX: usize = 79;
 const BAR_WIDTH: usize = 24;
-/// Away from a terminal there is one line per this.
+/// Without a terminal, one line is printed per interval.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One backend as the proxy sees it.
@@ -26,7 +26,7 @@ pub struct BackendRow {
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     pub elapsed: Duration,
-    /// What is going on, in a few words.
+    /// The present phase in a few words.
     pub phase: String,
     pub load: Snapshot,
     pub rows: Vec<BackendRow>,
@@ -81,7 +81,7 @@ impl Frame {
     }
 }
 
-/// What was accepted, and what has become of it, as it stands.
+/// The ledger's totals as an equation.
 pub fn equation(totals: &LedgerTotals) -> String {
     format!(
         "{} = {} delivered + {} queued + {} rejected + {} dropped",
@@ -108,11 +108,11 @@ fn state(up: Option<bool>) -> &'static str {
     }
 }
 
-/// Where frames and events go.
+/// Where frames and events are printed.
 pub struct Screen<W> {
     out: W,
     repaint: bool,
-    /// Lines of the picture that stands on the screen.
+    /// Lines of the frame on the screen.
     drawn: usize,
     last_line: Option<Duration>,
 }
@@ -125,7 +125,7 @@ impl Screen<io::Stdout> {
 }
 
 impl<W: Write> Screen<W> {
-    /// A line that stays, above the picture.
+    /// Prints a line that stays, above the frame.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
         self.wipe()?;
         writeln!(self.out, "{text}")?;
@@ -145,12 +145,12 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// Leaves the picture where it is; what follows stands below it.
+    /// Leaves the frame on the screen; later output goes below it.
     pub fn keep(&mut self) {
         self.drawn = 0;
     }
 
-    /// Goes back up over the picture and clears from there (ECMA-48 CPL and ED).
+    /// Moves up over the frame and clears from there (ECMA-48 CPL and ED).
     fn wipe(&mut self) -> io::Result<()> {
         if self.drawn > 0 {
             write!(self.out, "\x1b[{}F\x1b[J", self.drawn)?;

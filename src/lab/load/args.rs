@@ -75,11 +75,11 @@ pub struct LoadArgs {
     pub backend: Vec<String>,
 }
 
-/// Seconds of a run that names neither `--seconds` nor `--points`.
+/// Seconds of a run with neither `--seconds` nor `--points`.
 const SECONDS_DEFAULT: f64 = 10.0;
-/// Largest request body by `--lines`; beyond it every server refuses anyway.
+/// Largest number of lines in a request; every server refuses a larger body.
 const LINES_MAX: u64 = 1_000_000;
-/// Longest run. A larger number is a typing mistake, and could overflow a `Duration`.
+/// Longest run. A larger number is a typing error, and could overflow a `Duration`.
 const SECONDS_MAX: f64 = 1e9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -114,7 +114,7 @@ impl Unit {
 }
 
 impl LoadArgs {
-    /// Every default, for callers that are not a command line.
+    /// All defaults, for callers without a command line.
     pub fn new(url: &str, db: &str) -> Self {
         #[derive(clap::Parser)]
         struct Alone {
@@ -124,7 +124,7 @@ impl LoadArgs {
         <Alone as clap::Parser>::parse_from(["load", "--url", url, "--db", db]).args
     }
 
-    /// Seconds after which no request is started; `None` = not bounded by time.
+    /// Seconds after which no request is started; `None` = no limit in time.
     pub fn seconds_max(&self) -> Option<f64> {
         match (self.seconds, self.points) {
             (None, None) => Some(SECONDS_DEFAULT),
@@ -132,7 +132,7 @@ impl LoadArgs {
         }
     }
 
-    /// What is wrong with these options, in a sentence.
+    /// Checks the options. The error is one sentence.
     pub fn check(&self) -> Result<(), String> {
         let from_one = [
             ("--connections", self.connections as u64),

@@ -1,11 +1,11 @@
 //! One sending thread: all its connections over one epoll.
 //!
-//! A connection has at most one request under way. Readiness is edge-triggered and registered once, so that a request
-//! costs one write and one read, and shares the wait with the others.
+//! A connection has at most one request under way. Readiness is edge-triggered and registered once, so a request costs
+//! one write and one read, and shares the wait with the others.
 //!
 //! Pace: request k of a paced run is *due* at start + k x interval, whatever the server does. It is sent when it is due
-//! and a connection is free, and its latency counts from when it was due; a server that stalls is charged for the
-//! requests that waited meanwhile (otherwise they would be omitted in step with the stall).
+//! and a connection is free. Its latency counts from the time it was due, so the requests that wait during a stall of
+//! the server count as slow (otherwise the stall would hide them).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,11 +22,11 @@ use super::points::Points;
 use super::report::{Counts, Range, RequestFailure};
 use crate::lab::http1::Response;
 
-/// Deadlines and reconnects are looked at this often.
+/// Deadlines and reconnects are checked this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// After a failed connect, before the next attempt of that connection.
+/// Pause after a failed connect, before the next attempt of that connection.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// Counters go to the reporting thread this often.
+/// Counters are sent to the reporting thread this often.
 const TICK: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 64 * 1024;
 const EVENTS: usize = 256;
@@ -40,7 +40,7 @@ pub struct LoadRun<'a> {
     pub lines: u64,
     /// Serial of the next point to be sent.
     pub next_serial: AtomicU64,
-    /// First serial that is not sent; `u64::MAX` = no bound.
+    /// The first serial that is not sent; `u64::MAX` = no bound.
     pub end_serial: u64,
     pub start: Instant,
     /// No request starts at or after this.
@@ -52,7 +52,7 @@ pub struct LoadRun<'a> {
 }
 
 impl LoadRun<'_> {
-    /// Takes the next points, fewer than a full request at the very end.
+    /// Takes the next points; fewer than a full request at the end of the run.
     fn claim(&self) -> Option<Range> {
         let first = self.next_serial.fetch_add(self.lines, Relaxed);
         let count = self.lines.min(self.end_serial.saturating_sub(first));
@@ -74,7 +74,7 @@ struct Connection {
     stream: Option<TcpStream>,
     state: ConnectionState,
     request: Vec<u8>,
-    /// What of `request` is still to be written starts here.
+    /// Index in `request` of the first byte that is not written yet.
     unsent: usize,
     /// The part of an answer that has arrived.
     answer: Vec<u8>,
@@ -93,7 +93,7 @@ pub struct Engine<'a> {
     busy: usize,
     /// When the next request is due (paced runs).
     due: Instant,
-    /// What the timer is set to.
+    /// The time to which the timer is set.
     armed: Option<Instant>,
     /// No further request will start.
     finished: bool,
@@ -134,7 +134,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Sends until the run ends and every request has its answer or has failed. Counters go to `ticks` as they grow.
+    /// Sends until the run ends and every request has an answer or has failed. Counters go to `ticks`.
     pub fn run(mut self, ticks: &Sender<Counts>) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS);
         let (mut housekeeping, mut tick) = (self.shared.start, self.shared.start + TICK);
@@ -150,7 +150,7 @@ impl<'a> Engine<'a> {
             }
             if now >= tick {
                 self.counts.cpu = Duration::ZERO;
-                // The reporter ends only after all threads; a missing one would be a panic there, which ends us too.
+                // The reporter ends after all threads; if it is gone, it has panicked, and the run ends too.
                 let _ = ticks.send(std::mem::take(&mut self.counts));
                 tick = now + TICK;
             }
@@ -178,7 +178,7 @@ impl<'a> Engine<'a> {
         let ended = self.shared.end.is_some_and(|end| now >= end);
         let paced = self.shared.interval.is_some();
         self.finished |= self.shared.stop.load(Relaxed) || (ended && !paced);
-        // What was due before the end is still sent after it, as far as there are free connections.
+        // Requests that were due before the end are still sent after it, as far as connections are free.
         let until = self.shared.end.map_or(now, |end| end.min(now));
         while !self.finished && (!paced || self.due <= until) {
             let Some(index) = self.idle.pop_front() else { break };
@@ -218,13 +218,13 @@ impl<'a> Engine<'a> {
                 Ok(written) => connection.unsent += written,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // The server may have answered (413, say) before it closed; reading tells.
+                // The server may have answered (413, for example) before it closed; reading shows it.
                 Err(_) => return self.read(index, true),
             }
         }
     }
 
-    /// A connection can be read or written. Edge-triggered: whatever is not done now is not announced again.
+    /// A connection can be read or written. Edge-triggered: remaining work is not announced again.
     fn ready(&mut self, index: usize, flags: epoll::EventFlags) {
         let hung_up = flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP);
         match self.connections[index].state {
@@ -234,7 +234,7 @@ impl<'a> Engine<'a> {
                 self.connections[index].state = ConnectionState::Idle;
                 self.idle.push_back(index);
             }
-            // A server may close a connection that waits; that is no failure.
+            // A server may close an idle connection; that is not a failure.
             ConnectionState::Idle if hung_up => self.close(index, None),
             ConnectionState::Idle => {}
             ConnectionState::Busy(_) => {
@@ -249,7 +249,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Reads what there is. `drain`: up to the end of the stream; otherwise a short read shows that there is no more
+    /// Reads available bytes. `drain`: up to the end of the stream. Otherwise a short read shows that there is no more
     /// (epoll(7), question 9), which saves one call per answer.
     fn read(&mut self, index: usize, drain: bool) {
         let connection = &mut self.connections[index];
@@ -279,7 +279,7 @@ impl<'a> Engine<'a> {
                 let bytes = connection.body_bytes as u64;
                 self.counts.answered(response.status, connection.points, bytes, latency, &text);
                 self.busy -= 1;
-                // After an early answer the rest of the request is still owed; a new connection is simpler.
+                // After an early answer the rest of the request must still be sent; a new connection is simpler.
                 let reusable = lost.is_none() && !response.close && connection.unsent == connection.request.len();
                 connection.state = ConnectionState::Idle;
                 if reusable {
@@ -300,7 +300,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Gives a connection up; `failure` says why, if that is one. The request under way, if any, ends unknown.
+    /// Closes a connection; `failure` is the reason, if it failed. The points of an open request count as unknown.
     fn close(&mut self, index: usize, failure: Option<RequestFailure>) {
         let connection = &mut self.connections[index];
         let under_way = matches!(connection.state, ConnectionState::Busy(_));
@@ -312,7 +312,7 @@ impl<'a> Engine<'a> {
         if let Some(failure) = failure {
             self.counts.failed(failure, under_way.then_some(connection.points));
         }
-        // Dropping the stream takes it out of the epoll set.
+        // Dropping the stream removes it from the epoll set.
         connection.stream = None;
         connection.state = ConnectionState::Down(Instant::now() + RECONNECT_PAUSE);
     }
@@ -364,7 +364,7 @@ impl<'a> Engine<'a> {
         if !wanted || self.armed == Some(self.due) {
             return Ok(());
         }
-        // A zero would disarm the timer.
+        // Zero would disarm the timer.
         let wait = self.due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
@@ -383,8 +383,8 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// CPU time of the calling thread, from the scheduler's own nanosecond count (proc(5), `schedstat`); zero where the
-/// kernel does not keep it.
+/// CPU time of the calling thread, from the scheduler's nanosecond counter (proc(5), `schedstat`); zero if the kernel
+/// does not keep it.
 fn thread_cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))

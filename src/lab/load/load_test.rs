@@ -1,4 +1,4 @@
-//! The load generator against the stand-in: does it tell the truth about what was stored?
+//! Tests of the load generator with the stand-in: its report must match what was stored.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn acked_points_are_exactly_those_stored() {
 }
 
 #[test]
-fn what_was_not_acked_is_named() {
+fn points_without_acknowledgement_are_listed() {
     let standin = StandIn::with_databases(&["db"]).unwrap();
     let refused = Fault::Answer(503, "{\"error\":\"full\"}".into());
     standin.script([refused.clone(), Fault::Reset, Fault::StoreAndReset, Fault::Answer(400, "no".into()), refused]);
@@ -52,7 +52,7 @@ fn what_was_not_acked_is_named() {
     assert_eq!(c.failed_requests(), 5);
     assert_eq!(c.refusals[&503], "{\"error\":\"full\"}");
     assert_eq!(c.unacked, [1, 11, 21, 31, 41].map(|first| Range { first, count: 10 }));
-    // The third request was stored although nobody said so.
+    // The third request was stored without an answer.
     assert_eq!(standin.serials("db").runs(), [(21, 30), (51, 10_005)]);
     let json = summary.json();
     assert_eq!(json["not_acked_points"], 50);
@@ -61,7 +61,7 @@ fn what_was_not_acked_is_named() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_a_failure_and_sends_nothing() {
+fn an_unreachable_server_is_a_failure_and_nothing_is_sent() {
     let mut standin = StandIn::with_databases(&["db"]).unwrap();
     standin.stop();
     let summary = loaded(LoadArgs { seconds: Some(0.3), ..small(&standin) });
@@ -80,7 +80,7 @@ fn a_request_without_answer_ends_with_its_timeout() {
 }
 
 #[test]
-fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
+fn a_stall_counts_for_every_request_that_was_due_meanwhile() {
     let standin = StandIn::with_databases(&["db"]).unwrap();
     standin.script([Fault::Slow(Duration::from_millis(500))]);
     // 100 requests a second over one connection: 50 were due during the stall, the first of them 0.5 s late.
@@ -102,7 +102,7 @@ fn a_run_keeps_its_pace_and_its_end() {
 }
 
 #[test]
-fn a_full_server_leaves_due_requests_unsent_and_says_so() {
+fn requests_without_a_free_connection_are_reported_as_unsent() {
     let standin = StandIn::with_databases(&["db"]).unwrap();
     standin.always(Some(Fault::Slow(Duration::from_millis(100))));
     let summary = loaded(LoadArgs { connections: 1, rate: 1000, points: None, seconds: Some(1.0), ..small(&standin) });

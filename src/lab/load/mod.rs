@@ -1,8 +1,8 @@
-//! The load generator: writes numbered points and proves what became of them.
+//! The load generator: writes numbered points and reports what became of them.
 //!
-//! Each point carries its serial in the field `n` and a timestamp of its own ([`points`]), so that after a run
-//! `count(n)` over all measurements equals the acknowledged points, and any that are missing can be named. One thread
-//! serves many connections ([`engine`]); what it counted is in [`report`].
+//! Each point carries its serial in the field `n` and has its own timestamp ([`points`]). So after a run `count(n)`
+//! over all measurements equals the acknowledged points, and missing ones can be listed. One thread serves many
+//! connections ([`engine`]); [`report`] has its counters.
 
 mod args;
 mod engine;
@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 pub use args::{LoadArgs, LoadTarget, Unit};
 pub use report::{Counts, Range, RequestFailure, Snapshot, Summary};
 
-/// Snapshots are this far apart.
+/// Time between two snapshots.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// A `CREATE DATABASE` takes at most this long.
+/// Timeout of `CREATE DATABASE`.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs a load to its end. `progress` hears about it once a second. Errors are the caller's: impossible options, a name
-/// that does not resolve, a database that cannot be created. A server that fails is not an error but in the summary.
+/// Runs a load to its end. `progress` gets a snapshot once a second. Errors are those of the caller: invalid options, a
+/// name that does not resolve, a database that cannot be created. Failures of the server are in the summary.
 pub fn run(args: &LoadArgs, stop: &AtomicBool, progress: &mut dyn FnMut(&Snapshot)) -> Result<Summary, String> {
     args.check()?;
     let target = LoadTarget::resolve(&args.url)?;
@@ -77,7 +77,7 @@ pub fn run(args: &LoadArgs, stop: &AtomicBool, progress: &mut dyn FnMut(&Snapsho
     })
 }
 
-/// Adds up ticks until all threads have ended, and turns them into snapshots.
+/// Sums ticks until all threads have ended, and turns them into snapshots.
 fn gather(start: Instant, received: &mpsc::Receiver<Counts>, total: &mut Counts, progress: &mut dyn FnMut(&Snapshot)) {
     let (mut since, mut last) = (Counts::default(), start);
     while let Ok(counts) = received.recv() {

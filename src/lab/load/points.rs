@@ -3,10 +3,10 @@
 //!   cpu,host=host-007,dc=dc3,..,cpu=cpu7 usage_user=1.02,usage_system=..,usage_idle=..,n=42i 1700000000000042000
 //!   | measurement | ------- host ------- | --------------- fields -------------------- | ---- timestamp --- |
 //!
-//! A line is three copies out of small tables and two numbers, about 20 ns: this program must cost far less than the
-//! server it measures. Everything about a point follows from its *serial*: measurement, host, field values and
-//! timestamp. No two points of a run share a timestamp, so `count(n)` over all measurements is the number of points
-//! that arrived, and the set of `n` names those that did not.
+//! A line is three copies from small tables and two numbers, about 20 ns: this program must cost far less than the
+//! server it measures. The *serial* of a point determines its measurement, host, field values and timestamp. No two
+//! points of a run share a timestamp, so `count(n)` over all measurements is the number of stored points, and the set
+//! of `n` shows the missing ones.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,24 +36,24 @@ const MEASUREMENTS: [&str; 20] = [
     "ping",
     "interrupts",
 ];
-/// Different texts of the float fields; a prime, so that they do not move in step with measurements and hosts.
+/// Number of different texts of the float fields. A prime, so that they vary independently of measurements and hosts.
 const FIELDS: usize = 251;
 /// Room for the digits of a `Content-Length` and the end of the head.
 const LENGTH_ROOM: usize = 24;
 /// Distance between timestamps of an unpaced run in nanoseconds: a million points per second run with the clock.
 const STEP_UNPACED_NS: u64 = 1_000;
 
-/// What every request of a run has in common.
+/// What all requests of a run share.
 pub struct Points {
     /// Request head up to and including `Content-Length: `.
     head: Vec<u8>,
     measurements: Vec<String>,
-    /// `,host=..,cpu=.. ` with the blank before the fields.
+    /// `,host=..,cpu=.. `, with the space before the fields.
     hosts: Vec<String>,
     /// `usage_user=..,n=`.
     fields: Vec<String>,
     first: u64,
-    /// Timestamp of the first point and distance between two, in the run's precision.
+    /// Timestamp of the first point and distance between two points, in the run's precision.
     time_start: u64,
     time_step: u64,
     gzip: bool,
@@ -96,8 +96,8 @@ impl Points {
         }
     }
 
-    /// Fills `request` with a whole request holding the points `serial..serial + count`. Returns where the request
-    /// starts in it (it ends with the buffer) and the length of its body as line protocol.
+    /// Fills `request` with a whole request for the points `serial..serial + count`. Returns where the request starts
+    /// in it (it ends with the buffer), and the length of its body as line protocol.
     pub fn build(&self, serial: u64, count: u64, request: &mut Vec<u8>, scratch: &mut Vec<u8>) -> (usize, usize) {
         let room = self.head.len() + LENGTH_ROOM;
         request.clear();
@@ -112,7 +112,7 @@ impl Points {
             self.lines(serial, count, request);
             request.len() - room
         };
-        // The head goes right before the body, so that both leave with one write although its length varies.
+        // The head ends right before the body, so that one write sends both although the length of the head varies.
         let mut digits = itoa::Buffer::new();
         let length = digits.format(request.len() - room).as_bytes();
         let start = LENGTH_ROOM - length.len() - 4;
@@ -129,7 +129,7 @@ impl Points {
         let index = serial - self.first;
         let (measurements, hosts) = (self.measurements.len() as u64, self.hosts.len() as u64);
         let mut time = self.time_start + index * self.time_step;
-        // Which entry of each table comes next is counted, not divided, for each line.
+        // The next index of each table is counted, not divided, for each line.
         let (mut m, mut h, mut f) = (
             (index % measurements) as usize,
             (index / measurements % hosts) as usize,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn all_types_are_there_when_asked_for() {
+    fn all_types_are_written_on_request() {
         let text = &requests(&LoadArgs { all_types: true, ..args() }, &[300])[0].1;
         let line = text.lines().next().unwrap();
         assert!(line.contains(",usage_idle=100.00,busy=false,state=\"load 0 %\",n=95i "), "{line}");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_carries_what_was_asked_for() {
+    fn the_head_has_the_requested_parameters() {
         let args = LoadArgs {
             rp: Some("a&b".into()),
             consistency: Some("all".into()),

@@ -1,4 +1,4 @@
-//! What a run counted, while it goes on ([`Snapshot`]) and at its end ([`Summary`]).
+//! The counters of a run, while it goes on ([`Snapshot`]) and at its end ([`Summary`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-/// Ranges of points without acknowledgement that are listed one by one. More: only counted.
+/// Ranges of points without acknowledgement that are listed. More: only counted.
 pub const UNACKED_RANGES_MAX: usize = 10_000;
-/// Bytes kept of the first answer of each refusing status.
+/// Bytes kept of the first answer of each error status.
 const REFUSAL_BYTES_MAX: usize = 300;
 
-/// Why a request got no answer, or none that can be understood.
+/// Why a request got no valid answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RequestFailure {
     /// No connection; nothing was sent.
@@ -54,17 +54,17 @@ pub struct Counts {
     pub acked_points: u64,
     /// Points in requests with an answer other than 2xx.
     pub refused_points: u64,
-    /// Points in requests without an answer: stored or not, nobody knows.
+    /// Points in requests without an answer: they may be stored or not.
     pub unknown_points: u64,
     /// Line protocol of acknowledged requests, before compression.
     pub acked_bytes: u64,
     pub statuses: BTreeMap<u16, u64>,
     pub failures: BTreeMap<RequestFailure, u64>,
-    /// The beginning of the first answer of each refusing status.
+    /// The beginning of the first answer of each error status.
     pub refusals: BTreeMap<u16, String>,
     /// Refused and unknown points, up to [`UNACKED_RANGES_MAX`] ranges.
     pub unacked: Vec<Range>,
-    /// Microseconds from intended start to whole answer, of every answered request.
+    /// Microseconds from due time to complete answer, of every answered request.
     pub latency_us: Histogram<u64>,
     /// Requests that were due before the end of a paced run but found no free connection.
     pub unsent_requests: u64,
@@ -93,10 +93,10 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// An answer to `points` arrived.
+    /// Counts an answer for `points`.
     pub fn answered(&mut self, status: u16, points: Range, bytes: u64, latency: Duration, text: &[u8]) {
         *self.statuses.entry(status).or_default() += 1;
-        // Not `saturating_record`, which would cut everything to the histogram's first, small range.
+        // Not `saturating_record`, which would clamp all values to the histogram's first, small range.
         self.latency_us.record(latency.as_micros() as u64).expect("a resizing histogram takes every value");
         if (200..300).contains(&status) {
             self.acked_points += points.count;
@@ -110,7 +110,7 @@ impl Counts {
         }
     }
 
-    /// A request failed; `points` is `None` if nothing of it had been sent.
+    /// Counts a failed request; `points` is `None` if nothing was sent.
     pub fn failed(&mut self, why: RequestFailure, points: Option<Range>) {
         *self.failures.entry(why).or_default() += 1;
         if let Some(points) = points {
@@ -148,14 +148,14 @@ impl Counts {
         self.cpu += other.cpu;
     }
 
-    /// Requests that were not answered with 2xx.
+    /// Requests without a 2xx answer.
     pub fn failed_requests(&self) -> u64 {
         let refused: u64 = self.statuses.iter().filter(|(s, _)| !(200..300).contains(*s)).map(|(_, n)| n).sum();
         refused + self.failures.values().sum::<u64>()
     }
 }
 
-/// A run under way, as [`super::run`] reports it about once a second.
+/// A running load, as [`super::run`] reports it about once a second.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub elapsed: Duration,
@@ -177,18 +177,18 @@ pub struct Summary {
     pub threads: usize,
     pub connections: usize,
     pub lines: u64,
-    /// Points per second asked for; 0 = as fast as possible.
+    /// Requested points per second; 0 = as fast as possible.
     pub rate: u64,
     pub gzip: bool,
     /// From the first request to the last answer.
     pub elapsed: Duration,
-    /// Serials of the first and last point sent; `None` if none was.
+    /// Serials of the first and last point sent; `None` if none was sent.
     pub serials: Option<(u64, u64)>,
     pub counts: Counts,
 }
 
 impl Summary {
-    /// Everything that was due was sent and acknowledged, and there was something.
+    /// Whether something was sent and everything was acknowledged.
     pub fn succeeded(&self) -> bool {
         self.counts.failed_requests() == 0 && self.counts.requests > 0
     }
@@ -202,7 +202,7 @@ impl Summary {
         self.counts.acked_bytes as f64 / 1e6 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// What this program itself cost: near one second per second and thread, it was the bottleneck, not the server.
+    /// The CPU cost of this program: near one second per second and thread, it is the bottleneck, not the server.
     pub fn cpu_seconds_per_million_points(&self) -> f64 {
         self.counts.cpu.as_secs_f64() * 1e6 / (self.counts.sent_points as f64).max(1.0)
     }
@@ -251,7 +251,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.counts;
         let gzip = if self.gzip { ", gzip" } else { "" };
-        let pace = if self.rate == 0 { "unpaced".into() } else { format!("{} points/s asked for", self.rate) };
+        let pace = if self.rate == 0 { "unpaced".into() } else { format!("{} points/s requested", self.rate) };
         writeln!(f, "target      {} db {}", self.url, self.db)?;
         writeln!(
             f,
