@@ -2,6 +2,7 @@
 
 mod faults;
 mod influxd;
+mod intercept;
 mod migration;
 mod overwritten;
 mod render;

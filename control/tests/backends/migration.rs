@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::placement::Place;
 
+use super::intercept::{Then, intercept};
 use super::support::{Influxd, topology};
 use fluxgate_control::influx::catalog;
 use fluxgate_control::influx::policy::Policy;
@@ -346,39 +345,14 @@ fn a_refused_slice_fails_and_the_copy_goes_on() {
     assert_eq!(progress.slices_failed.load(Relaxed), 1);
 }
 
-/// A door before an influxd that says 204 to the first `lies` writes and passes none of them on.
+/// The URL of `influxd` behind a proxy that answers 204 to the first `lies` writes and passes none of them on.
 fn lying(influxd: &Influxd, lies: usize) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let behind = influxd.url().trim_start_matches("http://").to_owned();
-    let left = Arc::new(AtomicUsize::new(lies));
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(&behind).unwrap());
-            let left = Arc::clone(&left);
-            std::thread::spawn(move || {
-                let mut first = [0; 4096];
-                let read = (&client).read(&mut first).unwrap_or(0);
-                let is_write = first.starts_with(b"POST /write");
-                if is_write && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let _ = (&client).write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
-                    let _ = client.shutdown(Shutdown::Write);
-                    let _ = std::io::copy(&mut &client, &mut std::io::sink());
-                    return;
-                }
-                std::thread::scope(|scope| {
-                    scope.spawn(|| {
-                        let _ = (&server).write_all(&first[..read]);
-                        let _ = std::io::copy(&mut &client, &mut &server);
-                        let _ = server.shutdown(Shutdown::Write);
-                    });
-                    let _ = std::io::copy(&mut &server, &mut &client);
-                    let _ = client.shutdown(Shutdown::Write);
-                });
-            });
-        }
-    });
-    url
+    let left = AtomicUsize::new(lies);
+    intercept(influxd, move |request| {
+        let is_lie = request.starts_with("POST /write")
+            && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        if is_lie { Then::Acknowledge } else { Then::Pass }
+    })
 }
 
 #[test]

@@ -1,76 +1,16 @@
 //! Tests of the copy engine between two real InfluxDB servers while clients overwrite the copied values, and with
 //! servers that hang.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::intercept::{Then, intercept};
 use super::migration::{PATIENCE, T0, everything, side, task, write};
 use super::support::{Influxd, StandIn};
 use fluxgate_control::migration::{CopyError, Progress, Steering, Undelivered, Writes, copy};
-
-/// What a door does with a request.
-#[derive(PartialEq, Eq)]
-enum Then {
-    Pass,
-    /// The connection stays open, and nothing comes.
-    Hang,
-}
-
-/// A door before an influxd: shows each request to `look`, and passes it on when that has returned.
-fn door(influxd: &Influxd, look: impl Fn(&str) -> Then + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let behind = influxd.url().trim_start_matches("http://").to_owned();
-    let look = Arc::new(look);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (mut client, look, behind) = (client.unwrap(), Arc::clone(&look), behind.clone());
-            thread::spawn(move || {
-                let request = whole_request(&mut client);
-                if look(&String::from_utf8_lossy(&request)) == Then::Hang {
-                    // Until the client goes away.
-                    let _ = client.read(&mut [0]);
-                    return;
-                }
-                let server = TcpStream::connect(behind).unwrap();
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        let _ = (&server).write_all(&request);
-                        let _ = std::io::copy(&mut &client, &mut &server);
-                        let _ = server.shutdown(Shutdown::Write);
-                    });
-                    let _ = std::io::copy(&mut &server, &mut &client);
-                    let _ = client.shutdown(Shutdown::Write);
-                });
-            });
-        }
-    });
-    url
-}
-
-fn whole_request(client: &mut TcpStream) -> Vec<u8> {
-    let mut request = Vec::new();
-    let mut buffer = [0; 64 * 1024];
-    loop {
-        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
-        if let Some((head, _)) = text.split_once("\r\n\r\n") {
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-            let length: usize = length.map_or(0, |length| length.parse().unwrap());
-            if request.len() >= head.len() + 4 + length {
-                return request;
-            }
-        }
-        match client.read(&mut buffer) {
-            Ok(0) | Err(_) => return request,
-            Ok(read) => request.extend_from_slice(&buffer[..read]),
-        }
-    }
-}
 
 /// A and B, both with the database, A with points of `value`.
 fn pair(value: u64) -> (Influxd, Influxd) {
@@ -97,7 +37,7 @@ fn a_value_overwritten_between_read_and_write_of_the_copy_is_not_undone() {
     let (a, b) = pair(1);
     let (both, first) = ([a.url(), b.url()], AtomicBool::new(true));
     // The copy has read 1 when its write comes. Before the write is passed on, a client's 2 reaches both.
-    let target = door(&b, move |request| {
+    let target = intercept(&b, move |request| {
         if request.starts_with("POST /write") && first.swap(false, Relaxed) {
             write_both(&both, &points(10..13, 2));
         }
@@ -117,7 +57,7 @@ fn a_value_overwritten_between_read_and_write_of_the_copy_is_not_undone() {
 fn a_copy_waits_for_a_source_that_gets_a_point_later_than_the_target() {
     let (a, b) = pair(1);
     let (to_b, first) = ([b.url()], AtomicBool::new(true));
-    let target = door(&b, move |request| {
+    let target = intercept(&b, move |request| {
         if request.starts_with("POST /write") && first.swap(false, Relaxed) {
             write_both(&to_b, &points(10..13, 2));
         }
@@ -210,7 +150,7 @@ fn a_source_that_hangs_is_a_failure_that_names_it() {
     let (a, b) = pair(1);
     let hangs = Arc::new(AtomicUsize::new(0));
     let hung = Arc::clone(&hangs);
-    let source = door(&a, move |request| {
+    let source = intercept(&a, move |request| {
         // Only the first time.
         if asks_for_rows(request) && hung.fetch_add(1, Relaxed) == 0 { Then::Hang } else { Then::Pass }
     });
@@ -222,7 +162,7 @@ fn a_source_that_hangs_is_a_failure_that_names_it() {
     assert!(begin.elapsed() >= Duration::from_millis(300) && progress.retries.load(Relaxed) == 1);
     assert_eq!(everything(&a, "autogen", "m"), everything(&b, "autogen", "m"));
 
-    let mut source = side(door(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass }));
+    let mut source = side(intercept(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass }));
     source.silence_max = Duration::from_millis(300);
     let copied = copy(&task("m"), &source, &side(b.url()), writes, &Steering::new(0), &progress, &mut |_| ());
     let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
@@ -234,8 +174,8 @@ fn a_cancel_does_not_wait_for_a_server_that_hangs() {
     let (a, b) = pair(1);
     let silent = StandIn::start(None);
     // Three cases: everything hangs; only rows hang; the target's writes hang.
-    let rows = door(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass });
-    let writes = door(&b, |request| if request.starts_with("POST /write") { Then::Hang } else { Then::Pass });
+    let rows = intercept(&a, |request| if asks_for_rows(request) { Then::Hang } else { Then::Pass });
+    let writes = intercept(&b, |request| if request.starts_with("POST /write") { Then::Hang } else { Then::Pass });
     for (source, target) in [(silent.url(), b.url()), (rows, b.url()), (a.url(), writes)] {
         let (source, target, steering) = (side(source), side(target), Steering::new(0));
         thread::scope(|scope| {
