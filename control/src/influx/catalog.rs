@@ -47,12 +47,8 @@ pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, CallFa
     if !names(client)?.iter().any(|name| name == db) {
         return Ok(None);
     }
-    let answers = client.query(&show_policies(db), limits::SHOW_TIMEOUT)?;
-    let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
-    match answer.error {
-        Some(error) => Err(CallFailure::Refused(error)),
-        None => Ok(Some(answer.series.first().map(policies).unwrap_or_default())),
-    }
+    let answer = client.statement_in("", &show_policies(db), limits::SHOW_TIMEOUT)?;
+    Ok(Some(answer.series.first().map(policies).unwrap_or_default()))
 }
 
 /// Counts the measurements of a backend, by database.
@@ -93,11 +89,7 @@ pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> h
 
 /// The names of all databases.
 pub fn names(client: &Client) -> Result<Vec<String>, CallFailure> {
-    let answers = client.query("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
-    let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
-    if let Some(error) = answer.error {
-        return Err(CallFailure::Refused(error));
-    }
+    let answer = client.statement_in("", "SHOW DATABASES", limits::SHOW_TIMEOUT)?;
     match &answer.series[..] {
         [series] if series.name == "databases" && series.columns == ["name"] => Ok(series.strings(0).collect()),
         _ => Err(CallFailure::NotInflux),

@@ -15,6 +15,7 @@ use base64::Engine;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 use rustls::crypto::ring;
+use ureq::RequestBuilder;
 use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -72,8 +73,7 @@ pub struct Client {
     pub(super) agent: ureq::Agent,
 }
 
-/// What all calls to one backend share: every status is an answer, redirects are not followed, no connection is kept,
-/// certificates are verified as by couriers. The caller sets timeouts.
+/// What all calls to one backend share: certificates are verified as by couriers. The caller sets timeouts.
 fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
     let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
@@ -81,27 +81,36 @@ fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
         .root_certs(RootCerts::from(roots))
         .disable_verification(!trust.verifies(backend.id))
         .build();
+    plain_config().tls_config(tls)
+}
+
+/// What all calls to backends and other proxies share: every status is an answer, redirects are not followed, no
+/// connection is kept.
+pub(crate) fn plain_config() -> ConfigBuilder<AgentScope> {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .max_idle_connections(0)
-        // A proxy from the environment is for external hosts, not for backends.
+        // A proxy from the environment is for external hosts, not for our own servers.
         .proxy(None)
-        .tls_config(tls)
 }
 
 /// The value of `Authorization`; None when no user is configured.
-fn authorization(backend: &Backend) -> Option<String> {
-    (!backend.username.is_empty() || !backend.password.is_empty()).then(|| {
-        let pair = format!("{}:{}", backend.username, backend.password);
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-    })
+pub(crate) fn authorization(username: &str, password: &str) -> Option<String> {
+    let pair = || base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+    (!username.is_empty() || !password.is_empty()).then(|| format!("Basic {}", pair()))
+}
+
+/// `request` with the header `Authorization`, if there is a value for it.
+pub(crate) fn authorized<B>(request: RequestBuilder<B>, value: Option<&String>) -> RequestBuilder<B> {
+    value.into_iter().fold(request, |request, value| request.header("Authorization", value))
 }
 
 impl Client {
     pub fn new(backend: &Backend, trust: &Trust) -> Self {
-        let (authorization, agent) = (authorization(backend), agent_config(backend, trust).build().new_agent());
+        let authorization = authorization(&backend.username, &backend.password);
+        let agent = agent_config(backend, trust).build().new_agent();
         Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
     }
 
@@ -110,13 +119,13 @@ impl Client {
         self.agent.clone()
     }
 
+    fn prepared<B>(&self, request: RequestBuilder<B>, timeout: Duration) -> RequestBuilder<B> {
+        authorized(request.config().timeout_global(Some(timeout)).build(), self.authorization.as_ref())
+    }
+
     /// Sends `GET /ping`; any 2xx is good.
     pub fn ping(&self, timeout: Duration) -> Result<(), CallFailure> {
-        let request = self.agent.get(format!("{}/ping", self.url)).config().timeout_global(Some(timeout)).build();
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
+        let request = self.prepared(self.agent.get(format!("{}/ping", self.url)), timeout);
         check(request.call().map_err(unreachable)?).map(drop)
     }
 
@@ -128,11 +137,7 @@ impl Client {
 
     /// As [`Client::query`], in database `db`, for statements that cannot name it themselves.
     pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
-        let request = self.agent.post(format!("{}/query", self.url)).config().timeout_global(Some(timeout)).build();
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
+        let request = self.prepared(self.agent.post(format!("{}/query", self.url)), timeout);
         let form = [("q", statements), ("db", db)];
         let mut response = check(request.send_form(form).map_err(unreachable)?)?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
@@ -145,16 +150,21 @@ impl Client {
         }
     }
 
+    /// Runs one statement in database `db` (empty = it needs none).
+    ///
+    /// # Errors
+    /// [`CallFailure::Refused`] also for the statement's own error.
+    pub fn statement_in(&self, db: &str, statement: &str, timeout: Duration) -> Result<Answer, CallFailure> {
+        let mut answer = self.query_in(db, statement, timeout)?.into_iter().next().ok_or(CallFailure::NotInflux)?;
+        answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
+    }
+
     /// Writes `lines` with times in nanoseconds to a policy. Idempotent: a repeated point replaces itself.
     ///
     /// `CallFailure::Status(400, _)` may mean that some lines were taken.
     pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), CallFailure> {
-        let request = self.agent.post(format!("{}/write", self.url)).config().timeout_global(Some(timeout)).build();
+        let request = self.prepared(self.agent.post(format!("{}/write", self.url)), timeout);
         let request = request.query_pairs([("db", db), ("rp", rp), ("precision", "ns")]);
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
         check(request.send(lines).map_err(unreachable)?).map(drop)
     }
 

@@ -63,11 +63,7 @@ pub fn settings(policy: &Policy) -> String {
 /// # Errors
 /// Also for the statement's own error.
 pub fn run(target: &Client, statement: &str) -> Result<(), CallFailure> {
-    let answers = target.query(statement, limits::CREATE_TIMEOUT)?;
-    match answers.into_iter().find_map(|answer| answer.error) {
-        Some(error) => Err(CallFailure::Refused(error)),
-        None => Ok(()),
-    }
+    target.statement_in("", statement, limits::CREATE_TIMEOUT).map(drop)
 }
 
 #[cfg(test)]

@@ -115,11 +115,7 @@ fn measurements(client: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, C
     let mut databases = BTreeMap::new();
     for db in catalog::names(client)?.into_iter().filter(|db| db != catalog::INTERNAL) {
         let statement = format!("SHOW MEASUREMENTS ON {}", print::name(&db));
-        let answers = client.query(&statement, limits::LOAD_TIMEOUT)?;
-        let answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
-        if let Some(error) = answer.error {
-            return Err(CallFailure::Refused(error));
-        }
+        let answer = client.statement_in("", &statement, limits::LOAD_TIMEOUT)?;
         let names = answer.series.iter().flat_map(|series| series.strings(0)).collect();
         databases.insert(db, names);
     }

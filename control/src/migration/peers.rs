@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-use base64::Engine;
 use fluxgate_dataplane::settings::Credentials;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 use serde::Deserialize;
 
+use crate::influx::client;
 use crate::limits;
 
 /// Identifies the process that answers `/migrate/state`; new at each start.
@@ -129,19 +129,8 @@ impl PeerChange {
 
 impl Peers {
     pub fn new(credentials: &Credentials) -> Self {
-        let authorization = credentials.required().then(|| {
-            let pair = format!("{}:{}", credentials.username, credentials.password);
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-        });
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(0)
-            .timeout_global(Some(limits::PEER_TIMEOUT))
-            .proxy(None)
-            .build()
-            .new_agent();
+        let authorization = client::authorization(&credentials.username, &credentials.password);
+        let agent = client::plain_config().timeout_global(Some(limits::PEER_TIMEOUT)).build().new_agent();
         // The standard library's hasher has random keys in each process.
         let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
         Self { agent, authorization, instance: format!("{:016x}{:016x}", random(), random()) }
@@ -158,11 +147,7 @@ impl Peers {
     /// Why there was no usable answer, for the operator.
     pub fn ask(&self, addr: &str) -> Result<Said, String> {
         let request = self.agent.get(format!("http://{addr}/migrate/state"));
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
-        let mut answer = request.call().map_err(|e| e.to_string())?;
+        let mut answer = client::authorized(request, self.authorization.as_ref()).call().map_err(|e| e.to_string())?;
         if answer.headers().get(INSTANCE).is_some_and(|value| value.as_bytes() == self.instance.as_bytes()) {
             return Ok(Said::Myself);
         }
@@ -188,10 +173,7 @@ impl Peers {
     /// Why it may not have received the change.
     pub fn tell(&self, addr: &str, change: PeerChange) -> Result<HashMap<usize, u64>, String> {
         let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
-        let request = match &self.authorization {
-            Some(value) => request.header("Authorization", value),
-            None => request,
-        };
+        let request = client::authorized(request, self.authorization.as_ref());
         let answer = request.send_empty().map_err(|e| e.to_string())?;
         match answer.status().as_u16() {
             200..=299 => {

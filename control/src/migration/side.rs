@@ -54,9 +54,7 @@ impl CopySide {
     /// # Errors
     /// [`CallFailure::Refused`] also for the statement's own error.
     pub fn statement(&self, db: &str, statement: &str) -> Result<Answer, CallFailure> {
-        let answers = self.client.query_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)?;
-        let mut answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
-        answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
+        self.client.statement_in(db, statement, limits::MIGRATION_QUERY_TIMEOUT)
     }
 
     /// Number of values of each field in the window; fields without values are left out.
