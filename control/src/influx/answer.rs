@@ -3,6 +3,8 @@
 //! Values stay the JSON text that a backend sent: integers beyond 2^53, floats as Go prints them and escapes pass
 //! through unchanged. Names, tags and columns are decoded, since merging compares them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 /// The answer to one statement.
@@ -95,6 +97,14 @@ impl Row {
     /// The string at `column`, decoded; None if it is another value.
     pub fn string(&self, column: usize) -> Option<String> {
         serde_json::from_str(self.value(column)?).ok()
+    }
+}
+
+/// The string of a JSON text in quotes, borrowed unless it has escapes. Other values stay unchanged.
+pub fn decoded(value: &str) -> Cow<'_, str> {
+    match value.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
+        _ => serde_json::from_str(value).map_or(Cow::Borrowed(value), Cow::Owned),
     }
 }
 

@@ -194,6 +194,11 @@ impl<'a> Context<'a> {
         &self.shared.topology.backend(backend).name
     }
 
+    /// Whether the last probe of a backend failed.
+    pub fn is_down(&self, backend: BackendId) -> bool {
+        self.shared.stats.reads[backend.index()].down.load(Relaxed)
+    }
+
     /// Sends one statement to one backend.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 //! Ids and counters of different servers are unrelated, so each series gets a tag `backend` and nothing is summed.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering::Relaxed;
 
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::topology::BackendId;
@@ -17,9 +16,9 @@ use crate::influx::answer::{Answer, Message, Series};
 /// # Errors
 /// 503 when none answers.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
-    let (topology, reads) = (&context.shared.topology, &context.shared.stats.reads);
+    let topology = &context.shared.topology;
     let text = statement.to_string();
-    let up = topology.backends.iter().map(|backend| backend.id).filter(|id| !reads[id.index()].down.load(Relaxed));
+    let up = topology.backends.iter().map(|backend| backend.id).filter(|&id| !context.is_down(id));
     let questions: Vec<_> = up.map(|id| (id, text.clone())).collect();
     let asked: BTreeSet<BackendId> = questions.iter().map(|(id, _)| *id).collect();
     let mut answers = Vec::new();

@@ -8,14 +8,14 @@
 //! 3. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
 //! 4. Workers know the new databases and policies before the client has its answer.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
-use fluxgate_dataplane::influxql::ast::{Expr, Statement};
-use fluxgate_dataplane::influxql::visit;
+use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::context::{Context, Stop, Times};
+use super::select::now::replace_now;
 use super::workers::{Hold, Undrained};
 use crate::influx::answer::{Answer, Message};
 use crate::influx::reader::Call;
@@ -85,8 +85,8 @@ fn unchanged(why: &str) -> Stop {
 
 /// Checks the results of probes first, then asks all backends.
 fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
-    let down = |backend: &&BackendId| context.shared.stats.reads[backend.index()].down.load(Relaxed);
-    let mut silent: Vec<String> = all.iter().filter(down).map(|&b| format!("{} (down)", context.name(b))).collect();
+    let down = all.iter().filter(|&&backend| context.is_down(backend));
+    let mut silent: Vec<String> = down.map(|&b| format!("{} (down)", context.name(b))).collect();
     if silent.is_empty() {
         let questions = all.iter().map(|&backend| (backend, "SHOW DATABASES".to_owned())).collect();
         let soon = |call: Call| Call { time_left: call.time_left.min(limits::SHOW_TIMEOUT), ..call };
@@ -135,11 +135,7 @@ fn with_now(statement: &Statement, now_ns: i64) -> Statement {
     if let Statement::Delete { condition: Some(condition), .. }
     | Statement::DropSeries { condition: Some(condition), .. } = &mut statement
     {
-        visit::walk_mut(condition, &mut |expr| {
-            if matches!(expr, Expr::Call { name, .. } if name.eq_ignore_ascii_case("now")) {
-                *expr = Expr::Integer(now_ns);
-            }
-        });
+        replace_now(condition, now_ns);
     }
     statement
 }

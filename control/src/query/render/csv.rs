@@ -1,14 +1,13 @@
 //! CSV: a header per statement, and again where columns change. Statements without series, also failed ones, write
 //! nothing.
 
-use std::borrow::Cow;
 use std::io::Write;
 
 use fluxgate_dataplane::http::error_body::push_csv_field;
 
 use super::part::ResultPart;
 use super::pieces::Pieces;
-use crate::influx::answer::Series;
+use crate::influx::answer::{Series, decoded};
 
 /// The header of the current table. It outlives a document: a chunked answer is one table per statement.
 #[derive(Default)]
@@ -97,13 +96,4 @@ fn push_value(out: &mut Vec<u8>, value: &str) {
 
 fn is_rewritten(number: &str) -> bool {
     number.ends_with(".0") || number.bytes().any(|byte| matches!(byte, b'e' | b'E'))
-}
-
-/// The string of a JSON text in quotes.
-pub(super) fn decoded(quoted: &str) -> Cow<'_, str> {
-    match quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-        // Rows come from valid JSON; other values stay unchanged.
-        _ => serde_json::from_str(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned),
-    }
 }

@@ -3,10 +3,9 @@
 
 use fluxgate_dataplane::http::error_body::push_msgpack_string;
 
-use super::csv::decoded;
 use super::part::{ResultPart, SeriesPart};
 use super::pieces::Pieces;
-use crate::influx::answer::Row;
+use crate::influx::answer::{Row, decoded};
 
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 

@@ -16,7 +16,7 @@
 mod cross_database;
 mod explain;
 mod merge;
-mod now;
+pub(super) mod now;
 mod pattern;
 mod probe;
 mod rewrite;

@@ -20,6 +20,15 @@ pub fn fix(select: &mut Select, now_ns: i64) {
     bound(select, now_ns, false);
 }
 
+/// Writes `now_ns` wherever the condition of another statement than SELECT uses now().
+pub fn replace_now(condition: &mut Expr, now_ns: i64) {
+    visit::walk_mut(condition, &mut |expr| {
+        if matches!(expr, Expr::Call { name, .. } if name.eq_ignore_ascii_case("now")) {
+            *expr = Expr::Integer(now_ns);
+        }
+    });
+}
+
 fn replace(expr: &mut Expr, now_ns: i64) {
     if is_now(expr) {
         *expr = Expr::Integer(now_ns);

@@ -10,8 +10,7 @@ use fluxgate_dataplane::topology::BackendId;
 
 use crate::influx::answer::{Answer, Row, Series};
 
-pub fn merge(answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
-    let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
+pub fn merge(mut all: Vec<Series>) -> Vec<Series> {
     // Tags are sorted by key, and all have the same keys, so this sorts by value.
     all.sort_by(|a, b| (&a.name, &a.tags).cmp(&(&b.name, &b.tags)));
     let mut merged: Vec<Series> = Vec::with_capacity(all.len());

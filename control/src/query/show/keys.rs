@@ -6,14 +6,12 @@
 //! is no difference.
 
 use fluxgate_dataplane::influxql::ast::Show;
-use fluxgate_dataplane::topology::BackendId;
 
 use super::order::{string, window};
-use crate::influx::answer::{Answer, Row, Series};
+use crate::influx::answer::{Row, Series};
 use crate::limits::ROWS_UNMARKED_MAX;
 
-pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Vec<Series> {
-    let mut all: Vec<Series> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
+pub fn merge(show: &Show, mut all: Vec<Series>) -> Vec<Series> {
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let mut merged: Vec<Series> = Vec::with_capacity(all.len());
     let mut several = false;

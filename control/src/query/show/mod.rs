@@ -47,15 +47,16 @@ pub fn run(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resul
 /// Merges the backends' answers to `show`.
 pub fn merge(show: &Show, answers: Vec<(BackendId, Answer)>) -> Answer {
     let messages = messages(&answers);
+    let all: Vec<_> = answers.into_iter().flat_map(|(_, answer)| answer.series).collect();
     let series = match show.what {
-        ShowKind::Measurements => measurements::merge(show, answers),
-        ShowKind::Series => series::merge(show, answers),
-        ShowKind::TagKeys | ShowKind::TagValues | ShowKind::FieldKeys => keys::merge(show, answers),
+        ShowKind::Measurements => measurements::merge(show, &all),
+        ShowKind::Series => series::merge(show, &all),
+        ShowKind::TagKeys | ShowKind::TagValues | ShowKind::FieldKeys => keys::merge(show, all),
         ShowKind::SeriesCardinality { .. }
         | ShowKind::MeasurementCardinality { .. }
         | ShowKind::TagKeyCardinality { .. }
         | ShowKind::TagValuesCardinality { .. }
-        | ShowKind::FieldKeyCardinality { .. } => cardinality::merge(answers),
+        | ShowKind::FieldKeyCardinality { .. } => cardinality::merge(all),
     };
     Answer { series, messages, error: None }
 }
@@ -133,8 +134,7 @@ fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resu
     let lacks = |answer: &Answer| answer.error.as_deref().and_then(missing_database).is_some();
     if lacks(&answer) {
         for backend in context.shared.topology.backends.iter().map(|b| b.id).filter(|&id| id != first) {
-            let down = context.shared.stats.reads[backend.index()].down.load(std::sync::atomic::Ordering::Relaxed);
-            if !down
+            if !context.is_down(backend)
                 && let Ok(other) = context.ask(backend, &text, Times::AsAsked)?
                 && !lacks(&other)
             {

@@ -3,15 +3,25 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::influx::answer::Row;
+use fluxgate_dataplane::influxql::ast::Show;
+
+use crate::influx::answer::{Row, Series, decoded};
 
 /// The string at `column`, borrowed unless it has escapes. Other values give their JSON text; beyond the end it is "".
 pub fn string(row: &Row, column: usize) -> Cow<'_, str> {
-    let raw = row.value(column).unwrap_or_default();
-    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-        _ => serde_json::from_str(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
-    }
+    decoded(row.value(column).unwrap_or_default())
+}
+
+/// The rows of `all` as one series, sorted by their first column, without duplicates, with LIMIT and OFFSET; None when
+/// no row is left.
+pub fn one_list(show: &Show, all: &[Series], compare: fn(&str, &str) -> Ordering) -> Option<Series> {
+    let mut rows: Vec<_> = all.iter().flat_map(|series| &series.rows).map(|row| (string(row, 0), row)).collect();
+    // Merge sort: sorted parts are only merged.
+    rows.sort_by(|(a, _), (b, _)| compare(a, b));
+    rows.dedup_by(|(a, _), (b, _)| a == b);
+    let rows: Vec<_> = window(rows.into_iter(), show.limit, show.offset).map(|(_, row)| row.clone()).collect();
+    let Series { name, columns, .. } = all.first().filter(|_| !rows.is_empty())?.clone();
+    Some(Series { rows, name, columns, ..Series::default() })
 }
 
 /// Applies OFFSET, then LIMIT; a limit of 0 means none.

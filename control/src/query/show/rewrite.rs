@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use fluxgate_dataplane::influxql::ast::{Expr, Name, Show, ShowKind, Source};
-use fluxgate_dataplane::influxql::visit;
 use fluxgate_dataplane::placement::Place;
 
 use super::order::widened;
 use crate::query::errors::{missing_database, missing_policy};
+use crate::query::select::now::replace_now;
 
 /// The statement for every backend, before its sources are restricted: with one `now()` for all, and with a limit of
 /// offset + limit where rows of several backends may mix.
@@ -17,11 +17,7 @@ use crate::query::errors::{missing_database, missing_policy};
 pub fn sent(show: &Show, now_ns: i64) -> Result<Show, String> {
     let mut sent = show.clone();
     if let Some(condition) = &mut sent.condition {
-        visit::walk_mut(condition, &mut |expr| {
-            if matches!(expr, Expr::Call { name, .. } if name.eq_ignore_ascii_case("now")) {
-                *expr = Expr::Integer(now_ns);
-            }
-        });
+        replace_now(condition, now_ns);
     }
     match show.what {
         ShowKind::Measurements | ShowKind::Series | ShowKind::TagKeys | ShowKind::TagValues => widen(&mut sent),
