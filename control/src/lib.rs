@@ -20,6 +20,7 @@
 //! workers notice when the control thread has ended.
 
 pub mod cipher;
+mod clock;
 pub mod endpoint;
 mod event_loop;
 pub mod influx;

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::params::UrlParams;
 use super::{Action, AdminState, json};
+use crate::clock::unix_ms;
 use crate::influx::catalog::Load;
-use crate::migration::job::unix_ms;
 
 /// Fields in alphabetical order, as in influx-proxy 2.4.7.
 #[derive(Serialize)]

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
 use super::{Action, AdminCall, AdminState, Dialect, json, order};
-use crate::migration::job::{Job, unix_ms};
+use crate::clock::unix_ms;
+use crate::migration::job::Job;
 use crate::migration::jobs;
 use crate::migration::order::TaskState;
 use crate::migration::peers::{self, INSTANCE, PeerChange, WAITING};

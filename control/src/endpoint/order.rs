@@ -5,11 +5,11 @@
 //! here.
 
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::AdminResponse;
 
 use super::{Action, AdminCall, AdminState, Dialect};
+use crate::clock::unix_ns;
 use crate::limits;
 use crate::migration::jobs::NotBegun;
 use crate::migration::order::Order;
@@ -89,9 +89,8 @@ fn since(call: &AdminCall<'_>, goal: &Goal) -> Result<Option<i64>, String> {
             last = last.saturating_add(count.saturating_mul(seconds));
         }
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
     let nanoseconds = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    let mut since_ns = (last > 0).then(|| now.saturating_sub(nanoseconds(last)));
+    let mut since_ns = (last > 0).then(|| unix_ns().saturating_sub(nanoseconds(last)));
     for name in ["since", "tick"] {
         let text = call.text(name);
         if text.is_empty() {

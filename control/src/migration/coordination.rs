@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
-use super::job::{Job, MigrationShared, unix_ms};
+use super::job::{Job, MigrationShared};
 use super::order::Undelivered;
 use super::peers::{self, Heard, PeerChange, Said};
 use super::plan::Goal;
+use crate::clock::unix_ms;
 use crate::limits;
 
 /// What a job shows while its chains run.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fluxgate_dataplane::placement::Place;
 
@@ -23,6 +23,7 @@ use super::side::{CopySide, SliceWindow};
 use super::slices::{self, Interval, Slice};
 use super::steering::{CallLost, Halt, Steering};
 use super::verify::{self, MissingValues};
+use crate::clock::unix_ns;
 use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
 use crate::limits;
@@ -119,7 +120,7 @@ pub fn copy(
     let engine = CopyEngine { task, source, target, writes, steering, progress };
     let _interrupts = steering.interrupts([source.client.agent(), target.client.agent()]);
     for policy in engine.policies()? {
-        let from_ns = living_from(&policy, now_ns())?;
+        let from_ns = living_from(&policy, unix_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));
         let intervals = engine.of_source(|| slices::intervals(source, &task.place.db, &policy.name, from_ns))?;
         let mut todo: Vec<Interval> =
@@ -169,11 +170,6 @@ pub fn copy(
         }
     }
     if failed == 0 { Ok(copied) } else { Err(CopyError::Slices { failed, failures }) }
-}
-
-/// Nanoseconds since 1970.
-pub(super) fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 fn living_from(policy: &Policy, now_ns: i64) -> Result<i64, CopyError> {
@@ -327,7 +323,7 @@ impl CopyEngine<'_> {
         piece_rows: usize,
         among: Option<&MissingValues>,
     ) -> Result<Result<MissingValues, String>, CopyError> {
-        let from_ns = living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
+        let from_ns = living_from(policy, unix_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
         let window = SliceWindow { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
         if window.begin_ns >= window.end_ns {
             return Ok(Ok(MissingValues::default()));

@@ -3,13 +3,13 @@
 //! Points are compared one by one, not counted: the owner may have the same number of other points. Values are not
 //! compared: nothing writes to the wrong backend any more, so where values differ the owner has the newer one.
 
-use super::copy::now_ns;
 use super::progress::Progress;
 use super::rows::ReadError;
 use super::side::{CopySide, SliceWindow};
 use super::slices::{self, Interval};
 use super::steering::{CallLost, Steering};
 use super::verify::{self, MissingValues};
+use crate::clock::unix_ns;
 use crate::influx::catalog;
 use crate::influx::client::CallFailure;
 use crate::influx::policy::Policy;
@@ -81,7 +81,7 @@ pub fn clear(
             why: format!("duration {} of policy {}", policy.duration, policy.name),
         };
         let from_ns =
-            slices::living_from(policy, now_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64).ok_or_else(unknown)?;
+            slices::living_from(policy, unix_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64).ok_or_else(unknown)?;
         let list = || slices::intervals(misplaced, db, &policy.name, from_ns);
         let intervals = steering.retry(retry_for, progress, list).map_err(at_misplaced)?;
         groups.push((policy, from_ns, intervals.clone()));

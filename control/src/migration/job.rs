@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
@@ -25,6 +25,7 @@ use super::progress::Progress;
 use super::slices::Slice;
 use super::steering::Steering;
 use super::world::World;
+use crate::clock::unix_seconds;
 use crate::limits;
 
 /// What all jobs share.
@@ -99,14 +100,6 @@ pub struct Job {
     inner: Mutex<JobState>,
     /// Held while the file is written, so that an older state never replaces a newer one.
     file: Mutex<()>,
-}
-
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -259,18 +252,27 @@ impl Job {
         if result.is_err() {
             self.complain(shared, "the migration panicked".to_owned());
         }
-        let phase = {
-            let mut inner = self.look();
-            inner.phase = match () {
-                () if result.is_ok() && inner.errors.is_empty() && !self.steering.is_cancelled() => Phase::Done,
-                () if self.steering.is_cancelled() => Phase::Cancelled,
-                () => Phase::Failed,
-            };
-            inner.ended = Some(unix_seconds());
-            inner.doing.clear();
-            inner.phase
+        let phase = match self.steering.is_cancelled() {
+            true => Phase::Cancelled,
+            false if result.is_ok() && self.look().errors.is_empty() => Phase::Done,
+            false => Phase::Failed,
         };
         shared.journal.note(self.id, &format!("{} {phase:?}", self.order.goal.name()).to_lowercase());
+        self.end(shared, phase);
+    }
+
+    /// Ends the job without any work.
+    pub(super) fn give_up(&self, shared: &MigrationShared, why: &str) {
+        self.complain(shared, why.to_owned());
+        self.end(shared, Phase::Failed);
+    }
+
+    fn end(&self, shared: &MigrationShared, phase: Phase) {
+        {
+            let mut inner = self.look();
+            (inner.phase, inner.ended) = (phase, Some(unix_seconds()));
+            inner.doing.clear();
+        }
         if let Err(error) = self.save(shared) {
             shared.journal.note(self.id, &format!("error: cannot save the end: {error}"));
         }

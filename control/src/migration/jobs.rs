@@ -13,8 +13,8 @@ use fluxgate_dataplane::stats::Stats;
 
 use super::checkpoint::{self, Saved};
 use super::coordination;
-use super::job::{self, Job, MigrationShared};
-use super::order::{Order, Phase};
+use super::job::{Job, MigrationShared};
+use super::order::Order;
 use super::peers::{PeerChange, Said};
 use super::plan::{self, Goal};
 use super::steering::Steer;
@@ -264,20 +264,4 @@ pub fn last_of<'a>(jobs: &'a Jobs, kind: &str, circle: usize) -> Option<&'a Arc<
         job.order.goal.name() == kind && job.look().counts.iter().any(|counts| counts.circle == circle)
     };
     jobs.all().rev().find(is_it)
-}
-
-impl Job {
-    /// Ends the job without any work.
-    fn give_up(&self, shared: &MigrationShared, why: &str) {
-        shared.journal.note(self.id, &format!("error: {why}"));
-        {
-            let mut inner = self.look();
-            inner.errors.push(why.to_owned());
-            inner.phase = Phase::Failed;
-            inner.ended = Some(job::unix_seconds());
-        }
-        if let Err(error) = self.save(shared) {
-            shared.journal.note(self.id, &format!("error: cannot save the end: {error}"));
-        }
-    }
 }

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::BackendId;
 
-use super::job::{Job, MigrationShared, unix_ms};
+use super::job::{Job, MigrationShared};
 use super::order::{TaskState, Verified};
 use super::plan::{Goal, Task};
+use crate::clock::unix_ms;
 use crate::limits;
 
 impl Job {

@@ -124,7 +124,7 @@ fn series<'a, S: PointSink>(reader: &mut MsgpackReader<'a>, sink: &mut S) -> Res
                 // In msgpack tags come in any order.
                 tags.sort_unstable();
             }
-            b"columns" => columns = strings(reader)?,
+            b"columns" => columns = reader.list(MsgpackReader::string)?,
             b"values" => {
                 // InfluxDB writes the columns before the values, with `time` first.
                 let Some((&b"time", fields)) = columns.split_first() else { return Err(WireError::Malformed.into()) };
@@ -146,15 +146,6 @@ fn series<'a, S: PointSink>(reader: &mut MsgpackReader<'a>, sink: &mut S) -> Res
         }
     }
     Ok(())
-}
-
-fn strings<'a>(reader: &mut MsgpackReader<'a>) -> Read<Vec<&'a [u8]>> {
-    let len = reader.array()?;
-    let mut strings = Vec::new();
-    for _ in 0..len {
-        strings.push(reader.string()?);
-    }
-    Ok(strings)
 }
 
 fn time(reader: &mut MsgpackReader<'_>) -> Read<i64> {

@@ -19,11 +19,12 @@ use serde::Serialize;
 
 use super::checkpoint::TaskKey;
 use super::coordination;
-use super::job::{Job, JobState, MigrationShared, TaskEntry, unix_ms};
+use super::job::{Job, JobState, MigrationShared, TaskEntry};
 use super::order::{Counts, Order, TaskState};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
 use super::slices::Slice;
 use super::world::CopyContext;
+use crate::clock::unix_ms;
 use crate::limits;
 
 impl Job {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
@@ -22,6 +22,7 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use super::workers::Workers;
+use crate::clock::{unix_ms, unix_ns};
 use crate::influx::answer::Answer;
 use crate::influx::budget::{Held, Interrupted, MemoryBudget};
 use crate::influx::client::Client;
@@ -155,7 +156,7 @@ impl<'a> Context<'a> {
     /// Begins a statement and fixes its `now()`.
     pub fn begin_statement(&self) {
         self.typed.set(false);
-        self.now_ns.set(i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX));
+        self.now_ns.set(unix_ns());
     }
 
     /// The answer of this statement will be written: from here on, [`Times::AsAsked`] means [`Times::Typed`].
@@ -287,7 +288,7 @@ impl<'a> Context<'a> {
             topology: &self.shared.topology,
             placement: &self.placement,
             stats: &self.shared.stats,
-            now_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
+            now_ms: unix_ms(),
             failed: &failed,
         };
         let shares = chooser.shares(reach).map_err(|down| self.unavailable(&down))?;
@@ -359,10 +360,6 @@ impl<'a> Context<'a> {
 pub struct Unanswered {
     pub backend: BackendId,
     pub why: String,
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Runs `work` on all items, with at most [`limits::CALLS_AT_A_TIME`] threads. Results are in the order of the items.

@@ -1,8 +1,8 @@
 //! Builds a profile from named stacks, so that counted values (not sampled ones) open in `go tool pprof`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use pprof::protos::{Function, Line, Location, Profile, Sample, ValueType};
+
+use crate::clock::unix_ns;
 
 /// A counted value and the stack it belongs to.
 pub struct Stack<'a, const KINDS: usize> {
@@ -33,7 +33,7 @@ pub fn profile<const KINDS: usize>(kinds: [(&str, &str); KINDS], stacks: &[Stack
         location: names.functions.iter().map(location).collect(),
         function: names.functions,
         string_table: names.strings,
-        time_nanos: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
+        time_nanos: unix_ns(),
         ..Profile::default()
     }
 }

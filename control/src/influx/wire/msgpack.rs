@@ -146,7 +146,8 @@ impl<'a> MsgpackReader<'a> {
         Ok(Row(self.rows.split().freeze()))
     }
 
-    fn list<T>(&mut self, element: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+    /// The elements of an array, each read by `element`.
+    pub fn list<T>(&mut self, element: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let len = self.array()?;
         let mut elements = Vec::with_capacity(len.min(MSGPACK_RESERVED_MAX));
         for _ in 0..len {
