@@ -24,7 +24,7 @@ pub const POOL_BUFFER_BYTES_MIN: usize = 64 * 1024;
 /// Buffer of a body larger than [`BODY_WHOLE_BYTES_MAX`]; the longest line fits. Full: its lines are appended.
 pub const BODY_PIECES_BYTES: usize = 4 * LINE_BYTES_MAX;
 /// Bytes scanned before their lines are appended; bounds the memory of the line index. Longer than the longest line, so
-/// that every piece contains a line end.
+/// that the scanner makes progress with every piece.
 pub const SCAN_PIECE_BYTES: usize = 2 * LINE_BYTES_MAX;
 /// The body of a refused request up to this size is read and discarded, so that the connection can be used again.
 /// Larger: the connection is closed.
@@ -72,7 +72,7 @@ pub const ERROR_HEADER_BYTES_MAX: usize = 1024;
 pub const CACHE_BLOCK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// When the log is full while other logs are taken over at start, couriers get this long to free space.
 pub const ADOPT_PAUSE: Duration = Duration::from_millis(100);
-/// The latencies in `/ledger` cover the acks of the last 10 s. Waits longer than the maximum count as the maximum.
+/// Acks older than the span do not count in the latencies of `/ledger`. Waits above the maximum count as the maximum.
 pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
 pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Circles in a configuration. More: refused at start.

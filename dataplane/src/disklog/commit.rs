@@ -379,7 +379,7 @@ async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
             return Ok(false);
         }
         oldest.busy = true;
-        // What its courier has already fetched is still delivered; after this no reader reads here.
+        // Records that couriers have fetched are still delivered; after this no reader reads here.
         let from: Vec<Seq> = inner.given.iter().zip(&inner.cursors).map(|(g, c)| *g.max(c)).collect();
         inner.cursors.iter_mut().for_each(|cursor| *cursor = oldest.end.max(*cursor));
         inner.absent.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));

@@ -324,7 +324,7 @@ impl Log {
     }
 
     /// Whether an append now would succeed. Called before a body is read.
-    pub fn admits(&self) -> Result<(), Error> {
+    pub fn check_append(&self) -> Result<(), Error> {
         let mut inner = self.shared.inner.borrow_mut();
         inner.check()?;
         if inner.full {

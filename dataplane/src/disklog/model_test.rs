@@ -310,7 +310,7 @@ fn a_failed_call_poisons_the_log_and_loses_nothing() {
             if world.live(&mut life, 150).await.is_err() && life.log.poison().is_some() {
                 let again = append(&life.log, 0, &line(0, 0)).await;
                 assert!(matches!(again, Err(Error::Poisoned { .. })), "{again:?}");
-                assert!(matches!(life.log.admits(), Err(Error::Poisoned { .. })));
+                assert!(matches!(life.log.check_append(), Err(Error::Poisoned { .. })));
             }
             drop(life);
             world.sim = world.sim.restart();
@@ -531,7 +531,7 @@ fn a_full_disk_is_back_pressure_and_ends() {
             for _ in 0..3 {
                 let taken = fill(&log, 10_000).await;
                 assert!(taken > 20 && taken < 2000, "{taken}");
-                assert!(matches!(log.admits(), Err(Error::Full)));
+                assert!(matches!(log.check_append(), Err(Error::Full)));
                 let got = read_and_confirm(&log, &mut readers[2], taken).await;
                 assert_eq!(got, (0..taken).collect::<Vec<_>>());
                 // The others need nothing of it; their readers skip it.
@@ -541,7 +541,7 @@ fn a_full_disk_is_back_pressure_and_ends() {
                 }
                 log.save_state(Vec::new()).await.unwrap();
                 timeout(PATIENCE, async {
-                    while log.admits().is_err() {
+                    while log.check_append().is_err() {
                         crate::io::sleep(Duration::from_millis(5)).await;
                     }
                 })

@@ -47,7 +47,7 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
         Found::NoPolicy => false,
         Found::NoDatabase => return Err(Reject::DatabaseUnknown(db.to_vec())),
     };
-    worker.log.admits()?;
+    worker.log.check_append()?;
     let id = worker.ledger.borrow_mut().database(db);
     let backends = worker.settings.topology.backends.len();
     Ok(Admitted { intake: Intake::new(id, db.to_vec(), rp.to_vec(), precision, backends), policy_known })
