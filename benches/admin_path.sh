@@ -8,10 +8,10 @@
 #
 # Two houses of 2 circles: one of sinks (`fluxgate sink`), and for migrations one of real influxd, which are given
 # databases that only the first circle has. The proxy has the first CPU to itself; all others share the last one, so that
-# `none` of the second house is slower. Latencies are those from when a request was due. Results go to benches/baselines/.
+# `none` of the second setup is slower. Latencies are those from when a request was due. Results go to benches/baselines/.
 #
 #   ROUNDS=3  SECONDS_PER_ROW=5  RATE=20000 (points/s; a quarter with influxd)  LINES=10  ASKS=20  JOB_RATE=500000 (bytes/s)
-#   DURABILITY=disk (os leaves out the noise of the disk)  HOUSES="sinks influxd"  OUT=FILE  FLUXGATE=BINARY
+#   DURABILITY=disk (os leaves out the noise of the disk)  SETUPS="sinks influxd"  OUT=FILE  FLUXGATE=BINARY
 . "$(dirname "$0")/common.sh"
 rounds=${ROUNDS:-3}
 seconds=${SECONDS_PER_ROW:-5}
@@ -20,7 +20,7 @@ lines=${LINES:-10}
 asks=${ASKS:-20}
 job_rate=${JOB_RATE:-500000}
 durability=${DURABILITY:-disk}
-houses=${HOUSES:-sinks influxd}
+setups=${SETUPS:-sinks influxd}
 
 declare -A path=(
   [health]=/health
@@ -34,7 +34,7 @@ declare -A path=(
   [threads]='/debug/pprof/goroutine?debug=1'
 )
 results -admin "# $rounds rounds, $seconds s per row, requests of $lines points, $asks admin requests/s, durability $durability, migrations of $job_rate bytes/s" \
-  "house,what,round,write_requests,p50_us,p99_us,p999_us,asked,noise_p99_us,verdict"
+  "setup,what,round,write_requests,p50_us,p99_us,p999_us,asked,noise_p99_us,verdict"
 
 # ask URL: again and again for the length of a row; a line per answer. What follows # is not sent.
 ask() {
@@ -66,7 +66,7 @@ end_job() {
 row() { # what round
   local asker= job= asked=1 others=()
   case $1 in
-    none) if [ "$house" = sinks ]; then ask "${backends[0]}/ping"; else load_backends; fi ;;
+    none) if [ "$setup" = sinks ]; then ask "${backends[0]}/ping"; else load_backends; fi ;;
     profile)
       taskset -c "$load_cpu" curl -sS -o /dev/null -w '%{http_code}\n' \
         "$url/debug/pprof/profile?seconds=$(((seconds + 1) / 2))" > "$dir/answers" &
@@ -84,12 +84,12 @@ row() { # what round
     awk '!/^20[04]$/ {print "an answer was " $0; exit 1}' "$dir/answers" >&2 || fail "$1 was not answered well"
     asked=$(wc -l < "$dir/answers")
   fi
-  echo "$house,$1,$2,$(number requests),$(number p50),$(number p99),$(number p999),$asked,," | tee -a "$out" >> "$dir/rows-$house"
+  echo "$setup,$1,$2,$(number requests),$(number p50),$(number p99),$(number p999),$asked,," | tee -a "$out" >> "$dir/rows-$setup"
 }
 
-judge() { # the rows of a house: each kind's medians, and whether its p99 is within those of `none`
-  sort -t, -k2,2 -k6,6n "$dir/rows-$house" | awk -F, -v OFS=, -v names="$*" '
-    { n[$2]++; p50[$2, n[$2]] = $5; p99[$2, n[$2]] = $6; p999[$2, n[$2]] = $7; requests[$2] += $4; asked[$2] += $8; house = $1 }
+judge() { # the rows of a setup: each kind's medians, and whether its p99 is within those of `none`
+  sort -t, -k2,2 -k6,6n "$dir/rows-$setup" | awk -F, -v OFS=, -v names="$*" '
+    { n[$2]++; p50[$2, n[$2]] = $5; p99[$2, n[$2]] = $6; p999[$2, n[$2]] = $7; requests[$2] += $4; asked[$2] += $8; setup = $1 }
     function median(values, name,   i, j, t, v) {
       for (i = 1; i <= n[name]; i++) v[i] = values[name, i]
       for (i = 1; i <= n[name]; i++) for (j = i + 1; j <= n[name]; j++) if (v[j] < v[i]) { t = v[i]; v[i] = v[j]; v[j] = t }
@@ -103,13 +103,13 @@ judge() { # the rows of a house: each kind's medians, and whether its p99 is wit
       for (k = 1; k <= count; k++) {
         it = name[k]; middle = median(p99, it)
         verdict = it == "none" ? "the noise" : middle <= high ? "within noise" : sprintf("%.0f us above noise", middle - high)
-        print house, it, "median", requests[it], median(p50, it), middle, median(p999, it), asked[it], low ".." high, verdict
+        print setup, it, "median", requests[it], median(p50, it), middle, median(p999, it), asked[it], low ".." high, verdict
       }
     }' | tee -a "$out" | awk -F, '{printf "%-8s %-10s %9.3f %9.3f %9.3f %7d  %s\n", $1, $2, $5/1e3, $6/1e3, $7/1e3, $8, $10 ($2 == "none" ? ": p99 " $9 " us" : "")}'
 }
 
-for house in $houses; do
-  if [ "$house" = sinks ]; then
+for setup in $setups; do
+  if [ "$setup" = sinks ]; then
     start_sinks 2
     kinds=(health replica state stats jobs encrypt ledger heap threads profile)
   else
@@ -118,7 +118,7 @@ for house in $houses; do
     kinds=(recovery resync)
   fi
   start_proxy "${cpus[0]}" "$(circle 1 "${backends[0]}"), $(circle 2 "${backends[1]}")" "\"workers\": 1, \"durability\": \"$durability\""
-  if [ "$house" = influxd ]; then
+  if [ "$setup" = influxd ]; then
     curl -sSf -o "$dir/created" -XPOST "$url/query" --data-urlencode 'q=CREATE DATABASE bench'
     # At least 100 bytes a point: enough for nearly twice the length of a row.
     for kind in "${kinds[@]}"; do
@@ -138,7 +138,7 @@ for house in $houses; do
       row "$kind" "$round"
     done
   done
-  printf '%-8s %-10s %9s %9s %9s %7s  %s\n' house asked 'p50 ms' 'p99 ms' 'p99.9 ms' asked verdict
+  printf '%-8s %-10s %9s %9s %9s %7s  %s\n' setup asked 'p50 ms' 'p99 ms' 'p99.9 ms' asked verdict
   judge "${kinds[@]}"
   stop "$proxy"
   stop_all

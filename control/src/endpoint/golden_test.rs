@@ -139,7 +139,7 @@ fn recorded_answers_are_given() {
         }
         let Action::Answer(response) = decide(&state, &request) else { panic!("{id}: no answer") };
 
-        // DEPARTURES: these two paths require the user when one is configured.
+        // A departure on purpose: these two paths require the user when one is configured.
         if needs_user(path) && config == "auth" && request.method == "GET" {
             let given = ["u/p ok", "basic ok", "token ok"].iter().any(|note| row["note"] == *note);
             assert_eq!(response.status, if given { 200 } else { 401 }, "{id}");
