@@ -15,7 +15,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::job::{Job, MigrationShared};
 use super::order::Undelivered;
-use super::peers::{self, Heard, PeerChange, Said};
+use super::peers::{self, PeerAnswer, PeerBacklog, PeerChange};
 use super::plan::Goal;
 use crate::clock::unix_ms;
 use crate::limits;
@@ -26,17 +26,17 @@ pub(super) const MOVING: &str = "moving measurements";
 impl Job {
     /// Tells all other proxies, and removes this proxy from the list. A proxy that does not answer is asked until it
     /// does. False = cancelled, or another proxy has a conflict.
-    pub(super) fn meet_peers(&self, shared: &MigrationShared, peers: &mut Vec<String>, is_resumed: bool) -> bool {
+    pub(super) fn announce_begin(&self, shared: &MigrationShared, peers: &mut Vec<String>, is_resumed: bool) -> bool {
         let mut told = HashSet::new();
         let mut attempt = 0;
         loop {
             let mut silent = Vec::new();
             for addr in peers.clone().into_iter().filter(|addr| !told.contains(addr)).collect::<Vec<_>>() {
                 match shared.peers.ask(&addr) {
-                    Ok(Said::Myself) => peers.retain(|peer| *peer != addr),
+                    Ok(PeerAnswer::ThisProxy) => peers.retain(|peer| *peer != addr),
                     // After a restart another proxy may still have been told of this same migration.
                     Ok(said) if !is_resumed && conflict(&self.order.goal, &said).is_some() => {
-                        self.complain(
+                        self.note_error(
                             shared,
                             format!("{addr}: {}", conflict(&self.order.goal, &said).unwrap_or_default()),
                         );
@@ -100,9 +100,11 @@ impl Job {
         let result = shared.peers.tell(addr, self.change(true, false));
         let mut inner = self.look();
         match result {
-            Ok(waiting) => _ = inner.heard.insert(addr.to_owned(), Heard { at_ms, waiting, is_silent: false }),
+            Ok(waiting) => {
+                _ = inner.peer_backlogs.insert(addr.to_owned(), PeerBacklog { at_ms, waiting, is_silent: false })
+            }
             Err(error) => {
-                if let Some(heard) = inner.heard.get_mut(addr) {
+                if let Some(heard) = inner.peer_backlogs.get_mut(addr) {
                     heard.is_silent = true;
                 }
                 return Err(error);
@@ -114,14 +116,15 @@ impl Job {
     /// True while points accepted before `ms` (since 1970), by this proxy or another, are not delivered to `backend`,
     /// or another proxy has not answered since.
     pub(super) fn is_behind(&self, shared: &MigrationShared, backend: BackendId, ms: u64) -> bool {
-        shared.world.is_behind(backend, ms) || self.look().heard.values().any(|heard| heard.is_behind(backend, ms))
+        shared.world.is_behind(backend, ms)
+            || self.look().peer_backlogs.values().any(|heard| heard.is_behind(backend, ms))
     }
 
     /// True while another proxy does not answer: it may hold points, for an unknown time.
     pub(super) fn waits_for_peers(&self, shared: &MigrationShared) -> bool {
         let silent = self
             .look()
-            .heard
+            .peer_backlogs
             .iter()
             .filter(|(_, heard)| heard.is_silent)
             .map(|(addr, _)| &addr[..])
@@ -135,7 +138,7 @@ impl Job {
 
     /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or until the job
     /// is cancelled.
-    pub(super) fn part_from_peers(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
+    pub(super) fn announce_end(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
         let (mut attempt, mut give_up) = (0, None);
         loop {
@@ -155,7 +158,7 @@ impl Job {
                 let until = *give_up.get_or_insert(Instant::now() + limits::PEER_CANCEL_TIMEOUT);
                 if Instant::now() >= until {
                     return self
-                        .complain(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
+                        .note_error(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
                 }
                 thread::sleep(limits::MIGRATION_STEP);
             } else {
@@ -201,7 +204,7 @@ impl Job {
             } else if Instant::now() >= until {
                 let text =
                     format!("points accepted before this migration are not delivered to {} yet", names.join(", "));
-                self.complain(shared, text);
+                self.note_error(shared, text);
                 return false;
             } else {
                 self.doing(shared, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
@@ -224,7 +227,7 @@ impl Job {
     ) -> Result<(), Undelivered> {
         let (now_ms, begun) = (unix_ms(), Instant::now());
         // Without this each slice would wait for the next reminder.
-        let others: Vec<String> = self.look().heard.keys().cloned().collect();
+        let others: Vec<String> = self.look().peer_backlogs.keys().cloned().collect();
         for addr in &others {
             // On an error the proxy counts as behind; the loop below waits for it.
             let _ = self.remind(shared, addr);
@@ -282,8 +285,8 @@ impl Job {
 }
 
 /// Why `goal` cannot begin while a proxy is in this state, in influx-proxy's text.
-pub fn conflict(goal: &Goal, said: &Said) -> Option<String> {
-    let Said::State { migrating, resyncing } = said else { return None };
+pub fn conflict(goal: &Goal, said: &PeerAnswer) -> Option<String> {
+    let PeerAnswer::State { migrating, resyncing } = said else { return None };
     let is = |circle: &usize| migrating.get(*circle) == Some(&true);
     let text = match goal {
         Goal::Rebalance { circle, .. } | Goal::Clear { circle } => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use fluxgate_dataplane::placement::Place;
 
 use super::order::Undelivered;
-use super::policies::{self, Unequal};
+use super::policies::{self, PolicyFailure};
 use super::pour::{Pour, PourEnd};
 use super::progress::Progress;
 use super::rows::{self, ReadError};
@@ -211,9 +211,9 @@ impl CopyEngine<'_> {
         let mut is_source = false;
         let ensure = || {
             policies::ensure(self.source, self.target, &self.task.place.db).map_err(|unequal| {
-                is_source = matches!(unequal, Unequal::Source(_));
+                is_source = matches!(unequal, PolicyFailure::Source(_));
                 match unequal {
-                    Unequal::Source(failure) | Unequal::Target(failure) => failure,
+                    PolicyFailure::Source(failure) | PolicyFailure::Target(failure) => failure,
                 }
             })
         };

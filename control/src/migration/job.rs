@@ -19,7 +19,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId, Circle, Topology};
 use super::checkpoint::{Saved, SavedTask, TaskKey};
 use super::journal::Journal;
 use super::order::{Counts, Order, Phase, TaskState, Verified};
-use super::peers::{Heard, Peers};
+use super::peers::{PeerBacklog, Peers};
 use super::plan::{Goal, Site, Task, Work};
 use super::progress::Progress;
 use super::slices::Slice;
@@ -82,7 +82,7 @@ pub struct JobState {
     pub(super) verified: Vec<Verified>,
     pub(super) marked: Option<Instant>,
     /// The last answers of other proxies, by address.
-    pub(super) heard: HashMap<String, Heard>,
+    pub(super) peer_backlogs: HashMap<String, PeerBacklog>,
 }
 
 /// One migration. Shared by its threads, the control thread and readers. The lock is held only for moments, never
@@ -165,7 +165,7 @@ impl Job {
                 saved: None,
                 verified: Vec::new(),
                 marked: None,
-                heard: HashMap::new(),
+                peer_backlogs: HashMap::new(),
             }),
             file: Mutex::new(()),
         }
@@ -222,7 +222,7 @@ impl Job {
             None => true,
         };
         if due && let Err(error) = self.save(shared) {
-            self.complain(shared, format!("cannot save the progress: {error}"));
+            self.note_error(shared, format!("cannot save the progress: {error}"));
         }
     }
 
@@ -236,7 +236,7 @@ impl Job {
     }
 
     /// Notes an error; the job will not be `done`.
-    pub(super) fn complain(&self, shared: &MigrationShared, text: String) {
+    pub(super) fn note_error(&self, shared: &MigrationShared, text: String) {
         shared.journal.note(self.id, &format!("error: {text}"));
         let mut inner = self.look();
         if inner.errors.len() < limits::MIGRATION_ERRORS_MAX {
@@ -250,7 +250,7 @@ impl Job {
     pub fn run(&self, shared: &MigrationShared, is_resumed: bool) {
         let result = catch_unwind(AssertUnwindSafe(|| self.work(shared, is_resumed)));
         if result.is_err() {
-            self.complain(shared, "the migration panicked".to_owned());
+            self.note_error(shared, "the migration panicked".to_owned());
         }
         let phase = match self.steering.is_cancelled() {
             true => Phase::Cancelled,
@@ -263,7 +263,7 @@ impl Job {
 
     /// Ends the job without any work.
     pub(super) fn give_up(&self, shared: &MigrationShared, why: &str) {
-        self.complain(shared, why.to_owned());
+        self.note_error(shared, why.to_owned());
         self.end(shared, Phase::Failed);
     }
 

@@ -15,7 +15,7 @@ use super::checkpoint::{self, Saved};
 use super::coordination;
 use super::job::{Job, MigrationShared};
 use super::order::Order;
-use super::peers::{PeerChange, Said};
+use super::peers::{PeerAnswer, PeerChange};
 use super::plan::{self, Goal};
 use super::steering::Steer;
 use crate::limits;
@@ -204,7 +204,7 @@ impl Jobs {
     /// Why `goal` cannot begin now, in influx-proxy's text.
     pub fn conflict(&self, goal: &Goal) -> Option<String> {
         let migrating = (0..self.migrating.len()).map(|circle| self.is_migrating(circle)).collect();
-        coordination::conflict(goal, &Said::State { migrating, resyncing: self.is_resyncing() })
+        coordination::conflict(goal, &PeerAnswer::State { migrating, resyncing: self.is_resyncing() })
     }
 
     /// Running and ended jobs, by id.

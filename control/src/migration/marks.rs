@@ -60,7 +60,7 @@ impl Job {
             }
             if Instant::now() >= until {
                 return self
-                    .complain(shared, format!("points accepted during the move are not delivered to {name} yet"));
+                    .note_error(shared, format!("points accepted during the move are not delivered to {name} yet"));
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return;

@@ -35,7 +35,7 @@ pub struct Peers {
 
 /// The last answer of another proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct PeerBacklog {
     /// When it was asked (since 1970).
     pub at_ms: u64,
     /// By backend: the age of the oldest waiting point at that time. An influx-proxy does not say.
@@ -44,7 +44,7 @@ pub struct Heard {
     pub is_silent: bool,
 }
 
-impl Heard {
+impl PeerBacklog {
     /// Whether points that it accepted before `ms` may still wait for `backend`. Ages are compared, not times: clocks
     /// differ.
     pub fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
@@ -70,16 +70,16 @@ fn read_waiting(text: &str) -> HashMap<usize, u64> {
 
 /// The state of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum PeerAnswer {
     /// It is this process.
-    Myself,
+    ThisProxy,
     State {
         /// By circle.
         migrating: Vec<bool>,
         resyncing: bool,
     },
     /// It answers, but not with a state.
-    Nothing,
+    NotAProxy,
 }
 
 #[derive(Deserialize)]
@@ -145,26 +145,26 @@ impl Peers {
     ///
     /// # Errors
     /// Why there was no usable answer, for the operator.
-    pub fn ask(&self, addr: &str) -> Result<Said, String> {
+    pub fn ask(&self, addr: &str) -> Result<PeerAnswer, String> {
         let request = self.agent.get(format!("http://{addr}/migrate/state"));
         let mut answer = client::authorized(request, self.authorization.as_ref()).call().map_err(|e| e.to_string())?;
         if answer.headers().get(INSTANCE).is_some_and(|value| value.as_bytes() == self.instance.as_bytes()) {
-            return Ok(Said::Myself);
+            return Ok(PeerAnswer::ThisProxy);
         }
         match answer.status().as_u16() {
             200..=299 => {}
-            404 | 405 => return Ok(Said::Nothing),
+            404 | 405 => return Ok(PeerAnswer::NotAProxy),
             status => return Err(format!("answered {status}")),
         }
         let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|e| e.to_string())?;
-        let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Ok(Said::Nothing) };
+        let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Ok(PeerAnswer::NotAProxy) };
         let mut migrating = Vec::new();
         for circle in state.circles.iter().filter(|circle| circle.circle_id < limits::PEER_CIRCLES_MAX) {
             migrating.resize(migrating.len().max(circle.circle_id + 1), false);
             migrating[circle.circle_id] = circle.is_migrating;
         }
-        Ok(Said::State { migrating, resyncing: state.is_resyncing })
+        Ok(PeerAnswer::State { migrating, resyncing: state.is_resyncing })
     }
 
     /// Tells a proxy of a change. Ok = its [`WAITING`].
@@ -223,19 +223,19 @@ mod tests {
     fn the_state_of_a_proxy_is_read_and_a_proxy_recognises_itself() {
         let peers = Peers::new(&Credentials { username: "u".into(), password: "p".into() });
         let (addr, thread) = answer_once("200 OK".into(), STATE);
-        let said = Said::State { migrating: vec![false, true], resyncing: false };
+        let said = PeerAnswer::State { migrating: vec![false, true], resyncing: false };
         assert_eq!(peers.ask(&addr), Ok(said));
         let got = thread.join().unwrap().to_ascii_lowercase();
         assert!(got.starts_with("get /migrate/state ") && got.contains("authorization: basic dtpw"), "{got}");
 
         let (addr, thread) = answer_once(format!("200 OK\r\n{INSTANCE}: {}", peers.instance()), STATE);
-        assert_eq!(peers.ask(&addr), Ok(Said::Myself));
+        assert_eq!(peers.ask(&addr), Ok(PeerAnswer::ThisProxy));
         thread.join().unwrap();
         let (addr, thread) = answer_once("401 Unauthorized".into(), "");
         assert_eq!(peers.ask(&addr), Err("answered 401".to_owned()));
         thread.join().unwrap();
         let (addr, thread) = answer_once("404 Not Found".into(), "");
-        assert_eq!(peers.ask(&addr), Ok(Said::Nothing));
+        assert_eq!(peers.ask(&addr), Ok(PeerAnswer::NotAProxy));
         thread.join().unwrap();
         assert_ne!(peers.instance(), Peers::new(&Credentials::default()).instance());
     }
@@ -273,7 +273,7 @@ mod tests {
             stats.workers[worker].backends[backend].oldest_ms.store(at, Relaxed);
         }
         assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one a worker does not know yet");
-        let heard = Heard { at_ms: 50_000, waiting: read_waiting(&waiting(&stats, 1000)), is_silent: false };
+        let heard = PeerBacklog { at_ms: 50_000, waiting: read_waiting(&waiting(&stats, 1000)), is_silent: false };
         let is_behind = |backend, ms| heard.is_behind(BackendId(backend), ms);
         assert!(!is_behind(0, 49_399) && is_behind(0, 49_400));
         assert!(!is_behind(1, 50_000) && is_behind(1, 50_001), "what it took since is not known");

@@ -12,25 +12,26 @@ use fluxgate_dataplane::influxql::print;
 ///
 /// # Errors
 /// Names the side at fault; also when the target still differs afterwards.
-pub fn ensure(source: &CopySide, target: &CopySide, db: &str) -> Result<Vec<Policy>, Unequal> {
-    let model = catalog::database(&source.client, db).map_err(Unequal::Source)?;
-    let model = model.ok_or_else(|| Unequal::Source(CallFailure::Refused(format!("database not found: {db}"))))?;
-    let there = catalog::database(&target.client, db).map_err(Unequal::Target)?;
+pub fn ensure(source: &CopySide, target: &CopySide, db: &str) -> Result<Vec<Policy>, PolicyFailure> {
+    let model = catalog::database(&source.client, db).map_err(PolicyFailure::Source)?;
+    let model =
+        model.ok_or_else(|| PolicyFailure::Source(CallFailure::Refused(format!("database not found: {db}"))))?;
+    let there = catalog::database(&target.client, db).map_err(PolicyFailure::Target)?;
     for statement in statements(there.as_deref(), &model, db) {
-        policy::run(&target.client, &statement).map_err(Unequal::Target)?;
+        policy::run(&target.client, &statement).map_err(PolicyFailure::Target)?;
         log::info!("{}: {statement}", target.name);
     }
-    let there = catalog::database(&target.client, db).map_err(Unequal::Target)?.unwrap_or_default();
+    let there = catalog::database(&target.client, db).map_err(PolicyFailure::Target)?.unwrap_or_default();
     if let Some(policy) = model.iter().find(|policy| !there.contains(policy)) {
         let text = format!("retention policy {} of {db} differs from the one at {}", policy.name, source.name);
-        return Err(Unequal::Target(CallFailure::Refused(text)));
+        return Err(PolicyFailure::Target(CallFailure::Refused(text)));
     }
     Ok(model)
 }
 
 /// The side that could not be asked or did not obey.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unequal {
+pub enum PolicyFailure {
     Source(CallFailure),
     Target(CallFailure),
 }

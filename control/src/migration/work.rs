@@ -35,8 +35,8 @@ impl Job {
             &format!("{text}: {}", serde_json::to_string(&WithoutPasswords(&self.order)).unwrap_or_default()),
         );
         let (begun_ms, mut peers) = (unix_ms(), self.order.ha_addrs.clone());
-        if !self.meet_peers(shared, &mut peers, is_resumed) {
-            return self.part_from_peers(shared, &peers, false);
+        if !self.announce_begin(shared, &mut peers, is_resumed) {
+            return self.announce_end(shared, &peers, false);
         }
         let is_whole = self.while_reminding(shared, &peers, || self.move_all(shared, begun_ms));
         let ends = match self.order.goal {
@@ -44,11 +44,11 @@ impl Job {
             Goal::Rebalance { circle, .. } if is_whole && self.order.dbs.is_empty() => Some(circle),
             _ => None,
         };
-        self.part_from_peers(shared, &peers, ends.is_some());
+        self.announce_end(shared, &peers, ends.is_some());
         if let Some(circle) = ends.filter(|_| !self.is_failing())
             && let Err(error) = shared.world.end(circle)
         {
-            self.complain(shared, format!("the transition of circle {circle} cannot end: {error}"));
+            self.note_error(shared, format!("the transition of circle {circle} cannot end: {error}"));
         }
     }
 
@@ -67,7 +67,7 @@ impl Job {
                 break;
             }
             if pass + 1 == limits::REBALANCE_PASSES {
-                self.complain(
+                self.note_error(
                     shared,
                     "measurements keep appearing at wrong places; perhaps a proxy with another placement is writing"
                         .into(),
@@ -106,7 +106,7 @@ impl Job {
                 Err(error) => {
                     complete = false;
                     let (name, advice) = (&sites[site].name, self.order.goal.advice(&shared.topology, site));
-                    self.complain(shared, format!("backend {name}: cannot list its measurements: {error}; {advice}"));
+                    self.note_error(shared, format!("backend {name}: cannot list its measurements: {error}; {advice}"));
                 }
             }
         }
@@ -219,7 +219,7 @@ impl Job {
             if let Some(error) = &error {
                 let (at, other) = (&sites[task.at].name, &sites[task.work.other()].name);
                 let verb = if matches!(task.work, Work::Copy { .. }) { "to" } else { "for" };
-                self.complain(
+                self.note_error(
                     shared,
                     format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.place.db, task.place.measurement),
                 );

@@ -110,12 +110,12 @@ struct TransitionState {
     /// By circle: when its transition ended, if it ended since the start.
     ended: Vec<Option<Instant>>,
     /// None before the control thread runs.
-    told: Option<Told>,
+    told: Option<PlacementSubscriber>,
 }
 
 /// The receivers of a new placement.
 #[derive(Debug)]
-struct Told {
+struct PlacementSubscriber {
     placements: Sender<Arc<Placement>>,
     stats: Arc<Stats>,
 }
@@ -251,7 +251,7 @@ impl Transitions {
 
     /// Connects the control thread, which receives new placements from now on and passes them to the workers.
     pub(crate) fn attach(&self, placements: Sender<Arc<Placement>>, stats: Arc<Stats>) {
-        self.state().told = Some(Told { placements, stats });
+        self.state().told = Some(PlacementSubscriber { placements, stats });
     }
 
     /// Locks the state. Each change is complete under the lock, so a panic of another thread leaves nothing half done.

@@ -30,7 +30,7 @@ use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::{Reach, leaves};
 use fluxgate_dataplane::topology::BackendId;
 
-use self::probe::Garbled;
+use self::probe::UnreadablePlan;
 use self::shares::ChosenShares;
 use self::types::KnownColumns;
 use super::context::{Context, Stop, Times, Unanswered};
@@ -157,7 +157,7 @@ fn learn(
     let mut known = vec![KnownColumns::default(); probes.len()];
     for ((backend, index), answer) in about.into_iter().zip(answers) {
         match answer.error.as_deref() {
-            None => probe::learn(&mut known[index], &answer).map_err(|Garbled| {
+            None => probe::learn(&mut known[index], &answer).map_err(|UnreadablePlan| {
                 let name = context.name(backend);
                 Stop::unavailable(format!("{name} answers EXPLAIN in an unknown form"))
             })?,

@@ -12,7 +12,7 @@ use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::routing::reach::restrict;
 
 use super::now::time_part;
-use super::shares::NOBODYS;
+use super::shares::ABSENT_MEASUREMENT;
 use super::types::KnownColumns;
 use crate::influx::answer::Answer;
 
@@ -63,7 +63,7 @@ pub fn check(select: &Select) -> String {
     let mut select = select.clone();
     visit::sources_mut(&mut select.sources, &mut |source| {
         if let Source::Measurement(measurement) = source {
-            measurement.name = Name::Text(NOBODYS.to_owned());
+            measurement.name = Name::Text(ABSENT_MEASUREMENT.to_owned());
         }
     });
     select.to_string()
@@ -79,11 +79,11 @@ pub fn depends_on_data(error: &str) -> bool {
 ///
 /// # Errors
 /// The answer is not InfluxDB's.
-pub fn learn(known: &mut KnownColumns, answer: &Answer) -> Result<(), Garbled> {
+pub fn learn(known: &mut KnownColumns, answer: &Answer) -> Result<(), UnreadablePlan> {
     for row in answer.series.iter().flat_map(|series| &series.rows) {
-        let line = row.string(0).ok_or(Garbled)?;
+        let line = row.string(0).ok_or(UnreadablePlan)?;
         if let Some(list) = line.strip_prefix("AUXILIARY FIELDS: ") {
-            for (name, of) in names(list).ok_or(Garbled)? {
+            for (name, of) in names(list).ok_or(UnreadablePlan)? {
                 match of {
                     DataType::Tag => _ = known.tags.insert(name),
                     of => known.field(&name, Some(of)),
@@ -96,7 +96,7 @@ pub fn learn(known: &mut KnownColumns, answer: &Answer) -> Result<(), Garbled> {
 
 /// A backend's plan cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Garbled;
+pub struct UnreadablePlan;
 
 /// `a::float, "b c"::string, host::tag`; names are quoted where necessary.
 fn names(list: &str) -> Option<Vec<(String, DataType)>> {

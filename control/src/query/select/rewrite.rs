@@ -23,7 +23,7 @@ use super::types::{KnownColumns, Type, columns, field_name, is_open, of_expr, of
 /// regular expression.
 const NOTHING: &str = r"[^\x00-\x{10FFFF}]";
 /// No line protocol can write a field with this name.
-const NOBODYS: &str = "time\u{1}";
+const ABSENT_FIELD: &str = "time\u{1}";
 
 /// The SELECT with typed explicit columns.
 ///
@@ -213,8 +213,8 @@ fn order(of: Type) -> u8 {
 /// A name written out. A column `time` of a subquery is not the time, and always null.
 fn column((name, of): &(String, Type)) -> Field {
     if name == "time" {
-        let nobodys = Expr::Variable { parts: vec![NOBODYS.to_owned()], of: None };
-        return Field { expr: nobodys, alias: Some(name.clone()) };
+        let absent = Expr::Variable { parts: vec![ABSENT_FIELD.to_owned()], of: None };
+        return Field { expr: absent, alias: Some(name.clone()) };
     }
     Field { expr: Expr::Variable { parts: vec![name.clone()], of: *of }, alias: None }
 }

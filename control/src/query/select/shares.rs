@@ -10,7 +10,7 @@ use fluxgate_dataplane::topology::BackendId;
 use crate::query::context::{Context, Stop};
 
 /// A measurement name that is never written.
-pub const NOBODYS: &str = "\u{1}nobody's";
+pub const ABSENT_MEASUREMENT: &str = "\u{1}nobody's";
 
 /// The chosen backends, the same for both rounds of questions.
 pub struct ChosenShares {
@@ -64,24 +64,24 @@ impl ChosenShares {
             };
             let known = leaves(select).into_iter().find(|leaf| keep(leaf))?;
             // In an existing database and policy.
-            let nobodys = Measurement { name: Name::Text(NOBODYS.to_owned()), ..known.clone() };
+            let absent = Measurement { name: Name::Text(ABSENT_MEASUREMENT.to_owned()), ..known.clone() };
             let mut part = select.clone();
-            keep_only(&mut part, &keep, &nobodys);
+            keep_only(&mut part, &keep, &absent);
             Some((backend, part))
         };
         self.backends().filter_map(part).collect()
     }
 }
 
-/// Keeps only measurements that `keep` accepts. A FROM that would be empty gets `nobodys`.
-fn keep_only(select: &mut Select, keep: &dyn Fn(&Measurement) -> bool, nobodys: &Measurement) {
+/// Keeps only measurements that `keep` accepts. A FROM that would be empty gets `absent`.
+fn keep_only(select: &mut Select, keep: &dyn Fn(&Measurement) -> bool, absent: &Measurement) {
     visit::selects_mut(select, &mut |select| {
         select.sources.retain(|source| match source {
             Source::Measurement(measurement) => keep(measurement),
             Source::Subquery(_) => true,
         });
         if select.sources.is_empty() {
-            select.sources.push(Source::Measurement(nobodys.clone()));
+            select.sources.push(Source::Measurement(absent.clone()));
         }
     });
 }
