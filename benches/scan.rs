@@ -9,32 +9,11 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fluxgate::lab::load::MEASUREMENTS;
 use fluxgate_dataplane::lineproto::{Item, Scanner};
 use fluxgate_dataplane::precision::Precision;
 
 const LINES: usize = 1000;
-const MEASUREMENTS: [&str; 20] = [
-    "cpu",
-    "mem",
-    "disk",
-    "diskio",
-    "net",
-    "system",
-    "processes",
-    "swap",
-    "kernel",
-    "netstat",
-    "nginx",
-    "redis",
-    "mysql",
-    "postgresql",
-    "haproxy",
-    "docker",
-    "zookeeper",
-    "kafka",
-    "ping",
-    "interrupts",
-];
 
 /// A small random generator, so that every run measures the same bytes.
 struct Random(u64);

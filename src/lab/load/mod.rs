@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use args::{LoadArgs, LoadTarget, Unit};
+pub use points::MEASUREMENTS;
 pub use report::{Counts, Range, RequestFailure, Snapshot, Summary};
 
 /// Time between two snapshots.

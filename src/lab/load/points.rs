@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::args::{LoadArgs, LoadTarget};
 use crate::lab::http1::url_encoded;
 
-const MEASUREMENTS: [&str; 20] = [
+/// Names of Telegraf's measurements.
+pub const MEASUREMENTS: [&str; 20] = [
     "cpu",
     "mem",
     "disk",
