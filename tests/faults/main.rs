@@ -15,6 +15,7 @@ mod graceful_stop;
 mod kill_nine;
 mod last_write_wins;
 mod memory;
+mod memory_loads;
 mod order;
 mod power_cut;
 mod refusals;

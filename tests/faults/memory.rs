@@ -7,14 +7,19 @@ use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
 use fluxgate::lab::proxy::Proxy;
 
-const MIB: u64 = 1024 * 1024;
+pub const MIB: u64 = 1024 * 1024;
 /// Memory that the process needs when it does nothing.
 const MARGIN: u64 = 64 * MIB;
 
 /// Largest resident memory so far.
-fn peak_bytes(proxy: &Proxy) -> u64 {
+pub fn peak_bytes(proxy: &Proxy) -> u64 {
+    status_bytes(proxy, "VmHWM:")
+}
+
+/// A line of the kernel's account of the process.
+pub fn status_bytes(proxy: &Proxy, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
