@@ -3,6 +3,15 @@
 
 use std::time::Duration;
 
+/// A request head has this long from its first byte, whatever arrives meanwhile. Longer: 408, connection closed.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time that a request waits for its body, all waits together: [`BODY_PATIENCE`], and a second more for each
+/// [`BODY_BYTES_PER_SECOND_MIN`] that arrive. At no moment more than [`BODY_PATIENCE`] or `idle_timeout`, whichever is
+/// longer, is left. At the end: 408, connection closed.
+pub const BODY_PATIENCE: Duration = Duration::from_secs(10);
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// A client must take this much of an answer within `idle_timeout`. Less: connection closed.
+pub const SEND_PIECE_BYTES: usize = 64 * 1024;
 /// Request head. Longer: 431, connection closed.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields in a request head. More: 431, connection closed.

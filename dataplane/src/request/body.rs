@@ -16,7 +16,7 @@ pub enum BodyError {
     Gzip(GzipError),
     /// The client has gone, or ended before the announced length.
     Gone,
-    /// No byte for `idle_timeout`: 408.
+    /// No byte for `idle_timeout`, or too few for too long: 408.
     TimedOut,
 }
 

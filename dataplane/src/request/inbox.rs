@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::io::{Stream, now};
-use crate::limits::CONN_BUFFER_BYTES;
+use crate::limits::{CONN_BUFFER_BYTES, SEND_PIECE_BYTES};
 use crate::request::conns::{ConnEntry, Phase};
 
 /// A stream and its receive buffer; `buf[start..end]` has arrived.
@@ -48,10 +48,10 @@ impl Inbox {
             (self.start, self.end) = (0, self.end - self.start);
         }
         assert!(self.end < self.buf.len(), "a full buffer must be used first");
-        let phase = self.begin_waiting();
+        let was = self.entry.wait_begins(now());
         let n = self.stream.read(&mut self.buf[self.end..]).await?;
         self.end += n;
-        self.entry.enter(phase, now());
+        self.entry.wait_ends(was, n, now());
         Ok(n)
     }
 
@@ -61,9 +61,9 @@ impl Inbox {
     /// When `recv(2)` fails.
     pub async fn read_past(&mut self, out: &mut [u8]) -> io::Result<usize> {
         debug_assert!(self.start == self.end);
-        let phase = self.begin_waiting();
+        let was = self.entry.wait_begins(now());
         let n = self.stream.read(out).await?;
-        self.entry.enter(phase, now());
+        self.entry.wait_ends(was, n, now());
         Ok(n)
     }
 
@@ -84,25 +84,18 @@ impl Inbox {
         std::future::pending().await
     }
 
-    /// Sends all of `bytes`. The sweep ends a send that makes no progress.
+    /// Sends all of `bytes`. The sweep ends a send that makes too little progress.
     ///
     /// # Errors
-    /// When `send(2)` fails, or the peer reads nothing for `idle_timeout`.
+    /// When `send(2)` fails, or the peer reads less than a piece within `idle_timeout`.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.entry.send_begins_or_ends();
-        let sent = self.stream.write_all(bytes).await;
-        self.entry.send_begins_or_ends();
-        sent
-    }
-
-    /// Makes the wait subject to the idle timeout, also in the middle of a request. Returns the phase to set when bytes
-    /// have arrived.
-    fn begin_waiting(&self) -> Phase {
-        if self.entry.phase() != Phase::Working {
-            return Phase::Receiving;
+        for piece in bytes.chunks(SEND_PIECE_BYTES) {
+            self.entry.send_begins_or_ends();
+            let sent = self.stream.write_all(piece).await;
+            self.entry.send_begins_or_ends();
+            sent?;
         }
-        self.entry.enter(Phase::Receiving, now());
-        Phase::Working
+        Ok(())
     }
 
     pub fn enter(&self, phase: Phase) {

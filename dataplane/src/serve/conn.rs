@@ -171,6 +171,8 @@ impl Conn {
                 if self.worker.conns.stopping() {
                     return None;
                 }
+            } else {
+                self.inbox.enter(Phase::Receiving);
             }
             match self.inbox.fill().await {
                 Ok(0) if self.inbox.timed_out() && !self.inbox.bytes().is_empty() => {

@@ -131,7 +131,7 @@ async fn tick(worker: Rc<Worker>) {
             worker.stop();
         }
         worker.responder.borrow_mut().set_time(worker::unix_time());
-        worker.conns.sweep(io::now(), worker.settings.idle_timeout);
+        worker.conns.sweep(io::now());
         worker.latency.borrow_mut().publish(worker.stats(), io::now());
         worker.stats().connections_open.store(worker.conns.len() as u64, Relaxed);
         worker.stats().body_bytes.store(worker.pool.held_bytes() as u64, Relaxed);

@@ -299,7 +299,7 @@ impl Worker {
             groupings: Spares::default(),
             inflaters: Spares::default(),
             pool: Pool::new(),
-            conns: Rc::default(),
+            conns: Conns::new(settings.idle_timeout),
             link,
             responder: RefCell::new(responder(id, &settings)),
             guard: Guard::new(&settings.credentials),
