@@ -28,6 +28,15 @@ pub const BODY_WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Memory of one worker for bodies beyond each connection's own buffer. At the bound: a body that already has a buffer
 /// is appended in pieces, even a small one; a body without a buffer waits up to `idle_timeout`, then 503.
 pub const BODY_POOL_BYTES: usize = 24 * 1024 * 1024;
+/// The part of that memory for bodies that are kept as a whole: of admin requests, and forms of queries. Writes have
+/// the rest. At the bound: a body waits up to `idle_timeout` for its first [`POOL_BUFFER_BYTES_MIN`], then 503; a body
+/// that grows is 503 at once.
+pub const WHOLE_BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Such a body gets at most this much more memory at a time, and only when bytes for it have arrived.
+pub const WHOLE_BODY_GROWTH_BYTES_MAX: usize = 1024 * 1024;
+/// When this many connections fewer are open than before, memory is given back to the system, at most this often.
+pub const MEMORY_BACK_CONNECTIONS: usize = 256;
+pub const MEMORY_BACK_INTERVAL: Duration = Duration::from_secs(5);
 /// Smallest buffer of that pool. Sizes are powers of two up to [`BODY_WHOLE_BYTES_MAX`].
 pub const POOL_BUFFER_BYTES_MIN: usize = 64 * 1024;
 /// Buffer of a body larger than [`BODY_WHOLE_BYTES_MAX`]; the longest line fits. Full: its lines are appended.
@@ -263,9 +272,6 @@ pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;
 
 /// Form-encoded query in a request body, Go's own bound. Larger: 413, connection closed.
 pub const QUERY_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
-/// Forms beyond [`QUERY_BODY_SMALL_BYTES`] that one worker holds at a time. More: 503.
-pub const QUERY_BODIES_LARGE_MAX: usize = 4;
-pub const QUERY_BODY_SMALL_BYTES: usize = 64 * 1024;
 /// Rows of one piece of a chunked answer when `chunk_size` is missing or invalid, as in InfluxDB.
 pub const QUERY_CHUNK_ROWS_DEFAULT: usize = 10_000;
 /// Bytes held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits until
@@ -283,6 +289,7 @@ pub const QUERY_MEMORY_BYTES_MIN: usize = 1024 * 1024;
 /// The control thread answers within `query_timeout`. After this much longer the worker stops waiting: 503.
 pub const QUERY_CONTROL_GRACE: Duration = Duration::from_secs(5);
 
+const _: () = assert!(WHOLE_BODIES_BYTES_MAX + BODY_WHOLE_BYTES_MAX <= BODY_POOL_BYTES, "writes keep a buffer");
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
 const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest line");
 const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MIN && BATCH_BYTES_MIN <= BATCH_BYTES_MAX);

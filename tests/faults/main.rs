@@ -19,5 +19,6 @@ mod memory_loads;
 mod order;
 mod power_cut;
 mod refusals;
+mod slow_clients;
 #[path = "../support/mod.rs"]
 mod support;

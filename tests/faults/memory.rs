@@ -1,11 +1,13 @@
 //! Promise: memory does not grow with an outage, and an idle proxy costs nothing.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::circles::{Circles, Points, assert_nothing_lost, balanced};
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
-use fluxgate::lab::proxy::Proxy;
+use fluxgate::lab::proxy::{Proxy, eventually};
 
 pub const MIB: u64 = 1024 * 1024;
 /// Memory that the process needs when it does nothing.
@@ -51,6 +53,78 @@ fn memory_stays_bounded_while_all_backends_are_down() {
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);
     assert!(peak_bytes(&proxy) < bound, "{} MiB while catching up", peak_bytes(&proxy) / MIB);
+}
+
+/// Opens this many connections, sends `head` over each, and as much of a body as is taken.
+fn crowd(proxy: &Proxy, count: usize, head: &[u8], body_bytes: usize) -> Vec<TcpStream> {
+    let piece = vec![b' '; body_bytes];
+    let mut streams: Vec<_> = (0..count).map(|_| TcpStream::connect(proxy.addr()).unwrap()).collect();
+    for stream in &mut streams {
+        stream.write_all(head).unwrap();
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut sent = vec![0; count];
+    for _ in 0..20 {
+        for (stream, sent) in streams.iter_mut().zip(&mut sent) {
+            while *sent < body_bytes {
+                match stream.write(&piece[*sent..]) {
+                    Ok(n) => *sent += n,
+                    // It waits, or was refused.
+                    Err(_) => break,
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    streams
+}
+
+fn resident_bytes(proxy: &Proxy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn bodies_that_are_kept_as_a_whole_are_bounded_together() {
+    const CONNECTIONS: usize = 600;
+    const BODY: usize = 1_000_000;
+    let (workers, hot_tail) = (2, 8 * MIB);
+    let bound = workers * (hot_tail + 64 * MIB) + CONNECTIONS as u64 * 64 * 1024;
+    let user = [("username", "u"), ("password", "p")].map(|(key, value)| (key, value.into()));
+    let config = Circles::new(1, 1).config().set("workers", workers).set("hot_tail_bytes", hot_tail);
+    let proxy = start(&config.set("idle_timeout", 60).set_all(user));
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (target, fields) in [
+        ("/rebalance?circle_id=0&operation=rm&u=u&p=p", ""),
+        ("/query?u=u&p=p", form),
+        // Nobody knows this user: nothing of its bodies is kept.
+        ("/rebalance?circle_id=0&operation=rm&u=x&p=x", ""),
+        ("/query?u=x&p=x", form),
+    ] {
+        let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {}\r\n\r\n", BODY + 1);
+        let crowd = crowd(&proxy, CONNECTIONS, head.as_bytes(), BODY);
+        let peak = peak_bytes(&proxy);
+        assert!(peak < bound, "{target}: {} MiB, bound {} MiB", peak / MIB, bound / MIB);
+        drop(crowd);
+    }
+    assert_eq!(proxy.get("/health?u=u&p=p").unwrap().0, 200);
+}
+
+#[test]
+fn memory_of_closed_connections_goes_back_to_the_system() {
+    const CONNECTIONS: usize = 3_000;
+    let proxy = start(&Circles::new(1, 1).config().set("workers", 1).set("idle_timeout", 60));
+    let before = resident_bytes(&proxy);
+    // Half a request each, so that each has used its buffer.
+    let head =
+        [&b"POST /write?db=db HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n"[..], &[b'm'; 30_000]].concat();
+    let streams = crowd(&proxy, CONNECTIONS, &head, 0);
+    let open = resident_bytes(&proxy);
+    assert!(open - before > CONNECTIONS as u64 * 16 * 1024, "{} MiB", (open - before) / MIB);
+    drop(streams);
+    let left = || resident_bytes(&proxy).saturating_sub(before);
+    assert!(eventually(Duration::from_secs(20), || left() < (open - before) / 3), "{} MiB stay", left() / MIB);
 }
 
 #[test]

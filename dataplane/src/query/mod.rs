@@ -13,7 +13,6 @@ mod error_text;
 mod forward;
 mod request;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,9 +28,8 @@ use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
 use crate::influxql::{self, Params};
 use crate::io;
-use crate::limits::{QUERY_BODIES_LARGE_MAX, QUERY_BODY_SMALL_BYTES, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
+use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::placement::Placement;
-use crate::request::body::Body;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
 use crate::routing::access::{self, Refusal};
@@ -40,7 +38,6 @@ use crate::routing::reach::{Class, class};
 use crate::routing::route::{Route, route};
 use crate::topology::BackendId;
 use crate::worker::Worker;
-use crate::worker::readers::Queries;
 use forward::{AskFailure, Outgoing, unless_gone};
 use request::{Query, QueryHead};
 
@@ -86,28 +83,25 @@ impl OwnAnswer {
     }
 }
 
-/// A slot of a bounded number. Dropping it frees the slot.
-struct Permit {
-    worker: Rc<Worker>,
-    of: fn(&Queries) -> &Cell<usize>,
-}
+/// The slot of a running query. Dropping it frees the slot.
+struct Permit(Rc<Worker>);
 
 impl Permit {
     /// None: all `max` slots are taken.
-    fn take(worker: &Rc<Worker>, of: fn(&Queries) -> &Cell<usize>, max: usize) -> Option<Self> {
-        let count = of(&worker.queries);
-        let free = count.get() < max;
+    fn take(worker: &Rc<Worker>, max: usize) -> Option<Self> {
+        let running = &worker.queries.running;
+        let free = running.get() < max;
         free.then(|| {
-            count.set(count.get() + 1);
-            Self { worker: worker.clone(), of }
+            running.set(running.get() + 1);
+            Self(worker.clone())
         })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let count = (self.of)(&self.worker.queries);
-        count.set(count.get() - 1);
+        let running = &self.0.queries.running;
+        running.set(running.get() - 1);
     }
 }
 
@@ -126,32 +120,6 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<QueryHead, OwnA
     match worker.guard.judge(head.query(buf), authorization, TokenScheme::Refused) {
         AuthVerdict::Ok => Ok(QueryHead::new(head, buf)),
         AuthVerdict::Missing | AuthVerdict::Wrong => Err(OwnAnswer::Unauthorized),
-    }
-}
-
-/// The bytes of a form.
-#[derive(Default)]
-pub struct Form {
-    pub bytes: Vec<u8>,
-    _large: Option<Permit>,
-}
-
-/// Reads a form to its end.
-///
-/// # Errors
-/// When the body fails; [`Reject::Busy`] when too many large forms are being read. The connection is unusable then.
-pub async fn read_form(worker: &Rc<Worker>, inbox: &mut Inbox, body: &mut Body) -> Result<Form, Reject> {
-    let mut form = Form::default();
-    let mut piece = vec![0; 4096];
-    loop {
-        match body.read(inbox, &mut piece).await? {
-            0 => return Ok(form),
-            n => form.bytes.extend_from_slice(&piece[..n]),
-        }
-        if form.bytes.len() > QUERY_BODY_SMALL_BYTES && form._large.is_none() {
-            let large = Permit::take(worker, |queries| &queries.large_bodies, QUERY_BODIES_LARGE_MAX);
-            form._large = Some(large.ok_or(Reject::Busy)?);
-        }
     }
 }
 
@@ -181,7 +149,7 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
     let max = settings.query.concurrent_max;
-    let place = Permit::take(worker, |queries| &queries.running, if max == 0 { usize::MAX } else { max });
+    let place = Permit::take(worker, if max == 0 { usize::MAX } else { max });
     let place = place.ok_or_else(|| {
         Refusal::new(503, format!("max-concurrent-queries limit exceeded({max} per worker); try again later"))
     })?;

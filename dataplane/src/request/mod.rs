@@ -1,8 +1,8 @@
 //! One client request as its connection sees it: received bytes, the body, the reasons to refuse it.
 //!
-//! `conns` holds all connections of a worker, `inbox` the received bytes of one, `body` reads a body through it, and
-//! `pool` lends buffers for bodies. Only `reject` turns an error into a status and a text. Not here: parsing (`http`),
-//! what a request does (`write`, `query`).
+//! `conns` holds all connections of a worker, `inbox` the received bytes of one, `body` reads a body through it,
+//! `whole` keeps one as a whole, and `pool` lends memory for bodies. Only `reject` turns an error into a status and a
+//! text. Not here: parsing (`http`), what a request does (`write`, `query`).
 
 pub mod body;
 pub mod conns;
@@ -10,3 +10,4 @@ pub mod inbox;
 pub mod pool;
 pub mod refusals;
 pub mod reject;
+pub mod whole;

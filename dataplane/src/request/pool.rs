@@ -1,11 +1,14 @@
-//! Buffers for bodies that do not fit a connection's own buffer: reused, and bounded for each worker.
+//! Memory for bodies that do not fit a connection's own buffer, bounded for each worker: reused buffers for writes, a
+//! share of the same budget for bodies that are kept as a whole, and memory that is given back to the system.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::io::Event;
-use crate::limits::{BODY_PIECES_BYTES, BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, POOL_BUFFER_BYTES_MIN};
+use crate::limits::{
+    BODY_PIECES_BYTES, BODY_POOL_BYTES, BODY_WHOLE_BYTES_MAX, POOL_BUFFER_BYTES_MIN, WHOLE_BODIES_BYTES_MAX,
+};
 
 const CLASSES: usize = (BODY_WHOLE_BYTES_MAX / POOL_BUFFER_BYTES_MIN).trailing_zeros() as usize + 1;
 const _: () = assert!(POOL_BUFFER_BYTES_MIN << (CLASSES - 1) == BODY_WHOLE_BYTES_MAX);
@@ -15,6 +18,8 @@ const _: () = assert!(POOL_BUFFER_BYTES_MIN << (CLASSES - 1) == BODY_WHOLE_BYTES
 pub struct Pool {
     /// Bytes lent plus bytes kept for reuse.
     held_bytes: Cell<usize>,
+    /// The part of them that is reserved without a buffer.
+    reserved_bytes: Cell<usize>,
     free: RefCell<[Vec<Box<[u8]>>; CLASSES]>,
     returned: Event,
 }
@@ -47,10 +52,39 @@ impl Drop for PooledBuf {
     }
 }
 
+/// A part of the budget, for memory that its owner allocates. Dropping it returns it.
+#[derive(Debug)]
+pub struct Reserved {
+    pool: Rc<Pool>,
+    bytes: usize,
+}
+
+impl Reserved {
+    /// Reserves `bytes` more. False: there is no room.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let granted = self.pool.grant(bytes);
+        self.bytes += if granted { bytes } else { 0 };
+        granted
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.pool.held_bytes.set(self.pool.held_bytes.get() - self.bytes);
+        self.pool.reserved_bytes.set(self.pool.reserved_bytes.get() - self.bytes);
+        self.pool.returned.notify();
+    }
+}
+
 impl Pool {
     #[allow(clippy::new_without_default)] // always shared
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { held_bytes: Cell::new(0), free: RefCell::default(), returned: Event::default() })
+        Rc::new(Self {
+            held_bytes: Cell::new(0),
+            reserved_bytes: Cell::new(0),
+            free: RefCell::default(),
+            returned: Event::default(),
+        })
     }
 
     /// Bytes lent plus bytes kept for reuse.
@@ -81,6 +115,27 @@ impl Pool {
         }
     }
 
+    /// Waits for `bytes` of the budget; at most [`WHOLE_BODIES_BYTES_MAX`].
+    pub async fn reserve_waiting(self: &Rc<Self>, bytes: usize) -> Reserved {
+        loop {
+            let returned = self.returned.wait();
+            if self.grant(bytes) {
+                return Reserved { pool: self.clone(), bytes };
+            }
+            returned.await;
+        }
+    }
+
+    fn grant(&self, bytes: usize) -> bool {
+        let reserved = self.reserved_bytes.get() + bytes;
+        let granted = reserved <= WHOLE_BODIES_BYTES_MAX && self.make_room(bytes);
+        if granted {
+            self.reserved_bytes.set(reserved);
+            self.held_bytes.set(self.held_bytes.get() + bytes);
+        }
+        granted
+    }
+
     /// The size of the first buffer for a body: the whole body if its size is known and small, the smallest if the size
     /// is unknown, a middle one for a body that is appended in pieces anyway.
     pub fn suitable(&self, size_hint: Option<u64>) -> usize {
@@ -93,19 +148,33 @@ impl Pool {
 
     fn allocate(&self, class: usize) -> Option<Box<[u8]>> {
         let bytes = POOL_BUFFER_BYTES_MIN << class;
+        if !self.make_room(bytes) {
+            return None;
+        }
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+        Some(vec![0; bytes].into_boxed_slice())
+    }
+
+    /// Frees idle buffers until `bytes` more are within the bound. False: they are not.
+    fn make_room(&self, bytes: usize) -> bool {
         let mut free = self.free.borrow_mut();
-        // Free idle buffers of other sizes first.
         for idle in free.iter_mut().rev() {
             while self.held_bytes.get() + bytes > BODY_POOL_BYTES {
                 let Some(buf) = idle.pop() else { break };
                 self.held_bytes.set(self.held_bytes.get() - buf.len());
             }
         }
-        if self.held_bytes.get() + bytes > BODY_POOL_BYTES {
-            return None;
-        }
-        self.held_bytes.set(self.held_bytes.get() + bytes);
-        Some(vec![0; bytes].into_boxed_slice())
+        self.held_bytes.get() + bytes <= BODY_POOL_BYTES
+    }
+}
+
+/// Gives memory that has been freed back to the system. The allocator keeps freed memory of small buffers for ever.
+/// Takes some milliseconds for each 100 MiB.
+pub fn give_memory_back() {
+    // SAFETY: takes a number, and moves no memory that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -134,5 +203,24 @@ mod tests {
         let pool = Pool::new();
         let first = pool.take(100_000).unwrap().as_ptr();
         assert_eq!(pool.take(100_000).unwrap().as_ptr(), first);
+    }
+
+    #[test]
+    fn reserved_bytes_and_buffers_share_the_bound() {
+        let pool = Pool::new();
+        let mut reserved = futures_lite::future::block_on(pool.reserve_waiting(1));
+        assert!(reserved.grow(WHOLE_BODIES_BYTES_MAX - 1) && !reserved.grow(1));
+        let large: Vec<_> = std::iter::from_fn(|| pool.take(BODY_WHOLE_BYTES_MAX)).collect();
+        assert_eq!(large.len(), (BODY_POOL_BYTES - WHOLE_BODIES_BYTES_MAX) / BODY_WHOLE_BYTES_MAX);
+        drop(large);
+        drop(reserved);
+        let loans: Vec<_> = std::iter::from_fn(|| pool.take(BODY_WHOLE_BYTES_MAX)).collect();
+        assert_eq!(loans.len(), BODY_POOL_BYTES / BODY_WHOLE_BYTES_MAX);
+        drop(loans);
+        // Idle large buffers make room.
+        let mut reserved = futures_lite::future::block_on(pool.reserve_waiting(1));
+        assert!(reserved.grow(WHOLE_BODIES_BYTES_MAX - 1));
+        drop(reserved);
+        assert!(pool.held_bytes() <= BODY_POOL_BYTES - WHOLE_BODIES_BYTES_MAX);
     }
 }

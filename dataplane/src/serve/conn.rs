@@ -22,10 +22,11 @@ use crate::limits::{
     SLOW_READ_BYTES,
 };
 use crate::query::{self, AfterAnswer, OwnAnswer};
-use crate::request::body::{Body, BodyError};
+use crate::request::body::Body;
 use crate::request::conns::Phase;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
+use crate::request::whole::{self, WholeBody};
 use crate::worker::Worker;
 use crate::write;
 use crate::write::ack::{self, Taken};
@@ -291,20 +292,21 @@ impl Conn {
             return Next::Close;
         }
         let form = if arrived.body_counts() {
-            query::read_form(&worker, &mut self.inbox, &mut body).await
+            whole::read(&worker.pool, worker.settings.idle_timeout, &mut self.inbox, &mut body).await
         } else {
             to.keep_alive &= body.discard(&mut self.inbox, DISCARD_BYTES_MAX).await;
-            Ok(query::Form::default())
+            Ok(WholeBody::default())
         };
-        let decoded = match form {
-            Ok(form) => arrived.decode(&form.bytes),
+        // Part of the memory for bodies until the query is answered.
+        let mut form = match form {
+            Ok(form) => form,
             Err(reject) if write::client_gone(&reject) => return Next::Close,
             Err(reject) => {
                 to.keep_alive = false;
                 return self.refuse(&reject, &to).await;
             }
         };
-        let query = match decoded {
+        let query = match arrived.decode(&std::mem::take(&mut form.bytes)) {
             Ok(query) => query,
             Err(refusal) => return self.answer_query(OwnAnswer::Refused(refusal), &to).await,
         };
@@ -360,19 +362,35 @@ impl Conn {
     /// Passes any other request to the control thread and its answer back.
     async fn admin(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
-        let mut request = admin_request(head, self.inbox.bytes());
+        let buf = self.inbox.bytes();
+        let mut request = admin_request(head, buf);
+        let authorization = head.authorization.map(|span| span.of(buf));
+        // The control thread judges again: for some paths a token does not count.
+        let user_known = worker.guard.judge(head.query(buf), authorization, TokenScheme::Accepted) == AuthVerdict::Ok;
         self.inbox.consume(head.head_len);
-        if head.expect_continue && self.invite_body().await.is_err() {
-            return Next::Close;
-        }
-        match self.admin_body(head).await {
-            Ok(body) => request.body = body,
-            Err(BodyError::Gone) => return Next::Close,
-            Err(error) => {
-                to.keep_alive = false;
-                return self.refuse(&Reject::Body(error), &to).await;
+        let body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None);
+        // Part of the memory for bodies until the answer is there.
+        let mut whole = if user_known {
+            let mut body = match body {
+                Ok(body) => body,
+                Err(error) => return self.refuse_unread(error.into(), None, head, to).await,
+            };
+            if head.expect_continue && !body.exhausted() && self.invite_body().await.is_err() {
+                return Next::Close;
             }
-        }
+            match whole::read(&worker.pool, worker.settings.idle_timeout, &mut self.inbox, &mut body).await {
+                Ok(whole) => whole,
+                Err(reject) if write::client_gone(&reject) => return Next::Close,
+                Err(reject) => {
+                    to.keep_alive = false;
+                    return self.refuse(&reject, &to).await;
+                }
+            }
+        } else {
+            to.keep_alive &= self.forget(body.ok(), head).await;
+            WholeBody::default()
+        };
+        request.body = std::mem::take(&mut whole.bytes).into();
         // The control thread may take long: send the earlier answers first.
         if self.settle().await.is_err() {
             return Next::Close;
@@ -385,18 +403,6 @@ impl Conn {
         let fields: Vec<_> = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         worker.responder.borrow_mut().send(&mut self.out, to.reply_to(), response.status, &fields, &response.body);
         if to.keep_alive { Next::Request } else { Next::Close }
-    }
-
-    async fn admin_body(&mut self, head: &Head) -> Result<Bytes, BodyError> {
-        let mut body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None)?;
-        let mut bytes = Vec::new();
-        let mut piece = vec![0; SLOW_READ_BYTES];
-        loop {
-            match body.read(&mut self.inbox, &mut piece).await? {
-                0 => return Ok(bytes.into()),
-                n => bytes.extend_from_slice(&piece[..n]),
-            }
-        }
     }
 
     /// Sends all answers that are due.

@@ -12,8 +12,11 @@ use crate::disklog::{Log, LogSettings, Opened};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
-use crate::limits::{IDLE_SWEEP_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL};
+use crate::limits::{
+    IDLE_SWEEP_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL,
+};
 use crate::placement::Placement;
+use crate::request::pool;
 use crate::serve::{accept, delivery, errand};
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -125,6 +128,8 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
 /// Work at intervals: the clock of answers, idle connections, counters, the saved state.
 async fn tick(worker: Rc<Worker>) {
     let mut saved = io::now();
+    // The most connections that were open since memory was given back.
+    let (mut most, mut given_back) = (0, io::now());
     loop {
         io::sleep(IDLE_SWEEP_INTERVAL).await;
         if worker.process_stops() && !worker.conns.stopping() {
@@ -132,6 +137,11 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.responder.borrow_mut().set_time(worker::unix_time());
         worker.conns.sweep(io::now());
+        most = most.max(worker.conns.len());
+        if most - worker.conns.len() >= MEMORY_BACK_CONNECTIONS && io::elapsed(given_back) >= MEMORY_BACK_INTERVAL {
+            pool::give_memory_back();
+            (most, given_back) = (worker.conns.len(), io::now());
+        }
         worker.latency.borrow_mut().publish(worker.stats(), io::now());
         worker.stats().connections_open.store(worker.conns.len() as u64, Relaxed);
         worker.stats().body_bytes.store(worker.pool.held_bytes() as u64, Relaxed);

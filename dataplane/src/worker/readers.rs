@@ -18,13 +18,11 @@ pub struct Queries {
     pub readers: Readers,
     /// Number of running queries.
     pub running: Cell<usize>,
-    /// Number of forms above `QUERY_BODY_SMALL_BYTES` that are being read.
-    pub large_bodies: Cell<usize>,
 }
 
 impl Queries {
     pub fn new(settings: &Settings) -> Self {
-        Self { readers: Readers::new(settings), running: Cell::new(0), large_bodies: Cell::new(0) }
+        Self { readers: Readers::new(settings), running: Cell::new(0) }
     }
 
     /// Sets the new address of a backend.
