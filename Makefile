@@ -3,10 +3,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash sim-fresh
+.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash sim-fresh sim-mutants
 
 help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build the release binary: target/release/fluxgate
 	$(CARGO) build --release
@@ -55,6 +55,9 @@ sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTE
 # Others with each commit; the last line says from which seed on.
 sim-fresh:
 	@SEEDS=2000 FIRST=$$((16#$$(git rev-parse --short=8 HEAD 2>/dev/null | cut -c1-8 || echo 0))) $(MAKE) --no-print-directory sim
+
+sim-mutants: ## See the simulator find deliberate faults, one after the other (some minutes)
+	CARGO="$(CARGO)" sim/mutants.py
 
 # The tests of `kill -9`, with many rounds instead of few: each point at which the process can end, in turn. And power
 # cuts (as root), a tenth as many on each file system.

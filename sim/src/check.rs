@@ -7,7 +7,7 @@ use std::time::Duration;
 use fluxgate_dataplane::handoff::LedgerRow;
 use fluxgate_machine::disk;
 
-use crate::plan::{Level, Op, PlannedFault, Safety};
+use crate::plan::{Full, Level, Op, PlannedFault, Safety};
 use crate::world::{self, Counts, Fate, World, Write};
 
 /// Deliveries that no fault concerns take no longer.
@@ -197,7 +197,8 @@ fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
             let write = &writes[number];
             let key = (world::database(write.place.db), backend);
-            let is_there = text.contains(&format!(" v={number} ")) || text.contains(&format!(" v={number}i "));
+            let after = |end: &str| text.contains(&format!(" v={number}{end}"));
+            let is_there = [" ", ",", "i ", "i,"].into_iter().any(after);
             let excused = dropped.get(&key).copied().unwrap_or(0) > 0;
             if write.fate == Fate::Acked && is_safe(world, write) && !is_there && !excused {
                 world.broken(LETTERS, format!("b{backend} has refused write {number}"));
@@ -221,12 +222,24 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
             }
         }
     }
+    let dropped = sums(ledger, |row| reasons(&row.dropped));
+    let harms = |fault: &PlannedFault| match fault {
+        PlannedFault::Crash { power, .. } => *power || world.plan.safety == Safety::Memory,
+        PlannedFault::DiskFails { .. } => true,
+        _ => false,
+    };
+    let nothing_is_dropped =
+        world.plan.full == Full::Reject && !world.plan.events.iter().any(|event| harms(&event.fault));
     let accepted = sums(ledger, |row| row.accepted);
     let settled = sums(ledger, |row| row.delivered + reasons(&row.rejected) + reasons(&row.dropped));
     for (key, most) in &possible {
         let (least, has) = (acked.get(key).copied().unwrap_or(0), accepted.get(key).copied().unwrap_or(0));
         if has < least || has > *most {
             world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, clients count {least} to {most}"));
+        }
+        let gone = dropped.get(key).copied().unwrap_or(0);
+        if gone > 0 && nothing_is_dropped {
+            world.broken(ACCOUNTS, format!("{key:?}: {gone} dropped, for no reason"));
         }
         let settled = settled.get(key).copied().unwrap_or(0);
         if settled != has {

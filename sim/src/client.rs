@@ -10,6 +10,9 @@ use crate::backend::{POLICY, read_message};
 use crate::plan::{Connection, Level, Op, Safety};
 use crate::world::{self, Fate, World, Write};
 
+/// Bytes of the string in a long line.
+const LONG: usize = 5000;
+
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -74,10 +77,15 @@ async fn exchange(kept: &mut Option<net::Stream>, op: &Op, writes: &[usize]) -> 
     for (point, number) in op.points.iter().zip(writes) {
         let measurement = world::measurement(point.measurement);
         let kind = if point.float { "" } else { "i" };
-        body += &format!("{measurement},p={} v={number}{kind} 1700000000000000000\n", point.number);
+        let more = if op.long && body.is_empty() { format!(",s=\"{}\"", "s".repeat(LONG)) } else { String::new() };
+        body += &format!("{measurement},p={} v={number}{kind}{more} 1700000000000000000\n", point.number);
     }
     let policy = if op.policy == 0 { String::new() } else { format!("&rp={POLICY}") };
-    let level = if op.level == Level::All { "&consistency=all" } else { "" };
+    let level = match op.level {
+        Level::Default => "",
+        Level::Any => "&consistency=any",
+        Level::All => "&consistency=all",
+    };
     let request = format!(
         "POST /write?db={}{policy}{level} HTTP/1.1\r\nHost: p\r\nContent-Length: {}\r\n\r\n{body}",
         world::database(op.db),

@@ -55,6 +55,8 @@ pub struct Op {
     pub policy: usize,
     pub connection: Connection,
     pub level: Level,
+    /// Its first line is longer than a block of the disk.
+    pub long: bool,
     /// What it writes.
     pub points: Vec<Point>,
 }
@@ -69,6 +71,7 @@ pub enum Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Default,
+    Any,
     All,
 }
 
@@ -90,7 +93,7 @@ pub struct Event {
 /// A request over a kept connection that does not name its policy; points are (measurement, number).
 pub fn op(client: usize, at: u64, db: usize, points: &[(usize, usize)]) -> Op {
     let points = points.iter().map(|&(measurement, number)| Point { measurement, number, float: false }).collect();
-    Op { client, at, db, policy: 0, connection: Connection::Kept, level: Level::Default, points }
+    Op { client, at, db, policy: 0, connection: Connection::Kept, level: Level::Default, long: false, points }
 }
 
 pub fn event(at: u64, fault: PlannedFault) -> Event {
@@ -108,9 +111,19 @@ impl Op {
         Self { policy: 1, ..self }
     }
 
+    /// Is synced, whatever is configured.
+    pub fn any(self) -> Self {
+        Self { level: Level::Any, ..self }
+    }
+
     /// Waits for all circles.
     pub fn all(self) -> Self {
         Self { level: Level::All, ..self }
+    }
+
+    /// Its first line is longer than a block of the disk.
+    pub fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 
     /// The point at this position is a float.
@@ -126,6 +139,8 @@ impl Op {
             (self.connection == Connection::Fresh, ".fresh()"),
             (self.policy != 0, ".named()"),
             (self.level == Level::All, ".all()"),
+            (self.level == Level::Any, ".any()"),
+            (self.long, ".long()"),
         ];
         out.extend(marks.iter().filter(|(has, _)| *has).map(|(_, mark)| *mark));
         let floats = self.points.iter().enumerate().filter(|(_, p)| p.float);
@@ -159,9 +174,10 @@ pub enum Profile {
     AdoptKilled,
     Killed,
     FullDisk,
+    JustAcked,
 }
 
-pub const PROFILES: [Profile; 21] = [
+pub const PROFILES: [Profile; 22] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -183,6 +199,7 @@ pub const PROFILES: [Profile; 21] = [
     Profile::AdoptKilled,
     Profile::Killed,
     Profile::FullDisk,
+    Profile::JustAcked,
 ];
 
 pub const MEASUREMENTS: usize = 6;
@@ -374,6 +391,28 @@ impl Plan {
                     });
                 }
             }
+            Profile::JustAcked => {
+                // What has just been acknowledged is nowhere but in the log.
+                plan.writers(rng, 8, 300, 3_000);
+                plan.exclusive();
+                plan.without_alias();
+                plan.ops.iter_mut().filter(|op| op.client % 2 == 0).for_each(|op| op.level = Level::Any);
+                for backend in 0..4 {
+                    plan.events.push(Event { at: 100, fault: PlannedFault::BackendDown { backend, for_ms: 5_000 } });
+                }
+                let (worker, skip) = (rng.below(2) as usize, rng.below(20) as u32);
+                plan.events.push(Event { at: 150, fault: PlannedFault::ShortWrite { worker, skip } });
+                if rng.one_in(3) {
+                    let (call, file) = (DiskCall::Write, DiskFile::Segment);
+                    let fault = PlannedFault::DiskFails { call, file, worker, skip: 20 + skip, errno: libc::EIO };
+                    plan.events.push(Event { at: 160, fault });
+                }
+                for _ in 0..4 {
+                    let (power, workers) = (rng.one_in(2), 2);
+                    let fault = PlannedFault::Crash { power, down_ms: 50, workers };
+                    plan.events.push(Event { at: 200 + rng.below(2_800), fault });
+                }
+            }
             Profile::FullDisk => {
                 plan.writers(rng, 6, 150, 20_000);
                 plan.without_alias();
@@ -456,7 +495,12 @@ impl Plan {
                 db: rng.below(DATABASES as u64) as usize,
                 policy: rng.below(2) as usize,
                 connection: if rng.one_in(2) { Connection::Fresh } else { Connection::Kept },
-                level: if rng.one_in(10) { Level::All } else { Level::Default },
+                level: match rng.below(10) {
+                    0 => Level::All,
+                    1 => Level::Any,
+                    _ => Level::Default,
+                },
+                long: rng.one_in(12),
                 points,
             });
         }
@@ -474,6 +518,7 @@ impl Plan {
                 policy: 0,
                 connection: Connection::Fresh,
                 level: Level::Default,
+                long: false,
                 points: vec![point],
             });
         }

@@ -82,7 +82,7 @@ impl Process {
                     self.kill(false);
                     self.down_until.set(exec::now() + Duration::from_secs(1));
                 }
-                Some(None) => exec::sleep(Duration::from_millis(20)).await,
+                Some(None) => exec::sleep(Duration::from_millis(100)).await,
             }
         }
     }

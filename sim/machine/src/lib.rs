@@ -17,3 +17,9 @@ mod rng;
 
 pub use exec::{Group, HostId, Machine};
 pub use rng::Rng;
+
+/// Whether this deliberate fault is being tried: `sim/mutants.txt` asks, in a copy of the program.
+pub fn mutant(name: &str) -> bool {
+    static TRIED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    TRIED.get_or_init(|| std::env::var("MUTANT").ok()).as_deref() == Some(name)
+}
