@@ -46,7 +46,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::TYPES if two_types && (several_workers || alias || unknown_fate) => {
             Some("A: types by the order of each circle")
         }
-        check::LOST if says(Says::Page) => Some("B: any 2xx counts as delivered"),
         check::BLAMED if says(Says::Broken) => Some("B: good points among the dead letters"),
         check::LATENESS if full && restart => {
             Some("C: a full disk keeps the backlog from being delivered after a start")

@@ -123,10 +123,12 @@ impl Client {
         authorized(request.config().timeout_global(Some(timeout)).build(), self.authorization.as_ref())
     }
 
-    /// Sends `GET /ping`; any 2xx is good.
+    /// Sends `GET /ping`; good is InfluxDB's own answer: 204, or 200 with its version (`verbose`).
     pub fn ping(&self, timeout: Duration) -> Result<(), CallFailure> {
         let request = self.prepared(self.agent.get(format!("{}/ping", self.url)), timeout);
-        check(request.call().map_err(unreachable)?).map(drop)
+        let answer = request.call().map_err(unreachable)?;
+        let verbose = answer.status() == 200 && answer.headers().contains_key("x-influxdb-version");
+        check(answer, if verbose { 200 } else { 204 }).map(drop)
     }
 
     /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each. Those after a failed one come back as
@@ -139,7 +141,7 @@ impl Client {
     pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
         let request = self.prepared(self.agent.post(format!("{}/query", self.url)), timeout);
         let form = [("q", statements), ("db", db)];
-        let mut response = check(request.send_form(form).map_err(unreachable)?)?;
+        let mut response = check(request.send_form(form).map_err(unreachable)?, 200)?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         match json::parse(body.map_err(unreachable)?.into()) {
             // InfluxDB gives one result per statement, so none at all is another server.
@@ -165,7 +167,7 @@ impl Client {
     pub fn write(&self, db: &str, rp: &str, lines: &[u8], timeout: Duration) -> Result<(), CallFailure> {
         let request = self.prepared(self.agent.post(format!("{}/write", self.url)), timeout);
         let request = request.query_pairs([("db", db), ("rp", rp), ("precision", "ns")]);
-        check(request.send(lines).map_err(unreachable)?).map(drop)
+        check(request.send(lines).map_err(unreachable)?, 204).map(drop)
     }
 
     /// The address for couriers: the first address of the host that accepts a connection, otherwise the first. May take
@@ -204,11 +206,16 @@ pub(super) fn why(error: &ureq::Error) -> String {
     }
 }
 
-/// Turns a status into a result. InfluxDB gives the text of an error as JSON.
-fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, CallFailure> {
+/// Turns a status into a result; `good` is the only one with which InfluxDB says yes here, since something in between
+/// may answer another 2xx by itself. InfluxDB gives the text of an error as JSON.
+fn check(
+    mut response: ureq::http::Response<ureq::Body>,
+    good: u16,
+) -> Result<ureq::http::Response<ureq::Body>, CallFailure> {
     let status = response.status().as_u16();
     match status {
-        200..=299 => Ok(response),
+        _ if status == good => Ok(response),
+        200..=299 => Err(CallFailure::NotInflux),
         401 | 403 => Err(CallFailure::Unauthorized),
         _ => {
             let body = response
@@ -223,5 +230,62 @@ fn check(mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::R
             };
             Err(CallFailure::Status(status, text.chars().take(limits::FAILURE_TEXT_CHARS_MAX).collect()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use fluxgate_dataplane::topology::BackendId;
+
+    use super::*;
+
+    /// A client of a server that gives one answer.
+    fn answered(head: &str, body: &str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            _ = stream.read(&mut [0; 4096]);
+            stream.write_all(text.as_bytes()).unwrap();
+        });
+        let backend = Backend {
+            id: BackendId(0),
+            name: "b".into(),
+            url,
+            circle: 0,
+            index: 0,
+            username: String::new(),
+            password: String::new(),
+            write_only: false,
+            leaving: false,
+        };
+        Client::new(&backend, &Trust::default())
+    }
+
+    #[test]
+    fn only_what_influxdb_answers_is_good() {
+        let (second, page) = (Duration::from_secs(1), "<html>Down for maintenance</html>");
+        let version = "X-Influxdb-Version: 1.8.10";
+        let ping = |head: &str| answered(head, "").ping(second);
+        assert_eq!(ping("204 No Content"), Ok(()));
+        assert_eq!(ping(&format!("200 OK\r\n{version}")), Ok(()));
+        let write = |head: &str| answered(head, "").write("db", "rp", b"m v=1", second);
+        assert_eq!(write("204 No Content"), Ok(()));
+        assert!(answered("200 OK", r#"{"results":[{"statement_id":0}]}"#).query("q", second).is_ok());
+        for head in ["200 OK", "202 Accepted", "201 Created"] {
+            assert_eq!(answered(head, page).ping(second), Err(CallFailure::NotInflux), "{head}");
+            let head = format!("{head}\r\n{version}");
+            assert_eq!(write(&head), Err(CallFailure::NotInflux), "{head}");
+            assert_eq!(answered(&head, page).query("q", second), Err(CallFailure::NotInflux), "{head}");
+        }
+        for body in ["{}", r#"{"status":"ok"}"#, "[]"] {
+            assert_eq!(answered("200 OK", body).query("q", second), Err(CallFailure::NotInflux), "{body}");
+        }
+        let queued = answered("202 Accepted", r#"{"results":[{"statement_id":0}]}"#);
+        assert_eq!(queued.query("CREATE DATABASE d", second), Err(CallFailure::NotInflux));
     }
 }

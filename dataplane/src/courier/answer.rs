@@ -12,7 +12,7 @@ use crate::limits::BACKEND_ANSWER_BYTES_MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteAnswer {
     pub status: u16,
-    /// The error text; empty when the status is 2xx.
+    /// The error text; empty when the status is 204.
     pub error: String,
     /// The error is in InfluxDB's own form (header or JSON), so it does not come from a proxy in between.
     pub named: bool,
@@ -46,7 +46,7 @@ pub fn parse(bytes: &[u8], ended: bool) -> Result<Progress, Garbled> {
     let Some((body, whole)) = body(rest, head.body, ended)? else { return Ok(Progress::Partial) };
     let header = head.error.map(|span| String::from_utf8_lossy(span.of(bytes)).into_owned());
     let mut answer = WriteAnswer { status: head.status, error: String::new(), named: header.is_some() };
-    if head.status / 100 != 2 {
+    if head.status != 204 {
         // The JSON text if there is one; else the header, which InfluxDB cuts at 1024 bytes; else the body as it is.
         let json = go_json::error_text(&body);
         answer.named |= json.is_some();
@@ -96,7 +96,7 @@ mod tests {
         f("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", false, (204, "", false, false));
         f("HTTP/1.0 204 No Content\r\n\r\n", false, (204, "", false, false));
         f("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200", false, (204, "", false, false));
-        f("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, (200, "", false, true));
+        f("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, (200, "ok", false, true));
         f(
             "HTTP/1.1 400 Bad Request\r\nContent-Length: 25\r\n\r\n{\"error\":\"a \\\"b\\\" \\u003c\"}",
             true,

@@ -357,7 +357,7 @@ fn a_missing_database_is_rejected_when_the_settings_say_so() {
 
 #[test]
 fn unauthorized_keeps_everything_until_an_operator_acts() {
-    for status in [401, 403, 302, 404] {
+    for status in [401, 403, 302, 404, 200, 202] {
         block_on(move || async move {
             let fixed = Arc::new(AtomicUsize::new(0));
             let ok = fixed.clone();

@@ -82,9 +82,9 @@ impl<R: Reports> Delivery<R> {
                     self.advance(group, PartReply::Taken, now);
                 }
                 WriteVerdict::Unavailable => return self.down(DeliveryState::Down, &text, now, attempt.is_err()),
-                WriteVerdict::Unauthorized | WriteVerdict::Misdirected => {
-                    return self.down(DeliveryState::Refusing, &text, now, false);
-                }
+                WriteVerdict::Unauthorized => return self.down(DeliveryState::Refusing, &text, now, false),
+                // A good probe shows that InfluxDB answers there again.
+                WriteVerdict::Misdirected => return self.down(DeliveryState::Refusing, &text, now, true),
                 WriteVerdict::TimedOut => {
                     self.down(DeliveryState::Down, &text, now, true);
                     request.timeouts += 1;
@@ -257,7 +257,10 @@ impl<R: Reports> Delivery<R> {
 /// The backend's own text if there is one.
 fn describe(attempt: &Result<WriteAnswer, ExchangeFailure>) -> String {
     match attempt {
-        Ok(answer) if answer.status / 100 == 2 => String::new(),
+        Ok(answer) if answer.status == 204 => String::new(),
+        Ok(answer) if answer.status / 100 == 2 => {
+            format!("status {}, where InfluxDB confirms with 204: another server answers", answer.status)
+        }
         Ok(answer) if answer.error.is_empty() => format!("status {}", answer.status),
         Ok(answer) => answer.error.clone(),
         Err(failure) => failure.to_string(),

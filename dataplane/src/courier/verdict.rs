@@ -2,11 +2,11 @@
 //!
 //! | backend says | verdict |
 //! |---|---|
-//! | 2xx | delivered |
+//! | 204 | delivered |
 //! | no connection, 408, 429, 503, 504, not HTTP | unavailable: wait, everything is kept |
 //! | no answer in time | timed out: the same, but a batch that does so again and again is halved |
 //! | 401, 403, 407 | unauthorized: wait, an operator must act |
-//! | 1xx, 3xx, 404 and 405 without an InfluxDB error | misdirected: the same; no InfluxDB answers there |
+//! | other 1xx and 2xx, 3xx, 404 and 405 without an InfluxDB error | misdirected: the same; no InfluxDB answers there |
 //! | 404 `database not found`, 500 `retention policy not found` | missing |
 //! | 413 | too large |
 //! | 400, other 4xx | refused: some of the lines |
@@ -52,7 +52,7 @@ impl WriteVerdict {
             }
         };
         match answer.status {
-            200..300 => Self::Delivered,
+            204 => Self::Delivered,
             401 | 403 | 407 => Self::Unauthorized,
             404 if answer.error.contains("database not found") => Self::Missing,
             500 if answer.error.contains("retention policy not found") => Self::Missing,
@@ -241,7 +241,10 @@ mod tests {
             assert_eq!(WriteVerdict::of(&attempt), want, "{status} {error}");
         };
         f(204, "", false, Delivered);
-        f(200, "", false, Delivered);
+        for other in [200, 201, 202, 205, 206, 299] {
+            f(other, "", false, Misdirected);
+            f(other, "timeout", true, Misdirected);
+        }
         f(400, "partial write: field type conflict: ... dropped=1", true, Refused { certain: true });
         f(422, "", false, Refused { certain: false });
         f(401, "authorization failed", true, Unauthorized);

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use futures_lite::future;
 
 use crate::courier::{AttemptFailure, ExchangeFailure, exchange, percent_encode};
-use crate::http::Status;
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
 use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
+use crate::http::{Span, Status};
 use crate::io::{self, Stream};
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONNECT_TIMEOUT, QUERY_FAILURE_SHOWN_BYTES_MAX};
 use crate::query::AfterAnswer;
@@ -33,6 +33,8 @@ pub enum AskFailure {
     Failed(ExchangeFailure),
     /// A status that is not about the query (5xx, 401, 403), with its text.
     Answered(u16, String),
+    /// Not an answer that InfluxDB gives, such as a page of a server in between.
+    NotInflux(u16),
 }
 
 impl fmt::Display for AskFailure {
@@ -42,6 +44,7 @@ impl fmt::Display for AskFailure {
             Self::Failed(failure) => failure.fmt(f),
             Self::Answered(status, text) if text.is_empty() => write!(f, "answered {status}"),
             Self::Answered(status, text) => write!(f, "answered {status}: {text}"),
+            Self::NotInflux(status) => write!(f, "answered {status}, but not as InfluxDB does"),
         }
     }
 }
@@ -141,7 +144,22 @@ pub async fn ask<'a>(
         let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
         return Some(Err(AskFailure::Answered(answer.status, text)));
     }
+    if !may_be_influx(&answer, &buf) {
+        return Some(Err(AskFailure::NotInflux(answer.status)));
+    }
     Some(Ok(BackendReply { worker, backend, address, stream, answer, buf, len, _running: running }))
+}
+
+/// InfluxDB answers a query with 200 and one of three formats, an asynchronous one with 204, or with an error.
+fn may_be_influx(answer: &AnswerHead, buf: &[u8]) -> bool {
+    let format = |span: Span| {
+        let kind = String::from_utf8_lossy(span.of(buf)).to_ascii_lowercase();
+        ["json", "csv", "msgpack"].iter().any(|format| kind.contains(format))
+    };
+    match answer.status {
+        200 => answer.content_type.is_none_or(format),
+        status => status == 204 || status >= 400,
+    }
 }
 
 /// Runs `task`; returns None when the client disconnects first.
@@ -387,11 +405,31 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_something_in_between_is_not_an_answer() {
+        let f = |head: &str, want: bool| {
+            let text = format!("HTTP/1.1 {head}\r\n\r\n");
+            let Ok(Status::Complete(answer)) = answer::parse(text.as_bytes(), false) else { panic!("{text}") };
+            assert_eq!(may_be_influx(&answer, text.as_bytes()), want, "{head}");
+        };
+        for format in ["application/json", "text/csv", "application/csv", "application/x-msgpack", "Application/JSON"] {
+            f(&format!("200 OK\r\nContent-Type: {format}"), true);
+        }
+        f("200 OK\r\nContent-Length: 0", true);
+        f("200 OK\r\nContent-Type: text/html", false);
+        f("204 No Content", true);
+        f("400 Bad Request\r\nContent-Type: text/plain", true);
+        for status in [201, 202, 301, 302] {
+            f(&format!("{status} Other\r\nContent-Type: application/json"), false);
+        }
+    }
+
+    #[test]
     fn a_backend_that_does_not_answer_is_described_without_its_password() {
         let refused = AskFailure::Failed(ExchangeFailure::Refused(std::io::ErrorKind::ConnectionRefused));
         assert_eq!(refused.to_string(), "no connection: connection refused");
         assert_eq!(AskFailure::Answered(500, "x".into()).to_string(), "answered 500: x");
         assert_eq!(AskFailure::Answered(502, String::new()).to_string(), "answered 502");
         assert_eq!(AskFailure::Down.to_string(), "down");
+        assert_eq!(AskFailure::NotInflux(200).to_string(), "answered 200, but not as InfluxDB does");
     }
 }
