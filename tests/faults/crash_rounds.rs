@@ -51,8 +51,8 @@ impl CrashRounds {
         let servers: Vec<_> = (0..4).map(|_| Influxd::start().unwrap()).collect();
         let first = format!("typed v=1i,n=0i {}", now_ns());
         for server in &servers {
-            server.create_database(DB).unwrap();
-            // The shard exists from now on: InfluxDB may lose points of two requests that are the first in a shard.
+            // One shard, which exists from now on: InfluxDB may lose points of two requests that are the first in one.
+            server.query("", &format!("CREATE DATABASE {DB} WITH SHARD DURATION 5200w")).unwrap();
             assert_eq!(Client::connect(server.addr()).unwrap().write(DB, &first).unwrap().status, 204);
         }
         let url = |index: usize| servers[index].url();
