@@ -4,7 +4,7 @@
 //! Each error names the key of the configuration and, if there is one, the file. Blocks: at start and on SIGHUP.
 
 use fluxgate_dataplane::tls::{ServerTls, Trust};
-use fluxgate_dataplane::topology::{Backend, BackendId};
+use fluxgate_dataplane::topology::BackendId;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -83,19 +83,16 @@ pub fn certificate(https: &Https) -> Result<CertifiedKey, TlsRefusal> {
 }
 
 /// The authorities to trust for backends: those of `ca_file`, else the system's. Read only if a backend needs them.
-pub fn trust(ca_file: &str, backends: &[Backend], unverified: Vec<BackendId>) -> Result<Trust, TlsRefusal> {
-    let speaks_tls = |backend: &&Backend| is_https(&backend.url) && !unverified.contains(&backend.id);
-    let needed_by = backends.iter().find(speaks_tls);
+pub fn trust(ca_file: &str, needed_by: Option<&str>, unverified: Vec<BackendId>) -> Result<Trust, TlsRefusal> {
     let roots = match needed_by {
         _ if !ca_file.is_empty() => certificates("ca_file", ca_file, &read("ca_file", ca_file)?)?,
         None => Vec::new(),
-        Some(backend) => {
+        Some(user) => {
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
                 let what = format!(
-                    "backend {} uses https, but this system has no trusted certificate authorities; install the \
-                     package ca-certificates or set ca_file",
-                    backend.name
+                    "{user} uses https, but this system has no trusted certificate authorities; install the \
+                     package ca-certificates or set ca_file"
                 );
                 return refuse("ca_file", what);
             }

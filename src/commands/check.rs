@@ -79,6 +79,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         |bytes| bytes.to_string(),
     );
     let max_body = if data.max_body_bytes == 0 { "no limit".to_owned() } else { data.max_body_bytes.to_string() };
+    let former = config.former_backends.iter().map(|backend| &backend.name[..]).collect::<Vec<_>>().join(", ");
     let idle = |value: String| format!("{value}  (accepted, without effect)");
     let groups: [(&str, &[(&str, String)]); 2] = [
         (
@@ -133,6 +134,8 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("missing_db", choice(&MISSING_DB, data.missing_db)),
                 ("hash", choice(&HASH, placement.hash)),
                 ("ca_file", config.ca_file.clone()),
+                ("former_backends", former),
+                ("peers", config.peers.join(", ")),
             ],
         ),
     ];

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::Ipv6Addr;
 
 use fluxgate_control::cipher::{self, Key};
+use fluxgate_control::migration::Removed;
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 
@@ -76,12 +77,7 @@ fn backend(
         );
         return Err(problem(below(path, "name"), what));
     }
-    let url = required(&table.url, path, "url")?;
-    check_url(&url).map_err(|why| {
-        let path = below(path, "url");
-        let what = format!("{} {why}", path_text(&path));
-        problem(path, what)
-    })?;
+    let url = url(&table.url, path)?;
     if let (Some(all), Some(own)) = (auth_secure, table.auth_encrypt)
         && all != own
     {
@@ -97,6 +93,34 @@ fn backend(
         leaving: table.leaving.unwrap_or(false),
         ..Backend::new(name, url)
     })
+}
+
+/// The backends that have left the circles.
+pub(super) fn former(file: &File, encrypted: bool, cipher_key: Key) -> Result<Vec<Removed>, Problem> {
+    let read = |(index, table): (usize, &file::FormerBackend)| {
+        let path = vec![KeyStep::Key("former_backends".to_owned()), KeyStep::Item(index)];
+        if index == limits::BACKENDS_MAX {
+            let what = format!("{} is one too many; there may be {}", path_text(&path), limits::BACKENDS_MAX);
+            return Err(problem(path, what));
+        }
+        Ok(Removed {
+            name: required(&table.name, &path, "name")?,
+            url: url(&table.url, &path)?,
+            username: secret(&table.username, encrypted, cipher_key, below(&path, "username"))?,
+            password: secret(&table.password, encrypted, cipher_key, below(&path, "password"))?,
+        })
+    };
+    file.former_backends.iter().flatten().enumerate().map(read).collect()
+}
+
+fn url(value: &Option<String>, path: &[KeyStep]) -> Result<String, Problem> {
+    let url = required(value, path, "url")?;
+    check_url(&url).map_err(|why| {
+        let path = below(path, "url");
+        let what = format!("{} {why}", path_text(&path));
+        problem(path, what)
+    })?;
+    Ok(url)
 }
 
 /// Accepts `http://host`, `http://host:port` and the same with `https`. An error does not repeat the text, which may

@@ -476,6 +476,14 @@ fn refusals_name_file_line_and_key() {
             "\"auth_secure\": true,\n\"username\": \"YgvEyuPZlDYAH8sGDkC!Ag\",\n\"password\": \"se-cret\"",
             "f.json:4: password should be encrypted, but cannot be decrypted: illegal base64 data at input byte 2",
         ),
+        // Servers that an admin request may name.
+        (r#""former_backends": [{"name": "x"}]"#, "f.json:2: former_backends[0] has no url"),
+        (
+            r#""former_backends": [{"name": "x", "url": "h:1"}]"#,
+            "f.json:2: former_backends[0].url must be http://host:port or https://host:port, with nothing behind the \
+             port",
+        ),
+        (r#""peers": ["a:1", "http://b:2"]"#, "f.json:2: peers[1] must be host:port or https://host:port"),
         (r#""cipher_key": "too short""#, "f.json:2: cipher_key must be 16 bytes long, not 9"),
         (
             r#""auth_encrypt": true, "username": "abc""#,

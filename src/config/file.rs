@@ -198,6 +198,12 @@ table! {
         max_result_rows: i64 = "`0`",
         /// PEM file with the certificate authorities to trust for `https` backends, instead of the system's.
         ca_file: String = "the system's",
+        /// Backends that have left the circles, and that a rebalance with `operation=rm` may name. Those that left at
+        /// the last change of the circles need not be listed.
+        former_backends: Vec<FormerBackend> = "none",
+        /// The other proxies before the same backends, each as `host:port` or `https://host:port`. Every migration
+        /// tells them of itself, and they get this proxy's user and password. The list may contain this proxy.
+        peers: Vec<String> = "none",
     }
 }
 
@@ -229,6 +235,19 @@ table! {
         /// This backend is being removed: it gets no new measurement, but still gets its points and answers queries
         /// until its data has been moved.
         leaving: bool = "`false`",
+    }
+}
+
+table! {
+    FormerBackend {
+        /// Name of the backend.
+        name: String = "required",
+        /// `http://host:port` or `https://host:port`.
+        url: String = "required",
+        /// User name for this backend, used when the request gives none. Encrypted if the proxy's own is.
+        username: String = "empty",
+        /// Password for this backend, as `username`.
+        password: String = "empty",
     }
 }
 

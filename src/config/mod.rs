@@ -29,6 +29,7 @@ mod tls_test;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fluxgate_control::migration::Removed;
 use fluxgate_dataplane::settings::Settings;
 
 use document::FileFormat;
@@ -60,6 +61,10 @@ pub struct Config {
     pub https: Https,
     /// Certificates of authorities in PEM form, instead of the system's; empty = the system's.
     pub ca_file: String,
+    /// Backends that have left the circles, for a rebalance.
+    pub former_backends: Vec<Removed>,
+    /// The other proxies before the same backends.
+    pub peers: Vec<String>,
     /// Logged at each start.
     pub warnings: Vec<String>,
 }

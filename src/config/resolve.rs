@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_control::cipher::Key;
+use fluxgate_control::migration;
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
@@ -44,6 +45,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         username: circles::secret(&file.username, encrypted, cipher_key, key("username"))?,
         password: circles::secret(&file.password, encrypted, cipher_key, key("password"))?,
     };
+    let former_backends = circles::former(&file, encrypted, cipher_key)?;
     let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
     let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
@@ -63,7 +65,16 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
              server can pretend to be it and read its password"
         ));
     }
-    let trust = tls::trust(&ca_file, &topology.backends, unverified).map_err(|fault| tls_problem(&file, fault))?;
+    let peers = peers(file.peers.clone().unwrap_or_default())?;
+    let of = |name: &str, url: &str| tls::is_https(url).then(|| format!("backend {name}"));
+    let verified = topology.backends.iter().filter(|backend| !unverified.contains(&backend.id));
+    let needed_by = verified
+        .map(|backend| of(&backend.name, &backend.url))
+        .chain(former_backends.iter().map(|backend| of(&backend.name, &backend.url)))
+        .chain(peers.iter().map(|addr| tls::is_https(addr).then(|| "a proxy of peers".to_owned())))
+        .flatten()
+        .next();
+    let trust = tls::trust(&ca_file, needed_by.as_deref(), unverified).map_err(|fault| tls_problem(&file, fault))?;
     Ok(Config {
         file: path.to_owned(),
         data: Settings {
@@ -103,6 +114,8 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         conn_pool_size: up_to("conn_pool_size", file.conn_pool_size, 20, usize::MAX)?,
         https,
         ca_file,
+        former_backends,
+        peers,
         warnings,
     })
 }
@@ -213,6 +226,21 @@ fn db_list(names: Vec<String>) -> Result<Vec<String>, Problem> {
         }
     }
     Ok(names)
+}
+
+/// The addresses of other proxies.
+fn peers(addrs: Vec<String>) -> Result<Vec<String>, Problem> {
+    for (index, addr) in addrs.iter().enumerate() {
+        let path = vec![KeyStep::Key("peers".to_owned()), KeyStep::Item(index)];
+        let name = path_text(&path);
+        if index == migration::PEERS_MAX {
+            return Err(problem(path, format!("{name} is one too many; there may be {}", migration::PEERS_MAX)));
+        }
+        if !migration::is_addr(addr) {
+            return Err(problem(path, format!("{name} must be host:port or https://host:port")));
+        }
+    }
+    Ok(addrs)
 }
 
 fn commit_linger(micros: Option<i64>) -> Result<Duration, Problem> {

@@ -142,6 +142,8 @@ fn start(config: &Config) -> Result<Running, String> {
         hot_tail_bytes: settings.hot_tail_bytes,
         data_dir: settings.data_dir.clone(),
         mlog_dir: config.mlog_dir.clone(),
+        former_backends: config.former_backends.clone(),
+        peers: config.peers.clone(),
     };
     let control =
         Control::start(control_settings, control_end, stats.clone()).map_err(|e| format!("cannot start: {e}"))?;

@@ -74,6 +74,8 @@ impl ProxyInProcess {
             hot_tail_bytes: settings.hot_tail_bytes,
             data_dir: settings.data_dir.clone(),
             mlog_dir: settings.data_dir.join("log"),
+            former_backends: Vec::new(),
+            peers: Vec::new(),
         };
         let control = Control::start(control_settings, control_end, stats.clone()).unwrap();
         assert!(eventually(PATIENCE, || stats.workers.iter().all(|worker| worker.ready.load(Relaxed))));

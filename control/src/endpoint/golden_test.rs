@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use base64::Engine;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 use serde_json::Value;
 
@@ -52,6 +53,7 @@ pub fn state(config: &str) -> AdminState {
         guard: Guard::new(&credentials),
         pprof_enabled: true,
         hot_tail_bytes: 1 << 20,
+        former_backends: Vec::new(),
     }
 }
 
@@ -62,7 +64,7 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
         topology: Arc::clone(topology),
         placement: Arc::clone(placement),
         world: Box::new(crate::migration::job_test::MemoryWorld::default()),
-        peers: Peers::new(&Credentials::default()),
+        peers: Peers::new(&Credentials::default(), Vec::new(), &Trust::default()),
         journal: Journal::new(nowhere),
         folder: nowhere.to_owned(),
     };
@@ -264,6 +266,41 @@ fn migrations_are_begun_and_refused_in_the_recorded_words() {
     assert_eq!(checked, 136, "the record has changed");
     let checked = migrations("v2.5.12", &["/transfer/state", "/transfer/stats", "/cleanup"]);
     assert_eq!(checked, 64, "the record has changed");
+}
+
+/// Whoever may send admin requests reaches no other host through the proxy.
+#[test]
+fn only_backends_that_the_operator_has_named_are_called() {
+    let mut state = state("open");
+    let backend = |url: &str, username: &str| Removed {
+        name: "x".to_owned(),
+        url: url.to_owned(),
+        username: username.to_owned(),
+        password: String::new(),
+    };
+    state.former_backends = vec![backend("http://former:1", "u")];
+    let ask = |body: Value| {
+        let path = "/rebalance?circle_id=0&operation=rm";
+        let row = serde_json::json!({"request": {"method": "POST", "path": path, "body": {"text": body.to_string()}}});
+        decide(&state, &request(&row).unwrap())
+    };
+    let named = |url: &str, username: &str| ask(serde_json::json!({"backends": [backend(url, username)]}));
+    for (url, username, want) in [
+        ("http://127.0.0.1:18086", "", ("http://127.0.0.1:18086", "")),
+        ("http://former:1", "", ("http://former:1", "u")),
+        ("http://former:1/", "own", ("http://former:1", "own")),
+    ] {
+        let Action::Migrate { order, .. } = named(url, username) else { panic!("{url} is refused") };
+        assert_eq!(order.goal.removed(), [backend(want.0, want.1)], "{url}");
+    }
+    for url in
+        ["http://169.254.169.254", "http://former:12", "http://former:1/x", "http://former:1@other", "https://former:1"]
+    {
+        let Action::Answer(response) = named(url, "") else { panic!("{url} is called") };
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        assert!(response.status == 400 && body.contains("list it under former_backends"), "{url}: {body}");
+        assert!(!body.contains("former:1") && !body.contains("169"), "a url may hold a password: {body}");
+    }
 }
 
 /// Parameter names of 2.5 that 2.4.7 does not know.

@@ -39,6 +39,7 @@ use crate::influx::catalog::Load;
 use crate::migration::jobs::Jobs;
 use crate::migration::order::Order;
 use crate::migration::peers::PeerChange;
+use crate::migration::plan::Removed;
 use crate::migration::steering::Steer;
 use params::UrlParams;
 
@@ -58,6 +59,8 @@ pub struct AdminState {
     pub pprof_enabled: bool,
     /// Per worker.
     pub hot_tail_bytes: usize,
+    /// Backends outside the topology that a rebalance may name: those of the configuration and of former rings.
+    pub former_backends: Vec<Removed>,
     pub jobs: Jobs,
 }
 

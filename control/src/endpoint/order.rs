@@ -13,6 +13,7 @@ use crate::clock::unix_ns;
 use crate::limits;
 use crate::migration::jobs::NotBegun;
 use crate::migration::order::Order;
+use crate::migration::peers;
 use crate::migration::plan::Goal;
 
 /// Begins `goal` with the parameters of `call`, or answers why not.
@@ -21,7 +22,12 @@ pub fn begin(state: &AdminState, call: &AdminCall<'_>, goal: Goal) -> Action {
         return Action::Answer(answer(call.form, &Err(NotBegun::Conflict(text))));
     }
     match order(call, goal) {
-        Ok(order) => Action::Migrate { order: Box::new(order), form: call.form },
+        Ok(mut order) => {
+            if order.ha_addrs.is_empty() {
+                order.ha_addrs = state.jobs.peers().to_vec();
+            }
+            Action::Migrate { order: Box::new(order), form: call.form }
+        }
         Err(why) => call.refuse(400, &why),
     }
 }
@@ -116,7 +122,7 @@ fn ha_addrs(call: &AdminCall<'_>) -> Result<Vec<String>, String> {
         return Ok(Vec::new());
     }
     let addrs: Vec<String> = text.split(',').map(|addr| addr.trim().to_owned()).collect();
-    let is_valid = addrs.len() <= limits::PEERS_MAX && addrs.iter().all(|addr| is_addr(addr));
+    let is_valid = addrs.len() <= limits::PEERS_MAX && addrs.iter().all(|addr| peers::is_addr(addr));
     match call.form {
         Dialect::Newer if addrs.len() < 2 || !is_valid => {
             Err("invalid ha_addrs, require at least two addresses as <host:port>, comma-separated".to_owned())
@@ -125,16 +131,6 @@ fn ha_addrs(call: &AdminCall<'_>) -> Result<Vec<String>, String> {
         Dialect::Older if !is_valid => Err("invalid ha_addrs".to_owned()),
         _ => Ok(addrs),
     }
-}
-
-/// `host:port` with a host of letters, digits, `_`, `-` and `.`.
-fn is_addr(addr: &str) -> bool {
-    let Some((host, port)) = addr.rsplit_once(':') else { return false };
-    let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    (1..=253).contains(&host.len())
-        && host.chars().all(of_host)
-        && !port.starts_with('+')
-        && port.parse::<u16>().is_ok()
 }
 
 /// The items of a comma-separated list.

@@ -45,6 +45,7 @@ use crate::migration::jobs::{JobEvent, Jobs};
 use crate::migration::journal::Journal;
 use crate::migration::live_world::LiveWorld;
 use crate::migration::peers::Peers;
+use crate::migration::plan::Removed;
 use crate::query::workers::{Errand, Errands, WorkerAnswer, Workers, Write};
 use crate::query::{self, QueryShared};
 
@@ -102,12 +103,16 @@ impl EventLoop {
             hot_tail_bytes,
             data_dir,
             mlog_dir,
+            former_backends,
+            peers,
         } = settings;
         let (placements_sender, placements) = bounded(limits::REPORTS_MAX);
         let (errands_sender, errands_asked) = bounded(limits::REPORTS_MAX);
         let (job_sender, job_events) = bounded(limits::REPORTS_MAX);
         transitions.attach(placements_sender, Arc::clone(&stats));
         let placement = transitions.placement();
+        let former = transitions.former_backends().into_iter().map(Removed::from);
+        let callable = former_backends.into_iter().chain(former).collect();
         let workers = Workers::new(errands_sender, end.workers());
         let query_timeout = query.timeout;
         let query_shared = Arc::new(QueryShared::new(&topology, &placement, &stats, query, workers, &trust));
@@ -117,7 +122,7 @@ impl EventLoop {
             topology: Arc::clone(&topology),
             placement: Arc::clone(&placement),
             world: Box::new(LiveWorld { stats: Arc::clone(&stats), transitions, trust: trust.clone(), query_timeout }),
-            peers: Peers::new(&credentials),
+            peers: Peers::new(&credentials, peers, &trust),
             journal: Journal::new(&mlog_dir),
             folder: migration::checkpoint::folder(&data_dir),
         };
@@ -132,6 +137,7 @@ impl EventLoop {
             stats,
             pprof_enabled,
             hot_tail_bytes,
+            former_backends: callable,
             jobs,
         };
         Ok(Self {

@@ -13,6 +13,7 @@ use fluxgate_dataplane::topology::{BackendId, Topology};
 
 use crate::influx::catalog::{Databases, Load};
 use crate::influx::client::CallFailure;
+use crate::migration::plan::Removed;
 use crate::transition::Transitions;
 
 /// Settings of the control thread.
@@ -35,6 +36,10 @@ pub struct ControlSettings {
     pub data_dir: PathBuf,
     /// Folder of the migration log.
     pub mlog_dir: PathBuf,
+    /// Backends that have left the circles, and that a rebalance may name.
+    pub former_backends: Vec<Removed>,
+    /// The other proxies before the same backends.
+    pub peers: Vec<String>,
 }
 
 /// Results of the loop's own threads.

@@ -25,6 +25,9 @@ use super::answer::Answer;
 use super::wire::{WireError, json};
 use crate::limits;
 
+/// What is shown instead of the text of a server outside the circles.
+const HIDDEN: &str = "it refuses (its text is not shown: it is not a backend of the circles)";
+
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallFailure {
@@ -71,17 +74,23 @@ pub struct Client {
     pub(super) url: String,
     pub(super) authorization: Option<String>,
     pub(super) agent: ureq::Agent,
+    /// Its own words about failures are shown to operators.
+    shows_texts: bool,
 }
 
 /// What all calls to one backend share: certificates are verified as by couriers. The caller sets timeouts.
 fn agent_config(backend: &Backend, trust: &Trust) -> ConfigBuilder<AgentScope> {
+    plain_config().tls_config(tls_config(trust, trust.verifies(backend.id)))
+}
+
+/// The authorities that are trusted, for calls to backends and to other proxies.
+pub(crate) fn tls_config(trust: &Trust, verifies: bool) -> TlsConfig {
     let roots: Vec<_> = trust.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-    let tls = TlsConfig::builder()
+    TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .root_certs(RootCerts::from(roots))
-        .disable_verification(!trust.verifies(backend.id))
-        .build();
-    plain_config().tls_config(tls)
+        .disable_verification(!verifies)
+        .build()
 }
 
 /// What all calls to backends and other proxies share: every status is an answer, redirects are not followed, no
@@ -111,7 +120,19 @@ impl Client {
     pub fn new(backend: &Backend, trust: &Trust) -> Self {
         let authorization = authorization(&backend.username, &backend.password);
         let agent = agent_config(backend, trust).build().new_agent();
-        Self { url: backend.url.trim_end_matches('/').to_owned(), authorization, agent }
+        let url = backend.url.trim_end_matches('/').to_owned();
+        Self { url, authorization, agent, shows_texts: true }
+    }
+
+    /// For a server outside the circles: of its failures only the kind is shown, not its text.
+    #[must_use]
+    pub fn without_texts(self) -> Self {
+        Self { shows_texts: false, ..self }
+    }
+
+    /// The text of a refusal, as far as it may be shown.
+    pub fn shown(&self, text: String) -> String {
+        if self.shows_texts { text } else { HIDDEN.to_owned() }
     }
 
     /// The agent of all calls. Shutting it down ends them at once.
@@ -141,13 +162,20 @@ impl Client {
     pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
         let request = self.prepared(self.agent.post(format!("{}/query", self.url)), timeout);
         let form = [("q", statements), ("db", db)];
-        let mut response = check(request.send_form(form).map_err(unreachable)?, 200)?;
+        let mut response =
+            check(request.send_form(form).map_err(unreachable)?, 200).map_err(|failure| match failure {
+                CallFailure::Status(status, _) if !self.shows_texts => CallFailure::Status(status, String::new()),
+                failure => failure,
+            })?;
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         match json::parse(body.map_err(unreachable)?.into()) {
             // InfluxDB gives one result per statement, so none at all is another server.
             Ok(statements) if statements.is_empty() => Err(CallFailure::NotInflux),
-            Ok(statements) => Ok(statements.into_iter().map(|statement| statement.answer).collect()),
-            Err(WireError::Refused(error)) => Err(CallFailure::Refused(error)),
+            Ok(statements) => Ok(statements
+                .into_iter()
+                .map(|statement| Answer { error: statement.answer.error.map(|e| self.shown(e)), ..statement.answer })
+                .collect()),
+            Err(WireError::Refused(error)) => Err(CallFailure::Refused(self.shown(error))),
             Err(WireError::Malformed) => Err(CallFailure::NotInflux),
         }
     }
@@ -287,5 +315,24 @@ mod tests {
         }
         let queued = answered("202 Accepted", r#"{"results":[{"statement_id":0}]}"#);
         assert_eq!(queued.query("CREATE DATABASE d", second), Err(CallFailure::NotInflux));
+    }
+
+    /// The text of any other server may be a secret of the network that the proxy stands in.
+    #[test]
+    fn of_a_server_outside_the_circles_no_text_is_shown() {
+        for (status, body) in [
+            ("500 No", "secret"),
+            ("404 Not Found", r#"{"error":"secret"}"#),
+            ("200 OK", r#"{"error":"secret"}"#),
+            ("200 OK", r#"{"results":[{"error":"secret"}]}"#),
+            ("400 Bad Request", r#"{"error":"secret"}"#),
+        ] {
+            for shows in [true, false] {
+                let client = answered(status, body);
+                let client = if shows { client } else { client.without_texts() };
+                let said = client.query("SHOW DATABASES", Duration::from_secs(5));
+                assert_eq!(format!("{said:?}").contains("secret"), shows, "{status} {body}: {said:?}");
+            }
+        }
     }
 }

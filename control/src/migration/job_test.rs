@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::placement::{Place, Placement, PlacementSettings};
 use fluxgate_dataplane::settings::Credentials;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::checkpoint::{Saved, read_all};
@@ -146,7 +147,7 @@ impl MemoryProxy {
             placement: Arc::new(Placement::new(&topology, &PlacementSettings::default())),
             topology,
             world: Box::new(world.clone()),
-            peers: Peers::new(&Credentials::default()),
+            peers: Peers::new(&Credentials::default(), Vec::new(), &Trust::default()),
             journal: Journal::new(&dir.path().join("log")),
             folder: dir.path().join("migrations"),
         };

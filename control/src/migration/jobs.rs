@@ -62,6 +62,11 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
+    /// The other proxies of the configuration.
+    pub fn peers(&self) -> &[String] {
+        self.shared.peers.configured()
+    }
+
     /// Reads the jobs on disk. [`Jobs::resume`] continues unfinished ones.
     pub fn open(shared: MigrationShared, stats: Arc<Stats>, events: Sender<JobEvent>) -> Self {
         let (saved, last_id) = checkpoint::read_all(&shared.folder);

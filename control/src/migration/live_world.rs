@@ -34,7 +34,13 @@ pub struct LiveWorld {
 
 impl LiveWorld {
     fn side(&self, backend: &Backend) -> CopySide {
-        CopySide::new(backend, &self.trust)
+        CopySide::new(backend, self.client(backend))
+    }
+
+    fn client(&self, backend: &Backend) -> Client {
+        let client = Client::new(backend, &self.trust);
+        // Backends that have left are numbered after those of the circles.
+        if backend.id.index() < self.stats.reads.len() { client } else { client.without_texts() }
     }
 
     /// Whether a backend gets new points of a measurement: as the owner in its circle, or as the former owner.
@@ -48,7 +54,7 @@ impl LiveWorld {
 
 impl World for LiveWorld {
     fn inventory(&self, at: &Backend, steering: &Steering) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-        let client = Client::new(at, &self.trust);
+        let client = self.client(at);
         let _interrupts = steering.interrupts([client.agent()]);
         measurements(&client).map_err(|failure| failure.to_string())
     }

@@ -56,9 +56,12 @@ mod verify;
 mod work;
 mod world;
 
+pub use crate::limits::PEERS_MAX;
 pub use copy::{Copied, CopyError, CopyTask, SliceFailure, Writes, copy};
 pub use delete::{NotCleared, clear};
 pub use order::Undelivered;
+pub use peers::is_addr;
+pub use plan::Removed;
 pub use progress::Progress;
 pub use side::CopySide;
 pub use slices::Slice;

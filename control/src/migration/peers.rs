@@ -1,4 +1,5 @@
-//! The other proxies that a request names in `ha_addrs`: calls to ask them and tell them about migrations.
+//! The other proxies that the configuration names in `peers`, or a request in `ha_addrs`: calls to ask them and tell
+//! them about migrations.
 //!
 //! The calls are those of influx-proxy's own `/migrate/state`, so the other proxy may be an influx-proxy. A proxy
 //! recognises itself in the list by [`INSTANCE`], a header of its answers, because one address can be written in many
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use fluxgate_dataplane::settings::Credentials;
 use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::BackendId;
 use serde::Deserialize;
 
@@ -25,11 +27,15 @@ pub const INSTANCE: &str = "X-Fluxgate-Instance";
 /// in milliseconds: `0=12,3=70000`. Left out when no points wait.
 pub const WAITING: &str = "X-Fluxgate-Waiting";
 
+const HTTPS: &str = "https://";
+
 /// Calls to other proxies, with this proxy's own user.
 #[derive(Debug)]
 pub struct Peers {
     agent: ureq::Agent,
     authorization: Option<String>,
+    /// `peers` of the configuration.
+    configured: Vec<String>,
     instance: String,
 }
 
@@ -128,12 +134,13 @@ impl PeerChange {
 }
 
 impl Peers {
-    pub fn new(credentials: &Credentials) -> Self {
+    pub fn new(credentials: &Credentials, configured: Vec<String>, trust: &Trust) -> Self {
         let authorization = client::authorization(&credentials.username, &credentials.password);
-        let agent = client::plain_config().timeout_global(Some(limits::PEER_TIMEOUT)).build().new_agent();
+        let config = client::plain_config().tls_config(client::tls_config(trust, true));
+        let agent = config.timeout_global(Some(limits::PEER_TIMEOUT)).build().new_agent();
         // The standard library's hasher has random keys in each process.
         let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self { agent, authorization, instance: format!("{:016x}{:016x}", random(), random()) }
+        Self { agent, authorization, configured, instance: format!("{:016x}{:016x}", random(), random()) }
     }
 
     /// The value of [`INSTANCE`] in this process's answers.
@@ -141,20 +148,45 @@ impl Peers {
         &self.instance
     }
 
+    /// The other proxies of the configuration.
+    pub fn configured(&self) -> &[String] {
+        &self.configured
+    }
+
+    /// The start of a proxy's urls, and the credentials for it. A request may name any host, so only a proxy of the
+    /// configuration, or one that is reached through TLS, gets them.
+    fn reach(&self, addr: &str) -> (String, Option<&String>) {
+        let is_https = addr.starts_with(HTTPS);
+        let url = if is_https { addr.to_owned() } else { format!("http://{addr}") };
+        let is_trusted = is_https || self.configured.iter().any(|known| known == addr);
+        (url, self.authorization.as_ref().filter(|_| is_trusted))
+    }
+
+    /// What a status means that is no success.
+    fn refusal(&self, status: u16, with_user: bool) -> String {
+        if status == 401 && !with_user && self.authorization.is_some() {
+            return "answered 401: list it under peers in the configuration, so that it gets this proxy's user, or \
+                    name it as https://host:port"
+                .to_owned();
+        }
+        format!("answered {status}")
+    }
+
     /// Asks a proxy for its state.
     ///
     /// # Errors
     /// Why there was no usable answer, for the operator.
     pub fn ask(&self, addr: &str) -> Result<PeerAnswer, String> {
-        let request = self.agent.get(format!("http://{addr}/migrate/state"));
-        let mut answer = client::authorized(request, self.authorization.as_ref()).call().map_err(|e| e.to_string())?;
+        let (url, authorization) = self.reach(addr);
+        let request = self.agent.get(format!("{url}/migrate/state"));
+        let mut answer = client::authorized(request, authorization).call().map_err(|e| e.to_string())?;
         if answer.headers().get(INSTANCE).is_some_and(|value| value.as_bytes() == self.instance.as_bytes()) {
             return Ok(PeerAnswer::ThisProxy);
         }
         match answer.status().as_u16() {
             200..=299 => {}
             404 | 405 => return Ok(PeerAnswer::NotAProxy),
-            status => return Err(format!("answered {status}")),
+            status => return Err(self.refusal(status, authorization.is_some())),
         }
         let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|e| e.to_string())?;
@@ -172,17 +204,28 @@ impl Peers {
     /// # Errors
     /// Why it may not have received the change.
     pub fn tell(&self, addr: &str, change: PeerChange) -> Result<HashMap<usize, u64>, String> {
-        let request = self.agent.post(format!("http://{addr}/migrate/state?{}", change.query()));
-        let request = client::authorized(request, self.authorization.as_ref());
+        let (url, authorization) = self.reach(addr);
+        let request = self.agent.post(format!("{url}/migrate/state?{}", change.query()));
+        let request = client::authorized(request, authorization);
         let answer = request.send_empty().map_err(|e| e.to_string())?;
         match answer.status().as_u16() {
             200..=299 => {
                 let waiting = answer.headers().get(WAITING).and_then(|value| value.to_str().ok());
                 Ok(waiting.map(read_waiting).unwrap_or_default())
             }
-            status => Err(format!("answered {status}")),
+            status => Err(self.refusal(status, authorization.is_some())),
         }
     }
+}
+
+/// `host:port` with a host of letters, digits, `_`, `-` and `.`, or the same behind `https://`.
+pub fn is_addr(addr: &str) -> bool {
+    let Some((host, port)) = addr.strip_prefix(HTTPS).unwrap_or(addr).rsplit_once(':') else { return false };
+    let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=253).contains(&host.len())
+        && host.chars().all(of_host)
+        && !port.starts_with('+')
+        && port.parse::<u16>().is_ok()
 }
 
 /// The pause before the `attempt`th repeat of a call: doubling, bounded.
@@ -214,6 +257,11 @@ mod tests {
         (addr, thread)
     }
 
+    fn of(credentials: Credentials, configured: &[&str]) -> Peers {
+        let configured = configured.iter().map(|&addr| addr.to_owned()).collect();
+        Peers::new(&credentials, configured, &Trust::default())
+    }
+
     const STATE: &str = concat!(
         r#"{"circles":[{"circle_id":0,"circle_name":"a","is_migrating":false},"#,
         r#"{"circle_id":1,"circle_name":"b","is_migrating":true}],"is_resyncing":false}"#
@@ -221,28 +269,51 @@ mod tests {
 
     #[test]
     fn the_state_of_a_proxy_is_read_and_a_proxy_recognises_itself() {
-        let peers = Peers::new(&Credentials { username: "u".into(), password: "p".into() });
+        let peers = of(Credentials { username: "u".into(), password: "p".into() }, &[]);
         let (addr, thread) = answer_once("200 OK".into(), STATE);
         let said = PeerAnswer::State { migrating: vec![false, true], resyncing: false };
         assert_eq!(peers.ask(&addr), Ok(said));
         let got = thread.join().unwrap().to_ascii_lowercase();
-        assert!(got.starts_with("get /migrate/state ") && got.contains("authorization: basic dtpw"), "{got}");
+        assert!(got.starts_with("get /migrate/state ") && !got.contains("authorization"), "{got}");
 
         let (addr, thread) = answer_once(format!("200 OK\r\n{INSTANCE}: {}", peers.instance()), STATE);
         assert_eq!(peers.ask(&addr), Ok(PeerAnswer::ThisProxy));
         thread.join().unwrap();
         let (addr, thread) = answer_once("401 Unauthorized".into(), "");
-        assert_eq!(peers.ask(&addr), Err("answered 401".to_owned()));
+        assert!(peers.ask(&addr).unwrap_err().starts_with("answered 401: list it under peers"));
         thread.join().unwrap();
         let (addr, thread) = answer_once("404 Not Found".into(), "");
         assert_eq!(peers.ask(&addr), Ok(PeerAnswer::NotAProxy));
         thread.join().unwrap();
-        assert_ne!(peers.instance(), Peers::new(&Credentials::default()).instance());
+        assert_ne!(peers.instance(), of(Credentials::default(), &[]).instance());
+    }
+
+    /// A request may name any host, which must not learn the user of the proxy.
+    #[test]
+    fn credentials_go_to_configured_proxies_and_through_tls_only() {
+        let user = || Credentials { username: "u".into(), password: "p".into() };
+        for is_configured in [true, false] {
+            let (addr, thread) = answer_once("401 Unauthorized".into(), "");
+            let configured = [&addr[..]];
+            let peers = of(user(), if is_configured { &configured } else { &[] });
+            let why = peers.tell(&addr, PeerChange::Resyncing(true)).unwrap_err();
+            let got = thread.join().unwrap().to_ascii_lowercase();
+            assert_eq!(got.contains("authorization: basic dtpw"), is_configured, "{got}");
+            assert_eq!(why.contains("list it under peers"), !is_configured, "{why}");
+        }
+        let peers = of(user(), &["a:1"]);
+        let reach = |addr: &str| (peers.reach(addr).0, peers.reach(addr).1.is_some());
+        assert_eq!(reach("a:1"), ("http://a:1".to_owned(), true));
+        assert_eq!(reach("a:2"), ("http://a:2".to_owned(), false));
+        assert_eq!(reach("https://b:2"), ("https://b:2".to_owned(), true));
+        assert!(["a:1", "https://a-b.c:65535"].iter().all(|addr| is_addr(addr)));
+        let none = ["a", "http://a:1", "https://a", "https://u@a:1", "a:1/x", "a:70000", ":1"];
+        assert!(none.iter().all(|addr| !is_addr(addr)));
     }
 
     #[test]
     fn changes_are_sent_with_influx_proxys_parameters() {
-        let peers = Peers::new(&Credentials::default());
+        let peers = of(Credentials::default(), &[]);
         let all = [
             (PeerChange::Migrating { circle: 0, migrating: true, moved: false }, "circle_id=0&migrating=true"),
             (

@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fluxgate_dataplane::placement::{Place, Placement};
+use fluxgate_dataplane::placement::{FormerMember, Place, Placement};
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,13 @@ pub struct Removed {
     pub username: String,
     #[serde(default)]
     pub password: String,
+}
+
+/// Its credentials are not known.
+impl From<FormerMember> for Removed {
+    fn from(FormerMember { name, url, .. }: FormerMember) -> Self {
+        Self { name, url, username: String::new(), password: String::new() }
+    }
 }
 
 impl std::fmt::Debug for Removed {
@@ -238,7 +245,7 @@ pub fn names<'a>(inventory: &'a Inventory, site: Site, dbs: &'a [String]) -> imp
 
 #[cfg(test)]
 pub mod tests {
-    use fluxgate_dataplane::placement::{Former, FormerMember, PlacementSettings};
+    use fluxgate_dataplane::placement::{Former, PlacementSettings};
     use proptest::prelude::*;
 
     use super::*;

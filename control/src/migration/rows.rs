@@ -61,11 +61,12 @@ pub fn read<S: PointSink>(
         })
     });
     match (ended, read) {
+        (Some(ReadError::Refused(why)), _) => Err(ReadError::Refused(side.client.shown(why))),
         (Some(ended), _) => Err(ended),
         (None, Ok(Ok(()))) => Ok(()),
         // A cancel also cuts the answer.
         (None, Ok(Err(_))) if cancelled.load(Relaxed) => Err(ReadError::Cancelled),
-        (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(error)),
+        (None, Ok(Err(Unread::Refused(error)))) => Err(ReadError::Refused(side.client.shown(error))),
         (None, Ok(Err(Unread::Cut(why)))) => Err(ReadError::Cut(why)),
         (None, Err(Interrupted::Cancelled | Interrupted::OverBudget { .. })) => Err(ReadError::Cancelled),
     }

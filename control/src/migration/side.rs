@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fluxgate_dataplane::influxql::print;
-use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::influx::answer::Answer;
@@ -45,8 +44,8 @@ impl SliceWindow<'_> {
 }
 
 impl CopySide {
-    pub fn new(backend: &Backend, trust: &Trust) -> Self {
-        Self { name: backend.name.clone(), client: Client::new(backend, trust), silence_max: limits::SILENCE_MAX }
+    pub fn new(backend: &Backend, client: Client) -> Self {
+        Self { name: backend.name.clone(), client, silence_max: limits::SILENCE_MAX }
     }
 
     /// Runs one statement.

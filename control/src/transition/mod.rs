@@ -165,6 +165,13 @@ impl Transitions {
         self.state().circles[circle].former.clone()
     }
 
+    /// The backends of former rings, among them those that have left.
+    pub fn former_backends(&self) -> Vec<FormerMember> {
+        let state = self.state();
+        let rings = state.circles.iter().filter_map(|circle| circle.former.as_ref());
+        rings.flat_map(|ring| ring.members.iter().cloned()).collect()
+    }
+
     /// Whether a measurement has a former owner that also gets its writes, whether marked as moved or not.
     pub fn is_moving(&self, circle: usize, place: Place<&str>) -> bool {
         self.placement().former(circle, place.bytes()).is_some()

@@ -12,6 +12,7 @@ use fluxgate_dataplane::placement::Place;
 use super::intercept::{Then, intercept};
 use super::support::{Influxd, topology};
 use fluxgate_control::influx::catalog;
+use fluxgate_control::influx::client::Client;
 use fluxgate_control::influx::policy::Policy;
 use fluxgate_control::influx::wire::msgpack::MsgpackValue;
 use fluxgate_control::migration::rows::{self, PointSink};
@@ -27,7 +28,8 @@ const DAY: i64 = 86_400_000_000_000;
 pub const T0: i64 = 1_700_000_000_000_000_000;
 
 pub fn side(url: String) -> CopySide {
-    CopySide::new(&topology(&[vec![url]]).backends[0], &fluxgate_dataplane::tls::Trust::default())
+    let backend = &topology(&[vec![url]]).backends[0];
+    CopySide::new(backend, Client::new(backend, &fluxgate_dataplane::tls::Trust::default()))
 }
 
 pub fn task(measurement: &str) -> CopyTask {

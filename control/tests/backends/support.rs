@@ -230,6 +230,8 @@ impl Bench {
             hot_tail_bytes: 1 << 20,
             data_dir: dir.path().to_owned(),
             mlog_dir: dir.path().join("log"),
+            former_backends: Vec::new(),
+            peers: Vec::new(),
         };
         let control = Control::start(settings, end, Arc::clone(&stats)).unwrap();
         Self { control: Some(control), worker: workers.remove(0), stats, seen: Vec::new(), next: 0 }
