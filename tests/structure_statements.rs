@@ -182,6 +182,32 @@ fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
     assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
 }
 
+/// Telegraf and others create their database at each start.
+#[test]
+fn a_creation_that_changes_nothing_succeeds_with_backends_down() {
+    let mut circles = two_circles();
+    let oracle = Influxd::start().unwrap();
+    let week = "CREATE RETENTION POLICY week ON db DURATION 1w REPLICATION 1";
+    let declared = ["CREATE DATABASE db", week, "CREATE DATABASE x WITH DURATION 3d REPLICATION 1 NAME days"];
+    for q in declared {
+        circles.run("", q);
+        oracle.query("", q).unwrap();
+    }
+    circles.servers[2].kill();
+    let conflicts = "CREATE RETENTION POLICY week ON db DURATION 2w REPLICATION 1";
+    for q in declared.into_iter().chain(declared).chain([conflicts]) {
+        assert_eq!(circles.ask("", q), query(&oracle.url(), "", q), "{q}");
+    }
+    for q in ["CREATE DATABASE y", "CREATE RETENTION POLICY day ON db DURATION 1d REPLICATION 1", "DROP DATABASE db"] {
+        let (status, answer) = circles.ask("", q);
+        assert_eq!(status, 503, "{q}: {answer}");
+        assert!(answer["error"].as_str().unwrap_or_default().contains("influxdb-2-1"), "{q}: {answer}");
+    }
+    circles.servers[0].kill();
+    circles.servers[1].kill();
+    circles.run("", "CREATE DATABASE db");
+}
+
 #[test]
 fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
     let (server, slow) = (Influxd::start().unwrap(), StandIn::with_databases(&["db"]).unwrap());

@@ -130,6 +130,9 @@ impl EventLoop {
         if let Err(failure) = &result {
             log::debug!("backend {}: cannot list databases: {failure}", self.name(backend));
         }
+        if let Ok(databases) = &result {
+            self.query_shared.list(backend, Some(databases.clone()));
+        }
         self.refresh.answered(backend, result.ok());
         if let Some(catalog) = self.refresh.changed() {
             self.broadcast(&ToWorker::Catalog(catalog));

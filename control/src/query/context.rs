@@ -25,7 +25,9 @@ use super::workers::Workers;
 use crate::clock::{unix_ms, unix_ns};
 use crate::influx::answer::Answer;
 use crate::influx::budget::{Held, Interrupted, MemoryBudget};
+use crate::influx::catalog::Databases;
 use crate::influx::client::Client;
+use crate::influx::policy::Policy;
 use crate::influx::reader::Call;
 use crate::limits;
 
@@ -42,6 +44,8 @@ pub struct QueryShared {
     /// Memory for answers, of all requests together.
     pub memory: MemoryBudget,
     pub workers: Workers,
+    /// By `BackendId`: the databases it listed last; None before that, and while a statement may be changing them.
+    listed: Mutex<Vec<Option<Databases>>>,
 }
 
 impl QueryShared {
@@ -61,7 +65,19 @@ impl QueryShared {
             memory: MemoryBudget::new(settings.memory_bytes_max),
             settings,
             workers,
+            listed: Mutex::new(vec![None; topology.backends.len()]),
         }
+    }
+
+    /// Notes the databases of a backend; None = they may be changing.
+    pub fn list(&self, backend: BackendId, databases: Option<Databases>) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)[backend.index()] = databases;
+    }
+
+    /// The policies of a database as a backend listed them last; None when it had no such database, or is not known.
+    pub fn policies(&self, backend: BackendId, db: &str) -> Option<Vec<Policy>> {
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed[backend.index()].as_ref()?.get(db).cloned()
     }
 
     /// The current placement.

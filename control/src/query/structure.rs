@@ -1,7 +1,8 @@
 //! Statements that change structure or remove data. They run on every backend of every circle, or on none as far as
 //! that can be known in advance.
 //!
-//! 1. Every backend must answer; otherwise nothing is changed.
+//! 1. Every backend must answer; otherwise nothing is changed. A CREATE may do without backends that had what it
+//!    creates when they listed their databases last: it changes nothing there.
 //! 2. A statement that removes data waits until all earlier points have been delivered, and no newer point is delivered
 //!    meanwhile. So every backend has the same order: older points, the change, newer points. Nothing is removed while
 //!    a migration moves data: data that it has read but not yet written would come back.
@@ -18,6 +19,7 @@ use super::context::{Context, Stop, Times};
 use super::select::now::replace_now;
 use super::workers::{Hold, Undrained};
 use crate::influx::answer::{Answer, Message};
+use crate::influx::policy::Policy;
 use crate::influx::reader::Call;
 use crate::limits;
 
@@ -29,18 +31,22 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
         return Err(unchanged("another change of structure is under way"));
     };
     let _removal = removes(statement).then(|| Removal::begin(&context.shared.stats)).transpose()?;
-    let all: Vec<BackendId> = context.shared.topology.backends.iter().map(|backend| backend.id).collect();
-    all_answer(context, &all)?;
+    let all = answering(context, statement)?;
     let hold = if removes(statement) { Some(hold(context)?) } else { None };
     let text = with_now(statement, context.now_ns()).to_string();
     let questions = all.iter().map(|&backend| (backend, text.clone())).collect();
+    let is_of_data = matches!(
+        statement,
+        Statement::Delete { .. } | Statement::DropSeries { .. } | Statement::DropMeasurement { .. }
+    );
+    if !is_of_data {
+        all.iter().for_each(|&backend| context.shared.list(backend, None));
+    }
     // Same method as the client's: InfluxDB adds a warning when a GET changes something.
     let by_get = context.request.is_get;
     let answers = context.ask_each_as(questions, Times::Nanoseconds, &|call| Call { by_get, ..call });
     drop(hold);
-    if !matches!(statement, Statement::Delete { .. } | Statement::DropSeries { .. } | Statement::DropMeasurement { .. })
-        && workers.refresh_catalog(limits::ROUND_DEADLINE * 2).is_none()
-    {
+    if !is_of_data && workers.refresh_catalog(limits::ROUND_DEADLINE * 2).is_none() {
         log::warn!("{statement}: the catalog was not refreshed in time");
     }
     let results = answers?.into_iter().zip(&all).map(|(answer, &backend)| {
@@ -83,27 +89,59 @@ fn unchanged(why: &str) -> Stop {
     Stop::unavailable(format!("{why}: nothing was changed"))
 }
 
-/// Checks the results of probes first, then asks all backends.
-fn all_answer(context: &Context<'_>, all: &[BackendId]) -> Result<(), Stop> {
-    let down = all.iter().filter(|&&backend| context.is_down(backend));
-    let mut silent: Vec<String> = down.map(|&b| format!("{} (down)", context.name(b))).collect();
-    if silent.is_empty() {
-        let questions = all.iter().map(|&backend| (backend, "SHOW DATABASES".to_owned())).collect();
-        let soon = |call: Call| Call { time_left: call.time_left.min(limits::SHOW_TIMEOUT), ..call };
-        let answers = context.ask_each_as(questions, Times::Nanoseconds, &soon)?;
-        silent = answers
-            .into_iter()
-            .zip(all)
-            .filter_map(|(answer, &backend)| {
-                let why = answer.map_or_else(|unanswered| Some(unanswered.why), |answer| answer.error)?;
-                Some(format!("{} ({why})", context.name(backend)))
+/// The backends to run `statement` on: all that answer. Checks the results of probes first, then asks the others.
+///
+/// # Errors
+/// 503 when one does not answer that the statement may change.
+fn answering(context: &Context<'_>, statement: &Statement) -> Result<Vec<BackendId>, Stop> {
+    let shared = context.shared;
+    let all = shared.topology.backends.iter().map(|backend| backend.id);
+    let (down, up): (Vec<_>, Vec<_>) = all.partition(|&backend| context.is_down(backend));
+    let mut silent: Vec<_> = down.into_iter().map(|backend| (backend, "down".to_owned())).collect();
+    let may_be_left_out = |silent: &[(BackendId, String)], up: &[BackendId]| {
+        silent.iter().all(|(backend, _)| {
+            creates_nothing(statement, |db| {
+                let others = up.iter().filter_map(|&other| shared.policies(other, db)).collect();
+                Some((shared.policies(*backend, db)?, others))
             })
-            .collect();
+        })
+    };
+    let refused = |silent: &[(BackendId, String)]| {
+        let names: Vec<_> = silent.iter().map(|(backend, why)| format!("{} ({why})", context.name(*backend))).collect();
+        let names = names.join(", ");
+        unchanged(&format!("every backend must be up for this statement, and these are not: {names}"))
+    };
+    if !may_be_left_out(&silent, &up) {
+        return Err(refused(&silent));
     }
-    if silent.is_empty() {
-        return Ok(());
+    let questions = up.iter().map(|&backend| (backend, "SHOW DATABASES".to_owned())).collect();
+    let soon = |call: Call| Call { time_left: call.time_left.min(limits::SHOW_TIMEOUT), ..call };
+    let answers = context.ask_each_as(questions, Times::Nanoseconds, &soon)?;
+    let mut answer_well = Vec::new();
+    for (answer, backend) in answers.into_iter().zip(up) {
+        match answer.map_or_else(|unanswered| Some(unanswered.why), |answer| answer.error) {
+            Some(why) => silent.push((backend, why)),
+            None => answer_well.push(backend),
+        }
     }
-    Err(unchanged(&format!("every backend must be up for this statement, and these are not: {}", silent.join(", "))))
+    if may_be_left_out(&silent, &answer_well) { Ok(answer_well) } else { Err(refused(&silent)) }
+}
+
+/// Whether a backend that does not answer has what `statement` creates, so that it would change nothing there and be
+/// answered as elsewhere. `policies` gives the policies of a database there, and on backends that answer.
+fn creates_nothing(statement: &Statement, policies: impl Fn(&str) -> Option<(Vec<Policy>, Vec<Vec<Policy>>)>) -> bool {
+    match statement {
+        Statement::CreateDatabase { name, options: None } => policies(name).is_some(),
+        // It asks for a default policy, and fails when another one is there: the backends must be alike.
+        Statement::CreateDatabase { name, .. } => {
+            policies(name).is_some_and(|(here, others)| !here.is_empty() && others.contains(&here))
+        }
+        Statement::CreateRetentionPolicy(policy) => policies(&policy.db).is_some_and(|(here, others)| {
+            let of = |policies: &[Policy]| policies.iter().find(|known| known.name == policy.name).cloned();
+            of(&here).is_some_and(|here| others.iter().any(|other| of(other).as_ref() == Some(&here)))
+        }),
+        _ => false,
+    }
 }
 
 /// Half of the time is for waiting, so that the change itself has as much.
@@ -216,6 +254,36 @@ mod tests {
     fn now_is_one_number_for_all() {
         let delete = with_now(&statement("DELETE FROM m WHERE time < NOW() - 1d AND host = 'now()'"), 1_700);
         assert_eq!(delete.to_string(), r#"DELETE FROM "m" WHERE "time" < 1700 - 1d AND "host" = 'now()'"#);
+    }
+
+    #[test]
+    fn only_a_creation_that_changes_nothing_does_without_a_backend() {
+        let policy = |name: &str, duration: &str| Policy {
+            name: name.to_owned(),
+            duration: duration.to_owned(),
+            shard_duration: "24h0m0s".to_owned(),
+            default: name == "autogen",
+        };
+        let (autogen, week) = (policy("autogen", "0s"), policy("week", "168h0m0s"));
+        let here = vec![autogen.clone(), week.clone()];
+        let know = |db: &str, other: &[Policy]| (db == "db").then(|| (here.clone(), vec![other.to_vec()]));
+        let alike = |text: &str| creates_nothing(&statement(text), |db| know(db, &here));
+        let longer = [autogen.clone(), policy("week", "200h0m0s")];
+        let unlike = |text: &str| creates_nothing(&statement(text), |db| know(db, &longer));
+        let (plain, with) = ("CREATE DATABASE db", "CREATE DATABASE db WITH DURATION 1d NAME x");
+        let rp = "CREATE RETENTION POLICY week ON db DURATION 1w REPLICATION 1";
+        assert!([plain, with, rp].into_iter().all(alike));
+        assert!(unlike(plain) && ![with, rp].into_iter().any(unlike), "the backends answer differently");
+        for changes in [
+            "CREATE DATABASE other",
+            "CREATE RETENTION POLICY day ON db DURATION 1d REPLICATION 1",
+            "CREATE RETENTION POLICY week ON other DURATION 1w REPLICATION 1",
+            "ALTER RETENTION POLICY week ON db DURATION 1w",
+            "DROP DATABASE db",
+            "DROP MEASUREMENT m",
+        ] {
+            assert!(!alike(changes), "{changes}");
+        }
     }
 
     #[test]
