@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
@@ -180,6 +180,23 @@ fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
     assert_eq!(circles.rows(&circles.servers[..2], "db", "SELECT * FROM m").len(), 1);
     let databases = circles.servers[0].query("", "SHOW DATABASES").unwrap().to_string();
     assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
+}
+
+#[test]
+fn changes_of_structure_in_a_row_take_the_time_of_the_backends() {
+    let circles = two_circles();
+    circles.run("", "CREATE DATABASE warm");
+    let mut times: Vec<Duration> = (0..20)
+        .flat_map(|n| [format!("CREATE DATABASE d{n}"), format!("DROP DATABASE d{n}")])
+        .map(|q| {
+            let begun = Instant::now();
+            circles.run("", &q);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    // Half of them, since other tests keep this machine busy.
+    assert!(times[times.len() / 2] < Duration::from_millis(90), "{times:?}");
 }
 
 /// Telegraf and others create their database at each start.

@@ -15,7 +15,7 @@ pub const SHOW_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A catalog refresh (SHOW DATABASES, then SHOW RETENTION POLICIES) ends after this time with what has arrived.
 pub const ROUND_DEADLINE: Duration = Duration::from_secs(5);
-/// Between the starts of two catalog refreshes. Requests that come earlier wait.
+/// Between the starts of two catalog refreshes. Requests that come earlier wait, except changes of structure.
 pub const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Measurements of a backend are counted at most this often ...
 pub const LOAD_INTERVAL: Duration = Duration::from_secs(10);

@@ -382,7 +382,7 @@ impl EventLoop {
                     self.broadcast(&ToWorker::Release { ticket });
                 }
             }
-            Errand::Refresh { answers } => self.refresh.ask(Waiter::Query(answers)),
+            Errand::Refresh { answers } => self.refresh.ask_now(Waiter::Query(answers), Instant::now()),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Refresh<A> {
     round: Option<Round<A>>,
     /// Requests that wait for the next round.
     askers: Vec<A>,
+    /// One of them needs its round at once, since this time.
+    hurried: Option<Instant>,
     /// When the next round begins without a request.
     due: Instant,
     /// No round starts before this, so that many unknown names do not cause many rounds.
@@ -51,6 +53,7 @@ impl<A> Refresh<A> {
             asking: HashSet::new(),
             round: None,
             askers: Vec::new(),
+            hurried: None,
             due: now,
             not_before: now,
             catalog: Arc::default(),
@@ -62,6 +65,13 @@ impl<A> Refresh<A> {
         self.askers.push(asker);
     }
 
+    /// As [`Refresh::ask`], for a change of structure, whose answer waits for the round: it begins as soon as the
+    /// current one has ended. Such changes run one after another, which bounds the rounds.
+    pub fn ask_now(&mut self, asker: A, now: Instant) {
+        self.askers.push(asker);
+        self.hurried.get_or_insert(now);
+    }
+
     /// Makes a round due without a request.
     pub fn hurry(&mut self, now: Instant) {
         self.due = self.due.min(now);
@@ -71,8 +81,11 @@ impl<A> Refresh<A> {
     pub fn deadline(&self) -> Instant {
         match &self.round {
             Some(round) => round.deadline,
-            None if self.askers.is_empty() => self.due.max(self.not_before),
-            None => self.not_before,
+            None => match self.hurried {
+                Some(since) => since,
+                None if self.askers.is_empty() => self.due.max(self.not_before),
+                None => self.not_before,
+            },
         }
     }
 
@@ -86,6 +99,7 @@ impl<A> Refresh<A> {
         self.due = now + limits::CATALOG_INTERVAL;
         self.not_before = now + limits::ROUND_INTERVAL_MIN;
         let ask = open.iter().copied().collect();
+        self.hurried = None;
         let askers = std::mem::take(&mut self.askers);
         self.round = Some(Round { askers, open, deadline: now + limits::ROUND_DEADLINE });
         ask
@@ -184,6 +198,25 @@ mod tests {
         refresh.end(deadline);
         refresh.hurry(deadline);
         assert_eq!(sorted(refresh.start(refresh.deadline(), [A, B].into_iter())), [A, B]);
+    }
+
+    #[test]
+    fn a_change_of_structure_waits_for_no_interval() {
+        let start = Instant::now();
+        let mut refresh = Refresh::new(1, start);
+        for asker in 0..5 {
+            refresh.ask_now(asker, start);
+            assert_eq!(refresh.start(start, [A].into_iter()), [A]);
+            refresh.ask_now(asker + 10, start);
+            assert_eq!(refresh.start(start, [A].into_iter()), [], "one round at a time");
+            refresh.answered(A, None);
+            assert_eq!(refresh.end(start), [asker]);
+            assert_eq!(refresh.start(start, [A].into_iter()), [A]);
+            refresh.answered(A, None);
+            assert_eq!(refresh.end(start), [asker + 10]);
+        }
+        refresh.ask(9);
+        assert_eq!(refresh.start(start, [A].into_iter()), [], "others do");
     }
 
     #[test]
