@@ -240,7 +240,7 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
         let (status, answer) = query(&proxy.url(), "db", q);
         let error = answer["error"].as_str().unwrap_or_default();
         assert_eq!(status, 503, "{q}: {answer}");
-        assert_eq!(error, "points taken before are still queued for influxdb-2-1: nothing was changed", "{q}");
+        assert_eq!(error, "earlier points are still queued for influxdb-2-1: nothing was changed", "{q}");
     }
     // No write is held back any more.
     assert_eq!(client.write("db", "m v=2 2\n").unwrap().status, 204);
