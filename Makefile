@@ -54,7 +54,8 @@ sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTE
 
 # Others with each commit; the last line says from which seed on.
 sim-fresh:
-	@SEEDS=2000 FIRST=$$((16#$$(git rev-parse --short=8 HEAD 2>/dev/null | cut -c1-8 || echo 0))) $(MAKE) --no-print-directory sim
+	@hash=$$(git rev-parse HEAD 2>/dev/null | cut -c1-8); \
+	SEEDS=2000 FIRST=$$((16#$${hash:-0})) $(MAKE) --no-print-directory sim
 
 sim-mutants: ## See the simulator find deliberate faults, one after the other (some minutes)
 	CARGO="$(CARGO)" sim/mutants.py
