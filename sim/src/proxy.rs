@@ -348,7 +348,8 @@ async fn probe(life: Rc<Life>, backend: usize) {
             exec::sleep(PROBE_TIMEOUT).await;
             None
         };
-        let up = ping.or(late).await.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 2"));
+        // Somebody else's 200 is no answer of InfluxDB's.
+        let up = ping.or(late).await.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 204"));
         let before = std::mem::replace(&mut life.up.borrow_mut()[backend], up);
         life.stats.reads[backend].down.store(!up, Relaxed);
         for (worker, stats) in life.stats.workers.iter().enumerate() {
