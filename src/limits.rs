@@ -7,8 +7,16 @@ use std::time::Duration;
 pub const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 /// Locked memory that the rings of one executor need. If the process may lock less, it does not start.
 pub const MEMLOCK_PER_WORKER_BYTES: u64 = 1024 * 1024;
-/// Descriptors asked for; connections, segments and backends share them. If fewer are allowed, accepting waits for one.
+/// Descriptors asked for; connections, segments and backends share them. If fewer are allowed, fewer connections are
+/// accepted.
 pub const NOFILE_WANTED: u64 = 1 << 20;
+/// Descriptors kept from connections: for the process with its probes, queries and migrations; for a worker's rings and
+/// log; for a worker's requests to one backend and its backlog.
+pub const NOFILE_OF_PROCESS: u64 = 64;
+pub const NOFILE_OF_WORKER: u64 = 24;
+pub const NOFILE_OF_BACKEND_PER_WORKER: u64 = 13;
+/// Connections may have one part in this many of all descriptors, even when that leaves less for the others.
+pub const NOFILE_CLIENTS_MIN_PART: u64 = 4;
 /// `migrate`: time for one answer of the proxy, which asks other proxies before a start. Longer: it counts as down.
 pub const MIGRATE_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// `migrate`: bytes of one answer; some dozens of migrations with up to 100 errors each. Longer: the command fails.

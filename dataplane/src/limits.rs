@@ -77,7 +77,7 @@ pub const LINE_SHOWN_BYTES_MAX: usize = 1024;
 pub const KEY_BYTES_MAX: usize = 65_535;
 /// Longest database or policy name (a record header holds its length in 16 bits). Longer: 400.
 pub const NAME_BYTES_MAX: usize = 1024;
-/// Connections of one worker. More: not accepted until one closes.
+/// Connections of one worker, or fewer when fewer descriptors are allowed. More: not accepted until one closes.
 pub const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
 /// Refused lines listed one by one in an answer. More: only counted.
 pub const REFUSED_LISTED_MAX: usize = 100;

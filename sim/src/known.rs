@@ -52,7 +52,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         }
         check::LATENESS if lane_fault => Some("C: one database holds up others"),
         check::UNANSWERED if lane_fault => Some("C: acks wait for other lanes"),
-        check::CLOSED => Some("C: a worker that cannot open a file takes no writes until the next start"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>
         {

@@ -13,6 +13,7 @@ use fluxgate_dataplane::handoff::{
     self, Catalog, ControlEnd, Created, Database, LedgerRow, Ticket, ToControl, ToWorker,
 };
 use fluxgate_dataplane::io::Socket;
+use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
 use fluxgate_dataplane::serve::run::{self, Start};
 use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
 use fluxgate_dataplane::stats::Stats;
@@ -119,6 +120,7 @@ impl Process {
                     socket: Socket::bound_to(world::proxy_addr()),
                     end,
                     stats: stats.clone(),
+                    connections_max: CONNECTIONS_PER_WORKER_MAX,
                     backlog_max_bytes: world.plan.backlog_kib * 1024 / workers as u64,
                     former: std::mem::take(&mut former),
                     cache_files: Vec::new(),

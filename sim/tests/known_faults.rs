@@ -321,7 +321,7 @@ fn a_database_that_is_gone() {
     still_found(&plan, check::UNANSWERED, "C: acks wait for other lanes");
 }
 
-/// Nothing was written, nothing is in doubt. Found by 357 of 400 seeds of its profile, first by seed 0.
+/// Nothing was written, nothing is in doubt.
 #[test]
 fn no_descriptor_for_the_next_segment() {
     let plan = Plan {
@@ -333,7 +333,8 @@ fn no_descriptor_for_the_next_segment() {
         )],
         ..Plan::quiet(0, Profile::Descriptors)
     };
-    still_found(&plan, check::CLOSED, "C: a worker that cannot open a file takes no writes until the next start");
+    let found = sim::run(&plan, false).violations;
+    assert!(found.is_empty(), "{found:?}");
 }
 
 /// The log needs new space to be opened. Found by 100 of 400 seeds of its profile, first by seed 1.

@@ -113,6 +113,7 @@ fn start(config: &Config) -> Result<Running, String> {
         Arc::new(Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
     let cpus = preflight::allowed_cpus();
+    let connections_max = preflight::connections_per_worker(&settings);
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
     let mut former = logs_of_former_workers(&settings);
     let mut cache_files = cache_files::find(&settings.data_dir);
@@ -124,6 +125,7 @@ fn start(config: &Config) -> Result<Running, String> {
             socket,
             end,
             stats: stats.clone(),
+            connections_max,
             backlog_max_bytes,
             former: std::mem::take(&mut former),
             cache_files: std::mem::take(&mut cache_files),

@@ -9,7 +9,13 @@ use rustix::io_uring::{io_uring_params, io_uring_setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::limits::{MEMLOCK_PER_WORKER_BYTES, NOFILE_WANTED};
+use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
+use fluxgate_dataplane::settings::Settings;
+
+use crate::limits::{
+    MEMLOCK_PER_WORKER_BYTES, NOFILE_CLIENTS_MIN_PART, NOFILE_OF_BACKEND_PER_WORKER, NOFILE_OF_PROCESS,
+    NOFILE_OF_WORKER, NOFILE_WANTED,
+};
 
 /// Holds the data directory for this process until dropped.
 #[derive(Debug)]
@@ -76,6 +82,20 @@ pub fn raise_descriptor_limit() {
     if limit.current.is_some_and(|current| current < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
     }
+}
+
+/// Connections that one worker may have, so that the log and the backends always find a descriptor.
+pub fn connections_per_worker(settings: &Settings) -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let backends = settings.topology.backends.len() as u64;
+    let workers = settings.workers as u64;
+    let other = NOFILE_OF_PROCESS + workers * (NOFILE_OF_WORKER + backends * NOFILE_OF_BACKEND_PER_WORKER);
+    let each = allowed.saturating_sub(other).max(allowed / NOFILE_CLIENTS_MIN_PART) / workers.max(1);
+    let max = CONNECTIONS_PER_WORKER_MAX as u64;
+    if each < max {
+        log::warn!("{allowed} open files are allowed (ulimit -n): a worker takes {each} connections instead of {max}");
+    }
+    each.clamp(1, max) as usize
 }
 
 /// CPUs this process may run on (taskset, cgroups); a worker is pinned to each in turn.

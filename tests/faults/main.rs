@@ -9,6 +9,7 @@ mod control;
 mod crash_rounds;
 mod damage;
 mod dead_backend;
+mod descriptors;
 mod disk_full;
 mod former_workers;
 mod graceful_stop;

@@ -55,6 +55,7 @@ impl ProxyInProcess {
                 socket,
                 end,
                 stats: stats.clone(),
+                connections_max: 1000,
                 backlog_max_bytes: 1 << 30,
                 former: Vec::new(),
                 cache_files: Vec::new(),

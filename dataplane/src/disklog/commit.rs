@@ -8,7 +8,9 @@
 //! sync may succeed without having written anything (the kernel drops dirty pages after it has reported an error once).
 //! Only "no space" is retried: such a write has not reached the disk, and the frame is still in memory.
 //!
-//! Space is reserved before an append is accepted: while a segment fills up, the file for the next one is prepared.
+//! Space is reserved before an append is accepted: while a segment fills up, the file for the next one is prepared. A
+//! failure to prepare or to begin it, whatever its cause, leaves nothing in doubt, since the file holds no frame yet:
+//! it is tried again with another file, and meanwhile appends are refused with [`Error::NoNextFile`].
 
 use std::path::Path;
 use std::rc::Rc;
@@ -23,6 +25,9 @@ use crate::limits::LOG_FULL_RETRY;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::BackendId;
 use futures_lite::future::or;
+
+/// The step that fails when a file cannot be opened or its space not be reserved.
+const CREATE: &str = "create";
 
 /// Proof that a record has reached a level. A 204 cannot be sent without it.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ pub(super) async fn committed(shared: &SharedLog, seq: Seq, level: Durability) -
                 return Err(Error::Poisoned { reason: reason.clone() });
             }
             if inner.stuck {
-                return Err(Error::Full);
+                return Err(inner.no_room());
             }
             if level == Durability::Disk && !shared.dsync() {
                 inner.sync_wanted = true;
@@ -95,9 +100,7 @@ pub(super) async fn run(shared: Rc<SharedLog>) {
             }
             work.await;
             idle = true;
-            if let Err(error) = prepare_if_needed(&shared).await {
-                return shared.poison(&error);
-            }
+            prepare_if_needed(&shared).await;
             continue;
         }
         idle = false;
@@ -143,7 +146,8 @@ async fn step(shared: &SharedLog) -> Result<(), Error> {
     if sync {
         sync_current(shared).await?;
     }
-    prepare_if_needed(shared).await
+    prepare_if_needed(shared).await;
+    Ok(())
 }
 
 async fn sync_current(shared: &SharedLog) -> Result<(), Error> {
@@ -190,7 +194,7 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
             // A partly written block is written again.
             Ok(n) if n >= frame::BLOCK_BYTES => done += n & !(frame::BLOCK_BYTES - 1),
             Ok(_) => return Err(failed(shared, "write", std::io::ErrorKind::WriteZero.into())),
-            Err(e) if is_full(&e) => wait_for_space(shared).await?,
+            Err(e) if is_full(&e) => wait_for_space(shared).await,
             Err(e) => return Err(failed(shared, "write", e)),
         }
     }
@@ -242,28 +246,34 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
 /// Finishes the segment being written and makes the prepared file the next one.
 async fn next_segment(shared: &SharedLog) -> Result<(), Error> {
     sync_current(shared).await?;
-    let (name, file) = loop {
-        prepare_if_needed(shared).await?;
-        let next = shared.inner.borrow_mut().next.take();
-        match next {
-            Some(next) => break next,
-            None => wait_for_space(shared).await?,
-        }
-    };
     let (start, previous) = {
         let inner = shared.inner.borrow();
         let start = Mark { seq: inner.tail.open_first(), lines: inner.tail.lines_before(), offset: 0 };
         (start, inner.current().first())
     };
     let header = segment::Header::of(&shared.topology, shared.inner.borrow().current().header.worker as usize);
-    let header =
-        start_segment(&*shared.store, &shared.dir, &name, &*file, header, start, previous, shared.dsync()).await?;
+    let (header, file) = loop {
+        prepare_if_needed(shared).await;
+        let next = shared.inner.borrow_mut().next.take();
+        let Some((name, file)) = next else {
+            wait_for_space(shared).await;
+            continue;
+        };
+        let (store, dsync) = (&*shared.store, shared.dsync());
+        match start_segment(store, &shared.dir, &name, &*file, header.clone(), start, previous, dsync).await {
+            Ok(header) => break (header, file),
+            // If it has its final name already, the next one takes that name from it.
+            Err(error) => give_up_file(shared, &name, &error).await,
+        }
+        wait_for_space(shared).await;
+    };
     let mut inner = shared.inner.borrow_mut();
     inner.file = file;
     let mut segment = Segment::new(header, &shared.topology, shared.sizes.segment_bytes);
     segment.bytes_by_backend = Some(vec![0; shared.topology.backends.len()]);
     inner.segments.push_back(segment);
     inner.stuck = false;
+    inner.obstacle = None;
     drop(inner);
     shared.room.notify();
     shared.compact.notify();
@@ -304,7 +314,7 @@ pub(super) async fn start_segment(
 }
 
 /// Refuses acks and appends until there may be space again.
-async fn wait_for_space(shared: &SharedLog) -> Result<(), Error> {
+async fn wait_for_space(shared: &SharedLog) {
     {
         let mut inner = shared.inner.borrow_mut();
         inner.stuck = true;
@@ -316,11 +326,20 @@ async fn wait_for_space(shared: &SharedLog) -> Result<(), Error> {
     or(shared.work.wait(), sleep(LOG_FULL_RETRY)).await;
     // Pauses in any case, so that the disk is not asked in a loop.
     sleep(LOG_FULL_RETRY / 10).await;
-    Ok(())
+}
+
+/// The file could not be made the next segment. Releases its space and says why, once until it works again. A file that
+/// stays is found as a spare at the next open.
+async fn give_up_file(shared: &SharedLog, name: &str, error: &Error) {
+    let _ = shared.store.remove(name).await;
+    let Error::Io { op, source, .. } = error else { return };
+    if !is_full(source) && shared.inner.borrow_mut().obstacle.replace(op).is_none() {
+        log::error!("{error}; writes are answered 503 until it works. What was acknowledged is safe");
+    }
 }
 
 /// Reserves the next segment's file when the one being written is nearly full.
-async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
+async fn prepare_if_needed(shared: &SharedLog) {
     loop {
         let name = {
             let mut guard = shared.inner.borrow_mut();
@@ -329,7 +348,7 @@ async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
                 if std::mem::take(&mut inner.full) {
                     shared.room.notify();
                 }
-                return Ok(());
+                return;
             }
             inner.spares.pop().or_else(|| {
                 let fits = shared.disk_bytes(inner) + shared.sizes.segment_bytes <= shared.max_bytes;
@@ -339,44 +358,48 @@ async fn prepare_if_needed(shared: &SharedLog) -> Result<(), Error> {
                 })
             })
         };
+        let mut obstructed = false;
         if let Some(name) = name {
             match shared.store.create(&name, shared.sizes.segment_bytes, shared.dsync()).await {
                 Ok(file) => {
                     let mut inner = shared.inner.borrow_mut();
                     inner.next = Some((name, file));
                     inner.full = false;
+                    inner.obstacle.take_if(|op| *op == CREATE);
                     drop(inner);
                     shared.room.notify();
-                    return Ok(());
+                    return;
                 }
-                Err(e) if is_full(&e) => {
-                    // Releases the reserved space. A file that stays is found as a spare at the next open.
-                    let _ = shared.store.remove(&name).await;
+                Err(e) => {
+                    obstructed = !is_full(&e);
+                    give_up_file(shared, &name, &Error::io(CREATE, &shared.dir.join(&name), e)).await;
                 }
-                Err(e) => return Err(Error::io("create", &shared.dir.join(&name), e)),
             }
         }
-        if shared.backlog_full == BacklogFull::DropOldest && drop_oldest(shared).await? {
+        if !obstructed && shared.backlog_full == BacklogFull::DropOldest && drop_oldest(shared).await {
             continue;
         }
         let mut inner = shared.inner.borrow_mut();
+        if !obstructed {
+            inner.obstacle.take_if(|op| *op == CREATE);
+        }
         inner.full = true;
         inner.retry_after = now() + LOG_FULL_RETRY;
         drop(inner);
         shared.room.notify();
-        return Ok(());
+        return;
     }
 }
 
-/// Deletes the oldest segment and counts the points that backends still needed. False if there is none to delete.
-async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
+/// Deletes the oldest segment and counts the points that backends still needed. False if none can be deleted now.
+async fn drop_oldest(shared: &SharedLog) -> bool {
     let (name, mut scan, stored_lines, backends, from) = {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
         let spared = inner.segments.len() == 1;
         let oldest = inner.segments.front_mut().expect("never empty");
         if spared || oldest.busy {
-            return Ok(false);
+            return false;
         }
         oldest.busy = true;
         // Records that couriers have fetched are still delivered; after this no reader reads here.
@@ -396,12 +419,18 @@ async fn drop_oldest(shared: &SharedLog) -> Result<bool, Error> {
     match shared.save_without_oldest().await {
         // Without room for the state, the next open may report the deleted segment as damage; its points are counted.
         Ok(()) | Err(Error::Full) => {}
-        Err(error) => return Err(error),
+        Err(error) => {
+            log::error!("{error}; the oldest segment stays, although it was to be dropped");
+            shared.inner.borrow_mut().segments.front_mut().expect("busy segments stay").busy = false;
+            return false;
+        }
     }
     let segment = shared.inner.borrow_mut().segments.pop_front().expect("busy segments stay");
-    shared.free_file(&segment).await?;
+    if let Err(error) = shared.free_file(&segment).await {
+        log::error!("{error}; the next start frees it");
+    }
     shared.confirmed.notify();
-    Ok(true)
+    true
 }
 
 /// Counts the points dropped with one segment. The error is the place where reading failed.

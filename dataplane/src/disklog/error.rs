@@ -15,6 +15,8 @@ pub enum Error {
     Poisoned { reason: String },
     /// No space, on the disk or within `max_bytes`. Ends when backends catch up.
     Full,
+    /// The next file of the log cannot be made now. Nothing was written, so nothing is in doubt: it is tried again.
+    NoNextFile,
     /// The log is being closed.
     Closed,
     /// A bug of the caller: more bytes than a record may have.
@@ -39,6 +41,7 @@ impl fmt::Display for Error {
             Self::Io { op, file, source } => write!(f, "cannot {op} {}: {source}", file.display()),
             Self::Poisoned { reason } => write!(f, "the log refuses work after a failure: {reason}"),
             Self::Full => f.write_str("no space for more backlog"),
+            Self::NoNextFile => f.write_str("the next file of the log cannot be made now"),
             Self::Closed => f.write_str("the log is closed"),
             Self::TooLong { bytes } => write!(f, "{bytes} bytes are too many for one record"),
             Self::TooManyNames => f.write_str("the names of all backends together are too long for a log header"),

@@ -43,6 +43,8 @@ mod gather;
 pub mod inspect;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod next_file_test;
 mod pending;
 mod reader;
 mod record;
@@ -248,6 +250,7 @@ impl Log {
                 poison: None,
                 closing: false,
                 full: false,
+                obstacle: None,
                 stuck: false,
                 retry_after: now(),
                 saving: false,
@@ -275,7 +278,8 @@ impl Log {
     /// Reserves `len` bytes in the open frame and lets `fill` write `lines` whole lines there, at least one. Waits only
     /// for room. Adjacent lines with the same key share a record, so two appends may return the same sequence.
     ///
-    /// `fill` must not call the log. [`Error::Full`]: no disk space can be reserved; nothing was appended.
+    /// `fill` must not call the log. [`Error::Full`], [`Error::NoNextFile`]: no disk space can be reserved;
+    /// nothing was appended.
     /// [`Error::TooLong`]: `len` is above [`RECORD_BYTES_MAX`]; a bug of the caller.
     pub async fn append(
         &self,
@@ -315,7 +319,7 @@ impl Log {
                     }
                 } else if inner.full {
                     shared.look_for_space(&mut inner);
-                    return Err(Error::Full);
+                    return Err(inner.no_room());
                 }
             }
             shared.work.notify();
@@ -331,7 +335,7 @@ impl Log {
             self.shared.look_for_space(&mut inner);
             let left = inner.left_in_segment();
             if inner.next.is_none() && left < 3 * self.shared.sizes.frame_bytes_max as u64 {
-                return Err(Error::Full);
+                return Err(inner.no_room());
             }
         }
         Ok(())

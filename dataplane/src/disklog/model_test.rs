@@ -17,7 +17,7 @@ use crate::topology::{Backend, BackendId, Topology};
 /// Small enough that a few hundred lines fill several segments and wrap the ring.
 const SIZES: Sizes =
     Sizes { segment_bytes: 96 * 1024, frame_bytes_max: 8 * 1024, record_bytes_max: 3 * 1024, ring_bytes: 40 * 1024 };
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two circles: `a` and `b` share the first, `c` is the second.
 fn topology(names: &[&str]) -> Arc<Topology> {
@@ -35,7 +35,7 @@ const ROUTES: [[Option<BackendId>; 2]; 4] = [
     [Some(BackendId(0)), None],
 ];
 
-fn settings(durability: Durability) -> LogSettings {
+pub(super) fn settings(durability: Durability) -> LogSettings {
     LogSettings {
         dir: PathBuf::from("sim"),
         worker: 0,
@@ -49,7 +49,7 @@ fn settings(durability: Durability) -> LogSettings {
     }
 }
 
-async fn open(sim: &Sim, settings: LogSettings) -> Result<(Rc<Log>, Opened), Error> {
+pub(super) async fn open(sim: &Sim, settings: LogSettings) -> Result<(Rc<Log>, Opened), Error> {
     Log::open_on(Rc::new(sim.clone()), None, settings, SIZES).await
 }
 
@@ -59,7 +59,7 @@ fn key(route: usize) -> RecordKey<'static> {
 }
 
 /// One line that contains its number, of `width` bytes or a little more.
-fn line(n: u64, width: usize) -> String {
+pub(super) fn line(n: u64, width: usize) -> String {
     format!("m v={n}i,p=\"{}\"\n", "x".repeat(width))
 }
 
@@ -67,7 +67,7 @@ fn number(line: &str) -> u64 {
     line.strip_prefix("m v=").and_then(|l| l.split('i').next()).and_then(|n| n.parse().ok()).expect("a line of ours")
 }
 
-async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, Error> {
+pub(super) async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, Error> {
     let lines = text.lines().count() as u32;
     log.append(&key(route), lines, text.len(), |out| out.copy_from_slice(text.as_bytes())).await
 }
@@ -504,7 +504,7 @@ async fn fill(log: &Log, limit: u64) -> u64 {
     limit
 }
 
-async fn read_and_confirm(log: &Rc<Log>, reader: &mut LogReader, count: u64) -> Vec<u64> {
+pub(super) async fn read_and_confirm(log: &Rc<Log>, reader: &mut LogReader, count: u64) -> Vec<u64> {
     let mut got = Vec::new();
     while (got.len() as u64) < count {
         let (lines, next, lost) = fetch(reader, usize::MAX).await.unwrap();

@@ -81,6 +81,8 @@ pub(super) struct Inner {
     pub(super) closing: bool,
     /// No space could be reserved for the next segment.
     pub(super) full: bool,
+    /// The step that keeps the next segment's file from being made, other than space.
+    pub(super) obstacle: Option<&'static str>,
     /// A frame waits for disk space: acks are refused.
     pub(super) stuck: bool,
     pub(super) retry_after: Instant,
@@ -98,6 +100,11 @@ impl Inner {
             None if self.closing => Err(Error::Closed),
             None => Ok(()),
         }
+    }
+
+    /// Why an append or an ack is refused while `full` or `stuck`.
+    pub(super) fn no_room(&self) -> Error {
+        if self.obstacle.is_some() { Error::NoNextFile } else { Error::Full }
     }
 
     pub(super) fn current(&self) -> &Segment {

@@ -66,6 +66,10 @@ struct SimDisk {
     calls: u64,
     faults: BTreeMap<u64, DiskFault>,
     stopped: bool,
+    /// No file can be made; this many headers cannot be written and files not be renamed.
+    no_files: bool,
+    bad_headers: u32,
+    bad_renames: u32,
     space: u64,
     rng: Rng,
 }
@@ -81,6 +85,9 @@ impl Sim {
             calls: 0,
             faults: BTreeMap::new(),
             stopped: false,
+            no_files: false,
+            bad_headers: 0,
+            bad_renames: 0,
             space: u64::MAX,
             rng: Rng(seed | 1),
         })))
@@ -93,6 +100,21 @@ impl Sim {
 
     pub(super) fn calls(&self) -> u64 {
         self.0.borrow().calls
+    }
+
+    /// Opening files for writing fails for want of descriptors.
+    pub(super) fn refuse_files(&self, refused: bool) {
+        self.0.borrow_mut().no_files = refused;
+    }
+
+    /// The next writes at the beginning of a file fail.
+    pub(super) fn refuse_headers(&self, count: u32) {
+        self.0.borrow_mut().bad_headers = count;
+    }
+
+    /// The next renames fail after they have been done.
+    pub(super) fn refuse_renames(&self, count: u32) {
+        self.0.borrow_mut().bad_renames = count;
     }
 
     pub(super) fn set_space(&self, bytes: u64) {
@@ -195,6 +217,14 @@ impl Sim {
     }
 }
 
+fn failing(times: &mut u32) -> io::Result<()> {
+    if *times == 0 {
+        return Ok(());
+    }
+    *times -= 1;
+    Err(io::Error::from_raw_os_error(libc::EMFILE))
+}
+
 fn missing() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOENT)
 }
@@ -219,6 +249,9 @@ impl Store for Sim {
         Box::pin(async move {
             let wanted = name.clone();
             let reserve = move |inner: &mut SimDisk| {
+                if inner.no_files {
+                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                }
                 let used = Sim::used(inner);
                 let file = inner.files.entry(wanted).or_default();
                 let mut blob = file.borrow_mut();
@@ -260,7 +293,7 @@ impl Store for Sim {
         self.change(move |inner| {
             let inode = inner.files.remove(&from).ok_or_else(missing)?;
             inner.files.insert(to, inode);
-            Ok(())
+            failing(&mut inner.bad_renames)
         })
     }
 
@@ -304,6 +337,9 @@ impl WriteFile for SimFile {
         Box::pin(async move {
             yield_if_needed().await;
             let fault = sim.call()?;
+            if offset == 0 {
+                failing(&mut sim.0.borrow_mut().bad_headers)?;
+            }
             let mut blob = inode.borrow_mut();
             match fault {
                 Some(DiskFault::Short) => bytes.truncate(4096.min(bytes.len())),

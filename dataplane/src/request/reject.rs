@@ -31,6 +31,8 @@ pub enum Reject {
     // Nobody's fault or the operator's: the client should try again.
     /// The backlog has reached its limit.
     LogFull,
+    /// The next file of the log cannot be made now, for another cause than space.
+    LogObstructed,
     /// The log has failed or is closing: points cannot be kept safe.
     LogFailed,
     /// No memory for another large body became free within `idle_timeout`.
@@ -57,7 +59,11 @@ impl From<disklog::Error> for Reject {
 
 impl From<&disklog::Error> for Reject {
     fn from(error: &disklog::Error) -> Self {
-        if matches!(error, disklog::Error::Full) { Self::LogFull } else { Self::LogFailed }
+        match error {
+            disklog::Error::Full => Self::LogFull,
+            disklog::Error::NoNextFile => Self::LogObstructed,
+            _ => Self::LogFailed,
+        }
     }
 }
 
@@ -86,7 +92,7 @@ impl Reject {
             Self::Body(BodyError::Gzip(error)) => error.status(),
             Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
             Self::Body(BodyError::TimedOut) => 408,
-            Self::LogFull | Self::LogFailed | Self::Busy | Self::NoControl => 503,
+            Self::LogFull | Self::LogObstructed | Self::LogFailed | Self::Busy | Self::NoControl => 503,
             Self::Unconfirmed { .. } | Self::RefusedByBackend { .. } => 504,
         }
     }
@@ -126,6 +132,9 @@ impl Reject {
                 Cow::Owned([b"partial write: ", refusals.text.as_slice(), b" dropped=0"].concat())
             }
             Self::LogFull => Cow::Borrowed(b"backlog full: backends are behind; try again later"),
+            Self::LogObstructed => {
+                Cow::Borrowed(b"the log cannot make its next file now, see the proxy's log; try again later")
+            }
             Self::LogFailed => Cow::Borrowed(b"log failed: this proxy cannot keep points safe; see its log"),
             Self::Busy => Cow::Borrowed(b"too many large requests at once; try again later"),
             Self::Unconfirmed { confirmed, wanted } => Cow::Owned(
@@ -151,7 +160,7 @@ impl Reject {
     pub fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::LogFull => Some("10"),
-            Self::Busy | Self::NoControl => Some("1"),
+            Self::LogObstructed | Self::Busy | Self::NoControl => Some("1"),
             _ => None,
         }
     }

@@ -13,7 +13,8 @@ use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{
-    IDLE_SWEEP_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE, STATE_SAVE_INTERVAL,
+    IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE,
+    STATE_SAVE_INTERVAL,
 };
 use crate::placement::Placement;
 use crate::request::pool;
@@ -33,6 +34,8 @@ pub struct Start {
     pub socket: Socket,
     pub end: WorkerEnd,
     pub stats: Arc<Stats>,
+    /// This worker's share of the bound on connections.
+    pub connections_max: usize,
     /// This worker's share of the bound on the backlog.
     pub backlog_max_bytes: u64,
     /// Logs of workers that no longer exist, and cache files of influx-proxy. This worker takes them over.
@@ -47,7 +50,8 @@ pub struct Start {
 pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // The first timer of a glommio 0.9 executor fires some 10 ms late. Use it up here, so that no client waits for it.
     io::sleep(Duration::from_millis(1)).await;
-    let Start { id, settings, placement, socket, end, stats, backlog_max_bytes, former, cache_files } = start;
+    let Start { id, settings, placement, socket, end, stats, connections_max, backlog_max_bytes, former, cache_files } =
+        start;
     let signal = end.signal()?;
     let log_settings = LogSettings {
         dir: settings.data_dir.join(format!("worker-{id}")),
@@ -69,8 +73,8 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     io::spawn(read_messages(worker.clone(), signal));
     adopt::adopt(&worker, legacy, !opened.absent.is_empty()).await?;
     let listener = Rc::new(Listener::new(socket)?);
-    io::spawn(tick(worker.clone()));
-    io::spawn(accept::accept(worker.clone(), listener.clone()));
+    io::spawn(tick(worker.clone(), listener.clone()));
+    io::spawn(accept::accept(worker.clone(), listener.clone(), connections_max));
     // Show what was left from before the start at once.
     worker.settings.topology.backends.iter().for_each(|backend| worker.publish(backend.id));
     worker.stats().ready.store(true, Relaxed);
@@ -126,8 +130,8 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
 }
 
 /// Work at intervals: the clock of answers, idle connections, counters, the saved state.
-async fn tick(worker: Rc<Worker>) {
-    let mut saved = io::now();
+async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
+    let (mut saved, mut save_failed) = (io::now(), None);
     // The most connections that were open since memory was given back.
     let (mut most, mut given_back) = (0, io::now());
     loop {
@@ -149,12 +153,24 @@ async fn tick(worker: Rc<Worker>) {
             worker.publish(backend.id);
         }
         worker.report_damage();
-        if worker.log.poison().is_some() {
-            worker.stats().ready.store(false, Relaxed);
+        if let Some(reason) = worker.log.poison() {
+            if worker.stats().ready.swap(false, Relaxed) {
+                log::error!("the log of worker {} has failed: it takes no writes until a restart: {reason}", worker.id);
+            }
+            // Others take its connections. The last one goes on with queries and `/health`.
+            if worker.all_stats.workers.iter().any(|other| other.ready.load(Relaxed)) {
+                listener.close();
+            }
         } else if io::elapsed(saved) >= STATE_SAVE_INTERVAL {
             saved = io::now();
-            if let Err(error) = worker.save_state().await {
-                log::error!("cannot save cursors and ledger: {error}");
+            match worker.save_state().await {
+                Ok(()) => save_failed = None,
+                // Once, and again from time to time.
+                Err(error) if save_failed.is_none_or(|told| io::elapsed(told) >= LOUD_INTERVAL) => {
+                    save_failed = Some(io::now());
+                    log::error!("cannot save cursors and ledger: {error}");
+                }
+                Err(_) => {}
             }
         }
     }

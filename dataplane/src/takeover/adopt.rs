@@ -158,7 +158,7 @@ async fn append(
     let key = RecordKey { db: old.db, rp: old.rp, precision: old.precision, appended_ms: old.appended_ms, route };
     let seq = loop {
         match worker.log.append(&key, lines, len, &copy).await {
-            Err(disklog::Error::Full) => io::sleep(ADOPT_PAUSE).await,
+            Err(disklog::Error::Full | disklog::Error::NoNextFile) => io::sleep(ADOPT_PAUSE).await,
             other => break other?,
         }
     };
