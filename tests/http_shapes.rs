@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use fluxgate::lab::client::{Client, Reply};
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
-use fluxgate::lab::stand_in::StandIn;
+use fluxgate::lab::stand_in::{Fault, StandIn};
 use serde_json::Value;
 
 /// `max_body_bytes` in these tests.
@@ -656,4 +656,27 @@ fn a_level_is_told_and_waited_for() {
     assert_eq!(circles[0].points("db").unwrap(), 9);
     let ledger = proxy.ledger().unwrap();
     assert!(ledger.proven_balanced() && ledger.totals.delivered == 18, "{ledger:?}");
+}
+
+/// For clients that always send a level.
+#[test]
+fn a_level_above_the_configured_one_is_taken_as_that() {
+    let backends: Vec<StandIn> = (0..3).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
+    let urls: Vec<_> = backends.iter().map(|backend| vec![backend.url()]).collect();
+    backends[1..].iter().for_each(|backend| backend.always(Some(Fault::Hang)));
+    for (max, acks) in [
+        ("any", ["disk"; 4]),
+        ("one", ["disk", "circles=1/3", "circles=1/3", "circles=1/3"]),
+        ("quorum", ["disk", "circles=1/3", "", ""]),
+    ] {
+        let proxy = support::start(&ProxyConfig::new(&urls).set("write_timeout", 1).set("consistency_max", max));
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        for (level, ack) in ["any", "one", "quorum", "all"].into_iter().zip(acks) {
+            let target = format!("/write?db=db&consistency={level}");
+            let reply = client.request("POST", &target, &[], b"m n=1i\n").unwrap();
+            assert_eq!(reply.header("X-Fluxgate-Ack").unwrap_or_default(), ack, "{max} {level}: {}", reply.text());
+        }
+        let wrong = client.request("POST", "/write?db=db&consistency=two", &[], b"m n=1i\n").unwrap();
+        assert_eq!(wrong.status, 400, "{max}");
+    }
 }

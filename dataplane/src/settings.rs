@@ -31,6 +31,49 @@ impl Durability {
     }
 }
 
+/// The parameter `consistency`: what a write needs beyond the configured durability.
+/// Ordered: each level asks for at least as much as those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consistency {
+    /// Not given: the configured durability.
+    Default,
+    /// Synced to this proxy's disk.
+    Any,
+    /// `One`, `Quorum` and `All`: synced, and confirmed by that many circles.
+    One,
+    Quorum,
+    All,
+}
+
+impl Consistency {
+    /// Parses the parameter, in any case, as InfluxDB does. Empty = not given. None: there is no such level.
+    pub fn from_param(text: &[u8]) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_slice() {
+            b"" => Self::Default,
+            b"any" => Self::Any,
+            b"one" => Self::One,
+            b"quorum" => Self::Quorum,
+            b"all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    /// How many circles must confirm.
+    pub fn circles(self, all: usize) -> usize {
+        match self {
+            Self::Default | Self::Any => 0,
+            Self::One => 1,
+            Self::Quorum => all / 2 + 1,
+            Self::All => all,
+        }
+    }
+
+    /// The durability the log must reach; `default` is the configured one.
+    pub fn durability(self, default: Durability) -> Durability {
+        if self == Self::Default { default } else { Durability::Disk }
+    }
+}
+
 /// What happens when the backlog has reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BacklogFull {
@@ -91,6 +134,8 @@ pub struct Settings {
     /// Limit of the log on disk over all workers; None = 80 % of the file system at start.
     pub backlog_max_bytes: Option<u64>,
     pub backlog_full: BacklogFull,
+    /// A write that asks for more is taken as if it asked for this.
+    pub consistency_max: Consistency,
     /// Compress writes to backends with gzip.
     pub backend_gzip: bool,
     /// Limit of one request body after decompression; 0 = none.

@@ -15,7 +15,9 @@ use fluxgate_dataplane::handoff::{
 use fluxgate_dataplane::io::Socket;
 use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
 use fluxgate_dataplane::serve::run::{self, Start};
-use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
+use fluxgate_dataplane::settings::{
+    BacklogFull, Consistency, Credentials, Durability, MissingDb, QuerySettings, Settings,
+};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 use fluxgate_machine::{Group, disk, exec, net};
@@ -203,6 +205,7 @@ fn settings(world: &World, workers: usize) -> Settings {
             Full::Reject => BacklogFull::Reject,
             Full::DropOldest => BacklogFull::DropOldest,
         },
+        consistency_max: Consistency::All,
         backend_gzip: false,
         max_body_bytes: 25_000_000,
         missing_db: match plan.missing {

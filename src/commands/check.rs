@@ -9,7 +9,7 @@ use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::config::{BACKLOG_FULL, Config, DURABILITY, HASH, MISSING_DB};
+use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB};
 
 /// Prints circles and backends with the expected share of each circle's data, then every key with its value. Passwords
 /// are `***`.
@@ -125,6 +125,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("hot_tail_bytes", data.hot_tail_bytes.to_string()),
                 ("backlog_max_bytes", backlog),
                 ("backlog_full", choice(&BACKLOG_FULL, data.backlog_full)),
+                ("consistency_max", choice(&CONSISTENCY_MAX, data.consistency_max)),
                 ("backend_gzip", data.backend_gzip.to_string()),
                 ("max_body_bytes", max_body),
                 ("query_timeout", time(data.query.timeout)),

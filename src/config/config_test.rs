@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::{BacklogFull, Durability, MissingDb, QuerySettings};
+use fluxgate_dataplane::settings::{BacklogFull, Consistency, Durability, MissingDb, QuerySettings};
 use fluxgate_dataplane::topology::BackendId;
 
 use super::*;
@@ -118,7 +118,8 @@ const EVERY_KEY: [(&str, &str); 3] = [
         "pprof_enabled": true, "https_enabled": false, "https_cert": "cc", "https_key": "kk",
         "tls": {"ciphers": ["x", "y"], "min_version": "tls1.2", "max_version": "tls1.3"},
         "workers": 3, "durability": "os", "commit_linger_us": 200, "hot_tail_bytes": 5000000,
-        "backlog_max_bytes": 100000000, "backlog_full": "drop_oldest", "backend_gzip": true, "max_body_bytes": 0,
+        "backlog_max_bytes": 100000000, "backlog_full": "drop_oldest", "consistency_max": "one",
+        "backend_gzip": true, "max_body_bytes": 0,
         "missing_db": "hold", "hash": "xxh3", "query_timeout": 10, "max_concurrent_queries": 11,
         "query_memory_bytes": 12000000, "max_result_rows": 13}"#,
     ),
@@ -160,6 +161,7 @@ const EVERY_KEY: [(&str, &str); 3] = [
         hot_tail_bytes = 5_000_000
         backlog_max_bytes = 100_000_000
         backlog_full = "drop_oldest"
+consistency_max = "one"
         backend_gzip = true
         max_body_bytes = 0
         missing_db = "hold"
@@ -224,6 +226,7 @@ commit_linger_us: 200
 hot_tail_bytes: 5000000
 backlog_max_bytes: 100000000
 backlog_full: drop_oldest
+consistency_max: one
 backend_gzip: true
 max_body_bytes: 0
 missing_db: hold
@@ -275,6 +278,7 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!((data.workers, data.durability), (3, Durability::Os));
         assert_eq!((data.commit_linger, data.hot_tail_bytes), (Duration::from_micros(200), 5_000_000));
         assert_eq!((data.backlog_max_bytes, data.backlog_full), (Some(100_000_000), BacklogFull::DropOldest));
+        assert_eq!(data.consistency_max, Consistency::One);
         assert_eq!((data.max_body_bytes, data.missing_db), (0, MissingDb::Hold));
         let query =
             QuerySettings { timeout: seconds(10), concurrent_max: 11, memory_bytes_max: 12_000_000, rows_max: 13 };

@@ -177,6 +177,9 @@ table! {
         /// What happens at `backlog_max_bytes`: `reject` refuses new writes with 503, `drop_oldest` drops the oldest
         /// points.
         backlog_full: String = "`reject`",
+        /// The most that the parameter `consistency` of a write may ask for: `all`, `quorum`, `one` or `any`. With
+        /// `any` no write waits for a backend, whatever its client sends.
+        consistency_max: String = "`all`",
         /// Compress batches to backends. This costs more CPU than everything else the proxy does.
         backend_gzip: bool = "`false`",
         /// Largest request body in bytes, after decompression. Larger: 413. 0 means no limit.

@@ -34,7 +34,7 @@ use fluxgate_dataplane::settings::Settings;
 
 use document::FileFormat;
 use problem::Problem;
-pub(crate) use resolve::{BACKLOG_FULL, DURABILITY, HASH, MISSING_DB};
+pub(crate) use resolve::{BACKLOG_FULL, CONSISTENCY_MAX, DURABILITY, HASH, MISSING_DB};
 
 use crate::tls::Https;
 

@@ -10,7 +10,9 @@ use fluxgate_control::cipher::Key;
 use fluxgate_control::migration;
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::{BacklogFull, Credentials, Durability, MissingDb, QuerySettings, Settings};
+use fluxgate_dataplane::settings::{
+    BacklogFull, Consistency, Credentials, Durability, MissingDb, QuerySettings, Settings,
+};
 use fluxgate_dataplane::topology::Backend;
 
 use super::Config;
@@ -25,6 +27,8 @@ pub(crate) const DURABILITY: [(&str, Durability); 3] =
     [("disk", Durability::Disk), ("os", Durability::Os), ("memory", Durability::Memory)];
 pub(crate) const BACKLOG_FULL: [(&str, BacklogFull); 2] =
     [("reject", BacklogFull::Reject), ("drop_oldest", BacklogFull::DropOldest)];
+pub(crate) const CONSISTENCY_MAX: [(&str, Consistency); 4] =
+    [("all", Consistency::All), ("quorum", Consistency::Quorum), ("one", Consistency::One), ("any", Consistency::Any)];
 pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
     [("create", MissingDb::Create), ("hold", MissingDb::Hold), ("reject", MissingDb::Reject)];
 pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
@@ -91,6 +95,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             hot_tail_bytes: hot_tail_bytes(file.hot_tail_bytes)?,
             backlog_max_bytes: backlog_max_bytes(file.backlog_max_bytes, workers)?,
             backlog_full: one_of("backlog_full", &file.backlog_full, &BACKLOG_FULL)?,
+            consistency_max: one_of("consistency_max", &file.consistency_max, &CONSISTENCY_MAX)?,
             backend_gzip: file.backend_gzip.unwrap_or(false),
             max_body_bytes: max_body_bytes(file.max_body_bytes)?,
             missing_db: one_of("missing_db", &file.missing_db, &MISSING_DB)?,

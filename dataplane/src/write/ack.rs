@@ -8,51 +8,9 @@ use crate::disklog::{Durable, Seq};
 use crate::io;
 use crate::ledger::DbId;
 use crate::request::reject::Reject;
-use crate::settings::Durability;
+use crate::settings::Consistency;
 use crate::topology::Circle;
 use crate::worker::Worker;
-
-/// The parameter `consistency`: what a write needs beyond the configured durability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Not given: the configured durability.
-    Default,
-    /// Synced to this proxy's disk.
-    Any,
-    /// `One`, `Quorum` and `All`: synced, and confirmed by that many circles.
-    One,
-    Quorum,
-    All,
-}
-
-impl Consistency {
-    /// Parses the parameter, in any case, as InfluxDB does. Empty = not given. None: there is no such level.
-    pub fn from_param(text: &[u8]) -> Option<Self> {
-        Some(match text.to_ascii_lowercase().as_slice() {
-            b"" => Self::Default,
-            b"any" => Self::Any,
-            b"one" => Self::One,
-            b"quorum" => Self::Quorum,
-            b"all" => Self::All,
-            _ => return None,
-        })
-    }
-
-    /// How many circles must confirm.
-    pub fn circles(self, all: usize) -> usize {
-        match self {
-            Self::Default | Self::Any => 0,
-            Self::One => 1,
-            Self::Quorum => all / 2 + 1,
-            Self::All => all,
-        }
-    }
-
-    /// The durability the log must reach; `default` is the configured one.
-    pub fn durability(self, default: Durability) -> Durability {
-        if self == Self::Default { default } else { Durability::Disk }
-    }
-}
 
 /// A write that has been taken, with what its answer waits for.
 #[derive(Debug)]

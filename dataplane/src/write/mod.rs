@@ -17,8 +17,9 @@ use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
 use crate::request::pool::PooledBuf;
 use crate::request::reject::Reject;
+use crate::settings::Consistency;
 use crate::worker::Worker;
-use ack::{Confirmation, Consistency, Taken};
+use ack::{Confirmation, Taken};
 use admit::{Admitted, Target, admit};
 use intake::Intake;
 
@@ -54,7 +55,8 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
         _ => None,
     };
     intake.count_only = late.is_some();
-    Ok(Plan { intake, consistency: consistency.unwrap_or(Consistency::Default), late })
+    let consistency = consistency.unwrap_or(Consistency::Default).min(worker.settings.consistency_max);
+    Ok(Plan { intake, consistency, late })
 }
 
 /// Appends the body's lines to the log.
