@@ -51,6 +51,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
             Some("C: a full disk keeps the backlog from being delivered after a start")
         }
         check::LATENESS if lane_fault => Some("C: one database holds up others"),
+        check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         check::UNANSWERED if lane_fault => Some("C: acks wait for other lanes"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>
