@@ -6,7 +6,7 @@
 # one backend and writes the other as a migration would: their p99 without the lowest and the highest tenth is the noise. All
 # rows are measured ROUNDS times in turn, and the medians are judged.
 #
-# Two houses of 2 circles: one of sinks (`fluxgate sink`), and for migrations one of real influxd, which are given
+# Two setups of 2 circles: one of sinks (`fluxgate sink`), and for migrations one of real influxd, which are given
 # databases that only the first circle has. The proxy has the first CPU to itself; all others share the last one, so that
 # `none` of the second setup is slower. Latencies are those from when a request was due. Results go to benches/baselines/.
 #
