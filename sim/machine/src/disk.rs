@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::exec::{self, HostId, with};
+use crate::exec::{self, HostId, Machine, with};
 use crate::rng::Rng;
 
 const BLOCK: usize = 4096;
@@ -207,12 +207,23 @@ fn full() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOSPC)
 }
 
+thread_local! {
+    /// By host.
+    static DISKS: RefCell<Vec<DiskState>> = const { RefCell::new(Vec::new()) };
+}
+
 fn here<T>(f: impl FnOnce(&mut DiskState) -> T) -> T {
-    with(|m| f(&mut m.hosts.borrow_mut()[m.current_host().0 as usize].disk))
+    at(with(Machine::current_host), f)
 }
 
 fn at<T>(host: HostId, f: impl FnOnce(&mut DiskState) -> T) -> T {
-    with(|m| f(&mut m.hosts.borrow_mut()[host.0 as usize].disk))
+    let index = host.0 as usize;
+    DISKS.with_borrow_mut(|disks| {
+        if disks.len() <= index {
+            disks.resize_with(index + 1, DiskState::default);
+        }
+        f(&mut disks[index])
+    })
 }
 
 /// The fault this call meets, if any; each is met once.

@@ -7,11 +7,10 @@ use std::collections::BinaryHeap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::{Duration, Instant};
 
-use crate::disk::DiskState;
-use crate::net::Net;
 use crate::rng::Rng;
 
 /// A machine of the network: its processes share an address, a disk and a wall clock.
@@ -45,7 +44,12 @@ struct GroupState {
 
 pub(crate) struct Host {
     pub(crate) clock_step: i64,
-    pub(crate) disk: DiskState,
+}
+
+/// What a timer of the network calls.
+pub(crate) trait Arrival {
+    /// What is due at an end arrives there.
+    fn arrive(self: Rc<Self>, m: &Machine, end: usize);
 }
 
 /// Something that happens at a time.
@@ -57,7 +61,7 @@ pub(crate) enum What {
     },
     Call(Box<dyn FnOnce()>),
     /// Packets of a connection may have arrived.
-    Deliver(std::rc::Rc<crate::net::Conn>, usize),
+    Deliver(Rc<dyn Arrival>, usize),
 }
 
 struct Timer {
@@ -107,7 +111,7 @@ pub struct Machine {
     groups: RefCell<Vec<GroupState>>,
     current: Cell<u32>,
     pub(crate) hosts: RefCell<Vec<Host>>,
-    pub(crate) net: Net,
+    at_end: RefCell<Vec<fn()>>,
     polls: Cell<u64>,
     tracing: Cell<bool>,
     digest: Cell<u64>,
@@ -115,6 +119,11 @@ pub struct Machine {
 
 thread_local! {
     static MACHINE: Machine = Machine::new();
+}
+
+/// Has `clear` called when the run has ended: for state that must not be dropped with the thread's own storage.
+pub(crate) fn at_end(clear: fn()) {
+    with(|m| m.at_end.borrow_mut().push(clear));
 }
 
 pub(crate) fn with<T>(f: impl FnOnce(&Machine) -> T) -> T {
@@ -131,7 +140,7 @@ pub fn run<T: Send + 'static, Fut: Future<Output = T> + 'static>(
     let thread = std::thread::Builder::new().stack_size(4 << 20);
     let body = move || {
         with(|m| m.start(seed, hosts));
-        let result = std::rc::Rc::new(RefCell::new(None));
+        let result = Rc::new(RefCell::new(None));
         let out = result.clone();
         let world = world();
         spawn_in(Group(0), async move {
@@ -168,7 +177,7 @@ impl Machine {
             groups: RefCell::default(),
             current: Cell::new(0),
             hosts: RefCell::default(),
-            net: Net::default(),
+            at_end: RefCell::default(),
             polls: Cell::new(0),
             tracing: Cell::new(false),
             digest: Cell::new(0),
@@ -177,7 +186,7 @@ impl Machine {
 
     fn start(&self, seed: u64, hosts: u16) {
         *self.rng.borrow_mut() = Rng::new(seed);
-        *self.hosts.borrow_mut() = (0..hosts).map(|_| Host { clock_step: 0, disk: DiskState::default() }).collect();
+        *self.hosts.borrow_mut() = (0..hosts).map(|_| Host { clock_step: 0 }).collect();
         self.groups.borrow_mut().push(GroupState {
             host: HostId(0),
             name: "world".into(),
@@ -243,7 +252,7 @@ impl Machine {
                 }
             }
             What::Call(call) => call(),
-            What::Deliver(conn, end) => crate::net::arrive(self, &conn, end),
+            What::Deliver(conn, end) => conn.arrive(self, end),
         }
     }
 
@@ -326,6 +335,7 @@ impl Machine {
         }
         self.timers.borrow_mut().clear();
         self.watched.borrow_mut().clear();
+        self.at_end.take().into_iter().for_each(|clear| clear());
     }
 
     fn name(&self) -> String {
@@ -469,7 +479,7 @@ pub async fn yield_now() {
 
 /// Resolves when `holds` does; looked at whenever no task can go on.
 pub async fn when(holds: impl Fn() -> bool + 'static) {
-    let holds = std::rc::Rc::new(holds);
+    let holds = Rc::new(holds);
     std::future::poll_fn(|cx| {
         if holds() {
             return Poll::Ready(());

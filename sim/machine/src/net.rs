@@ -17,19 +17,33 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
-use crate::exec::{self, HostId, Machine, What, with};
+use crate::exec::{self, Arrival, HostId, Machine, What, with};
 
 /// Bytes that may be under way or wait for a reader.
 const WINDOW_BYTES: usize = 64 * 1024;
 const DELAY_MIN: Duration = Duration::from_micros(30);
 const DELAY_MAX: Duration = Duration::from_millis(2);
 
+thread_local! {
+    static NET: Net = {
+        exec::at_end(|| NET.with(Net::clear));
+        Net::default()
+    };
+}
+
 #[derive(Default)]
-pub(crate) struct Net {
+struct Net {
     listeners: RefCell<Vec<Rc<Port>>>,
     links: RefCell<BTreeMap<(HostId, HostId), Link>>,
     conns: RefCell<Vec<Weak<Conn>>>,
     next_number: Cell<i32>,
+}
+
+impl Net {
+    fn clear(&self) {
+        drop(self.listeners.take());
+        drop(self.conns.take());
+    }
 }
 
 /// One direction between two hosts.
@@ -135,7 +149,7 @@ pub fn host_of(addr: SocketAddr) -> HostId {
 pub fn listen(addr: SocketAddr) -> Listener {
     let port =
         Rc::new(Port { addr, arrived: RefCell::default(), waiting: RefCell::default(), closed: Cell::new(false) });
-    with(|m| m.net.listeners.borrow_mut().push(port.clone()));
+    NET.with(|net| net.listeners.borrow_mut().push(port.clone()));
     Listener(port)
 }
 
@@ -163,7 +177,7 @@ impl Listener {
 
     pub fn close(&self) {
         self.0.closed.set(true);
-        with(|m| m.net.listeners.borrow_mut().retain(|port| !Rc::ptr_eq(port, &self.0)));
+        NET.with(|net| net.listeners.borrow_mut().retain(|port| !Rc::ptr_eq(port, &self.0)));
         let arrived = self.0.arrived.take();
         drop(arrived);
         if let Some(waker) = self.0.waiting.take() {
@@ -178,13 +192,13 @@ impl Drop for Listener {
     }
 }
 
-fn link(m: &Machine, from: HostId, to: HostId) -> Link {
-    m.net.links.borrow().get(&(from, to)).copied().unwrap_or_default()
+fn link(from: HostId, to: HostId) -> Link {
+    NET.with(|net| net.links.borrow().get(&(from, to)).copied().unwrap_or_default())
 }
 
 /// When what is sent now arrives.
 fn arrival(m: &Machine, from: HostId, to: HostId) -> Duration {
-    let link = link(m, from, to);
+    let link = link(from, to);
     let mut rng = m.rng.borrow_mut();
     let mut delay = rng.duration(DELAY_MIN, DELAY_MAX);
     if link.slow_until > m.now() {
@@ -202,16 +216,16 @@ pub async fn connect(addr: SocketAddr) -> io::Result<Stream> {
     let (from, to) = (with(Machine::current_host), host_of(addr));
     let there = with(|m| arrival(m, from, to).saturating_sub(m.now()));
     exec::sleep(there).await;
-    let accepted = with(|m| {
-        let listeners = m.net.listeners.borrow();
+    let accepted = NET.with(|net| {
+        let listeners = net.listeners.borrow();
         let there: Vec<_> = listeners.iter().filter(|port| port.addr == addr).collect();
         if there.is_empty() {
             return None;
         }
-        let port = (*m.rng.borrow_mut().pick(&there)).clone();
+        let port = exec::random(|rng| (*rng.pick(&there)).clone());
         let end = || RefCell::new(End::default());
-        let number = m.net.next_number.get();
-        m.net.next_number.set(number + 2);
+        let number = net.next_number.get();
+        net.next_number.set(number + 2);
         let conn = Rc::new(Conn {
             ends: [end(), end()],
             hosts: [from, to],
@@ -220,12 +234,12 @@ pub async fn connect(addr: SocketAddr) -> io::Result<Stream> {
             dead: Cell::new(false),
         });
         for (end, (a, b)) in [(1, (from, to)), (0, (to, from))] {
-            let mut links = m.net.links.borrow_mut();
+            let mut links = net.links.borrow_mut();
             if let Some(after) = links.get_mut(&(a, b)).and_then(|link| link.cut_next.take()) {
                 conn.ends[end].borrow_mut().cut_after = Some(after);
             }
         }
-        let mut conns = m.net.conns.borrow_mut();
+        let mut conns = net.conns.borrow_mut();
         if conns.len() == conns.capacity() {
             conns.retain(|conn| conn.strong_count() > 0);
         }
@@ -266,8 +280,13 @@ fn send(m: &Machine, conn: &Rc<Conn>, to: usize, packet: Packet) {
     m.at(at, What::Deliver(conn.clone(), to));
 }
 
-/// What is due at an end arrives there.
-pub(crate) fn arrive(m: &Machine, conn: &Rc<Conn>, to: usize) {
+impl Arrival for Conn {
+    fn arrive(self: Rc<Self>, m: &Machine, end: usize) {
+        arrive(m, &self, end);
+    }
+}
+
+fn arrive(m: &Machine, conn: &Rc<Conn>, to: usize) {
     loop {
         if conn.dead.get() {
             return;
@@ -279,7 +298,7 @@ pub(crate) fn arrive(m: &Machine, conn: &Rc<Conn>, to: usize) {
             if *at > now {
                 return;
             }
-            let until = link(m, conn.hosts[1 - to], conn.hosts[to]).blocked_until;
+            let until = link(conn.hosts[1 - to], conn.hosts[to]).blocked_until;
             if until > now {
                 let at_last =
                     until + m.rng.borrow_mut().duration(Duration::from_micros(100), Duration::from_millis(500));
@@ -295,7 +314,8 @@ pub(crate) fn arrive(m: &Machine, conn: &Rc<Conn>, to: usize) {
         };
         if conn.ends[to].borrow().lost {
             // Nobody there knows of it: a reset comes back, if somebody is there at all.
-            if m.net.listeners.borrow().iter().any(|port| host_of(port.addr) == conn.hosts[to]) {
+            let is_there = |port: &Rc<Port>| host_of(port.addr) == conn.hosts[to];
+            if NET.with(|net| net.listeners.borrow().iter().any(is_there)) {
                 send(m, conn, 1 - to, Packet::Reset);
             }
             continue;
@@ -416,8 +436,8 @@ impl Drop for Handle {
 
 /// Ends a direction of the open stream with this number (see [`Stream`]'s `as_raw_fd`).
 pub fn shut(number: RawFd, how: Shutdown) {
-    let found = with(|m| {
-        let conns = m.net.conns.borrow();
+    let found = NET.with(|net| {
+        let conns = net.conns.borrow();
         // Numbers grow with the list, but ended streams leave it: near the end of it is where a live one is looked for
         // first.
         conns.iter().rev().filter_map(Weak::upgrade).find_map(|conn| {
@@ -514,48 +534,44 @@ impl AsyncWrite for Stream {
 
 /// What `from` sends to `to` in the next `duration` arrives only afterwards.
 pub fn block(from: HostId, to: HostId, duration: Duration) {
-    with(|m| {
-        let mut links = m.net.links.borrow_mut();
-        let link = links.entry((from, to)).or_default();
-        link.blocked_until = link.blocked_until.max(m.now() + duration);
-    });
+    change(from, to, |link| link.blocked_until = link.blocked_until.max(exec::now() + duration));
 }
 
 /// What `from` sends to `to` in the next `duration` takes up to `by` longer.
 pub fn slow(from: HostId, to: HostId, duration: Duration, by: Duration) {
-    with(|m| {
-        let mut links = m.net.links.borrow_mut();
-        let link = links.entry((from, to)).or_default();
-        (link.slow_until, link.slow_by) = (m.now() + duration, by);
-    });
+    change(from, to, |link| (link.slow_until, link.slow_by) = (exec::now() + duration, by));
 }
 
 /// The next connection between the two is cut after so many bytes from `from` to `to`.
 pub fn cut_next(from: HostId, to: HostId, bytes: u64) {
-    with(|m| m.net.links.borrow_mut().entry((from, to)).or_default().cut_next = Some(bytes));
+    change(from, to, |link| link.cut_next = Some(bytes));
 }
 
-fn between(m: &Machine, a: HostId, b: HostId) -> Vec<Rc<Conn>> {
-    let conns = m.net.conns.borrow();
-    conns.iter().filter_map(Weak::upgrade).filter(|c| c.hosts == [a, b] || c.hosts == [b, a]).collect()
+fn change(from: HostId, to: HostId, change: impl FnOnce(&mut Link)) {
+    NET.with(|net| change(net.links.borrow_mut().entry((from, to)).or_default()));
+}
+
+fn living() -> Vec<Rc<Conn>> {
+    NET.with(|net| net.conns.borrow().iter().filter_map(Weak::upgrade).collect())
+}
+
+fn between(a: HostId, b: HostId) -> impl Iterator<Item = Rc<Conn>> {
+    living().into_iter().filter(move |c| c.hosts == [a, b] || c.hosts == [b, a])
 }
 
 /// All connections between the two are cut.
 pub fn cut(a: HostId, b: HostId) {
-    let conns = with(|m| between(m, a, b));
-    conns.iter().for_each(|conn| conn.ends.iter().for_each(reset));
+    between(a, b).for_each(|conn| conn.ends.iter().for_each(reset));
 }
 
 /// All connections between the two die silently.
 pub fn half_open(a: HostId, b: HostId) {
-    let conns = with(|m| between(m, a, b));
-    conns.iter().for_each(|conn| conn.dead.set(true));
+    between(a, b).for_each(|conn| conn.dead.set(true));
 }
 
 /// The host has lost its power: it knows nothing of its connections any more, and tells nobody.
 pub fn power_lost(host: HostId) {
-    let conns = with(|m| m.net.conns.borrow().iter().filter_map(Weak::upgrade).collect::<Vec<_>>());
-    for conn in conns {
+    for conn in living() {
         for end in 0..2 {
             if conn.hosts[end] == host {
                 let mut state = conn.ends[end].borrow_mut();
@@ -569,10 +585,10 @@ pub fn power_lost(host: HostId) {
 
 /// Whether nothing is blocked between the two now.
 pub fn is_open(a: HostId, b: HostId) -> bool {
-    with(|m| link(m, a, b).blocked_until <= m.now() && link(m, b, a).blocked_until <= m.now())
+    [link(a, b), link(b, a)].iter().all(|link| link.blocked_until <= exec::now())
 }
 
 /// All links are as new.
 pub fn heal() {
-    with(|m| m.net.links.borrow_mut().clear());
+    NET.with(|net| net.links.borrow_mut().clear());
 }
