@@ -9,10 +9,21 @@ use std::time::Duration;
 use fluxgate_machine::{Group, exec, net};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
-use crate::plan::Says;
-use crate::world::{self, Place};
+use crate::hosts::{self, Place};
 
 pub const POLICY: &str = "autogen";
+
+/// What a backend says instead of its own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// 503 to everything.
+    Unavailable,
+    /// 500 with a text of the storage.
+    Broken,
+    Forbidden,
+    /// 200 with a page: somebody else answers in its place.
+    Page,
+}
 
 #[derive(Default)]
 pub struct Influx {
@@ -117,7 +128,7 @@ impl Influx {
                     format!(
                         "partial write: field type conflict: input field \"v\" on measurement \"{}\" is type {}, \
                          already exists as type {} dropped={}",
-                        world::measurement(line.measurement),
+                        hosts::measurement(line.measurement),
                         name(line.float),
                         name(!line.float),
                         dropped.len()
@@ -154,11 +165,11 @@ fn parse(line: &str) -> Option<Line> {
 
 /// Starts its process.
 pub fn start(influx: &Rc<RefCell<Influx>>, number: usize) {
-    let group = exec::group(world::backend_host(number), format!("b{number}"));
+    let group = exec::group(hosts::backend_host(number), format!("b{number}"));
     influx.borrow_mut().group = Some(group);
     let influx = influx.clone();
     exec::spawn_in(group, async move {
-        let listener = net::listen(world::backend_addr(number));
+        let listener = net::listen(hosts::backend_addr(number));
         while let Ok(stream) = listener.accept().await {
             exec::spawn(serve(influx.clone(), stream));
         }

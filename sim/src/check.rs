@@ -7,8 +7,9 @@ use std::time::Duration;
 use fluxgate_dataplane::handoff::LedgerRow;
 use fluxgate_machine::disk;
 
-use crate::plan::{Full, Level, Op, PlannedFault, Safety};
-use crate::world::{self, Counts, Fate, World, Write};
+use crate::hosts;
+use crate::setup::{Full, Level, Op, Safety};
+use crate::world::{Counts, Fate, Trouble, World, Write};
 
 /// Deliveries that no fault concerns take no longer.
 const LATE: Duration = Duration::from_secs(10);
@@ -46,9 +47,7 @@ pub fn all(world: &World, ledger: &[LedgerRow]) {
 
 /// Whether what a write was promised covers every crash after its ack.
 fn is_safe(world: &World, write: &Write) -> bool {
-    // A log that has failed cannot write any more what was only in memory.
-    let log_failed = world.plan.events.iter().any(|event| matches!(event.fault, PlannedFault::DiskFails { .. }));
-    if write.safety == Safety::Memory && log_failed {
+    if write.safety == Safety::Memory && world.log_may_fail {
         return false;
     }
     world.crashes.borrow().iter().all(|&(at, power)| {
@@ -160,7 +159,7 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         }
         for owner in world.owners(write.place) {
             if !world.backends[owner].borrow().applied.contains_key(&number) {
-                missing.entry((world::database(write.place.db), owner)).or_default().push(number);
+                missing.entry((hosts::database(write.place.db), owner)).or_default().push(number);
             }
         }
     }
@@ -172,10 +171,10 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     }
     for ((db, backend), points) in rejected {
         let influx = world.backends[backend].borrow();
-        let of = |number: &&usize| world::database(writes[**number].place.db) == db;
+        let of = |number: &&usize| hosts::database(writes[**number].place.db) == db;
         let cause: BTreeSet<_> = influx.refused.keys().chain(&influx.homeless).filter(of).collect();
         // What was stored before a database went, and was looked at again afterwards, went with it.
-        let dropped = world.drops.borrow().iter().any(|(b, number)| *b == backend && world::database(*number) == db);
+        let dropped = world.drops.borrow().iter().any(|(b, number)| *b == backend && hosts::database(*number) == db);
         if points > cause.len() as u64 && !dropped {
             world.broken(
                 BLAMED,
@@ -190,13 +189,13 @@ fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let dropped = sums(ledger, |row| reasons(&row.dropped));
     for (backend, influx) in world.backends.iter().enumerate() {
         let folder = Path::new("/data/rejected").join(format!("b{backend}"));
-        let files = disk::all_files(world::PROXY, &folder);
-        let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(world::PROXY, file)).collect();
+        let files = disk::all_files(hosts::PROXY, &folder);
+        let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(hosts::PROXY, file)).collect();
         let text = String::from_utf8_lossy(&texts.concat()).into_owned();
         let influx = influx.borrow();
         for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
             let write = &writes[number];
-            let key = (world::database(write.place.db), backend);
+            let key = (hosts::database(write.place.db), backend);
             let after = |end: &str| text.contains(&format!(" v={number}{end}"));
             let is_there = [" ", ",", "i ", "i,"].into_iter().any(after);
             let excused = dropped.get(&key).copied().unwrap_or(0) > 0;
@@ -213,7 +212,7 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let mut possible = Counts::new();
     for write in writes {
         for owner in world.owners(write.place) {
-            let key = (world::database(write.place.db), owner);
+            let key = (hosts::database(write.place.db), owner);
             if write.fate != Fate::Refused {
                 *possible.entry(key.clone()).or_default() += 1;
             }
@@ -223,13 +222,9 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         }
     }
     let dropped = sums(ledger, |row| reasons(&row.dropped));
-    let harms = |fault: &PlannedFault| match fault {
-        PlannedFault::Crash { power, .. } => *power || world.plan.safety == Safety::Memory,
-        PlannedFault::DiskFails { .. } => true,
-        _ => false,
-    };
-    let nothing_is_dropped =
-        world.plan.full == Full::Reject && !world.plan.events.iter().any(|event| harms(&event.fault));
+    let crash_harms = |&(_, power): &(Duration, bool)| power || world.setup.safety == Safety::Memory;
+    let harmed = world.log_may_fail || world.crashes.borrow().iter().any(crash_harms);
+    let nothing_is_dropped = world.setup.full == Full::Reject && !harmed;
     let accepted = sums(ledger, |row| row.accepted);
     let settled = sums(ledger, |row| row.delivered + reasons(&row.rejected) + reasons(&row.dropped));
     for (key, most) in &possible {
@@ -281,8 +276,8 @@ fn lateness(world: &World, writes: &[Write]) {
 fn unanswered(world: &World) {
     let troubles = world.troubles.borrow();
     for (op, fate, begin, end) in world.alls.borrow().iter() {
-        let concerns = |t: &&world::Trouble| {
-            let there = |b: usize| op.points.iter().any(|&p| world.owners(world::place(op.db, p)).contains(&b));
+        let concerns = |t: &&Trouble| {
+            let there = |b: usize| op.points.iter().any(|&p| world.owners(hosts::place(op.db, p)).contains(&b));
             t.backend.is_none_or(there) && t.db.is_none_or(|db| db == op.db) && t.from < *end && t.until > *begin
         };
         let waited = end.saturating_sub(*begin);

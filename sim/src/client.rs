@@ -7,8 +7,9 @@ use fluxgate_machine::{exec, net};
 use futures_lite::{AsyncWriteExt, FutureExt};
 
 use crate::backend::{POLICY, read_message};
-use crate::plan::{Connection, Level, Op, Safety};
-use crate::world::{self, Fate, World, Write};
+use crate::hosts;
+use crate::setup::{Connection, Level, Op, Safety};
+use crate::world::{Fate, World, Write};
 
 /// Bytes of the string in a long line.
 const LONG: usize = 5000;
@@ -24,12 +25,12 @@ pub async fn run(world: Rc<World>, ops: Vec<Op>) {
         exec::sleep(due).await;
         let writes: Vec<usize> = {
             let mut all = world.writes.borrow_mut();
-            let safety = if op.level == Level::Default { world.plan.safety } else { Safety::Disk };
+            let safety = if op.level == Level::Default { world.setup.safety } else { Safety::Disk };
             let begin = exec::now();
             op.points
                 .iter()
                 .map(|&point| {
-                    let place = world::place(op.db, point);
+                    let place = hosts::place(op.db, point);
                     let fate = Fate::Unknown;
                     all.push(Write { place, float: point.float, begin, end: Duration::MAX, fate, safety });
                     all.len() - 1
@@ -71,11 +72,11 @@ pub async fn run(world: Rc<World>, ops: Vec<Op>) {
 async fn exchange(kept: &mut Option<net::Stream>, op: &Op, writes: &[usize]) -> Option<u16> {
     let mut stream = match kept.take() {
         Some(stream) => stream,
-        None => net::connect(world::proxy_addr()).await.ok()?,
+        None => net::connect(hosts::proxy_addr()).await.ok()?,
     };
     let mut body = String::new();
     for (point, number) in op.points.iter().zip(writes) {
-        let measurement = world::measurement(point.measurement);
+        let measurement = hosts::measurement(point.measurement);
         let kind = if point.float { "" } else { "i" };
         let more = if op.long && body.is_empty() { format!(",s=\"{}\"", "s".repeat(LONG)) } else { String::new() };
         body += &format!("{measurement},p={} v={number}{kind}{more} 1700000000000000000\n", point.number);
@@ -88,7 +89,7 @@ async fn exchange(kept: &mut Option<net::Stream>, op: &Op, writes: &[usize]) -> 
     };
     let request = format!(
         "POST /write?db={}{policy}{level} HTTP/1.1\r\nHost: p\r\nContent-Length: {}\r\n\r\n{body}",
-        world::database(op.db),
+        hosts::database(op.db),
         body.len()
     );
     stream.write_all(request.as_bytes()).await.ok()?;

@@ -6,13 +6,25 @@ use std::time::Duration;
 
 use fluxgate_machine::{Rng, disk, exec, net};
 
-use crate::backend;
-use crate::plan::{DATABASES, Event};
+use crate::backend::{self, Says};
+use crate::hosts::{self, CLIENTS, PROXY};
 use crate::proxy::Process;
-use crate::world::{self, World};
+use crate::setup::DATABASES;
+use crate::world::World;
 
 /// Deliveries may be late for so long after a fault has gone: pauses between attempts, the control thread's part.
 const AFTERMATH: Duration = Duration::from_secs(15);
+
+/// A fault at a time, in milliseconds since the start.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub at: u64,
+    pub fault: PlannedFault,
+}
+
+pub fn event(at: u64, fault: PlannedFault) -> Event {
+    Event { at, fault }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlannedFault {
@@ -108,17 +120,6 @@ pub enum Way {
     To,
     From,
     Both,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
-    /// 503 to everything.
-    Unavailable,
-    /// 500 with a text of the storage.
-    Broken,
-    Forbidden,
-    /// 200 with a page: somebody else answers in its place.
-    Page,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +220,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
     let now = exec::now();
     let ms = Duration::from_millis;
     let ways = |backend: usize, way: Way| {
-        let (proxy, there) = (world::PROXY, world::backend_host(backend));
+        let (proxy, there) = (PROXY, hosts::backend_host(backend));
         let both = [(proxy, there), (there, proxy)];
         match way {
             Way::To => both[..1].to_vec(),
@@ -252,7 +253,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
         PlannedFault::DatabaseDropped { backend, db } => {
             let on: Vec<_> = match backend {
                 Some(backend) => vec![backend],
-                None => (0..world.plan.backends()).collect(),
+                None => (0..world.setup.backends()).collect(),
             };
             for backend in on {
                 world.trouble(Some(backend), Some(db), now, Duration::MAX);
@@ -270,17 +271,17 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
         }
         PlannedFault::Cut { backend, next_after, way } => {
             world.trouble(Some(backend), None, now, now + AFTERMATH);
-            net::cut(world::PROXY, world::backend_host(backend));
+            net::cut(PROXY, hosts::backend_host(backend));
             if let Some(bytes) = next_after {
                 ways(backend, way).into_iter().for_each(|(from, to)| net::cut_next(from, to, bytes));
             }
         }
         PlannedFault::HalfOpen { backend } => {
             world.trouble(Some(backend), None, now, now + 3 * AFTERMATH);
-            net::half_open(world::PROXY, world::backend_host(backend));
+            net::half_open(PROXY, hosts::backend_host(backend));
         }
         PlannedFault::ClientsCut { next_after, way } => {
-            let both = [(world::CLIENTS, world::PROXY), (world::PROXY, world::CLIENTS)];
+            let both = [(CLIENTS, PROXY), (PROXY, CLIENTS)];
             let which = match way {
                 Way::To => &both[..1],
                 Way::From => &both[1..],
@@ -304,10 +305,10 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
                 process.down_until.set(exec::now() + ms(down_ms));
             });
         }
-        PlannedFault::Clock { millis } => fluxgate_machine::clock::step(world::PROXY, millis),
+        PlannedFault::Clock { millis } => fluxgate_machine::clock::step(PROXY, millis),
         PlannedFault::DiskSlow { for_ms, by_ms } => {
             world.trouble(None, None, now, now + ms(for_ms) + 4 * ms(by_ms) + AFTERMATH);
-            disk::slow(world::PROXY, ms(for_ms), ms(by_ms));
+            disk::slow(PROXY, ms(for_ms), ms(by_ms));
         }
         PlannedFault::DiskFails { call, file, worker, skip, errno } => {
             world.trouble(None, None, now, Duration::MAX);
@@ -325,16 +326,16 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
                 DiskFile::State => format!("worker-{worker}/state"),
                 DiskFile::Letters => "/rejected/".to_owned(),
             };
-            disk::fail(world::PROXY, call, &path, skip, disk::DiskFailure::Errno(errno));
+            disk::fail(PROXY, call, &path, skip, disk::DiskFailure::Errno(errno));
         }
         PlannedFault::ShortWrite { worker, skip } => {
             let path = format!("worker-{worker}/");
-            disk::fail(world::PROXY, disk::Call::Write, &path, skip, disk::DiskFailure::Short);
+            disk::fail(PROXY, disk::Call::Write, &path, skip, disk::DiskFailure::Short);
         }
         PlannedFault::DiskFull { for_ms } => {
             // What was taken before is delivered all the same.
-            disk::fill(world::PROXY, 0);
-            exec::after(ms(for_ms), || disk::free(world::PROXY));
+            disk::fill(PROXY, 0);
+            exec::after(ms(for_ms), || disk::free(PROXY));
         }
         PlannedFault::Stalled { worker, for_ms } => {
             world.trouble(None, None, now, now + ms(for_ms) + AFTERMATH);
@@ -350,7 +351,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
 /// Every fault is over.
 pub fn heal(world: &World) {
     net::heal();
-    disk::heal(world::PROXY);
+    disk::heal(PROXY);
     for (number, influx) in world.backends.iter().enumerate() {
         influx.borrow_mut().heal();
         if !influx.borrow().is_up() {

@@ -23,8 +23,9 @@ use fluxgate_dataplane::topology::BackendId;
 use fluxgate_machine::{Group, disk, exec, net};
 use futures_lite::{AsyncWriteExt, FutureExt};
 
-use crate::backend::{POLICY, read_message};
-use crate::plan::{Full, Missing, Safety, Says};
+use crate::backend::{POLICY, Says, read_message};
+use crate::hosts;
+use crate::setup::{Full, Missing, Safety};
 use crate::world::{self, World};
 
 const DATA: &str = "/data";
@@ -61,7 +62,7 @@ pub struct Life {
 
 impl Process {
     pub fn new(world: Rc<World>) -> Rc<Self> {
-        let workers = Cell::new(world.plan.workers);
+        let workers = Cell::new(world.setup.workers);
         Rc::new(Self { world, life: RefCell::default(), down_until: Cell::default(), workers })
     }
 
@@ -91,24 +92,24 @@ impl Process {
     }
 
     fn start(&self) {
-        let plan = &self.world.plan;
+        let setup = &self.world.setup;
         let workers = self.workers.get();
         exec::trace(|| format!("the process starts with {workers} workers"));
         let settings = Arc::new(settings(&self.world, workers));
-        let stats = Arc::new(Stats::new(workers, plan.backends(), plan.circles));
+        let stats = Arc::new(Stats::new(workers, setup.backends(), setup.circles));
         let (end, worker_ends) = handoff::pair(workers).expect("memory only");
-        let control = exec::group(world::PROXY, "control");
+        let control = exec::group(hosts::PROXY, "control");
         let life = Rc::new(Life {
-            groups: (0..workers).map(|id| exec::group(world::PROXY, format!("worker {id}"))).collect(),
+            groups: (0..workers).map(|id| exec::group(hosts::PROXY, format!("worker {id}"))).collect(),
             control,
             end,
             stats: stats.clone(),
             ended: RefCell::default(),
-            up: RefCell::new(vec![true; plan.backends()]),
+            up: RefCell::new(vec![true; setup.backends()]),
             catalog: RefCell::default(),
             rows: RefCell::default(),
             ticket: Cell::new(1),
-            probe_now: RefCell::new(vec![false; plan.backends()]),
+            probe_now: RefCell::new(vec![false; setup.backends()]),
         });
         *self.life.borrow_mut() = Some(life.clone());
         let world = self.world.clone();
@@ -119,11 +120,11 @@ impl Process {
                     id,
                     settings: settings.clone(),
                     placement: world.placement.clone(),
-                    socket: Socket::bound_to(world::proxy_addr()),
+                    socket: Socket::bound_to(hosts::proxy_addr()),
                     end,
                     stats: stats.clone(),
                     connections_max: CONNECTIONS_PER_WORKER_MAX,
-                    backlog_max_bytes: world.plan.backlog_kib * 1024 / workers as u64,
+                    backlog_max_bytes: world.setup.backlog_kib * 1024 / workers as u64,
                     former: std::mem::take(&mut former),
                     cache_files: Vec::new(),
                 };
@@ -133,8 +134,8 @@ impl Process {
                     ended.ended.borrow_mut().push(end.map(drop).map_err(|e| e.to_string()));
                 });
             }
-            for backend in 0..world.plan.backends() {
-                let message = ToWorker::Address { backend: id(backend), addr: world::backend_addr(backend) };
+            for backend in 0..world.setup.backends() {
+                let message = ToWorker::Address { backend: id(backend), addr: hosts::backend_addr(backend) };
                 life.broadcast(&message);
                 exec::spawn(probe(life.clone(), backend));
             }
@@ -147,12 +148,12 @@ impl Process {
     pub fn kill(&self, power: bool) {
         let Some(life) = self.life.borrow_mut().take() else { return };
         if power {
-            net::power_lost(world::PROXY);
+            net::power_lost(hosts::PROXY);
         }
         life.groups.iter().for_each(|&group| exec::kill(group));
         exec::kill(life.control);
         if power {
-            disk::lose_power(world::PROXY);
+            disk::lose_power(hosts::PROXY);
         }
     }
 
@@ -183,9 +184,9 @@ fn former_logs(workers: usize) -> Vec<PathBuf> {
 }
 
 fn settings(world: &World, workers: usize) -> Settings {
-    let plan = &world.plan;
+    let setup = &world.setup;
     Settings {
-        listen: world::proxy_addr(),
+        listen: hosts::proxy_addr(),
         workers,
         topology: world.topology.clone(),
         placement: world::placement_settings(),
@@ -193,7 +194,7 @@ fn settings(world: &World, workers: usize) -> Settings {
         data_dir: DATA.into(),
         credentials: Credentials::default(),
         ping_auth_enabled: false,
-        durability: match plan.safety {
+        durability: match setup.safety {
             Safety::Memory => Durability::Memory,
             Safety::Os => Durability::Os,
             Safety::Disk => Durability::Disk,
@@ -201,18 +202,18 @@ fn settings(world: &World, workers: usize) -> Settings {
         commit_linger: Duration::ZERO,
         hot_tail_bytes: 0,
         backlog_max_bytes: None,
-        backlog_full: match plan.full {
+        backlog_full: match setup.full {
             Full::Reject => BacklogFull::Reject,
             Full::DropOldest => BacklogFull::DropOldest,
         },
         consistency_max: Consistency::All,
         backend_gzip: false,
         max_body_bytes: 25_000_000,
-        missing_db: match plan.missing {
+        missing_db: match setup.missing {
             Missing::Create => MissingDb::Create,
             Missing::Hold => MissingDb::Hold,
         },
-        flush_size: plan.flush_size,
+        flush_size: setup.flush_size,
         check_interval: CHECK_INTERVAL,
         rewrite_interval: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),
@@ -288,19 +289,19 @@ async fn asks(world: &World, backend: usize) -> bool {
     exec::sleep(exec::random(|rng| rng.duration(Duration::from_micros(200), Duration::from_millis(20)))).await;
     let influx = world.backends[backend].borrow();
     let answers = influx.is_up() && influx.said(None) != Some(Says::Page);
-    answers && net::is_open(world::PROXY, world::backend_host(backend))
+    answers && net::is_open(hosts::PROXY, hosts::backend_host(backend))
 }
 
 async fn refresh(world: &World, life: &Life) {
     let mut catalog = Catalog::default();
-    for backend in 0..world.plan.backends() {
+    for backend in 0..world.setup.backends() {
         if !asks(world, backend).await {
             continue;
         }
         catalog.known = true;
         for &db in &world.backends[backend].borrow().databases {
             let policies = vec![POLICY.to_owned()];
-            catalog.databases.insert(world::database(db), Database { policies });
+            catalog.databases.insert(hosts::database(db), Database { policies });
         }
     }
     let known = life.catalog.borrow().clone();
@@ -330,7 +331,7 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
         return Created::Done;
     }
     let mut unasked = false;
-    for other in (0..world.plan.backends()).filter(|other| *other != target) {
+    for other in (0..world.setup.backends()).filter(|other| *other != target) {
         if !asks(world, other).await {
             unasked = true;
         } else if has(other) {
@@ -345,7 +346,7 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
 async fn probe(life: Rc<Life>, backend: usize) {
     loop {
         let ping = async {
-            let mut stream = net::connect(world::backend_addr(backend)).await.ok()?;
+            let mut stream = net::connect(hosts::backend_addr(backend)).await.ok()?;
             stream.write_all(b"GET /ping HTTP/1.1\r\nHost: b\r\n\r\n").await.ok()?;
             read_message(&mut stream, &mut Vec::new()).await
         };

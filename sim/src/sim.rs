@@ -8,8 +8,8 @@ use fluxgate_machine::{disk, exec};
 
 use crate::plan::{DiskCall, Plan, PlannedFault};
 use crate::proxy::Process;
-use crate::world::{self, Violation, World};
-use crate::{backend, check, client, faults};
+use crate::world::{Fate, Violation, World};
+use crate::{backend, check, client, faults, hosts};
 
 /// After the last fault everything is delivered within this time: what has no database is held for a minute, a batch
 /// that may be poison as well.
@@ -33,7 +33,7 @@ pub struct RunOutcome {
 
 /// Runs a plan. With `trace` everything that happens is written to standard error.
 pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
-    let (hosts, seed) = (world::hosts(plan), plan.seed);
+    let (hosts, seed) = (hosts::count(plan.backends()), plan.seed);
     let plan = plan.clone();
     let outcome = exec::run(seed, hosts, move || async move {
         exec::set_tracing(trace);
@@ -48,16 +48,16 @@ pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
 }
 
 async fn live(plan: Plan) -> RunOutcome {
-    let world = World::new(plan);
-    let plan = world.plan.clone();
+    let log_may_fail = plan.events.iter().any(|event| matches!(event.fault, PlannedFault::DiskFails { .. }));
+    let world = World::new(plan.setup(), log_may_fail);
     for (number, influx) in world.backends.iter().enumerate() {
         backend::start(influx, number);
     }
-    disk::set_capacity(world::PROXY, DISK_BYTES);
+    disk::set_capacity(hosts::PROXY, DISK_BYTES);
     let process = Process::new(world.clone());
     exec::spawn(process.clone().supervise());
     exec::spawn(faults::run(world.clone(), process.clone(), plan.events.clone()));
-    let clients = exec::group(world::CLIENTS, "clients");
+    let clients = exec::group(hosts::CLIENTS, "clients");
     let running = Rc::new(std::cell::Cell::new(0));
     let numbers: std::collections::BTreeSet<_> = plan.ops.iter().map(|op| op.client).collect();
     for number in numbers {
@@ -74,7 +74,7 @@ async fn live(plan: Plan) -> RunOutcome {
     exec::sleep(Duration::from_millis(last).saturating_sub(exec::now())).await;
     exec::trace(|| "everything is put right".into());
     faults::heal(&world);
-    put_right(&world, &process).await;
+    put_right(&plan, &world, &process).await;
     if let Some(rows) = drained(&world, &process).await {
         check::all(&world, &rows);
     }
@@ -82,7 +82,7 @@ async fn live(plan: Plan) -> RunOutcome {
     RunOutcome {
         violations: world.violations.borrow().clone(),
         writes: writes.len(),
-        acked: writes.iter().filter(|write| write.fate == world::Fate::Acked).count(),
+        acked: writes.iter().filter(|write| write.fate == Fate::Acked).count(),
         lasted: exec::now(),
         polls: exec::polls(),
         digest: exec::digest(),
@@ -90,7 +90,7 @@ async fn live(plan: Plan) -> RunOutcome {
 }
 
 /// A process with a log that has failed is started again, as operators do; unless nothing was in doubt.
-async fn put_right(world: &Rc<World>, process: &Rc<Process>) {
+async fn put_right(plan: &Plan, world: &Rc<World>, process: &Rc<Process>) {
     exec::sleep(Duration::from_secs(3)).await;
     for _ in 0..60 {
         let Some(life) = process.life() else {
@@ -103,7 +103,7 @@ async fn put_right(world: &Rc<World>, process: &Rc<Process>) {
         // A worker that has just started is not ready either.
         exec::sleep(Duration::from_secs(2)).await;
         if life.worker_failed() && process.life().is_some_and(|now| Rc::ptr_eq(&now, &life)) {
-            let nothing_in_doubt = world.plan.events.iter().all(|event| match event.fault {
+            let nothing_in_doubt = plan.events.iter().all(|event| match event.fault {
                 PlannedFault::DiskFails { call, errno, .. } => call == DiskCall::Create && errno != libc::EIO,
                 _ => true,
             });

@@ -1,8 +1,7 @@
-//! Who is where, and what everybody has seen: the hosts of a run, the writes and what became of them.
+//! What everybody has seen in a run: the writes and what became of them, and when what was broken.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,46 +9,10 @@ use std::time::Duration;
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, Topology};
-use fluxgate_machine::{HostId, net};
 
 use crate::backend::Influx;
-use crate::plan::{Op, Plan, Point, Safety};
-
-pub const PROXY: HostId = HostId(1);
-pub const CLIENTS: HostId = HostId(2);
-const FIRST_BACKEND: u16 = 3;
-
-pub fn hosts(plan: &Plan) -> u16 {
-    FIRST_BACKEND + plan.backends() as u16
-}
-
-pub fn backend_host(backend: usize) -> HostId {
-    HostId(FIRST_BACKEND + backend as u16)
-}
-
-pub fn backend_addr(backend: usize) -> SocketAddr {
-    net::address(backend_host(backend), 8086)
-}
-
-pub fn proxy_addr() -> SocketAddr {
-    net::address(PROXY, 7076)
-}
-
-pub fn database(number: usize) -> String {
-    format!("db{number}")
-}
-
-pub fn measurement(number: usize) -> String {
-    format!("m{number}")
-}
-
-/// A point with its database: what has one value on each backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    pub db: usize,
-    pub measurement: usize,
-    pub number: usize,
-}
+use crate::hosts::{Place, backend_addr, database, measurement};
+use crate::setup::{Op, Safety, Setup};
 
 /// What the client knows of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +44,9 @@ pub struct Violation {
 }
 
 pub struct World {
-    pub plan: Rc<Plan>,
+    pub setup: Setup,
+    /// A call to the disk may fail: a log that has failed cannot write any more what was only in memory.
+    pub log_may_fail: bool,
     pub placement: Arc<Placement>,
     pub topology: Arc<Topology>,
     pub backends: Vec<Rc<RefCell<Influx>>>,
@@ -107,11 +72,12 @@ pub struct Trouble {
 }
 
 impl World {
-    pub fn new(plan: Plan) -> Rc<Self> {
-        let (topology, placement) = layout(&plan);
-        let backends = (0..plan.backends()).map(|_| Rc::new(RefCell::new(Influx::new()))).collect();
+    pub fn new(setup: Setup, log_may_fail: bool) -> Rc<Self> {
+        let (topology, placement) = layout(&setup);
+        let backends = (0..setup.backends()).map(|_| Rc::new(RefCell::new(Influx::new()))).collect();
         Rc::new(Self {
-            plan: Rc::new(plan),
+            setup,
+            log_may_fail,
             placement,
             topology,
             backends,
@@ -137,12 +103,8 @@ impl World {
         let (db, measurement) = (database(place.db), measurement(place.measurement));
         let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
         let owner = |circle| self.placement.owner(circle, named).index();
-        (0..self.plan.circles).map(owner).collect()
+        (0..self.setup.circles).map(owner).collect()
     }
-}
-
-pub fn place(db: usize, point: Point) -> Place {
-    Place { db, measurement: point.measurement, number: point.number }
 }
 
 /// Certificates are read once.
@@ -155,12 +117,12 @@ pub fn placement_settings() -> PlacementSettings {
     PlacementSettings { hash_key: HashKey::Idx, vnode_size: 16, shard_key: "%db,%mm".into(), hash: RingHash::Crc32 }
 }
 
-fn layout(plan: &Plan) -> (Arc<Topology>, Arc<Placement>) {
+fn layout(setup: &Setup) -> (Arc<Topology>, Arc<Placement>) {
     let mut topology = Topology::default();
-    for circle in 0..plan.circles {
-        let first = circle * plan.backends_per_circle;
+    for circle in 0..setup.circles {
+        let first = circle * setup.backends_per_circle;
         let backend = |number| Backend::new(format!("b{number}"), format!("http://{}", backend_addr(number)));
-        topology.add_circle(format!("c{circle}"), (first..first + plan.backends_per_circle).map(backend));
+        topology.add_circle(format!("c{circle}"), (first..first + setup.backends_per_circle).map(backend));
     }
     let placement = Placement::new(&topology, &placement_settings());
     (Arc::new(topology), Arc::new(placement))
