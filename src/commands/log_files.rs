@@ -23,7 +23,7 @@ pub enum LogCommand {
     Ls(DirArg),
     /// Print all records as line protocol, each after a comment with database, policy, precision and route.
     Cat(DirArg),
-    /// Check every frame. Prints each damaged place; the exit status is 1 if there is one.
+    /// Check every frame. Prints each damaged place; the exit status is 1 if there is one, or no log at all.
     Verify(DirArg),
 }
 
@@ -33,7 +33,7 @@ pub struct DirArg {
     pub dir: PathBuf,
 }
 
-/// Runs the command; false if `verify` found damage.
+/// Runs the command; false if `verify` found damage, or no log.
 ///
 /// # Errors
 /// One sentence, when the directory cannot be read.
@@ -47,5 +47,22 @@ pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
         // `log cat | head` is no failure.
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(true),
         other => other.map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_without_a_log_is_not_verified() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("worker-0")).unwrap();
+        for dir in [dir.path().to_owned(), dir.path().join("worker-0")] {
+            let mut out = Vec::new();
+            let args = LogArgs { what: LogCommand::Verify(DirArg { dir }) };
+            assert_eq!(run(&args, &mut out), Ok(false));
+            assert!(String::from_utf8(out).unwrap().ends_with(": there is no log\n"));
+        }
     }
 }

@@ -84,7 +84,7 @@ fn print_record(out: &mut dyn Write, segment: &Segment, first: Seq, record: &rec
     out.write_all(record.bytes)
 }
 
-/// Checks every frame; prints all faults and a summary. True if nothing is lost.
+/// Checks every frame; prints all faults and a summary. True if there is a log and nothing is lost.
 pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
     let mut sound = true;
     for dir in log_dirs(dir)? {
@@ -132,6 +132,11 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
             before = Some(if open { (end.after.seq, end.after.lines) } else { (segment.end, segment.lines_end) });
         }
         match read_state(dir.as_path(), &dir)? {
+            Ok(None) if chain.segments.is_empty() && chain.headless.is_empty() => {
+                sound = false;
+                writeln!(out, "{}: there is no log", dir.display()).map_err(&io)?;
+                continue;
+            }
             Err(_) => {
                 sound = false;
                 writeln!(out, "{}: damaged", dir.join(state::FILE).display()).map_err(&io)?;
