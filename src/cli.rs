@@ -60,7 +60,7 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   fluxgate hashdist                                10000 generated names
-  fluxgate hashdist --db telegraf cpu mem disk     where these three go
+  fluxgate hashdist --list --db telegraf cpu mem   where these two go
   influx -database telegraf -format csv -execute 'SHOW MEASUREMENTS' | tail -n +2 | cut -d, -f2 |
     fluxgate hashdist --db telegraf --stdin        how the existing ones would spread")]
     Hashdist(HashdistArgs),

@@ -21,6 +21,10 @@ pub struct HashdistArgs {
     #[arg(long, conflicts_with = "names")]
     pub stdin: bool,
 
+    /// Print for each name the backend of each circle that gets it.
+    #[arg(long)]
+    pub list: bool,
+
     /// Measurement names.
     #[arg(value_name = "MEASUREMENT")]
     pub names: Vec<String>,
@@ -39,19 +43,24 @@ pub fn run(args: &HashdistArgs, config: &Config, input: &mut dyn BufRead, out: &
         placement.route(Place::new(args.db.as_bytes(), name), &mut route);
         route.iter().for_each(|id| counts[id.index()] += 1);
         names += 1;
+        if args.list {
+            let backends: Vec<_> = route.iter().map(|&id| &topology.backend(id).name[..]).collect();
+            writeln!(out, "{}  {}", String::from_utf8_lossy(name), backends.join("  "))?;
+        }
+        io::Result::Ok(())
     };
     if args.stdin {
         for line in input.split(b'\n') {
             let line = line?;
             let name = line.strip_suffix(b"\r").unwrap_or(&line);
             if !name.is_empty() {
-                place(name);
+                place(name)?;
             }
         }
     } else if args.names.is_empty() {
-        (0..args.count).for_each(|i| place(format!("measurement_{i}").as_bytes()));
+        (0..args.count).try_for_each(|i| place(format!("measurement_{i}").as_bytes()))?;
     } else {
-        args.names.iter().for_each(|name| place(name.as_bytes()));
+        args.names.iter().try_for_each(|name| place(name.as_bytes()))?;
     }
 
     writeln!(out, "{names} measurements of database {}", args.db)?;
@@ -99,7 +108,11 @@ mod tests {
         let want: Vec<_> = want.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
         let args = HashdistArgs { db: "db1".to_owned(), ..Default::default() };
         let names = vec!["mem".to_owned(), "diskio".to_owned(), "swap".to_owned()];
-        assert_eq!(counts(&printed(HashdistArgs { names, ..args.clone() }, "")), want);
+        assert_eq!(counts(&printed(HashdistArgs { names: names.clone(), ..args.clone() }, "")), want);
+        let listed = printed(HashdistArgs { names, list: true, ..args.clone() }, "");
+        let first: Vec<_> = listed.lines().take(3).collect();
+        let mem = "mem  influxdb-1-2  influxdb-2-2";
+        assert_eq!(first, [mem, "diskio  influxdb-1-1  influxdb-2-1", "swap  influxdb-1-1  influxdb-2-1"]);
         assert_eq!(counts(&printed(HashdistArgs { stdin: true, ..args }, "mem\ndiskio\r\n\nswap")), want);
     }
 
