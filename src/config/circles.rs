@@ -33,7 +33,7 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
         for (index, table) in tables.iter().enumerate() {
             let mut path = path.clone();
             path.extend([KeyStep::Key("backends".to_owned()), KeyStep::Item(index)]);
-            let backend = backend(table, file.auth_secure, cipher_key, &path)?;
+            let backend = backend(file, table, cipher_key, &path)?;
             if !names.insert(backend.name.clone()) {
                 let what = format!(
                     "{} is \"{}\", which another backend has too; names are unique over all circles",
@@ -62,12 +62,7 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
     Ok(topology)
 }
 
-fn backend(
-    table: &file::Backend,
-    auth_secure: Option<bool>,
-    cipher_key: Key,
-    path: &[KeyStep],
-) -> Result<Backend, Problem> {
+fn backend(file: &File, table: &file::Backend, cipher_key: Key, path: &[KeyStep]) -> Result<Backend, Problem> {
     let name = required(&table.name, path, "name")?;
     if name.len() > limits::BACKEND_NAME_BYTES_MAX || name == "." || name == ".." || name.contains(['/', '\0']) {
         let what = format!(
@@ -78,6 +73,12 @@ fn backend(
         return Err(problem(below(path, "name"), what));
     }
     let url = url(&table.url, path)?;
+    if file.hash_key.as_deref() == Some("url") && table.url.as_ref() != Some(&url) {
+        let path = below(path, "url");
+        let what = format!("{} decides where data lies (hash_key): write it exactly as {url}", path_text(&path));
+        return Err(problem(path, what));
+    }
+    let auth_secure = file.auth_secure;
     if let (Some(all), Some(own)) = (auth_secure, table.auth_encrypt)
         && all != own
     {
@@ -115,19 +116,30 @@ pub(super) fn former(file: &File, encrypted: bool, cipher_key: Key) -> Result<Ve
 
 fn url(value: &Option<String>, path: &[KeyStep]) -> Result<String, Problem> {
     let url = required(value, path, "url")?;
-    check_url(&url).map_err(|why| {
+    plain_url(&url).map_err(|why| {
         let path = below(path, "url");
         let what = format!("{} {why}", path_text(&path));
         problem(path, what)
-    })?;
-    Ok(url)
+    })
 }
 
-/// Accepts `http://host`, `http://host:port` and the same with `https`. An error does not repeat the text, which may
-/// hold a password.
-fn check_url(url: &str) -> Result<(), &'static str> {
+/// Accepts `http://host`, `http://host:port` and the same with `https`, the scheme in any case, and a slash at the end.
+/// Gives it in lower case without that slash. An error does not repeat the text, which may hold a password.
+fn plain_url(url: &str) -> Result<String, &'static str> {
     let form = "must be http://host:port or https://host:port, with nothing behind the port";
-    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(form)?;
+    let (scheme, rest) = url.split_once("://").ok_or(form)?;
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "http" && scheme != "https" {
+        return Err(form);
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains('/') && !authority.contains('@') {
+        return Err(
+            "has a path behind the port, which is not supported: write http://host:port or https://host:port, \
+                    and let what stands there forward /write, /query and /ping",
+        );
+    }
+    let url = format!("{scheme}://{authority}");
     if authority.contains('@') {
         return Err(
             "must be http://host:port or https://host:port; user and password belong in the keys username and password",
@@ -145,12 +157,12 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if host.is_empty() || !host.bytes().all(in_name) {
         return Err(form);
     }
-    if tls::is_https(url) && rustls::pki_types::ServerName::try_from(host).is_err() && host != "v6" {
+    if tls::is_https(&url) && rustls::pki_types::ServerName::try_from(host).is_err() && host != "v6" {
         return Err("has a host name that cannot be in a certificate");
     }
     match port.map(str::parse::<u16>) {
         Some(Ok(0) | Err(_)) => Err("must have a port from 1 to 65535"),
-        _ => Ok(()),
+        _ => Ok(url),
     }
 }
 

@@ -17,7 +17,10 @@ fn backend_addresses() {
         ("http://h:65536", false),
         ("http://h:0", false),
         ("http://h:", false),
-        ("http://h:8086/", false),
+        ("http://h:8086/", true),
+        ("HTTP://h:8086", true),
+        ("Https://h:8086/", true),
+        ("http://h:8086//", false),
         ("http://h:8086/influx", false),
         ("http://h?u=x", false),
         ("http://", false),
@@ -32,10 +35,20 @@ fn backend_addresses() {
         ("https://h:8086", true),
         ("https://[::1]:8086", true),
         ("https://u:p@h:8086", false),
-        ("https://h:8086/", false),
+        ("https://h:8086/", true),
+        ("https://h/", true),
+        ("http:///", false),
     ] {
         let text = json("").replace("http://h:1", url).replace("],\n", "]");
-        assert_eq!(parse(Path::new("f.json"), &text).is_ok(), good, "{url}");
+        let read = parse(Path::new("f.json"), &text);
+        assert_eq!(read.is_ok(), good, "{url}");
+        if let Ok(config) = read {
+            let plain = &config.data.topology.backends[0].url;
+            assert!(plain.starts_with("http") && !plain.ends_with('/') && url.len() - plain.len() <= 1, "{plain}");
+            // There the text itself decides where data lies.
+            let text = json(r#""hash_key": "url""#).replace("http://h:1", url);
+            assert_eq!(parse(Path::new("f.json"), &text).is_ok(), plain == url, "{url}");
+        }
     }
 }
 

@@ -240,6 +240,13 @@ max_result_rows: 13
 ];
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    for (name, text) in EVERY_KEY {
+        assert_eq!(ok(name, &format!("\u{feff}{text}")).data.flush_size, 2, "{name}");
+    }
+}
+
+#[test]
 fn every_key_has_its_meaning_in_every_format() {
     let here = std::env::current_dir().unwrap();
     for (name, text) in EVERY_KEY {

@@ -223,7 +223,7 @@ table! {
     Backend {
         /// Name of the backend, unique over all circles. Files under `data_dir` use it, so do not change it.
         name: String = "required",
-        /// `http://host:port` or `https://host:port`.
+        /// `http://host:port` or `https://host:port`. A path behind the port is not supported.
         url: String = "required",
         /// User name for this backend.
         username: String = "empty",

@@ -104,6 +104,8 @@ pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
 
 /// As [`load`], with the text at hand; `path` gives format and name.
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let format = FileFormat::of(path);
     let tree = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
     let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
