@@ -80,7 +80,12 @@ fn one_that_is_under_way_can_be_watched_paused_and_cancelled() {
     let nothing = run(&url, "--watch");
     assert!(nothing.0 == 2 && nothing.2.contains("no migration is running"), "{nothing:?}");
 
-    let begun = run(&url, "recovery --from 0 --to 1 --rate 2k --detach");
+    let nowhere = run(&url, "clear --circle 9");
+    assert!(
+        nowhere.0 == 2 && nowhere.2.contains("no circle 9; the proxy has 0 (circle-1), 1 (circle-2)"),
+        "{nowhere:?}"
+    );
+    let begun = run(&url, "recovery --from circle-1 --to 1 --rate 2k --detach");
     assert_eq!(begun, (0, "1\n".to_owned(), String::new()));
     let (any, named) = (watching(&cluster.proxy, "--watch"), watching(&cluster.proxy, "watch 1"));
     let other = run(&url, "resync --hours 1");
@@ -139,7 +144,7 @@ fn what_cannot_begin_ends_with_two_and_says_why() {
         (&standin.url(), "jobs", "404"),
         (&proxy.url(), "jobs", "--user"),
         (&proxy.url(), "jobs --user admin --password wrong", "--user"),
-        (&proxy.url(), "clear --circle 5 --user admin --password geheim", "400: invalid circle_id"),
+        (&proxy.url(), "clear --circle 5 --user admin --password geheim", "there is no circle 5; the proxy has 0"),
         (&proxy.url(), "clear", "--circle"),
         (&proxy.url(), "jobs --password geheim", "requires --user"),
         (&"proxy:7076".to_owned(), "jobs", "write http://host:port"),

@@ -109,8 +109,9 @@ fn shown(job: &Job, in_full: bool) -> JobView {
     let is_over = inner.phase != Phase::Running;
     let done = if tasks.total == 0 { f64::from(u8::from(is_over)) } else { parts / tasks.total as f64 };
     let seconds = job.since.elapsed().as_secs_f64();
-    // Work done before a restart is not in `seconds`, so the estimate is then too short.
-    let eta = (!is_over && done > 0.0 && tasks.total > 0).then(|| (seconds * (1.0 - done) / done) as u64);
+    // Work done before a restart is not in it, so the estimate is then too short.
+    let worked = inner.working_since.elapsed().as_secs_f64();
+    let eta = (!is_over && done > 0.0 && tasks.total > 0).then(|| (worked * (1.0 - done) / done) as u64);
     let (measurements, left_out) = if in_full {
         let mut all: Vec<&TaskEntry> = inner.entries.iter().collect();
         all.sort_by_key(|entry| match entry.state {

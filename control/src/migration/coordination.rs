@@ -207,7 +207,7 @@ impl Job {
                 self.note_error(shared, text);
                 return false;
             } else {
-                self.doing(shared, &format!("waiting until earlier points are delivered to {}", names.join(", ")));
+                self.waits_for_points(shared, &behind);
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return false;
@@ -238,21 +238,22 @@ impl Job {
             let is_late = |backend: &Backend| self.is_behind(shared, backend.id, now_ms);
             // Points that the target lacks are newer than all it has, so they do no harm.
             let waits_for = match is_late(source) {
-                true => &source.name,
-                false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => &target.name,
+                true => source,
+                false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => target,
                 false => break Ok(()),
             };
             if begun.elapsed() >= limits::BARRIER_QUIET {
                 if self.waits_for_peers(shared) {
                     until = Instant::now() + limits::BARRIER_TIMEOUT;
                 } else {
-                    self.doing(shared, &format!("waiting until earlier points are delivered to {waits_for}"));
+                    self.waits_for_points(shared, &[waits_for]);
                 }
                 is_told = true;
             }
             if Instant::now() >= until {
                 break Err(Undelivered::Late(format!(
-                    "points accepted meanwhile are not delivered to {waits_for} yet"
+                    "points accepted meanwhile are not delivered to {} yet",
+                    waits_for.name
                 )));
             }
             if !self.steering.sleep(pause) {
@@ -266,19 +267,33 @@ impl Job {
         result
     }
 
+    /// Says that the job waits for these backends, and how much they still have to get.
+    fn waits_for_points(&self, shared: &MigrationShared, behind: &[&Backend]) {
+        let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
+        let points = |backend: &&Backend| {
+            (backend.id.index() < shared.topology.backends.len())
+                .then(|| format!("{} for {}", shared.world.queued_points(backend.id), backend.name))
+        };
+        let points: Vec<_> = behind.iter().filter_map(points).collect();
+        let text = format!("waiting until earlier points are delivered to {}", names.join(", "));
+        self.doing_with(shared, &text, &format!(" (points: {})", points.join(", ")));
+    }
+
     /// Before data is removed: waits until no query can still be reading it there. False = cancelled.
     pub(super) fn wait_for_readers(&self, shared: &MigrationShared, circle: usize) -> bool {
         let mut is_told = false;
         while let Some(until) = shared.world.former_read_until(circle).filter(|until| *until > Instant::now()) {
-            self.doing(shared, "waiting for the end of queries that began before the transition ended (query_timeout)");
-            is_told = true;
             let left = until.saturating_duration_since(Instant::now());
+            let text = "waiting for the end of queries that began before the transition ended, up to query_timeout";
+            self.doing_with(shared, text, &format!(" ({} s left)", left.as_secs()));
+            is_told = true;
             if !self.steering.sleep(left.min(limits::MIGRATION_STEP)) {
                 return false;
             }
         }
         if is_told {
             self.doing(shared, MOVING);
+            self.look().working_since = Instant::now();
         }
         !self.steering.is_cancelled()
     }

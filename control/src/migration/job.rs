@@ -71,6 +71,8 @@ pub struct JobState {
     pub ended: Option<u64>,
     /// The current step, for the operator.
     pub doing: String,
+    /// Since when work is done: the wait of a clear is not counted.
+    pub working_since: Instant,
     pub errors: Vec<String>,
     pub errors_left_out: u64,
     pub counts: Vec<Counts>,
@@ -156,6 +158,7 @@ impl Job {
             inner: Mutex::new(JobState {
                 phase: saved.phase,
                 ended: saved.ended,
+                working_since: Instant::now(),
                 doing: String::new(),
                 errors: if is_over { saved.errors } else { Vec::new() },
                 errors_left_out: if is_over { saved.errors_left_out } else { 0 },
@@ -227,10 +230,16 @@ impl Job {
     }
 
     pub(super) fn doing(&self, shared: &MigrationShared, text: &str) {
+        self.doing_with(shared, text, "");
+    }
+
+    /// As [`Job::doing`], with a detail that changes too often for the journal.
+    pub(super) fn doing_with(&self, shared: &MigrationShared, text: &str, detail: &str) {
         let mut inner = self.look();
-        if inner.doing != text {
-            text.clone_into(&mut inner.doing);
-            drop(inner);
+        let is_news = !inner.doing.starts_with(text);
+        inner.doing = format!("{text}{detail}");
+        drop(inner);
+        if is_news {
             shared.journal.note(self.id, text);
         }
     }

@@ -102,6 +102,10 @@ impl World for MemoryWorld {
         Ok(())
     }
 
+    fn queued_points(&self, _backend: BackendId) -> u64 {
+        17
+    }
+
     fn is_behind(&self, _backend: BackendId, _ms: u64) -> bool {
         let mut state = self.state();
         state.behind = state.behind.saturating_sub(1);
@@ -443,7 +447,9 @@ fn a_job_waits_for_points_that_another_proxy_holds() {
     let job = Arc::new(Job::new(1, order, &place.shared.rings()));
     let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
     let thread = thread::spawn(move || running.run(&shared, false));
-    eventually("the wait", || job.look().doing == "waiting until earlier points are delivered to b0-0");
+    eventually("the wait", || {
+        job.look().doing == "waiting until earlier points are delivered to b0-0 (points: 17 for b0-0)"
+    });
     thread::sleep(limits::PEER_REMINDER * 2);
     assert!(place.world.state().copies.is_empty());
     // Points for the target wait: reads do not switch over to it.

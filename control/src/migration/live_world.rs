@@ -99,6 +99,10 @@ impl World for LiveWorld {
         self.stats.workers.iter().any(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed) <= ms)
     }
 
+    fn queued_points(&self, backend: BackendId) -> u64 {
+        self.stats.queued_points(backend.index())
+    }
+
     fn former_read_until(&self, circle: usize) -> Option<Instant> {
         self.transitions.ended(circle).map(|ended| ended + self.query_timeout)
     }

@@ -40,6 +40,8 @@ pub trait World: Send + Sync {
     fn is_removing(&self) -> bool;
     /// True while points that this proxy accepted before `ms` (since 1970) are not delivered to `backend`.
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool;
+    /// Points that this proxy has not delivered to `backend` yet.
+    fn queued_points(&self, backend: BackendId) -> u64;
     /// Queries that began before the end of a transition may read former owners of the circle until then; None: there
     /// are no such queries.
     fn former_read_until(&self, circle: usize) -> Option<Instant>;

@@ -147,9 +147,9 @@ Examples:
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RebalanceArgs {
-    /// Number of the circle; the first one is 0.
-    #[arg(long, value_name = "N")]
-    pub circle: usize,
+    /// Number of the circle, from 0, or its name.
+    #[arg(long, value_name = "CIRCLE")]
+    pub circle: String,
 
     /// What changed in the circle. --remove and --remove-file imply `rm`.
     #[arg(long, value_name = "OPERATION")]
@@ -175,13 +175,13 @@ pub enum Operation {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryArgs {
-    /// Number of the circle to copy from; the first one is 0.
-    #[arg(long, value_name = "N")]
-    pub from: usize,
+    /// Number of the circle to copy from, from 0, or its name.
+    #[arg(long, value_name = "CIRCLE")]
+    pub from: String,
 
-    /// Number of the circle to copy to.
-    #[arg(long, value_name = "N")]
-    pub to: usize,
+    /// Number or name of the circle to copy to.
+    #[arg(long, value_name = "CIRCLE")]
+    pub to: String,
 
     /// Copy only to this backend, given by its url in the configuration. May be repeated.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
@@ -223,9 +223,9 @@ pub struct ResyncArgs {
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ClearArgs {
-    /// Number of the circle; the first one is 0.
-    #[arg(long, value_name = "N")]
-    pub circle: usize,
+    /// Number of the circle, from 0, or its name.
+    #[arg(long, value_name = "CIRCLE")]
+    pub circle: String,
 
     #[command(flatten)]
     pub common: CommonArgs,
@@ -255,6 +255,9 @@ pub struct CommonArgs {
     pub detach: bool,
 }
 
+/// The number of the circle that an argument names, as text.
+pub type CircleNumber<'a> = dyn Fn(&str) -> Result<String, String> + 'a;
+
 /// The request that starts a migration: POST this target with this body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -282,7 +285,7 @@ impl CommonArgs {
 impl RebalanceArgs {
     /// # Errors
     /// One sentence, when the options contradict each other or the file cannot be read.
-    pub fn order(&self) -> Result<Order, String> {
+    pub fn order(&self, number: &CircleNumber<'_>) -> Result<Order, String> {
         let removed = match &self.remove_file {
             Some(file) => {
                 let text =
@@ -302,20 +305,22 @@ impl RebalanceArgs {
                 return Err("--operation add takes no removed backends".to_owned());
             }
         };
-        let own = [("circle_id", Some(self.circle.to_string())), ("operation", Some(operation.to_owned()))];
+        let own = [("circle_id", Some(number(&self.circle)?)), ("operation", Some(operation.to_owned()))];
         Ok(self.common.order("/rebalance", own, body))
     }
 }
 
 impl RecoveryArgs {
-    pub fn order(&self) -> Order {
+    /// # Errors
+    /// One sentence, when there is no such circle.
+    pub fn order(&self, number: &CircleNumber<'_>) -> Result<Order, String> {
         let own = [
-            ("from_circle_id", Some(self.from.to_string())),
-            ("to_circle_id", Some(self.to.to_string())),
+            ("from_circle_id", Some(number(&self.from)?)),
+            ("to_circle_id", Some(number(&self.to)?)),
             ("backend_urls", (!self.backend_url.is_empty()).then(|| self.backend_url.join(","))),
             ("since", self.since.map(|seconds| seconds.to_string())),
         ];
-        self.common.order("/recovery", own, String::new())
+        Ok(self.common.order("/recovery", own, String::new()))
     }
 }
 
@@ -334,8 +339,10 @@ impl ResyncArgs {
 }
 
 impl ClearArgs {
-    pub fn order(&self) -> Order {
-        self.common.order("/clear", [("circle_id", Some(self.circle.to_string()))], String::new())
+    /// # Errors
+    /// One sentence, when there is no such circle.
+    pub fn order(&self, number: &CircleNumber<'_>) -> Result<Order, String> {
+        Ok(self.common.order("/clear", [("circle_id", Some(number(&self.circle)?))], String::new()))
     }
 }
 
@@ -383,11 +390,12 @@ mod tests {
     }
 
     fn order(line: &str) -> Result<Order, String> {
+        let same = |circle: &str| Ok(circle.to_owned());
         match parse(line).map_err(|e| e.to_string())?.what {
-            Some(MigrateCommand::Rebalance(args)) => args.order(),
-            Some(MigrateCommand::Recovery(args)) => Ok(args.order()),
+            Some(MigrateCommand::Rebalance(args)) => args.order(&same),
+            Some(MigrateCommand::Recovery(args)) => args.order(&same),
             Some(MigrateCommand::Resync(args)) => Ok(args.order()),
-            Some(MigrateCommand::Clear(args)) => Ok(args.order()),
+            Some(MigrateCommand::Clear(args)) => args.order(&same),
             other => Err(format!("{other:?}")),
         }
     }

@@ -67,11 +67,12 @@ pub fn main(args: &MigrateArgs, stop: &AtomicBool, out: &mut dyn Write) -> Resul
         }
     };
     let remote = Remote::new(&args.proxy).map_err(MigrateFailure::NotBegun)?;
+    let number = |circle: &str| remote.circle(circle);
     let (order, common) = match what {
-        MigrateCommand::Rebalance(args) => (args.order().map_err(MigrateFailure::NotBegun)?, &args.common),
-        MigrateCommand::Recovery(args) => (args.order(), &args.common),
+        MigrateCommand::Rebalance(args) => (args.order(&number).map_err(MigrateFailure::NotBegun)?, &args.common),
+        MigrateCommand::Recovery(args) => (args.order(&number).map_err(MigrateFailure::NotBegun)?, &args.common),
         MigrateCommand::Resync(args) => (args.order(), &args.common),
-        MigrateCommand::Clear(args) => (args.order(), &args.common),
+        MigrateCommand::Clear(args) => (args.order(&number).map_err(MigrateFailure::NotBegun)?, &args.common),
         MigrateCommand::Watch { id } => {
             let id = match id {
                 Some(id) => *id,

@@ -53,6 +53,28 @@ impl Job {
     }
 }
 
+/// What `/migrate/state` tells.
+#[derive(Deserialize)]
+struct MigrationState {
+    circles: Vec<Circle>,
+}
+
+#[derive(Deserialize)]
+struct Circle {
+    circle_id: usize,
+    circle_name: String,
+}
+
+/// A number goes before a name that looks like one.
+fn number_of(circles: &[Circle], wanted: &str) -> Result<String, String> {
+    let by_number = circles.iter().find(|circle| wanted.parse() == Ok(circle.circle_id));
+    let found = by_number.or_else(|| circles.iter().find(|circle| circle.circle_name == wanted));
+    found.map(|circle| circle.circle_id.to_string()).ok_or_else(|| {
+        let all = circles.iter().map(|circle| format!("{} ({})", circle.circle_id, circle.circle_name));
+        format!("there is no circle {wanted}; the proxy has {}", all.collect::<Vec<_>>().join(", "))
+    })
+}
+
 /// `migration 3 (rebalance of circle 0)`.
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,6 +142,17 @@ impl Remote {
         Ok(Self { agent: config.into(), url: args.url.clone(), authorization })
     }
 
+    /// The number of a circle that is given by number or name.
+    ///
+    /// # Errors
+    /// One sentence: there is none, and which there are; or the proxy cannot be asked.
+    pub fn circle(&self, wanted: &str) -> Result<String, String> {
+        let (_, text) = self.ask("GET", "/migrate/state", "", 200).map_err(RemoteError::into_sentence)?;
+        let state: MigrationState =
+            serde_json::from_str(&text).map_err(|e| format!("{} does not answer like fluxgate: {e}", self.url))?;
+        number_of(&state.circles, wanted)
+    }
+
     pub fn jobs(&self) -> Result<Vec<Job>, RemoteError> {
         let (_, text) = self.ask("GET", "/migrate/jobs", "", 200)?;
         serde_json::from_str(&text)
@@ -177,4 +210,21 @@ fn roots(args: &ProxyArgs) -> Result<Vec<rustls::pki_types::CertificateDer<'stat
         return Ok(Vec::new());
     }
     tls::authorities(args.ca_file.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_is_found_by_number_and_by_name() {
+        let circle = |circle_id: usize, name: &str| Circle { circle_id, circle_name: name.to_owned() };
+        let circles = [circle(0, "east"), circle(1, "west"), circle(2, "0")];
+        for (wanted, number) in [("0", "0"), ("1", "1"), ("west", "1"), ("2", "2")] {
+            assert_eq!(number_of(&circles, wanted), Ok(number.to_owned()), "{wanted}");
+        }
+        let refused = number_of(&circles, "9").unwrap_err();
+        assert_eq!(refused, "there is no circle 9; the proxy has 0 (east), 1 (west), 2 (0)");
+        assert!(number_of(&circles, "East").is_err());
+    }
 }

@@ -81,9 +81,14 @@ impl<'a> View<'a> {
 
 fn is_news(last: &ShownProgress, job: &Job) -> bool {
     last.state != job.state
-        || last.doing != job.doing
+        || step(&last.doing) != step(&job.doing)
         || (job.percent - last.percent).abs() >= STEP_PERCENT
         || last.at.elapsed() >= LINE_INTERVAL
+}
+
+/// What the job does, without the numbers behind it, which change all the time.
+fn step(doing: &str) -> &str {
+    doing.split(" (").next().unwrap_or_default()
 }
 
 /// ` 42.5% running, moving measurements: 17 of 40 measurements, 1,200 rows, 3.40 MB at 1.10 MB/s, 20s left`.
