@@ -156,7 +156,7 @@ const DATA_PLANE: [&[&str]; 10] = [
     &["http"],
     &["settings"],
     &["placement", "io"],
-    &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision"],
+    &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision", "one_line"],
 ];
 
 #[test]

@@ -353,6 +353,20 @@ fn listen_addresses() {
 }
 
 #[test]
+fn all_addresses_without_a_user_are_warned_of() {
+    for (keys, warned) in [
+        (r#""listen_addr": "127.0.0.1:0""#, false),
+        (r#""listen_addr": ":0""#, true),
+        (r#""listen_addr": "0.0.0.0:0""#, true),
+        (r#""listen_addr": "[::]:0""#, true),
+        (r#""listen_addr": "0.0.0.0:0", "username": "u", "password": "p""#, false),
+    ] {
+        let warnings = ok("f.json", &json(keys)).warnings;
+        assert_eq!(warnings.iter().any(|w| w.contains("no username is set")), warned, "{keys}: {warnings:?}");
+    }
+}
+
+#[test]
 fn refusals_name_file_line_and_key() {
     for (keys, want) in [
         // Unknown keys.

@@ -69,6 +69,13 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
              server can pretend to be it and read its password"
         ));
     }
+    let listen = listen(&text_or(&file.listen_addr, ":7076"))?;
+    if listen.ip().is_unspecified() && !credentials.required() {
+        warnings.push(format!(
+            "listen_addr {listen} is all addresses, and no username is set: everybody who reaches this machine may \
+             read, write and delete everything"
+        ));
+    }
     let peers = peers(file.peers.clone().unwrap_or_default())?;
     let of = |name: &str, url: &str| tls::is_https(url).then(|| format!("backend {name}"));
     let verified = topology.backends.iter().filter(|backend| !unverified.contains(&backend.id));
@@ -82,7 +89,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     Ok(Config {
         file: path.to_owned(),
         data: Settings {
-            listen: listen(&text_or(&file.listen_addr, ":7076"))?,
+            listen,
             workers,
             topology: Arc::new(topology),
             placement,

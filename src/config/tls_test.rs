@@ -60,6 +60,7 @@ fn what_is_unsafe_or_not_as_written_is_warned_of() {
         r#"{{"circles": [{{"name": "c", "backends": [
         {{"name": "x", "url": "https://h:1", "insecure_skip_verify": true}},
         {{"name": "y", "url": "http://h:2", "insecure_skip_verify": true}}]}}],
+        "listen_addr": "127.0.0.1:0",
         "https_enabled": true, "https_cert": "{}", "https_key": "{}", "tls": {{"min_version": "tls1.1"}}}}"#,
         files[0], files[1]
     );

@@ -15,6 +15,7 @@ mod former_workers;
 mod graceful_stop;
 mod kill_nine;
 mod last_write_wins;
+mod log_lines;
 mod memory;
 mod memory_loads;
 mod order;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fluxgate_dataplane::one_line::one_line;
+
 use crate::limits;
 
 const NAME: &str = "migration.log";
@@ -39,8 +41,7 @@ impl Journal {
     pub fn note(&self, job: u64, text: &str) {
         log::info!("migration {job}: {text}");
         let date = httpdate::fmt_http_date(SystemTime::now().max(UNIX_EPOCH));
-        let one_line = text.replace(['\n', '\r'], " ");
-        let line = format!("{date} job {job}: {one_line}\n");
+        let line = format!("{date} job {job}: {}\n", one_line(text));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.append(&mut open, line.as_bytes()) {
             open.file = None;
@@ -102,7 +103,7 @@ mod tests {
             assert!(text.len() <= 200 && !text.is_empty(), "{file:?}: {}", text.len());
             assert!(text.lines().all(|line| line.contains(" job 7: line ")), "{text}");
         }
-        assert!(fs::read_to_string(&files[0]).unwrap().contains("line 99 with a break"));
+        assert!(fs::read_to_string(&files[0]).unwrap().contains("line 99\\nwith a break"));
         let reopened = Journal::with_bytes_max(&dir.path().join("new"), 200);
         reopened.note(8, "after a restart");
         let text = fs::read_to_string(dir.path().join("new").join(NAME)).unwrap();

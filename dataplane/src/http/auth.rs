@@ -1,6 +1,6 @@
 //! Checks the proxy's own user. The rules are those recorded from influx-proxy 2.4.7 and 2.5.12, which are less strict
 //! than InfluxDB's: one correct pair is enough, in the parameters `u` and `p` or in the header. Every failure is the
-//! same answer, 401 [`FAILED`], without `Www-Authenticate`, also for `Bearer` and for an unreadable header.
+//! same answer, 401 [`FAILED`], also for `Bearer` and for an unreadable header.
 //!
 //! The time of a comparison does not depend on where the first difference is, only on the lengths. Not here: which
 //! endpoints require the user (`/ping` does only if configured), users of the backends (`courier`).

@@ -206,6 +206,7 @@ fn the_error_header_is_cut_and_absent_on_401() {
     assert_eq!((error.len(), body.len()), (ERROR_HEADER_BYTES_MAX, long.len() + 13));
     let text = written(|r, out| r.error(out, to(GET), 401, b"authentication failed", false, &[]));
     assert!(!text.contains("X-Influxdb-Error"));
+    assert_eq!(text.matches("\r\nWWW-Authenticate: Basic realm=\"InfluxDB\"\r\n").count(), 1);
     assert!(text.ends_with("\r\nContent-Length: 34\r\n\r\n{\"error\":\"authentication failed\"}\n"));
 }
 
