@@ -13,6 +13,8 @@ pub const ADDRESS_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 pub const SHOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Databases and policies of a backend are asked for again this often.
 pub const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// All calls about the databases of one backend. Longer: as above.
+pub const CATALOG_TIMEOUT: Duration = Duration::from_secs(60);
 /// A catalog refresh (SHOW DATABASES, then SHOW RETENTION POLICIES) ends after this time with what has arrived.
 pub const ROUND_DEADLINE: Duration = Duration::from_secs(5);
 /// Between the starts of two catalog refreshes. Requests that come earlier wait, except changes of structure.
@@ -23,6 +25,8 @@ pub const LOAD_INTERVAL: Duration = Duration::from_secs(10);
 pub const LOAD_WANTED: Duration = Duration::from_secs(60);
 /// One SHOW MEASUREMENTS. Longer: the counts from before stay.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// All of them, for one backend. Longer: the counts from before stay.
+pub const LOADS_TIMEOUT: Duration = Duration::from_secs(600);
 /// Statements in one request. More: further requests.
 pub const STATEMENTS_MAX: usize = 100;
 /// A backend's answer to statements. Longer: as if it had not answered.

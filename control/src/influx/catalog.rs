@@ -5,6 +5,7 @@
 //! Not here: when to ask (`event_loop/refresh` and `event_loop/backends`), which statements create a policy (`policy`).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::handoff;
 use fluxgate_dataplane::influxql::print;
@@ -31,9 +32,16 @@ pub struct Load {
 
 /// Asks for all databases and their policies.
 pub fn databases(client: &Client) -> Result<Databases, CallFailure> {
+    databases_within(client, limits::CATALOG_TIMEOUT)
+}
+
+/// A backend with very many databases is asked in several calls, which together take this long at most.
+fn databases_within(client: &Client, timeout: Duration) -> Result<Databases, CallFailure> {
+    let until = Instant::now() + timeout;
     let names = names(client)?;
     let mut databases = Databases::new();
     for chunk in names.chunks(limits::STATEMENTS_MAX) {
+        in_time(until)?;
         let statements: Vec<String> = chunk.iter().map(|db| show_policies(db)).collect();
         let answers = client.query(&statements.join(";"), limits::SHOW_TIMEOUT)?;
         let mut answers = answers.iter().map(|answer| answer.series.first().map(policies).unwrap_or_default());
@@ -54,7 +62,9 @@ pub fn database(client: &Client, db: &str) -> Result<Option<Vec<Policy>>, CallFa
 /// Counts the measurements of a backend, by database.
 pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result<BTreeMap<String, Load>, CallFailure> {
     let mut loads = BTreeMap::new();
+    let until = Instant::now() + limits::LOADS_TIMEOUT;
     for db in names(client)?.into_iter().filter(|db| db != INTERNAL) {
+        in_time(until)?;
         let answers = client.query(&format!("SHOW MEASUREMENTS ON {}", print::name(&db)), limits::LOAD_TIMEOUT)?;
         let mut load = Load::default();
         for measurement in answers.iter().flat_map(|answer| &answer.series).flat_map(|series| series.strings(0)) {
@@ -67,6 +77,10 @@ pub fn load(client: &Client, placement: &Placement, backend: &Backend) -> Result
         loads.insert(db, load);
     }
     Ok(loads)
+}
+
+fn in_time(until: Instant) -> Result<(), CallFailure> {
+    if Instant::now() < until { Ok(()) } else { Err(CallFailure::Unreachable("it takes too long".to_owned())) }
 }
 
 /// The catalog for workers: all databases of all backends, each with all its policies. `known` once any backend has
@@ -136,6 +150,15 @@ mod tests {
         assert_eq!(catalog.databases["db1"].policies, ["a", "b", "c"]);
         assert_eq!(catalog.databases["db2"].policies, [""; 0]);
         assert_eq!(catalog.databases.len(), 2);
+    }
+
+    #[test]
+    fn a_backend_is_not_asked_about_its_databases_for_ever() {
+        let names = r#"{"results":[{"statement_id":0,"series":[{"name":"databases","columns":["name"],
+            "values":[["a"]]}]}]}"#;
+        let client = crate::influx::client::tests::answered("200 OK", names);
+        let asked = databases_within(&client, Duration::ZERO);
+        assert_eq!(asked, Err(CallFailure::Unreachable("it takes too long".to_owned())));
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn check(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     /// A client of a server that gives one answer.
-    fn answered(head: &str, body: &str) -> Client {
+    pub fn answered(head: &str, body: &str) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());

@@ -312,6 +312,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_end_is_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+            let mut sent = 0;
+            while stream.write_all(&[b' '; 65536]).is_ok() {
+                sent += 65536;
+            }
+            sent
+        });
+        assert!(of(Credentials::default(), &[]).ask(&addr).is_err());
+        assert!(thread.join().unwrap() < 100_000_000, "it is read to a bound only");
+    }
+
+    #[test]
     fn changes_are_sent_with_influx_proxys_parameters() {
         let peers = of(Credentials::default(), &[]);
         let all = [
