@@ -251,6 +251,33 @@ fn a_removal_that_would_overtake_queued_points_is_refused_and_they_go_on() {
 }
 
 #[test]
+fn a_database_that_is_missing_stops_neither_changes_of_others_nor_their_acks() {
+    let here = two_circles();
+    for db in ["gone", "db"] {
+        here.run("", &format!("CREATE DATABASE {db}"));
+        here.write(db, "m v=1 1");
+    }
+    here.drained();
+    here.servers.iter().for_each(|server| drop(server.query("", "DROP DATABASE gone").unwrap()));
+    here.write("gone", "m v=2 2\nn v=2 2\no v=2 2");
+    let began = Instant::now();
+    let mut client = Client::connect(here.proxy.addr()).unwrap();
+    for n in 0..5 {
+        let ack = client.request("POST", "/write?db=db&consistency=all", &[], format!("m v=3 {}", 10 + n).as_bytes());
+        assert_eq!(ack.unwrap().status, 204);
+    }
+    here.run("db", "CREATE RETENTION POLICY week ON db DURATION 7d REPLICATION 1");
+    here.run("db", "DELETE FROM m WHERE time < 10");
+    let left = here.rows(&here.servers[2..], "db", "SELECT count(v) FROM m");
+    assert_eq!(left, [r#""m" null ["time","count"] ["1970-01-01T00:00:00Z",5]"#]);
+    here.run("db", "DROP RETENTION POLICY week ON db");
+    here.run("db", "DROP MEASUREMENT m");
+    here.run("", "DROP DATABASE db");
+    here.run("", "DROP DATABASE never_written");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
 fn delete_by_time_and_series_reaches_every_owner() {
     let circles = two_circles();
     circles.run("", "CREATE DATABASE db");

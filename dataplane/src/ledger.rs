@@ -90,6 +90,11 @@ impl Ledger {
         id
     }
 
+    /// The id of a database that may have accounts, which may be the common one of those beyond the bound.
+    pub fn find(&self, name: &[u8]) -> Option<DbId> {
+        self.ids.get(&*String::from_utf8_lossy(name)).or_else(|| self.ids.get(OTHER)).copied()
+    }
+
     fn account(&mut self, db: DbId, backend: BackendId) -> &mut Account {
         &mut self.databases[db.0 as usize].accounts[backend.index()]
     }

@@ -190,6 +190,9 @@ pub const COURIER_PACE: Duration = Duration::from_millis(5);
 pub const COURIER_CONNECTIONS: usize = 4;
 /// (Database, policy) pairs in one window of a courier. At the bound: the window is full, the next one takes the rest.
 pub const COURIER_GROUPS_MAX: usize = 64;
+/// Groups of a window that are held get this part of its bytes (1/n), so that others go on. At the bound: the next
+/// record for a held group stops that backend until one of them is let go.
+pub const WINDOW_HELD_SHARE: usize = 2;
 /// A backend that answers 413 gets smaller requests from then on, but never smaller than this.
 pub const REQUEST_BYTES_MIN: usize = 64 * 1024;
 /// When a batch fails while the backend takes writes to other databases, it is retried for this long, then the failing

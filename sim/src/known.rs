@@ -50,9 +50,9 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::LATENESS if full && restart => {
             Some("C: a full disk keeps the backlog from being delivered after a start")
         }
-        check::LATENESS if lane_fault => Some("C: one database holds up others"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
-        check::UNANSWERED if lane_fault => Some("C: acks wait for other lanes"),
+        check::LATENESS if lane_fault && several_workers => Some("C: one database holds up other workers"),
+        check::UNANSWERED if lane_fault && several_workers => Some("C: acks wait for other workers"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>
         {

@@ -366,10 +366,10 @@ impl EventLoop {
     /// Does what a query's thread asks of the workers or of the catalog.
     fn errand(&mut self, errand: Errand) {
         match errand {
-            Errand::Drain { ticket, timeout, answers } => {
+            Errand::Drain { ticket, db, timeout, answers } => {
                 self.errands.open(ticket, answers, true);
                 for worker in 0..self.end.workers() {
-                    self.send_for(ticket, worker, ToWorker::Drain { ticket, timeout });
+                    self.send_for(ticket, worker, ToWorker::Drain { ticket, db: db.clone(), timeout });
                 }
             }
             Errand::Write { worker, ticket, write, answers } => {

@@ -3,15 +3,15 @@
 //!
 //! 1. Every backend must answer; otherwise nothing is changed. A CREATE may do without backends that had what it
 //!    creates when they listed their databases last: it changes nothing there.
-//! 2. A statement that removes data waits until all earlier points have been delivered, and no newer point is delivered
-//!    meanwhile. So every backend has the same order: older points, the change, newer points. Nothing is removed while
-//!    a migration moves data: data that it has read but not yet written would come back.
+//! 2. A statement that removes data waits until all earlier points of its database have been delivered, and no newer
+//!    point is delivered meanwhile. So every backend has the same order: older points, the change, newer points.
+//!    Nothing is removed while a migration moves data: data that it has read but not yet written would come back.
 //! 3. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
 //! 4. Workers know the new databases and policies before the client has its answer.
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use fluxgate_dataplane::influxql::ast::Statement;
+use fluxgate_dataplane::influxql::ast::{Source, Statement};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
@@ -32,7 +32,7 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     };
     let _removal = removes(statement).then(|| Removal::begin(&context.shared.stats)).transpose()?;
     let all = answering(context, statement)?;
-    let hold = if removes(statement) { Some(hold(context)?) } else { None };
+    let hold = if removes(statement) { Some(hold(context, statement)?) } else { None };
     let text = with_now(statement, context.now_ns()).to_string();
     let questions = all.iter().map(|&backend| (backend, text.clone())).collect();
     let is_of_data = matches!(
@@ -145,14 +145,29 @@ fn creates_nothing(statement: &Statement, policies: impl Fn(&str) -> Option<(Vec
 }
 
 /// Half of the time is for waiting, so that the change itself has as much.
-fn hold(context: &Context<'_>) -> Result<Hold, Stop> {
-    context.shared.workers.drain_all(context.time_left()? / 2).map_err(|undrained| match undrained {
+fn hold(context: &Context<'_>, statement: &Statement) -> Result<Hold, Stop> {
+    let db = changed(statement, &context.request.db);
+    context.shared.workers.drain(db, context.time_left()? / 2).map_err(|undrained| match undrained {
         Undrained::Behind(backends) => {
             let names: Vec<_> = backends.into_iter().map(|backend| context.name(backend)).collect();
             unchanged(&format!("earlier points are still queued for {}", names.join(", ")))
         }
         Undrained::NoAnswer => unchanged("a worker of this proxy does not answer"),
     })
+}
+
+/// The database whose data the statement removes. Empty: it cannot be told.
+fn changed<'a>(statement: &'a Statement, default: &'a str) -> &'a str {
+    match statement {
+        Statement::DropDatabase { name } => name,
+        Statement::DropRetentionPolicy { db, .. } => db,
+        Statement::DropMeasurement { .. } => default,
+        Statement::Delete { sources, .. } | Statement::DropSeries { sources, .. } => {
+            let is_here = |source: &Source| matches!(source, Source::Measurement(m) if m.db.is_none());
+            if sources.iter().all(is_here) { default } else { "" }
+        }
+        _ => "",
+    }
 }
 
 /// Whether older points must be delivered before the statement runs.

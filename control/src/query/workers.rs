@@ -27,6 +27,8 @@ use crate::limits;
 pub enum Errand {
     Drain {
         ticket: Ticket,
+        /// Empty = all databases.
+        db: String,
         timeout: Duration,
         answers: Sender<WorkerAnswer>,
     },
@@ -104,17 +106,17 @@ impl Workers {
         Some(StructureTurn { turn: self.shared.turn.1.clone() })
     }
 
-    /// Waits until every worker has delivered all points it has taken, and stops delivery of newer points until the
-    /// hold is dropped (or `limits::HOLD_MAX` of the data plane has passed).
+    /// Waits until every worker has delivered all points of `db` (empty = of all databases) it has taken, and stops
+    /// delivery of newer points until the hold is dropped (or `limits::HOLD_MAX` of the data plane has passed).
     ///
     /// # Errors
     /// [`Undrained`]; nothing is held then.
-    pub fn drain_all(&self, timeout: Duration) -> Result<Hold, Undrained> {
+    pub fn drain(&self, db: &str, timeout: Duration) -> Result<Hold, Undrained> {
         let (sender, answers) = bounded(self.count);
         let ticket = self.ticket();
         let hold = Hold { errands: self.errands.clone(), ticket };
         let deadline = Instant::now() + timeout + limits::WORKER_GRACE;
-        self.send(Errand::Drain { ticket, timeout, answers: sender });
+        self.send(Errand::Drain { ticket, db: db.to_owned(), timeout, answers: sender });
         let mut all_behind = Vec::new();
         for _ in 0..self.count {
             match answers.recv_deadline(deadline) {
@@ -273,13 +275,13 @@ mod tests {
     #[test]
     fn a_hold_ends_when_it_is_dropped_and_when_it_fails() {
         let (workers, events) = looped(2, vec![]);
-        let hold = workers.drain_all(Duration::from_secs(5)).unwrap();
+        let hold = workers.drain("db", Duration::from_secs(5)).unwrap();
         drop(hold);
         drop(workers);
         assert_eq!(events.join().unwrap(), ["drain", "release"]);
 
         let (workers, events) = looped(2, vec![BackendId(3), BackendId(1)]);
-        let behind = workers.drain_all(Duration::from_secs(5)).unwrap_err();
+        let behind = workers.drain("db", Duration::from_secs(5)).unwrap_err();
         assert_eq!(behind, Undrained::Behind(vec![BackendId(1), BackendId(3)]), "of all workers, each once");
         drop(workers);
         assert_eq!(events.join().unwrap(), ["drain", "release"]);
@@ -300,7 +302,7 @@ mod tests {
         let (sender, receiver) = bounded(16);
         let workers = Workers::new(sender, 1);
         drop(receiver);
-        assert_eq!(workers.drain_all(Duration::from_secs(60)).unwrap_err(), Undrained::NoAnswer);
+        assert_eq!(workers.drain("db", Duration::from_secs(60)).unwrap_err(), Undrained::NoAnswer);
         assert!(workers.refresh_catalog(Duration::from_secs(60)).is_none());
     }
 

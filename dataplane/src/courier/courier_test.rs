@@ -15,7 +15,7 @@ use crate::handoff::Created;
 use crate::io::block_on;
 use crate::precision::Precision;
 
-const OK: Act = Act::Answer(204, "");
+pub(super) const OK: Act = Act::Answer(204, "");
 
 /// A running courier with its backend, log and reports.
 pub(super) struct Rig {

@@ -82,7 +82,7 @@ impl<R: Reports> Delivery<R> {
                     self.advance(group, PartReply::Taken, now);
                 }
                 WriteVerdict::Unavailable => return self.down(DeliveryState::Down, &text, now, attempt.is_err()),
-                WriteVerdict::Unauthorized => return self.down(DeliveryState::Refusing, &text, now, false),
+                WriteVerdict::Unauthorized => return self.forbidden(group, &text, now),
                 // A good probe shows that InfluxDB answers there again.
                 WriteVerdict::Misdirected => return self.down(DeliveryState::Refusing, &text, now, true),
                 WriteVerdict::TimedOut => {
@@ -230,6 +230,29 @@ impl<R: Reports> Delivery<R> {
     fn down(&self, state: DeliveryState, text: &str, now: Instant, unreachable: bool) {
         self.handle.health.borrow_mut().failed(now, unreachable);
         self.tell(state, text, now);
+    }
+
+    /// The backend's user may not write to this database: the group waits, others go on. A wrong password stops each
+    /// group in this way.
+    fn forbidden(&self, group: &mut Group, text: &str, now: Instant) {
+        let mut health = self.handle.health.borrow_mut();
+        health.pause(&mut group.backoff, now);
+        // Only once, as for a suspect.
+        if group.loud_at.is_none() {
+            health.suspected(now);
+            if self.state.replace(DeliveryState::Refusing) != DeliveryState::Refusing {
+                self.reports.state(DeliveryState::Refusing, text);
+            }
+        }
+        if group.loud_at.is_none_or(|at| now.saturating_duration_since(at) >= LOUD_INTERVAL) {
+            group.loud_at = Some(now);
+            let db = String::from_utf8_lossy(&group.db);
+            log::error!(
+                "{}: refuses writes to {db:?} until an operator acts, its points are kept: {}",
+                self.label,
+                cut(text)
+            );
+        }
     }
 
     fn suspect(&self, text: &str, now: Instant) {

@@ -35,6 +35,8 @@ mod bisect_test;
 #[cfg(test)]
 mod courier_test;
 #[cfg(test)]
+mod held_test;
+#[cfg(test)]
 mod influxd_test;
 #[cfg(test)]
 mod stand_in;
@@ -51,7 +53,7 @@ pub(crate) use client::percent_encode;
 pub use client::{Address, Endpoint};
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
 pub use source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
-pub use window::Splitter;
+pub use window::{PartlySettled, Splitter};
 
 use crate::disklog::{RecordView, Seq};
 use crate::io::{self, Event};
@@ -241,6 +243,9 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             if safe && self.window.settled() {
                 self.confirm();
             } else {
+                if safe && let Some(settled) = self.window.partly_settled() {
+                    self.delivery.reports.partly_settled(settled);
+                }
                 self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
                 self.pause(safe).await;
             }
@@ -256,6 +261,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             self.pace().await;
         } else {
             self.window.recount();
+            self.window.reuse(&mut self.delivery.bodies.borrow_mut());
             let useful = self.delivery.handle.health.borrow().reachable() && self.window.has_room();
             if !useful || !self.source.behind() {
                 return Ok(());
@@ -285,13 +291,15 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
         self.was_full = full.get();
         let oldest_ms = window.oldest_ms;
-        if let Some((at, elsewhere)) = held_back.get()
+        if let Some((_, elsewhere)) = held_back.get() {
+            self.turn.wait_for(elsewhere, io::now());
+        }
+        if let Some((at, _)) = held_back.get()
             && oldest_ms.is_none()
             && fetched.lost == 0
         {
             // Older records of other workers go first.
             reports.holds(Some(at));
-            self.turn.wait_for(elsewhere, io::now());
             io::sleep(COURIER_PACE).await;
             return Ok(());
         }

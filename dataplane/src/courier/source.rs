@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 
@@ -63,6 +64,9 @@ pub trait Reports {
 
     /// The backend refused these points; they are dead letters. `reason` is one of a few fixed texts.
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64);
+
+    /// The cursor cannot move, but this much is settled. Holds until the next call or the next move of the cursor.
+    fn partly_settled(&self, settled: PartlySettled);
 
     /// The text with which the backend refused points; called before they are counted.
     fn refused(&self, text: &str);

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
+use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
@@ -278,6 +279,7 @@ struct Recorded {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<String>>,
+    partly: RefCell<Option<PartlySettled>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
     stuck: Cell<bool>,
@@ -299,6 +301,13 @@ impl RecordedReports {
 
     pub fn refused(&self) -> Vec<String> {
         self.inner.refused.borrow().clone()
+    }
+
+    /// The first record of `db` that is not settled, and the end of the window, as last told.
+    pub fn partly_settled(&self, db: &str) -> Option<(Option<Seq>, Seq)> {
+        let partly = self.inner.partly.borrow();
+        let of = |p: &PartlySettled| p.groups.iter().find(|g| *g.db == *db.as_bytes()).and_then(|g| g.first);
+        partly.as_ref().map(|p| (of(p), p.next))
     }
 
     pub fn states(&self) -> Vec<DeliveryState> {
@@ -347,6 +356,10 @@ impl Reports for RecordedReports {
 
     fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
         self.inner.rejected.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), reason, lines));
+    }
+
+    fn partly_settled(&self, settled: PartlySettled) {
+        self.inner.partly.replace(Some(settled));
     }
 
     fn refused(&self, text: &str) {

@@ -5,8 +5,8 @@
 //! | 204 | delivered |
 //! | no connection, 408, 429, 503, 504, not HTTP | unavailable: wait, everything is kept |
 //! | no answer in time | timed out: the same, but a batch that does so again and again is halved |
-//! | 401, 403, 407 | unauthorized: wait, an operator must act |
-//! | other 1xx and 2xx, 3xx, 404 and 405 without an InfluxDB error | misdirected: the same; no InfluxDB answers there |
+//! | 401, 403, 407 | unauthorized: points for this database wait, an operator must act |
+//! | other 1xx to 3xx, 404 and 405 without an InfluxDB error | misdirected: everything waits, an operator must act |
 //! | 404 `database not found`, 500 `retention policy not found` | missing |
 //! | 413 | too large |
 //! | 400, other 4xx | refused: some of the lines |
@@ -124,6 +124,11 @@ impl Backoff {
     /// Ends this pause. The next one is still longer.
     pub fn cut_short(&mut self) {
         self.until = None;
+    }
+
+    /// There was a failure since the last success.
+    pub fn is_running(&self) -> bool {
+        self.attempts > 0
     }
 
     pub fn due(&self, now: Instant) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are
 //! independent of each other. A group that must wait stays in the window while others leave it and new records are
-//! added. The cursor moves once every group is settled.
+//! added. The cursor moves once every group is settled; until then [`PartlySettled`] says how far the others are.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::body::RequestBody;
 use super::client::Target;
 use super::verdict::Backoff;
 use crate::disklog::{RecordView, Seq};
-use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN};
+use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
 use crate::precision::Precision;
 
 /// Returns the ranges of the lines in a body, each without its final LF. Needs the rules of line protocol, since a
@@ -33,11 +33,13 @@ pub struct Request {
     pub timeouts: u32,
     /// Set once the backend has refused some of the lines.
     pub search: Option<Bisect>,
+    /// Its first record.
+    first: Seq,
 }
 
 impl Request {
-    fn new(precision: Precision, body: RequestBody) -> Self {
-        Self { precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None }
+    fn new(precision: Precision, body: RequestBody, first: Seq) -> Self {
+        Self { precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None, first }
     }
 }
 
@@ -48,6 +50,8 @@ pub struct Group {
     pub rp: Box<[u8]>,
     pub requests: VecDeque<Request>,
     pub backoff: Backoff,
+    /// When the log last said that the backend's user may not write here.
+    pub loud_at: Option<Instant>,
     /// Counts of the lines that are settled.
     pub delivered: u64,
     pub rejected: Vec<(&'static str, u64)>,
@@ -56,6 +60,11 @@ pub struct Group {
 impl Group {
     pub fn target(&self, precision: Precision) -> Target<'_> {
         Target { db: &self.db, rp: &self.rp, precision }
+    }
+
+    /// It waits after a failure of its own.
+    fn is_held(&self) -> bool {
+        self.backoff.is_running()
     }
 
     /// Counts lines as rejected.
@@ -77,7 +86,7 @@ impl Group {
         let middle = lines.len() / 2;
         let at = lines[middle].start;
         let mut halves = [(&bytes[..at], middle), (&bytes[at..], lines.len() - middle)].map(|(bytes, lines)| {
-            let mut half = Request::new(first.precision, RequestBody::default());
+            let mut half = Request::new(first.precision, RequestBody::default(), first.first);
             half.body.push(bytes);
             half.lines = lines as u64;
             half
@@ -96,8 +105,26 @@ impl Group {
 pub struct Bounds {
     /// Lines (`flush_size`).
     pub lines: u64,
-    /// Bytes of all requests together.
+    /// Bytes of all requests together. Groups that are held get a part of it.
     pub bytes: usize,
+}
+
+/// A window in which only some groups are settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartlySettled {
+    /// The record after the last one of the window.
+    pub next: Seq,
+    /// The other groups are settled up to `next`, without a refused line.
+    pub groups: Vec<PartGroup>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartGroup {
+    pub db: Box<[u8]>,
+    /// The first record that is not settled.
+    pub first: Option<Seq>,
+    /// Refused lines, which are not yet reported.
+    pub rejected: u64,
 }
 
 #[derive(Debug)]
@@ -108,9 +135,11 @@ pub struct Window {
     spare: Vec<RequestBody>,
     /// The group of the last record, which is usually also the group of the next one.
     last: usize,
-    /// Lines and bytes that are still in requests.
+    /// Lines of groups that are not held, bytes of all groups and of those that are held: as far as they are still in
+    /// requests.
     lines: u64,
     bytes: usize,
+    held_bytes: usize,
     /// Largest request; reduced after a 413.
     request_bytes_max: usize,
     /// Set by the first record or fetch.
@@ -128,6 +157,7 @@ impl Window {
             last: 0,
             lines: 0,
             bytes: 0,
+            held_bytes: 0,
             request_bytes_max: bounds.bytes,
             next: None,
             oldest_ms: None,
@@ -137,12 +167,16 @@ impl Window {
     /// Takes the record's lines. False: the window is full. The first record always fits.
     pub fn take(&mut self, record: &RecordView<'_>) -> bool {
         let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
-        let fits = self.lines + lines <= self.bounds.lines && self.bytes + bytes <= self.bounds.bytes;
-        if !fits && self.bytes > 0 {
-            return false;
-        }
         let Some(index) = self.group(record) else { return false };
         let group = &mut self.groups[index];
+        let is_held = group.is_held();
+        let in_share = match is_held {
+            true => self.held_bytes + bytes <= self.bounds.bytes / WINDOW_HELD_SHARE,
+            false => self.lines == 0 || self.lines + lines <= self.bounds.lines,
+        };
+        if self.bytes > 0 && (!in_share || self.bytes + bytes > self.bounds.bytes) {
+            return false;
+        }
         let room = self.request_bytes_max;
         let joins = |last: &&mut Request| {
             last.precision == record.precision && last.search.is_none() && last.body.len() + bytes <= room
@@ -151,13 +185,16 @@ impl Window {
             Some(last) => last,
             None => {
                 let body = self.spare.pop().unwrap_or_default();
-                group.requests.push_back(Request::new(record.precision, body));
+                group.requests.push_back(Request::new(record.precision, body, record.seq));
                 group.requests.back_mut().expect("just pushed")
             }
         };
         request.body.push(record.bytes);
         request.lines += lines;
-        self.lines += lines;
+        match is_held {
+            true => self.held_bytes += bytes,
+            false => self.lines += lines,
+        }
         self.bytes += bytes;
         self.oldest_ms.get_or_insert(record.appended_ms);
         true
@@ -175,6 +212,7 @@ impl Window {
                         rp: record.rp.into(),
                         requests: VecDeque::new(),
                         backoff: Backoff::default(),
+                        loud_at: None,
                         delivered: 0,
                         rejected: Vec::new(),
                     });
@@ -189,8 +227,15 @@ impl Window {
     /// Counts again what is still in requests. Must be called before records are added to a window that has been worked
     /// on.
     pub fn recount(&mut self) {
-        let requests = || self.groups.iter().flat_map(|g| &g.requests);
-        (self.lines, self.bytes) = (requests().map(|r| r.lines).sum(), requests().map(|r| r.body.len()).sum());
+        (self.lines, self.bytes, self.held_bytes) = (0, 0, 0);
+        for group in &self.groups {
+            let bytes: usize = group.requests.iter().map(|r| r.body.len()).sum();
+            self.bytes += bytes;
+            match group.is_held() {
+                true => self.held_bytes += bytes,
+                false => self.lines += group.requests.iter().map(|r| r.lines).sum::<u64>(),
+            }
+        }
     }
 
     /// Whether more records should be fetched.
@@ -208,28 +253,88 @@ impl Window {
         self.groups.iter().all(|g| g.requests.is_empty())
     }
 
+    /// What is settled although the cursor cannot move.
+    pub fn partly_settled(&self) -> Option<PartlySettled> {
+        let of = |group: &Group| {
+            let first = group.requests.front().map(|request| request.first);
+            let rejected = group.rejected.iter().map(|(_, lines)| lines).sum();
+            (first.is_some() || rejected > 0).then(|| PartGroup { db: group.db.clone(), first, rejected })
+        };
+        Some(PartlySettled { next: self.next?, groups: self.groups.iter().filter_map(of).collect() })
+    }
+
     /// A request of this size was too large for the backend. Later ones stay below half of it.
     pub fn shrink_requests(&mut self, bytes: usize) {
         self.request_bytes_max = self.request_bytes_max.min(bytes / 2).max(REQUEST_BYTES_MIN);
     }
 
-    /// Starts a new window, and keeps the memory of `bodies` up to the window's bound.
-    pub fn clear(&mut self, bodies: &mut Vec<RequestBody>) {
+    /// Keeps the memory of `bodies`, together with what is in use up to the window's bound.
+    pub fn reuse(&mut self, bodies: &mut Vec<RequestBody>) {
         self.spare.append(bodies);
-        let mut held = 0;
+        let mut kept = self.bytes;
         let bytes_max = self.bounds.bytes;
         self.spare.retain_mut(|body| {
             body.clear();
-            held += body.capacity();
-            held <= bytes_max
+            kept += body.capacity();
+            kept <= bytes_max
         });
+    }
+
+    /// Starts a new window.
+    pub fn clear(&mut self, bodies: &mut Vec<RequestBody>) {
         self.groups.clear();
-        (self.last, self.lines, self.bytes) = (0, 0, 0);
+        (self.last, self.lines, self.bytes, self.held_bytes) = (0, 0, 0, 0);
+        self.reuse(bodies);
         (self.next, self.oldest_ms) = (None, None);
     }
 
     /// Frees memory when the courier has reached the end of the log.
     pub fn release(&mut self) {
         self.spare.retain(|body| body.capacity() <= REQUEST_BYTES_MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::courier::verdict::Jitter;
+
+    fn record(seq: u64, db: &'static [u8], bytes: &'static [u8]) -> RecordView<'static> {
+        let precision = Precision::Nanosecond;
+        RecordView { seq: Seq(seq), db, rp: b"", precision, appended_ms: 0, lines: 1, bytes }
+    }
+
+    #[test]
+    fn what_is_held_fills_at_most_half_of_a_window_and_counts_no_lines() {
+        let line = b"m v=1 1 ...\n";
+        let mut window = Window::new(Bounds { lines: 2, bytes: 8 * line.len() });
+        assert!(window.take(&record(1, b"held", line)));
+        window.next = Some(Seq(2));
+        window.groups[0].backoff.failed(Instant::now(), Duration::from_secs(1), &mut Jitter::new(1));
+        window.recount();
+        for seq in 2..=4 {
+            assert!(window.take(&record(seq, b"held", line)), "{seq}");
+        }
+        assert!(!window.take(&record(5, b"held", line)), "half of the bytes");
+        for seq in 5..=6 {
+            assert!(window.take(&record(seq, b"other", line)), "{seq}");
+        }
+        assert!(!window.take(&record(7, b"other", line)), "two lines");
+        window.groups[1].requests.clear();
+        window.recount();
+        let long = RecordView { lines: 3, ..record(7, b"other", line) };
+        assert!(window.take(&long), "more lines than a window: alone");
+        assert!(!window.has_room());
+        window.groups[1].requests.clear();
+        window.next = Some(Seq(8));
+        window.recount();
+        assert!(window.has_room());
+        let held = PartGroup { db: b"held"[..].into(), first: Some(Seq(1)), rejected: 0 };
+        assert_eq!(window.partly_settled(), Some(PartlySettled { next: Seq(8), groups: vec![held] }));
+        window.groups[1].reject("refused", 3);
+        let refused = PartGroup { db: b"other"[..].into(), first: None, rejected: 3 };
+        assert_eq!(window.partly_settled().unwrap().groups[1], refused);
     }
 }

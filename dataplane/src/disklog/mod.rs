@@ -363,7 +363,12 @@ impl Log {
         }
     }
 
-    /// Resolves when the cursor of any backend has moved after this call.
+    /// Wakes those who wait for [`Log::confirmed`], so that they look again.
+    pub fn wake_waiting(&self) {
+        self.shared.confirmed.notify();
+    }
+
+    /// Resolves when the cursor of any backend has moved after this call, or [`Log::wake_waiting`] was called.
     pub fn confirmed(&self) -> impl Future<Output = ()> + '_ {
         self.shared.confirmed.wait()
     }

@@ -145,12 +145,13 @@ pub enum ToWorker {
     LedgerWanted {
         ticket: Ticket,
     },
-    /// Couriers deliver all points taken so far and then hold, so that later points are not delivered before the change
-    /// of structure that waits for this. The hold ends at [`ToWorker::Release`] with the same ticket, or
-    /// `limits::HOLD_MAX` after the answer. Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique
-    /// over all workers.
+    /// Couriers deliver all points of `db` (empty = of all databases) taken so far and then hold, so that later points
+    /// are not delivered before the change of structure that waits for this. The hold ends at [`ToWorker::Release`]
+    /// with the same ticket, or `limits::HOLD_MAX` after the answer. Answered by [`ToControl::Drained`] within
+    /// `timeout`. Tickets are unique over all workers.
     Drain {
         ticket: Ticket,
+        db: String,
         timeout: Duration,
     },
     Release {

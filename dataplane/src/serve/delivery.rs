@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, Fetched, RecordSource, Reports, RunningCourier, Setup, SourceError,
+    Address, Courier, DeliveryState, Endpoint, Fetched, PartlySettled, RecordSource, Reports, RunningCourier, Setup,
+    SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
@@ -125,6 +126,7 @@ impl RecordSource for LogSource {
     }
 
     fn confirm(&mut self, next: Seq) {
+        self.worker.whole_settled(self.backend);
         self.worker.log.confirm(self.backend, next);
         // A segment that is being dropped may be counted only in part: wait until that is done.
         if next == self.worker.log.end()
@@ -170,6 +172,10 @@ impl Reports for DeliveryReports {
         let mut ledger = self.worker.ledger.borrow_mut();
         let db = ledger.database(db);
         ledger.rejected(db, self.backend, reason, lines);
+    }
+
+    fn partly_settled(&self, settled: PartlySettled) {
+        self.worker.partly_settled(self.backend, settled);
     }
 
     fn refused(&self, text: &str) {

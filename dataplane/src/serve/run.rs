@@ -114,7 +114,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
         while let Some(message) = worker.link.next_message() {
             match message {
                 // Done here and not in a task, so that everything taken from now on lies after the hold.
-                ToWorker::Drain { ticket, timeout } => errand::drain(&worker, ticket, timeout),
+                ToWorker::Drain { ticket, db, timeout } => errand::drain(&worker, ticket, &db, timeout),
                 ToWorker::Write { ticket, db, rp, lines, timeout } => {
                     let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);
                     io::spawn(task);

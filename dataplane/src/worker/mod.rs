@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crate::courier::RunningCourier;
+use crate::courier::{PartlySettled, RunningCourier};
 use crate::disklog::{self, Log, Seq};
 use crate::handoff::{Catalog, Ticket, ToControl, ToWorker};
 use crate::http::auth::Guard;
@@ -63,6 +63,8 @@ pub struct Worker {
     /// By `BackendId`; empty until the couriers are started.
     couriers: RefCell<Vec<RunningCourier>>,
     holds: Holds,
+    /// What is settled behind the cursor, by `BackendId`, while something holds a cursor.
+    partly_settled: RefCell<Vec<Option<PartlySettled>>>,
     /// The text with which each backend last refused points, by `BackendId`.
     refusals: RefCell<Vec<String>>,
     stop: Event,
@@ -142,7 +144,41 @@ impl Worker {
     /// Points of `db` that each backend has refused so far, by `BackendId`.
     pub fn rejected_points(&self, db: DbId) -> Vec<u64> {
         let ledger = self.ledger.borrow();
-        self.settings.topology.backends.iter().map(|b| ledger.rejected_points(db, b.id)).collect()
+        let partly_settled = self.partly_settled.borrow();
+        let of = |backend: BackendId| {
+            let unreported = partly_settled[backend.index()].iter().flat_map(|settled| &settled.groups);
+            let unreported = unreported.filter(|group| group.rejected > 0 && ledger.find(&group.db) == Some(db));
+            ledger.rejected_points(db, backend) + unreported.map(|group| group.rejected).sum::<u64>()
+        };
+        self.settings.topology.backends.iter().map(|b| of(b.id)).collect()
+    }
+
+    /// Whether all records of `db` before `end` are delivered to the backend, or are dead letters.
+    pub fn has_settled(&self, backend: BackendId, db: DbId, end: Seq) -> bool {
+        let is_open = |settled: &PartlySettled| {
+            let ledger = self.ledger.borrow();
+            settled.groups.iter().any(|g| g.first.is_some_and(|first| first < end) && ledger.find(&g.db) == Some(db))
+        };
+        self.log.cursor(backend) >= end
+            || self.partly_settled.borrow()[backend.index()]
+                .as_ref()
+                .is_some_and(|settled| settled.next >= end && !is_open(settled))
+    }
+
+    /// A courier tells how far it is, with its cursor held.
+    pub fn partly_settled(&self, backend: BackendId, settled: PartlySettled) {
+        let settled = Some(settled);
+        let before = &mut self.partly_settled.borrow_mut()[backend.index()];
+        // Who waits makes couriers hurry: equal news must wake nobody.
+        if *before != settled {
+            *before = settled;
+            self.log.wake_waiting();
+        }
+    }
+
+    /// The cursor says all.
+    pub fn whole_settled(&self, backend: BackendId) {
+        self.partly_settled.borrow_mut()[backend.index()] = None;
     }
 
     /// A client waits for confirmation: couriers skip their pause once.
@@ -309,6 +345,7 @@ impl Worker {
             unknown: RefCell::default(),
             couriers: RefCell::default(),
             holds: Holds::default(),
+            partly_settled: RefCell::new(vec![None; settings.topology.backends.len()]),
             refusals: RefCell::new(vec![String::new(); settings.topology.backends.len()]),
             stop: Event::default(),
             last_ms: Cell::default(),

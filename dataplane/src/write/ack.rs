@@ -58,12 +58,12 @@ pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Re
     taken.some_refused.map_or(Ok(text), Err)
 }
 
-/// Waits until enough circles have confirmed everything up to `last`.
+/// Waits until enough circles have confirmed everything of this database up to `last`.
 async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Result<usize, Reject> {
     let wanted = confirmation.wanted;
     let circle_done = |circle: &Circle| {
         let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
-        touched.clone().all(|&b| worker.log.cursor(b) > last)
+        touched.clone().all(|&b| worker.has_settled(b, confirmation.db, Seq(last.0 + 1)))
     };
     let circle_refused = |circle: &Circle| {
         let now = worker.rejected_points(confirmation.db);
