@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Between two probes of one backend, however often workers report that it fails.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// The name of a backend is looked up again after this long, besides after each failure. Then workers get the
+/// address if it has changed.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 /// One attempt to connect when a host has several addresses. Longer: the next address is tried.
 pub const ADDRESS_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -1,8 +1,9 @@
 //! Checks whether backends answer: one thread per backend sends `GET /ping` every check interval and reports the
 //! result.
 //!
-//! The same thread resolves the backend's host name, before the first probe and after each failed one, since a server
-//! that has moved looks like one that is down.
+//! The same thread resolves the backend's host name for the workers: before the first probe, after each failed one,
+//! when a worker's writes fail, and from time to time. A probe resolves anew, so that it may reach a server that has
+//! moved while workers still connect to where it was.
 //!
 //! Not here: what a result means for workers and logs (`event_loop/backends.rs`).
 
@@ -51,12 +52,13 @@ impl Probing {
     fn run(self) {
         let timeout = self.interval.max(limits::PROBE_TIMEOUT_MIN);
         let mut addr = None;
-        let mut good = false;
+        let mut resolved: Option<Instant> = None;
         loop {
             let begun = Instant::now();
-            if !good {
+            if resolved.is_none_or(|at| at.elapsed() >= limits::RESOLVE_INTERVAL) {
+                resolved = Some(begun);
                 // A name that cannot be resolved makes the probe fail as well, with the reason.
-                let found = self.client.resolve().ok();
+                let found = self.client.resolve(addr).ok();
                 if let Some(found) = found
                     && addr != Some(found)
                 {
@@ -67,13 +69,18 @@ impl Probing {
                 }
             }
             let result = self.client.ping(timeout).map_err(|failure| failure.to_string());
-            good = result.is_ok();
+            if result.is_err() {
+                resolved = None;
+            }
             if self.reports.send(Report::Probe { backend: self.backend, result }).is_err() {
                 return;
             }
             let pause = self.interval.saturating_sub(begun.elapsed()).max(limits::PROBE_INTERVAL_MIN);
             match self.woken.recv_timeout(pause) {
-                Ok(()) => thread::sleep(limits::PROBE_INTERVAL_MIN.saturating_sub(begun.elapsed())),
+                Ok(()) => {
+                    resolved = None;
+                    thread::sleep(limits::PROBE_INTERVAL_MIN.saturating_sub(begun.elapsed()));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

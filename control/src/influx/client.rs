@@ -198,23 +198,28 @@ impl Client {
         check(request.send(lines).map_err(unreachable)?, 204).map(drop)
     }
 
-    /// The address for couriers: the first address of the host that accepts a connection, otherwise the first. May take
-    /// as long as the system's resolver.
-    pub fn resolve(&self) -> io::Result<SocketAddr> {
+    /// The address for workers: the first address of the host that accepts a connection, otherwise the first. `present`
+    /// is tried before the others while it is one of them. May take as long as the system's resolver.
+    pub fn resolve(&self, present: Option<SocketAddr>) -> io::Result<SocketAddr> {
         let uri: Uri = self.url.parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{e}")))?;
         let host = uri.host().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "url without a host"))?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         // An IPv6 address has brackets in a url, but not for the resolver.
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let addrs: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-        if let [only] = addrs[..] {
-            return Ok(only);
-        }
-        let accepts =
-            |addr: &&SocketAddr| std::net::TcpStream::connect_timeout(addr, limits::ADDRESS_CONNECT_TIMEOUT).is_ok();
-        let chosen = addrs.iter().find(accepts).or(addrs.first());
-        chosen.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "host without an address"))
+        choose((host, port).to_socket_addrs()?.collect(), present)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "host without an address"))
     }
+}
+
+fn choose(mut addrs: Vec<SocketAddr>, present: Option<SocketAddr>) -> Option<SocketAddr> {
+    if let [only] = addrs[..] {
+        return Some(only);
+    }
+    // Resolvers change the order at each call.
+    addrs.sort_by_key(|addr| Some(*addr) != present);
+    let accepts =
+        |addr: &&SocketAddr| std::net::TcpStream::connect_timeout(addr, limits::ADDRESS_CONNECT_TIMEOUT).is_ok();
+    addrs.iter().find(accepts).or(addrs.first()).copied()
 }
 
 fn unreachable(error: ureq::Error) -> CallFailure {
@@ -292,6 +297,23 @@ pub(super) mod tests {
             leaving: false,
         };
         Client::new(&backend, &Trust::default())
+    }
+
+    #[test]
+    fn an_address_that_accepts_is_chosen_and_kept() {
+        let servers = ["127.0.0.1:0", "127.0.0.1:0"].map(|addr| std::net::TcpListener::bind(addr).unwrap());
+        let [a, b] = servers.each_ref().map(|server| server.local_addr().unwrap());
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (addrs, present, want) in [
+            (vec![], None, None),
+            (vec![dead], Some(a), Some(dead)),
+            (vec![dead, a, b], None, Some(a)),
+            (vec![a, b], Some(b), Some(b)),
+            (vec![a, dead], Some(dead), Some(a)),
+            (vec![b, dead], Some(a), Some(b)),
+        ] {
+            assert_eq!(choose(addrs.clone(), present), want, "{addrs:?} {present:?}");
+        }
     }
 
     #[test]
