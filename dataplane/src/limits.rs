@@ -172,7 +172,7 @@ pub const ORDER_WAIT: Duration = Duration::from_secs(20);
 /// First pause after a failed attempt to reach a backend; doubles up to `rewrite_interval`.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// After this many failures (5xx or a cut connection), while the backend otherwise answers, a batch is taken for the
-/// cause and bisected.
+/// cause and bisected. A line is blamed only while others of the same database and policy are taken.
 pub const POISON_ATTEMPTS: u32 = 3;
 /// The points of a database that exists on no backend are held this long, then dead-lettered, so that they do not block
 /// the backend's other databases for ever.
@@ -195,9 +195,6 @@ pub const COURIER_GROUPS_MAX: usize = 64;
 pub const WINDOW_HELD_SHARE: usize = 2;
 /// A backend that answers 413 gets smaller requests from then on, but never smaller than this.
 pub const REQUEST_BYTES_MIN: usize = 64 * 1024;
-/// When a batch fails while the backend takes writes to other databases, it is retried for this long, then the failing
-/// lines are dead-lettered. When other lines of the same batch succeed, the failing ones do not wait.
-pub const POISON_HOLD: Duration = Duration::from_secs(60);
 /// What an operator must act on (401, 403, a wrong address, no disk space for dead letters) is logged again this often.
 pub const LOUD_INTERVAL: Duration = Duration::from_secs(60);
 /// A backend whose oldest undelivered point has waited this long shows a backlog in `/health`, and the log of the

@@ -46,12 +46,11 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::TYPES if two_types && (several_workers || alias || unknown_fate) => {
             Some("A: types by the order of each circle")
         }
-        check::BLAMED if says(Says::Broken) => Some("B: good points among the dead letters"),
         check::LATENESS if full && restart => {
             Some("C: a full disk keeps the backlog from being delivered after a start")
         }
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
-        check::LATENESS if lane_fault && several_workers => Some("C: one database holds up other workers"),
+        check::LATENESS if dropped || lane_fault && several_workers => Some("C: one database delays others"),
         check::UNANSWERED if lane_fault && several_workers => Some("C: acks wait for other workers"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>

@@ -281,7 +281,7 @@ fn somebody_else_answers_200() {
     nothing_found(&plan);
 }
 
-/// Others are served meanwhile, so the batch is blamed. Found by 43 of 400 seeds of its profile, first by seed 12.
+/// That others are served meanwhile is no reason to blame its points.
 #[test]
 fn a_database_that_answers_500_for_long() {
     let plan = Plan {
@@ -292,7 +292,7 @@ fn a_database_that_answers_500_for_long() {
         )],
         ..Plan::quiet(22, Profile::Broken)
     };
-    still_found(&plan, check::BLAMED, "B: good points among the dead letters");
+    nothing_found(&plan);
 }
 
 /// Only the points of that database wait.

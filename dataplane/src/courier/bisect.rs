@@ -135,9 +135,8 @@ impl Bisect {
         }
     }
 
-    /// Handles the answer to the part sent last. `vouched`: the backend is known to take other writes, so a line may be
-    /// blamed even if no other line of this request was taken.
-    pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>, vouched: bool) -> Next {
+    /// Handles the answer to the part sent last.
+    pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>) -> Next {
         let part = self.parts.pop_front().expect("a search that is not settled has a part under way");
         self.last_taken = 0;
         let mut next = Next::Send;
@@ -150,13 +149,13 @@ impl Bisect {
             PartReply::Doubt(_) if part.others => return Next::Halve,
             PartReply::Doubt(text) => {
                 self.doubt(part, text);
-                if self.doubts > self.doubts_max && !self.taken && !vouched {
+                if self.doubts > self.doubts_max && !self.taken {
                     return Next::Fruitless;
                 }
                 next = Next::Pause;
             }
         }
-        if self.parts.is_empty() { self.conclude(next, vouched) } else { next }
+        if self.parts.is_empty() { self.conclude(next) } else { next }
     }
 
     /// All refused lines, once settled.
@@ -222,10 +221,10 @@ impl Bisect {
 
     /// All parts have been sent. Now all good lines must have been sent in order, and after that the suspects are sent
     /// again.
-    fn conclude(&mut self, next: Next, vouched: bool) -> Next {
+    fn conclude(&mut self, next: Next) -> Next {
         let others = self.lines.len() - self.refused.len() - self.suspects.len();
-        // Without other lines only other writes can show that the backend works.
-        if self.last_taken == others && (others > 0 || self.suspects.is_empty() || vouched) {
+        // Without other lines nothing shows that the backend takes writes for this database.
+        if self.last_taken == others && (others > 0 || self.suspects.is_empty()) {
             return self.question_suspects(next);
         }
         if others == 0 {

@@ -78,7 +78,7 @@ fn search(body: &str, model: &mut Model) -> Option<BTreeSet<u32>> {
             Err(text) if model.manner == Manner::Fails => PartReply::Doubt(text),
             Err(text) => PartReply::Refused(text),
         };
-        match bisect.answered(body, reply, false) {
+        match bisect.answered(body, reply) {
             Next::Send | Next::Pause => {}
             Next::Settled => return Some(bisect.refused().iter().map(|r| r.line).collect()),
             Next::Fruitless => return None,
@@ -152,16 +152,6 @@ fn no_line_is_blamed_when_a_backend_takes_nothing() {
     assert_eq!(search("m v=1bad 1\n", &mut model), None);
 }
 
-#[test]
-fn a_line_alone_is_blamed_when_others_vouch_for_the_backend() {
-    let body = b"m v=1 1\n";
-    let mut bisect = Bisect::new(split(body));
-    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Pause);
-    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Pause);
-    assert_eq!(bisect.answered(body, PartReply::Doubt("500"), true), Next::Settled);
-    assert_eq!(bisect.refused().len(), 1);
-}
-
 /// Lines are blamed only while the backend is steady.
 #[test]
 fn no_line_is_blamed_when_a_backend_is_unsteady() {
@@ -172,11 +162,11 @@ fn no_line_is_blamed_when_a_backend_is_unsteady() {
     let mut last = Next::Send;
     for reply in answers.by_ref() {
         assert!(matches!(last, Next::Send | Next::Pause));
-        last = bisect.answered(body, reply, false);
+        last = bisect.answered(body, reply);
     }
     // Sent so far: the whole, line 1, line 2, line 1 again.
     assert_eq!(last, Next::Pause);
-    assert_eq!(bisect.answered(body, PartReply::Doubt("502"), false), Next::Halve);
+    assert_eq!(bisect.answered(body, PartReply::Doubt("502")), Next::Halve);
 }
 
 /// Lines that fail only together are not at fault.
@@ -189,7 +179,7 @@ fn a_request_that_is_too_much_as_a_whole_is_halved() {
     loop {
         bisect.part(body, &mut part);
         let reply = if split(part.bytes()).len() > 50 { PartReply::Doubt("500") } else { PartReply::Taken };
-        match bisect.answered(body, reply, false) {
+        match bisect.answered(body, reply) {
             Next::Send | Next::Pause => {}
             end => break assert_eq!(end, Next::Halve),
         }
@@ -210,12 +200,12 @@ fn a_type_conflict_costs_three_requests_however_many_lines_it_has() {
         )
     };
     let mut part = RequestBody::default();
-    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500)), false), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500))), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(split(part.bytes()).len(), 500);
     assert!(part.bytes().starts_with(b"m,h=h0 f=0i 1\n"));
-    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500)), false), Next::Send);
-    assert_eq!(bisect.answered(body, PartReply::Taken, false), Next::Settled);
+    assert_eq!(bisect.answered(body, PartReply::Refused(&conflict(500))), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Taken), Next::Settled);
     assert_eq!(bisect.refused().len(), 500);
     assert!(bisect.refused().iter().all(|r| r.line % 2 == 0));
 }
@@ -227,12 +217,12 @@ fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
     let body = b"m f=1 1\nm f=1i 2\n";
     let mut bisect = Bisect::new(split(body));
     let mut part = RequestBody::default();
-    assert_eq!(bisect.answered(body, PartReply::Refused("field type conflict"), false), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Refused("field type conflict")), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(part.bytes(), body);
     let text = "partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, \
                 already exists as type float dropped=1";
-    assert_eq!(bisect.answered(body, PartReply::Refused(text), false), Next::Send);
+    assert_eq!(bisect.answered(body, PartReply::Refused(text)), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(part.bytes(), b"m f=1i 2\n");
 }

@@ -20,7 +20,7 @@ use super::source::{DeliveryState, Reports};
 use super::verdict::{WriteVerdict, reason};
 use super::window::{Group, Splitter};
 use crate::io;
-use crate::limits::{LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, POISON_HOLD};
+use crate::limits::{LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS};
 
 /// One connection and a buffer for parts of a request.
 #[derive(Debug)]
@@ -156,12 +156,7 @@ impl<R: Reports> Delivery<R> {
             request.search = Some(Bisect::new((self.split)(request.body.bytes())));
         }
         let search = request.search.as_mut().expect("made above");
-        // Other writes have succeeded while this request failed, for long enough.
-        let vouched = request.since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= POISON_HOLD
-                && self.handle.health.borrow().succeeded_since(since + POISON_HOLD / 2)
-        });
-        match search.answered(request.body.bytes(), reply, vouched) {
+        match search.answered(request.body.bytes(), reply) {
             Next::Send => {}
             Next::Pause => self.handle.health.borrow_mut().pause(&mut group.backoff, now),
             Next::Settled => self.settle(group),
@@ -171,6 +166,8 @@ impl<R: Reports> Delivery<R> {
             }
             Next::Fruitless => {
                 request.search = None;
+                // What follows may show that the backend takes other lines of this database.
+                group.join_next();
                 self.handle.health.borrow_mut().pause(&mut group.backoff, now);
             }
         }

@@ -13,7 +13,7 @@ use super::body::RequestBody;
 use super::client::Target;
 use super::verdict::Backoff;
 use crate::disklog::{RecordView, Seq};
-use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
+use crate::limits::{BATCH_BYTES_MAX, COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
 use crate::precision::Precision;
 
 /// Returns the ranges of the lines in a body, each without its final LF. Needs the rules of line protocol, since a
@@ -73,6 +73,18 @@ impl Group {
             Some((_, n)) => *n += lines,
             None => self.rejected.push((reason, lines)),
         }
+    }
+
+    /// Puts the second request's lines behind those of the first one, if they fit in one request.
+    pub fn join_next(&mut self) {
+        let (Some(first), Some(next)) = (self.requests.front(), self.requests.get(1)) else { return };
+        if first.precision != next.precision || first.body.len() + next.body.len() > BATCH_BYTES_MAX {
+            return;
+        }
+        let next = self.requests.remove(1).expect("looked at above");
+        let first = self.requests.front_mut().expect("looked at above");
+        first.body.push(next.body.bytes());
+        first.lines += next.lines;
     }
 
     /// Splits the first request in two, in order. False: it has only one line.
