@@ -14,7 +14,7 @@ build: ## Build the release binary: target/release/fluxgate
 demo: ## Show the main job in about 30 seconds
 	$(CARGO) run --profile demo -- demo
 
-test: needs fmt lint unit sim-fresh ## Check format and lints, run all tests; needs what `make setup` installs
+test: needs fmt lint sim-fresh unit ## Check format and lints, run all tests; needs what `make setup` installs
 
 # What the tests need and this machine lacks, as Debian packages.
 MISSING = $(strip $(shell \
