@@ -46,7 +46,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::TYPES if two_types && (several_workers || alias || unknown_fate) => {
             Some("A: types by the order of each circle")
         }
-        check::LATENESS if full && restart => {
+        check::LATENESS | check::CLOSED if full && restart => {
             Some("C: a full disk keeps the backlog from being delivered after a start")
         }
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
