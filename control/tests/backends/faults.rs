@@ -55,11 +55,11 @@ fn a_hung_backend_delays_no_request() {
 }
 
 #[test]
-fn another_kind_of_server_is_up_and_has_no_catalog() {
-    for answer in [NO_CONTENT, OTHER_JSON] {
+fn another_kind_of_server_has_no_catalog_and_is_up_only_if_it_answers_pings_as_influxdb_does() {
+    for (answer, up) in [(NO_CONTENT, true), (OTHER_JSON, false)] {
         let other = StandIn::start(Some(answer));
         let mut bench = Bench::start(&[vec![other.url()]]);
-        bench.probed(0, true);
+        bench.probed(0, up);
         bench.refresh();
         let catalog = bench.seen.iter().any(|message| matches!(message, ToWorker::Catalog(_)));
         assert!(!catalog, "a catalog came from {answer:?}");
