@@ -51,6 +51,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         }
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         check::LATENESS if dropped || lane_fault && several_workers => Some("C: one database delays others"),
+        check::LATENESS if several_workers && unknown_fate => Some("C: couriers of several workers wait for a turn"),
         check::UNANSWERED if lane_fault && several_workers => Some("C: acks wait for other workers"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>
