@@ -27,6 +27,10 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("make bench", ":", "takes half an hour on a machine that does nothing else"),
     ("make fuzz", ":", "takes minutes, and another compiler"),
     ("make sim", ":", "takes minutes, and a build of its own"),
+    ("make sim SEEDS=100000", ":", "takes minutes, and a build of its own"),
+    ("make sim SEED=4711", ":", "takes minutes, and a build of its own"),
+    ("make sim PROFILE=LongOutage", ":", "takes minutes, and a build of its own"),
+    ("make sim-mutants", ":", "takes minutes, and a build of its own"),
     ("make crash", ":", "takes an hour; tests/faults/kill_nine.rs runs some rounds"),
     ("sudo *", ":", "a test changes nothing outside its folder"),
     (

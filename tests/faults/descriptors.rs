@@ -38,7 +38,7 @@ fn a_crowd_of_clients_takes_no_descriptor_from_the_log_and_the_backends() {
         assert_eq!(writer.write(DB, "m n=1i 1\n").unwrap().status, 204);
     }
     let crowd: Vec<_> = (0..LIMIT + 60).map(|_| TcpStream::connect(proxy.addr()).unwrap()).collect();
-    assert!(eventually(Duration::from_secs(5), || open_files(&proxy) > LIMIT / 2));
+    assert!(eventually(Duration::from_secs(5), || open_files(&proxy) > LIMIT / 3));
     let lines = lines();
     for _ in 0..20 {
         for writer in &mut writers {
@@ -58,7 +58,8 @@ fn a_log_without_a_descriptor_for_its_next_file_goes_on_when_there_is_one() {
     for round in 1..=2 {
         let mut client = Client::connect(proxy.addr()).unwrap();
         assert_eq!(client.write(DB, "m n=1i 1\n").unwrap().status, 204);
-        allow(&proxy, open_files(&proxy));
+        // Some fewer than are open: those of a probe or a delivery that end just now must not be free for the log.
+        allow(&proxy, open_files(&proxy) - 4);
         let refused = (0..200).map(|_| client.write(DB, &lines).unwrap()).find(|reply| reply.status != 204).unwrap();
         assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")), "{}", refused.text());
         assert_eq!(proxy.stderr().matches("writes are answered 503").count(), round, "{}", proxy.stderr());
