@@ -55,8 +55,12 @@ impl OneCircle {
         client.request("POST", &format!("/write?db=db{params}"), &[], lines.as_bytes()).unwrap()
     }
 
+    /// Everything is delivered, and every server is known to be up: queries ask only such, and a probe comes once a second.
     fn drained(&self) {
         drained(&self.proxy);
+        let up =
+            || self.proxy.health().unwrap().iter().flat_map(|circle| &circle.backends).all(|backend| backend.active);
+        assert!(eventually(PATIENCE, up), "{:?}", self.proxy.health());
         assert!(self.proxy.ledger().unwrap().proven_balanced(), "{:?}", self.proxy.ledger());
     }
 
