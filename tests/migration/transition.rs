@@ -55,7 +55,8 @@ impl OneCircle {
         client.request("POST", &format!("/write?db=db{params}"), &[], lines.as_bytes()).unwrap()
     }
 
-    /// Everything is delivered, and every server is known to be up: queries ask only such, and a probe comes once a second.
+    /// Everything is delivered, and every server is known to be up: queries ask only such, and a probe comes once a
+    /// second.
     fn drained(&self) {
         drained(&self.proxy);
         let up =
