@@ -126,6 +126,8 @@ pub const LOG_DAMAGED_FILES_MAX: usize = 8;
 /// Reports of damage and of dropped points that wait to be read. More: the oldest reports of damage are discarded.
 /// Counts of dropped points are summed by database and backend and never discarded.
 pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
+/// `log verify` reads a segment so often while its last write is not whole: a running log may be writing it.
+pub const VERIFY_LOOKS: u32 = 3;
 /// Bytes of a state file, ledger included. Larger: not saved; a bug of the caller.
 pub const LOG_STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A commit waits at most this long for the next requests of clients that have just been acknowledged.

@@ -153,6 +153,11 @@ fn a_newest_segment_cut_off_is_counted() {
     check(proxy, circles, &points);
 }
 
+/// The length of a frame that begins at `at`.
+fn frame_bytes(segment: &[u8], at: u64) -> usize {
+    u32::from_le_bytes(segment[at as usize + 4..][..4].try_into().unwrap()) as usize
+}
+
 /// A write that a crash cut short was not acknowledged, so nothing is missing.
 #[test]
 fn a_torn_tail_loses_nothing() {
@@ -160,11 +165,10 @@ fn a_torn_tail_loses_nothing() {
     let newest = segments(&proxy).into_iter().rfind(|segment| !frames(segment).is_empty()).unwrap();
     let frames = frames(&newest);
     let bytes = std::fs::read(&newest).unwrap();
-    let last = *frames.last().unwrap() as usize;
-    let len = u32::from_le_bytes(bytes[last + 4..last + 8].try_into().unwrap()) as usize;
-    let end = last + len.next_multiple_of(BLOCK);
+    let last = *frames.last().unwrap();
+    let end = last as usize + frame_bytes(&bytes, last).next_multiple_of(BLOCK);
     // The first bytes of a next frame, and no more.
-    let torn = &bytes[last..last + 1024];
+    let torn = &bytes[last as usize..last as usize + 1024];
     std::fs::File::options().write(true).open(&newest).unwrap().write_all_at(torn, end as u64).unwrap();
     let (output, verified) = log_command("verify", &proxy.data_dir());
     assert_eq!(output.status.code(), Some(0), "{verified}");
@@ -172,6 +176,39 @@ fn a_torn_tail_loses_nothing() {
     circles.restart();
     let ledger = assert_nothing_lost(&proxy, &circles, &points);
     assert_eq!(ledger.totals.dropped, 0);
+}
+
+/// The last frames before a crash, which no saved state knows. All had been acknowledged.
+#[test]
+fn damage_of_what_was_acknowledged_last_is_told() {
+    for damaged in [1, 2, 3] {
+        let (mut proxy, mut circles, points) = killed_with_a_backlog();
+        // As if the state had not been saved since: everything is behind it.
+        std::fs::remove_file(proxy.data_dir().join("worker-0/state")).unwrap();
+        let newest = segments(&proxy).into_iter().rfind(|segment| !frames(segment).is_empty()).unwrap();
+        let frames = frames(&newest);
+        assert!(frames.len() > 3, "{frames:?}");
+        for &frame in frames.iter().rev().take(damaged) {
+            flip(&newest, frame + 100);
+        }
+        let (output, verified) = log_command("verify", &proxy.data_dir());
+        assert_eq!(output.status.code(), Some(1), "{verified}");
+        assert!(verified.contains("may be missing") && !verified.contains("not been acknowledged"), "{verified}");
+        let (_, cat) = log_command("cat", &proxy.data_dir());
+        let left = cat.lines().filter(|line| !line.starts_with('#')).count() as u64;
+        // Exactly what lay before the last frame, and at most what lay in it.
+        let at_most = |text: &str| {
+            let up_to = text.split("up to ").nth(1).and_then(|rest| rest.split(' ').next());
+            up_to.and_then(|number| number.parse::<u64>().ok()).unwrap()
+        };
+        assert_eq!(lost_in(&verified) + at_most(&verified), POINTS - left, "{verified}");
+        assert_eq!(lost_in(&verified) > 0, damaged > 1, "{verified}");
+        proxy.restart().unwrap();
+        circles.restart();
+        drained(&proxy);
+        let told = proxy.stderr();
+        assert_eq!(lost_in(&told) + at_most(&told), missing(&points.acked, &circles.held(0)).len() as u64, "{told}");
+    }
 }
 
 /// Without its state the log is delivered from its beginning; only the ledger's history is gone.

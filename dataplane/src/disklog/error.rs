@@ -94,17 +94,41 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A last write that a crash cut short. It had not been acknowledged.
+/// The last write of a log, where it is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
     pub file: PathBuf,
-    /// Start of the write; the file is cut there.
+    /// Start of the write.
     pub offset: u64,
+    pub loss: Loss,
+}
+
+/// Whether points that had been acknowledged were in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// A crash cut it short: a part of it was never written.
+    CutShort,
+    /// It was cut short or damaged later. With the number of its points, if it can be read.
+    Possible(Option<u64>),
+    /// Another write followed it.
+    Certain,
 }
 
 impl fmt::Display for Torn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, offset } = self;
-        write!(f, "{}: the last write, at byte {offset}, was cut short; it had not been acknowledged", file.display())
+        write!(f, "{}: the last write, at byte {}, ", self.file.display(), self.offset)?;
+        match self.loss {
+            Loss::CutShort => f.write_str("is unfinished; under `durability = disk` it had not been acknowledged"),
+            Loss::Possible(points) => {
+                f.write_str("is not whole: a crash cut it short, or it was damaged after it had been acknowledged; ")?;
+                match points {
+                    Some(points) => write!(f, "up to {points} points may be missing"),
+                    None => f.write_str("its points may be missing"),
+                }
+            }
+            Loss::Certain => {
+                f.write_str("cannot be read, although it had been acknowledged; how many points are missing is unknown")
+            }
+        }
     }
 }

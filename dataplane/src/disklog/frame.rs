@@ -80,36 +80,59 @@ pub(super) enum Look {
 /// Looks for a frame of the segment with `epoch` at the start of `bytes`.
 pub(super) fn look(bytes: &[u8], epoch: u64) -> Look {
     let Some(head) = bytes.get(..HEADER_BYTES) else { return Look::Short(HEADER_BYTES) };
-    let u64_at = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
-    let u32_at = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
-    let ours = u64_at(8) == epoch;
-    let magic = head[0..4] == MAGIC;
-    if !magic || u64_at(56) != XxHash3_64::oneshot(&head[..56]) {
+    let Some(header) = header(bytes) else {
         // One flipped byte cannot hide a frame: it cannot change both magic and epoch. The epoch is random, so that
         // other bytes here do not match it. Frames of an earlier life have correct checksums.
-        return if ours || magic { Look::Broken } else { Look::Nothing };
-    }
-    if !ours {
+        return if begins(bytes, epoch) || head.starts_with(&MAGIC) { Look::Broken } else { Look::Nothing };
+    };
+    if header.epoch != epoch {
         return Look::Nothing;
     }
-    let header = Header {
-        len: u32_at(4) as usize,
-        epoch,
-        first: Seq(u64_at(16)),
-        span: u32_at(32),
-        lines_before: u64_at(24),
-        lines: u32_at(36),
-        records: u32_at(40),
-    };
     let sound = header.len >= HEADER_BYTES && header.first.0 <= LOG_SEQ_MAX && header.lines_before <= LOG_SEQ_MAX;
     if !sound {
         return Look::Broken;
     }
     let Some(body) = bytes.get(HEADER_BYTES..header.len) else { return Look::Short(header.len) };
-    if XxHash3_64::oneshot(body) != u64_at(48) || !agrees(&header, body) {
+    if XxHash3_64::oneshot(body) != u64_in(head, 48) || !agrees(&header, body) {
         return Look::Broken;
     }
     Look::Frame(header)
+}
+
+fn u64_in(head: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"))
+}
+
+/// Whether a frame of the segment with `epoch` begins here, whole or not. The epoch is random: nothing else matches.
+pub(super) fn begins(bytes: &[u8], epoch: u64) -> bool {
+    bytes.len() >= HEADER_BYTES && u64_in(bytes, 8) == epoch
+}
+
+/// The header at the start of `bytes`, of whichever segment, if its own checksum is correct.
+pub(super) fn header(bytes: &[u8]) -> Option<Header> {
+    let head = bytes.get(..HEADER_BYTES)?;
+    let u32_at = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
+    if !head.starts_with(&MAGIC) || u64_in(head, 56) != XxHash3_64::oneshot(&head[..56]) {
+        return None;
+    }
+    Some(Header {
+        len: u32_at(4) as usize,
+        epoch: u64_in(head, 8),
+        first: Seq(u64_in(head, 16)),
+        span: u32_at(32),
+        lines_before: u64_in(head, 24),
+        lines: u32_at(36),
+        records: u32_at(40),
+    })
+}
+
+/// Whether a part of this frame, which is not whole, was never written: a sector without content, or what an earlier
+/// life of the file left there. A crash has then cut the write short. Damage that comes later leaves no such trace.
+pub(super) fn has_unwritten_part(frame: &[u8], epoch: u64) -> bool {
+    const SECTOR_BYTES: usize = 512;
+    let of_earlier_life = |block: &[u8]| header(block).is_some_and(|header| header.epoch != epoch);
+    frame.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&byte| byte == 0))
+        || frame.chunks(BLOCK_BYTES).any(of_earlier_life)
 }
 
 /// Whether all records are there and within the span of the header. With correct checksums this holds for whatever this
@@ -165,5 +188,24 @@ pub(super) mod tests {
             assert!(matches!(look(&frame[..len], 0x1234_5678_9abc_def0), Look::Short(n) if n > len), "{len}");
         }
         assert_eq!(look(&frame, 1), Look::Nothing, "an earlier life of the file");
+    }
+
+    #[test]
+    fn a_write_that_was_cut_short_is_told_from_damage() {
+        let line = format!("m t=\"{}\"\n", "x".repeat(9_000));
+        let frame = sample(1, Seq(5), 40, &[&line]);
+        let old = sample(2, Seq(1), 0, &[&line]);
+        assert!(!has_unwritten_part(&frame, 1));
+        for at in [0, 100, 5_000] {
+            let mut damaged = frame.clone();
+            damaged[at..at + 50].fill(0xa5);
+            assert!(!has_unwritten_part(&damaged, 1), "{at}");
+            let mut cut = frame.clone();
+            cut[(at + 512).next_multiple_of(512)..][..512].fill(0);
+            assert!(has_unwritten_part(&cut, 1), "{at}");
+        }
+        let mut cut = frame.clone();
+        cut[BLOCK_BYTES..][..1_000].copy_from_slice(&old[..1_000]);
+        assert!(has_unwritten_part(&cut, 1));
     }
 }

@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::recovery::{read_chain, read_state};
-use super::scan::{End, FrameStep, Gap, Scan};
+use super::scan::{End, FrameStep, Gap, Remains, Scan};
 use super::segment::Segment;
 use super::store::Files;
-use super::{Error, Seq, frame, record, state};
+use super::{Error, Loss, Seq, frame, record, state};
+use crate::limits::VERIFY_LOOKS;
 use crate::topology::Topology;
 
 /// Lists segments and cursors.
@@ -89,6 +90,8 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
     let mut sound = true;
     for dir in log_dirs(dir)? {
         let io = print_error(&dir);
+        // Read first: a running log may save one while this goes through its files.
+        let state = read_state(dir.as_path(), &dir)?;
         let chain = read_chain(dir.as_path(), &dir, &Topology::default())?;
         let (mut frames, mut records, mut lines) = (0u64, 0u64, 0u64);
         for name in &chain.headless {
@@ -106,7 +109,7 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
                 writeln!(out, "{}: records {}..{to} before it are missing, {missing} points", file.display(), end.0)
                     .map_err(&io)?;
             }
-            let (mut gaps, end) = walk(&dir, segment, &mut |header, _| {
+            let (mut gaps, mut end) = walk(&dir, segment, &mut |header, _| {
                 frames += 1;
                 records += u64::from(header.records);
                 lines += u64::from(header.lines);
@@ -115,8 +118,31 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
             if !open && segment.stored_lines_end() > end.after.lines {
                 let lines = segment.stored_lines_end() - end.after.lines;
                 gaps.push(Gap { bytes: end.after.offset..segment.file_bytes, seqs: end.after.seq..segment.end, lines });
-            } else if open && end.broken {
-                writeln!(out, "{}: unfinished write at byte {}", file.display(), end.after.offset).map_err(&io)?;
+            }
+            if open {
+                // A running log may be writing it just now.
+                let mut looks = 1;
+                while end.remains.is_some() && looks < VERIFY_LOOKS {
+                    looks += 1;
+                    (_, end) = walk(&dir, segment, &mut |_, _| {})?;
+                }
+            }
+            let last = segment.first() == chain.segments.back().map_or(Seq(0), Segment::first);
+            // Up to the saved end the state tells what is missing.
+            let saved = state.as_ref().ok().and_then(|s| s.as_ref()).map(|s| s.end.seq);
+            let saved = saved.filter(|saved| *saved > end.after.seq);
+            let told = |r: &Remains| open && last && saved.is_none_or(|saved| r.is_after(saved));
+            let mut reached = (end.after.seq, end.after.lines);
+            if let Some(remains) = end.remains.filter(told) {
+                let torn = remains.torn(&file, end.after);
+                sound &= torn.loss == Loss::CutShort;
+                writeln!(out, "{torn}").map_err(&io)?;
+                let written = remains.written;
+                if written.seq > end.after.seq {
+                    let (bytes, seqs) = (end.after.offset..written.offset, end.after.seq..written.seq);
+                    gaps.push(Gap { bytes, seqs, lines: written.lines - end.after.lines });
+                    reached = (written.seq, written.lines);
+                }
             }
             for gap in gaps.iter().filter(|gap| gap.lines > 0) {
                 sound = false;
@@ -129,9 +155,9 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
                 };
                 writeln!(out, "{damage}").map_err(&io)?;
             }
-            before = Some(if open { (end.after.seq, end.after.lines) } else { (segment.end, segment.lines_end) });
+            before = Some(if open { reached } else { (segment.end, segment.lines_end) });
         }
-        match read_state(dir.as_path(), &dir)? {
+        match state {
             Ok(None) if chain.segments.is_empty() && chain.headless.is_empty() => {
                 sound = false;
                 writeln!(out, "{}: there is no log", dir.display()).map_err(&io)?;

@@ -27,7 +27,7 @@ use crate::topology::{BackendId, Topology};
 
 pub use crate::limits::RECORD_BYTES_MAX;
 pub use commit::Durable;
-pub use error::{Damage, DamageKind, Error, Torn};
+pub use error::{Damage, DamageKind, Error, Loss, Torn};
 pub use pending::{Pending, PendingRecord, pending};
 pub use reader::{Fetched, LogReader};
 
@@ -41,6 +41,8 @@ mod frame;
 pub mod fuzz;
 mod gather;
 pub mod inspect;
+#[cfg(test)]
+mod last_frame_test;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! | found | action |
 //! |---|---|
 //! | clean end | continue after it |
-//! | torn tail: the last frame is not complete | cut there and report it; it was never acknowledged |
-//! | damage in the middle, or an end before the saved one | keep the file aside, report the lost points |
+//! | torn tail: the last frame is not complete | cut there and report it |
+//! | damage before another frame, or an end before the saved one | keep the file aside, report the lost points |
 //! | missing file | report the lost points |
 //! | damaged header | use the other copy; both damaged: as a missing file, but kept aside |
 //! | damaged state file | deliver everything again, keep the file aside; the ledger starts empty |
@@ -18,11 +18,11 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
-use super::scan::{FrameStep, Scan};
-use super::segment::{self, FRAMES_AT, Header, Segment};
+use super::scan::{FrameStep, Gap, Scan};
+use super::segment::{self, FRAMES_AT, Header, Mark, Segment};
 use super::state::{self, SavedState};
 use super::store::{Files, Store};
-use super::{Damage, DamageKind, Error, Seq, Torn, parse_spare_name, record, spare_name};
+use super::{Damage, DamageKind, Error, Loss, Seq, Torn, parse_spare_name, record, spare_name};
 use crate::limits::{LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
 use crate::topology::{BackendId, Topology};
 
@@ -165,6 +165,8 @@ impl Recovered {
         let known = self.state.as_ref().map_or(Seq(0), |s| s.end.seq);
         let mut uncounted = Uncounted::new();
         let mut clean = true;
+        // The end of what had been written, as far as the state and headers at the end tell.
+        let mut written = self.state.as_ref().map_or((Seq(1), 0), |s| (s.end.seq, s.end.lines));
         let count = self.segments.len();
         for i in 0..count {
             let last = i + 1 == count;
@@ -190,18 +192,28 @@ impl Recovered {
             if open_end {
                 (segment.end, segment.lines_end) = (end.after.seq, end.after.lines);
                 segment.used = end.after.offset;
-                let missing = here.filter(|s| s.end.seq > end.after.seq);
-                if let Some(state) = missing {
-                    let (seqs, lines) = (end.after.seq..state.end.seq, state.end.lines - end.after.lines);
-                    lost.push(super::scan::Gap { bytes: end.after.offset..scan.end, seqs, lines });
-                } else if end.broken {
-                    self.torn = Some(Torn { file: file.clone(), offset: end.after.offset });
-                    clean = false;
+                let saved = here.map(|s| s.end).filter(|saved| saved.seq > end.after.seq);
+                // What a missing file held is counted by the segment after it.
+                let remains = end.remains.filter(|_| last);
+                let by_headers = remains.map(|r| r.written).filter(|w| w.seq > end.after.seq);
+                let missing = [saved, by_headers].into_iter().flatten().max_by_key(|mark| mark.seq);
+                if let Some(Mark { seq, lines, .. }) = missing {
+                    let bytes = end.after.offset..scan.end;
+                    lost.push(Gap { bytes, seqs: end.after.seq..seq, lines: lines - end.after.lines });
+                    written = written.max((seq, lines));
                 }
-                self.cut = last && missing.is_none();
+                self.torn =
+                    remains.filter(|r| saved.is_none_or(|s| r.is_after(s.seq))).map(|r| r.torn(&file, end.after));
+                clean &= self.torn.is_none();
+                let damaged = self.torn.as_ref().is_some_and(|torn| torn.loss == Loss::Certain);
+                if damaged && missing.is_none() {
+                    segment.damaged = true;
+                    self.aside.push(segment.name());
+                }
+                self.cut = last && missing.is_none() && !damaged;
             } else if segment.stored_lines_end() > end.after.lines {
                 let (seqs, lines) = (end.after.seq..segment.end, segment.stored_lines_end() - end.after.lines);
-                lost.push(super::scan::Gap { bytes: end.after.offset..scan.end, seqs, lines });
+                lost.push(Gap { bytes: end.after.offset..scan.end, seqs, lines });
             }
             if lost.iter().any(|gap| gap.lines > 0) {
                 segment.damaged = true;
@@ -218,12 +230,11 @@ impl Recovered {
             }));
         }
         let end = self.segments.back().map_or((Seq(1), 0), |s| (s.end, s.lines_end));
-        let state_end = self.state.as_ref().map_or((Seq(1), 0), |s| (s.end.seq, s.end.lines));
-        if state_end.0 > end.0 {
+        if written.0 > end.0 {
             clean = false;
         }
-        self.lines = end.1.max(state_end.1);
-        self.next = Seq(end.0.max(state_end.0).0 + if clean { 0 } else { SKIPPED_SEQS });
+        self.lines = end.1.max(written.1);
+        self.next = Seq(end.0.max(written.0).0 + if clean { 0 } else { SKIPPED_SEQS });
         self.uncounted = uncounted.into_iter().map(|((db, backends), lines)| (db, backends, lines)).collect();
         Ok(())
     }
@@ -246,7 +257,7 @@ impl Recovered {
             }
         }
         if let Some(state) = &self.state {
-            let reported = self.damage.iter().any(|d| d.seqs.end == state.end.seq && d.kind == DamageKind::Frames);
+            let reported = self.damage.iter().any(|d| d.seqs.end >= state.end.seq && d.kind == DamageKind::Frames);
             if state.end.seq > seq && state.end.lines > lines && !reported {
                 missing.push((seq..state.end.seq, state.end.lines - lines));
             }
@@ -288,7 +299,7 @@ fn walk(
     name: &str,
     scan: &mut Scan,
     on_frame: &mut dyn FnMut(Seq, &[u8]),
-) -> io::Result<(Vec<super::scan::Gap>, super::scan::End)> {
+) -> io::Result<(Vec<Gap>, super::scan::End)> {
     let mut gaps = Vec::new();
     loop {
         match scan.step() {

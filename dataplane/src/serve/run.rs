@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::disklog::{Log, LogSettings, Opened};
+use crate::disklog::{Log, LogSettings, Loss, Opened};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
@@ -103,8 +103,10 @@ fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
     for damage in &opened.damage {
         log::error!("the log is damaged: {damage}");
     }
-    if let Some(torn) = &opened.torn {
-        log::warn!("{torn}");
+    match &opened.torn {
+        Some(torn) if torn.loss == Loss::CutShort => log::warn!("{torn}"),
+        Some(torn) => log::error!("{torn}"),
+        None => {}
     }
     ledger
 }
