@@ -1,17 +1,15 @@
-//! A model of InfluxDB 1.x: the last write of a point wins, a measurement has one type per field, databases have
-//! policies. It says what InfluxDB says, as far as the proxy looks at it.
+//! A server of InfluxDB: its process and what it says. What it stores is `influx.rs`.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use fluxgate_machine::{Group, exec, net};
+use fluxgate_machine::{Group, clock, exec, net};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
-use crate::hosts::{self, Place};
-
-pub const POLICY: &str = "autogen";
+use crate::hosts;
+use crate::influx::Influx;
+use crate::setup::DATABASES;
 
 /// What a backend says instead of its own answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +23,9 @@ pub enum Says {
     Page,
 }
 
-#[derive(Default)]
-pub struct Influx {
-    pub databases: BTreeSet<usize>,
-    /// The type of the one field: true = float.
-    types: BTreeMap<(usize, usize), bool>,
-    /// What a point was given, in order: the last one counts.
-    pub history: BTreeMap<Place, Vec<(Duration, usize)>>,
-    /// When each write was applied first.
-    pub applied: BTreeMap<usize, Duration>,
-    /// Writes refused for their own sake.
-    pub refused: BTreeMap<usize, &'static str>,
-    /// Writes that found no database.
-    pub homeless: BTreeSet<usize>,
+pub struct Server {
+    /// What it keeps, also when its process ends.
+    pub influx: Influx,
     says: Vec<(Duration, Option<usize>, Says)>,
     slow: Option<(Duration, Duration)>,
     pub group: Option<Group>,
@@ -50,9 +38,9 @@ enum Answer {
     Page,
 }
 
-impl Influx {
+impl Server {
     pub fn new() -> Self {
-        Self { databases: BTreeSet::from([0, 1]), ..Self::default() }
+        Self { influx: Influx::new(DATABASES), says: Vec::new(), slow: None, group: None }
     }
 
     pub fn is_up(&self) -> bool {
@@ -81,110 +69,48 @@ impl Influx {
         self.says.iter().find_map(of)
     }
 
-    pub fn drop_database(&mut self, db: usize) {
-        self.databases.remove(&db);
-        self.types.retain(|(of, _), _| *of != db);
-        self.history.retain(|place, _| place.db != db);
-    }
-
     fn write(&mut self, db: &str, rp: &str, body: &str) -> Answer {
         let number = db.strip_prefix("db").and_then(|n| n.parse().ok());
-        if let Some(said) = self.said(number) {
-            return match said {
-                Says::Unavailable => Answer::Error(503, "timeout".into()),
-                Says::Broken => Answer::Error(500, "engine: error opening new segment file for wal (1)".into()),
-                Says::Forbidden => {
-                    Answer::Error(403, format!("\"u\" user is not authorized to write to database \"{db}\""))
-                }
-                Says::Page => Answer::Page,
-            };
-        }
-        let lines = body.lines().filter_map(parse);
-        let Some(number) = number.filter(|n| self.databases.contains(n)) else {
-            self.homeless.extend(lines.map(|line| line.value));
-            return Answer::Error(404, format!("database not found: \"{db}\""));
-        };
-        if !rp.is_empty() && rp != POLICY {
-            return Answer::Error(500, format!("retention policy not found: {rp}"));
-        }
-        let (now, mut dropped) = (exec::now(), Vec::new());
-        for line in lines {
-            let place = Place { db: number, measurement: line.measurement, number: line.number };
-            let float = *self.types.entry((number, line.measurement)).or_insert(line.float);
-            if float != line.float {
-                self.refused.insert(line.value, "field type conflict");
-                dropped.push(line);
-                continue;
+        match self.said(number) {
+            Some(Says::Unavailable) => Answer::Error(503, "timeout".into()),
+            Some(Says::Broken) => Answer::Error(500, "engine: error opening new segment file for wal (1)".into()),
+            Some(Says::Forbidden) => {
+                Answer::Error(403, format!("\"u\" user is not authorized to write to database \"{db}\""))
             }
-            self.history.entry(place).or_default().push((now, line.value));
-            self.applied.entry(line.value).or_insert(now);
-        }
-        match dropped.first() {
-            None => Answer::NoContent,
-            Some(line) => {
-                let name = |float| if float { "float" } else { "integer" };
-                Answer::Error(
-                    400,
-                    format!(
-                        "partial write: field type conflict: input field \"v\" on measurement \"{}\" is type {}, \
-                         already exists as type {} dropped={}",
-                        hosts::measurement(line.measurement),
-                        name(line.float),
-                        name(!line.float),
-                        dropped.len()
-                    ),
-                )
+            Some(Says::Page) => Answer::Page,
+            None => {
+                let clock = clock::system_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+                match self.influx.write(exec::now(), clock, db, rp, body) {
+                    Ok(()) => Answer::NoContent,
+                    Err(refusal) => Answer::Error(refusal.status, refusal.text),
+                }
             }
         }
     }
-}
-
-struct Line {
-    measurement: usize,
-    number: usize,
-    value: usize,
-    float: bool,
-}
-
-/// `m1,p=103 v=77i 1700000000000000000`, as the clients write it; a long line has a string behind the value.
-fn parse(line: &str) -> Option<Line> {
-    let (key, rest) = line.split_once(' ')?;
-    let (measurement, point) = key.split_once(",p=")?;
-    let value = rest.split([' ', ',']).next()?.strip_prefix("v=")?;
-    let (value, float) = match value.strip_suffix('i') {
-        Some(integer) => (integer, false),
-        None => (value, true),
-    };
-    Some(Line {
-        measurement: measurement.strip_prefix('m')?.parse().ok()?,
-        number: point.parse().ok()?,
-        value: value.parse().ok()?,
-        float,
-    })
 }
 
 /// Starts its process.
-pub fn start(influx: &Rc<RefCell<Influx>>, number: usize) {
+pub fn start(server: &Rc<RefCell<Server>>, number: usize) {
     let group = exec::group(hosts::backend_host(number), format!("b{number}"));
-    influx.borrow_mut().group = Some(group);
-    let influx = influx.clone();
+    server.borrow_mut().group = Some(group);
+    let server = server.clone();
     exec::spawn_in(group, async move {
         let listener = net::listen(hosts::backend_addr(number));
         while let Ok(stream) = listener.accept().await {
-            exec::spawn(serve(influx.clone(), stream));
+            exec::spawn(serve(server.clone(), stream));
         }
     });
 }
 
 /// Ends it; what it has confirmed stays.
-pub fn stop(influx: &Rc<RefCell<Influx>>) {
-    let group = influx.borrow_mut().group.take();
+pub fn stop(server: &Rc<RefCell<Server>>) {
+    let group = server.borrow_mut().group.take();
     if let Some(group) = group {
         exec::kill(group);
     }
 }
 
-async fn serve(influx: Rc<RefCell<Influx>>, mut stream: net::Stream) {
+async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
     let mut input = Vec::new();
     while let Some((head, body)) = read_message(&mut stream, &mut input).await {
         let mut words = head.split(' ');
@@ -194,7 +120,7 @@ async fn serve(influx: Rc<RefCell<Influx>>, mut stream: net::Stream) {
             let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
             found.map_or("", |(_, value)| value)
         };
-        let (mut think, slow) = (exec::random(|rng| rng.duration(us(50), us(3000))), influx.borrow().slow);
+        let (mut think, slow) = (exec::random(|rng| rng.duration(us(50), us(3000))), server.borrow().slow);
         if let Some((until, by)) = slow
             && path == "/write"
             && until > exec::now()
@@ -204,7 +130,7 @@ async fn serve(influx: Rc<RefCell<Influx>>, mut stream: net::Stream) {
         exec::sleep(think).await;
         let answer = match (method, path) {
             ("POST", "/write") => {
-                let answer = influx.borrow_mut().write(param("db"), param("rp"), &String::from_utf8_lossy(&body));
+                let answer = server.borrow_mut().write(param("db"), param("rp"), &String::from_utf8_lossy(&body));
                 exec::trace(|| {
                     let said = match &answer {
                         Answer::NoContent => "204".into(),
@@ -216,7 +142,7 @@ async fn serve(influx: Rc<RefCell<Influx>>, mut stream: net::Stream) {
                 });
                 answer
             }
-            _ => match influx.borrow().said(None) {
+            _ => match server.borrow().said(None) {
                 Some(Says::Page) => Answer::Page,
                 _ => Answer::NoContent,
             },

@@ -59,8 +59,8 @@ fn is_safe(world: &World, write: &Write) -> bool {
 /// Per point: the value on each backend is not older than one that was acknowledged before the write of which it is
 /// began.
 fn order(world: &World, writes: &[Write]) {
-    for (backend, influx) in world.backends.iter().enumerate() {
-        for (place, history) in &influx.borrow().history {
+    for (backend, server) in world.backends.iter().enumerate() {
+        for ((place, ..), history) in &server.borrow().influx.history {
             let Some(&(_, last)) = history.last() else { continue };
             let old = &writes[last];
             if old.fate != Fate::Acked {
@@ -88,11 +88,11 @@ fn circles(world: &World, writes: &[Write]) {
             continue;
         }
         let last = |&owner: &usize| {
-            let influx = world.backends[owner].borrow();
-            let history = influx.history.get(&place)?;
+            let server = world.backends[owner].borrow();
+            let history = server.influx.history_of(place)?;
             // Only what has reached all of them can be compared.
             let everywhere =
-                |number: usize| owners.iter().all(|&o| world.backends[o].borrow().applied.contains_key(&number));
+                |number: usize| owners.iter().all(|&o| world.backends[o].borrow().influx.applied.contains_key(&number));
             history.iter().rev().map(|(_, number)| *number).find(|&number| everywhere(number))
         };
         let values: Vec<_> = owners.iter().map(last).collect();
@@ -109,8 +109,8 @@ fn types(world: &World, writes: &[Write]) {
         if owners.iter().any(|&owner| world.has_dropped(owner, write.place.db)) {
             continue;
         }
-        let refused = |&&owner: &&usize| world.backends[owner].borrow().refused.contains_key(&number);
-        let applied = |&&owner: &&usize| world.backends[owner].borrow().applied.contains_key(&number);
+        let refused = |&&owner: &&usize| world.backends[owner].borrow().influx.refused.contains_key(&number);
+        let applied = |&&owner: &&usize| world.backends[owner].borrow().influx.applied.contains_key(&number);
         if owners.iter().any(|o| refused(&o)) && owners.iter().any(|o| applied(&o)) {
             let (by, there): (Vec<_>, Vec<_>) =
                 (owners.iter().filter(refused).collect(), owners.iter().filter(applied).collect());
@@ -121,8 +121,8 @@ fn types(world: &World, writes: &[Write]) {
 
 /// Nothing is stored that nobody wrote there, or that was refused to its client.
 fn invented(world: &World, writes: &[Write]) {
-    for (backend, influx) in world.backends.iter().enumerate() {
-        for (place, history) in &influx.borrow().history {
+    for (backend, server) in world.backends.iter().enumerate() {
+        for ((place, ..), history) in &server.borrow().influx.history {
             for &(_, number) in history {
                 let right = writes.get(number).is_some_and(|write| {
                     write.place == *place && write.fate != Fate::Refused && world.owners(*place).contains(&backend)
@@ -158,7 +158,7 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
             continue;
         }
         for owner in world.owners(write.place) {
-            if !world.backends[owner].borrow().applied.contains_key(&number) {
+            if !world.backends[owner].borrow().influx.applied.contains_key(&number) {
                 missing.entry((hosts::database(write.place.db), owner)).or_default().push(number);
             }
         }
@@ -170,7 +170,7 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         }
     }
     for ((db, backend), points) in rejected {
-        let influx = world.backends[backend].borrow();
+        let influx = &world.backends[backend].borrow().influx;
         let of = |number: &&usize| hosts::database(writes[**number].place.db) == db;
         let cause: BTreeSet<_> = influx.refused.keys().chain(&influx.homeless).filter(of).collect();
         // What was stored before a database went, and was looked at again afterwards, went with it.
@@ -187,12 +187,12 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
 /// What a backend refused, and did not take later, lies among the dead letters.
 fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let dropped = sums(ledger, |row| reasons(&row.dropped));
-    for (backend, influx) in world.backends.iter().enumerate() {
+    for (backend, server) in world.backends.iter().enumerate() {
         let folder = Path::new("/data/rejected").join(format!("b{backend}"));
         let files = disk::all_files(hosts::PROXY, &folder);
         let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(hosts::PROXY, file)).collect();
         let text = String::from_utf8_lossy(&texts.concat()).into_owned();
-        let influx = influx.borrow();
+        let influx = &server.borrow().influx;
         for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
             let write = &writes[number];
             let key = (hosts::database(write.place.db), backend);
@@ -248,7 +248,7 @@ fn lateness(world: &World, writes: &[Write]) {
     let troubles = world.troubles.borrow();
     for (number, write) in writes.iter().enumerate().filter(|(_, w)| w.fate == Fate::Acked) {
         for owner in world.owners(write.place) {
-            let Some(&applied) = world.backends[owner].borrow().applied.get(&number) else { continue };
+            let Some(&applied) = world.backends[owner].borrow().influx.applied.get(&number) else { continue };
             let mut excused: Vec<_> = troubles
                 .iter()
                 .filter(|t| t.backend.is_none_or(|b| b == owner) && t.db.is_none_or(|db| db == write.place.db))

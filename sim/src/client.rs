@@ -6,8 +6,9 @@ use std::time::Duration;
 use fluxgate_machine::{exec, net};
 use futures_lite::{AsyncWriteExt, FutureExt};
 
-use crate::backend::{POLICY, read_message};
+use crate::backend::read_message;
 use crate::hosts;
+use crate::influx::POLICY;
 use crate::setup::{Connection, Level, Op, Safety};
 use crate::world::{Fate, World, Write};
 

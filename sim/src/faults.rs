@@ -231,11 +231,11 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
     match *fault {
         PlannedFault::BackendDown { backend, for_ms } => {
             world.trouble(Some(backend), None, now, now + ms(for_ms) + AFTERMATH);
-            let influx = world.backends[backend].clone();
-            backend::stop(&influx);
+            let server = world.backends[backend].clone();
+            backend::stop(&server);
             exec::after(ms(for_ms), move || {
-                if !influx.borrow().is_up() {
-                    backend::start(&influx, backend);
+                if !server.borrow().is_up() {
+                    backend::start(&server, backend);
                 }
             });
         }
@@ -258,7 +258,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
             for backend in on {
                 world.trouble(Some(backend), Some(db), now, Duration::MAX);
                 world.dropped(backend, db);
-                world.backends[backend].borrow_mut().drop_database(db);
+                world.backends[backend].borrow_mut().influx.drop_database(db);
             }
         }
         PlannedFault::LinkBlocked { backend, for_ms, way } => {
@@ -352,10 +352,10 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
 pub fn heal(world: &World) {
     net::heal();
     disk::heal(PROXY);
-    for (number, influx) in world.backends.iter().enumerate() {
-        influx.borrow_mut().heal();
-        if !influx.borrow().is_up() {
-            backend::start(influx, number);
+    for (number, server) in world.backends.iter().enumerate() {
+        server.borrow_mut().heal();
+        if !server.borrow().is_up() {
+            backend::start(server, number);
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   plan ── what clients write, what breaks        world ── who is where, what everybody has seen
-//!   sim ── one run: proxy (the process), backend (InfluxDB), client, faults; then check
+//!   sim ── one run: proxy (the process), backend (a server, with influx as its store), client, faults; then check
 //! ```
 
 #![cfg(feature = "sim")]
@@ -13,7 +13,8 @@ mod backend;
 pub mod check;
 mod client;
 mod faults;
-mod hosts;
+pub mod hosts;
+pub mod influx;
 pub mod known;
 pub mod plan;
 mod proxy;

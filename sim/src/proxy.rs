@@ -23,8 +23,9 @@ use fluxgate_dataplane::topology::BackendId;
 use fluxgate_machine::{Group, disk, exec, net};
 use futures_lite::{AsyncWriteExt, FutureExt};
 
-use crate::backend::{POLICY, Says, read_message};
+use crate::backend::{Says, read_message};
 use crate::hosts;
+use crate::influx::{POLICY, Policy};
 use crate::setup::{Full, Missing, Safety};
 use crate::world::{self, World};
 
@@ -287,8 +288,8 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
 /// Whether the control thread gets an answer of InfluxDB's own from there; it takes its time.
 async fn asks(world: &World, backend: usize) -> bool {
     exec::sleep(exec::random(|rng| rng.duration(Duration::from_micros(200), Duration::from_millis(20)))).await;
-    let influx = world.backends[backend].borrow();
-    let answers = influx.is_up() && influx.said(None) != Some(Says::Page);
+    let server = world.backends[backend].borrow();
+    let answers = server.is_up() && server.said(None) != Some(Says::Page);
     answers && net::is_open(hosts::PROXY, hosts::backend_host(backend))
 }
 
@@ -299,7 +300,7 @@ async fn refresh(world: &World, life: &Life) {
             continue;
         }
         catalog.known = true;
-        for &db in &world.backends[backend].borrow().databases {
+        for &db in world.backends[backend].borrow().influx.databases.keys() {
             let policies = vec![POLICY.to_owned()];
             catalog.databases.insert(hosts::database(db), Database { policies });
         }
@@ -326,7 +327,7 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
     if !asks(world, target).await {
         return Created::Failed("it does not answer".into());
     }
-    let has = |backend: usize| world.backends[backend].borrow().databases.contains(&number);
+    let has = |backend: usize| world.backends[backend].borrow().influx.databases.contains_key(&number);
     if has(target) {
         return Created::Done;
     }
@@ -335,7 +336,7 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
         if !asks(world, other).await {
             unasked = true;
         } else if has(other) {
-            world.backends[target].borrow_mut().databases.insert(number);
+            world.backends[target].borrow_mut().influx.databases.insert(number, vec![Policy::autogen()]);
             return Created::Done;
         }
     }

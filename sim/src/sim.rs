@@ -50,8 +50,8 @@ pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
 async fn live(plan: Plan) -> RunOutcome {
     let log_may_fail = plan.events.iter().any(|event| matches!(event.fault, PlannedFault::DiskFails { .. }));
     let world = World::new(plan.setup(), log_may_fail);
-    for (number, influx) in world.backends.iter().enumerate() {
-        backend::start(influx, number);
+    for (number, server) in world.backends.iter().enumerate() {
+        backend::start(server, number);
     }
     disk::set_capacity(hosts::PROXY, DISK_BYTES);
     let process = Process::new(world.clone());

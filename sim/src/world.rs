@@ -10,7 +10,7 @@ use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingH
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, Topology};
 
-use crate::backend::Influx;
+use crate::backend::Server;
 use crate::hosts::{Place, backend_addr, database, measurement};
 use crate::setup::{Op, Safety, Setup};
 
@@ -49,7 +49,7 @@ pub struct World {
     pub log_may_fail: bool,
     pub placement: Arc<Placement>,
     pub topology: Arc<Topology>,
-    pub backends: Vec<Rc<RefCell<Influx>>>,
+    pub backends: Vec<Rc<RefCell<Server>>>,
     pub writes: RefCell<Vec<Write>>,
     pub violations: RefCell<Vec<Violation>>,
     /// When the process was killed, and whether power was lost with it.
@@ -74,7 +74,7 @@ pub struct Trouble {
 impl World {
     pub fn new(setup: Setup, log_may_fail: bool) -> Rc<Self> {
         let (topology, placement) = layout(&setup);
-        let backends = (0..setup.backends()).map(|_| Rc::new(RefCell::new(Influx::new()))).collect();
+        let backends = (0..setup.backends()).map(|_| Rc::new(RefCell::new(Server::new()))).collect();
         Rc::new(Self {
             setup,
             log_may_fail,
