@@ -4,8 +4,8 @@
 //!
 //! `FLUXGATE_CRASH_AT=written:17` ends the process when it comes to the point `written` for the 17th time.
 
-/// Every point: what each store call of the log is about to do and has done, and the steps of a takeover. `replace` is
-/// the state file (cursors and ledger), `remove` and `rename` let go of segments, `rename` also ends a compaction.
+/// Every point: what each store call of the log is about to do and has done, and the steps of a takeover. `save` is the
+/// state (cursors and ledger), `remove` and `rename` let go of segments, `rename` also ends a compaction.
 pub const POINTS: &[&str] = &[
     "create",
     "created",
@@ -18,9 +18,9 @@ pub const POINTS: &[&str] = &[
     "rename-durable",
     "remove",
     "removed",
-    "replace",
-    "replace-synced",
-    "replaced",
+    "save",
+    "half-saved",
+    "saved",
     "compact",
     "compact-written",
     "compacted",

@@ -128,6 +128,8 @@ pub const LOG_DAMAGED_FILES_MAX: usize = 8;
 pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
 /// `log verify` reads a segment so often while its last write is not whole: a running log may be writing it.
 pub const VERIFY_LOOKS: u32 = 3;
+/// Least space reserved for each of the two copies of a worker's state. A longer state: twice what it needs.
+pub const LOG_STATE_RESERVED_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes of a state file, ledger included. Larger: not saved; a bug of the caller.
 pub const LOG_STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A commit waits at most this long for the next requests of clients that have just been acknowledged.

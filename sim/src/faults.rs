@@ -127,7 +127,8 @@ pub enum DiskCall {
     Write,
     Sync,
     Create,
-    Replace,
+    /// A write of the state.
+    SaveState,
     Rename,
 }
 
@@ -193,7 +194,7 @@ impl PlannedFault {
                     DiskCall::Write,
                     DiskCall::Sync,
                     DiskCall::Create,
-                    DiskCall::Replace,
+                    DiskCall::SaveState,
                     DiskCall::Rename,
                 ]),
                 file: *rng.pick(&[DiskFile::Any, DiskFile::Segment, DiskFile::State, DiskFile::Letters]),
@@ -312,17 +313,18 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
         }
         PlannedFault::DiskFails { call, file, worker, skip, errno } => {
             world.trouble(None, None, now, Duration::MAX);
+            let saves = call == DiskCall::SaveState;
             let call = match call {
-                DiskCall::Write => disk::Call::Write,
+                DiskCall::Write | DiskCall::SaveState => disk::Call::Write,
                 DiskCall::Sync => disk::Call::Sync,
                 DiskCall::Create => disk::Call::Create,
-                DiskCall::Replace => disk::Call::Replace,
                 DiskCall::Rename => disk::Call::Rename,
             };
             let path = match file {
+                _ if saves => format!("worker-{worker}/state"),
                 DiskFile::Any => format!("worker-{worker}/"),
                 // Segments are made of files that had other names.
-                DiskFile::Segment => format!("worker-{worker}/"),
+                DiskFile::Segment => format!("worker-{worker}/spare"),
                 DiskFile::State => format!("worker-{worker}/state"),
                 DiskFile::Letters => "/rejected/".to_owned(),
             };

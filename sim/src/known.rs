@@ -31,7 +31,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let lane_fault = dropped || says(Says::Forbidden) || says(Says::Broken);
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
-    let restart = any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
+    let disk_fails = any(&|f| matches!(f, PlannedFault::DiskFails { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     let restarts = plan.events.iter().filter_map(|event| match event.fault {
         PlannedFault::Crash { workers, .. } | PlannedFault::Stop { workers, .. } => Some(workers),
@@ -46,8 +46,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::TYPES if two_types && (several_workers || alias || unknown_fate) => {
             Some("A: types by the order of each circle")
         }
-        check::LATENESS | check::CLOSED if full && restart => {
-            Some("C: a full disk keeps the backlog from being delivered after a start")
+        check::LATENESS | check::CLOSED if full && adopts => {
+            Some("C: a full disk keeps logs of former workers from being taken over")
         }
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         check::LATENESS if dropped || lane_fault && several_workers => Some("C: one database delays others"),
@@ -59,7 +59,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         {
             Some("D: dropped points are not booked before a crash")
         }
-        check::ACCOUNTS | check::BLAMED if adopts && (crash || full) => {
+        check::ACCOUNTS | check::BLAMED if adopts && (crash || full || disk_fails) => {
             Some("D: a crash while logs are taken over counts twice")
         }
         _ => None,

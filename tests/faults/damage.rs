@@ -184,7 +184,9 @@ fn damage_of_what_was_acknowledged_last_is_told() {
     for damaged in [1, 2, 3] {
         let (mut proxy, mut circles, points) = killed_with_a_backlog();
         // As if the state had not been saved since: everything is behind it.
-        std::fs::remove_file(proxy.data_dir().join("worker-0/state")).unwrap();
+        for copy in ["state", "state.2"] {
+            std::fs::remove_file(proxy.data_dir().join("worker-0").join(copy)).unwrap();
+        }
         let newest = segments(&proxy).into_iter().rfind(|segment| !frames(segment).is_empty()).unwrap();
         let frames = frames(&newest);
         assert!(frames.len() > 3, "{frames:?}");
@@ -211,11 +213,27 @@ fn damage_of_what_was_acknowledged_last_is_told() {
     }
 }
 
+/// One of the two copies is enough.
+#[test]
+fn a_damaged_copy_of_the_state_changes_nothing() {
+    for copy in ["state", "state.2"] {
+        let (mut proxy, mut circles, points) = killed_with_a_backlog();
+        flip(&proxy.data_dir().join("worker-0").join(copy), 30);
+        proxy.restart().unwrap();
+        assert_eq!(balanced(&proxy).totals.queued, 2 * POINTS);
+        circles.restart();
+        let ledger = assert_nothing_lost(&proxy, &circles, &points);
+        assert_eq!((ledger.totals.accepted, ledger.totals.dropped), (2 * POINTS, 0));
+    }
+}
+
 /// Without its state the log is delivered from its beginning; only the ledger's history is gone.
 #[test]
-fn a_damaged_state_file_loses_no_point() {
+fn a_damaged_state_loses_no_point() {
     let (mut proxy, mut circles, points) = killed_with_a_backlog();
-    flip(&proxy.data_dir().join("worker-0/state"), 30);
+    for copy in ["state", "state.2"] {
+        flip(&proxy.data_dir().join("worker-0").join(copy), 30);
+    }
     proxy.restart().unwrap();
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);

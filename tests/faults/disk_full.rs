@@ -11,7 +11,7 @@ use fluxgate::lab::client::Client;
 use fluxgate::lab::load::{LoadArgs, Summary};
 use fluxgate::lab::proxy::{Proxy, eventually};
 
-/// A file system of its own, of 64 MiB.
+/// A small file system of its own.
 struct SmallDisk {
     mounted: PathBuf,
     _dir: tempfile::TempDir,
@@ -20,11 +20,15 @@ struct SmallDisk {
 impl SmallDisk {
     /// ext4 on a loop device. None, with a line on stderr, where this process may not mount.
     fn new() -> Option<Self> {
+        Self::of(64 << 20, Command::new("mkfs.ext4").args(["-q", "-m", "0"]))
+    }
+
+    fn of(bytes: u64, mkfs: &mut Command) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let (image, mounted) = (dir.path().join("image"), dir.path().join("mounted"));
-        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&mounted).unwrap();
-        let done = run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))
+        let done = run(mkfs.arg(&image))
             .and_then(|()| run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted)));
         match done {
             Ok(()) => Some(Self { mounted, _dir: dir }),
@@ -174,9 +178,64 @@ fn a_disk_that_others_fill_is_back_pressure_too() {
     assert_nothing_lost(&proxy, &circles, &points);
 }
 
+/// Somebody else takes every block, again and again. All the same: kill -9 and a start, the backlog is delivered, a
+/// stop is orderly, and what was delivered is not delivered again.
+fn a_backlog_on_a_disk_without_a_free_block(disk: &SmallDisk) {
+    let mut circles = Circles::new(2, 1);
+    let mut proxy = start(&circles.config().set("data_dir", disk.data_dir()).set("workers", 1));
+    let mut points = Points::default();
+    assert!(points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {}).succeeded());
+    assert_nothing_lost(&proxy, &circles, &points);
+    circles.stop();
+    assert!(points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {}).succeeded());
+    let junk = disk.mounted.join("junk");
+    fill_to_the_last_byte(&junk);
+    fill(&proxy, &mut points);
+    for _ in 0..3 {
+        fill_to_the_last_byte(&junk);
+        proxy.restart().unwrap_or_else(|e| panic!("with a full disk it must start: {e}"));
+    }
+    let queued = balanced(&proxy).totals.queued;
+    assert!(queued >= 2 * 2_000, "{queued}");
+    fill_to_the_last_byte(&junk);
+    circles.restart();
+    let ledger = assert_nothing_lost(&proxy, &circles, &points);
+    fill_to_the_last_byte(&junk);
+    let ended = proxy.terminate(Duration::from_secs(10)).unwrap();
+    assert!(ended.success() && proxy.stderr().contains("ledger, points by database"), "{}", proxy.stderr());
+    assert!(!proxy.stderr().contains("cannot save"), "{}", proxy.stderr());
+    for kill in [true, false] {
+        proxy.restart().unwrap();
+        if kill {
+            fill_to_the_last_byte(&junk);
+            proxy.restart().unwrap();
+        }
+        assert_eq!(drained(&proxy).totals, ledger.totals);
+    }
+    std::fs::remove_file(&junk).unwrap();
+    let accepted = eventually(DRAIN, || {
+        let args = LoadArgs { points: Some(2_000), ..points.args(&proxy) };
+        points.load(&args, || {}).succeeded()
+    });
+    assert!(accepted, "{}", proxy.stderr());
+    assert_nothing_lost(&proxy, &circles, &points);
+}
+
+#[test]
+fn a_backlog_is_delivered_without_a_free_block() {
+    let Some(disk) = SmallDisk::new() else { return };
+    a_backlog_on_a_disk_without_a_free_block(&disk);
+}
+
+#[test]
+fn a_backlog_is_delivered_without_a_free_block_on_btrfs() {
+    let Some(disk) = SmallDisk::of(256 << 20, Command::new("mkfs.btrfs").arg("-q")) else { return };
+    a_backlog_on_a_disk_without_a_free_block(&disk);
+}
+
 fn fill_to_the_last_byte(junk: &Path) {
     use std::io::Write;
-    let mut file = std::fs::File::create(junk).unwrap();
+    let mut file = std::fs::File::options().create(true).append(true).open(junk).unwrap();
     for size in [1 << 20, 4096] {
         while file.write_all(&vec![0x55; size]).and_then(|()| file.sync_data()).is_ok() {}
     }

@@ -62,7 +62,7 @@ fn with_durability_os_and_a_backend_down_as_well() {
 /// server down. `CRASH_ROUNDS` of them, each point in turn (`make crash`); without it the six of every test run.
 #[test]
 fn rounds_of_crashes_lose_nothing_and_keep_the_accounts() {
-    let few = ["", "written", "rename-durable", "replaced", "compact-written", "letter-written"];
+    let few = ["", "written", "rename-durable", "half-saved", "compact-written", "letter-written"];
     let count = std::env::var("CRASH_ROUNDS").map_or(few.len(), |text| text.parse().unwrap());
     let all: Vec<_> = std::iter::once("").chain(POINTS.iter().copied()).collect();
     let points = if count > few.len() { &all[..] } else { &few };

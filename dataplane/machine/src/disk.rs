@@ -26,7 +26,6 @@ pub enum Call {
     Create,
     Rename,
     Remove,
-    Replace,
 }
 
 /// How it fails.
@@ -292,7 +291,8 @@ pub async fn create(path: PathBuf, bytes: u64, dsync: bool) -> io::Result<OpenFi
             let used = disk.used();
             let file = disk.files.entry(path.clone()).or_default().clone();
             let mut inode = file.borrow_mut();
-            if used + bytes.saturating_sub(inode.bytes()) > disk.capacity {
+            let new = bytes.saturating_sub(inode.bytes());
+            if new > 0 && used + new > disk.capacity {
                 return Err(full());
             }
             inode.reserved = inode.reserved.max(bytes);
@@ -411,24 +411,6 @@ pub async fn remove(path: PathBuf) -> io::Result<()> {
     take(20, 1000, || {
         check(Call::Remove, &path)?;
         here(|disk| disk.files.remove(&path).map(drop).ok_or_else(missing))
-    })
-    .await
-}
-
-/// Makes `path` hold `bytes`, or leaves it as it was.
-pub async fn replace(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
-    take(50, 3000, || {
-        check(Call::Replace, &path)?;
-        let mut inode = Inode::default();
-        inode.write(0, &bytes, true);
-        inode.dirty.clear();
-        here(|disk| {
-            if disk.used() + bytes.len() as u64 > disk.capacity {
-                return Err(full());
-            }
-            disk.files.insert(path, Rc::new(RefCell::new(inode)));
-            Ok(())
-        })
     })
     .await
 }

@@ -6,9 +6,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::recovery::{read_chain, read_state};
+use super::recovery::read_chain;
 use super::scan::{End, FrameStep, Gap, Remains, Scan};
 use super::segment::Segment;
+use super::state_files::{FoundState, read_state};
 use super::store::Files;
 use super::{Error, Loss, Seq, frame, record, state};
 use crate::limits::VERIFY_LOOKS;
@@ -31,15 +32,15 @@ pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
             writeln!(out, "  {name} damaged header").map_err(&io)?;
         }
         match read_state(dir.as_path(), &dir)? {
-            Ok(Some(state)) => {
+            FoundState::Whole(state, _) => {
                 let how = if state.closed { "closed" } else { "saved" };
                 writeln!(out, "  end seq={} points={} {how}", state.end.seq.0, state.end.lines).map_err(&io)?;
                 for (name, seq) in &state.cursors {
                     writeln!(out, "  cursor seq={} backend={name}", seq.0).map_err(&io)?;
                 }
             }
-            Ok(None) => writeln!(out, "  no state").map_err(&io)?,
-            Err(_) => writeln!(out, "  {} damaged", state::FILE).map_err(&io)?,
+            FoundState::None => writeln!(out, "  no state").map_err(&io)?,
+            FoundState::Fault(_) => writeln!(out, "  {} damaged", state::FILES[0]).map_err(&io)?,
         }
     }
     Ok(())
@@ -129,8 +130,10 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
             }
             let last = segment.first() == chain.segments.back().map_or(Seq(0), Segment::first);
             // Up to the saved end the state tells what is missing.
-            let saved = state.as_ref().ok().and_then(|s| s.as_ref()).map(|s| s.end.seq);
-            let saved = saved.filter(|saved| *saved > end.after.seq);
+            let saved = match &state {
+                FoundState::Whole(state, _) => Some(state.end.seq).filter(|saved| *saved > end.after.seq),
+                _ => None,
+            };
             let told = |r: &Remains| open && last && saved.is_none_or(|saved| r.is_after(saved));
             let mut reached = (end.after.seq, end.after.lines);
             if let Some(remains) = end.remains.filter(told) {
@@ -158,16 +161,16 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
             before = Some(if open { reached } else { (segment.end, segment.lines_end) });
         }
         match state {
-            Ok(None) if chain.segments.is_empty() && chain.headless.is_empty() => {
+            FoundState::None if chain.segments.is_empty() && chain.headless.is_empty() => {
                 sound = false;
                 writeln!(out, "{}: there is no log", dir.display()).map_err(&io)?;
                 continue;
             }
-            Err(_) => {
+            FoundState::Fault(_) => {
                 sound = false;
-                writeln!(out, "{}: damaged", dir.join(state::FILE).display()).map_err(&io)?;
+                writeln!(out, "{}: damaged", dir.join(state::FILES[0]).display()).map_err(&io)?;
             }
-            Ok(Some(state)) if before.is_none_or(|(end, _)| end < state.end.seq) => {
+            FoundState::Whole(state, _) if before.is_none_or(|(end, _)| end < state.end.seq) => {
                 let have = before.map_or(state.first_lines, |(_, lines)| lines);
                 if state.end.lines > have && state.cursors.iter().any(|(_, seq)| *seq < state.end.seq) {
                     sound = false;
@@ -175,7 +178,7 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
                     writeln!(out, "{}: the last {missing} points are missing", dir.display()).map_err(&io)?;
                 }
             }
-            Ok(_) => {}
+            _ => {}
         }
         let segments = chain.segments.len();
         writeln!(out, "{}: {segments} segments, {frames} frames, {records} records, {lines} points", dir.display())

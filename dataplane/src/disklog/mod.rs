@@ -57,11 +57,13 @@ mod shared;
 #[cfg(test)]
 mod sim;
 mod state;
+mod state_files;
 mod store;
 mod tail;
 
 use segment::{Mark, Segment};
 use shared::{Inner, SharedLog};
+use state_files::StateFiles;
 use store::Store;
 use tail::Tail;
 
@@ -147,6 +149,13 @@ struct Sizes {
     ring_bytes: usize,
 }
 
+impl Sizes {
+    /// Bytes of the file in which a log begins on a full disk: room for one frame.
+    fn reserve_bytes(&self) -> u64 {
+        (segment::FRAMES_AT + self.frame_bytes_max) as u64
+    }
+}
+
 /// A worker's log. Dropping it without [`Log::close`] leaves the files as a crash does.
 pub struct Log {
     shared: Rc<SharedLog>,
@@ -189,7 +198,15 @@ impl Log {
             return Err(Error::TooManyNames);
         }
         let mut found = recovery::recover(&*store, &dir, &topology)?;
-        recovery::tidy(&*store, &dir, &mut found, sizes.segment_bytes).await?;
+        recovery::tidy(&*store, &dir, &mut found, &sizes).await?;
+        let states = StateFiles::new(found.state_copy);
+        let files = store.list().map_err(|e| Error::io("list", &dir, e))?;
+        // Without space for them now, the first save tries again.
+        if let Err(error) = states.open(&*store, &files).await
+            && !store::is_full(&error)
+        {
+            return Err(Error::io("open", &dir.join(state::FILES[0]), error));
+        }
         let opened = Opened {
             ledger: found.state.as_ref().map(|s| s.ledger.clone()).unwrap_or_default(),
             uncounted: found.uncounted,
@@ -205,13 +222,16 @@ impl Log {
             Some((last, rest)) => (last.clone(), rest.to_vec()),
             None => (spare_name(spares_made), Vec::new()),
         };
-        let mut bytes = sizes.segment_bytes;
+        let (mut name, mut bytes) = (name, sizes.segment_bytes);
         let mut file = store.create(&name, bytes, dsync).await;
         if file.as_ref().is_err_and(store::is_full) {
             // The backlog must be delivered even when the disk is full: with room for one frame the log opens as full,
             // until couriers have freed space. First the space reserved for the large file is released.
             let _ = store.remove(&name).await;
-            bytes = (segment::FRAMES_AT + sizes.frame_bytes_max) as u64;
+            bytes = sizes.reserve_bytes();
+            if std::mem::take(&mut found.reserve) {
+                RESERVE.clone_into(&mut name);
+            }
             file = store.create(&name, bytes, dsync).await;
         }
         let file =
@@ -223,6 +243,7 @@ impl Log {
         segments.back_mut().expect("just pushed").bytes_by_backend = Some(vec![0; backends]);
         let shared = Rc::new(SharedLog {
             store,
+            states,
             dir,
             sizes,
             durability: settings.durability,
@@ -236,6 +257,7 @@ impl Log {
                 next: None,
                 spares,
                 spares_made: spares_made + 1,
+                has_reserve: found.reserve,
                 given: found.cursors.clone(),
                 cursors: found.cursors,
                 parked: vec![None; backends],
@@ -272,6 +294,7 @@ impl Log {
             saved: Event::default(),
             topology,
         });
+        shared.keep_reserve().await;
         spawn(commit::run(Rc::clone(&shared)));
         spawn(compact::run(Rc::clone(&shared)));
         Ok((Rc::new(Self { shared, _lock: lock }), opened))
@@ -428,6 +451,7 @@ impl Log {
         shared.place_end(&mut state);
         shared.save(state).await?;
         shared.release_segments().await?;
+        shared.keep_reserve().await;
         shared.compact.notify();
         Ok(())
     }
@@ -471,6 +495,9 @@ impl Drop for Log {
         self.shared.poison(&Error::Closed);
     }
 }
+
+/// A small file without contents, kept for an open on a full disk.
+const RESERVE: &str = "reserve.free";
 
 /// A file of segment size without contents, to be used for a later segment.
 fn spare_name(number: u64) -> String {

@@ -482,11 +482,11 @@ fn a_damaged_state_file_repeats_but_loses_nothing() {
     block_on(|| async {
         let sim = Sim::new(1);
         let count = small_log(&sim).await;
-        sim.edit(super::state::FILE, |bytes| bytes[40] ^= 1);
+        super::state::FILES.iter().for_each(|name| sim.edit(name, |bytes| bytes[40] ^= 1));
         let (lines, lost, opened) = read_all(&sim).await;
         assert_eq!((lines.len() as u64, lost), (count, 0));
         assert_eq!(opened.damage.iter().map(|d| d.kind).collect::<Vec<_>>(), [DamageKind::State]);
-        assert_eq!(sim.aside(), [super::state::FILE]);
+        assert_eq!(sim.aside(), super::state::FILES);
         assert_eq!(opened.ledger, b"");
         assert_eq!(opened.uncounted, [(b"db2".to_vec(), vec![BackendId(2)], count)]);
     });

@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::recovery::{read_chain, read_state};
+use super::recovery::read_chain;
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::Segment;
+use super::state::{FILES, StateFault};
+use super::state_files::{FoundState, read_state};
 use super::store::{self, Files};
-use super::{Error, RecordView, Seq, record, state};
+use super::{Error, RecordView, Seq, record};
 use crate::topology::Topology;
 
 /// A record that some backend has not confirmed.
@@ -54,11 +56,11 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
         });
     }
     let state = match read_state(dir, dir)? {
-        Err(state::StateFault::Version(version)) => {
-            return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
+        FoundState::Fault(StateFault::Version(version)) => {
+            return Err(Error::UnknownVersion { file: dir.join(FILES[0]), version });
         }
-        Err(state::StateFault::Damaged) | Ok(None) => None,
-        Ok(state) => state,
+        FoundState::Fault(StateFault::Damaged) | FoundState::None => None,
+        FoundState::Whole(state, _) => Some(state),
     };
     let chain = read_chain(dir, dir, &Topology::default())?;
     let (cursors, ledger) = match state {

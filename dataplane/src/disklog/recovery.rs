@@ -21,9 +21,10 @@ use std::path::Path;
 use super::scan::{FrameStep, Gap, Scan};
 use super::segment::{self, FRAMES_AT, Header, Mark, Segment};
 use super::state::{self, SavedState};
+use super::state_files::{FoundState, read_state};
 use super::store::{Files, Store};
-use super::{Damage, DamageKind, Error, Loss, Seq, Torn, parse_spare_name, record, spare_name};
-use crate::limits::{LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
+use super::{Damage, DamageKind, Error, Loss, RESERVE, Seq, Sizes, Torn, parse_spare_name, record, spare_name};
+use crate::limits::LOG_SPARES_MAX;
 use crate::topology::{BackendId, Topology};
 
 /// Sequences skipped after an end that is not clean: more than a frame can hold, so that a lost frame and its
@@ -34,7 +35,11 @@ pub(super) struct Recovered {
     pub(super) segments: VecDeque<Segment>,
     pub(super) spares: Vec<String>,
     pub(super) spares_made: u64,
+    /// There is the file for an open on a full disk.
+    pub(super) reserve: bool,
     pub(super) state: Option<SavedState>,
+    /// The copy that it was read from.
+    pub(super) state_copy: Option<usize>,
     /// The next sequence to be used.
     pub(super) next: Seq,
     /// Lines in the log before `next`.
@@ -101,30 +106,20 @@ pub(super) fn read_chain(
     Ok(chain)
 }
 
-pub(super) fn read_state(
-    files: &(impl Files + ?Sized),
-    dir: &Path,
-) -> Result<Result<Option<SavedState>, state::StateFault>, Error> {
-    match files.read(state::FILE, 0, LOG_STATE_BYTES_MAX) {
-        Ok(bytes) => Ok(SavedState::decode(&bytes).map(Some)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
-        Err(e) => Err(Error::io("read", &dir.join(state::FILE), e)),
-    }
-}
-
 pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topology) -> Result<Recovered, Error> {
     let mut damage = Vec::new();
     let mut aside = Vec::new();
-    let state = match read_state(files, dir)? {
-        Ok(state) => state,
-        Err(state::StateFault::Version(version)) => {
-            return Err(Error::UnknownVersion { file: dir.join(state::FILE), version });
+    let (state, state_copy) = match read_state(files, dir)? {
+        FoundState::None => (None, None),
+        FoundState::Whole(state, copy) => (Some(state), Some(copy)),
+        FoundState::Fault(state::StateFault::Version(version)) => {
+            return Err(Error::UnknownVersion { file: dir.join(state::FILES[0]), version });
         }
-        Err(state::StateFault::Damaged) => {
-            aside.push(state::FILE.to_owned());
-            let file = dir.join(state::FILE);
+        FoundState::Fault(state::StateFault::Damaged) => {
+            aside.extend(state::FILES.map(str::to_owned));
+            let file = dir.join(state::FILES[0]);
             damage.push(Damage { kind: DamageKind::State, file, bytes: 0..0, seqs: Seq(0)..Seq(0), lines: 0 });
-            None
+            (None, None)
         }
     };
     let SegmentChain { segments, headless, others } = read_chain(files, dir, topology)?;
@@ -132,7 +127,9 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
         segments,
         spares: Vec::new(),
         spares_made: 0,
+        reserve: others.iter().any(|name| name == RESERVE),
         state,
+        state_copy,
         next: Seq(1),
         lines: 0,
         cursors: Vec::new(),
@@ -140,8 +137,9 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
         uncounted: Vec::new(),
         damage,
         torn: None,
+        // Written in place, a state would change what is kept aside.
+        remove: headless.iter().chain(aside.iter().filter(|name| others.contains(name))).cloned().collect(),
         aside,
-        remove: headless.clone(),
         cut: false,
     };
     found.aside.extend(headless);
@@ -323,12 +321,7 @@ fn count_lines(segment: &Segment, first: Seq, body: &[u8], known: Seq, uncounted
 }
 
 /// Brings the directory into the state that `found` describes. After a crash in any step, the next open finds the same.
-pub(super) async fn tidy(
-    store: &dyn Store,
-    dir: &Path,
-    found: &mut Recovered,
-    segment_bytes: u64,
-) -> Result<(), Error> {
+pub(super) async fn tidy(store: &dyn Store, dir: &Path, found: &mut Recovered, sizes: &Sizes) -> Result<(), Error> {
     let io = |op, name: &str, e| Error::io(op, &dir.join(name), e);
     for name in &found.aside {
         // Best effort: the report names the place even if the file cannot be kept.
@@ -345,7 +338,10 @@ pub(super) async fn tidy(
     for mut segment in segments {
         let name = segment.name();
         if empty(&segment) || segment.end <= passed {
-            if segment.file_bytes == segment_bytes && !segment.damaged {
+            if segment.file_bytes == sizes.reserve_bytes() && !segment.damaged && !found.reserve {
+                found.reserve = true;
+                store.rename(&name, RESERVE).await.map_err(|e| io("rename", &name, e))?;
+            } else if segment.file_bytes == sizes.segment_bytes && !segment.damaged {
                 let spare = spare_name(found.spares_made);
                 found.spares_made += 1;
                 store.rename(&name, &spare).await.map_err(|e| io("rename", &name, e))?;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::segment::{Mark, Segment};
+use super::state_files::StateFiles;
 use super::store::{self, Store, WriteFile};
 use super::tail::Tail;
-use super::{Damage, DamageKind, Error, Seq, Sizes, spare_name, state};
+use super::{Damage, DamageKind, Error, RESERVE, Seq, Sizes, spare_name, state};
 use crate::io::{Event, now};
 use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
 use crate::settings::{BacklogFull, Durability};
@@ -21,6 +22,7 @@ use crate::topology::{BackendId, Topology};
 /// State that the log, its tasks and its readers share.
 pub(super) struct SharedLog {
     pub(super) store: Rc<dyn Store>,
+    pub(super) states: StateFiles,
     pub(super) dir: PathBuf,
     pub(super) topology: Arc<Topology>,
     pub(super) sizes: Sizes,
@@ -56,6 +58,8 @@ pub(super) struct Inner {
     pub(super) next: Option<(String, Rc<dyn WriteFile>)>,
     pub(super) spares: Vec<String>,
     pub(super) spares_made: u64,
+    /// There is the file for an open on a full disk.
+    pub(super) has_reserve: bool,
     /// By backend: all records before this sequence have been confirmed.
     pub(super) cursors: Vec<Seq>,
     /// By backend: all records before this sequence have been given to its reader.
@@ -222,7 +226,7 @@ impl SharedLog {
         }
     }
 
-    /// Replaces the state file. One save at a time.
+    /// Makes this the saved state. One save at a time.
     pub(super) async fn save(&self, state: state::SavedState) -> Result<(), Error> {
         self.save_made(move |_| Some(state)).await
     }
@@ -240,7 +244,7 @@ impl SharedLog {
         .await
     }
 
-    /// Calls `make` when no other save is in progress; saves nothing if it returns None.
+    /// Calls `make` when no other save is in progress; saves nothing if it returns None, or what is saved already.
     async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::SavedState>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
@@ -250,7 +254,9 @@ impl SharedLog {
             saved.await;
         }
         let made = make(&self.inner.borrow());
-        let Some(state) = made else {
+        let is_new =
+            |state: &state::SavedState| !self.states.are_equal() || self.inner.borrow().saved.as_ref() != Some(state);
+        let Some(state) = made.filter(is_new) else {
             self.inner.borrow_mut().saving = false;
             self.saved.notify();
             return Ok(());
@@ -259,7 +265,7 @@ impl SharedLog {
         let too_long = (bytes.len() > LOG_STATE_BYTES_MAX).then_some(Error::TooLong { bytes: bytes.len() });
         let result = match too_long {
             Some(error) => Err(error),
-            None => self.store.replace(state::FILE, bytes).await.map_err(|e| self.save_failed(e)),
+            None => self.states.save(&*self.store, &bytes).await.map_err(|e| self.save_failed(e)),
         };
         let mut inner = self.inner.borrow_mut();
         inner.saving = false;
@@ -273,7 +279,7 @@ impl SharedLog {
 
     /// If cursors cannot be saved nothing is lost: the old state is still there. A full disk is temporary.
     pub(super) fn save_failed(&self, source: std::io::Error) -> Error {
-        if store::is_full(&source) { Error::Full } else { Error::io("save", &self.dir.join(state::FILE), source) }
+        if store::is_full(&source) { Error::Full } else { Error::io("save", &self.dir.join(state::FILES[0]), source) }
     }
 
     /// Frees the segments that every saved cursor has passed.
@@ -294,6 +300,19 @@ impl SharedLog {
             if self.inner.borrow().full {
                 self.work.notify();
             }
+        }
+    }
+
+    /// Makes the file for an open on a full disk, where it is missing and there is space.
+    pub(super) async fn keep_reserve(&self) {
+        if self.inner.borrow().has_reserve {
+            return;
+        }
+        // Best effort: what it is for may never happen. What a failure leaves is found at the next open.
+        let made = self.store.create(RESERVE, self.sizes.reserve_bytes(), false).await.is_ok();
+        self.inner.borrow_mut().has_reserve = made;
+        if !made {
+            let _ = self.store.remove(RESERVE).await;
         }
     }
 

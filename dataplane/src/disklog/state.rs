@@ -1,5 +1,4 @@
-//! The state file: the cursor of each backend, and the caller's own text. Plain text, readable for people. It is always
-//! replaced as a whole.
+//! The state: the cursor of each backend, and the caller's own text. Plain text, readable for people.
 //!
 //!   fluxgate log state 1
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
@@ -10,14 +9,15 @@
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
 //!
-//! Not here: when it is written (`mod.rs`).
+//! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
 use twox_hash::XxHash3_64;
 
 use super::Seq;
 use super::segment::Mark;
 
-pub(super) const FILE: &str = "state";
+/// The two copies.
+pub(super) const FILES: [&str; 2] = ["state", "state.2"];
 const TITLE: &str = "fluxgate log state ";
 const VERSION: u32 = 1;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::disklog::{Log, LogSettings, Loss, Opened};
+use crate::disklog::{self, Log, LogSettings, Loss, Opened};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
@@ -83,10 +83,28 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     worker.stats().ready.store(false, Relaxed);
     listener.close();
     finish_requests(&worker).await;
-    worker.save_state().await?;
+    close_log(&worker).await?;
     let rows = worker.ledger.borrow().rows();
-    worker.log.close().await?;
     Ok(rows)
+}
+
+/// Saves the state and closes the log. Without space neither may be possible, and nothing is lost by that.
+async fn close_log(worker: &Worker) -> Result<(), disklog::Error> {
+    let closed = match worker.save_state().await {
+        Ok(()) => worker.log.close().await,
+        Err(error) => Err(error),
+    };
+    match closed {
+        Err(disklog::Error::Full) => {
+            log::warn!(
+                "worker {}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
+                 is delivered again",
+                worker.id
+            );
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Restores the ledger: its saved state, plus what was appended after the save.

@@ -2,7 +2,8 @@
 //! assume that the device can be polled, and busy-wait on every write.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,20 @@ fn system_error(error: glommio::GlommioError<()>) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
 
+/// On btrfs, overwriting takes new space unless the file, while it is empty, gets a flag: without it reserved space
+/// would not be enough. Other file systems refuse the flag.
+fn overwrite_in_place(file: &DmaFile) {
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and `flags` is an int, readable and writable for both calls.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) == 0 && flags & FS_NOCOW_FL == 0 {
+            flags |= FS_NOCOW_FL;
+            libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags);
+        }
+    }
+}
+
 impl Files for Disk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         self.dir.as_path().list()
@@ -121,6 +136,7 @@ impl Store for Disk {
             let flags = if dsync { libc::O_DSYNC } else { 0 };
             let file = OpenOptions::new().write(true).create(true).custom_flags(flags).dma_open(&path).await;
             let file = file.map_err(system_error)?;
+            overwrite_in_place(&file);
             match file.pre_allocate(bytes, false).await.map_err(system_error) {
                 // Some file systems cannot reserve space; then a write may find the disk full.
                 Err(e) if e.raw_os_error() != Some(libc::EOPNOTSUPP) => return Err(e),
@@ -168,21 +184,6 @@ impl Store for Disk {
             crash::point("remove");
             fs::remove_file(path)?;
             crash::point("removed");
-            sync_dir(&dir)
-        })
-    }
-
-    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()> {
-        let dir = self.dir.clone();
-        let (path, tmp) = (dir.join(name), dir.join(format!("{name}.tmp")));
-        blocking(move || {
-            crash::point("replace");
-            let mut file = File::create(&tmp)?;
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-            crash::point("replace-synced");
-            fs::rename(tmp, path)?;
-            crash::point("replaced");
             sync_dir(&dir)
         })
     }

@@ -56,8 +56,6 @@ pub(super) trait Store: Files {
     fn truncate(&self, name: &str, bytes: u64) -> Io<()>;
     fn rename(&self, from: &str, to: &str) -> Io<()>;
     fn remove(&self, name: &str) -> Io<()>;
-    /// Replaces the contents of `name` with `bytes`, completely or not at all.
-    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()>;
     /// Gives the file a second name under [`ASIDE_DIR`], so that it remains when the log removes it. With
     /// `LOG_DAMAGED_FILES_MAX` files there already: does nothing.
     fn keep_aside(&self, name: &str) -> Io<()>;

@@ -79,10 +79,6 @@ impl Store for Disk {
         Box::pin(disk::remove(self.dir.join(name)))
     }
 
-    fn replace(&self, name: &str, bytes: Vec<u8>) -> Io<()> {
-        Box::pin(disk::replace(self.dir.join(name), bytes))
-    }
-
     fn keep_aside(&self, name: &str) -> Io<()> {
         Box::pin(disk::keep_aside(self.dir.join(name), self.dir.join(ASIDE_DIR), LOG_DAMAGED_FILES_MAX))
     }
