@@ -60,8 +60,32 @@ pub const MOVED_MARKS_MAX: usize = 1_000_000;
 pub const PLACEMENT_TAKEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PLACEMENT_TAKEN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Queries that are merged, or change something, at a time. More: 503.
+/// Queries that are merged, or change something, at a time. More: they wait, within `query_timeout`.
 pub const MERGES_MAX: usize = 32;
+/// Queries that wait for that, and the bytes of their texts. More: 503.
+pub const MERGES_WAITING_MAX: usize = 1024;
+pub const MERGES_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a client that waits for a merged answer must read. Slower: it is behind ...
+pub const ANSWER_BYTES_PER_SECOND_MIN: usize = 256 * 1024;
+/// ... and when it is behind by this, its answer is given up if another query needs the memory.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// A query waits this long for memory that others will return. Longer: it is refused.
+pub const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Queries that hold at most this part of the memory (1 in ...) are small; the second part is for small ones alone.
+/// More than the rest: the others wait.
+pub const MEMORY_SMALL_SHARE: usize = 64;
+pub const MEMORY_FOR_SMALL_SHARE: usize = 8;
+/// Buffers of at least this size go back to the system as soon as they are freed. Smaller ones: the allocator keeps
+/// them.
+pub const LARGE_BUFFER_BYTES: i32 = 128 * 1024;
+/// Between two looks for memory that has become free.
+pub const MEMORY_PAUSE: Duration = Duration::from_millis(10);
+/// What the parsing of an answer is expected to take for each array and object in its text, until the answer itself can
+/// be measured. More: the memory of merged queries exceeds its bound for that long.
+pub const PARSED_ARRAY_BYTES: usize = 64;
+pub const PARSED_OBJECT_BYTES: usize = 512;
+/// What a msgpack document is expected to take as rows, as a multiple of its length. More: as above.
+pub const PARSED_MSGPACK_FACTOR: usize = 6;
 /// Backends asked at a time by one request. More: they take turns.
 pub const CALLS_AT_A_TIME: usize = 16;
 /// One try to connect for a query. Longer: another circle is asked.

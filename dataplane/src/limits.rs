@@ -281,6 +281,8 @@ pub const QUERY_CHUNK_ROWS_DEFAULT: usize = 10_000;
 /// Bytes held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits until
 /// the client has read.
 pub const QUERY_BUFFER_BYTES: usize = 64 * 1024;
+/// A send looks this often whether its answer has been given up for lack of memory. Then the connection is cut.
+pub const GIVEN_UP_CHECK: Duration = Duration::from_millis(500);
 /// Longest wait for a connection to a backend for a query. Longer: the next backend is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections to one backend that a worker keeps for queries, and their age. More or older: closed.

@@ -136,8 +136,8 @@ impl Process {
                 });
             }
             for backend in 0..world.setup.backends() {
-                let message = ToWorker::Address { backend: id(backend), addr: hosts::backend_addr(backend) };
-                life.broadcast(&message);
+                let addr = hosts::backend_addr(backend);
+                life.broadcast(|| ToWorker::Address { backend: id(backend), addr });
                 exec::spawn(probe(life.clone(), backend));
             }
             exec::spawn(renew_catalog(world.clone(), life.clone()));
@@ -162,7 +162,7 @@ impl Process {
     pub async fn stop(&self) {
         let Some(life) = self.life() else { return };
         life.stats.stopping.store(true, Relaxed);
-        life.broadcast(&ToWorker::Shutdown);
+        life.broadcast(|| ToWorker::Shutdown);
         let all = life.groups.len();
         let waiting = life.clone();
         let ended = async { exec::when(move || waiting.ended.borrow().len() == all).await };
@@ -233,8 +233,8 @@ impl Life {
         let _ = self.end.send(worker, message);
     }
 
-    fn broadcast(&self, message: &ToWorker) {
-        (0..self.end.workers()).for_each(|worker| self.send(worker, message.clone()));
+    fn broadcast(&self, message: impl Fn() -> ToWorker) {
+        (0..self.end.workers()).for_each(|worker| self.send(worker, message()));
     }
 
     pub fn worker_failed(&self) -> bool {
@@ -245,7 +245,7 @@ impl Life {
     pub async fn ledger(self: Rc<Self>) -> Option<Vec<LedgerRow>> {
         let ticket = self.ticket.replace(self.ticket.get() + 1);
         self.rows.borrow_mut().clear();
-        self.broadcast(&ToWorker::LedgerWanted { ticket });
+        self.broadcast(|| ToWorker::LedgerWanted { ticket });
         let (waiting, all) = (self.clone(), self.groups.len());
         let answered = async {
             exec::when(move || waiting.rows.borrow().len() == all).await;
@@ -309,7 +309,7 @@ async fn refresh(world: &World, life: &Life) {
     if catalog.known && *known != catalog {
         let catalog = Arc::new(catalog);
         *life.catalog.borrow_mut() = catalog.clone();
-        life.broadcast(&ToWorker::Catalog(catalog));
+        life.broadcast(|| ToWorker::Catalog(catalog.clone()));
     }
 }
 

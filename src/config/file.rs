@@ -195,7 +195,8 @@ table! {
         query_timeout: i64 = "`300`",
         /// Queries that one worker runs at a time. More: 503. 0 means no limit.
         max_concurrent_queries: i64 = "`0`",
-        /// Bytes of answers held in memory while they are merged, over all queries. More: 503. At least 1048576.
+        /// Bytes that merged queries take, over all queries, until clients have their answers. More: they wait, then
+        /// 503. At least 1048576.
         query_memory_bytes: i64 = "`268435456`",
         /// Rows of one merged answer. More: the query is refused, never cut short. 0 means no limit.
         max_result_rows: i64 = "`0`",

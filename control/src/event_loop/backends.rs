@@ -65,7 +65,7 @@ impl EventLoop {
     pub(super) fn found(&mut self, backend: BackendId, addr: SocketAddr) {
         log::debug!("backend {}: {addr}", self.name(backend));
         self.backends[backend.index()].addr = Some(addr);
-        self.broadcast(&ToWorker::Address { backend, addr });
+        self.broadcast(|| ToWorker::Address { backend, addr });
     }
 
     pub(super) fn probed(&mut self, backend: BackendId, result: &Result<(), String>) {
@@ -90,7 +90,7 @@ impl EventLoop {
             (Err(why), None) => log::warn!("backend {name}: down: {why}"),
             (Err(why), Some(_)) => log::warn!("backend {name}: down after {lasted:.1?}: {why}"),
         }
-        self.broadcast(&ToWorker::Probed { backend, up });
+        self.broadcast(|| ToWorker::Probed { backend, up });
         if up {
             // It may have come back with other databases.
             self.backends[index].counted_at = None;
@@ -135,7 +135,7 @@ impl EventLoop {
         }
         self.refresh.answered(backend, result.ok());
         if let Some(catalog) = self.refresh.changed() {
-            self.broadcast(&ToWorker::Catalog(catalog));
+            self.broadcast(|| ToWorker::Catalog(Arc::clone(&catalog)));
         }
     }
 

@@ -10,6 +10,7 @@
 mod backends;
 mod census;
 mod create;
+mod merges;
 mod probe;
 mod refresh;
 mod report;
@@ -32,6 +33,7 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
 use self::backends::KnownBackend;
+use self::merges::{Merge, Merges, Turn};
 pub use self::report::ControlSettings;
 use self::report::{Asker, CreateKey, Report};
 pub use self::thread::Control;
@@ -76,9 +78,9 @@ pub struct EventLoop {
     /// Requests for a migration that has not yet said whether it begins, and the dialect of their answer. By job id.
     migration_askers: HashMap<u64, (Asker, Dialect)>,
     health_asked: Option<Instant>,
-    /// What all queries share; the number of queries that run now is `merging`.
+    /// What all queries share.
     query_shared: Arc<QueryShared>,
-    merging: usize,
+    merges: Merges,
     /// A CPU profile is being taken.
     profiling: bool,
     /// Workers whose queue was full. They get the whole state again as soon as the queue takes messages.
@@ -155,7 +157,7 @@ impl EventLoop {
             migration_askers: HashMap::new(),
             health_asked: None,
             query_shared,
-            merging: 0,
+            merges: Merges::default(),
             profiling: false,
             behind: BTreeSet::new(),
         })
@@ -237,11 +239,13 @@ impl EventLoop {
             Report::Databases { backend, result } => self.listed(backend, result),
             Report::Load { backend, result } => self.counted(backend, result),
             Report::Queried { asker, reply } => {
-                self.merging -= 1;
                 self.replied(asker, reply);
+                if let Some(next) = self.merges.ended() {
+                    self.merge(next);
+                }
             }
             Report::Created { key, result } => self.created(&key, &result),
-            Report::ShutdownWorkers => self.broadcast(&ToWorker::Shutdown),
+            Report::ShutdownWorkers => self.broadcast(|| ToWorker::Shutdown),
             Report::Profiled { asker, response } => {
                 self.profiling = false;
                 self.answer(asker, response);
@@ -257,7 +261,7 @@ impl EventLoop {
         if placement.version() > self.state.placement.version() {
             self.state.placement = Arc::clone(&placement);
             self.query_shared.place_by(Arc::clone(&placement));
-            self.broadcast(&ToWorker::Placement(placement));
+            self.broadcast(|| ToWorker::Placement(Arc::clone(&placement)));
         }
     }
 
@@ -308,7 +312,7 @@ impl EventLoop {
             Action::AskLedgers { pretty } => {
                 match self.census.open(asker, pretty, self.end.workers(), Instant::now()) {
                     Some(ticket) => {
-                        self.broadcast(&ToWorker::LedgerWanted { ticket });
+                        self.broadcast(|| ToWorker::LedgerWanted { ticket });
                         None
                     }
                     None => Some(endpoint::failed(503, "too many ledger requests are under way")),
@@ -346,16 +350,23 @@ impl EventLoop {
         );
     }
 
-    /// Starts a thread for the query.
+    /// Starts the query, or lets it wait for its turn.
     fn query(&mut self, asker: Asker, request: Box<QueryRequest>) {
-        if self.merging >= limits::MERGES_MAX {
-            let text = format!("too many queries over several backends are under way (limit {})", limits::MERGES_MAX);
-            return self.replied(asker, QueryReply::Failed { status: 503, text });
+        match self.merges.come(Merge { asker, request, asked: Instant::now() }) {
+            Turn::Now(merge) => self.merge(merge),
+            Turn::Later => {}
+            Turn::Refused(Merge { asker, .. }) => {
+                let text = "too many queries over several backends wait for their turn: try again later".to_owned();
+                self.replied(asker, QueryReply::Failed { status: 503, text });
+            }
         }
-        self.merging += 1;
+    }
+
+    /// Starts a thread for the query.
+    fn merge(&mut self, Merge { asker, request, asked }: Merge) {
         let (query_shared, catalog) = (Arc::clone(&self.query_shared), self.refresh.catalog());
         self.job(
-            move || query::run(&query_shared, catalog, &request),
+            move || query::run(&query_shared, catalog, &request, asked),
             move |reply| {
                 let failed = |text| QueryReply::Failed { status: 500, text };
                 Report::Queried { asker, reply: reply.unwrap_or_else(failed) }
@@ -379,7 +390,7 @@ impl EventLoop {
             }
             Errand::Over { ticket } => {
                 if self.errands.over(ticket) {
-                    self.broadcast(&ToWorker::Release { ticket });
+                    self.broadcast(|| ToWorker::Release { ticket });
                 }
             }
             Errand::Refresh { answers } => self.refresh.ask_now(Waiter::Query(answers), Instant::now()),
@@ -414,9 +425,9 @@ impl EventLoop {
         self.state.topology.backend(backend).name.clone()
     }
 
-    fn broadcast(&mut self, message: &ToWorker) {
+    fn broadcast(&mut self, message: impl Fn() -> ToWorker) {
         for worker in 0..self.end.workers() {
-            self.send(worker, message.clone());
+            self.send(worker, message());
         }
     }
 

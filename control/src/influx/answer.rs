@@ -20,6 +20,18 @@ impl Answer {
     pub fn failed(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
     }
+
+    /// The memory that it takes. `with_texts`: the texts of rows are its own, no slices of a body that counts anyway.
+    pub fn memory_bytes(&self, with_texts: bool) -> usize {
+        let text = |text: &String| size_of::<String>() + text.len();
+        let series = |series: &Series| {
+            let tags: usize = series.tags.iter().map(|(key, value)| text(key) + text(value)).sum();
+            let columns: usize = series.columns.iter().map(text).sum();
+            let texts = if with_texts { series.rows.iter().map(|row| row.0.len()).sum() } else { 0 };
+            size_of::<Series>() + series.name.len() + tags + columns + size_of::<Row>() * series.rows.len() + texts
+        };
+        self.series.iter().map(series).sum()
+    }
 }
 
 /// A message that InfluxDB adds to an answer.

@@ -11,7 +11,7 @@
 //! Not here: when a backend is asked, and what its answer is for (`event_loop`, `query`, `migration`).
 
 pub mod answer;
-pub(crate) mod budget;
+pub mod budget;
 pub mod catalog;
 pub mod client;
 pub(crate) mod line;

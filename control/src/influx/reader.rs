@@ -54,7 +54,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Interrupted`].
-    pub fn statement(&self, call: &Call, held: &Held<'_>) -> Result<Result<Answer, String>, Interrupted> {
+    pub fn statement(&self, call: &Call, held: &Held) -> Result<Result<Answer, String>, Interrupted> {
         let mut reader = match self.begin(call, false) {
             Ok(AnswerStart::Body(reader)) => reader,
             Ok(AnswerStart::Refused(error)) => return Ok(Ok(Answer::failed(error))),
@@ -62,20 +62,21 @@ impl Client {
         };
         let mut body = Vec::new();
         loop {
-            let before = body.len();
+            let before = body.capacity();
             body.reserve(limits::QUERY_READ_BYTES);
+            held.take(body.capacity() - before)?;
             let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
             if call.cancelled.load(Relaxed) {
                 return Err(Interrupted::Cancelled);
             }
-            held.take(body.len() - before)?;
             match read {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(e) => return Ok(Err(e.to_string())),
             }
         }
-        Ok(match document(call, Bytes::from(body)) {
+        held.give_back(fit(&mut body));
+        Ok(match measured(call, body, held)? {
             Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
             Ok(_) | Err(WireError::Malformed) => Err(NOT_INFLUX.to_owned()),
             Err(WireError::Refused(error)) => Ok(Answer::failed(error)),
@@ -90,10 +91,14 @@ impl Client {
     pub fn pieces<E: From<Interrupted>>(
         &self,
         call: &Call,
+        held: &Held,
         piece: &mut dyn FnMut(Answer) -> Result<(), E>,
     ) -> Result<Result<(), String>, E> {
-        let documents = self.documents::<E>(call, &mut |body| {
-            match document(call, body) {
+        let documents = self.documents::<E>(call, &mut |mut body| {
+            fit(&mut body);
+            let before = held.bytes();
+            held.take(body.capacity())?;
+            match measured(call, body, held)? {
                 Ok(statements) => {
                     for StatementAnswer { answer, .. } in statements {
                         piece(answer)?;
@@ -102,6 +107,7 @@ impl Client {
                 Err(WireError::Refused(error)) => piece(Answer::failed(error))?,
                 Err(WireError::Malformed) => return Ok(Err(NOT_INFLUX.to_owned())),
             }
+            held.give_back(held.bytes() - before);
             Ok(Ok(()))
         })?;
         Ok(match documents {
@@ -118,7 +124,7 @@ impl Client {
     pub fn documents<E: From<Interrupted>>(
         &self,
         call: &Call,
-        take: &mut dyn FnMut(Bytes) -> Result<Result<(), String>, E>,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<Result<(), String>, E>,
     ) -> Result<Result<(), Unread>, E> {
         let mut reader = match self.begin(call, true) {
             Ok(AnswerStart::Body(reader)) => BufReader::with_capacity(limits::QUERY_READ_BYTES, reader),
@@ -137,7 +143,7 @@ impl Client {
             if call.cancelled.load(Relaxed) {
                 return Err(Interrupted::Cancelled.into());
             }
-            if let Err(why) = take(read_whole.into())? {
+            if let Err(why) = take(read_whole)? {
                 return Ok(Err(Unread::Cut(why)));
             }
         }
@@ -182,6 +188,35 @@ impl Client {
             _ => Err(format!("answered {status}")),
         }
     }
+}
+
+/// Frees what a body does not need; returns its bytes.
+fn fit(body: &mut Vec<u8>) -> usize {
+    let before = body.capacity();
+    body.shrink_to_fit();
+    before - body.capacity()
+}
+
+/// Parses a document whose bytes are in `held`, and adds what the answer takes beside it.
+///
+/// # Errors
+/// When there is no memory for it.
+fn measured(call: &Call, body: Vec<u8>, held: &Held) -> Result<Result<Vec<StatementAnswer>, WireError>, Interrupted> {
+    let length = body.capacity();
+    let expected = if call.typed {
+        length.saturating_mul(limits::PARSED_MSGPACK_FACTOR)
+    } else {
+        let count = |wanted: u8| body.iter().filter(|&&byte| byte == wanted).count();
+        count(b'[') * limits::PARSED_ARRAY_BYTES + count(b'{') * limits::PARSED_OBJECT_BYTES
+    };
+    held.take(expected)?;
+    let parsed = document(call, body.into());
+    let answers = parsed.iter().flatten().map(|statement| &statement.answer);
+    let real: usize = answers.map(|answer| answer.memory_bytes(call.typed)).sum();
+    // Rows made from msgpack are texts of their own; the document is gone.
+    held.give_back(expected + if call.typed { length } else { 0 });
+    held.take(real)?;
+    Ok(parsed)
 }
 
 fn document(call: &Call, body: Bytes) -> Result<Vec<StatementAnswer>, WireError> {

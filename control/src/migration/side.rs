@@ -78,7 +78,7 @@ impl CopySide {
         window: &SliceWindow<'_>,
         piece_rows: usize,
         cancelled: &Arc<AtomicBool>,
-        take: &mut dyn FnMut(bytes::Bytes) -> Result<Result<(), String>, Interrupted>,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<Result<(), String>, Interrupted>,
     ) -> Result<Result<(), Unread>, Interrupted> {
         let call = Call {
             statement: format!("SELECT *::field {} GROUP BY *", window.clause()),

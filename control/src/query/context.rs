@@ -144,8 +144,8 @@ pub struct Context<'a> {
     /// Set by the client, or by the request itself when one of its shares has failed.
     cancelled: Arc<AtomicBool>,
     failed: RefCell<BTreeMap<BackendId, String>>,
-    /// Bytes that this request holds, returned at its end.
-    held: Held<'a>,
+    /// Memory that this request holds, returned at its end.
+    pub held: Held,
     behind_ms: std::cell::Cell<u64>,
     now_ns: std::cell::Cell<i64>,
     /// The answer will be written (SELECT INTO).
@@ -153,16 +153,17 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(shared: &'a QueryShared, request: &'a QueryRequest, catalog: Arc<Catalog>) -> Self {
+    /// The time of the request runs since `asked`.
+    pub fn new(shared: &'a QueryShared, request: &'a QueryRequest, catalog: Arc<Catalog>, asked: Instant) -> Self {
         Self {
             shared,
             request,
             placement: shared.placement(),
             catalog,
-            deadline: Instant::now() + shared.settings.timeout,
+            deadline: asked + shared.settings.timeout,
             cancelled: Arc::clone(&request.cancelled),
             failed: RefCell::default(),
-            held: shared.memory.hold(),
+            held: shared.memory.hold(Arc::clone(&request.cancelled)),
             behind_ms: std::cell::Cell::new(0),
             now_ns: std::cell::Cell::new(0),
             typed: std::cell::Cell::new(false),
@@ -286,7 +287,7 @@ impl<'a> Context<'a> {
         let call = self.call(statement.to_owned(), times)?;
         let running = &self.shared.stats.reads[backend.index()].running;
         running.fetch_add(1, Relaxed);
-        let result = self.shared.clients[backend.index()].pieces(&call, piece);
+        let result = self.shared.clients[backend.index()].pieces(&call, &self.held, piece);
         running.fetch_sub(1, Relaxed);
         Ok(result?.map_err(|why| {
             self.failed.borrow_mut().insert(backend, why.clone());

@@ -4,6 +4,7 @@
 //! if the statement is the last one; otherwise its answer is `not executed`, as in InfluxDB (non-chunked).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
@@ -15,15 +16,15 @@ use super::statement;
 use crate::influx::answer::Answer;
 
 /// Runs the statements of `request` and combines their answers.
-pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest) -> QueryReply {
+/// Its time runs since `asked`.
+pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, asked: Instant) -> QueryReply {
     let statements = match parse(request) {
         Ok(statements) => statements,
         Err(text) => return QueryReply::Failed { status: 400, text },
     };
-    let context = Context::new(shared, request, catalog);
-    match outcomes(&context, &statements) {
-        Ok(outcomes) => {
-            let mut reply = render(request, &outcomes);
+    let context = Context::new(shared, request, catalog, asked);
+    match answer(&context, &statements) {
+        Ok(mut reply) => {
             if let QueryReply::Answer { fields, .. } = &mut reply
                 && context.behind_ms() > 0
             {
@@ -43,6 +44,13 @@ fn parse(request: &QueryRequest) -> Result<Vec<Statement>, String> {
         None => Params::default(),
     };
     influxql::parse(&request.q, &params).map_err(|e| format!("error parsing query: {e}"))
+}
+
+fn answer(context: &Context<'_>, statements: &[Statement]) -> Result<QueryReply, Stop> {
+    let request = context.request;
+    context.held.take(request.q.len() + request.params.as_ref().map_or(0, String::len))?;
+    let outcomes = outcomes(context, statements)?;
+    Ok(render(request, &outcomes, &context.held)?)
 }
 
 fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<StatementOutcome>, Stop> {

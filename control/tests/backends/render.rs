@@ -1,9 +1,12 @@
 //! Compares rendered answers with InfluxDB's own, byte for byte: each statement is asked alone in one format, rendered
 //! in every format, and compared with InfluxDB's answer in that format.
 
+use std::sync::Arc;
+
 use super::support::{self, Influxd};
 use bytes::Bytes;
 use fluxgate_control::influx::answer::{Answer, Message};
+use fluxgate_control::influx::budget::MemoryBudget;
 use fluxgate_control::influx::wire::{WireError, json, msgpack};
 use fluxgate_control::query::render::{Chunking, StatementOutcome, render};
 use fluxgate_dataplane::handoff::{QueryReply, QueryRequest};
@@ -185,10 +188,15 @@ fn outcomes(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) -> Ve
     outcomes
 }
 
+/// With all the memory there is.
+fn rendered(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryReply {
+    render(request, outcomes, &MemoryBudget::new(usize::MAX).hold(Arc::default())).unwrap()
+}
+
 fn body_of(reply: QueryReply) -> (String, Vec<u8>) {
     let QueryReply::Answer { fields, body } = reply else { panic!("not an answer") };
     let content_type = fields.iter().find(|(name, _)| *name == "Content-Type").unwrap().1.clone();
-    (content_type, body.concat())
+    (content_type, body.collect::<Vec<_>>().concat())
 }
 
 /// In msgpack InfluxDB shuffles the tags of each series, so bytes can differ.
@@ -201,7 +209,7 @@ fn tags_are_shuffled(client: &QueryRequest, outcomes: &[StatementOutcome]) -> bo
 fn assert_same(influxd: &Influxd, client: &QueryRequest, statements: &[&str]) {
     let q = statements.join("; ");
     let outcomes = outcomes(influxd, client, statements);
-    let ours = body_of(render(client, &outcomes));
+    let ours = body_of(rendered(client, &outcomes));
     let mut theirs = ask(influxd, client, &q);
     if tags_are_shuffled(client, &outcomes) {
         // There are at most six orders, so the sorted one comes soon.
@@ -248,7 +256,7 @@ fn a_request_without_statements_is_answered_as_by_influxdb() {
         for chunked in [false, true] {
             for pretty in [false, true] {
                 let client = QueryRequest { chunked, pretty, ..request(format) };
-                let ours = body_of(render(&client, &[]));
+                let ours = body_of(rendered(&client, &[]));
                 assert_eq!(ours.1, ask(&influxd, &client, ";").1, "{format:?} {chunked} {pretty}");
             }
         }
@@ -276,11 +284,11 @@ fn a_long_series_is_marked_as_influxdb_marks_it() {
         assert_eq!(answer.series[0].partial, marked, "{q}");
         answer.series[0].partial = false;
         let outcome = StatementOutcome { statement_id: 0, answer, chunking };
-        let ours = body_of(render(&client, std::slice::from_ref(&outcome)));
+        let ours = body_of(rendered(&client, std::slice::from_ref(&outcome)));
         assert!(ours.1 == ask(&influxd, &client, q).1, "{q}");
         for chunk_size in [5_000, 10_000, 10_001, 100_000] {
             let client = QueryRequest { chunked: true, chunk_size, ..client.clone() };
-            let ours = body_of(render(&client, std::slice::from_ref(&outcome)));
+            let ours = body_of(rendered(&client, std::slice::from_ref(&outcome)));
             assert!(ours.1 == ask(&influxd, &client, q).1, "{q} in pieces of {chunk_size}");
         }
     }

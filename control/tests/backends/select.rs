@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::support::{self, Influxd, topology};
 use fluxgate_control::influx::answer::Answer;
@@ -141,7 +142,7 @@ fn merged(shared: &QueryShared, request: &QueryRequest, text: &str) -> Result<An
     let statement = influxql::parse(text, &Params::default()).map_err(failed)?.remove(0);
     let Class::Read(reach) = class(&statement, "p") else { panic!("{text}") };
     assert!(!matches!(reach, Reach::Any { .. }), "{text}");
-    let context = Context::new(shared, request, Arc::new(Catalog::default()));
+    let context = Context::new(shared, request, Arc::new(Catalog::default()), Instant::now());
     context.begin_statement();
     match &statement {
         Statement::Select(select) => select::run(&context, select, &reach),
@@ -151,7 +152,7 @@ fn merged(shared: &QueryShared, request: &QueryRequest, text: &str) -> Result<An
 }
 
 fn asked(shared: &QueryShared, request: &QueryRequest, text: &str) -> Answer {
-    let context = Context::new(shared, request, Arc::new(Catalog::default()));
+    let context = Context::new(shared, request, Arc::new(Catalog::default()), Instant::now());
     context.begin_statement();
     context.ask(shared.topology.backends[0].id, text, Times::AsAsked).unwrap().unwrap()
 }

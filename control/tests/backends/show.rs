@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use fluxgate_control::influx::answer::Answer;
 use fluxgate_control::query::context::{Context, QueryShared, Stop, Times};
@@ -175,7 +176,7 @@ fn shared(influxds: &[&Influxd]) -> QueryShared {
 /// Runs `text` as the engine does when several backends have a part of it.
 fn merged(shared: &QueryShared, text: &str) -> Result<Answer, Stop> {
     let request = support::query("p");
-    let context = Context::new(shared, &request, Arc::new(Catalog::default()));
+    let context = Context::new(shared, &request, Arc::new(Catalog::default()), Instant::now());
     context.begin_statement();
     let statement = parse(text, &Params::default()).unwrap().pop().unwrap();
     match class(&statement, &request.db) {
@@ -230,7 +231,7 @@ impl ShowServers {
     /// Whether the merged answer of the shards equals that of the server with all data. The error shows both.
     fn compare(&self, text: &str) -> Result<(), String> {
         let request = support::query("p");
-        let context = Context::new(&self.all, &request, Arc::new(Catalog::default()));
+        let context = Context::new(&self.all, &request, Arc::new(Catalog::default()), Instant::now());
         let whole = context.ask(BackendId(0), text, Times::AsAsked).unwrap().unwrap();
         let merged = merged(&self.parts, text).unwrap();
         if whole == merged { Ok(()) } else { Err(format!("{text}\n  one server: {whole:?}\n  shards:     {merged:?}")) }

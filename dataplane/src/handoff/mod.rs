@@ -7,6 +7,7 @@
 //! This file lists the messages; `queue.rs` transports them.
 
 mod queue;
+mod unsent;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use queue::{ControlEnd, WorkerEnd, pair};
+pub use unsent::{UnsentBody, UnsentBytes};
 
 use bytes::Bytes;
 
@@ -75,10 +77,10 @@ pub struct QueryRequest {
 }
 
 /// What the worker sends to the client of a [`QueryRequest`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum QueryReply {
-    /// Status 200. `fields` has `Content-Type`, and `Content-Encoding` if the body is compressed. `body` is in pieces.
-    Answer { fields: Vec<(&'static str, String)>, body: Vec<Bytes> },
+    /// Status 200. `fields` has `Content-Type`, and `Content-Encoding` if the body is compressed.
+    Answer { fields: Vec<(&'static str, String)>, body: UnsentBody },
     /// There is no result; the worker sends `text` as an error in the format the client asked for.
     Failed { status: u16, text: String },
 }
@@ -108,7 +110,7 @@ pub enum ToControl {
 }
 
 /// Control thread to worker.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum ToWorker {
     Admin {
         ticket: Ticket,

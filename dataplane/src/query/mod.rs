@@ -19,9 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker};
+use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker, UnsentBody};
 use crate::http::auth::{self, AuthVerdict, TokenScheme};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
@@ -316,7 +314,7 @@ async fn hand_over(
     }
     match unless_gone(inbox, ask_control(worker, request, timeout)).await {
         None => Ok(AfterAnswer::Close),
-        Some(Ok((fields, body))) => Ok(send_reply(worker, &fields, &body, inbox, to).await),
+        Some(Ok((fields, body))) => Ok(send_reply(worker, &fields, body, inbox, to).await),
         Some(Err(refusal)) => Err(refusal),
     }
 }
@@ -339,7 +337,7 @@ async fn ask_control(
     worker: &Worker,
     request: Box<QueryRequest>,
     timeout: Duration,
-) -> Result<(Fields, Vec<Bytes>), Refusal> {
+) -> Result<(Fields, UnsentBody), Refusal> {
     let ask = worker.link.ask(timeout, |worker, ticket| ToControl::Query { worker, ticket, request });
     match ask.await {
         Ok(ToWorker::Query { reply: QueryReply::Answer { fields, body }, .. }) => Ok((fields, body)),
@@ -358,26 +356,34 @@ fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
     Box::new(QueryRequest { is_get, q, db, rp, params, epoch, pretty, chunked, chunk_size, format, gzip, cancelled })
 }
 
-/// Sends a complete answer in pieces.
+/// Sends a complete answer in pieces. A client that reads too slowly is cut when other queries need the memory.
 async fn send_reply(
     worker: &Worker,
     fields: &Fields,
-    body: &[Bytes],
+    body: UnsentBody,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> AfterAnswer {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let length = body.iter().map(|piece| piece.len() as u64).sum();
+    let length = body.length();
+    let bytes = Arc::clone(body.bytes());
     let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
     worker.responder.borrow_mut().stream(&mut out, to, 200, &fields, Some(length));
     for piece in body {
+        let given_up = || bytes.is_revoked();
         if out.len() + piece.len() > QUERY_BUFFER_BYTES {
-            if inbox.send(&out).await.is_err() || inbox.send(piece).await.is_err() {
+            if inbox.send_unless(&out, given_up).await.is_err() {
                 return AfterAnswer::Close;
             }
             out.clear();
+            for part in piece.chunks(QUERY_BUFFER_BYTES) {
+                if inbox.send_unless(part, given_up).await.is_err() {
+                    return AfterAnswer::Close;
+                }
+                bytes.sent(part.len());
+            }
         } else {
-            out.extend_from_slice(piece);
+            out.extend_from_slice(&piece);
         }
     }
     sent(inbox.send(&out).await, to)

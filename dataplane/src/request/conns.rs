@@ -100,6 +100,11 @@ impl ConnSlot {
         self.timed_out.get()
     }
 
+    /// Ends both directions at once, and so a send that is running.
+    pub fn cut(&self) {
+        io::shut(self.fd, Shutdown::Both);
+    }
+
     fn end_reading(&self) {
         io::shut(self.fd, Shutdown::Read);
     }
@@ -125,6 +130,13 @@ impl std::ops::Deref for ConnEntry {
     type Target = ConnSlot;
     fn deref(&self) -> &ConnSlot {
         &self.conn
+    }
+}
+
+impl ConnEntry {
+    /// The connection, for a part of its task that must not borrow the whole.
+    pub fn connection(&self) -> Rc<ConnSlot> {
+        self.conn.clone()
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::io;
 
-use crate::io::{Stream, now};
-use crate::limits::{CONN_BUFFER_BYTES, SEND_PIECE_BYTES};
+use futures_lite::future;
+
+use crate::io::{Stream, now, sleep};
+use crate::limits::{CONN_BUFFER_BYTES, GIVEN_UP_CHECK, SEND_PIECE_BYTES};
 use crate::request::conns::{ConnEntry, Phase};
 
 /// A stream and its receive buffer; `buf[start..end]` has arrived.
@@ -96,6 +98,23 @@ impl Inbox {
             sent?;
         }
         Ok(())
+    }
+
+    /// As [`Inbox::send`], but ends the connection when `given_up` becomes true meanwhile.
+    ///
+    /// # Errors
+    /// As [`Inbox::send`], and when the connection has been ended.
+    pub async fn send_unless(&mut self, bytes: &[u8], given_up: impl Fn() -> bool) -> io::Result<()> {
+        let connection = self.entry.connection();
+        future::or(self.send(bytes), async {
+            while !given_up() {
+                sleep(GIVEN_UP_CHECK).await;
+            }
+            // The send itself ends with an error; it is not dropped while the kernel reads from `bytes`.
+            connection.cut();
+            std::future::pending().await
+        })
+        .await
     }
 
     pub fn enter(&self, phase: Phase) {

@@ -17,7 +17,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// Writes the rows of the parts.
-    pub(super) fn document(&mut self, out: &mut Pieces, parts: &[ResultPart<'a>]) {
+    pub(super) fn document(&mut self, out: &mut Pieces<'_>, parts: &[ResultPart<'a>]) {
         for part in parts {
             for series in part.series() {
                 let header = (part.statement_id, &series.series.columns[..]);

@@ -11,7 +11,7 @@ use crate::influx::answer::Message;
 const INDENT: &[u8] = b"    ";
 
 /// Writes one document.
-pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], pretty: bool) {
+pub(super) fn document(out: &mut Pieces<'_>, parts: &[ResultPart<'_>], pretty: bool) {
     let mut json = Json { out, pretty, depth: 0, first: true };
     json.open(b'{');
     json.list("results", parts, Json::part);
@@ -21,15 +21,15 @@ pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], pretty: bool)
 }
 
 /// Places commas, line ends and indents. Empty fields are left out, as by `omitempty`.
-struct Json<'p> {
-    out: &'p mut Pieces,
+struct Json<'p, 'h> {
+    out: &'p mut Pieces<'h>,
     pretty: bool,
     depth: usize,
     /// The innermost object or array is still empty.
     first: bool,
 }
 
-impl Json<'_> {
+impl Json<'_, '_> {
     fn part(&mut self, part: &ResultPart<'_>) {
         self.open(b'{');
         self.key("statement_id");

@@ -22,6 +22,7 @@ use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::influxql::ast::{ShowKind, Statement};
 
 use crate::influx::answer::Answer;
+use crate::influx::budget::{Held, Interrupted};
 use pieces::Pieces;
 
 /// One result of the whole answer.
@@ -68,8 +69,11 @@ impl Chunking {
 
 /// Writes `outcomes` in the format of `request`. For CSV and msgpack without `epoch`, a first column `time` must hold
 /// integer nanoseconds. Otherwise values are written as the rows hold them.
-pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryReply {
-    let mut out = Pieces::new(request.gzip);
+///
+/// # Errors
+/// When `held` has no memory for it.
+pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome], held: &Held) -> Result<QueryReply, Interrupted> {
+    let mut out = Pieces::new(request.gzip, held);
     match request.format {
         Format::Json => {
             documents(request, outcomes, |parts| json::document(&mut out, parts, request.pretty));
@@ -87,7 +91,7 @@ pub fn render(request: &QueryRequest, outcomes: &[StatementOutcome]) -> QueryRep
     if request.gzip {
         fields.push(("Content-Encoding", "gzip".to_owned()));
     }
-    QueryReply::Answer { fields, body: out.finish() }
+    Ok(QueryReply::Answer { fields, body: out.finish()? })
 }
 
 /// Calls `write` with the results of each document: one document, or one per part when chunked.

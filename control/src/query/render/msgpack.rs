@@ -10,7 +10,7 @@ use crate::influx::answer::{Row, decoded};
 const NANOSECONDS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Writes one document. `times`: write a first column `time` as times, not integers.
-pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], times: bool) {
+pub(super) fn document(out: &mut Pieces<'_>, parts: &[ResultPart<'_>], times: bool) {
     push_map(&mut out.buf, 1);
     push_text(&mut out.buf, "results");
     push_array(&mut out.buf, parts.len());
@@ -20,7 +20,7 @@ pub(super) fn document(out: &mut Pieces, parts: &[ResultPart<'_>], times: bool) 
     out.settle();
 }
 
-fn push_part(out: &mut Pieces, part: &ResultPart<'_>, times: bool) {
+fn push_part(out: &mut Pieces<'_>, part: &ResultPart<'_>, times: bool) {
     let buf = &mut out.buf;
     if let Some(error) = part.error {
         // Nothing else, not even the statement's number.
@@ -50,7 +50,7 @@ fn push_part(out: &mut Pieces, part: &ResultPart<'_>, times: bool) {
     push_mark(&mut out.buf, part.partial);
 }
 
-fn push_series(out: &mut Pieces, part: &SeriesPart<'_>, times: bool) {
+fn push_series(out: &mut Pieces<'_>, part: &SeriesPart<'_>, times: bool) {
     let series = part.series;
     let buf = &mut out.buf;
     let (named, tagged) = (!series.name.is_empty(), !series.tags.is_empty());

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::influx::answer::{Message, Row, Series};
+use crate::influx::budget::MemoryBudget;
 use crate::influx::wire::{StatementAnswer, json, msgpack};
 use crate::limits::ANSWER_PIECE_BYTES;
 
@@ -36,9 +37,11 @@ fn chunked(format: Format) -> QueryRequest {
 }
 
 fn pieces(request: &QueryRequest, outcomes: &[StatementOutcome]) -> Vec<Bytes> {
-    let QueryReply::Answer { body, .. } = render(request, outcomes) else { panic!("not an answer") };
-    assert!(body.iter().all(|piece| !piece.is_empty()));
-    body
+    let held = MemoryBudget::new(usize::MAX).hold(Arc::default());
+    let Ok(QueryReply::Answer { body, .. }) = render(request, outcomes, &held) else { panic!("not an answer") };
+    let pieces: Vec<_> = body.collect();
+    assert!(pieces.iter().all(|piece| !piece.is_empty()));
+    pieces
 }
 
 fn body(request: &QueryRequest, outcomes: &[StatementOutcome]) -> Vec<u8> {
@@ -286,9 +289,9 @@ fn the_fields_describe_the_body() {
         [(Format::Json, "application/json"), (Format::Csv, "text/csv"), (Format::Msgpack, "application/x-msgpack")]
     {
         let fields = |gzip| {
-            let QueryReply::Answer { fields, .. } = render(&QueryRequest { gzip, ..request(format) }, &[]) else {
-                panic!("not an answer")
-            };
+            let held = MemoryBudget::new(usize::MAX).hold(Arc::default());
+            let rendered = render(&QueryRequest { gzip, ..request(format) }, &[], &held);
+            let Ok(QueryReply::Answer { fields, .. }) = rendered else { panic!("not an answer") };
             fields
         };
         let plain = ("Content-Type", content_type.to_owned());
