@@ -27,7 +27,7 @@ pub use runtime::{
 #[cfg(not(feature = "sim"))]
 pub use runtime::{executor, rings};
 pub use stream::Stream;
-pub use time::{Elapsed, elapsed, timeout};
+pub use time::{Elapsed, elapsed, timeout, unless};
 pub use tls::HandshakeError;
 
 #[cfg(all(test, not(feature = "sim")))]

@@ -10,8 +10,6 @@ use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use futures_lite::future;
-
 use crate::courier::{AttemptFailure, ExchangeFailure, exchange, percent_encode};
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
@@ -133,8 +131,8 @@ pub async fn ask<'a>(
     inbox: &mut Inbox,
 ) -> Option<Result<BackendReply<'a>, AskFailure>> {
     let running = Running::new(&worker.all_stats.reads[backend.index()].running);
-    let asked = async { io::timeout(worker.settings.query.timeout, open(worker, backend, outgoing)).await };
-    let opened = unless_gone(inbox, asked).await?.unwrap_or(Err(ExchangeFailure::TimedOut));
+    let asked = io::timeout(worker.settings.query.timeout, open(worker, backend, outgoing));
+    let opened = io::unless(asked, inbox.gone()).await.ok()?.unwrap_or(Err(ExchangeFailure::TimedOut));
     let Opened { address, stream, answer, buf, len } = match opened {
         Ok(opened) => opened,
         Err(failure) => return Some(Err(AskFailure::Failed(failure))),
@@ -160,15 +158,6 @@ fn may_be_influx(answer: &AnswerHead, buf: &[u8]) -> bool {
         200 => answer.content_type.is_none_or(format),
         status => status == 204 || status >= 400,
     }
-}
-
-/// Runs `task`; returns None when the client disconnects first.
-pub async fn unless_gone<T>(inbox: &mut Inbox, task: impl Future<Output = T>) -> Option<T> {
-    future::or(async { Some(task.await) }, async {
-        inbox.gone().await;
-        None
-    })
-    .await
 }
 
 struct Opened {
@@ -287,17 +276,17 @@ impl BackendReply<'_> {
             out.clear();
             io::yield_if_needed().await;
             let next = io::timeout(self.worker.settings.query.timeout, self.stream.read(&mut self.buf));
-            received = match unless_gone(inbox, next).await {
-                None => return AfterAnswer::Close,
-                Some(Ok(Ok(n @ 1..))) => 0..n,
-                Some(Ok(Ok(0))) if matches!(frame, PassFrame::UntilClose) => {
+            received = match io::unless(next, inbox.gone()).await {
+                Err(()) => return AfterAnswer::Close,
+                Ok(Ok(Ok(n @ 1..))) => 0..n,
+                Ok(Ok(Ok(0))) if matches!(frame, PassFrame::UntilClose) => {
                     if chunked {
                         out.extend_from_slice(LAST_CHUNK);
                     }
                     return self.end(inbox, &out, to.keep_alive && !end_is_close).await;
                 }
-                Some(Ok(_)) => return self.broken(Broken("connection lost"), end_is_close),
-                Some(Err(_)) => return self.broken(Broken("no data in time"), end_is_close),
+                Ok(Ok(_)) => return self.broken(Broken("connection lost"), end_is_close),
+                Ok(Err(_)) => return self.broken(Broken("no data in time"), end_is_close),
             };
         }
     }

@@ -36,7 +36,7 @@ use crate::routing::reach::{Class, class};
 use crate::routing::route::{Route, route};
 use crate::topology::BackendId;
 use crate::worker::Worker;
-use forward::{AskFailure, Outgoing, unless_gone};
+use forward::{AskFailure, Outgoing};
 use request::{Query, QueryHead};
 
 /// What happens to the client's connection after an answer.
@@ -312,10 +312,10 @@ async fn hand_over(
         io::spawn(run_unattended(worker.clone(), request, timeout, cancel, place));
         return Ok(send_own(worker, &OwnAnswer::Begun, pretty, inbox, to).await);
     }
-    match unless_gone(inbox, ask_control(worker, request, timeout)).await {
-        None => Ok(AfterAnswer::Close),
-        Some(Ok((fields, body))) => Ok(send_reply(worker, &fields, body, inbox, to).await),
-        Some(Err(refusal)) => Err(refusal),
+    match io::unless(ask_control(worker, request, timeout), inbox.gone()).await {
+        Err(()) => Ok(AfterAnswer::Close),
+        Ok(Ok((fields, body))) => Ok(send_reply(worker, &fields, body, inbox, to).await),
+        Ok(Err(refusal)) => Err(refusal),
     }
 }
 

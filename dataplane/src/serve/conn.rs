@@ -490,3 +490,18 @@ fn admin_request(head: &Head, buf: &[u8]) -> AdminRequest {
         body: Bytes::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task_bytes<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_takes_few_kib() {
+        let bytes = task_bytes(serve);
+        assert!(bytes <= 8 << 10, "{bytes}");
+    }
+}
