@@ -2,8 +2,6 @@
 //! stands still while a task can go on, save for a microsecond per poll; then it jumps to the next timer.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -12,6 +10,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::{Duration, Instant};
 
 use crate::rng::Rng;
+use crate::timers::Timers;
 
 /// A machine of the network: its processes share an address, a disk and a wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,29 +63,6 @@ pub(crate) enum What {
     Deliver(Rc<dyn Arrival>, usize),
 }
 
-struct Timer {
-    at: u64,
-    order: u64,
-    what: What,
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Timer {}
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timer {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
-
 /// A condition, and who waits for it.
 type Watched = (Box<dyn Fn() -> bool>, Waker);
 
@@ -103,8 +79,7 @@ pub struct Machine {
     tasks: RefCell<Vec<Slot>>,
     free: RefCell<Vec<u32>>,
     ready: RefCell<Vec<u32>>,
-    timers: RefCell<BinaryHeap<Timer>>,
-    order: Cell<u64>,
+    timers: RefCell<Timers<What>>,
     sleeps: RefCell<Vec<SleepSlot>>,
     free_sleeps: RefCell<Vec<u32>>,
     watched: RefCell<Vec<Watched>>,
@@ -170,7 +145,6 @@ impl Machine {
             free: RefCell::default(),
             ready: RefCell::default(),
             timers: RefCell::default(),
-            order: Cell::new(0),
             sleeps: RefCell::default(),
             free_sleeps: RefCell::default(),
             watched: RefCell::default(),
@@ -204,8 +178,7 @@ impl Machine {
     }
 
     pub(crate) fn at(&self, at: Duration, what: What) {
-        let order = self.order.replace(self.order.get() + 1);
-        self.timers.borrow_mut().push(Timer { at: at.as_nanos() as u64, order, what });
+        self.timers.borrow_mut().put(at.as_nanos() as u64, what);
     }
 
     fn drive(&self, done: impl Fn() -> bool) {
@@ -224,18 +197,15 @@ impl Machine {
                 continue;
             }
             at_once = 0;
-            let next = self.timers.borrow().peek().map(|timer| timer.at);
-            let Some(next) = next else { panic!("nothing will ever happen again, and the world has not ended") };
+            let Some(next) = self.timers.borrow().next() else {
+                panic!("nothing will ever happen again, and the world has not ended")
+            };
             self.now.set(self.now.get().max(next));
         }
     }
 
     fn next_due(&self) -> Option<What> {
-        let mut timers = self.timers.borrow_mut();
-        if timers.peek()?.at > self.now.get() {
-            return None;
-        }
-        timers.pop().map(|timer| timer.what)
+        self.timers.borrow_mut().take(self.now.get())
     }
 
     fn fire(&self, what: What) {
@@ -333,7 +303,7 @@ impl Machine {
         for group in (0..groups).rev() {
             kill(Group(group));
         }
-        self.timers.borrow_mut().clear();
+        drop(self.timers.take());
         self.watched.borrow_mut().clear();
         self.at_end.take().into_iter().for_each(|clear| clear());
     }

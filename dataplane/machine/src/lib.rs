@@ -14,6 +14,7 @@ pub mod disk;
 pub mod exec;
 pub mod net;
 mod rng;
+mod timers;
 
 pub use exec::{Group, HostId, Machine};
 pub use rng::Rng;
