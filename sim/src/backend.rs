@@ -1,5 +1,6 @@
 //! A server of InfluxDB: its process and what it says. What it stores is `influx.rs`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -130,14 +131,14 @@ async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
         exec::sleep(think).await;
         let answer = match (method, path) {
             ("POST", "/write") => {
-                let answer = server.borrow_mut().write(param("db"), param("rp"), &String::from_utf8_lossy(&body));
+                let answer = server.borrow_mut().write(param("db"), param("rp"), &text(&body));
                 exec::trace(|| {
                     let said = match &answer {
                         Answer::NoContent => "204".into(),
                         Answer::Error(status, text) => format!("{status} {text}"),
                         Answer::Page => "200 of somebody else".into(),
                     };
-                    let lines = String::from_utf8_lossy(&body).replace("ssssssssss", "").replace('\n', "; ");
+                    let lines = text(&body).replace("ssssssssss", "").replace('\n', "; ");
                     format!("write {} {lines} => {said}", param("db"))
                 });
                 answer
@@ -147,7 +148,7 @@ async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
                 _ => Answer::NoContent,
             },
         };
-        let text = match answer {
+        let reply = match answer {
             Answer::NoContent => "HTTP/1.1 204 No Content\r\nX-Influxdb-Version: 1.8.10\r\n\r\n".to_owned(),
             Answer::Error(status, text) => {
                 let body = format!("{{\"error\":\"{}\"}}\n", text.replace('"', "\\\""));
@@ -159,10 +160,15 @@ async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
             }
             Answer::Page => "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>".to_owned(),
         };
-        if stream.write_all(text.as_bytes()).await.is_err() {
+        if stream.write_all(reply.as_bytes()).await.is_err() {
             return;
         }
     }
+}
+
+/// As `String::from_utf8_lossy`, and quick when it is UTF-8.
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 fn us(micros: u64) -> Duration {
@@ -174,7 +180,7 @@ pub async fn read_message(stream: &mut net::Stream, input: &mut Vec<u8>) -> Opti
     let mut buffer = [0; 4096];
     loop {
         if let Some(end) = input.windows(4).position(|w| w == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&input[..end]).into_owned();
+            let head = text(&input[..end]).into_owned();
             let length = head.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
                 name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fluxgate_dataplane::handoff::LedgerRow;
 use fluxgate_machine::disk;
 
+use crate::backend::text;
 use crate::hosts;
 use crate::setup::{Full, Level, Op, Safety};
 use crate::world::{Counts, Fate, Trouble, World, Write};
@@ -59,6 +60,10 @@ fn is_safe(world: &World, write: &Write) -> bool {
 /// Per point: the value on each backend is not older than one that was acknowledged before the write of which it is
 /// began.
 fn order(world: &World, writes: &[Write]) {
+    let mut acked: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (number, write) in writes.iter().enumerate().filter(|(_, write)| write.fate == Fate::Acked) {
+        acked.entry(write.place).or_default().push(number);
+    }
     for (backend, server) in world.backends.iter().enumerate() {
         for ((place, ..), history) in &server.borrow().influx.history {
             let Some(&(_, last)) = history.last() else { continue };
@@ -66,12 +71,10 @@ fn order(world: &World, writes: &[Write]) {
             if old.fate != Fate::Acked {
                 continue;
             }
-            let newer = writes.iter().enumerate().find(|(number, new)| {
-                let is_newer = new.place == *place && new.fate == Fate::Acked && new.begin > old.end;
-                // One that never came is lost, which is another matter.
-                is_newer && history.iter().any(|(_, came)| came == number)
-            });
-            if let Some((number, _)) = newer {
+            // One that never came is lost, which is another matter.
+            let came = |number: &usize| history.iter().any(|(_, came)| came == number);
+            let newer = acked.get(place).into_iter().flatten().find(|&n| writes[*n].begin > old.end && came(n));
+            if let Some(number) = newer {
                 let came: Vec<_> = history.iter().map(|(_, number)| number).collect();
                 world.broken(ORDER, format!("b{backend} {place:?}: {last} stands over {number}; it got {came:?}"));
             }
@@ -157,7 +160,7 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         if write.fate != Fate::Acked || !is_safe(world, write) {
             continue;
         }
-        for owner in world.owners(write.place) {
+        for &owner in world.owners(write.place).iter() {
             if !world.backends[owner].borrow().influx.applied.contains_key(&number) {
                 missing.entry((hosts::database(write.place.db), owner)).or_default().push(number);
             }
@@ -191,34 +194,38 @@ fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         let folder = Path::new("/data/rejected").join(format!("b{backend}"));
         let files = disk::all_files(hosts::PROXY, &folder);
         let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(hosts::PROXY, file)).collect();
-        let text = String::from_utf8_lossy(&texts.concat()).into_owned();
+        let values = values(&text(&texts.concat()));
         let influx = &server.borrow().influx;
         for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
             let write = &writes[number];
             let key = (hosts::database(write.place.db), backend);
-            let after = |end: &str| text.contains(&format!(" v={number}{end}"));
-            let is_there = [" ", ",", "i ", "i,"].into_iter().any(after);
             let excused = dropped.get(&key).copied().unwrap_or(0) > 0;
-            if write.fate == Fate::Acked && is_safe(world, write) && !is_there && !excused {
+            if write.fate == Fate::Acked && is_safe(world, write) && !values.contains(&number) && !excused {
                 world.broken(LETTERS, format!("b{backend} has refused write {number}"));
             }
         }
     }
 }
 
+/// The values that whole lines in a text write.
+fn values(text: &str) -> BTreeSet<usize> {
+    let value = |part: &str| {
+        let digits = part.find(|c: char| !c.is_ascii_digit())?;
+        let end = part[digits..].strip_prefix('i').unwrap_or(&part[digits..]);
+        end.starts_with([' ', ',']).then(|| part[..digits].parse().ok())?
+    };
+    text.split(" v=").skip(1).filter_map(value).collect()
+}
+
 /// accepted = delivered + rejected + dropped, and accepted is what clients count.
 fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
-    let mut acked = Counts::new();
-    let mut possible = Counts::new();
-    for write in writes {
-        for owner in world.owners(write.place) {
-            let key = (hosts::database(write.place.db), owner);
-            if write.fate != Fate::Refused {
-                *possible.entry(key.clone()).or_default() += 1;
-            }
-            if write.fate == Fate::Acked && is_safe(world, write) {
-                *acked.entry(key).or_default() += 1;
-            }
+    // What each backend must and may have accepted, by (database, backend).
+    let mut counted: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+    for write in writes.iter().filter(|write| write.fate != Fate::Refused) {
+        for &owner in world.owners(write.place).iter() {
+            let (least, most) = counted.entry((write.place.db, owner)).or_default();
+            *least += u64::from(write.fate == Fate::Acked && is_safe(world, write));
+            *most += 1;
         }
     }
     let dropped = sums(ledger, |row| reasons(&row.dropped));
@@ -227,9 +234,10 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let nothing_is_dropped = world.setup.full == Full::Reject && !harmed;
     let accepted = sums(ledger, |row| row.accepted);
     let settled = sums(ledger, |row| row.delivered + reasons(&row.rejected) + reasons(&row.dropped));
-    for (key, most) in &possible {
-        let (least, has) = (acked.get(key).copied().unwrap_or(0), accepted.get(key).copied().unwrap_or(0));
-        if has < least || has > *most {
+    for ((db, backend), (least, most)) in counted {
+        let key = &(hosts::database(db), backend);
+        let has = accepted.get(key).copied().unwrap_or(0);
+        if has < least || has > most {
             world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, clients count {least} to {most}"));
         }
         let gone = dropped.get(key).copied().unwrap_or(0);
@@ -247,7 +255,7 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
 fn lateness(world: &World, writes: &[Write]) {
     let troubles = world.troubles.borrow();
     for (number, write) in writes.iter().enumerate().filter(|(_, w)| w.fate == Fate::Acked) {
-        for owner in world.owners(write.place) {
+        for &owner in world.owners(write.place).iter() {
             let Some(&applied) = world.backends[owner].borrow().influx.applied.get(&number) else { continue };
             let mut excused: Vec<_> = troubles
                 .iter()

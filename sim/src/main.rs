@@ -55,7 +55,7 @@ fn main() {
     let (begun, cpu) = (Instant::now(), cpu_time());
     let next = AtomicU64::new(first);
     let found: Mutex<BTreeMap<(bool, &str, &str), Found>> = Mutex::default();
-    let (writes, days) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (writes, days, digest) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -70,6 +70,7 @@ fn main() {
                     let outcome = sim::run(&plan, false);
                     writes.fetch_add(outcome.writes as u64, Relaxed);
                     days.fetch_add(outcome.lasted.as_secs(), Relaxed);
+                    digest.fetch_add(outcome.digest, Relaxed);
                     let mut of_seed = BTreeMap::new();
                     for violation in outcome.violations {
                         let row = known(&plan, &violation);
@@ -92,11 +93,13 @@ fn main() {
         println!("{kind} ({row}): {} of {done} seeds, first {}: {}", found.count, found.first, found.violation.text);
     }
     println!(
-        "{done} seeds from {first}, {} writes, {:.1} hours of virtual time, {:.1} s of CPU, {:.2} ms a seed",
+        "{done} seeds from {first}, {} writes, {:.1} hours of virtual time, {:.1} s of CPU, {:.2} ms a seed, \
+         digest {:016x}",
         writes.into_inner(),
         days.into_inner() as f64 / 3600.0,
         cpu.as_secs_f64(),
         1000.0 * cpu.as_secs_f64() / done.max(1) as f64,
+        digest.into_inner(),
     );
     let new: Vec<_> = found.iter().filter(|((known, ..), _)| !known).collect();
     for ((_, kind, _), found) in &new {

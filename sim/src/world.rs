@@ -43,6 +43,9 @@ pub struct Violation {
     pub text: String,
 }
 
+/// The backends a place belongs on, one per circle.
+type Owners = Rc<[usize]>;
+
 pub struct World {
     pub setup: Setup,
     /// A call to the disk may fail: a log that has failed cannot write any more what was only in memory.
@@ -60,6 +63,8 @@ pub struct World {
     pub alls: RefCell<Vec<(Op, Fate, Duration, Duration)>>,
     /// Databases that somebody dropped, by (backend, database).
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
+    /// Answers of [`World::owners`], by (database, measurement).
+    owners: RefCell<BTreeMap<(usize, usize), Owners>>,
 }
 
 /// A time in which deliveries may wait.
@@ -87,6 +92,7 @@ impl World {
             troubles: RefCell::default(),
             alls: RefCell::default(),
             drops: RefCell::default(),
+            owners: RefCell::default(),
         })
     }
 
@@ -98,12 +104,13 @@ impl World {
         self.troubles.borrow_mut().push(Trouble { backend, db, from, until });
     }
 
-    /// The backends a place belongs on, one per circle.
-    pub fn owners(&self, place: Place) -> Vec<usize> {
-        let (db, measurement) = (database(place.db), measurement(place.measurement));
-        let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
-        let owner = |circle| self.placement.owner(circle, named).index();
-        (0..self.setup.circles).map(owner).collect()
+    pub fn owners(&self, place: Place) -> Owners {
+        let of = || {
+            let (db, measurement) = (database(place.db), measurement(place.measurement));
+            let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
+            (0..self.setup.circles).map(|circle| self.placement.owner(circle, named).index()).collect()
+        };
+        self.owners.borrow_mut().entry((place.db, place.measurement)).or_insert_with(of).clone()
     }
 }
 
