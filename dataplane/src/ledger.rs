@@ -6,6 +6,7 @@
 //! ([`Ledger::settle`]). The text form is saved together with the log's cursors, so that both describe the same moment
 //! after a restart.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -217,8 +218,11 @@ impl Ledger {
     }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A").replace('\r', "%0D")
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '\t', '\n', '\r']) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A").replace('\r', "%0D"))
 }
 
 fn unescape(text: &str) -> Option<String> {
