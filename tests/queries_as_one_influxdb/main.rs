@@ -16,6 +16,7 @@ mod corpus;
 mod data;
 mod departures;
 mod draining;
+mod generated;
 mod harness;
 mod lexical;
 mod pair;

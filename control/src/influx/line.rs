@@ -6,9 +6,11 @@
 //!
 //! Not here: reading rows, cutting lines into writes.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use crate::influx::answer::{Row, Series};
+use crate::influx::answer::{Row, Series, decoded};
 
 /// Writes measurement and tags. Tags with an empty value are left out.
 pub fn push_key<'a>(out: &mut Vec<u8>, measurement: &[u8], tags: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
@@ -72,21 +74,25 @@ fn escape(out: &mut Vec<u8>, text: &[u8], special: &[u8]) {
 
 /// How the rows of one series are written.
 #[derive(Debug)]
-pub struct Layout {
-    /// Measurement and tags.
+pub struct Layout<'a> {
+    measurement: &'a str,
+    series: &'a Series,
+    /// Names of tags whose values are the last columns.
+    tags: &'a [String],
+    /// Measurement and tags, as far as all rows have the same.
     key: Vec<u8>,
     time: Option<usize>,
     /// By column; None = not a field.
     fields: Vec<Option<Vec<u8>>>,
 }
 
-impl Layout {
-    /// The layout for the rows of `series`, as points of `measurement`.
-    pub fn of(measurement: &str, series: &Series) -> Self {
+impl<'a> Layout<'a> {
+    /// The layout for the rows of `series`, as points of `measurement`. The last columns are values of `tags`.
+    pub fn of(measurement: &'a str, series: &'a Series, tags: &'a [String]) -> Self {
         let mut key = Vec::new();
-        let tags = series.tags.iter().map(|(tag, value)| (tag.as_bytes(), value.as_bytes()));
-        push_key(&mut key, measurement.as_bytes(), tags);
-        let columns = &series.columns;
+        let of_all = series.tags.iter().map(|(tag, value)| (tag.as_bytes(), value.as_bytes()));
+        push_key(&mut key, measurement.as_bytes(), of_all);
+        let columns = &series.columns[..series.columns.len().saturating_sub(tags.len())];
         let field = |(at, name): (usize, &String)| {
             // Of two columns with the same name the last one counts.
             let last = columns.iter().rposition(|other| other == name) == Some(at);
@@ -97,13 +103,30 @@ impl Layout {
             })
         };
         let fields = columns.iter().enumerate().map(field).collect();
-        Self { key, time: columns.iter().position(|name| name == "time"), fields }
+        Self { measurement, series, tags, key, time: columns.iter().position(|name| name == "time"), fields }
     }
 
-    /// Appends one line to `out`. False, with nothing written, when the row is not a point.
-    pub fn line(&self, row: &Row, out: &mut Vec<u8>) -> bool {
+    /// Measurement and tags of a row.
+    pub fn key(&self, row: &Row) -> Cow<'_, [u8]> {
+        if self.tags.is_empty() {
+            return Cow::Borrowed(&self.key);
+        }
+        let pair = |(tag, value): &'a (String, String)| (tag.as_bytes(), Cow::Borrowed(value.as_bytes()));
+        let mut all: BTreeMap<&[u8], Cow<'_, [u8]>> = self.series.tags.iter().map(pair).collect();
+        let values = row.values().skip(self.fields.len());
+        // What is no string is a field of a subquery, which has the name of no tag.
+        for (tag, value) in self.tags.iter().zip(values).filter(|(_, value)| value.starts_with('"')) {
+            all.insert(tag.as_bytes(), decoded(value).into_owned().into_bytes().into());
+        }
+        let mut key = Vec::new();
+        push_key(&mut key, self.measurement.as_bytes(), all.iter().map(|(tag, value)| (*tag, &value[..])));
+        Cow::Owned(key)
+    }
+
+    /// Appends one line with this [`Layout::key`] to `out`. False, with nothing written, when the row is not a point.
+    pub fn line(&self, key: &[u8], row: &Row, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
-        out.extend_from_slice(&self.key);
+        out.extend_from_slice(key);
         let mut separator = b' ';
         let mut time = None;
         for (at, value) in row.values().enumerate() {
@@ -166,9 +189,9 @@ mod tests {
             rows: rows.iter().map(|row| Row::of(row.iter().copied())).collect(),
             partial: false,
         };
-        let layout = Layout::of(measurement, &series);
+        let layout = Layout::of(measurement, &series, &[]);
         let mut out = Vec::new();
-        let count = series.rows.iter().filter(|row| layout.line(row, &mut out)).count();
+        let count = series.rows.iter().filter(|row| layout.line(&layout.key(row), row, &mut out)).count();
         (String::from_utf8(out).unwrap(), count)
     }
 
@@ -194,6 +217,21 @@ mod tests {
         let tags = [("a b", "x=y"), ("empty", ""), ("z", "é,")];
         let (text, _) = lines("cpu load,1", &tags, &["time", "f,=g h\""], &[&["1", "1"]]);
         assert_eq!(text, "cpu\\ load\\,1,a\\ b=x\\=y,z=é\\, f\\,\\=g\\ h\\\"=1i 1\n");
+    }
+
+    #[test]
+    fn last_columns_may_be_tags_of_their_row() {
+        let series = Series {
+            tags: vec![("dc".to_owned(), "x".to_owned())],
+            columns: ["time", "top", "1", "2"].map(str::to_owned).into(),
+            rows: vec![Row::of(["1", "2", r#""a\u003cb""#, "null"])],
+            ..Series::default()
+        };
+        let tags = ["a".to_owned(), "none".to_owned()];
+        let layout = Layout::of("m", &series, &tags);
+        let mut out = Vec::new();
+        assert!(layout.line(&layout.key(&series.rows[0]), &series.rows[0], &mut out));
+        assert_eq!(out, b"m,a=a<b,dc=x top=2i 1\n");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use fluxgate_dataplane::routing::reach::{Class, Reach, class};
 
 use super::context::{Context, Stop, Times};
 use super::select;
+use super::tagged::{self, Tagged};
 use super::workers::Write;
 use crate::influx::answer::{Answer, Message, Row, Series};
 use crate::influx::line::Layout;
@@ -36,8 +37,10 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     if !is_known(context, |catalog| catalog.may_have_database(db)) {
         return Ok(Answer::failed(format!("database not found: {db}")));
     }
+    let (read, tagged) = tagged::read(whole);
     let mut writer = Writer {
         context,
+        tagged,
         db,
         rp: into.rp.as_deref().unwrap_or(&request.rp),
         measurement: match &into.name {
@@ -51,7 +54,6 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
         error: None,
     };
     context.read_typed();
-    let read = Select { into: None, ..(**whole).clone() };
     match read_all(context, &read, &mut writer).and_then(|()| writer.flush()) {
         Ok(()) => {}
         Err(ReadEnd::Stop(stop)) => return Err(stop),
@@ -123,6 +125,7 @@ fn merged(context: &Context<'_>, read: &Select, reach: &Reach, writer: &mut Writ
 /// Turns rows into lines and writes them.
 struct Writer<'a> {
     context: &'a Context<'a>,
+    tagged: Tagged,
     db: &'a str,
     rp: &'a str,
     /// None = the name of each series.
@@ -140,6 +143,7 @@ impl Writer<'_> {
     fn begin_again(&mut self) {
         self.lines.clear();
         (self.queued, self.written) = (0, 0);
+        self.tagged.begin_again();
     }
 
     fn fail(&mut self, error: impl Into<String>) -> ReadEnd {
@@ -151,10 +155,12 @@ impl Writer<'_> {
         if let Some(error) = &answer.error {
             return Err(self.fail(error));
         }
+        let tags = self.tagged.tags.clone();
         for series in &answer.series {
-            let layout = Layout::of(self.measurement.unwrap_or(&series.name), series);
+            let layout = Layout::of(self.measurement.unwrap_or(&series.name), series, &tags);
             for row in &series.rows {
-                if layout.line(row, &mut self.lines) {
+                let key = layout.key(row);
+                if self.tagged.takes(|| run_of(series, &key)) && layout.line(&key, row, &mut self.lines) {
                     self.written += 1;
                     self.queued += 1;
                 }
@@ -186,6 +192,11 @@ impl Writer<'_> {
             Written::Refused(text) => Err(self.fail(text)),
         }
     }
+}
+
+/// What tells runs of rows apart for LIMIT and OFFSET: where a row comes from, and its tags.
+fn run_of(series: &Series, key: &[u8]) -> Vec<u8> {
+    [series.name.as_bytes(), b"\n", key].concat()
 }
 
 /// Whether something is in the catalog, or in a refreshed one.

@@ -22,6 +22,7 @@ pub mod server;
 pub mod show;
 mod statement;
 mod structure;
+mod tagged;
 pub mod workers;
 
 pub use context::QueryShared;

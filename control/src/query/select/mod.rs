@@ -23,7 +23,7 @@ mod rewrite;
 #[cfg(test)]
 mod select_test;
 mod shares;
-mod types;
+pub(super) mod types;
 
 use fluxgate_dataplane::influxql::ast::{Order, Select};
 use fluxgate_dataplane::placement::Place;

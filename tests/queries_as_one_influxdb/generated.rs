@@ -1,0 +1,110 @@
+//! Promise: statements whose rules have many corners are carried out as by one InfluxDB, for combinations that nobody
+//! has chosen. The generator has a fixed seed; what differs is printed as a statement.
+
+use serde_json::{Map, Value};
+
+use crate::corpus::{self, Query};
+use crate::data::Batch;
+use crate::pair::Findings;
+use crate::world::OracleAndCluster;
+
+/// SplitMix64.
+struct Choices(u64);
+
+impl Choices {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.next() as usize % choices.len()]
+    }
+}
+
+/// A query in `db`, sent with POST, of whatever kind its answer is.
+fn query(category: &str, db: &str, text: &str) -> Query {
+    let options = [("db", db), ("as", "post"), ("epoch", "ns")];
+    let options: Map<_, _> = options.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    corpus::made_with(category, options, text, None)
+}
+
+/// Measurements on all backends with the tags `host` and `dc`, an integer `v`, a float `w`, and `x`, which is a tag in
+/// some and a field in others. No value comes twice.
+fn points() -> Vec<Batch> {
+    let mut lines = String::new();
+    for n in 0..240i64 {
+        let (m, host, dc) = (n % 6, n / 6 % 4, n / 24 % 3);
+        let tag = if m % 2 == 0 { format!(",x=x{}", n % 3) } else { String::new() };
+        let field = if m % 2 == 1 { format!(",x={n}i") } else { String::new() };
+        let (v, w) = (n * 7919 % 1009 - 300, (n * 104_729 % 2003) as f64 / 8.0 - 100.0);
+        lines += &format!("m{m},dc=d{dc},host=h{host}{tag} v={v}i,w={w}{field} {}\n", 1_700_000_000 + n / 12);
+    }
+    vec![Batch { db: "g", rp: "", precision: "s", lines }]
+}
+
+#[test]
+fn top_and_bottom_with_a_target_keep_tags_as_tags() {
+    const CASES: usize = 250;
+    let mut world = OracleAndCluster::start(false);
+    world.pair.give(&["CREATE DATABASE g"], &points());
+    world.drain();
+    let mut choices = Choices(7);
+    let mut findings = Findings::new("top() and bottom() with INTO");
+    for case in 0..CASES {
+        let function = choices.of(&["top", "bottom", "TOP"]);
+        let field = choices.of(&["v", "w"]);
+        let tags =
+            choices.of(&["", "host, ", "host, ", "dc, host, ", "x, ", "w, ", "none, ", "host::tag, ", "host, x, v, "]);
+        let call = format!("{function}({field}, {tags}{})", choices.of(&["1", "2", "3", "5"]));
+        let call =
+            choices.of(&["#", "#", "# AS t", "# AS host", "# + 1", "-#", "# * 2.5 AS t", "(#)"]).replace('#', &call);
+        let fields = choices.of(&["#", "#", "#", "#, w", "host, #", "#, host::tag, dc", "#, *", "/w|host/, #"]);
+        let fields = fields.replace('#', &call);
+        let source = choices.of(&[
+            "m0",
+            "m1",
+            "m0, m1, m2",
+            "/m[0-3]/",
+            "(SELECT v, w, host FROM m0)",
+            "(SELECT v, w, host, x FROM m2, m3 GROUP BY dc)",
+            "(SELECT max(v) AS v, w FROM m0, m1, m4 GROUP BY host, dc)",
+            "(SELECT * FROM /m./)",
+        ]);
+        // docs/reliability.md says so: a column shows no tag that a subquery hides.
+        let is_hidden = source.contains("SELECT") && (fields.contains(['*', '/']) || tags.contains('x'));
+        let source = if is_hidden { "m0" } else { source };
+        let time = "WHERE time >= 1700000000s AND time < 1700000020s";
+        let group =
+            choices.of(&["", "", "GROUP BY dc", "GROUP BY *", "GROUP BY host", "GROUP BY /d.|x/", "T", "T, dc"]);
+        let group = group.replace('T', &format!("{time} GROUP BY time(4s)"));
+        let end =
+            choices.of(&["", "", "", "ORDER BY time DESC", "LIMIT 5", "LIMIT 5 OFFSET 1", "OFFSET 2", "SLIMIT 2"]);
+        let (db, target) = if choices.next().is_multiple_of(8) {
+            let db = format!("g{case}");
+            findings.note(
+                &query("create", "g", "CREATE DATABASE"),
+                world.pair.compare(&query("create", "g", &format!("CREATE DATABASE {db}"))),
+            );
+            let target = format!("{db}.autogen.:MEASUREMENT");
+            (db, target)
+        } else {
+            ("g".to_owned(), format!("o{case}"))
+        };
+        let into = query("into", "g", &format!("SELECT {fields} INTO {target} FROM {source} {group} {end}"));
+        let what = if db == "g" { target } else { "/.*/".to_owned() };
+        findings.note(&into, world.pair.compare(&into));
+        for read in [
+            format!("SELECT * FROM {what} GROUP BY *"),
+            format!("SHOW FIELD KEYS FROM {what}"),
+            format!("SHOW SERIES FROM {what}"),
+        ] {
+            let read = query("read", &db, &read);
+            let found = world.pair.compare(&read).map(|found| format!("{}\n    after {}", found.trim_end(), into.text));
+            findings.note(&read, found);
+        }
+    }
+    assert!(findings.end() >= 4 * CASES);
+}
