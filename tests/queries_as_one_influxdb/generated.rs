@@ -108,3 +108,64 @@ fn top_and_bottom_with_a_target_keep_tags_as_tags() {
     }
     assert!(findings.end() >= 4 * CASES);
 }
+
+/// Three measurements on several backends with the tags `host` and `dc`, but `host` is a field in `odd`.
+fn removable(db: &'static str, odd: &str) -> Vec<Batch> {
+    let mut lines = String::new();
+    for m in ["a", "k", "z"] {
+        for n in 0..6 {
+            let time = 1_700_000_000 + 1_000_000 * n;
+            let host = n % 3;
+            lines += &match m == odd {
+                true => format!("{m},dc=d{} host=\"h{host}\",v={n}i {time}\n", n % 2),
+                false => format!("{m},dc=d{},host=h{host} v={n}i {time}\n", n % 2),
+            };
+        }
+    }
+    vec![Batch { db, rp: "", precision: "s", lines }]
+}
+
+#[test]
+fn a_removal_that_one_backend_refuses_removes_nothing() {
+    let mut world = OracleAndCluster::start(false);
+    let mut findings = Findings::new("DELETE and DROP SERIES");
+    let (mut refused, mut case) = (0, 0);
+    let masked =
+        |body: &[u8]| -> String { String::from_utf8_lossy(body).chars().filter(|c| !c.is_ascii_digit()).collect() };
+    for odd in ["a", "k", "z", "none"] {
+        for from in ["", "FROM /a|k|z/", "FROM k", "FROM /[az]/"] {
+            for (what, condition) in [
+                ("DELETE", "host = 'h1'"),
+                ("DELETE", "host = 'h1' AND time >= 1702000000s"),
+                ("DELETE", "dc = 'd0' AND host =~ /h[12]/"),
+                ("DELETE", "dc = 'nowhere' AND host = 'h1'"),
+                ("DROP SERIES", "host = 'h1' OR dc = 'd1'"),
+                ("DROP SERIES", "v = 1"),
+                ("DELETE", "dc != 'd0' AND time < 1703000000s"),
+            ] {
+                case += 1;
+                let db: &'static str = Box::leak(format!("r{case}").into_boxed_str());
+                world.pair.give(&[&format!("CREATE DATABASE {db}")], &removable(db, odd));
+                world.drain();
+                let reads = ["SELECT * FROM /.*/ GROUP BY *", "SHOW SERIES"].map(|read| query("left", db, read));
+                let before = reads.each_ref().map(|read| world.pair.ask_cluster(&read.request).body);
+                let removal = query("removal", db, &format!("{what} {from} WHERE {condition}"));
+                let oracle = world.pair.ask_oracle(&removal.request);
+                let cluster = world.pair.ask_cluster(&removal.request);
+                let mut found = (masked(&oracle.body) != masked(&cluster.body))
+                    .then(|| format!("{} (odd is {odd}): {} not {}", removal.text, cluster.short(), oracle.short()));
+                let is_refused = String::from_utf8_lossy(&oracle.body).contains("error");
+                refused += usize::from(is_refused);
+                for (read, before) in reads.iter().zip(before) {
+                    found = found.or_else(|| match is_refused {
+                        true => (world.pair.ask_cluster(&read.request).body != before)
+                            .then(|| format!("{} (odd is {odd}) has removed something", removal.text)),
+                        false => world.pair.compare(read).map(|found| format!("{found} after {}", removal.text)),
+                    });
+                }
+                findings.note(&removal, found);
+            }
+        }
+    }
+    assert!(findings.end() == case && refused >= case / 3, "{refused} of {case} refused");
+}

@@ -6,17 +6,20 @@
 //! 2. A statement that removes data waits until all earlier points of its database have been delivered, and no newer
 //!    point is delivered meanwhile. So every backend has the same order: older points, the change, newer points.
 //!    Nothing is removed while a migration moves data: data that it has read but not yet written would come back.
-//! 3. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
-//! 4. Workers know the new databases and policies before the client has its answer.
+//! 3. A DELETE or DROP SERIES with a condition is tried first at a time that no point can have. If a backend refuses
+//!    it, nothing is removed anywhere.
+//! 4. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
+//! 5. Workers know the new databases and policies before the client has its answer.
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use fluxgate_dataplane::influxql::ast::{Source, Statement};
+use fluxgate_dataplane::influxql::ast::{Expr, Op, Source, Statement};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
 
-use super::context::{Context, Stop, Times};
-use super::select::now::replace_now;
+use super::context::{Context, Stop, Times, Unanswered};
+use super::errors::is_missing;
+use super::select::now::{replace_now, time_part, without_time};
 use super::workers::{Hold, Undrained};
 use crate::influx::answer::{Answer, Message};
 use crate::influx::policy::Policy;
@@ -33,7 +36,11 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     let _removal = removes(statement).then(|| Removal::begin(&context.shared.stats)).transpose()?;
     let all = answering(context, statement)?;
     let hold = if removes(statement) { Some(hold(context, statement)?) } else { None };
-    let text = with_now(statement, context.now_ns()).to_string();
+    let statement = &with_now(statement, context.now_ns());
+    if let Some(refusal) = refusal(context, statement, &all)? {
+        return Ok(refusal);
+    }
+    let text = statement.to_string();
     let questions = all.iter().map(|&backend| (backend, text.clone())).collect();
     let is_of_data = matches!(
         statement,
@@ -59,6 +66,47 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     });
     Ok(together(removes(statement), &results.collect::<Vec<_>>()))
 }
+
+/// The error with which a backend refuses to remove data, for a reason that lies in its data: a name in WHERE is a
+/// field there. One InfluxDB may have removed a part by then. Here nobody has: each backend first removes what matches
+/// at a time that no point can have, which makes it read the condition, and finds nothing.
+///
+/// # Errors
+/// 503 when one does not answer.
+fn refusal(context: &Context<'_>, statement: &Statement, all: &[BackendId]) -> Result<Option<Answer>, Stop> {
+    let Some(probe) = removing_nothing(statement) else { return Ok(None) };
+    let questions = all.iter().map(|&backend| (backend, probe.to_string())).collect();
+    for answer in context.ask_each(questions, Times::Nanoseconds)? {
+        match answer {
+            Ok(Answer { error: Some(error), .. }) if !is_missing(&error) => return Ok(Some(Answer::failed(error))),
+            Ok(_) => {}
+            Err(Unanswered { backend, why }) => {
+                return Err(unchanged(&format!("{} does not answer ({why})", context.name(backend))));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The same removal at a time that no point can have. None: its condition tells only times, so that no data decides
+/// whether it is refused; also for what InfluxDB refuses in any case.
+fn removing_nothing(statement: &Statement) -> Option<Statement> {
+    let (sources, condition) = match statement {
+        Statement::Delete { sources, condition: Some(condition) } => (sources, condition),
+        Statement::DropSeries { sources, condition: Some(condition) } if time_part(condition).is_none() => {
+            (sources, condition)
+        }
+        _ => return None,
+    };
+    let time = Expr::Variable { parts: vec!["time".to_owned()], of: None };
+    let never = Expr::Binary { op: Op::Eq, left: Box::new(time), right: Box::new(Expr::Integer(NEVER_NS)) };
+    let rest = Expr::Paren(Box::new(without_time(condition)?));
+    let condition = Some(Expr::Binary { op: Op::And, left: Box::new(rest), right: Box::new(never) });
+    Some(Statement::Delete { sources: sources.clone(), condition })
+}
+
+/// InfluxDB knows this time, but takes no point before the next nanosecond.
+const NEVER_NS: i64 = i64::MIN + 1;
 
 /// While it lives, no migration begins to copy.
 struct Removal<'a>(&'a Stats);
@@ -269,6 +317,20 @@ mod tests {
     fn now_is_one_number_for_all() {
         let delete = with_now(&statement("DELETE FROM m WHERE time < NOW() - 1d AND host = 'now()'"), 1_700);
         assert_eq!(delete.to_string(), r#"DELETE FROM "m" WHERE "time" < 1700 - 1d AND "host" = 'now()'"#);
+    }
+
+    #[test]
+    fn a_removal_is_tried_where_there_is_nothing() {
+        let tried = |text: &str| removing_nothing(&statement(text)).map(|probe| probe.to_string());
+        let at = "AND \"time\" = -9223372036854775807";
+        let want = |rest: &str| Some(format!("DELETE FROM \"m\" WHERE ({rest}) {at}"));
+        assert_eq!(tried("DELETE FROM m WHERE time < 5 AND host = 'a'"), want("\"host\" = 'a'"));
+        assert_eq!(tried("DROP SERIES FROM m WHERE a = 'x' OR b = 'y'"), want("\"a\" = 'x' OR \"b\" = 'y'"));
+        let nested = "DELETE FROM m WHERE (time > 1 AND (a = 'x' OR time < 9)) AND b = 'y'";
+        assert_eq!(tried(nested), want("((\"a\" = 'x')) AND \"b\" = 'y'"));
+        for other in ["DELETE FROM m", "DELETE WHERE time < now()", "DROP SERIES FROM m WHERE a = 'x' AND time > 1"] {
+            assert_eq!(tried(other), None, "{other}");
+        }
     }
 
     #[test]

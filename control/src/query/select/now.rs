@@ -91,6 +91,19 @@ pub fn time_part(condition: &Expr) -> Option<Expr> {
     time_comparisons(condition).into_iter().cloned().reduce(both)
 }
 
+/// The rest of a condition, without what is about time. None: nothing is left.
+pub fn without_time(condition: &Expr) -> Option<Expr> {
+    match condition {
+        Expr::Paren(inner) => without_time(inner).map(|inner| Expr::Paren(Box::new(inner))),
+        Expr::Binary { op: op @ (Op::And | Op::Or), left, right } => match (without_time(left), without_time(right)) {
+            (Some(left), Some(right)) => Some(Expr::Binary { op: *op, left: Box::new(left), right: Box::new(right) }),
+            (left, right) => left.or(right),
+        },
+        Expr::Binary { left, right, .. } if is_time(left) || is_time(right) => None,
+        _ => Some(condition.clone()),
+    }
+}
+
 fn both(left: Expr, right: Expr) -> Expr {
     Expr::Binary { op: Op::And, left: Box::new(left), right: Box::new(right) }
 }
