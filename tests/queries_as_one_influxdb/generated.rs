@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::compare::{Form, difference};
 use crate::corpus::{self, Query};
 use crate::data::Batch;
 use crate::pair::Findings;
@@ -168,4 +169,60 @@ fn a_removal_that_one_backend_refuses_removes_nothing() {
         }
     }
     assert!(findings.end() == case && refused >= case / 3, "{refused} of {case} refused");
+}
+
+/// Zeros, so that some logarithms are infinite, and values that Go writes with an exponent.
+fn beyond() -> Vec<Batch> {
+    let mut lines = String::new();
+    for n in 0..60i64 {
+        let float = [0.0, 1e-7, 0.5, 3.0, 1e20, 1e21, -2.5, 1e300][n as usize % 8];
+        let time = 1_700_000_000_000_000_000 + n / 6 * 1_234_567_890_100;
+        lines += &format!("m{},host=h{} v={}i,f={float:e} {time}\n", n % 6, n % 4, n % 5 - 1);
+    }
+    vec![Batch { db: "beyond", rp: "", precision: "ns", lines }]
+}
+
+#[test]
+fn values_that_json_cannot_hold_are_answered_as_by_influxdb() {
+    const CASES: usize = 300;
+    let mut world = OracleAndCluster::start(false);
+    world.pair.give(&["CREATE DATABASE beyond"], &beyond());
+    world.drain();
+    let mut choices = Choices(11);
+    let mut findings = Findings::new("values beyond JSON");
+    let mut unwritable = 0;
+    for _ in 0..CASES {
+        let mut select = || {
+            let field = choices.of(&["ln(v)", "ln(f)", "-ln(v)", "exp(f)", "sqrt(f)", "log10(v), f", "f", "ln(v), *"]);
+            let source = choices.of(&["m0, m1, m2", "/m[0-5]/", "m3", "(SELECT ln(f) AS x, f, v FROM m4, m5)"]);
+            let group = choices.of(&["", "GROUP BY host", "GROUP BY *"]);
+            let end = choices.of(&["", "", "LIMIT 3", "ORDER BY time DESC"]);
+            format!("SELECT {field} FROM {source} {group} {end}")
+        };
+        let mut text = select();
+        for _ in 0..select().len() % 3 {
+            text = format!("{text}; {}", select());
+        }
+        let mut options = Map::new();
+        let mut option = |name: &str, value: &str| _ = options.insert(name.to_owned(), Value::from(value));
+        option("db", "beyond");
+        option("epoch", choices.of(&["", "", "ns", "ms", "h"]));
+        option("accept", choices.of(&["", "", "", "application/csv", "application/x-msgpack"]));
+        option("pretty", choices.of(&["", "", "true"]));
+        option("gzip", choices.of(&["", "true"]));
+        if choices.next().is_multiple_of(2) {
+            option("chunked", "true");
+            option("chunk_size", choices.of(&["1", "2", "10000"]));
+        }
+        let query = corpus::made_with("beyond", options, &text, None);
+        let (oracle, cluster) = (world.pair.ask_oracle(&query.request), world.pair.ask_cluster(&query.request));
+        unwritable += usize::from(String::from_utf8_lossy(&oracle.body).contains("json: unsupported value: "));
+        let alike = match &query.form {
+            Form::Msgpack => difference(query.form, &oracle, &cluster).is_none(),
+            _ => (oracle.status, &oracle.body) == (cluster.status, &cluster.body),
+        };
+        let found = (!alike).then(|| format!("{text} {:?}: {} not {}", query.request, cluster.short(), oracle.short()));
+        findings.note(&query, found);
+    }
+    assert!(findings.end() == CASES && unwritable >= CASES / 4, "{unwritable} of {CASES}");
 }

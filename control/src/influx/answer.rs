@@ -52,6 +52,8 @@ pub struct Series {
     pub rows: Vec<Row>,
     /// More rows follow elsewhere, or (InfluxDB 1.6) there are more than 10,000.
     pub partial: bool,
+    /// Some value is `NaN`, `+Inf` or `-Inf`, which JSON cannot hold; floats are as in JSON all the same.
+    pub beyond_json: bool,
 }
 
 impl Series {

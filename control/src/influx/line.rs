@@ -188,6 +188,7 @@ mod tests {
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
             rows: rows.iter().map(|row| Row::of(row.iter().copied())).collect(),
             partial: false,
+            ..Series::default()
         };
         let layout = Layout::of(measurement, &series, &[]);
         let mut out = Vec::new();

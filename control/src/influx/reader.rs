@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::answer::Answer;
 use super::budget::{Held, Interrupted};
 use super::client::{Client, why};
-use super::wire::{self, StatementAnswer, WireError, frame};
+use super::wire::{self, StatementAnswer, WireError, as_json, frame};
 use crate::limits;
 
 const NOT_INFLUX: &str = "does not answer as InfluxDB does";
@@ -76,11 +76,27 @@ impl Client {
             }
         }
         held.give_back(fit(&mut body));
+        if !call.typed && as_json::is_unwritable(&body) {
+            held.give_back(body.capacity());
+            drop(body);
+            return self.beyond_json(call, held);
+        }
         Ok(match measured(call, body, held)? {
             Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
             Ok(_) | Err(WireError::Malformed) => Err(NOT_INFLUX.to_owned()),
             Err(WireError::Refused(error)) => Ok(Answer::failed(error)),
         })
+    }
+
+    /// The answer that the backend cannot write as JSON.
+    fn beyond_json(&self, call: &Call, held: &Held) -> Result<Result<Answer, String>, Interrupted> {
+        let as_text = call.epoch.is_empty();
+        let epoch = if as_text { "ns".to_owned() } else { call.epoch.clone() };
+        let mut answer = self.statement(&Call { typed: true, epoch, ..call.clone() }, held)?;
+        if let Ok(answer) = &mut answer {
+            as_json::rewrite(answer, as_text);
+        }
+        Ok(answer)
     }
 
     /// The answer in pieces, each with at most `piece_rows` rows of one series. Before an inner error some pieces may

@@ -101,6 +101,7 @@ fn of_series(document: SeriesDocument<'_>, body: &Bytes) -> Series {
         columns: document.columns,
         rows: document.values.into_iter().map(row).collect(),
         partial: document.partial,
+        ..Series::default()
     }
 }
 
@@ -139,6 +140,7 @@ mod tests {
             columns: vec!["time".into(), "v".into()],
             rows: Vec::new(),
             partial: true,
+            ..Series::default()
         };
         let keys = Series { columns: vec!["key".into()], ..Series::default() };
         let messages = vec![Message { level: "warning".into(), text: "old".into() }];

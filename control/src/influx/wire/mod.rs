@@ -1,9 +1,10 @@
 //! Parses answers of backends to `/query`.
 //!
 //! `json` is the ordinary form: rows stay slices of the body. `msgpack` is for clients that accept msgpack: it tells
-//! 1.0 from 1, which JSON does not. Both give the same types. `frame` splits chunked answers into documents. Not here:
-//! the calls, merging.
+//! 1.0 from 1, which JSON does not; `as_json` takes that back. Both give the same types. `frame` splits chunked answers
+//! into documents. Not here: the calls, merging.
 
+pub mod as_json;
 pub(crate) mod frame;
 pub mod json;
 pub mod msgpack;

@@ -318,6 +318,7 @@ mod tests {
             columns: vec!["time".into(), "sqrt".into()],
             rows: vec![Row::of(["1", "1.0"]), Row::of(["3", "null"])],
             partial: true,
+            ..Series::default()
         };
         let messages = vec![Message { level: "warning".into(), text: "old".into() }];
         let answer = Answer { series: vec![series], messages, error: None };

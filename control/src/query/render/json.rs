@@ -6,12 +6,23 @@ use fluxgate_dataplane::http::go_json;
 
 use super::part::{ResultPart, SeriesPart};
 use super::pieces::Pieces;
-use crate::influx::answer::Message;
+use crate::influx::answer::{Message, Row};
+use crate::influx::wire::as_json;
 
 const INDENT: &[u8] = b"    ";
 
+/// What InfluxDB writes in the place of a document with a value that JSON cannot hold, before that value.
+const UNWRITABLE: &str = "json: error calling MarshalJSON for type httpd.Response: \
+                          json: error calling MarshalJSON for type *query.Result: json: unsupported value: ";
+
 /// Writes one document.
 pub(super) fn document(out: &mut Pieces<'_>, parts: &[ResultPart<'_>], pretty: bool) {
+    let series = parts.iter().flat_map(ResultPart::series).filter(|part| part.series.beyond_json);
+    if let Some(value) = series.flat_map(|part| part.rows).flat_map(Row::values).find(|value| as_json::is_beyond(value))
+    {
+        out.buf.extend_from_slice([UNWRITABLE, value, "\n"].concat().as_bytes());
+        return out.settle();
+    }
     let mut json = Json { out, pretty, depth: 0, first: true };
     json.open(b'{');
     json.list("results", parts, Json::part);

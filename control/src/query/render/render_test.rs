@@ -63,6 +63,7 @@ fn series(name: &str, tags: &[(&str, &str)], columns: &[&str], rows: &[&'static 
         columns: columns.iter().map(|column| column.to_string()).collect(),
         rows: rows.iter().map(|row| Row(Bytes::from_static(row.as_bytes()))).collect(),
         partial: false,
+        ..Series::default()
     }
 }
 
@@ -351,7 +352,7 @@ prop_compose! {
         partial: bool,
     ) -> Series {
         let rows = rows.iter().map(|row| Row::of(row.iter().map(String::as_str))).collect();
-        Series { name, tags: tags.into_iter().collect(), columns, rows, partial }
+        Series { name, tags: tags.into_iter().collect(), columns, rows, partial, ..Series::default() }
     }
 }
 

@@ -28,6 +28,7 @@ fn series(name: &str, tags: &[(&str, &str)], column: &[&str], rows: &[&[&str]]) 
         columns: column.iter().map(|column| (*column).to_owned()).collect(),
         rows: rows.iter().map(row).collect(),
         partial: false,
+        ..Series::default()
     }
 }
 
