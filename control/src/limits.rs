@@ -90,6 +90,9 @@ pub const PARSED_MSGPACK_FACTOR: usize = 6;
 pub const CALLS_AT_A_TIME: usize = 16;
 /// One try to connect for a query. Longer: another circle is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Types of functions that are remembered, and for how long. More or older: backends are asked again.
+pub const FUNCTION_TYPES_MAX: usize = 1024;
+pub const FUNCTION_TYPES_AGE: Duration = Duration::from_secs(600);
 /// Bytes read of an answer between two checks whether the client still waits.
 pub const QUERY_READ_BYTES: usize = 256 * 1024;
 /// Rows of a piece where an answer is asked for in pieces.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::compare::{Form, difference};
-use crate::corpus::{self, Query};
+use crate::corpus::{self, Kind, Query};
 use crate::data::Batch;
 use crate::pair::Findings;
 use crate::world::OracleAndCluster;
@@ -194,7 +194,7 @@ fn values_that_json_cannot_hold_are_answered_as_by_influxdb() {
     for _ in 0..CASES {
         let mut select = || {
             let field = choices.of(&["ln(v)", "ln(f)", "-ln(v)", "exp(f)", "sqrt(f)", "log10(v), f", "f", "ln(v), *"]);
-            let source = choices.of(&["m0, m1, m2", "/m[0-5]/", "m3", "(SELECT ln(f) AS x, f, v FROM m4, m5)"]);
+            let source = choices.of(&["m0, m1, m2", "/m[0-5]/", "m3", "(SELECT ln(v) AS x, f, v FROM m4, m5)"]);
             let group = choices.of(&["", "GROUP BY host", "GROUP BY *"]);
             let end = choices.of(&["", "", "LIMIT 3", "ORDER BY time DESC"]);
             format!("SELECT {field} FROM {source} {group} {end}")
@@ -225,4 +225,66 @@ fn values_that_json_cannot_hold_are_answered_as_by_influxdb() {
         findings.note(&query, found);
     }
     assert!(findings.end() == CASES && unwritable >= CASES / 4, "{unwritable} of {CASES}");
+}
+
+#[test]
+fn columns_of_subqueries_have_the_types_of_influxdb() {
+    const CASES: usize = 300;
+    let mut world = OracleAndCluster::start(false);
+    world.pair.give(&["CREATE DATABASE g"], &points());
+    world.drain();
+    let mut choices = Choices(23);
+    let mut findings = Findings::new("types in subqueries");
+    let mut rows = 0;
+    for _ in 0..CASES {
+        let mut call = || {
+            let arg = choices.of(&["v", "w", "v + 1", "w * v", "v / 7", "ln(v)", "-v", "abs(w)", "x"]);
+            let call = choices.of(&[
+                "sqrt(#)",
+                "ln(#)",
+                "log(#, 2)",
+                "log2(#)",
+                "log10(#)",
+                "exp(#)",
+                "sin(#)",
+                "cos(#)",
+                "tan(#)",
+                "asin(#)",
+                "acos(#)",
+                "atan(#)",
+                "atan2(#, v)",
+                "atan2(w, #)",
+                "pow(#, 2)",
+                "pow(v, #)",
+                "abs(#)",
+                "ceil(#)",
+                "floor(#)",
+                "round(#)",
+                "sqrt(#) + 1",
+                "2 * exp(#) / 3",
+                "SQRT(#)",
+                "log(#, 2.5)",
+                "(ln(#))",
+            ]);
+            call.replace('#', arg)
+        };
+        let (one, other) = (call(), call());
+        let one = choices.of(&["#", "#", "mean(v), max(w)", "sqrt(mean(v))"]).replace('#', &one);
+        let is_aggregate = one.contains('m') && (one.contains("mean") || one.contains("max"));
+        let other = if is_aggregate { "floor(max(v))" } else { &other };
+        let outer =
+            choices.of(&["*", "x", "x + y", "/x|y/", "mean(x), last(y)", "sum(*)", "x / 2, y * 1.5", "sqrt(x)"]);
+        let source = choices.of(&["m0, m1, m4", "/m[0-3]/", "m1, m3, m5"]);
+        let group = choices.of(&["", "", "GROUP BY host"]);
+        let one = one.replace("mean(v), max(w)", "mean(v) AS x, max(w)");
+        let inner = format!("SELECT {one} AS {} , {other} AS y FROM {source} {group}", choices.of(&["x", "x", "z"]));
+        let inner = match choices.of(&["", "", "nested"]) {
+            "" => inner,
+            _ => format!("SELECT ln(x) AS x, y FROM ({inner})"),
+        };
+        let query = query("types", "g", &format!("SELECT {outer} FROM ({inner})"));
+        rows += usize::from(Kind::of(&world.pair.ask_oracle(&query.request)) == Some(Kind::Rows));
+        findings.note(&query, world.pair.compare(&query));
+    }
+    assert!(findings.end() == CASES && rows >= CASES / 2, "{rows} of {CASES} have rows");
 }

@@ -21,6 +21,7 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
+use super::select::functions::FunctionTypes;
 use super::workers::Workers;
 use crate::clock::{unix_ms, unix_ns};
 use crate::influx::answer::Answer;
@@ -44,6 +45,7 @@ pub struct QueryShared {
     /// Memory for answers, of all requests together.
     pub memory: MemoryBudget,
     pub workers: Workers,
+    pub function_types: FunctionTypes,
     /// By `BackendId`: the databases it listed last; None before that, and while a statement may be changing them.
     listed: Mutex<Vec<Option<Databases>>>,
 }
@@ -64,6 +66,7 @@ impl QueryShared {
             stats: Arc::clone(stats),
             memory: MemoryBudget::new(settings.memory_bytes_max),
             settings,
+            function_types: FunctionTypes::default(),
             workers,
             listed: Mutex::new(vec![None; topology.backends.len()]),
         }

@@ -4,7 +4,7 @@
 //!   now             one now() for all shares, time bounds written out
 //!   cross_database  one measurement name in two databases: refused when their owners differ
 //!   probe           what the shares know: fields, types, tags        (first round of questions)
-//!   rewrite         every column written out and typed               (types, pattern)
+//!   rewrite         every column written out and typed               (types, functions, pattern)
 //!   shares          each backend is asked about what it owns         (second round)
 //!   merge           by measurement name
 //! ```
@@ -15,6 +15,7 @@
 
 mod cross_database;
 mod explain;
+pub(super) mod functions;
 mod merge;
 pub(super) mod now;
 mod pattern;
@@ -55,7 +56,7 @@ pub fn run(context: &Context<'_>, select: &Select, reach: &Reach) -> Result<Answ
 }
 
 /// Why an attempt ends without answers.
-enum TryEnd {
+pub(super) enum TryEnd {
     Stop(Stop),
     /// The statement's answer is an error.
     Failed(Answer),
@@ -104,9 +105,11 @@ fn attempt(
     let mut fixed = select.clone();
     now::fix(&mut fixed, context.now_ns());
     let known = learn(context, select, &fixed, parts)?;
-    let typed = rewrite::rewrite(&fixed, &known).map_err(|e| {
+    let functions = functions::Asker::new(context, parts.first(), select);
+    let typed = rewrite::rewrite(&fixed, &known, &|name, types| functions.of(name, types)).map_err(|e| {
         refused(format!("a regular expression over names cannot be evaluated by fluxgate over several backends: {e}"))
     })?;
+    functions.end()?;
     let asked = parts.restricted(context, &typed);
     let questions = asked.iter().map(|(backend, select)| (*backend, text(select))).collect();
     let answers: Vec<_> = context.ask_each(questions, Times::AsAsked)?.into_iter().collect::<Result<_, _>>()?;

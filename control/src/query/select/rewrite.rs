@@ -17,7 +17,7 @@ use fluxgate_dataplane::influxql::visit;
 
 use super::now::is_time;
 use super::pattern;
-use super::types::{KnownColumns, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
+use super::types::{Functions, KnownColumns, Type, columns, field_name, is_open, of_expr, of_name, variable_name};
 
 /// Matches no name: a column that expands to nothing. The checks that InfluxDB makes before it expands still see a
 /// regular expression.
@@ -29,30 +29,32 @@ const ABSENT_FIELD: &str = "time\u{1}";
 ///
 /// # Errors
 /// A regular expression that cannot be evaluated here.
-pub fn rewrite(select: &Select, known: &[KnownColumns]) -> Result<Select, regex::Error> {
+pub fn rewrite(select: &Select, known: &[KnownColumns], functions: Functions<'_>) -> Result<Select, regex::Error> {
     let mut known = known.iter();
-    level(select, &mut known, true)
+    level(select, &mut known, functions, true)
 }
 
 fn level<'a>(
     select: &Select,
     known: &mut impl Iterator<Item = &'a KnownColumns>,
+    functions: Functions<'_>,
     outermost: bool,
 ) -> Result<Select, regex::Error> {
     let mut select = select.clone();
     let own = known.next().expect("one entry per SELECT");
     for source in &mut select.sources {
         if let Source::Subquery(inner) = source {
-            **inner = level(inner, known, false)?;
+            **inner = level(inner, known, functions, false)?;
         }
     }
     let sources = std::mem::take(&mut select.sources);
-    let mut typed = |expr: &mut Expr| annotate(expr, &sources, own, outermost);
+    let type_of = |name: &str| of_name(name, &sources, own, functions);
+    let mut typed = |expr: &mut Expr| annotate(expr, &type_of, outermost);
     select.fields.iter_mut().for_each(|field| visit::walk_mut(&mut field.expr, &mut typed));
     select.condition.iter_mut().for_each(|condition| visit::walk_mut(condition, &mut typed));
     let all_tags = select.dimensions.iter().any(|dim| matches!(dim, Expr::Wildcard(_) | Expr::Regex(_)));
     if all_tags || select.fields.iter().any(|field| is_open(&field.expr)) {
-        let names = ColumnNames::of(&sources, own, &select.dimensions, all_tags);
+        let names = ColumnNames::of(&sources, own, &select.dimensions, all_tags, functions);
         let mut fields = Vec::with_capacity(select.fields.len());
         for field in &select.fields {
             names.expand(field, &mut fields)?;
@@ -69,12 +71,12 @@ fn level<'a>(
 }
 
 /// Adds the type to a name. `::field` becomes the field's type.
-fn annotate(expr: &mut Expr, sources: &[Source], known: &KnownColumns, outermost: bool) {
+fn annotate(expr: &mut Expr, type_of: &dyn Fn(&str) -> Type, outermost: bool) {
     // Only outside of subqueries InfluxDB reads DISTINCT without parentheses as the function.
     if outermost && let Expr::Distinct(name) = expr {
         let variable = Expr::Variable { parts: vec![std::mem::take(name)], of: None };
         *expr = Expr::Call { name: "distinct".to_owned(), args: vec![variable] };
-        visit::walk_mut(expr, &mut |inner| annotate(inner, sources, known, outermost));
+        visit::walk_mut(expr, &mut |inner| annotate(inner, type_of, outermost));
         return;
     }
     if is_time(expr) {
@@ -84,7 +86,7 @@ fn annotate(expr: &mut Expr, sources: &[Source], known: &KnownColumns, outermost
     if !matches!(of, None | Some(DataType::AnyField)) {
         return;
     }
-    match of_name(&parts.join("."), sources, known) {
+    match type_of(&parts.join(".")) {
         None => {}
         Some(DataType::Tag) if of.is_some() => {}
         found => *of = found,
@@ -99,12 +101,18 @@ struct ColumnNames {
 }
 
 impl ColumnNames {
-    fn of(sources: &[Source], known: &KnownColumns, dimensions: &[Expr], all_tags: bool) -> Self {
+    fn of(
+        sources: &[Source],
+        known: &KnownColumns,
+        dimensions: &[Expr],
+        all_tags: bool,
+        functions: Functions<'_>,
+    ) -> Self {
         let mut all = known.clone();
         for source in sources {
             if let Source::Subquery(inner) = source {
                 for field in columns(inner) {
-                    all.field(&field_name(field), of_expr(&field.expr));
+                    all.field(&field_name(field), of_expr(&field.expr, functions));
                 }
                 all.tags.extend(inner.dimensions.iter().filter_map(variable_name));
             }

@@ -39,7 +39,7 @@ fn becomes(given: &str, wanted: &str) {
             inner.sources.iter().any(|s| matches!(s, fluxgate_dataplane::influxql::ast::Source::Measurement(_)));
         levels.push(if reads { known() } else { KnownColumns::default() });
     });
-    let rewritten = rewrite(&select(given), &levels).unwrap();
+    let rewritten = rewrite(&select(given), &levels, &|_, types| Some(types[0])).unwrap();
     assert_eq!(rewritten.to_string(), select(wanted).to_string(), "{given}");
 }
 
@@ -152,5 +152,5 @@ fn an_outer_wildcard_sees_the_columns_of_its_subquery() {
 
 #[test]
 fn an_unknown_pattern_is_an_error() {
-    assert!(rewrite(&select(r"select /\123/ from m"), &[known()]).is_err());
+    assert!(rewrite(&select(r"select /\123/ from m"), &[known()], &|_, _| None).is_err());
 }

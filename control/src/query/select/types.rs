@@ -1,6 +1,7 @@
 //! Types of names and expressions, as InfluxDB derives them before it reads data.
 //!
-//! None = unknown name. Pure; the known columns come from `probe`.
+//! None = unknown name. Pure; the known columns come from `probe`, the types of mathematical functions from
+//! `functions`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,9 @@ use fluxgate_dataplane::influxql::visit;
 
 /// A type; None for an unknown name.
 pub type Type = Option<DataType>;
+
+/// The result type of a mathematical function for arguments of these types, as the backends have it.
+pub type Functions<'a> = &'a dyn Fn(&str, &[DataType]) -> Type;
 
 /// The columns of all measurements of one FROM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,10 +52,10 @@ pub fn higher(a: Type, b: Type) -> Type {
 
 /// The type of `name` in a SELECT over `sources`. `known` are the columns of its measurements; its subqueries are
 /// already typed.
-pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns) -> Type {
+pub fn of_name(name: &str, sources: &[Source], known: &KnownColumns, functions: Functions<'_>) -> Type {
     sources.iter().fold(known.type_of(name), |found, source| match source {
         Source::Measurement(_) => found,
-        Source::Subquery(inner) => higher(found, of_column(name, inner)),
+        Source::Subquery(inner) => higher(found, of_column(name, inner, functions)),
     })
 }
 
@@ -68,7 +72,7 @@ pub fn is_open(expr: &Expr) -> bool {
 }
 
 /// The type of a column of a typed subquery. Its dimensions appear as tags outside.
-fn of_column(name: &str, inner: &Select) -> Type {
+fn of_column(name: &str, inner: &Select, functions: Functions<'_>) -> Type {
     let column = columns(inner).find_map(|field| {
         if field_name(field) == name {
             return Some(&field.expr);
@@ -81,20 +85,21 @@ fn of_column(name: &str, inner: &Select) -> Type {
             _ => None,
         }
     });
-    let of = column.and_then(of_expr);
+    let of = column.and_then(|expr| of_expr(expr, functions));
     let is_dimension = || inner.dimensions.iter().any(|dim| variable_name(dim).as_deref() == Some(name));
     if of.is_none() && is_dimension() { Some(DataType::Tag) } else { of }
 }
 
 /// The type of a typed expression. None also for incompatible operands, which a backend reports.
-pub fn of_expr(expr: &Expr) -> Type {
-    evaluate(expr).unwrap_or_default()
+pub fn of_expr(expr: &Expr, functions: Functions<'_>) -> Type {
+    evaluate(expr, functions).unwrap_or_default()
 }
 
 /// Operands with incompatible types.
 struct Mismatch;
 
-fn evaluate(expr: &Expr) -> Result<Type, Mismatch> {
+fn evaluate(expr: &Expr, functions: Functions<'_>) -> Result<Type, Mismatch> {
+    let evaluate = |expr: &Expr| evaluate(expr, functions);
     Ok(match expr {
         Expr::Variable { of: Some(DataType::AnyField), .. } => None,
         Expr::Variable { of, .. } => *of,
@@ -106,11 +111,11 @@ fn evaluate(expr: &Expr) -> Result<Type, Mismatch> {
         }
         Expr::Call { name, args } => {
             let name = name.to_ascii_lowercase();
-            let mut of = args.first().map_or(Ok(None), evaluate)?;
-            if let ("pow", Some(exponent)) = (&name[..], args.get(1)) {
-                of = higher(of, evaluate(exponent)?);
+            if is_math(&name) {
+                let types = args.iter().map(evaluate).collect::<Result<Vec<_>, _>>()?;
+                return Ok(types.into_iter().collect::<Option<Vec<_>>>().and_then(|types| functions(&name, &types)));
             }
-            of_call(&name, of)
+            of_call(&name, args.first().map_or(Ok(None), evaluate)?)
         }
         Expr::Number(_) => Some(DataType::Float),
         Expr::Integer(_) => Some(DataType::Integer),
@@ -139,7 +144,33 @@ fn arithmetic(left: Type, op: Op, right: Type, literal: bool) -> Result<Type, Mi
     }
 }
 
-/// The result type of a function, from the type of its first argument.
+/// Whether the result type of a function is another one in other versions of InfluxDB: before 1.7, `sqrt()` of an
+/// integer is typed as an integer, and a subquery's column is truncated to it.
+fn is_math(name: &str) -> bool {
+    matches!(
+        name,
+        "abs"
+            | "acos"
+            | "asin"
+            | "atan"
+            | "atan2"
+            | "ceil"
+            | "cos"
+            | "exp"
+            | "floor"
+            | "ln"
+            | "log"
+            | "log10"
+            | "log2"
+            | "pow"
+            | "round"
+            | "sin"
+            | "sqrt"
+            | "tan"
+    )
+}
+
+/// The result type of another function, from the type of its first argument.
 fn of_call(name: &str, first: Type) -> Type {
     match name {
         "count" | "elapsed" => Some(DataType::Integer),
@@ -159,20 +190,7 @@ fn of_call(name: &str, first: Type) -> Type {
         | "kaufmans_adaptive_moving_average"
         | "chande_momentum_oscillator"
         | "holt_winters"
-        | "holt_winters_with_fit"
-        | "sin"
-        | "cos"
-        | "tan"
-        | "asin"
-        | "acos"
-        | "atan"
-        | "atan2"
-        | "exp"
-        | "ln"
-        | "log"
-        | "log2"
-        | "log10"
-        | "sqrt" => Some(DataType::Float),
+        | "holt_winters_with_fit" => Some(DataType::Float),
         _ => first,
     }
 }
