@@ -13,6 +13,8 @@ use crate::stats::WorkerStats;
 pub struct AckLatency {
     micros: Histogram<u32>,
     since: Instant,
+    /// What is in `micros` has been published.
+    published: bool,
 }
 
 impl AckLatency {
@@ -21,21 +23,25 @@ impl AckLatency {
     pub fn new(now: Instant) -> Self {
         let max = ACK_LATENCY_MAX.as_micros() as u64;
         // Two significant digits: a bucket is at most 1 % wide.
-        Self { micros: Histogram::new_with_bounds(1, max, 2).expect("sound bounds"), since: now }
+        Self { micros: Histogram::new_with_bounds(1, max, 2).expect("sound bounds"), since: now, published: true }
     }
 
     #[inline]
     pub fn record(&mut self, waited: Duration) {
         self.micros.saturating_record(waited.as_micros() as u64);
+        self.published = false;
     }
 
     /// Publishes median, 99th percentile and maximum, and starts a new span when this one is over. A span without acks
     /// publishes 0.
     pub fn publish(&mut self, stats: &WorkerStats, now: Instant) {
-        stats.ack_p50_us.store(self.micros.value_at_quantile(0.5), Relaxed);
-        stats.ack_p99_us.store(self.micros.value_at_quantile(0.99), Relaxed);
-        stats.ack_max_us.store(self.micros.max(), Relaxed);
+        if !std::mem::replace(&mut self.published, true) {
+            stats.ack_p50_us.store(self.micros.value_at_quantile(0.5), Relaxed);
+            stats.ack_p99_us.store(self.micros.value_at_quantile(0.99), Relaxed);
+            stats.ack_max_us.store(self.micros.max(), Relaxed);
+        }
         if now.saturating_duration_since(self.since) >= ACK_LATENCY_SPAN {
+            self.published = self.micros.is_empty();
             self.micros.reset();
             self.since = now;
         }
