@@ -52,6 +52,9 @@ impl<T> Timers<T> {
             let row = self.used.trailing_zeros() as usize;
             self.used &= !(1 << row);
             self.earliest[row] = u64::MAX;
+            if self.rows[row].len() == 1 {
+                return self.rows[row].pop().map(|(_, what)| what);
+            }
             let mut entries = std::mem::take(&mut self.rows[row]);
             entries.drain(..).for_each(|(at, what)| self.put(at, what));
             // Its memory is used again.
