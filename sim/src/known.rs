@@ -53,7 +53,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::LATENESS if dropped || lane_fault && several_workers => Some("C: one database delays others"),
         check::LATENESS if several_workers && unknown_fate => Some("C: couriers of several workers wait for a turn"),
         check::UNANSWERED if lane_fault && several_workers => Some("C: acks wait for other workers"),
-        check::UNANSWERED if full && several_workers => Some("C: acks wait while the disk is full"),
+        // The dead letters of what was refused are written first.
+        check::UNANSWERED if full && (several_workers || two_types) => Some("C: acks wait while the disk is full"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
             if plan.full == Full::DropOldest && (crash || full) =>
         {
