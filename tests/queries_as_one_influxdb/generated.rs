@@ -288,3 +288,63 @@ fn columns_of_subqueries_have_the_types_of_influxdb() {
     }
     assert!(findings.end() == CASES && rows >= CASES / 2, "{rows} of {CASES} have rows");
 }
+
+/// Requests for `/query` that the backends of the cluster have had.
+fn requests(world: &mut OracleAndCluster) -> u64 {
+    let stats = query("stats", "", "SHOW STATS FOR 'httpd'");
+    let body: Value = serde_json::from_slice(&world.pair.ask_cluster(&stats.request).body).unwrap();
+    let series = body["results"][0]["series"].as_array().unwrap().iter();
+    let of = |series: &Value| {
+        let at = series["columns"].as_array().unwrap().iter().position(|name| name == "queryReq").unwrap();
+        series["values"][0][at].as_u64().unwrap()
+    };
+    series.map(of).sum()
+}
+
+#[test]
+fn statements_of_one_request_are_answered_in_order_by_few_requests() {
+    const CASES: usize = 200;
+    let mut world = OracleAndCluster::start(false);
+    world.pair.give(&["CREATE DATABASE g"], &points());
+    world.drain();
+    let mut choices = Choices(31);
+    let mut findings = Findings::new("several statements");
+    for _ in 0..CASES {
+        let mut text = Vec::new();
+        for _ in 0..2 + choices.next() % 12 {
+            text.push(choices.of(&[
+                "SELECT last(v) FROM m0",
+                "SELECT * FROM m1 LIMIT 3",
+                "SELECT v FROM m2, m3 LIMIT 2",
+                "SELECT mean(w) FROM m4 GROUP BY host",
+                "SELECT max(v) FROM m5 WHERE host = 'h1'",
+                "SHOW TAG KEYS FROM m3",
+                "SHOW MEASUREMENTS",
+                "SHOW FIELD KEYS FROM m2",
+                "SELECT v FROM nosuch.m1",
+                "SELECT max(v), w FROM m1, m2",
+                "SHOW RETENTION POLICIES",
+                "SELECT count(w) FROM m0; SELECT count(w) FROM m1; SELECT count(w) FROM m2; SELECT ln(v) FROM m3",
+                "SELECT derivative(v) FROM m1 GROUP BY time(1s)",
+                "SHOW DATABASES",
+            ]));
+        }
+        let mut options = Map::new();
+        let mut option = |name: &str, value: &str| _ = options.insert(name.to_owned(), Value::from(value));
+        option("db", choices.of(&["g", "g", "g", ""]));
+        option("epoch", choices.of(&["", "ms"]));
+        option("chunked", choices.of(&["", "", "true"]));
+        // In CSV InfluxDB writes the name of a column in the place of a number here.
+        let is_wrong = text.contains(&"SHOW RETENTION POLICIES");
+        option("accept", if is_wrong { "" } else { choices.of(&["", "application/csv"]) });
+        let query = corpus::made_with("several", options, &text.join("; "), None);
+        findings.note(&query, world.pair.compare(&query));
+    }
+    assert!(findings.end() == CASES);
+    let many: Vec<_> = (0..400).map(|n| format!("SELECT last(v) FROM m{}", n % 6)).collect();
+    let many = query("several", "g", &many.join("; "));
+    let before = requests(&mut world);
+    assert_eq!(world.pair.compare(&many), None);
+    let asked = requests(&mut world) - before;
+    assert!(asked < 100, "{asked} requests for 400 statements");
+}

@@ -55,10 +55,29 @@ impl Client {
     /// # Errors
     /// [`Interrupted`].
     pub fn statement(&self, call: &Call, held: &Held) -> Result<Result<Answer, String>, Interrupted> {
+        Ok(match self.whole(call, held)? {
+            Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
+            Err(WholeFailure::Refused(error)) => Ok(Answer::failed(error)),
+            Err(WholeFailure::None(why)) => Err(why),
+            Err(WholeFailure::BeyondJson) => return self.beyond_json(call, held),
+            Ok(_) => Err(NOT_INFLUX.to_owned()),
+        })
+    }
+
+    /// The answers to all statements of a call, in order. Empty when it has none for all.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn statements(&self, call: &Call, held: &Held) -> Result<Vec<Answer>, Interrupted> {
+        let statements = self.whole(call, held)?.unwrap_or_default();
+        Ok(statements.into_iter().map(|statement| statement.answer).collect())
+    }
+
+    fn whole(&self, call: &Call, held: &Held) -> Result<Result<Vec<StatementAnswer>, WholeFailure>, Interrupted> {
         let mut reader = match self.begin(call, false) {
             Ok(AnswerStart::Body(reader)) => reader,
-            Ok(AnswerStart::Refused(error)) => return Ok(Ok(Answer::failed(error))),
-            Err(why) => return Ok(Err(why)),
+            Ok(AnswerStart::Refused(error)) => return Ok(Err(WholeFailure::Refused(error))),
+            Err(why) => return Ok(Err(WholeFailure::None(why))),
         };
         let mut body = Vec::new();
         loop {
@@ -72,20 +91,19 @@ impl Client {
             match read {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(e) => return Ok(Err(e.to_string())),
+                Err(e) => return Ok(Err(WholeFailure::None(e.to_string()))),
             }
         }
         held.give_back(fit(&mut body));
         if !call.typed && as_json::is_unwritable(&body) {
             held.give_back(body.capacity());
             drop(body);
-            return self.beyond_json(call, held);
+            return Ok(Err(WholeFailure::BeyondJson));
         }
-        Ok(match measured(call, body, held)? {
-            Ok(mut statements) if statements.len() == 1 => Ok(statements.pop().map(|s| s.answer).unwrap_or_default()),
-            Ok(_) | Err(WireError::Malformed) => Err(NOT_INFLUX.to_owned()),
-            Err(WireError::Refused(error)) => Ok(Answer::failed(error)),
-        })
+        Ok(measured(call, body, held)?.map_err(|error| match error {
+            WireError::Malformed => WholeFailure::None(NOT_INFLUX.to_owned()),
+            WireError::Refused(error) => WholeFailure::Refused(error),
+        }))
     }
 
     /// The answer that the backend cannot write as JSON.
@@ -237,6 +255,16 @@ fn measured(call: &Call, body: Vec<u8>, held: &Held) -> Result<Result<Vec<Statem
 
 fn document(call: &Call, body: Bytes) -> Result<Vec<StatementAnswer>, WireError> {
     if call.typed { wire::msgpack::parse(body) } else { wire::json::parse(body) }
+}
+
+/// Why there is no whole answer.
+enum WholeFailure {
+    /// The backend does not answer; why.
+    None(String),
+    /// The backend refuses the call, with this text.
+    Refused(String),
+    /// The backend cannot write it as JSON.
+    BeyondJson,
 }
 
 /// How an answer begins.

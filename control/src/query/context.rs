@@ -276,6 +276,27 @@ impl<'a> Context<'a> {
         Ok(answers)
     }
 
+    /// Sends several backends some statements each, in parallel. Where a backend does not answer all of its own, the
+    /// list is empty, and nothing else follows from that.
+    ///
+    /// # Errors
+    /// When no time is left, or the memory does not suffice.
+    pub fn ask_together(&self, questions: Vec<(BackendId, String)>, times: Times) -> Result<Vec<Vec<Answer>>, Stop> {
+        let calls: Vec<_> = questions
+            .into_iter()
+            .map(|(backend, statements)| Ok((backend, self.call(statements, times)?)))
+            .collect::<Result<_, Stop>>()?;
+        let (shared, held) = (self.shared, &self.held);
+        let results = in_parallel(&calls, |(backend, call)| {
+            let running = &shared.stats.reads[backend.index()].running;
+            running.fetch_add(1, Relaxed);
+            let result = shared.clients[backend.index()].statements(call, held);
+            running.fetch_sub(1, Relaxed);
+            result
+        });
+        results.into_iter().map(|result| result.map_err(Stop::from)).collect()
+    }
+
     /// Sends one statement to one backend with `chunked=true` and passes on each piece as it arrives.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Statements run in order. When one fails, the answers before it stay and no later statement runs. The error is shown
 //! if the statement is the last one; otherwise its answer is `not executed`, as in InfluxDB (non-chunked).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
 use fluxgate_dataplane::influxql::{self, Params};
 
+use super::ahead;
 use super::context::{Context, QueryShared, Stop};
 use super::render::{Chunking, StatementOutcome, render};
 use super::statement;
@@ -56,9 +58,13 @@ fn answer(context: &Context<'_>, statements: &[Statement]) -> Result<QueryReply,
 fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<StatementOutcome>, Stop> {
     let mut outcomes: Vec<StatementOutcome> = Vec::new();
     let last = statements.len().saturating_sub(1);
+    let mut ahead = if last > 0 { ahead::read(context, statements)? } else { BTreeMap::new() };
     for (id, statement) in statements.iter().enumerate() {
         context.begin_statement();
-        let answer = statement::run(context, statement)?;
+        let answer = match ahead.remove(&id) {
+            Some(answer) => answer,
+            None => statement::run(context, statement)?,
+        };
         let failed = answer.error.is_some();
         // Errors of InfluxDB's statement rewriter have id 0.
         let early = answer.error.as_deref().is_some_and(is_early);

@@ -7,11 +7,13 @@
 //!                     │                                    ├─> into      read, then written through the workers
 //!                     │                                    └─> structure all backends, in order with points
 //!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
+//!   ahead: reads of one backend each, asked together before the others
 //!   context: the backends to ask, deadline, memory, cancellation; `influx`: the calls and their answers
 //! ```
 //!
 //! The rule for all of it: the answer is that of one InfluxDB with all data, or an error that says why not.
 
+mod ahead;
 pub mod context;
 mod errors;
 mod into;
