@@ -13,7 +13,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         PlannedFault::Crash { workers, .. } | PlannedFault::Stop { workers, .. } => *workers,
         _ => 1,
     };
-    let several_workers = plan.workers > 1 || any(&|f| workers(f) > 1);
+    let several_workers = plan.setup.workers > 1 || any(&|f| workers(f) > 1);
     let alias = plan.ops.iter().any(|op| op.policy == 0) && plan.ops.iter().any(|op| op.policy != 0);
     let unknown_fate = any(&|f| {
         matches!(
@@ -37,7 +37,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         PlannedFault::Crash { workers, .. } | PlannedFault::Stop { workers, .. } => Some(workers),
         _ => None,
     });
-    let counts: Vec<_> = std::iter::once(plan.workers).chain(restarts).collect();
+    let counts: Vec<_> = std::iter::once(plan.setup.workers).chain(restarts).collect();
     let adopts = counts.windows(2).any(|pair| pair[1] < pair[0]);
     match found.kind {
         check::ORDER | check::CIRCLES if alias => Some("A: a policy has two names"),
@@ -56,7 +56,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && (several_workers || two_types) => Some("C: acks wait while the disk is full"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
-            if plan.full == Full::DropOldest && (crash || full) =>
+            if plan.setup.full == Full::DropOldest && (crash || full) =>
         {
             Some("D: dropped points are not booked before a crash")
         }

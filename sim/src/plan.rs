@@ -14,14 +14,7 @@ pub struct Plan {
     /// Decides what the plan leaves open: delays, who goes first.
     pub seed: u64,
     pub profile: Profile,
-    pub workers: usize,
-    pub circles: usize,
-    pub backends_per_circle: usize,
-    pub safety: Safety,
-    pub full: Full,
-    pub missing: Missing,
-    pub flush_size: usize,
-    pub backlog_kib: u64,
+    pub setup: Setup,
     pub ops: Vec<Op>,
     pub events: Vec<Event>,
 }
@@ -96,24 +89,24 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let rng = &mut rng;
         let mut plan = Self::quiet(seed, profile);
-        plan.safety = *rng.pick(&[Safety::Disk, Safety::Disk, Safety::Os, Safety::Memory]);
-        plan.flush_size = *rng.pick(&[10_000, 10_000, 20, 3]);
+        plan.setup.safety = *rng.pick(&[Safety::Disk, Safety::Disk, Safety::Os, Safety::Memory]);
+        plan.setup.flush_size = *rng.pick(&[10_000, 10_000, 20, 3]);
         match profile {
             Profile::Mixed => {
-                plan.workers = *rng.pick(&[1, 2, 2, 2, 3]);
-                plan.full = *rng.pick(&[Full::Reject, Full::Reject, Full::DropOldest]);
-                plan.missing = *rng.pick(&[Missing::Create, Missing::Create, Missing::Hold]);
+                plan.setup.workers = *rng.pick(&[1, 2, 2, 2, 3]);
+                plan.setup.full = *rng.pick(&[Full::Reject, Full::Reject, Full::DropOldest]);
+                plan.setup.missing = *rng.pick(&[Missing::Create, Missing::Create, Missing::Hold]);
                 plan.writers(rng, 8, 300, SPAN);
                 plan.some_floats(rng, 10);
                 for _ in 0..12 {
                     let at = rng.below(SPAN);
-                    let fault = PlannedFault::any(rng, plan.backends(), plan.workers);
+                    let fault = PlannedFault::any(rng, plan.setup.backends(), plan.setup.workers);
                     plan.events.push(Event { at, fault });
                 }
             }
             Profile::Calm => plan.writers(rng, 8, 300, 10_000),
             Profile::Strict => {
-                plan.workers = 1;
+                plan.setup.workers = 1;
                 plan.writers(rng, 8, 200, SPAN);
                 plan.exclusive();
                 plan.without_alias();
@@ -133,7 +126,7 @@ impl Plan {
                 }
             }
             Profile::Alias => {
-                plan.workers = 1;
+                plan.setup.workers = 1;
                 plan.writers(rng, 4, 120, 500);
                 plan.on_few_points();
             }
@@ -151,7 +144,7 @@ impl Plan {
                 plan.events.push(Event { at: 8_000, fault: PlannedFault::Stop { down_ms: 500, workers: 1 } });
             }
             Profile::LateApply => {
-                plan.workers = 1;
+                plan.setup.workers = 1;
                 plan.writers(rng, 4, 80, 30_000);
                 plan.without_alias();
                 let backend = rng.below(4) as usize;
@@ -231,8 +224,8 @@ impl Plan {
                 plan.events.push(Event { at: 1_000, fault });
             }
             Profile::DropOldest => {
-                plan.full = Full::DropOldest;
-                plan.backlog_kib = 512;
+                plan.setup.full = Full::DropOldest;
+                plan.setup.backlog_kib = 512;
                 plan.writers(rng, 8, 400, 20_000);
                 plan.without_alias();
                 let backend = rng.below(4) as usize;
@@ -243,7 +236,7 @@ impl Plan {
                 });
             }
             Profile::AdoptKilled => {
-                plan.workers = 3;
+                plan.setup.workers = 3;
                 plan.writers(rng, 8, 200, 10_000);
                 plan.without_alias();
                 for backend in 0..4 {
@@ -308,20 +301,7 @@ impl Plan {
 
     /// Nothing happens.
     pub fn quiet(seed: u64, profile: Profile) -> Self {
-        Self {
-            seed,
-            profile,
-            workers: 2,
-            circles: 2,
-            backends_per_circle: 2,
-            safety: Safety::Disk,
-            full: Full::Reject,
-            missing: Missing::Create,
-            flush_size: 10_000,
-            backlog_kib: 12 << 10,
-            ops: Vec::new(),
-            events: Vec::new(),
-        }
+        Self { seed, profile, setup: Setup::default(), ops: Vec::new(), events: Vec::new() }
     }
 
     /// How much there is of it.
@@ -332,10 +312,10 @@ impl Plan {
 
     /// As Rust, for a test.
     pub fn code(&self) -> String {
-        let mut out = format!("Plan {{\n    workers: {},\n    safety: Safety::{:?},\n", self.workers, self.safety);
-        out += &format!("    full: Full::{:?},\n    missing: Missing::{:?},\n", self.full, self.missing);
-        out +=
-            &format!("    flush_size: {},\n    backlog_kib: {},\n    ops: vec![\n", self.flush_size, self.backlog_kib);
+        let Setup { workers, safety, full, missing, flush_size, backlog_kib, .. } = self.setup;
+        let mut out = format!("Plan {{\n    setup: Setup {{ workers: {workers}, safety: Safety::{safety:?}, ");
+        out += &format!("full: Full::{full:?}, missing: Missing::{missing:?}, flush_size: {flush_size}, ");
+        out += &format!("backlog_kib: {backlog_kib}, ..Setup::default() }},\n    ops: vec![\n");
         for op in &self.ops {
             out += &format!("        {},\n", op.code());
         }
@@ -346,15 +326,6 @@ impl Plan {
             out += &text.replace("file: ", "file: DiskFile::");
         }
         out + &format!("    ],\n    ..Plan::quiet({}, Profile::{:?})\n}}", self.seed, self.profile)
-    }
-
-    pub fn setup(&self) -> Setup {
-        let &Self { workers, circles, backends_per_circle, safety, full, missing, flush_size, backlog_kib, .. } = self;
-        Setup { workers, circles, backends_per_circle, safety, full, missing, flush_size, backlog_kib }
-    }
-
-    pub fn backends(&self) -> usize {
-        self.setup().backends()
     }
 
     /// Adds requests of so many clients. Each has points of its own, some of which others write as well.

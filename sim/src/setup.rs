@@ -130,6 +130,21 @@ pub struct Setup {
     pub backlog_kib: u64,
 }
 
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            circles: 2,
+            backends_per_circle: 2,
+            safety: Safety::Disk,
+            full: Full::Reject,
+            missing: Missing::Create,
+            flush_size: 10_000,
+            backlog_kib: 12 << 10,
+        }
+    }
+}
+
 impl Setup {
     pub fn backends(&self) -> usize {
         self.circles * self.backends_per_circle

@@ -33,7 +33,7 @@ pub struct RunOutcome {
 
 /// Runs a plan. With `trace` everything that happens is written to standard error.
 pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
-    let (hosts, seed) = (hosts::count(plan.backends()), plan.seed);
+    let (hosts, seed) = (hosts::count(plan.setup.backends()), plan.seed);
     let plan = plan.clone();
     let outcome = exec::run(seed, hosts, move || async move {
         exec::set_tracing(trace);
@@ -49,7 +49,7 @@ pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
 
 async fn live(plan: Plan) -> RunOutcome {
     let log_may_fail = plan.events.iter().any(|event| matches!(event.fault, PlannedFault::DiskFails { .. }));
-    let world = World::new(plan.setup(), log_may_fail);
+    let world = World::new(plan.setup, log_may_fail);
     for (number, server) in world.backends.iter().enumerate() {
         backend::start(server, number);
     }

@@ -5,7 +5,7 @@
 
 use fluxgate_sim::check;
 use fluxgate_sim::known::known;
-use fluxgate_sim::plan::{DiskCall, DiskFile, Plan, PlannedFault, Profile, Safety, Says, event, op};
+use fluxgate_sim::plan::{DiskCall, DiskFile, Plan, PlannedFault, Profile, Safety, Says, Setup, event, op};
 use fluxgate_sim::sim;
 
 /// The plan is tried under so many seeds: each change of the program gives another run.
@@ -67,8 +67,7 @@ fn without_a_fault_and_with_one_worker_nothing_is_found() {
 #[test]
 fn a_policy_that_has_two_names() {
     let plan = Plan {
-        workers: 1,
-        flush_size: 20,
+        setup: Setup { workers: 1, flush_size: 20, ..Setup::default() },
         ops: vec![op(0, 491, 0, &[(0, 3)]), op(0, 494, 0, &[(0, 2)]), op(1, 496, 0, &[(0, 2)]).named()],
         ..Plan::quiet(17, Profile::Alias)
     };
@@ -79,7 +78,7 @@ fn a_policy_that_has_two_names() {
 #[test]
 fn an_outage_longer_than_the_turn_is_waited_for() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![
             op(3, 15473, 1, &[(5, 401)]).all(),
             op(3, 15582, 1, &[(2, 402), (4, 3)]),
@@ -97,7 +96,7 @@ fn an_outage_longer_than_the_turn_is_waited_for() {
 #[test]
 fn a_backlog_and_fewer_workers_after_a_start() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![
             op(3, 7736, 1, &[(5, 401)]).all(),
             op(3, 7791, 1, &[(2, 402)]),
@@ -116,8 +115,7 @@ fn a_backlog_and_fewer_workers_after_a_start() {
 #[test]
 fn a_request_that_timed_out_is_applied_late() {
     let plan = Plan {
-        workers: 1,
-        flush_size: 3,
+        setup: Setup { workers: 1, flush_size: 3, ..Setup::default() },
         ops: vec![
             op(0, 397, 1, &[(4, 103)]),
             op(0, 430, 0, &[(2, 101)]),
@@ -141,7 +139,7 @@ fn a_request_that_timed_out_is_applied_late() {
 #[test]
 fn the_wall_clock_steps_back_during_an_outage() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![
             op(3, 7736, 1, &[(5, 401)]).all(),
             op(3, 7791, 1, &[(2, 402)]),
@@ -160,8 +158,7 @@ fn the_wall_clock_steps_back_during_an_outage() {
 #[test]
 fn the_same_point_again_over_a_new_connection() {
     let plan = Plan {
-        safety: Safety::Os,
-        flush_size: 20,
+        setup: Setup { safety: Safety::Os, flush_size: 20, ..Setup::default() },
         ops: vec![
             op(0, 0, 0, &[(0, 1)]),
             op(0, 0, 0, &[(0, 1)]),
@@ -184,7 +181,7 @@ fn the_same_point_again_over_a_new_connection() {
 #[test]
 fn racing_writers_leave_circles_different() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![op(2, 407, 0, &[(0, 2)]), op(4, 420, 0, &[(0, 0)]), op(7, 420, 0, &[(0, 0)])],
         ..Plan::quiet(24, Profile::Racing)
     };
@@ -195,7 +192,7 @@ fn racing_writers_leave_circles_different() {
 #[test]
 fn two_types_of_a_measurement_at_once() {
     let plan = Plan {
-        safety: Safety::Memory,
+        setup: Setup { safety: Safety::Memory, ..Setup::default() },
         ops: vec![
             op(2, 24, 1, &[(0, 302)]).float(0),
             op(1, 26, 1, &[(0, 203)]),
@@ -214,7 +211,7 @@ fn two_types_of_a_measurement_at_once() {
 #[test]
 fn a_worker_whose_log_has_failed_delivers_again_after_the_start() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![
             op(3, 4091, 1, &[(1, 402)]),
             op(5, 4369, 1, &[(1, 1)]),
@@ -273,7 +270,7 @@ fn a_crash_with_two_workers_brings_old_values_back() {
 #[test]
 fn somebody_else_answers_200() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![op(1, 11794, 1, &[(5, 203)])],
         events: vec![event(2000, PlannedFault::BackendSays { backend: 0, for_ms: 10000, db: None, what: Says::Page })],
         ..Plan::quiet(0, Profile::Impostor)
@@ -299,7 +296,7 @@ fn a_database_that_answers_500_for_long() {
 #[test]
 fn a_403_for_one_database() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![op(9, 44000, 1, &[(2, 900)]), op(9, 52000, 0, &[(5, 900)])],
         events: vec![event(
             2000,
@@ -314,7 +311,7 @@ fn a_403_for_one_database() {
 #[test]
 fn a_database_that_is_gone() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![op(3, 9196, 1, &[(5, 402)]), op(3, 9424, 0, &[(3, 402)]).all()],
         events: vec![event(3000, PlannedFault::DatabaseDropped { backend: None, db: 1 })],
         ..Plan::quiet(3, Profile::Vanished)
@@ -326,7 +323,7 @@ fn a_database_that_is_gone() {
 #[test]
 fn no_descriptor_for_the_next_segment() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![op(3, 19966, 0, &[(1, 400)])],
         events: vec![event(
             1000,
@@ -343,13 +340,13 @@ fn no_descriptor_for_the_next_segment() {
 fn a_full_disk_and_a_start() {
     for seed in 0..100 {
         let mut plan = Plan::of_profile(seed, Profile::FullDisk);
-        let mut same_workers = plan.workers;
+        let mut same_workers = plan.setup.workers;
         for event in &mut plan.events {
             if let PlannedFault::Crash { workers, .. } = &mut event.fault {
                 same_workers = *workers;
             }
         }
-        plan.workers = same_workers;
+        plan.setup.workers = same_workers;
         let found = sim::run(&plan, false).violations;
         let new: Vec<_> = found.iter().filter(|violation| known(&plan, violation).is_none()).collect();
         assert!(new.is_empty(), "seed {seed}: {new:?}");
@@ -360,7 +357,7 @@ fn a_full_disk_and_a_start() {
 #[test]
 fn a_full_disk_and_fewer_workers() {
     let plan = Plan {
-        flush_size: 3,
+        setup: Setup { flush_size: 3, ..Setup::default() },
         ops: vec![
             op(5, 6578, 1, &[(5, 601)]),
             op(1, 6602, 1, &[(0, 202)]),
@@ -383,9 +380,7 @@ fn a_full_disk_and_fewer_workers() {
 #[test]
 fn a_crash_while_logs_are_taken_over() {
     let plan = Plan {
-        workers: 3,
-        safety: Safety::Os,
-        flush_size: 20,
+        setup: Setup { workers: 3, safety: Safety::Os, flush_size: 20, ..Setup::default() },
         ops: vec![
             op(0, 3696, 0, &[(3, 100)]),
             op(0, 3808, 0, &[(5, 2)]),
