@@ -8,7 +8,7 @@ use fluxgate_machine::{disk, exec};
 
 use crate::plan::{DiskCall, Plan, PlannedFault};
 use crate::proxy::Process;
-use crate::world::{Fate, Violation, World};
+use crate::world::{self, Fate, Violation, World};
 use crate::{backend, check, client, faults, hosts};
 
 /// After the last fault everything is delivered within this time: what has no database is held for a minute, a batch
@@ -35,6 +35,8 @@ pub struct RunOutcome {
 pub fn run(plan: &Plan, trace: bool) -> RunOutcome {
     let (hosts, seed) = (hosts::count(plan.setup.backends()), plan.seed);
     let plan = plan.clone();
+    // Not in the first run's thread, whose hash maps would then be walked in another order than those of later runs.
+    world::trust();
     let outcome = exec::run(seed, hosts, move || async move {
         exec::set_tracing(trace);
         live(plan).await
