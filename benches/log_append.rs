@@ -11,6 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use fluxgate_dataplane::disklog::{Log, LogSettings, RecordKey};
 use fluxgate_dataplane::io;
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::precision::Precision;
 use fluxgate_dataplane::settings::{BacklogFull, Durability};
 use fluxgate_dataplane::topology::Topology;
@@ -40,6 +41,9 @@ async fn serve(dir: PathBuf, durability: Durability, group: Group, asked: Receiv
     let settings = LogSettings {
         dir,
         worker: 0,
+        number: 0,
+        written: true,
+        order: Arc::new(RecordOrder::new(1, 0, Duration::ZERO)),
         workers: 1,
         topology: Arc::new(Topology::default()),
         durability,
@@ -49,7 +53,7 @@ async fn serve(dir: PathBuf, durability: Durability, group: Group, asked: Receiv
         backlog_full: BacklogFull::Reject,
     };
     let (log, _) = Log::open(settings).await.expect("an empty directory");
-    let key = RecordKey { db: b"bench", rp: b"", precision: Precision::Nanosecond, appended_ms: 0, route: &[] };
+    let key = RecordKey { db: b"bench", rp: b"", precision: Precision::Nanosecond, route: &[] };
     let len = LINE_BYTES * group.lines as usize;
     let mut unreleased = 0;
     loop {

@@ -154,7 +154,7 @@ const DATA_PLANE: [&[&str]; 10] = [
     &["disklog", "ledger"],
     &["handoff"],
     &["http"],
-    &["settings"],
+    &["settings", "order"],
     &["placement", "io"],
     &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision", "one_line"],
 ];

@@ -27,10 +27,9 @@ pub const POINTS: &[&str] = &[
     "letter",
     "letter-written",
     "letter-synced",
-    "adopt",
-    "adopt-appended",
-    "adopt-saved",
-    "adopted",
+    "reroute",
+    "reroute-appended",
+    "rerouted",
 ];
 
 /// The process comes to a point.

@@ -91,11 +91,6 @@ impl Ledger {
         id
     }
 
-    /// The id of a database that may have accounts, which may be the common one of those beyond the bound.
-    pub fn find(&self, name: &[u8]) -> Option<DbId> {
-        self.ids.get(&*String::from_utf8_lossy(name)).or_else(|| self.ids.get(OTHER)).copied()
-    }
-
     fn account(&mut self, db: DbId, backend: BackendId) -> &mut Account {
         &mut self.databases[db.0 as usize].accounts[backend.index()]
     }
@@ -187,19 +182,6 @@ impl Ledger {
         (ledger, bad)
     }
 
-    /// Adds the accounts of a log that is taken over, without its queued points. Those are accepted again here, record
-    /// by record.
-    pub fn absorb(&mut self, text: &str) {
-        let (other, _) = Self::from_text(self.topology.clone(), text);
-        for row in other.rows() {
-            let db = self.database(row.db.as_bytes());
-            self.accepted(db, row.backend, row.accepted - row.queued);
-            self.delivered(db, row.backend, row.delivered);
-            row.rejected.iter().for_each(|(reason, n)| self.rejected(db, row.backend, reason, *n));
-            row.dropped.iter().for_each(|(reason, n)| self.dropped(db, row.backend, reason, *n));
-        }
-    }
-
     fn read_line(&mut self, line: &str) -> Option<()> {
         let mut fields = line.split('\t');
         let (kind, db, backend) = (fields.next()?, unescape(fields.next()?)?, unescape(fields.next()?)?);
@@ -272,20 +254,6 @@ mod tests {
         assert_eq!(ledger.settle(BackendId(0), DAMAGED), 2);
         assert_eq!(ledger.settle(BackendId(0), DAMAGED), 0);
         assert_eq!(ledger.rows()[0].dropped, vec![(DAMAGED.to_string(), 2)]);
-    }
-
-    #[test]
-    fn a_ledger_taken_over_brings_what_is_settled_only() {
-        let topology = topology(&["a"]);
-        let mut former = Ledger::new(topology.clone());
-        let db = former.database(b"db");
-        former.accepted(db, BackendId(0), 10);
-        former.delivered(db, BackendId(0), 6);
-        former.rejected(db, BackendId(0), "x", 1);
-        let mut ledger = Ledger::new(topology);
-        ledger.absorb(&former.to_text());
-        let row = &ledger.rows()[0];
-        assert_eq!((row.accepted, row.delivered, row.queued), (7, 6, 0));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub const ERROR_HEADER_BYTES_MAX: usize = 1024;
 /// A block of influx-proxy's cache files, compressed and decompressed. Larger: treated as damage.
 pub const CACHE_BLOCK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// When the log is full while other logs are taken over at start, couriers get this long to free space.
-pub const ADOPT_PAUSE: Duration = Duration::from_millis(100);
+pub const REROUTE_PAUSE: Duration = Duration::from_millis(100);
 /// Acks older than the span do not count in the latencies of `/ledger`. Waits above the maximum count as the maximum.
 pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
 pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
@@ -168,11 +168,25 @@ pub const BACKEND_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// unreadable, which counts as a cut connection.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ANSWER_HEADERS_MAX: usize = 64;
-/// Points written through different workers arrive in order when they were written further apart than this. Closer:
-/// their order is undefined, as for two clients.
-pub const ORDER_SLACK: Duration = Duration::from_secs(1);
-/// How long a courier waits for another worker's courier that holds an older record and makes no progress.
-pub const ORDER_WAIT: Duration = Duration::from_secs(20);
+/// How soon a courier looks again when a record waits until another log has written what it has stamped.
+pub const ORDER_LOOK_INTERVAL: Duration = Duration::from_micros(500);
+/// How often a worker looks, during the start, whether the other workers have come as far.
+pub const START_LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// How long a worker that stops waits for the couriers of other workers to end. Then it stops all the same: the next
+/// start sends again what they may have delivered.
+pub const COURIERS_END_WAIT: Duration = Duration::from_secs(1);
+/// Records that are booked together at the start as settled before it.
+pub const PASSED_RECORDS_MAX: usize = 10_000;
+/// Memory for records on their way from the logs of one worker to the couriers of another one, in the whole process.
+/// When its share is used up, a log is read further only as its courier takes records.
+pub const FEED_POOL_BYTES: usize = 32 * 1024 * 1024;
+/// Records that are offered to a courier together. A longer record is offered alone.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Chunks that wait for a courier; further ones wait in the log.
+pub const FEED_CHUNKS: usize = 2;
+/// Reports of a courier that wait for the worker of a log. Beyond, the courier keeps them and reports them together.
+pub const FEED_REPORTS: usize = 64;
 /// First pause after a failed attempt to reach a backend; doubles up to `rewrite_interval`.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// After this many failures (5xx or a cut connection), while the backend otherwise answers, a batch is taken for the

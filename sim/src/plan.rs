@@ -41,7 +41,7 @@ pub enum Profile {
     Vanished,
     Descriptors,
     DropOldest,
-    AdoptKilled,
+    FormerKilled,
     Killed,
     FullDisk,
     JustAcked,
@@ -66,7 +66,7 @@ pub const PROFILES: [Profile; 22] = [
     Profile::Vanished,
     Profile::Descriptors,
     Profile::DropOldest,
-    Profile::AdoptKilled,
+    Profile::FormerKilled,
     Profile::Killed,
     Profile::FullDisk,
     Profile::JustAcked,
@@ -235,7 +235,7 @@ impl Plan {
                     fault: PlannedFault::Crash { power: false, down_ms: 500, workers: 2 },
                 });
             }
-            Profile::AdoptKilled => {
+            Profile::FormerKilled => {
                 plan.setup.workers = 3;
                 plan.writers(rng, 8, 200, 10_000);
                 plan.without_alias();

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::{
-    self, Catalog, ControlEnd, Created, Database, LedgerRow, Ticket, ToControl, ToWorker,
+    self, Catalog, ControlEnd, Created, Database, LedgerRow, Ticket, ToControl, ToWorker, WorkerEnd,
 };
-use fluxgate_dataplane::io::Socket;
+use fluxgate_dataplane::io::{self, Socket};
 use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
-use fluxgate_dataplane::serve::run::{self, Start};
+use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::{
     BacklogFull, Consistency, Credentials, Durability, MissingDb, QuerySettings, Settings,
 };
@@ -115,7 +115,9 @@ impl Process {
         *self.life.borrow_mut() = Some(life.clone());
         let world = self.world.clone();
         exec::spawn_in(control, async move {
-            let mut former = former_logs(workers);
+            let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
+            let since_1970 = io::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let feeds = Arc::new(Feeds::new(&former_logs(workers), world.setup.backends(), &bells, since_1970));
             for (id, end) in worker_ends.into_iter().enumerate() {
                 let start = Start {
                     id,
@@ -126,7 +128,7 @@ impl Process {
                     stats: stats.clone(),
                     connections_max: CONNECTIONS_PER_WORKER_MAX,
                     backlog_max_bytes: world.setup.backlog_kib * 1024 / workers as u64,
-                    former: std::mem::take(&mut former),
+                    feeds: feeds.clone(),
                     cache_files: Vec::new(),
                 };
                 let ended = life.clone();
@@ -178,10 +180,13 @@ fn id(backend: usize) -> BackendId {
     BackendId(backend as u16)
 }
 
-/// Logs of workers that are no more, as the program finds them.
-fn former_logs(workers: usize) -> Vec<PathBuf> {
+/// Numbers of the logs of workers that are no more, as the program finds them.
+fn former_logs(workers: usize) -> Vec<usize> {
     let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
-    disk::folders(Path::new(DATA)).into_iter().filter(|path| number(path).is_some_and(|n| n >= workers)).collect()
+    let mut numbers: Vec<_> = disk::folders(Path::new(DATA)).iter().filter_map(number).collect();
+    numbers.retain(|&number| number >= workers);
+    numbers.sort_unstable();
+    numbers
 }
 
 fn settings(world: &World, workers: usize) -> Settings {
@@ -302,7 +307,7 @@ async fn refresh(world: &World, life: &Life) {
         catalog.known = true;
         for &db in world.backends[backend].borrow().influx.databases.keys() {
             let policies = vec![POLICY.to_owned()];
-            catalog.databases.insert(hosts::database(db), Database { policies });
+            catalog.databases.insert(hosts::database(db), Database { policies, default: Some(POLICY.to_owned()) });
         }
     }
     let known = life.catalog.borrow().clone();

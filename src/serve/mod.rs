@@ -13,15 +13,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
-use fluxgate_dataplane::handoff::{self, LedgerRow};
+use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
-use fluxgate_dataplane::serve::run::{self, Start};
+use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::takeover::cache_files;
@@ -115,7 +115,10 @@ fn start(config: &Config) -> Result<Running, String> {
     let cpus = preflight::allowed_cpus();
     let connections_max = preflight::connections_per_worker(&settings);
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
-    let mut former = logs_of_former_workers(&settings);
+    let former = logs_of_former_workers(&settings);
+    let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
+    let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
+    let feeds = Arc::new(Feeds::new(&former, settings.topology.backends.len(), &bells, since_1970));
     let mut cache_files = cache_files::find(&settings.data_dir);
     for (id, (socket, end)) in sockets.into_iter().zip(worker_ends).enumerate() {
         let start = Start {
@@ -127,7 +130,7 @@ fn start(config: &Config) -> Result<Running, String> {
             stats: stats.clone(),
             connections_max,
             backlog_max_bytes,
-            former: std::mem::take(&mut former),
+            feeds: feeds.clone(),
             cache_files: std::mem::take(&mut cache_files),
         };
         let cpu = cpus.get(id % cpus.len().max(1)).copied();
@@ -135,6 +138,7 @@ fn start(config: &Config) -> Result<Running, String> {
     }
     let control_settings = ControlSettings {
         topology: settings.topology.clone(),
+        order: feeds.order.clone(),
         transitions,
         credentials: settings.credentials.clone(),
         check_interval: settings.check_interval,
@@ -308,14 +312,13 @@ fn backlog_max_bytes(settings: &Settings) -> Result<u64, String> {
     preflight::file_system_bytes(&settings.data_dir).map(|bytes| bytes / 100 * BACKLOG_DEFAULT_PERCENT)
 }
 
-/// Logs of workers that do not exist any more, because `workers` is smaller now. The first worker takes them over.
-fn logs_of_former_workers(settings: &Settings) -> Vec<PathBuf> {
+/// Numbers of logs whose workers do not exist any more, because `workers` is smaller now, ascending. They are delivered
+/// from where they lie.
+fn logs_of_former_workers(settings: &Settings) -> Vec<usize> {
     let Ok(entries) = std::fs::read_dir(&settings.data_dir) else { return Vec::new() };
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
-    let mut logs: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| number(path).is_some_and(|n| n >= settings.workers))
-        .collect();
-    logs.sort();
-    logs
+    let number = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
+    let mut numbers: Vec<_> = entries.filter_map(|entry| number(entry.ok()?.path())).collect();
+    numbers.retain(|&number| number >= settings.workers);
+    numbers.sort_unstable();
+    numbers
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::load::LoadArgs;
-use fluxgate::lab::proxy::{Ledger, LedgerTotals, Proxy, ProxyConfig, eventually};
+use fluxgate::lab::proxy::{Ledger, LedgerTotals, Proxy, ProxyConfig};
 use fluxgate::lab::serials::Serials;
 
-use crate::circles::{DB, DRAIN, Points, drained, missing};
+use crate::circles::{DB, Points, drained, missing};
 use crate::support::start;
 
 /// A point that a round does not come to within this is given up: the proxy is killed as it is.
@@ -39,8 +39,6 @@ pub struct CrashRounds {
     held: Vec<Serials>,
     /// Lines of the wrong type: acknowledged, and sent.
     refused: (u64, u64),
-    /// What the ledger is known to have too many accepted and delivered.
-    excess: (i64, i64),
     workers: u64,
     /// Rounds that ended at a point, by its name.
     pub reached: BTreeMap<&'static str, u32>,
@@ -67,19 +65,16 @@ impl CrashRounds {
             held: vec![Serials::default(); servers.len()],
             servers,
             refused: (0, 0),
-            excess: (0, 0),
             workers: 2,
             reached: BTreeMap::new(),
         }
     }
 
-    /// One crash; afterwards everything acknowledged must be there, and the ledger must be as wrong as it was before.
-    /// A takeover that is cut may make it so, today. Returns what it has too many accepted and delivered.
-    pub fn round(&mut self, crash: Crash) -> (i64, i64) {
+    /// One crash; afterwards everything acknowledged must be there, and the ledger must say what the servers hold.
+    pub fn round(&mut self, crash: Crash) {
         let begun = now_ns();
-        if self.workers != crash.workers.0 && !is_adoption(crash.at) {
+        if self.workers != crash.workers.0 {
             self.restart(crash.workers.0, crash.durability, None).unwrap();
-            self.settled();
         }
         if let Some(down) = crash.down {
             self.servers[down].kill();
@@ -89,10 +84,6 @@ impl CrashRounds {
         let args = LoadArgs { rate, lines: 100, ..self.points.args(&self.proxy) };
         let mut points = std::mem::take(&mut self.points);
         points.load_during(&args, || {
-            if is_adoption(crash.at) {
-                // Something to take over.
-                self.refuse_for(Duration::from_millis(500));
-            }
             let armed = crash.at.map(|(point, times)| format!("{point}:{times}"));
             let started = self.restart(crash.workers.0, crash.durability, armed);
             match started {
@@ -110,7 +101,7 @@ impl CrashRounds {
             std::thread::sleep(Duration::from_millis(200));
         });
         self.points = points;
-        self.check(crash, begun)
+        self.check(crash, begun);
     }
 
     fn restart(&mut self, workers: u64, durability: &str, armed: Option<String>) -> std::io::Result<()> {
@@ -139,18 +130,7 @@ impl CrashRounds {
         }
     }
 
-    /// Waits until the logs of former workers are gone.
-    fn settled(&self) {
-        let folders = || {
-            let entries = std::fs::read_dir(self.proxy.data_dir()).unwrap();
-            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            names.filter(|name| name.starts_with("worker-")).count() as u64
-        };
-        assert!(eventually(DRAIN, || folders() == self.workers), "{}", self.proxy.stderr());
-    }
-
-    fn check(&mut self, crash: Crash, begun: u64) -> (i64, i64) {
-        self.settled();
+    fn check(&mut self, crash: Crash, begun: u64) {
         let ledger = drained(&self.proxy);
         for (server, held) in self.servers.iter().zip(&mut self.held) {
             // The load's clock is read a little later, the first points of the servers are older.
@@ -172,17 +152,13 @@ impl CrashRounds {
             assert!(strangers.is_empty(), "circle {circle} holds what nobody sent: {strangers:?}\n{}", said());
             let rejected: u64 = servers.iter().map(|server| self.row(&ledger, *server).rejected).sum();
             let right = (self.refused.0..=self.refused.1).contains(&rejected);
-            assert!(right || is_adoption(crash.at) || self.excess != (0, 0), "{:?}\n{}", self.refused, said());
+            assert!(right, "{rejected} of {:?} were refused\n{}", self.refused, said());
         }
-        let delivered = self.held.iter().map(Serials::len).sum::<u64>() as i64;
+        let delivered = self.held.iter().map(Serials::len).sum::<u64>();
         let totals = ledger.totals;
-        let excess = ((totals.accepted - totals.rejected) as i64 - delivered, totals.delivered as i64 - delivered);
-        assert_eq!(ledger.totals.dropped, 0, "{}", said());
-        if !is_adoption(crash.at) {
-            assert_eq!(excess, self.excess, "{delivered} were delivered\n{}", said());
-        }
-        self.excess = excess;
-        excess
+        assert_eq!(totals.dropped, 0, "{}", said());
+        assert_eq!(totals.accepted - totals.rejected, delivered, "{}", said());
+        assert_eq!(totals.delivered, delivered, "{}", said());
     }
 
     fn row(&self, ledger: &Ledger, server: usize) -> LedgerTotals {
@@ -192,11 +168,6 @@ impl CrashRounds {
     pub fn acked(&self) -> u64 {
         self.points.acked.len()
     }
-}
-
-/// A crash while logs of former workers are taken over.
-pub fn is_adoption(at: Option<(&str, u64)>) -> bool {
-    at.is_some_and(|(point, _)| point.starts_with("adopt"))
 }
 
 fn value((key, number): (&str, u64)) -> (&str, serde_json::Value) {

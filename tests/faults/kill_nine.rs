@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::circles::{Circles, Points, assert_nothing_lost, known_fault};
+use crate::circles::{Circles, Points, assert_nothing_lost};
 use crate::crash_rounds::{Crash, CrashRounds, now_ns};
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
@@ -64,7 +64,9 @@ fn with_durability_os_and_a_backend_down_as_well() {
 fn rounds_of_crashes_lose_nothing_and_keep_the_accounts() {
     let few = ["", "written", "rename-durable", "half-saved", "compact-written", "letter-written"];
     let count = std::env::var("CRASH_ROUNDS").map_or(few.len(), |text| text.parse().unwrap());
-    let all: Vec<_> = std::iter::once("").chain(POINTS.iter().copied()).collect();
+    // No backend leaves the configuration here; `former_workers.rs` comes to those points.
+    let met = POINTS.iter().copied().filter(|point| !point.starts_with("reroute"));
+    let all: Vec<_> = std::iter::once("").chain(met).collect();
     let points = if count > few.len() { &all[..] } else { &few };
     let seed = std::env::var("CRASH_SEED").map_or_else(|_| now_ns(), |text| text.parse().unwrap());
     println!("{count} rounds, CRASH_SEED={seed}");
@@ -81,18 +83,14 @@ fn rounds_of_crashes_lose_nothing_and_keep_the_accounts() {
     let begun = Instant::now();
     for round in 0..count {
         let point = points[round % points.len()];
-        // There may be only one file to remove, and one log to take over.
+        // There may be only one file to remove.
         let times = match point {
             "write" | "written" => 1 + below(300),
-            _ if point.starts_with("remove") || point.starts_with("adopt") => 1,
+            _ if point.starts_with("remove") => 1,
             _ => 1 + below(3),
         };
-        let adoption = point.starts_with("adopt");
-        let before = match adoption {
-            true => 1 + below(workers.max(2) - 1),
-            false => workers,
-        };
-        workers = if adoption { 4 } else { 2 + below(3) };
+        let before = workers;
+        workers = 1 + below(4);
         let needs_backlog = point.starts_with("compact") || point.starts_with("re") || point.starts_with("create");
         let crash = Crash {
             at: (!point.is_empty()).then_some((point, times)),
@@ -103,22 +101,11 @@ fn rounds_of_crashes_lose_nothing_and_keep_the_accounts() {
             after: Duration::from_millis(100 + below(2_000)),
         };
         let started = Instant::now();
-        let excess = rounds.round(crash);
-        println!("round {round}: {crash:?} {:.1} s, ledger off by {excess:?}", started.elapsed().as_secs_f64());
+        rounds.round(crash);
+        println!("round {round}: {crash:?} {:.1} s", started.elapsed().as_secs_f64());
     }
     println!("{count} rounds in {:?}, {} points acknowledged, {:?}", begun.elapsed(), rounds.acked(), rounds.reached);
     // By hand each point is met.
-    let missed: Vec<_> = POINTS.iter().filter(|point| !rounds.reached.contains_key(*point)).collect();
+    let missed: Vec<_> = all[1..].iter().filter(|point| !rounds.reached.contains_key(*point)).collect();
     assert!(count < 20 * points.len() || missed.is_empty(), "no round came to {missed:?}");
-}
-
-#[test]
-fn a_crash_while_logs_are_taken_over_counts_points_twice() {
-    let mut rounds = CrashRounds::new();
-    let after = Duration::ZERO;
-    let crash = Crash { at: Some(("adopt-saved", 1)), durability: "disk", workers: (1, 1), down: Some(0), after };
-    let (accepted, delivered) = rounds.round(crash);
-    assert_eq!(rounds.reached.get("adopt-saved"), Some(&1), "the proxy never came to the point");
-    let what = format!("the ledger has {accepted} points too many accepted, {delivered} too many delivered");
-    known_fault(&what, (accepted, delivered) == (0, 0));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fluxgate::config;
 use fluxgate::lab::client::Client;
@@ -17,8 +17,9 @@ use fluxgate::lab::influxd::{Influxd, query};
 use fluxgate::lab::proxy::eventually;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
+use fluxgate_dataplane::handoff::WorkerEnd;
 use fluxgate_dataplane::placement::Place;
-use fluxgate_dataplane::serve::run::{self, Start};
+use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::{handoff, io};
@@ -47,6 +48,8 @@ impl ProxyInProcess {
         let (_port, sockets) = io::bind(settings.listen, settings.workers).unwrap();
         let addr = sockets[0].local_addr().unwrap().as_socket().unwrap();
         let (control_end, ends) = handoff::pair(settings.workers).unwrap();
+        let bells: Vec<_> = ends.iter().map(WorkerEnd::bell).collect();
+        let feeds = Arc::new(Feeds::new(&[], backends, &bells, UNIX_EPOCH.elapsed().unwrap()));
         let start = |(id, (socket, end))| {
             let start = Start {
                 id,
@@ -57,7 +60,7 @@ impl ProxyInProcess {
                 stats: stats.clone(),
                 connections_max: 1000,
                 backlog_max_bytes: 1 << 30,
-                former: Vec::new(),
+                feeds: feeds.clone(),
                 cache_files: Vec::new(),
             };
             let handle = io::executor(&format!("worker-{id}"), None, move || run::run(start)).unwrap();
@@ -66,6 +69,7 @@ impl ProxyInProcess {
         let workers = sockets.into_iter().zip(ends).enumerate().map(start).collect();
         let control_settings = ControlSettings {
             topology: settings.topology.clone(),
+            order: feeds.order.clone(),
             transitions: transitions.clone(),
             credentials: settings.credentials.clone(),
             check_interval: settings.check_interval,

@@ -28,6 +28,7 @@ use fluxgate_dataplane::handoff::{
     AdminRequest, AdminResponse, Catalog, ControlEnd, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
 };
 use fluxgate_dataplane::http::auth::Guard;
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
@@ -63,6 +64,8 @@ enum Waiter {
 pub struct EventLoop {
     state: AdminState,
     end: ControlEnd,
+    /// Of the records in the workers' logs.
+    order: Arc<RecordOrder>,
     reports: Sender<Report>,
     /// Events of queries, migrations and transitions. The loop keeps a sender of each channel, so none closes while it
     /// runs.
@@ -96,6 +99,7 @@ impl EventLoop {
     ) -> io::Result<Self> {
         let ControlSettings {
             topology,
+            order,
             transitions,
             credentials,
             check_interval,
@@ -145,6 +149,7 @@ impl EventLoop {
         Ok(Self {
             state,
             end,
+            order,
             reports,
             errands_asked,
             job_events,
@@ -379,8 +384,10 @@ impl EventLoop {
         match errand {
             Errand::Drain { ticket, db, timeout, answers } => {
                 self.errands.open(ticket, answers, true);
+                // One stamp for all: what was acknowledged before the statement is below it.
+                let from = self.order.now();
                 for worker in 0..self.end.workers() {
-                    self.send_for(ticket, worker, ToWorker::Drain { ticket, db: db.clone(), timeout });
+                    self.send_for(ticket, worker, ToWorker::Drain { ticket, db: db.clone(), from, timeout });
                 }
             }
             Errand::Write { worker, ticket, write, answers } => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::{AdminResponse, Created, QueryReply, Ticket};
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
@@ -20,6 +21,8 @@ use crate::transition::Transitions;
 #[derive(Debug, Clone)]
 pub struct ControlSettings {
     pub topology: Arc<Topology>,
+    /// Of the records in the workers' logs.
+    pub order: Arc<RecordOrder>,
     pub transitions: Transitions,
     /// The proxy's own user, for admin endpoints.
     pub credentials: Credentials,

@@ -4,7 +4,7 @@
 //!
 //! Not here: when to ask (`event_loop/refresh` and `event_loop/backends`), which statements create a policy (`policy`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::handoff;
@@ -87,16 +87,21 @@ fn in_time(until: Instant) -> Result<(), CallFailure> {
 /// answered as InfluxDB does.
 pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> handoff::Catalog {
     let mut catalog = handoff::Catalog::default();
+    let mut defaults = BTreeMap::new();
     for databases in backends.into_iter().flatten() {
         catalog.known = true;
         for (db, policies) in databases {
             let merged = catalog.databases.entry(db.clone()).or_default();
             merged.policies.extend(policies.iter().map(|policy| policy.name.clone()));
+            let default = || policies.iter().find(|policy| policy.default).map(|policy| policy.name.clone());
+            defaults.entry(db).or_insert_with(BTreeSet::new).insert(default());
         }
     }
-    for database in catalog.databases.values_mut() {
+    for (db, database) in &mut catalog.databases {
         database.policies.sort_unstable();
         database.policies.dedup();
+        let mut named = defaults.remove(db).into_iter().flatten();
+        database.default = named.next().flatten().filter(|_| named.next().is_none());
     }
     catalog
 }

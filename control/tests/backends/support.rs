@@ -15,6 +15,7 @@ use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, QueryRequest, ToControl, ToWorker, WorkerEnd};
 use fluxgate_dataplane::http::error_body::Format;
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::stats::Stats;
@@ -219,7 +220,9 @@ impl Bench {
         let (end, mut workers) = handoff::pair(1).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = Transitions::file_in(dir.path());
+        let order = Arc::new(RecordOrder::new(1, topology.backends.len(), Duration::ZERO));
         let settings = ControlSettings {
+            order,
             transitions: Transitions::open(&file, &topology, &PlacementSettings::default()).unwrap(),
             topology,
             credentials: Credentials::default(),

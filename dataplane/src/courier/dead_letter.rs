@@ -9,20 +9,24 @@
 //! cpu,host=a usage=1i 1769860800000000000
 //! ```
 //!
-//! Each worker writes its own files and has its own share of the size limit. A file is never reopened for writing:
-//! after a start or a failed write the next entry starts a new file.
+//! A backend has one courier, on one worker, which may be another one after a restart. A file is never reopened for
+//! writing: after a start or a failed write the next entry starts a new file.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use twox_hash::XxHash3_64;
+
 use super::client::{Target, percent_encode};
+use super::verdict::reason;
 use crate::crash;
-use crate::io::{AppendFile, list_files, remove, sync_folder};
+use crate::io::{AppendFile, list_files, read_file, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
-/// The dead letters of one backend, as one worker keeps them.
+/// The dead letters of one backend.
 #[derive(Debug)]
 pub struct DeadLetters {
     folder: PathBuf,
@@ -35,21 +39,18 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Lists the existing files. Blocks, so call it at start only. Files of former workers (when there are fewer
-    /// workers now) are taken over. `bytes_max`: this worker's share of the limit.
+    /// Lists the existing files. Blocks, so call it at start only. `bytes_max`: the limit for the backend.
     ///
     /// # Errors
     /// When the folder cannot be read. A missing folder is created with the first entry.
-    pub fn open(data_dir: &Path, backend: &str, worker: usize, workers: usize, bytes_max: u64) -> io::Result<Self> {
-        let folder = data_dir.join("rejected").join(file_name(backend));
+    pub fn open(data_dir: &Path, backend: &str, worker: usize, bytes_max: u64) -> io::Result<Self> {
+        let folder = folder(data_dir, backend);
         let mut found = Vec::new();
         let mut number = 0;
         for (path, bytes) in list_files(&folder)? {
             let Some((owner, n)) = path.file_name().and_then(parse_file_name) else { continue };
-            if owner % workers.max(1) == worker {
-                found.push((n, owner, path, bytes));
-                number = number.max(n);
-            }
+            found.push((n, owner, path, bytes));
+            number = number.max(n);
         }
         found.sort_unstable();
         let files = found.into_iter().map(|(_, _, path, len)| (path, len)).collect();
@@ -135,6 +136,61 @@ pub fn entry(out: &mut Vec<u8>, at: SystemTime, target: Target<'_>, reason: &str
     out.push(b'\n');
 }
 
+/// The dead letters that a backend has.
+#[derive(Debug, Default)]
+pub struct KnownLetters {
+    /// By hash of database and line: the reason under which it is counted.
+    reasons: HashMap<u64, &'static str>,
+}
+
+impl KnownLetters {
+    /// Reads all dead letters of a backend, at most as many bytes as are kept. Blocks, so call it at start only.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(data_dir: &Path, backend: &str) -> io::Result<Self> {
+        let mut known = Self::default();
+        for (path, _) in list_files(&folder(data_dir, backend))? {
+            known.add(&read_file(&path)?);
+        }
+        Ok(known)
+    }
+
+    fn add(&mut self, file: &[u8]) {
+        // An entry is a comment and what follows up to the next comment: a line may contain line ends.
+        let starts = memchr::memmem::find_iter(file, b"\n# ").map(|at| at + 1);
+        let starts: Vec<_> = std::iter::once(0).chain(starts).chain([file.len()]).collect();
+        for entry in starts.windows(2).map(|pair| &file[pair[0]..pair[1]]) {
+            let Some(at) = memchr::memchr(b'\n', entry) else { continue };
+            let (comment, line) = (String::from_utf8_lossy(&entry[..at]), entry[at + 1..].trim_ascii_end());
+            let after = |key| comment.split_once(key).map(|(_, rest)| rest);
+            let (Some(db), Some(text)) = (after(" db=").and_then(|d| d.split(' ').next()), after(" reason=")) else {
+                continue;
+            };
+            self.reasons.insert(hash(db.as_bytes(), line), reason(text));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// Why the backend has refused this line; None: it is no dead letter.
+    pub fn reason(&self, db: &[u8], line: &[u8]) -> Option<&'static str> {
+        let mut encoded = Vec::new();
+        percent_encode(&mut encoded, db);
+        self.reasons.get(&hash(&encoded, line.trim_ascii_end())).copied()
+    }
+}
+
+fn hash(db: &[u8], line: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(db), line)
+}
+
+fn folder(data_dir: &Path, backend: &str) -> PathBuf {
+    data_dir.join("rejected").join(file_name(backend))
+}
+
 /// A backend's name as a file name: percent-encoded except for letters, digits, `-`, `_`, `~` and dots that are not
 /// first.
 fn file_name(backend: &str) -> String {
@@ -183,6 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_known_again_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path(), "b");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (mut out, at) = (Vec::new(), UNIX_EPOCH);
+        let target = |db| Target { db, rp: b"", precision: Precision::Second };
+        entry(&mut out, at, target(b"a b"), "partial write: field type conflict: x", b"m v=1i 5");
+        entry(&mut out, at, target(b"db"), "odd", b"m s=\"two\nlines\" 6");
+        std::fs::write(folder.join("w3-00000001.lp"), out).unwrap();
+        let known = KnownLetters::read(dir.path(), "b").unwrap();
+        assert_eq!(known.reason(b"a b", b"m v=1i 5\n"), Some("field type conflict"));
+        assert_eq!(known.reason(b"db", b"m s=\"two\nlines\" 6"), Some("refused"));
+        assert_eq!(known.reason(b"db", b"m v=1i 5"), None, "of another database");
+        assert!(KnownLetters::read(dir.path(), "none").unwrap().reasons.is_empty());
+    }
+
+    #[test]
     fn no_backend_name_leaves_its_folder() {
         assert_eq!(file_name("../x"), "%2E.%2Fx");
         assert_eq!(file_name(".."), "%2E.");
@@ -193,14 +266,13 @@ mod tests {
     fn entries_survive_a_restart_and_the_oldest_file_goes_at_the_bound() {
         crate::io::block_on(|| async {
             let dir = tempfile::tempdir().unwrap();
-            let open = || DeadLetters::open(dir.path(), "b/1", 0, 2, 64 * 1024).unwrap();
+            let open = || DeadLetters::open(dir.path(), "b/1", 0, 64 * 1024).unwrap();
             let folder = dir.path().join("rejected/b%2F1");
             let mut letters = open();
             assert!(!letters.append(b"# first\nm v=1\n").await.unwrap());
             drop(letters);
             assert_eq!(std::fs::read(folder.join("w0-00000001.lp")).unwrap(), b"# first\nm v=1\n");
             std::fs::write(folder.join("w2-00000001.lp"), b"# of a worker that is no more\n").unwrap();
-            std::fs::write(folder.join("w1-00000009.lp"), b"# of another worker\n").unwrap();
 
             let mut letters = open();
             let block = vec![b'x'; 9000];
@@ -212,7 +284,6 @@ mod tests {
             let mut left: Vec<_> =
                 std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             left.sort();
-            assert!(left.contains(&"w1-00000009.lp".to_owned()), "another worker's file is left alone");
             assert!(!left.contains(&"w0-00000001.lp".to_owned()) && !left.contains(&"w2-00000001.lp".to_owned()));
             let bytes: u64 = left.iter().map(|f| folder.join(f).metadata().unwrap().len()).sum();
             assert!(bytes <= 64 * 1024 + 9000, "{bytes}");

@@ -57,8 +57,8 @@ impl<R: Reports> Delivery<R> {
             if !group.backoff.due(io::now()) || !self.handle.health.borrow().open(io::now()) {
                 return;
             }
-            // `Group::target` would borrow the requests as well.
-            let target = super::client::Target { db: &group.db, rp: &group.rp, precision: request.precision };
+            // `Request::target` would borrow the body as well.
+            let target = super::client::Target { db: &group.db, rp: &request.rp, precision: request.precision };
             if request.strikes > 0 {
                 // A kept connection that ends is replaced and the request sent again: once too often for a suspect
                 // request.
@@ -78,7 +78,7 @@ impl<R: Reports> Delivery<R> {
                 WriteVerdict::Delivered => {
                     self.up(now, true);
                     group.backoff.reset();
-                    self.missing.borrow_mut().found(&group.db, &group.rp);
+                    self.missing.borrow_mut().found(&group.db, &request.rp);
                     self.advance(group, PartReply::Taken, now);
                 }
                 WriteVerdict::Unavailable => return self.down(DeliveryState::Down, &text, now, attempt.is_err()),
@@ -96,13 +96,19 @@ impl<R: Reports> Delivery<R> {
                 }
                 WriteVerdict::Missing => {
                     self.up(now, false);
-                    let decided = self.missing.borrow_mut().lacked(&self.label, group, &text, now);
+                    let decided = self.missing.borrow_mut().lacked(&self.label, (&group.db, &request.rp), &text, now);
                     let step = match decided {
                         Some(step) => step,
                         None => {
-                            let (db, rp) = (String::from_utf8_lossy(&group.db), String::from_utf8_lossy(&group.rp));
+                            let (db, rp) = (String::from_utf8_lossy(&group.db), String::from_utf8_lossy(&request.rp));
                             let created = self.reports.create_database(&db, &rp).await;
-                            self.missing.borrow_mut().answered(&self.label, group, &text, created, io::now())
+                            self.missing.borrow_mut().answered(
+                                &self.label,
+                                (&group.db, &request.rp),
+                                &text,
+                                created,
+                                io::now(),
+                            )
                         }
                     };
                     match step {
@@ -182,17 +188,14 @@ impl<R: Reports> Delivery<R> {
             let at = io::system_time();
             for line in refused {
                 let bytes = &request.body.bytes()[search.line(line.line)];
-                dead_letter::entry(&mut letters, at, group.target(request.precision), &line.text, bytes);
+                dead_letter::entry(&mut letters, at, request.target(&group.db), &line.text, bytes);
             }
         }
-        for line in refused {
-            group.reject(reason(&line.text), 1);
-        }
+        group.count(&request, refused.iter().map(|line| (u64::from(line.line), reason(&line.text))));
         if let Some(first) = refused.first() {
             self.reports.refused(&first.text);
             log::warn!("{}: refused {} of {} lines: {}", self.label, refused.len(), request.lines, cut(&first.text));
         }
-        group.delivered += request.lines.saturating_sub(refused.len() as u64);
         self.bodies.borrow_mut().push(request.body);
     }
 
@@ -203,11 +206,11 @@ impl<R: Reports> Delivery<R> {
         let body = request.body.bytes();
         let mut letters = self.letters.borrow_mut();
         for line in (self.split)(body) {
-            dead_letter::entry(&mut letters, at, group.target(request.precision), text, &body[line]);
+            dead_letter::entry(&mut letters, at, request.target(&group.db), text, &body[line]);
         }
         self.reports.refused(text);
         log::warn!("{}: refused all {} lines: {}", self.label, request.lines, cut(text));
-        group.reject(reason, request.lines);
+        group.count_refused(&request, reason);
         self.bodies.borrow_mut().push(request.body);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::courier_test::{OK, rig_with};
 use super::stand_in::{Act, Asked, StandIn, until};
 use super::*;
+use crate::disklog::Seq;
 use crate::io::block_on;
 use crate::precision::Precision;
 

@@ -5,10 +5,12 @@
 
 use std::time::Instant;
 
-use super::window::Group;
 use crate::handoff::Created;
 use crate::limits::{COURIER_GROUPS_MAX, MISSING_DB_HOLD, UNKNOWN_DB_CACHE};
 use crate::settings::MissingDb;
+
+/// A database and a policy, as the writers named it.
+type Named<'a> = (&'a [u8], &'a [u8]);
 
 /// What happens to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +54,18 @@ impl Missing {
         self.entries.retain(|e| *e.db != *db || *e.rp != *rp);
     }
 
-    /// The backend has just refused the group because it lacks the database or policy; `text` is its error. None: ask
+    /// The backend has just refused points because it lacks their database or policy; `text` is its error. None: ask
     /// the control thread to create it, and pass the answer to [`Missing::answered`].
-    pub fn lacked(&mut self, label: &str, group: &Group, text: &str, now: Instant) -> Option<CreationStep> {
+    pub fn lacked(&mut self, label: &str, named: Named<'_>, text: &str, now: Instant) -> Option<CreationStep> {
         match self.rule {
             MissingDb::Reject => Some(CreationStep::Reject(reason(text))),
-            MissingDb::Hold => Some(self.answered(label, group, text, Created::NowhereElse, now)),
+            MissingDb::Hold => Some(self.answered(label, named, text, Created::NowhereElse, now)),
             MissingDb::Create => {
                 // The answer "nowhere" is reused for a moment: to ask makes the control thread query every backend.
-                let entry = self.entry(group);
+                let entry = self.entry(named);
                 let recent = |at: Instant| now.saturating_duration_since(at) < UNKNOWN_DB_CACHE;
                 if entry.nowhere_since.is_some() && entry.asked.is_some_and(recent) {
-                    return Some(self.answered(label, group, text, Created::NowhereElse, now));
+                    return Some(self.answered(label, named, text, Created::NowhereElse, now));
                 }
                 entry.asked = Some(now);
                 None
@@ -72,8 +74,15 @@ impl Missing {
     }
 
     /// What to do with the request after the control thread's answer.
-    pub fn answered(&mut self, label: &str, group: &Group, text: &str, created: Created, now: Instant) -> CreationStep {
-        let entry = self.entry(group);
+    pub fn answered(
+        &mut self,
+        label: &str,
+        named: Named<'_>,
+        text: &str,
+        created: Created,
+        now: Instant,
+    ) -> CreationStep {
+        let entry = self.entry(named);
         match created {
             Created::Done if !entry.created => {
                 entry.created = true;
@@ -98,16 +107,16 @@ impl Missing {
         }
     }
 
-    fn entry(&mut self, group: &Group) -> &mut MissingEntry {
-        let index = match self.entries.iter().position(|e| e.db == group.db && e.rp == group.rp) {
+    fn entry(&mut self, (db, rp): Named<'_>) -> &mut MissingEntry {
+        let index = match self.entries.iter().position(|e| *e.db == *db && *e.rp == *rp) {
             Some(index) => index,
             None => {
                 if self.entries.len() >= COURIER_GROUPS_MAX {
                     self.entries.remove(0);
                 }
                 self.entries.push(MissingEntry {
-                    db: group.db.clone(),
-                    rp: group.rp.clone(),
+                    db: db.into(),
+                    rp: rp.into(),
                     nowhere_since: None,
                     asked: None,
                     created: false,
@@ -139,66 +148,45 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::courier::window::{Bounds, Window};
-    use crate::disklog::{RecordView, Seq};
-    use crate::precision::Precision;
 
     const TEXT: &str = "database not found: \"d\"";
 
-    fn window() -> Window {
-        let mut window = Window::new(Bounds { lines: 10, bytes: 1000 });
-        for db in [b"d", b"e"] {
-            let record = RecordView {
-                seq: Seq(1),
-                db,
-                rp: b"",
-                precision: Precision::Second,
-                appended_ms: 0,
-                lines: 1,
-                bytes: b"m v=1\n",
-            };
-            assert!(window.take(&record));
-        }
-        window
-    }
+    const GROUP: Named<'static> = (b"d", b"");
+    const OTHER: Named<'static> = (b"e", b"");
 
     #[test]
     fn points_of_a_database_that_is_nowhere_are_held_once_and_then_rejected() {
-        let window = window();
-        let (group, other) = (&window.groups[0], &window.groups[1]);
         let start = Instant::now();
         let mut missing = Missing::new(MissingDb::Create);
-        assert_eq!(missing.lacked("b", group, TEXT, start), None);
-        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, start), CreationStep::Hold);
-        assert_eq!(missing.lacked("b", group, TEXT, start), Some(CreationStep::Hold), "not asked again at once");
+        assert_eq!(missing.lacked("b", GROUP, TEXT, start), None);
+        assert_eq!(missing.answered("b", GROUP, TEXT, Created::NowhereElse, start), CreationStep::Hold);
+        assert_eq!(missing.lacked("b", GROUP, TEXT, start), Some(CreationStep::Hold), "not asked again at once");
         let later = start + MISSING_DB_HOLD;
-        assert_eq!(missing.lacked("b", group, TEXT, later), None, "asked again later");
+        assert_eq!(missing.lacked("b", GROUP, TEXT, later), None, "asked again later");
         let rejected = CreationStep::Reject("database not found");
-        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), rejected);
-        assert_eq!(missing.lacked("b", group, TEXT, later), Some(rejected), "the next window is not held");
-        assert_eq!(missing.lacked("b", other, TEXT, later), None, "another database is held for the full time");
+        assert_eq!(missing.answered("b", GROUP, TEXT, Created::NowhereElse, later), rejected);
+        assert_eq!(missing.lacked("b", GROUP, TEXT, later), Some(rejected), "the next window is not held");
+        assert_eq!(missing.lacked("b", OTHER, TEXT, later), None, "another database is held for the full time");
         missing.found(b"d", b"");
-        assert_eq!(missing.lacked("b", group, TEXT, later), None);
-        assert_eq!(missing.answered("b", group, TEXT, Created::NowhereElse, later), CreationStep::Hold);
+        assert_eq!(missing.lacked("b", GROUP, TEXT, later), None);
+        assert_eq!(missing.answered("b", GROUP, TEXT, Created::NowhereElse, later), CreationStep::Hold);
     }
 
     #[test]
     fn while_others_cannot_be_asked_points_are_held_without_bound() {
-        let window = window();
-        let group = &window.groups[0];
         let mut missing = Missing::new(MissingDb::Create);
         let mut now = Instant::now();
         for _ in 0..10 {
-            assert_eq!(missing.lacked("b", group, TEXT, now), None);
+            assert_eq!(missing.lacked("b", GROUP, TEXT, now), None);
             assert_eq!(
-                missing.answered("b", group, TEXT, Created::Failed("b2 is down".into()), now),
+                missing.answered("b", GROUP, TEXT, Created::Failed("b2 is down".into()), now),
                 CreationStep::Hold
             );
             now += MISSING_DB_HOLD;
         }
-        assert_eq!(missing.answered("b", group, TEXT, Created::Done, now), CreationStep::Again);
+        assert_eq!(missing.answered("b", GROUP, TEXT, Created::Done, now), CreationStep::Again);
         assert_eq!(
-            missing.answered("b", group, TEXT, Created::Done, now),
+            missing.answered("b", GROUP, TEXT, Created::Done, now),
             CreationStep::Hold,
             "it says so and it is not so"
         );
@@ -206,16 +194,14 @@ mod tests {
 
     #[test]
     fn the_settings_decide() {
-        let window = window();
-        let group = &window.groups[0];
         let now = Instant::now();
         let text = "retention policy not found: x";
-        let reject = Missing::new(MissingDb::Reject).lacked("b", group, text, now);
+        let reject = Missing::new(MissingDb::Reject).lacked("b", GROUP, text, now);
         assert_eq!(reject, Some(CreationStep::Reject("retention policy not found")));
         let mut hold = Missing::new(MissingDb::Hold);
-        assert_eq!(hold.lacked("b", group, text, now), Some(CreationStep::Hold));
+        assert_eq!(hold.lacked("b", GROUP, text, now), Some(CreationStep::Hold));
         let almost = now + MISSING_DB_HOLD - Duration::from_millis(1);
-        assert_eq!(hold.lacked("b", group, text, almost), Some(CreationStep::Hold));
-        assert_eq!(hold.lacked("b", group, text, now + MISSING_DB_HOLD), reject);
+        assert_eq!(hold.lacked("b", GROUP, text, almost), Some(CreationStep::Hold));
+        assert_eq!(hold.lacked("b", GROUP, text, now + MISSING_DB_HOLD), reject);
     }
 }

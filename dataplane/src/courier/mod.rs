@@ -1,16 +1,17 @@
-//! The courier: delivers to one backend from one worker's log.
+//! The courier: delivers to one backend from all logs.
 //!
 //! ```text
-//! source -> window -> (one group per database and policy) -> deliver -> client -> backend
+//! merge -> window -> (one group per database and policy) -> deliver -> client -> backend
 //!   ^ confirm            |            verdict, bisect, missing | dead letters
 //! ```
 //!
 //! Invariants:
-//! - The cursor moves past a record only when each of its lines has been confirmed by the backend or is synced as a
-//!   dead letter.
+//! - Records are sent in one order over all logs ([`RecordOrder`](crate::order)), the same for all backends.
+//! - The cursor of a log moves past a record only when each of its lines has been confirmed by the backend or is synced
+//!   as a dead letter.
 //! - At most one request of a (database, policy) is in flight, and no line is settled before an earlier one: an old
 //!   value cannot replace a newer one.
-//! - While a hold is set, nothing from its place in the log on is fetched. Everything before it is delivered as usual.
+//! - While a hold is set, nothing from its stamp on is fetched. Everything before it is delivered as usual.
 //! - After every failure the courier waits, for a timer or for an event. All waiting is in [`Courier::run`].
 //!
 //! Couriers share nothing, so a backend can delay only its own courier.
@@ -23,10 +24,10 @@ mod dead_letter;
 mod deliver;
 mod exchange;
 mod hint;
+mod merge;
 mod missing;
 mod source;
 mod stall;
-mod turn;
 mod verdict;
 mod window;
 
@@ -45,17 +46,20 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
 pub(crate) use client::percent_encode;
 pub use client::{Address, Endpoint};
+pub use dead_letter::KnownLetters;
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
-pub use source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
+pub use merge::{LogSource, Merge, Passed};
+pub use source::{DeliveryState, RecordSource, Reports, SourceError};
 pub use window::{PartlySettled, Splitter};
 
-use crate::disklog::{RecordView, Seq};
+use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
@@ -68,7 +72,6 @@ use dead_letter::DeadLetters;
 use deliver::{Delivery, Lane};
 use missing::Missing;
 use stall::Stall;
-use turn::Turn;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
 
@@ -76,7 +79,6 @@ use window::{Bounds, Window};
 #[derive(Debug)]
 pub struct Setup {
     pub worker: usize,
-    pub workers: usize,
     /// The backend's name.
     pub backend: String,
     /// Number of all backends, which share [`BATCH_POOL_BYTES`].
@@ -97,9 +99,10 @@ pub struct Setup {
 pub struct Handle {
     health: RefCell<Health>,
     hurry: Cell<bool>,
-    /// Records from here on are held.
-    hold: Cell<Option<Seq>>,
+    /// Records from this stamp on are held.
+    hold: Cell<Option<u64>>,
     event: Event,
+    stop: Event,
 }
 
 impl Handle {
@@ -116,8 +119,8 @@ impl Handle {
         self.event.notify();
     }
 
-    /// Holds records from `from` on, until a call with None or a later place.
-    pub fn hold(&self, from: Option<Seq>) {
+    /// Holds records from the stamp `from` on, until a call with None or a later stamp.
+    pub fn hold(&self, from: Option<u64>) {
         self.hold.set(from);
         self.event.notify();
     }
@@ -150,8 +153,13 @@ impl RunningCourier {
     }
 
     /// See [`Handle::hold`].
-    pub fn hold(&self, from: Option<Seq>) {
+    pub fn hold(&self, from: Option<u64>) {
         self.handle.hold(from);
+    }
+
+    /// Ends the courier. A request in flight is sent again after the next start.
+    pub fn stop(&self) {
+        self.handle.stop.notify();
     }
 }
 
@@ -165,7 +173,6 @@ pub struct Courier<S, R> {
     letters: DeadLetters,
     /// When the window was started, and whether the one before was full.
     started: Option<Instant>,
-    turn: Turn,
     was_full: bool,
     loud_at: Option<Instant>,
     stall: Stall,
@@ -177,9 +184,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     /// # Errors
     /// When the folder cannot be read.
     pub fn new(setup: Setup, source: S, reports: R) -> std::io::Result<(Self, Rc<Handle>)> {
-        let workers = setup.workers.max(1);
-        let letters_max = DEAD_LETTER_BYTES_MAX / workers as u64;
-        let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, workers, letters_max)?;
+        let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, DEAD_LETTER_BYTES_MAX)?;
         let bounds = Bounds {
             lines: setup.flush_size.max(1) as u64,
             bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
@@ -189,6 +194,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             hurry: Cell::new(false),
             hold: Cell::new(None),
             event: Event::default(),
+            stop: Event::default(),
         });
         let delivery = Delivery {
             label: format!("backend {} (worker {})", setup.backend, setup.worker),
@@ -214,7 +220,6 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             window,
             letters,
             started: None,
-            turn: Turn::default(),
             was_full: false,
             loud_at: None,
             stall: Stall::default(),
@@ -222,9 +227,14 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         Ok((courier, handle))
     }
 
-    /// Serves the backend until the log is closed. The future may be dropped at any time: requests in flight are sent
-    /// again by the next courier, which starts at the cursor.
-    pub async fn run(mut self) {
+    /// Serves the backend until the log is closed or [`RunningCourier::stop`] is called. The future may be dropped at
+    /// any time: requests in flight are sent again by the next courier, which starts at the cursors.
+    pub async fn run(self) {
+        let handle = self.delivery.handle.clone();
+        future::or(self.serve(), handle.stop.wait()).await;
+    }
+
+    async fn serve(mut self) {
         loop {
             let readable = match self.refill().await {
                 Ok(()) => true,
@@ -243,8 +253,9 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             if safe && self.window.settled() {
                 self.confirm();
             } else {
-                if safe && let Some(settled) = self.window.partly_settled() {
-                    self.delivery.reports.partly_settled(settled);
+                if safe {
+                    let settled = self.window.partly_settled(self.source.positions());
+                    self.delivery.reports.partly_settled(Arc::new(settled));
                 }
                 self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
                 self.pause(safe).await;
@@ -263,65 +274,45 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             self.window.recount();
             self.window.reuse(&mut self.delivery.bodies.borrow_mut());
             let useful = self.delivery.handle.health.borrow().reachable() && self.window.has_room();
-            if !useful || !self.source.behind() {
+            if !useful {
                 return Ok(());
             }
         }
-        let (window, turn, reports) = (&mut self.window, &self.turn, &self.delivery.reports);
+        let (window, reports) = (&mut self.window, &self.delivery.reports);
         let handle = &self.delivery.handle;
-        let (full, held_back, held) = (Cell::new(false), Cell::new(None), Cell::new(None));
-        let mut sink = |record: RecordView<'_>| {
-            if handle.hold.get().is_some_and(|from| record.seq >= from) {
-                held.set(Some(record.appended_ms));
+        let (full, held) = (Cell::new(false), Cell::new(None));
+        let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
+        let mut sink = |log: usize, record: RecordView<'_>| {
+            if handle.hold.get().is_some_and(|from| record.stamp >= from) {
+                held.set(Some(record.stamp));
                 return false;
             }
-            let elsewhere = reports.oldest_elsewhere();
-            if !turn.may_send(record.appended_ms, elsewhere) {
-                held_back.set(Some((record.appended_ms, elsewhere)));
-                return false;
-            }
-            full.set(!window.take(&record));
+            full.set(!window.take(log, &record, &default));
             !full.get()
         };
-        let mut fetched = self.source.fetch(false, &mut sink).await?;
-        let nothing = fetched.lines == 0 && fetched.lost == 0;
-        if wait && nothing && held_back.get().is_none() && held.get().is_none() {
-            reports.holds(None);
-            fetched = self.source.fetch(true, &mut sink).await?;
-        }
+        let fetched = self.source.fetch(&mut sink).await?;
         self.was_full = full.get();
-        let oldest_ms = window.oldest_ms;
-        if let Some((_, elsewhere)) = held_back.get() {
-            self.turn.wait_for(elsewhere, io::now());
-        }
-        if let Some((at, _)) = held_back.get()
-            && oldest_ms.is_none()
-            && fetched.lost == 0
-        {
-            // Older records of other workers go first.
-            reports.holds(Some(at));
-            io::sleep(COURIER_PACE).await;
-            return Ok(());
-        }
-        if let Some(at) = held.get()
-            && oldest_ms.is_none()
-            && fetched.lost == 0
-        {
-            // Publish it all the same: after the hold it must be sent before newer records of other workers.
-            reports.holds(Some(at));
+        self.window.below = self.window.below.max(fetched.below);
+        if self.window.is_empty() && fetched.lost == 0 {
+            reports.settled_below(fetched.below);
+            reports.holds(held.get());
             let changed = handle.event.wait();
-            if handle.hold.get().is_some() {
+            if held.get().is_none() {
+                future::or(self.source.ready(), changed).await;
+            } else if handle.hold.get().is_some() {
                 changed.await;
             }
             return Ok(());
         }
-        if oldest_ms.is_some() {
-            reports.holds(oldest_ms);
+        self.window.begun = true;
+        if let Some(oldest) = self.window.oldest {
+            reports.holds(Some(oldest));
         }
-        let now = io::now();
-        self.started = Some(now);
-        self.stall.holds_points(now);
-        self.window.next = Some(fetched.next);
+        if wait || fetched.lines > 0 {
+            let now = io::now();
+            self.started = Some(now);
+            self.stall.holds_points(now);
+        }
         Ok(())
     }
 
@@ -390,19 +381,22 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Every line of the window is settled: reports what became of them and moves the cursor.
+    /// Every line of the window is settled: reports what became of them and moves the cursors.
     fn confirm(&mut self) {
-        let Some(next) = self.window.next else { return };
+        if self.window.is_empty() {
+            return;
+        }
         let reports = &self.delivery.reports;
         for group in &self.window.groups {
-            if group.delivered > 0 {
-                reports.delivered(&group.db, group.delivered);
+            for &(log, lines) in &group.delivered {
+                reports.delivered(log, &group.db, lines);
             }
-            for &(reason, lines) in &group.rejected {
-                reports.rejected(&group.db, reason, lines);
+            for &(log, reason, lines) in &group.rejected {
+                reports.rejected(log, &group.db, reason, lines);
             }
         }
-        self.source.confirm(next);
+        reports.settled_below(self.window.below);
+        self.source.confirm();
         self.stall.progressed(&self.delivery.label, io::now());
         self.window.clear(&mut self.delivery.bodies.borrow_mut());
         if !self.source.behind() {

@@ -1,20 +1,21 @@
-//! What a courier needs from its worker: a source of records, and a receiver for its reports.
+//! What a courier needs from its worker: the records for its backend, and a receiver for its reports.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 
 /// What one [`RecordSource::fetch`] passed to its sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// The record after the last one that was passed, or skipped because it is for other backends.
-    pub next: Seq,
     /// Lines passed.
     pub lines: u64,
     /// Lines lost on the way (a damaged frame, `drop_oldest`).
     pub lost: u64,
+    /// Every record with a stamp below this has been passed, now or earlier. 0 = not known.
+    pub below: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,24 +26,30 @@ pub enum SourceError {
     Unreadable,
 }
 
-/// The records for one backend in one worker's log, in order.
+/// The records for one backend in all logs, in one order.
 pub trait RecordSource {
-    /// Passes records to `sink` until it returns false (that record comes again) or no more are available at once. With
-    /// `wait`, waits until there is a record. Starts where the last fetch ended, confirmed or not.
+    /// Passes records, each with the number of its log, to `sink` until it returns false (that record comes again) or
+    /// no more are available now. Starts where the last fetch ended, confirmed or not.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`]. What was passed before counts as passed.
     fn fetch(
         &mut self,
-        wait: bool,
-        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
+        sink: &mut dyn FnMut(usize, RecordView<'_>) -> bool,
     ) -> impl Future<Output = Result<Fetched, SourceError>>;
+
+    /// Waits until a fetch may pass something. May be dropped at any time.
+    fn ready(&mut self) -> impl Future<Output = ()>;
 
     /// Whether there may be more records than have been fetched.
     fn behind(&self) -> bool;
 
-    /// Moves the cursor: everything before `next` has been delivered or is a dead letter.
-    fn confirm(&mut self, next: Seq);
+    /// By log: the record after the last one that was passed, or skipped because it is for other backends.
+    fn positions(&self) -> Vec<Seq>;
+
+    /// Moves the cursors of all logs to where they have been fetched: everything passed has been delivered or is a dead
+    /// letter.
+    fn confirm(&mut self);
 }
 
 /// The state of a backend as its writes show it.
@@ -56,17 +63,20 @@ pub enum DeliveryState {
 }
 
 /// Receives what became of points. The counts of one window are reported together, directly before the
-/// [`RecordSource::confirm`] that moves the cursor past them, without an await in between. So counts and cursor can be
-/// saved as of the same moment.
+/// [`RecordSource::confirm`] that moves the cursors past them, without an await in between. So counts and cursors can
+/// be saved as of the same moment.
 pub trait Reports {
-    /// The backend has confirmed these points.
-    fn delivered(&self, db: &[u8], lines: u64);
+    /// The backend has confirmed these points of a log.
+    fn delivered(&self, log: usize, db: &[u8], lines: u64);
 
-    /// The backend refused these points; they are dead letters. `reason` is one of a few fixed texts.
-    fn rejected(&self, db: &[u8], reason: &'static str, lines: u64);
+    /// The backend refused these points of a log; they are dead letters. `reason` is one of a few fixed texts.
+    fn rejected(&self, log: usize, db: &[u8], reason: &'static str, lines: u64);
 
-    /// The cursor cannot move, but this much is settled. Holds until the next call or the next move of the cursor.
-    fn partly_settled(&self, settled: PartlySettled);
+    /// Everything below this stamp is settled. Called before [`RecordSource::confirm`].
+    fn settled_below(&self, stamp: u64);
+
+    /// The cursors cannot move, but this much is settled. Holds until the next call or the next move of the cursors.
+    fn partly_settled(&self, settled: Arc<PartlySettled>);
 
     /// The text with which the backend refused points; called before they are counted.
     fn refused(&self, text: &str);
@@ -74,17 +84,17 @@ pub trait Reports {
     /// Called at each change, with the reason for the program's status.
     fn state(&self, state: DeliveryState, reason: &str);
 
-    /// The time of the oldest record that is fetched and not settled. None: there is none in the log.
-    fn holds(&self, oldest_ms: Option<u64>);
+    /// The stamp of the oldest record that is fetched and not settled. None: there is none in the logs.
+    fn holds(&self, oldest: Option<u64>);
 
-    /// The time of the oldest record that couriers of other workers hold for this backend; `u64::MAX` = none.
-    fn oldest_elsewhere(&self) -> u64;
-
-    /// True from the first success after a failure until the courier has reached the end of the log.
+    /// True from the first success after a failure until the courier has reached the end of the logs.
     fn rewriting(&self, on: bool);
 
-    /// True from a local failure (the log cannot be read, dead letters cannot be written) until the courier continues.
+    /// True from a local failure (a log cannot be read, dead letters cannot be written) until the courier continues.
     fn stuck(&self, on: bool);
+
+    /// The name of the database's default policy, if it is known.
+    fn default_policy(&self, db: &[u8]) -> Option<String>;
 
     /// Creates the database (or policy; `rp` empty = the default one) at the backend, as another backend has it.
     fn create_database(&self, db: &str, rp: &str) -> impl Future<Output = Created>;

@@ -168,7 +168,7 @@ struct Record {
     db: &'static str,
     rp: &'static str,
     precision: Precision,
-    appended_ms: u64,
+    stamp: u64,
     bytes: String,
 }
 
@@ -194,13 +194,9 @@ impl Log {
 
     pub fn append_with(&self, db: &'static str, rp: &'static str, precision: Precision, lines: &[&str]) {
         let bytes = lines.iter().map(|l| format!("{l}\n")).collect();
-        self.inner.records.borrow_mut().push_back(Record { db, rp, precision, appended_ms: 0, bytes });
-        self.inner.event.notify();
-    }
-
-    pub fn append_at(&self, appended_ms: u64, db: &'static str, line: &str) {
-        let (precision, bytes) = (Precision::Nanosecond, format!("{line}\n"));
-        self.inner.records.borrow_mut().push_back(Record { db, rp: "", precision, appended_ms, bytes });
+        let mut records = self.inner.records.borrow_mut();
+        let stamp = records.len() as u64 + 1;
+        records.push_back(Record { db, rp, precision, stamp, bytes });
         self.inner.event.notify();
     }
 
@@ -220,51 +216,56 @@ impl Log {
 }
 
 impl RecordSource for Log {
-    async fn fetch(
-        &mut self,
-        wait: bool,
-        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
-    ) -> Result<Fetched, SourceError> {
+    async fn fetch(&mut self, sink: &mut dyn FnMut(usize, RecordView<'_>) -> bool) -> Result<Fetched, SourceError> {
         let state = &self.inner;
-        loop {
-            let waiting = state.event.wait();
-            if state.closed.get() {
-                return Err(SourceError::Closed);
-            }
-            if self.behind() || !wait {
-                break;
-            }
-            waiting.await;
+        if state.closed.get() {
+            return Err(SourceError::Closed);
         }
-        let mut lines = 0;
+        let mut got = Fetched { below: state.records.borrow().len() as u64 + 1, ..Fetched::default() };
         for (i, record) in state.records.borrow().iter().enumerate().skip(state.fetched.get()) {
             let count = record.bytes.bytes().filter(|b| *b == b'\n').count() as u32;
-            let taken = sink(RecordView {
+            let view = RecordView {
                 seq: Seq(i as u64 + 1),
                 db: record.db.as_bytes(),
                 rp: record.rp.as_bytes(),
                 precision: record.precision,
-                appended_ms: record.appended_ms,
+                stamp: record.stamp,
                 lines: count,
                 bytes: record.bytes.as_bytes(),
-            });
-            if !taken {
+            };
+            if !sink(0, view) {
+                got.below = record.stamp;
                 break;
             }
-            lines += u64::from(count);
+            got.lines += u64::from(count);
             state.fetched.set(i + 1);
         }
-        Ok(Fetched { next: Seq(state.fetched.get() as u64 + 1), lines, lost: 0 })
+        Ok(got)
+    }
+
+    async fn ready(&mut self) {
+        let state = &self.inner;
+        loop {
+            let waiting = state.event.wait();
+            if state.closed.get() || self.behind() {
+                return;
+            }
+            waiting.await;
+        }
     }
 
     fn behind(&self) -> bool {
         self.inner.fetched.get() < self.inner.records.borrow().len()
     }
 
-    fn confirm(&mut self, next: Seq) {
-        assert!(next.0 > self.inner.confirmed.get(), "the cursor never goes back");
-        assert!(next.0 - 1 <= self.inner.fetched.get() as u64);
-        self.inner.confirmed.set(next.0 - 1);
+    fn positions(&self) -> Vec<Seq> {
+        vec![Seq(self.inner.fetched.get() as u64 + 1)]
+    }
+
+    fn confirm(&mut self) {
+        let next = self.inner.fetched.get() as u64;
+        assert!(next > self.inner.confirmed.get(), "the cursor never goes back");
+        self.inner.confirmed.set(next);
     }
 }
 
@@ -279,13 +280,12 @@ struct Recorded {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<String>>,
-    partly: RefCell<Option<PartlySettled>>,
+    partly: RefCell<Option<Arc<PartlySettled>>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
     stuck: Cell<bool>,
     held: Cell<Option<u64>>,
-    /// The oldest record that couriers of other workers hold. None: there is none.
-    elsewhere: Cell<Option<u64>>,
+    below: Cell<u64>,
     create: RefCell<VecDeque<Created>>,
     asked_to_create: RefCell<Vec<String>>,
 }
@@ -306,8 +306,8 @@ impl RecordedReports {
     /// The first record of `db` that is not settled, and the end of the window, as last told.
     pub fn partly_settled(&self, db: &str) -> Option<(Option<Seq>, Seq)> {
         let partly = self.inner.partly.borrow();
-        let of = |p: &PartlySettled| p.groups.iter().find(|g| *g.db == *db.as_bytes()).and_then(|g| g.first);
-        partly.as_ref().map(|p| (of(p), p.next))
+        let of = |p: &PartlySettled| p.groups.iter().find(|g| *g.db == *db.as_bytes()).and_then(|g| g.first[0]);
+        partly.as_ref().map(|p| (of(p), p.next[0]))
     }
 
     pub fn states(&self) -> Vec<DeliveryState> {
@@ -322,13 +322,14 @@ impl RecordedReports {
         self.inner.rewriting.borrow().clone()
     }
 
-    /// Time of the oldest record that the courier has reported as held.
+    /// Stamp of the oldest record that the courier has reported as held.
     pub fn held(&self) -> Option<u64> {
         self.inner.held.get()
     }
 
-    pub fn set_elsewhere(&self, oldest_ms: Option<u64>) {
-        self.inner.elsewhere.set(oldest_ms);
+    /// Everything below this stamp is settled.
+    pub fn below(&self) -> u64 {
+        self.inner.below.get()
     }
 
     /// Sets the next answer to `create_database`; without one it is [`Created::NowhereElse`].
@@ -342,23 +343,24 @@ impl RecordedReports {
 }
 
 impl Reports for RecordedReports {
-    fn holds(&self, oldest_ms: Option<u64>) {
-        self.inner.held.set(oldest_ms);
+    fn holds(&self, oldest: Option<u64>) {
+        self.inner.held.set(oldest);
     }
 
-    fn oldest_elsewhere(&self) -> u64 {
-        self.inner.elsewhere.get().unwrap_or(u64::MAX)
+    fn settled_below(&self, stamp: u64) {
+        assert!(stamp == 0 || stamp >= self.inner.below.get(), "it never goes back");
+        self.inner.below.set(stamp.max(self.inner.below.get()));
     }
 
-    fn delivered(&self, db: &[u8], lines: u64) {
+    fn delivered(&self, _log: usize, db: &[u8], lines: u64) {
         self.inner.delivered.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), lines));
     }
 
-    fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
+    fn rejected(&self, _log: usize, db: &[u8], reason: &'static str, lines: u64) {
         self.inner.rejected.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), reason, lines));
     }
 
-    fn partly_settled(&self, settled: PartlySettled) {
+    fn partly_settled(&self, settled: Arc<PartlySettled>) {
         self.inner.partly.replace(Some(settled));
     }
 
@@ -376,6 +378,10 @@ impl Reports for RecordedReports {
 
     fn stuck(&self, on: bool) {
         self.inner.stuck.set(on);
+    }
+
+    fn default_policy(&self, _db: &[u8]) -> Option<String> {
+        Some("autogen".to_owned())
     }
 
     async fn create_database(&self, db: &str, rp: &str) -> Created {

@@ -1,8 +1,10 @@
 //! The records a courier has fetched and not yet settled, regrouped into requests.
 //!
-//! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. Groups are
-//! independent of each other. A group that must wait stays in the window while others leave it and new records are
-//! added. The cursor moves once every group is settled; until then [`PartlySettled`] says how far the others are.
+//! A group holds the requests of one (database, policy), in order; only its first request is ever in flight. A policy
+//! may be named or, as the default one, not: both are the same group. While the name of the default policy is not
+//! known, all policies of a database are one group. Groups are independent of each other. A group that must wait stays
+//! in the window while others leave it and new records are added. The cursors move once every group is settled; until
+//! then [`PartlySettled`] says how far the others are.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,9 +22,14 @@ use crate::precision::Precision;
 /// string may contain an LF.
 pub type Splitter = fn(&[u8]) -> Vec<Range<usize>>;
 
+/// Returns the name of a database's default policy, if it is known.
+pub type DefaultPolicy<'a> = dyn Fn(&[u8]) -> Option<Box<[u8]>> + 'a;
+
 /// Lines that are sent to the backend together.
 #[derive(Debug)]
 pub struct Request {
+    /// The policy as the writers named it; empty = the default one.
+    pub rp: Box<[u8]>,
     pub precision: Precision,
     pub body: RequestBody,
     pub lines: u64,
@@ -33,13 +40,57 @@ pub struct Request {
     pub timeouts: u32,
     /// Set once the backend has refused some of the lines.
     pub search: Option<Bisect>,
-    /// Its first record.
+    /// Where its lines are from, in order.
+    runs: Vec<Run>,
+}
+
+/// Consecutive lines of a request that are from one log.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    log: usize,
+    /// Their first record.
     first: Seq,
+    stamp: u64,
+    lines: u64,
 }
 
 impl Request {
-    fn new(precision: Precision, body: RequestBody, first: Seq) -> Self {
-        Self { precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None, first }
+    fn new(rp: &[u8], precision: Precision, body: RequestBody) -> Self {
+        let rp = rp.into();
+        Self { rp, precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None, runs: Vec::new() }
+    }
+
+    pub fn target<'a>(&'a self, db: &'a [u8]) -> Target<'a> {
+        Target { db, rp: &self.rp, precision: self.precision }
+    }
+
+    fn add(&mut self, log: usize, record: &RecordView<'_>) {
+        let lines = u64::from(record.lines);
+        self.body.push(record.bytes);
+        self.lines += lines;
+        match self.runs.last_mut().filter(|run| run.log == log) {
+            Some(run) => run.lines += lines,
+            None => self.runs.push(Run { log, first: record.seq, stamp: record.stamp, lines }),
+        }
+    }
+
+    /// The log that a line is from.
+    fn log_of(&self, line: u64) -> usize {
+        let mut before = 0;
+        let of = self.runs.iter().find(|run| {
+            before += run.lines;
+            line < before
+        });
+        of.or(self.runs.last()).map_or(0, |run| run.log)
+    }
+
+    /// The stamp of its first record.
+    fn stamp(&self) -> Option<u64> {
+        self.runs.first().map(|run| run.stamp)
+    }
+
+    fn first_of(&self, log: usize) -> Option<Seq> {
+        self.runs.iter().find(|run| run.log == log).map(|run| run.first)
     }
 }
 
@@ -47,44 +98,73 @@ impl Request {
 #[derive(Debug)]
 pub struct Group {
     pub db: Box<[u8]>,
-    pub rp: Box<[u8]>,
+    /// Its policy; None = all policies of the database.
+    policy: Option<Box<[u8]>>,
+    /// Under which names its policy has come.
+    names: Vec<Box<[u8]>>,
     pub requests: VecDeque<Request>,
     pub backoff: Backoff,
     /// When the log last said that the backend's user may not write here.
     pub loud_at: Option<Instant>,
-    /// Counts of the lines that are settled.
-    pub delivered: u64,
-    pub rejected: Vec<(&'static str, u64)>,
+    /// Counts of the lines that are settled: each with its log.
+    pub delivered: Vec<(usize, u64)>,
+    pub rejected: Vec<(usize, &'static str, u64)>,
 }
 
 impl Group {
-    pub fn target(&self, precision: Precision) -> Target<'_> {
-        Target { db: &self.db, rp: &self.rp, precision }
-    }
-
     /// It waits after a failure of its own.
     fn is_held(&self) -> bool {
         self.backoff.is_running()
     }
 
-    /// Counts lines as rejected.
-    pub fn reject(&mut self, reason: &'static str, lines: u64) {
-        match self.rejected.iter_mut().find(|(r, _)| *r == reason) {
+    /// Counts the lines of a request that is settled. `refused`: the numbers of those that were refused, with the
+    /// reason.
+    pub fn count(&mut self, request: &Request, refused: impl Iterator<Item = (u64, &'static str)>) {
+        for run in &request.runs {
+            self.deliver(run.log, run.lines);
+        }
+        for (line, reason) in refused {
+            let log = request.log_of(line);
+            self.reject(log, reason, 1);
+            if let Some((_, delivered)) = self.delivered.iter_mut().find(|(of, _)| *of == log) {
+                *delivered = delivered.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Counts all lines of a request as refused.
+    pub fn count_refused(&mut self, request: &Request, reason: &'static str) {
+        request.runs.iter().for_each(|run| self.reject(run.log, reason, run.lines));
+    }
+
+    fn deliver(&mut self, log: usize, lines: u64) {
+        match self.delivered.iter_mut().find(|(of, _)| *of == log) {
             Some((_, n)) => *n += lines,
-            None => self.rejected.push((reason, lines)),
+            None => self.delivered.push((log, lines)),
+        }
+    }
+
+    fn reject(&mut self, log: usize, reason: &'static str, lines: u64) {
+        match self.rejected.iter_mut().find(|(of, r, _)| *of == log && *r == reason) {
+            Some((.., n)) => *n += lines,
+            None => self.rejected.push((log, reason, lines)),
         }
     }
 
     /// Puts the second request's lines behind those of the first one, if they fit in one request.
     pub fn join_next(&mut self) {
         let (Some(first), Some(next)) = (self.requests.front(), self.requests.get(1)) else { return };
-        if first.precision != next.precision || first.body.len() + next.body.len() > BATCH_BYTES_MAX {
+        if first.precision != next.precision
+            || first.rp != next.rp
+            || first.body.len() + next.body.len() > BATCH_BYTES_MAX
+        {
             return;
         }
         let next = self.requests.remove(1).expect("looked at above");
         let first = self.requests.front_mut().expect("looked at above");
         first.body.push(next.body.bytes());
         first.lines += next.lines;
+        first.runs.extend(next.runs);
     }
 
     /// Splits the first request in two, in order. False: it has only one line.
@@ -98,18 +178,41 @@ impl Group {
         let middle = lines.len() / 2;
         let at = lines[middle].start;
         let mut halves = [(&bytes[..at], middle), (&bytes[at..], lines.len() - middle)].map(|(bytes, lines)| {
-            let mut half = Request::new(first.precision, RequestBody::default(), first.first);
+            let mut half = Request::new(&first.rp, first.precision, RequestBody::default());
             half.body.push(bytes);
             half.lines = lines as u64;
             half
         });
         // If the record's count differs from the splitter's, the total stays the same.
         halves[1].lines = first.lines.saturating_sub(halves[0].lines);
+        [halves[0].runs, halves[1].runs] = divide(&first.runs, halves[0].lines);
         let [front, back] = halves;
         *first = back;
         self.requests.push_front(front);
         true
     }
+}
+
+/// Divides runs after that many lines. Both parts have at least one run.
+fn divide(runs: &[Run], lines: u64) -> [Vec<Run>; 2] {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let mut left = lines;
+    for run in runs {
+        let taken = run.lines.min(left);
+        left -= taken;
+        if taken > 0 {
+            front.push(Run { lines: taken, ..*run });
+        }
+        if taken < run.lines {
+            back.push(Run { lines: run.lines - taken, ..*run });
+        }
+    }
+    for part in [&mut front, &mut back] {
+        if part.is_empty() {
+            part.extend(runs.last().map(|run| Run { lines: 0, ..*run }));
+        }
+    }
+    [front, back]
 }
 
 /// The bounds of a window.
@@ -124,19 +227,43 @@ pub struct Bounds {
 /// A window in which only some groups are settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartlySettled {
-    /// The record after the last one of the window.
-    pub next: Seq,
-    /// The other groups are settled up to `next`, without a refused line.
+    /// All records with a smaller stamp have been fetched.
+    pub below: u64,
+    /// By log: the record after the last one that was fetched.
+    pub next: Vec<Seq>,
+    /// The other groups are settled as far as they were fetched, without a refused line.
     pub groups: Vec<PartGroup>,
+}
+
+impl PartlySettled {
+    /// Whether all records of `db` before `end` in this log are settled.
+    pub fn reaches(&self, log: usize, db: &[u8], end: Seq) -> bool {
+        let is_open = |group: &PartGroup| *group.db == *db && group.first[log].is_some_and(|first| first < end);
+        self.next[log] >= end && !self.groups.iter().any(is_open)
+    }
+
+    /// Whether all records of `db` (None: of all databases) with a smaller stamp are settled.
+    pub fn reaches_stamp(&self, db: Option<&[u8]>, stamp: u64) -> bool {
+        let concerned = |group: &&PartGroup| db.is_none_or(|db| *group.db == *db);
+        let is_open = |group: &PartGroup| group.stamp.is_some_and(|first| first < stamp);
+        self.below >= stamp && !self.groups.iter().filter(concerned).any(is_open)
+    }
+
+    /// Refused lines of `db` in this log that have not been counted yet.
+    pub fn rejected(&self, log: usize, db: &[u8]) -> u64 {
+        self.groups.iter().filter(|group| *group.db == *db).map(|group| group.rejected[log]).sum()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartGroup {
     pub db: Box<[u8]>,
-    /// The first record that is not settled.
-    pub first: Option<Seq>,
-    /// Refused lines, which are not yet reported.
-    pub rejected: u64,
+    /// The stamp of the first record that is not settled.
+    pub stamp: Option<u64>,
+    /// By log: the first record that is not settled.
+    pub first: Vec<Option<Seq>>,
+    /// By log: refused lines, which are not yet reported.
+    pub rejected: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -154,10 +281,12 @@ pub struct Window {
     held_bytes: usize,
     /// Largest request; reduced after a 413.
     request_bytes_max: usize,
-    /// Set by the first record or fetch.
-    pub next: Option<Seq>,
-    /// Time of the oldest record taken, in milliseconds since 1970.
-    pub oldest_ms: Option<u64>,
+    /// Something has been fetched since the last [`Window::clear`].
+    pub begun: bool,
+    /// All records with a smaller stamp have been fetched.
+    pub below: u64,
+    /// The stamp of the oldest record taken.
+    pub oldest: Option<u64>,
 }
 
 impl Window {
@@ -171,15 +300,17 @@ impl Window {
             bytes: 0,
             held_bytes: 0,
             request_bytes_max: bounds.bytes,
-            next: None,
-            oldest_ms: None,
+            begun: false,
+            below: 0,
+            oldest: None,
         }
     }
 
-    /// Takes the record's lines. False: the window is full. The first record always fits.
-    pub fn take(&mut self, record: &RecordView<'_>) -> bool {
+    /// Takes the lines of a record from that log. False: the window is full. The first record always fits. `default`
+    /// names the default policy of a database, if that is known.
+    pub fn take(&mut self, log: usize, record: &RecordView<'_>, default: &DefaultPolicy<'_>) -> bool {
         let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
-        let Some(index) = self.group(record) else { return false };
+        let Some(index) = self.group(record, default) else { return false };
         let group = &mut self.groups[index];
         let is_held = group.is_held();
         let in_share = match is_held {
@@ -191,48 +322,65 @@ impl Window {
         }
         let room = self.request_bytes_max;
         let joins = |last: &&mut Request| {
-            last.precision == record.precision && last.search.is_none() && last.body.len() + bytes <= room
+            last.precision == record.precision
+                && *last.rp == *record.rp
+                && last.search.is_none()
+                && last.body.len() + bytes <= room
         };
         let request = match group.requests.back_mut().filter(joins) {
             Some(last) => last,
             None => {
                 let body = self.spare.pop().unwrap_or_default();
-                group.requests.push_back(Request::new(record.precision, body, record.seq));
+                group.requests.push_back(Request::new(record.rp, record.precision, body));
                 group.requests.back_mut().expect("just pushed")
             }
         };
-        request.body.push(record.bytes);
-        request.lines += lines;
+        request.add(log, record);
         match is_held {
             true => self.held_bytes += bytes,
             false => self.lines += lines,
         }
         self.bytes += bytes;
-        self.oldest_ms.get_or_insert(record.appended_ms);
+        self.oldest.get_or_insert(record.stamp);
+        self.begun = true;
         true
     }
 
     /// The record's group. None: it would be one group too many.
-    fn group(&mut self, record: &RecordView<'_>) -> Option<usize> {
-        let same = |g: &Group| *g.db == *record.db && *g.rp == *record.rp;
-        if !self.groups.get(self.last).is_some_and(same) {
-            self.last = match self.groups.iter().position(same) {
-                Some(index) => index,
-                None if self.groups.len() < COURIER_GROUPS_MAX => {
-                    self.groups.push(Group {
-                        db: record.db.into(),
-                        rp: record.rp.into(),
-                        requests: VecDeque::new(),
-                        backoff: Backoff::default(),
-                        loud_at: None,
-                        delivered: 0,
-                        rejected: Vec::new(),
-                    });
-                    self.groups.len() - 1
-                }
-                None => return None,
-            };
+    fn group(&mut self, record: &RecordView<'_>, default: &DefaultPolicy<'_>) -> Option<usize> {
+        let same = |g: &Group| *g.db == *record.db && g.names.iter().any(|name| **name == *record.rp);
+        if self.groups.get(self.last).is_some_and(same) {
+            return Some(self.last);
         }
+        if let Some(index) = self.groups.iter().position(same) {
+            self.last = index;
+            return Some(index);
+        }
+        // A name can be trusted to be another policy than the default one only when that one is known.
+        let policy = default(record.db).map(|default| if record.rp.is_empty() { default } else { record.rp.into() });
+        let joins = |g: &Group| *g.db == *record.db && (g.policy.is_none() || policy.is_none() || g.policy == policy);
+        self.last = match self.groups.iter().rposition(joins) {
+            Some(index) => {
+                let group = &mut self.groups[index];
+                group.names.push(record.rp.into());
+                group.policy = group.policy.take().filter(|_| policy.is_some());
+                index
+            }
+            None if self.groups.len() < COURIER_GROUPS_MAX => {
+                self.groups.push(Group {
+                    db: record.db.into(),
+                    policy,
+                    names: vec![record.rp.into()],
+                    requests: VecDeque::new(),
+                    backoff: Backoff::default(),
+                    loud_at: None,
+                    delivered: Vec::new(),
+                    rejected: Vec::new(),
+                });
+                self.groups.len() - 1
+            }
+            None => return None,
+        };
         Some(self.last)
     }
 
@@ -257,7 +405,7 @@ impl Window {
 
     /// Nothing has been fetched since the last [`Window::clear`].
     pub fn is_empty(&self) -> bool {
-        self.next.is_none()
+        !self.begun
     }
 
     /// Every line has been delivered or rejected.
@@ -266,13 +414,20 @@ impl Window {
     }
 
     /// What is settled although the cursor cannot move.
-    pub fn partly_settled(&self) -> Option<PartlySettled> {
+    /// `next`: by log, the record after the last one that was fetched.
+    pub fn partly_settled(&self, next: Vec<Seq>) -> PartlySettled {
+        let logs = next.len();
         let of = |group: &Group| {
-            let first = group.requests.front().map(|request| request.first);
-            let rejected = group.rejected.iter().map(|(_, lines)| lines).sum();
-            (first.is_some() || rejected > 0).then(|| PartGroup { db: group.db.clone(), first, rejected })
+            let rejected = |log| group.rejected.iter().filter(|(of, ..)| *of == log).map(|(.., lines)| lines).sum();
+            let first = |log| group.requests.iter().find_map(|request| request.first_of(log));
+            (!group.requests.is_empty() || !group.rejected.is_empty()).then(|| PartGroup {
+                db: group.db.clone(),
+                stamp: group.requests.front().and_then(Request::stamp),
+                first: (0..logs).map(first).collect(),
+                rejected: (0..logs).map(rejected).collect(),
+            })
         };
-        Some(PartlySettled { next: self.next?, groups: self.groups.iter().filter_map(of).collect() })
+        PartlySettled { below: self.below, next, groups: self.groups.iter().filter_map(of).collect() }
     }
 
     /// A request of this size was too large for the backend. Later ones stay below half of it.
@@ -297,7 +452,7 @@ impl Window {
         self.groups.clear();
         (self.last, self.lines, self.bytes, self.held_bytes) = (0, 0, 0, 0);
         self.reuse(bodies);
-        (self.next, self.oldest_ms) = (None, None);
+        (self.begun, self.oldest) = (false, None);
     }
 
     /// Frees memory when the courier has reached the end of the log.
@@ -315,38 +470,92 @@ mod tests {
 
     fn record(seq: u64, db: &'static [u8], bytes: &'static [u8]) -> RecordView<'static> {
         let precision = Precision::Nanosecond;
-        RecordView { seq: Seq(seq), db, rp: b"", precision, appended_ms: 0, lines: 1, bytes }
+        RecordView { seq: Seq(seq), db, rp: b"", precision, stamp: 7, lines: 1, bytes }
     }
 
     #[test]
     fn what_is_held_fills_at_most_half_of_a_window_and_counts_no_lines() {
         let line = b"m v=1 1 ...\n";
         let mut window = Window::new(Bounds { lines: 2, bytes: 8 * line.len() });
-        assert!(window.take(&record(1, b"held", line)));
-        window.next = Some(Seq(2));
+        assert!(window.take(0, &record(1, b"held", line), &autogen));
         window.groups[0].backoff.failed(Instant::now(), Duration::from_secs(1), &mut Jitter::new(1));
         window.recount();
         for seq in 2..=4 {
-            assert!(window.take(&record(seq, b"held", line)), "{seq}");
+            assert!(window.take(0, &record(seq, b"held", line), &autogen), "{seq}");
         }
-        assert!(!window.take(&record(5, b"held", line)), "half of the bytes");
+        assert!(!window.take(0, &record(5, b"held", line), &autogen), "half of the bytes");
         for seq in 5..=6 {
-            assert!(window.take(&record(seq, b"other", line)), "{seq}");
+            assert!(window.take(0, &record(seq, b"other", line), &autogen), "{seq}");
         }
-        assert!(!window.take(&record(7, b"other", line)), "two lines");
+        assert!(!window.take(0, &record(7, b"other", line), &autogen), "two lines");
         window.groups[1].requests.clear();
         window.recount();
         let long = RecordView { lines: 3, ..record(7, b"other", line) };
-        assert!(window.take(&long), "more lines than a window: alone");
+        assert!(window.take(0, &long, &autogen), "more lines than a window: alone");
         assert!(!window.has_room());
         window.groups[1].requests.clear();
-        window.next = Some(Seq(8));
+        window.below = 8;
         window.recount();
         assert!(window.has_room());
-        let held = PartGroup { db: b"held"[..].into(), first: Some(Seq(1)), rejected: 0 };
-        assert_eq!(window.partly_settled(), Some(PartlySettled { next: Seq(8), groups: vec![held] }));
-        window.groups[1].reject("refused", 3);
-        let refused = PartGroup { db: b"other"[..].into(), first: None, rejected: 3 };
-        assert_eq!(window.partly_settled().unwrap().groups[1], refused);
+        let held =
+            PartGroup { db: b"held"[..].into(), stamp: Some(7), first: vec![Some(Seq(1)), None], rejected: vec![0, 0] };
+        let next = vec![Seq(8), Seq(3)];
+        let want = PartlySettled { below: 8, next: next.clone(), groups: vec![held] };
+        assert_eq!(window.partly_settled(next.clone()), want);
+        assert!(want.reaches(0, b"other", Seq(8)) && !want.reaches(0, b"other", Seq(9)));
+        assert!(want.reaches(0, b"held", Seq(1)) && !want.reaches(0, b"held", Seq(2)));
+        assert!(want.reaches(1, b"held", Seq(3)), "in the other log nothing of it is open");
+        assert!(want.reaches_stamp(Some(b"other"), 8) && !want.reaches_stamp(Some(b"other"), 9));
+        assert!(want.reaches_stamp(None, 7) && !want.reaches_stamp(None, 8));
+        window.groups[1].reject(1, "refused", 3);
+        let settled = window.partly_settled(next);
+        assert_eq!((settled.rejected(0, b"other"), settled.rejected(1, b"other")), (0, 3));
+    }
+
+    fn autogen(_: &[u8]) -> Option<Box<[u8]>> {
+        Some(b"autogen"[..].into())
+    }
+
+    /// Names of policies in the order of their first records, each with the number of its group.
+    fn groups(names: &[&'static [u8]], default: &DefaultPolicy<'_>) -> Vec<usize> {
+        let mut window = Window::new(Bounds { lines: 100, bytes: 10_000 });
+        let number = |rp: &&'static [u8]| {
+            let record = RecordView { rp, ..record(1, b"db", b"m v=1\n") };
+            assert!(window.take(0, &record, default));
+            window.last
+        };
+        names.iter().map(number).collect()
+    }
+
+    #[test]
+    fn the_default_policy_is_one_group_by_whatever_name() {
+        let names: [&[u8]; 6] = [b"", b"week", b"autogen", b"week", b"", b"autogen"];
+        assert_eq!(groups(&names, &autogen), [0, 1, 0, 1, 0, 0]);
+        assert_eq!(groups(&names, &|_| None), [0; 6], "any name may be that of the default policy");
+        let known = std::cell::Cell::new(false);
+        let later = |_: &[u8]| known.replace(true).then(|| b"autogen"[..].into());
+        assert_eq!(groups(&names, &later), [0; 6], "until the window is done");
+    }
+
+    #[test]
+    fn lines_are_counted_for_the_log_that_they_are_from() {
+        let mut window = Window::new(Bounds { lines: 100, bytes: 10_000 });
+        for (seq, log, lines) in [(1, 0, 2), (9, 1, 3), (2, 0, 1), (3, 0, 1)] {
+            let record = RecordView { lines, ..record(seq, b"db", b"m v=1\nm v=1\nm v=1\n") };
+            assert!(window.take(log, &record, &autogen));
+        }
+        let group = &mut window.groups[0];
+        let request = group.requests.front().unwrap();
+        assert_eq!([0, 1, 2, 4, 5, 6, 99].map(|line| request.log_of(line)), [0, 0, 1, 1, 0, 0, 0]);
+        assert_eq!((request.first_of(0), request.first_of(1)), (Some(Seq(1)), Some(Seq(9))));
+        let [front, back] = divide(&request.runs, 3);
+        let lines = |runs: &[Run]| runs.iter().map(|run| (run.log, run.lines)).collect::<Vec<_>>();
+        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 1)], vec![(1, 2), (0, 2)]));
+        let [front, back] = divide(&request.runs, 7);
+        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 3), (0, 2)], vec![(0, 0)]));
+        let request = group.requests.pop_front().unwrap();
+        group.count(&request, [(3, "refused"), (6, "refused")].into_iter());
+        assert_eq!(group.delivered, [(0, 3), (1, 2)]);
+        assert_eq!(group.rejected, [(1, "refused", 1), (0, "refused", 1)]);
     }
 }

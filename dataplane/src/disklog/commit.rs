@@ -14,6 +14,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::gather::Gather;
 use super::scan::{FrameStep, Scan};
@@ -173,7 +174,8 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
         let (epoch, offset) = (inner.current().header.epoch, inner.current().used);
-        let sealed = inner.tail.seal(epoch);
+        let stamp = (!shared.acks_from_memory()).then(|| shared.next_stamp());
+        let sealed = inner.tail.seal(epoch, stamp);
         inner.frames_sealed += 1;
         inner.sealed_appends = std::mem::take(&mut inner.open_appends);
         std::mem::swap(&mut inner.open_bytes, &mut inner.sealed_bytes);
@@ -194,7 +196,20 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
             // A partly written block is written again.
             Ok(n) if n >= frame::BLOCK_BYTES => done += n & !(frame::BLOCK_BYTES - 1),
             Ok(_) => return Err(failed(shared, "write", std::io::ErrorKind::WriteZero.into())),
-            Err(e) if is_full(&e) => wait_for_space(shared).await,
+            Err(e) if is_full(&e) => {
+                // Nobody was told that this frame is safe, so its place in the order is still open. Meanwhile what
+                // others have committed need not wait for it.
+                let open = !shared.acks_from_memory();
+                if open {
+                    shared.order.withdraw(shared.number, None);
+                }
+                wait_for_space(shared).await;
+                if open {
+                    let stamp = shared.next_stamp();
+                    shared.inner.borrow_mut().tail.stamp_again(&sealed, stamp);
+                    done = 0;
+                }
+            }
             Err(e) => return Err(failed(shared, "write", e)),
         }
     }
@@ -225,6 +240,9 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
     let mut moved = false;
     for backend in 0..inner.cursors.len() {
         if sealed.wanted.may_contain(backend) {
+            if let Some(behind) = &inner.behind[backend] {
+                behind.store(true, SeqCst);
+            }
             shared.arrived[backend].notify();
         } else if inner.parked[backend] == Some(first) {
             inner.parked[backend] = Some(end);
@@ -234,6 +252,8 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
             }
         }
     }
+    // Last, when readers can find the frame.
+    shared.order.withdraw(shared.number, inner.tail.open_stamp().filter(|_| shared.acks_from_memory()));
     let ack = &shared.acks[((inner.frames_sealed + 1) % 2) as usize];
     drop(guard);
     ack.notify();
@@ -340,6 +360,9 @@ async fn give_up_file(shared: &SharedLog, name: &str, error: &Error) {
 
 /// Reserves the next segment's file when the one being written is nearly full.
 async fn prepare_if_needed(shared: &SharedLog) {
+    if !shared.written {
+        return;
+    }
     loop {
         let name = {
             let mut guard = shared.inner.borrow_mut();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Error, Log, LogSettings, Opened, RecordKey, Seq, fuzz, inspect, pending, segment, worker_dir};
 use crate::io::{block_on, sleep};
 use crate::limits::HOT_TAIL_BYTES_MIN;
+use crate::order::RecordOrder;
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{Backend, BackendId, Topology};
@@ -24,6 +25,9 @@ async fn open(dir: &Path, names: &[&str], durability: Durability) -> Result<(Rc<
     Log::open(LogSettings {
         dir: dir.to_owned(),
         worker: 0,
+        number: 0,
+        written: true,
+        order: Arc::new(RecordOrder::new(1, 3, Duration::ZERO)),
         workers: 1,
         topology: topology(names),
         durability,
@@ -36,7 +40,7 @@ async fn open(dir: &Path, names: &[&str], durability: Durability) -> Result<(Rc<
 }
 
 async fn append(log: &Log, rp: &[u8], to: [Option<BackendId>; 2], text: &str) -> Seq {
-    let key = RecordKey { db: b"telegraf", rp, precision: Precision::Second, appended_ms: 7, route: &to };
+    let key = RecordKey { db: b"telegraf", rp, precision: Precision::Second, route: &to };
     log.append(&key, text.lines().count() as u32, text.len(), |out| out.copy_from_slice(text.as_bytes())).await.unwrap()
 }
 

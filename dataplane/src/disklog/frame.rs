@@ -160,12 +160,12 @@ pub(super) mod tests {
 
     /// A sealed frame with one record per text.
     pub(in crate::disklog) fn sample(epoch: u64, first: Seq, lines_before: u64, texts: &[&str]) -> Vec<u8> {
-        let key = RecordKey { db: b"db", rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &[] };
+        let key = RecordKey { db: b"db", rp: b"", precision: Precision::Nanosecond, route: &[] };
         let mut frame = vec![0; HEADER_BYTES];
         for (i, text) in texts.iter().enumerate() {
             let at = frame.len();
             frame.resize(at + record::header_bytes(&key), 0);
-            record::write_header(&mut frame[at..], &key, i as u32, text.len(), 1);
+            record::write_header(&mut frame[at..], &key, 7, i as u32, text.len(), 1);
             frame.extend_from_slice(text.as_bytes());
         }
         let count = texts.len() as u32;

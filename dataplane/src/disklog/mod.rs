@@ -17,10 +17,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::io::{Event, now, spawn};
-use crate::limits::{FRAME_BYTES_MAX, SEGMENT_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, LOG_SPARES_MAX, SEGMENT_BYTES_MAX};
+use crate::order::RecordOrder;
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
@@ -79,15 +81,15 @@ pub struct RecordView<'a> {
     /// Empty = the database's default policy.
     pub rp: &'a [u8],
     pub precision: Precision,
-    /// When its first line was appended, in milliseconds since 1970.
-    pub appended_ms: u64,
+    /// Its place among the records of all logs ([`RecordOrder`](crate::order)).
+    pub stamp: u64,
     /// Number of lines in `bytes`.
     pub lines: u32,
     /// Whole lines, each ended by LF.
     pub bytes: &'a [u8],
 }
 
-/// What the lines of one record have in common. `appended_ms` may differ; the first line's is stored.
+/// What the lines of one record have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordKey<'a> {
     /// At most `limits::NAME_BYTES_MAX` bytes. The same holds for `rp`.
@@ -95,17 +97,21 @@ pub struct RecordKey<'a> {
     /// Empty = the database's default policy.
     pub rp: &'a [u8],
     pub precision: Precision,
-    /// Milliseconds since 1970.
-    pub appended_ms: u64,
     /// One entry per circle, None = this circle does not want the lines. Then further backends of these circles; at
     /// most `limits::ROUTE_BACKENDS_MAX` entries in total. Each backend at most once.
     pub route: &'a [Option<BackendId>],
 }
 
 pub struct LogSettings {
-    /// This worker's directory, `<data_dir>/worker-N`. Created if missing.
+    /// The log's directory, `<data_dir>/worker-N`. Created if missing.
     pub dir: PathBuf,
+    /// N.
     pub worker: usize,
+    /// The number of this log in `order`.
+    pub number: usize,
+    /// False: the worker is no more. The log is only read; appends fail with [`Error::Closed`].
+    pub written: bool,
+    pub order: Arc<RecordOrder>,
     pub workers: usize,
     pub topology: Arc<Topology>,
     /// Durability of every frame; a single ack may ask for more.
@@ -123,6 +129,10 @@ pub struct LogSettings {
 pub struct Opened {
     /// The last ledger given to [`Log::save_state`]; empty if there was none.
     pub ledger: Vec<u8>,
+    /// All stamps in the log are at most this; 0 = there are none.
+    pub last_stamp: u64,
+    /// By backend: everything below this stamp had been settled, in all logs, when the state was saved.
+    pub settled: Vec<(BackendId, u64)>,
     /// Lines appended after the state was saved: database, backends of this topology, lines. One entry per pair.
     pub uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
     pub damage: Vec<Damage>,
@@ -147,6 +157,8 @@ struct Sizes {
     frame_bytes_max: usize,
     record_bytes_max: usize,
     ring_bytes: usize,
+    /// Files kept for later segments.
+    spares_max: usize,
 }
 
 impl Sizes {
@@ -182,6 +194,7 @@ impl Log {
             frame_bytes_max: ((segment_bytes / 4) as usize).min(FRAME_BYTES_MAX),
             record_bytes_max: RECORD_BYTES_MAX,
             ring_bytes: settings.hot_tail_bytes.max(ring_bytes_min),
+            spares_max: if settings.written { LOG_SPARES_MAX } else { 0 },
         };
         Self::open_on(Rc::new(disk), Some(lock), settings, sizes).await
     }
@@ -192,7 +205,7 @@ impl Log {
         settings: LogSettings,
         sizes: Sizes,
     ) -> Result<(Rc<Self>, Opened), Error> {
-        let LogSettings { dir, worker, topology, .. } = settings;
+        let LogSettings { dir, worker, number, written, order, topology, .. } = settings;
         let header = segment::Header::of(&topology, worker);
         if !header.fits() {
             return Err(Error::TooManyNames);
@@ -209,6 +222,8 @@ impl Log {
         }
         let opened = Opened {
             ledger: found.state.as_ref().map(|s| s.ledger.clone()).unwrap_or_default(),
+            last_stamp: found.last_stamp,
+            settled: found.settled(&topology),
             uncounted: found.uncounted,
             damage: found.damage,
             torn: found.torn,
@@ -222,7 +237,8 @@ impl Log {
             Some((last, rest)) => (last.clone(), rest.to_vec()),
             None => (spare_name(spares_made), Vec::new()),
         };
-        let (mut name, mut bytes) = (name, sizes.segment_bytes);
+        // What is only read needs one segment more, which stays empty.
+        let (mut name, mut bytes) = (name, if written { sizes.segment_bytes } else { sizes.reserve_bytes() });
         let mut file = store.create(&name, bytes, dsync).await;
         if file.as_ref().is_err_and(store::is_full) {
             // The backlog must be delivered even when the disk is full: with room for one frame the log opens as full,
@@ -245,6 +261,9 @@ impl Log {
             store,
             states,
             dir,
+            number,
+            order,
+            written,
             sizes,
             durability: settings.durability,
             linger: settings.linger,
@@ -261,6 +280,7 @@ impl Log {
                 given: found.cursors.clone(),
                 cursors: found.cursors,
                 parked: vec![None; backends],
+                behind: vec![None; backends],
                 absent: found.absent,
                 written: start.seq,
                 synced: start.seq,
@@ -272,7 +292,7 @@ impl Log {
                 open_bytes: vec![0; backends],
                 sealed_bytes: vec![0; backends],
                 poison: None,
-                closing: false,
+                closing: !written,
                 full: false,
                 obstacle: None,
                 stuck: false,
@@ -327,8 +347,12 @@ impl Log {
                 let was_empty = inner.tail.open_len() == 0;
                 // Space is reserved for the frame being written, the open one, and one more.
                 if inner.next.is_some() || inner.left_in_segment() >= 3 * shared.sizes.frame_bytes_max as u64 {
-                    match inner.tail.put(key, lines, len, shared.sizes.record_bytes_max, fill) {
+                    let stamp = shared.stamp(&inner);
+                    match inner.tail.put(key, stamp, lines, len, shared.sizes.record_bytes_max, fill) {
                         Ok(seq) => {
+                            if shared.acks_from_memory() {
+                                inner.tail.end_record();
+                            }
                             for backend in key.route.iter().flatten() {
                                 inner.open_bytes[backend.index()] += len as u64;
                             }
@@ -374,6 +398,11 @@ impl Log {
     /// A reader for one backend, starting at its cursor. One per backend at a time.
     pub fn reader(self: &Rc<Self>, backend: BackendId) -> LogReader {
         LogReader::new(Rc::clone(self), backend)
+    }
+
+    /// `flag` is set whenever a frame that may hold records for `backend` can be read.
+    pub fn tell_written(&self, backend: BackendId, flag: Arc<AtomicBool>) {
+        self.shared.inner.borrow_mut().behind[backend.index()] = Some(flag);
     }
 
     /// `backend` needs no record before `next` any more. Never moves a cursor back.

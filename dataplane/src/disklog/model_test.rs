@@ -10,13 +10,19 @@ use std::time::Duration;
 use super::sim::{DiskFault, Rng, Sim};
 use super::{Damage, DamageKind, Error, Log, LogReader, LogSettings, Opened, RecordKey, Seq, Sizes, segment};
 use crate::io::{block_on, timeout};
+use crate::order::RecordOrder;
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{Backend, BackendId, Topology};
 
 /// Small enough that a few hundred lines fill several segments and wrap the ring.
-const SIZES: Sizes =
-    Sizes { segment_bytes: 96 * 1024, frame_bytes_max: 8 * 1024, record_bytes_max: 3 * 1024, ring_bytes: 40 * 1024 };
+const SIZES: Sizes = Sizes {
+    segment_bytes: 96 * 1024,
+    frame_bytes_max: 8 * 1024,
+    record_bytes_max: 3 * 1024,
+    ring_bytes: 40 * 1024,
+    spares_max: 2,
+};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two circles: `a` and `b` share the first, `c` is the second.
@@ -28,17 +34,17 @@ fn topology(names: &[&str]) -> Arc<Topology> {
     Arc::new(topology)
 }
 
-const ROUTES: [[Option<BackendId>; 2]; 4] = [
-    [Some(BackendId(0)), Some(BackendId(2))],
-    [Some(BackendId(1)), Some(BackendId(2))],
-    [None, Some(BackendId(2))],
-    [Some(BackendId(0)), None],
-];
+const A: Option<BackendId> = Some(BackendId(0));
+const C: Option<BackendId> = Some(BackendId(2));
+const ROUTES: [[Option<BackendId>; 2]; 4] = [[A, C], [Some(BackendId(1)), C], [None, C], [A, None]];
 
 pub(super) fn settings(durability: Durability) -> LogSettings {
     LogSettings {
         dir: PathBuf::from("sim"),
         worker: 0,
+        number: 0,
+        written: true,
+        order: Arc::new(RecordOrder::new(1, 3, Duration::ZERO)),
         workers: 1,
         topology: topology(&["a", "b", "c"]),
         durability,
@@ -55,7 +61,7 @@ pub(super) async fn open(sim: &Sim, settings: LogSettings) -> Result<(Rc<Log>, O
 
 fn key(route: usize) -> RecordKey<'static> {
     const DBS: [&[u8]; 4] = [b"db0", b"db1", b"db2", b"db3"];
-    RecordKey { db: DBS[route], rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &ROUTES[route] }
+    RecordKey { db: DBS[route], rp: b"", precision: Precision::Nanosecond, route: &ROUTES[route] }
 }
 
 /// One line that contains its number, of `width` bytes or a little more.

@@ -100,6 +100,20 @@ impl Pending {
         Ok(None)
     }
 
+    /// The stamp of what [`Pending::next_record`] will return.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn next_stamp(&mut self) -> Result<Option<u64>, Error> {
+        while let Some(at) = self.advance()? {
+            if self.needed_by(&at).next().is_some() {
+                return Ok(Some(self.record_at(&at).0.stamp));
+            }
+            self.current.as_mut().expect("advanced to it").done = at.end;
+        }
+        Ok(None)
+    }
+
     fn record_at(&self, at: &std::ops::Range<usize>) -> (record::Record<'_>, Seq) {
         let current = self.current.as_ref().expect("advanced to it");
         let found = current.frame.as_ref().expect("advanced to it");

@@ -73,6 +73,11 @@ impl LogReader {
         Self { log, backend, position, given: position, cold: None }
     }
 
+    /// The record after the last one that was given or skipped.
+    pub fn position(&self) -> Seq {
+        self.position
+    }
+
     /// Whether any record lies beyond the position, for whichever backend.
     pub fn behind(&self) -> bool {
         self.position < self.log.shared.inner.borrow().written

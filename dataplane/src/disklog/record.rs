@@ -1,6 +1,6 @@
 //! One record in a frame: a header, then whole lines. Numbers are little-endian.
 //!
-//!   | delta u32 | len u32 | lines u32 | precision u8 | circles u8 | db_len u16 | rp_len u16 | appended_ms u64 |
+//!   | delta u32 | len u32 | lines u32 | precision u8 | circles u8 | db_len u16 | rp_len u16 | stamp u64 |
 //!   | route u16 x circles | db | rp | bytes (len) |
 //!
 //! `delta` is the record's sequence minus the frame's first one; a compacted frame has holes. `route` holds, by circle,
@@ -15,6 +15,7 @@ use crate::topology::BackendId;
 
 /// Bytes of a record header without route and names.
 const FIXED_BYTES: usize = 26;
+const STAMP: std::ops::Range<usize> = 18..26;
 /// Route entry of a circle that does not want the record.
 pub(super) const NOWHERE: u16 = u16::MAX;
 
@@ -28,7 +29,7 @@ fn route_code(backend: Option<BackendId>) -> u16 {
 }
 
 /// Writes the header of a record of `len` bytes to the start of `out`, which has [`header_bytes`] bytes.
-pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len: usize, lines: u32) {
+pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, stamp: u64, delta: u32, len: usize, lines: u32) {
     out[0..4].copy_from_slice(&delta.to_le_bytes());
     out[4..8].copy_from_slice(&(len as u32).to_le_bytes());
     out[8..12].copy_from_slice(&lines.to_le_bytes());
@@ -36,7 +37,7 @@ pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len:
     out[13] = u8::try_from(key.route.len()).expect("circles are bounded at open");
     out[14..16].copy_from_slice(&(key.db.len() as u16).to_le_bytes());
     out[16..18].copy_from_slice(&(key.rp.len() as u16).to_le_bytes());
-    out[18..26].copy_from_slice(&key.appended_ms.to_le_bytes());
+    out[STAMP].copy_from_slice(&stamp.to_le_bytes());
     let mut at = FIXED_BYTES;
     for backend in key.route {
         out[at..at + 2].copy_from_slice(&route_code(*backend).to_le_bytes());
@@ -50,6 +51,11 @@ pub(super) fn write_header(out: &mut [u8], key: &RecordKey<'_>, delta: u32, len:
 /// Changes the sequence of the record whose header starts `out`, relative to its frame.
 pub(super) fn set_delta(out: &mut [u8], delta: u32) {
     out[0..4].copy_from_slice(&delta.to_le_bytes());
+}
+
+/// Changes the stamp of the record whose header starts `out`.
+pub(super) fn set_stamp(out: &mut [u8], stamp: u64) {
+    out[STAMP].copy_from_slice(&stamp.to_le_bytes());
 }
 
 /// Adds `len` bytes and `lines` lines to the record whose header starts `out`.
@@ -68,7 +74,7 @@ pub(super) struct Record<'a> {
     pub(super) delta: u32,
     pub(super) lines: u32,
     pub(super) precision: Precision,
-    appended_ms: u64,
+    pub(super) stamp: u64,
     route: &'a [u8],
     pub(super) db: &'a [u8],
     pub(super) rp: &'a [u8],
@@ -101,7 +107,7 @@ impl<'a> Record<'a> {
             db: self.db,
             rp: self.rp,
             precision: self.precision,
-            appended_ms: self.appended_ms,
+            stamp: self.stamp,
             lines: self.lines,
             bytes: self.bytes,
         }
@@ -127,7 +133,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Record<'_>> {
         delta: u32_at(0),
         lines: u32_at(8),
         precision: Precision::from_u8(fixed[12])?,
-        appended_ms: u64::from_le_bytes(fixed[18..26].try_into().expect("8 bytes")),
+        stamp: u64::from_le_bytes(fixed[STAMP].try_into().expect("8 bytes")),
         route: &whole[FIXED_BYTES..route_end],
         db: &whole[route_end..db_end],
         rp: &whole[db_end..rp_end],
@@ -151,10 +157,9 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_knows_its_key() {
         let route = [Some(BackendId(3)), None, Some(BackendId(0))];
-        let key =
-            RecordKey { db: b"telegraf", rp: b"week", precision: Precision::Second, appended_ms: 7, route: &route };
+        let key = RecordKey { db: b"telegraf", rp: b"week", precision: Precision::Second, route: &route };
         let mut buf = vec![0; header_bytes(&key) + 9];
-        write_header(&mut buf, &key, 7, 4, 1);
+        write_header(&mut buf, &key, 9, 7, 4, 1);
         let at = header_bytes(&key);
         buf[at..at + 4].copy_from_slice(b"m v\n");
         let record = read(&buf).unwrap();
@@ -173,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_cut_record_is_none_at_every_length() {
-        let key = RecordKey { db: b"d", rp: b"", precision: Precision::Nanosecond, appended_ms: 7, route: &[None] };
+        let key = RecordKey { db: b"d", rp: b"", precision: Precision::Nanosecond, route: &[None] };
         let mut buf = vec![b'x'; header_bytes(&key) + 3];
-        write_header(&mut buf, &key, 0, 3, 1);
+        write_header(&mut buf, &key, 9, 0, 3, 1);
         assert!(read(&buf).is_some());
         for len in 0..buf.len() {
             assert!(read(&buf[..len]).is_none(), "{len}");

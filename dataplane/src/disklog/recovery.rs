@@ -24,7 +24,6 @@ use super::state::{self, SavedState};
 use super::state_files::{FoundState, read_state};
 use super::store::{Files, Store};
 use super::{Damage, DamageKind, Error, Loss, RESERVE, Seq, Sizes, Torn, parse_spare_name, record, spare_name};
-use crate::limits::LOG_SPARES_MAX;
 use crate::topology::{BackendId, Topology};
 
 /// Sequences skipped after an end that is not clean: more than a frame can hold, so that a lost frame and its
@@ -40,6 +39,8 @@ pub(super) struct Recovered {
     pub(super) state: Option<SavedState>,
     /// The copy that it was read from.
     pub(super) state_copy: Option<usize>,
+    /// All stamps are at most this.
+    pub(super) last_stamp: u64,
     /// The next sequence to be used.
     pub(super) next: Seq,
     /// Lines in the log before `next`.
@@ -128,6 +129,7 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
         spares: Vec::new(),
         spares_made: 0,
         reserve: others.iter().any(|name| name == RESERVE),
+        last_stamp: state.as_ref().map_or(0, |s| s.stamp),
         state,
         state_copy,
         next: Seq(1),
@@ -182,9 +184,14 @@ impl Recovered {
                 _ => None,
             };
             let mut scan = Scan::new(segment.header.epoch, start, segment.file_bytes, until);
-            let mut on_frame = |first: Seq, body: &[u8]| count_lines(segment, first, body, known, &mut uncounted);
+            let mut last_stamp = 0;
+            let mut on_frame = |first: Seq, body: &[u8]| {
+                last_stamp = record::records(body).fold(last_stamp, |last: u64, r| last.max(r.stamp));
+                count_lines(segment, first, body, known, &mut uncounted);
+            };
             let (gaps, end) = walk(files, &segment.name(), &mut scan, &mut on_frame)
                 .map_err(|e| Error::io("read", &dir.join(segment.name()), e))?;
+            self.last_stamp = self.last_stamp.max(last_stamp);
             let file = dir.join(segment.name());
             let mut lost = gaps;
             if open_end {
@@ -235,6 +242,12 @@ impl Recovered {
         self.next = Seq(end.0.max(written.0).0 + if clean { 0 } else { SKIPPED_SEQS });
         self.uncounted = uncounted.into_iter().map(|((db, backends), lines)| (db, backends, lines)).collect();
         Ok(())
+    }
+
+    /// What the saved state says about backends of this configuration.
+    pub(super) fn settled(&self, topology: &Topology) -> Vec<(BackendId, u64)> {
+        let saved = self.state.iter().flat_map(|state| &state.settled);
+        saved.filter_map(|(name, stamp)| Some((topology.by_name(name)?.id, *stamp))).collect()
     }
 
     /// Reports sequences that no file covers: before, between and after the segments.
@@ -357,7 +370,7 @@ pub(super) async fn tidy(store: &dyn Store, dir: &Path, found: &mut Recovered, s
         }
         found.segments.push_back(segment);
     }
-    while found.spares.len() > LOG_SPARES_MAX {
+    while found.spares.len() > sizes.spares_max {
         let name = found.spares.pop().expect("more than none");
         store.remove(&name).await.map_err(|e| io("remove", &name, e))?;
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::segment::{Mark, Segment};
@@ -15,7 +16,8 @@ use super::store::{self, Store, WriteFile};
 use super::tail::Tail;
 use super::{Damage, DamageKind, Error, RESERVE, Seq, Sizes, spare_name, state};
 use crate::io::{Event, now};
-use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_SPARES_MAX, LOG_STATE_BYTES_MAX};
+use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_STATE_BYTES_MAX};
+use crate::order::RecordOrder;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
 
@@ -24,6 +26,11 @@ pub(super) struct SharedLog {
     pub(super) store: Rc<dyn Store>,
     pub(super) states: StateFiles,
     pub(super) dir: PathBuf,
+    /// Its number among all logs.
+    pub(super) number: usize,
+    pub(super) order: Arc<RecordOrder>,
+    /// False: it is only read.
+    pub(super) written: bool,
     pub(super) topology: Arc<Topology>,
     pub(super) sizes: Sizes,
     pub(super) durability: Durability,
@@ -66,6 +73,8 @@ pub(super) struct Inner {
     pub(super) given: Vec<Seq>,
     /// By backend: the position of its reader while the reader waits.
     pub(super) parked: Vec<Option<Seq>>,
+    /// By backend: set when a frame with records for it can be read ([`super::Log::tell_written`]).
+    pub(super) behind: Vec<Option<Arc<AtomicBool>>>,
     /// Cursors of backends that have left the configuration.
     pub(super) absent: Vec<(String, Seq)>,
     /// The sequence after the last one written, and after the last one synced.
@@ -142,6 +151,29 @@ impl SharedLog {
         self.durability == Durability::Disk
     }
 
+    /// A client is told before its lines are in a sealed frame. So each append needs a stamp of its own; otherwise a
+    /// frame gets one when it is sealed, which costs less.
+    pub(super) fn acks_from_memory(&self) -> bool {
+        self.durability == Durability::Memory
+    }
+
+    /// The stamp of a frame that is about to be written.
+    pub(super) fn next_stamp(&self) -> u64 {
+        self.order.announce(self.number);
+        self.order.now()
+    }
+
+    /// The stamp of lines that are being appended.
+    pub(super) fn stamp(&self, inner: &Inner) -> u64 {
+        if !self.acks_from_memory() {
+            return 0;
+        }
+        if inner.tail.open_len() == 0 && inner.tail.all_written() {
+            self.order.announce(self.number);
+        }
+        self.order.now()
+    }
+
     pub(super) fn disk_bytes(&self, inner: &Inner) -> u64 {
         let free = inner.spares.len() as u64 + u64::from(inner.next.is_some());
         inner.segments.iter().map(|s| s.file_bytes).sum::<u64>() + free * self.sizes.segment_bytes
@@ -150,6 +182,7 @@ impl SharedLog {
     /// Keeps the first failure and wakes every task that would wait for ever.
     pub(super) fn poison(&self, error: &Error) {
         self.inner.borrow_mut().poison.get_or_insert_with(|| error.to_string());
+        self.order.withdraw(self.number, None);
         self.room.notify();
         self.acks.iter().for_each(Event::notify);
         self.synced.notify();
@@ -209,7 +242,10 @@ impl SharedLog {
             first: oldest.first(),
             first_lines: oldest.header.lines_base,
             closed: false,
+            stamp: self.order.now(),
             cursors,
+            // After the cursors: none of them is past it.
+            settled: self.topology.backends.iter().map(|b| (b.name.clone(), self.order.settled(b.id))).collect(),
             ledger,
         }
     }
@@ -322,7 +358,7 @@ impl SharedLog {
         let spare = {
             let mut inner = self.inner.borrow_mut();
             let whole = segment.file_bytes == self.sizes.segment_bytes && !segment.damaged;
-            (whole && inner.spares.len() < LOG_SPARES_MAX).then(|| {
+            (whole && inner.spares.len() < self.sizes.spares_max).then(|| {
                 inner.spares_made += 1;
                 spare_name(inner.spares_made)
             })

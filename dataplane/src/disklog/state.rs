@@ -1,13 +1,17 @@
 //! The state: the cursor of each backend, and the caller's own text. Plain text, readable for people.
 //!
-//!   fluxgate log state 1
+//!   fluxgate log state 2
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
 //!   first <seq> <lines>                              the oldest segment
 //!   closed                                           only after an orderly end: nothing was appended since
+//!   stamp <n>                                        no record before `end` has a larger stamp
 //!   cursor <seq> <backend name>                      one per backend
+//!   settled <n> <backend name>                       all stamps below it are settled, in all logs
 //!   ledger <bytes>
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
+//!
+//! Version 1 had neither `stamp` nor `settled`.
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
@@ -19,7 +23,7 @@ use super::segment::Mark;
 /// The two copies.
 pub(super) const FILES: [&str; 2] = ["state", "state.2"];
 const TITLE: &str = "fluxgate log state ";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedState {
@@ -32,7 +36,11 @@ pub(super) struct SavedState {
     pub(super) first: Seq,
     pub(super) first_lines: u64,
     pub(super) closed: bool,
+    /// All stamps before `end` are at most this.
+    pub(super) stamp: u64,
     pub(super) cursors: Vec<(String, Seq)>,
+    /// By backend: everything below this stamp is settled, in all logs. Not below any cursor here.
+    pub(super) settled: Vec<(String, u64)>,
     pub(super) ledger: Vec<u8>,
 }
 
@@ -52,9 +60,11 @@ impl SavedState {
         if self.closed {
             out.push_str("closed\n");
         }
-        for (name, seq) in &self.cursors {
+        out.push_str(&format!("stamp {}\n", self.stamp));
+        let cursors = self.cursors.iter().map(|(name, seq)| ("cursor", name, seq.0));
+        for (kind, name, number) in cursors.chain(self.settled.iter().map(|(name, stamp)| ("settled", name, *stamp))) {
             // A line feed in a name would end the line, so it and the escape character are escaped.
-            out.push_str(&format!("cursor {} {}\n", seq.0, name.replace('\\', "\\\\").replace('\n', "\\n")));
+            out.push_str(&format!("{kind} {number} {}\n", name.replace('\\', "\\\\").replace('\n', "\\n")));
         }
         out.push_str(&format!("ledger {}\n", self.ledger.len()));
         let mut out = out.into_bytes();
@@ -102,7 +112,9 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         first: Seq(first.parse().ok()?),
         first_lines: first_lines.parse().ok()?,
         closed: false,
+        stamp: 0,
         cursors: Vec::new(),
+        settled: Vec::new(),
         ledger: Vec::new(),
     };
     let ledger_bytes: usize = loop {
@@ -112,6 +124,11 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         } else if let Some(cursor) = line.strip_prefix("cursor ") {
             let (seq, name) = cursor.split_once(' ')?;
             state.cursors.push((unescape(name), Seq(seq.parse().ok()?)));
+        } else if let Some(settled) = line.strip_prefix("settled ") {
+            let (stamp, name) = settled.split_once(' ')?;
+            state.settled.push((unescape(name), stamp.parse().ok()?));
+        } else if let Some(stamp) = line.strip_prefix("stamp ") {
+            state.stamp = stamp.parse().ok()?;
         } else {
             break line.strip_prefix("ledger ")?.parse().ok()?;
         }
@@ -144,7 +161,9 @@ mod tests {
             first: Seq(7),
             first_lines: 70,
             closed: true,
+            stamp: 77,
             cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
+            settled: vec![("influx 1".into(), 70), ("odd\\n\nname".into(), 0)],
             ledger: b"any\nbytes \xff".to_vec(),
         }
     }
@@ -164,8 +183,8 @@ mod tests {
     #[test]
     fn a_later_version_is_not_damage() {
         assert_eq!(
-            SavedState::decode(b"fluxgate log state 2\nsomething else entirely, longer\n"),
-            Err(StateFault::Version(2))
+            SavedState::decode(b"fluxgate log state 3\nsomething else entirely, longer\n"),
+            Err(StateFault::Version(3))
         );
     }
 }

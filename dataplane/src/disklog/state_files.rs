@@ -179,7 +179,9 @@ mod tests {
             first: Seq(1),
             first_lines: 0,
             closed: false,
+            stamp: n,
             cursors: Vec::new(),
+            settled: Vec::new(),
             // Of changing length, and over several blocks.
             ledger: vec![b'x'; (n as usize * 7_919) % 20_000],
         }

@@ -77,10 +77,12 @@ impl Tail {
     }
 
     /// Adds `lines` lines of `len` bytes, written by `fill`, to the end of the open frame. Returns the sequence of
-    /// their record, which may be that of the lines before. Returns `fill` if there is no room.
+    /// their record, which may be that of the lines before. Returns `fill` if there is no room. `stamp` counts unless
+    /// [`Tail::seal`] gives another one.
     pub(super) fn put<F: FnOnce(&mut [u8])>(
         &mut self,
         key: &RecordKey<'_>,
+        stamp: u64,
         lines: u32,
         len: usize,
         record_bytes_max: usize,
@@ -101,7 +103,7 @@ impl Tail {
         match grows {
             Some(last) => record::extend(&mut self.ring[last..], len, lines),
             None => {
-                record::write_header(&mut self.ring[at..], key, open.records, len, lines);
+                record::write_header(&mut self.ring[at..], key, stamp, open.records, len, lines);
                 open.last = Some(at);
                 open.records += 1;
                 key.route.iter().flatten().for_each(|b| open.wanted.insert(b.index()));
@@ -170,6 +172,11 @@ impl Tail {
         self.open_len() >= self.frame_bytes_max / 2
     }
 
+    /// No sealed frame waits to be written.
+    pub(super) fn all_written(&self) -> bool {
+        self.frames.back().is_none_or(|f| f.written)
+    }
+
     /// Gives the next record a new sequence, even if its key is the same.
     pub(super) fn end_record(&mut self) {
         if let Some(open) = &mut self.open {
@@ -197,10 +204,10 @@ impl Tail {
         self.lines_before
     }
 
-    /// Closes the open frame, for the segment with `epoch`. The frame must have records, and the frame sealed before
-    /// must be written.
-    pub(super) fn seal(&mut self, epoch: u64) -> Sealed {
-        assert!(self.frames.back().is_none_or(|f| f.written), "one frame is written at a time");
+    /// Closes the open frame, for the segment with `epoch`. With `stamp` all its records get this one. The frame must
+    /// have records, and the frame sealed before must be written.
+    pub(super) fn seal(&mut self, epoch: u64, stamp: Option<u64>) -> Sealed {
+        assert!(self.all_written(), "one frame is written at a time");
         let open = self.open.take().filter(|open| open.records > 0).expect("sealing what has records");
         let header = frame::Header {
             len: open.len,
@@ -211,13 +218,30 @@ impl Tail {
             lines: open.lines,
             records: open.records,
         };
-        frame::seal(&mut self.ring[open.at..open.at + open.len], &header);
+        let bytes = &mut self.ring[open.at..open.at + open.len];
+        if let Some(stamp) = stamp {
+            set_stamps(bytes, stamp);
+        }
+        frame::seal(bytes, &header);
         self.first = header.end();
         self.lines_before = header.lines_after();
         self.next_at = open.at + open.len;
         let sealed = Sealed { header, at: open.at, wanted: open.wanted, written: false };
         self.frames.push_back(sealed);
         sealed
+    }
+
+    /// Gives the records of a sealed frame that is not written another stamp.
+    pub(super) fn stamp_again(&mut self, sealed: &Sealed, stamp: u64) {
+        let bytes = &mut self.ring[sealed.at..sealed.at + sealed.header.len];
+        set_stamps(bytes, stamp);
+        frame::seal(bytes, &sealed.header);
+    }
+
+    /// The stamp of the first record in the open frame, if it has one.
+    pub(super) fn open_stamp(&self) -> Option<u64> {
+        let open = self.open.as_ref().filter(|open| open.records > 0)?;
+        record::read(&self.ring[open.at + frame::HEADER_BYTES..]).map(|record| record.stamp)
     }
 
     /// The sealed frame is on disk: it can be evicted and read from now on.
@@ -237,6 +261,15 @@ impl Tail {
     }
 }
 
+/// Gives all records of a frame the same stamp.
+fn set_stamps(frame: &mut [u8], stamp: u64) {
+    let mut at = frame::HEADER_BYTES;
+    while let Some(len) = record::read(&frame[at..]).map(|record| record.whole.len()) {
+        record::set_stamp(&mut frame[at..], stamp);
+        at += len;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,10 +277,10 @@ mod tests {
     use crate::topology::BackendId;
 
     const KEY: RecordKey<'static> =
-        RecordKey { db: b"db", rp: b"", precision: Precision::Second, appended_ms: 7, route: &[Some(BackendId(1))] };
+        RecordKey { db: b"db", rp: b"", precision: Precision::Second, route: &[Some(BackendId(1))] };
 
     fn put(tail: &mut Tail, key: &RecordKey<'_>, text: &str) -> Result<Seq, NoRoom> {
-        tail.put(key, 1, text.len(), 1000, |out| out.copy_from_slice(text.as_bytes())).map_err(|(e, _)| e)
+        tail.put(key, 7, 1, text.len(), 1000, |out| out.copy_from_slice(text.as_bytes())).map_err(|(e, _)| e)
     }
 
     #[test]
@@ -260,7 +293,7 @@ mod tests {
         tail.end_record();
         assert_eq!(put(&mut tail, &KEY, "e\n"), Ok(Seq(4)));
         assert_eq!(put(&mut tail, &KEY, &"x".repeat(999)), Ok(Seq(5)), "a record has a bound");
-        let sealed = tail.seal(9);
+        let sealed = tail.seal(9, None);
         assert_eq!((sealed.header.first, sealed.header.end(), sealed.header.lines), (Seq(1), Seq(6), 6));
         assert!(sealed.wanted.may_contain(1) && !sealed.wanted.may_contain(0));
         assert_eq!(frame::look(tail.bytes(&sealed), 9), frame::Look::Frame(sealed.header));
@@ -271,7 +304,7 @@ mod tests {
         let mut tail = Tail::new(1024, 256, Seq(1), 0);
         put(&mut tail, &KEY, &"x".repeat(150)).unwrap();
         assert_eq!(put(&mut tail, &KEY, &"x".repeat(150)), Err(NoRoom), "the frame is full");
-        let sealed = tail.seal(1);
+        let sealed = tail.seal(1, None);
         put(&mut tail, &KEY, &"y".repeat(150)).unwrap();
         assert_eq!(put(&mut tail, &KEY, &"y".repeat(150)), Err(NoRoom));
         assert!(tail.frame_at(Seq(1)).is_none(), "not yet to be read");
@@ -285,7 +318,7 @@ mod tests {
         for n in 1..200u64 {
             let text = format!("{n}").repeat(1 + (n as usize * 7) % 40);
             assert_eq!(put(&mut tail, &KEY, &text), Ok(Seq(n)));
-            tail.seal(1);
+            tail.seal(1, None);
             tail.mark_written();
             let mut seq = tail.frames.front().unwrap().header.first;
             assert!(n - seq.0 < 12 && (n < 8 || n > seq.0 + 1), "{n} {seq:?}");

@@ -147,13 +147,14 @@ pub enum ToWorker {
     LedgerWanted {
         ticket: Ticket,
     },
-    /// Couriers deliver all points of `db` (empty = of all databases) taken so far and then hold, so that later points
-    /// are not delivered before the change of structure that waits for this. The hold ends at [`ToWorker::Release`]
-    /// with the same ticket, or `limits::HOLD_MAX` after the answer. Answered by [`ToControl::Drained`] within
-    /// `timeout`. Tickets are unique over all workers.
+    /// Couriers deliver all points of `db` (empty = of all databases) below the stamp `from` and then hold, so that
+    /// later points are not delivered before the change of structure that waits for this. `from` is one for all
+    /// workers. The hold ends at [`ToWorker::Release`] with the same ticket, or `limits::HOLD_MAX` after the answer.
+    /// Answered by [`ToControl::Drained`] within `timeout`. Tickets are unique over all workers.
     Drain {
         ticket: Ticket,
         db: String,
+        from: u64,
         timeout: Duration,
     },
     Release {
@@ -233,4 +234,6 @@ impl Catalog {
 pub struct Database {
     /// Names of its retention policies, over all backends; empty = no backend could be asked.
     pub policies: Vec<String>,
+    /// The name of its default policy; None = not known, or not the same on all backends.
+    pub default: Option<String>,
 }

@@ -54,6 +54,11 @@ pub struct WorkerEnd {
 }
 
 impl WorkerEnd {
+    /// Wakes this worker, also for others than the control thread.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
     /// Sends `message`; never waits. Returns it when the queue is full or the control thread has ended.
     #[allow(clippy::result_large_err)] // The value is the error: a full queue loses nothing.
     pub fn send(&self, message: ToControl) -> Result<(), ToControl> {

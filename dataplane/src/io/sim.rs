@@ -211,8 +211,7 @@ pub fn list_files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
 }
 
 /// # Errors
-/// Never.
-pub fn remove_folder(path: &Path) -> io::Result<()> {
-    disk::remove_folder_now(path);
-    Ok(())
+/// Of the simulated disk.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    disk::read_now(path, 0, usize::MAX)
 }

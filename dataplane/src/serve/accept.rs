@@ -21,7 +21,7 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, connections_max:
                 worker.stats().connections.fetch_add(1, Relaxed);
                 io::spawn(conn::serve(worker.clone(), stream));
             }
-            Err(_) if worker.conns.stopping() || worker.log.poison().is_some() => return,
+            Err(_) if worker.conns.stopping() || worker.own.log.poison().is_some() => return,
             Err(error) => {
                 if told.is_none_or(|told| io::elapsed(told) >= LOUD_INTERVAL) {
                     told = Some(io::now());

@@ -426,7 +426,7 @@ impl Conn {
         let level =
             self.waiting.iter().map(|(_, taken)| taken.consistency.durability(default)).max().unwrap_or(default);
         let committed = match self.waiting.iter().filter_map(|(_, taken)| taken.last_seq).max() {
-            Some(seq) => worker.log.committed(seq, level).await.map(Some),
+            Some(seq) => worker.own.log.committed(seq, level).await.map(Some),
             None => Ok(None),
         };
         let committed_at = io::now();

@@ -1,34 +1,40 @@
-//! Connects a courier to its worker: records come from the log, counts go to the ledger and the counters, questions go
-//! to the control thread.
+//! Connects couriers to logs: records come from all logs, of this worker and of others; counts go back to the ledger of
+//! the log that a record is from; questions go to the control thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, Fetched, PartlySettled, RecordSource, Reports, RunningCourier, Setup,
-    SourceError,
+    Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, Reports,
+    RunningCourier, Setup, SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
-use crate::io;
-use crate::ledger::{BACKLOG_FULL, DAMAGED};
-use crate::limits::CREATE_TIMEOUT;
+use crate::io::{self, Event};
+use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
 use crate::lineproto::{Item, Scanner};
+use crate::order::RecordOrder;
 use crate::precision::Precision;
-use crate::settings::BacklogFull;
 use crate::stats::BackendStats;
 use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
+use crate::worker::feed::{Chunk, Feed, Report, Settled};
+use crate::worker::journal::Journal;
 
-/// Starts one courier for each backend. A courier waits until the address of its backend is known.
+/// Starts the couriers that live on this worker, by backend. A courier waits until the address of its backend is known.
 ///
 /// # Errors
 /// When the folder of dead letters cannot be read.
-pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<RunningCourier>> {
+pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Option<RunningCourier>>> {
     let settings = &worker.settings;
     let start = |backend: &Backend| {
+        if worker.feeds.courier_of(backend.id) != worker.id {
+            worker.stats().backends[backend.id.index()].oldest_ms.store(u64::MAX, Relaxed);
+            return Ok(None);
+        }
         let address = Address::default();
         let endpoint = Endpoint::new(
             &backend.url,
@@ -42,7 +48,6 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<RunningCourier
         .ok_or_else(|| std::io::Error::other(format!("{}: nothing can be delivered to its url", backend.name)))?;
         let setup = Setup {
             worker: worker.id,
-            workers: settings.workers,
             backend: backend.name.clone(),
             backends: settings.topology.backends.len(),
             endpoint,
@@ -52,10 +57,12 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<RunningCourier
             missing_db: settings.missing_db,
             split,
         };
-        let source = LogSource::new(worker.clone(), backend.id);
-        let (courier, handle) = Courier::new(setup, source, DeliveryReports::new(worker.clone(), backend.id))?;
+        let ends = LogEnd::all(worker, backend.id);
+        let logs = (0..ends.len()).map(|log| OneLog::new(worker, backend.id, &ends, log)).collect();
+        let source = Merge::new(worker.feeds.order.clone(), logs);
+        let (courier, handle) = Courier::new(setup, source, DeliveryReports::new(worker.clone(), backend.id, ends))?;
         io::spawn(courier.run());
-        Ok(RunningCourier::new(handle, address))
+        Ok(Some(RunningCourier::new(handle, address)))
     };
     settings.topology.backends.iter().map(start).collect()
 }
@@ -73,74 +80,347 @@ fn split(body: &[u8]) -> Vec<Range<usize>> {
     lines
 }
 
-/// The records for one backend in this worker's log.
-pub struct LogSource {
-    worker: Rc<Worker>,
-    backend: BackendId,
-    reader: LogReader,
-    /// Why points that the ledger counts as queued may be missing. Checked when the backend has received everything up
-    /// to the end of the log. Set at start too, because a crash may have come between a loss and the next save of the
-    /// ledger.
-    unsettled: Option<&'static str>,
+/// What belongs to a log, at the courier of one backend.
+enum LogEnd {
+    /// The log lives on this worker.
+    Here(Rc<Journal>),
+    Elsewhere {
+        feed: Arc<Feed>,
+        /// Not sent yet.
+        report: RefCell<Settled>,
+    },
 }
 
-impl LogSource {
-    pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
-        let reader = worker.log.reader(backend);
-        let unsettled = Some(match worker.settings.backlog_full {
-            BacklogFull::DropOldest => BACKLOG_FULL,
-            BacklogFull::Reject => DAMAGED,
-        });
-        Self { worker, backend, reader, unsettled }
+impl LogEnd {
+    /// The ends of all logs, by their number.
+    fn all(worker: &Worker, backend: BackendId) -> Rc<[Self]> {
+        let of = |log: usize| match worker.feeds.feed(log, backend) {
+            None => Self::Here(worker.journal(log)),
+            Some(feed) => Self::Elsewhere { feed: feed.clone(), report: RefCell::default() },
+        };
+        (0..worker.feeds.logs()).map(of).collect()
     }
 }
 
-impl RecordSource for LogSource {
-    async fn fetch(
-        &mut self,
-        wait: bool,
-        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
-    ) -> Result<Fetched, SourceError> {
-        match self.reader.fetch(wait, sink).await {
-            Ok(fetched) => {
-                if fetched.lost > 0 {
-                    self.unsettled = Some(DAMAGED);
-                    // Log where the damage is before how many points it cost.
-                    self.worker.report_damage();
+/// The records for one backend in one log.
+struct OneLog {
+    worker: Rc<Worker>,
+    backend: BackendId,
+    ends: Rc<[LogEnd]>,
+    log: usize,
+    reach: Reach,
+}
+
+/// How records are reached.
+enum Reach {
+    Reader(Box<LogReader>),
+    Chunks { arrived: Rc<Event>, current: Chunk, done: usize, position: Seq },
+}
+
+impl OneLog {
+    fn new(worker: &Rc<Worker>, backend: BackendId, ends: &Rc<[LogEnd]>, log: usize) -> Self {
+        let reach = match &ends[log] {
+            LogEnd::Here(journal) => Reach::Reader(Box::new(journal.log.reader(backend))),
+            LogEnd::Elsewhere { .. } => Reach::Chunks {
+                arrived: worker.feed_event(log, backend),
+                current: Chunk::default(),
+                done: 0,
+                position: Seq(0),
+            },
+        };
+        Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach }
+    }
+
+    fn name(&self) -> &str {
+        &self.worker.settings.topology.backend(self.backend).name
+    }
+}
+
+impl LogSource for OneLog {
+    fn offered(&self) -> bool {
+        match &self.ends[self.log] {
+            LogEnd::Here(_) => true,
+            LogEnd::Elsewhere { feed, .. } => !feed.behind.load(SeqCst),
+        }
+    }
+
+    async fn fetch(&mut self, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Passed, SourceError> {
+        match (&self.ends[self.log], &mut self.reach) {
+            (LogEnd::Here(journal), Reach::Reader(reader)) => match reader.fetch(false, sink).await {
+                Ok(fetched) => {
+                    if fetched.lost > 0 {
+                        journal.met_damage(self.backend);
+                    }
+                    Ok(Passed { lines: fetched.lines, lost: fetched.lost })
                 }
-                Ok(Fetched { next: fetched.next, lines: fetched.lines, lost: fetched.lost })
+                Err(disklog::Error::Closed) => Err(SourceError::Closed),
+                Err(error) => {
+                    log::error!("{}: cannot read the log: {error}", self.name());
+                    Err(SourceError::Unreadable)
+                }
+            },
+            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { current, done, position, .. }) => {
+                let mut passed = Passed::default();
+                loop {
+                    while let Some(record) = current.record(*done) {
+                        if !sink(record) {
+                            return Ok(passed);
+                        }
+                        *done += 1;
+                        *position = Seq(record.seq.0 + 1);
+                        passed.lines += u64::from(record.lines);
+                    }
+                    *position = current.next.max(*position);
+                    let Some(next) = feed.take() else { break };
+                    let before = std::mem::replace(current, next);
+                    feed.give_back(before);
+                    *done = 0;
+                    passed.lost += current.lost;
+                    if passed.lost > 0 {
+                        break;
+                    }
+                }
+                if passed.lines == 0 && feed.unreadable.load(SeqCst) && feed.is_empty() {
+                    return Err(SourceError::Unreadable);
+                }
+                Ok(passed)
             }
-            Err(disklog::Error::Closed) => Err(SourceError::Closed),
-            Err(error) => {
-                log::error!(
-                    "{}: cannot read the log: {error}",
-                    self.worker.settings.topology.backend(self.backend).name
-                );
-                Err(SourceError::Unreadable)
+            _ => unreachable!("made together"),
+        }
+    }
+
+    async fn arrived(&mut self) {
+        match (&self.ends[self.log], &mut self.reach) {
+            // Found again by the next fetch: nothing is taken here.
+            (LogEnd::Here(journal), Reach::Reader(reader)) => {
+                if let Ok(fetched) = reader.fetch(true, &mut |_| false).await
+                    && fetched.lost > 0
+                {
+                    journal.met_damage(self.backend);
+                }
             }
+            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { arrived, .. }) => loop {
+                let rung = arrived.wait();
+                if feed.has_chunk() {
+                    return;
+                }
+                rung.await;
+            },
+            _ => unreachable!("made together"),
         }
     }
 
     fn behind(&self) -> bool {
-        self.reader.behind()
+        match (&self.ends[self.log], &self.reach) {
+            (_, Reach::Reader(reader)) => reader.behind(),
+            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { current, done, .. }) => {
+                current.record(*done).is_some() || !feed.is_empty() || feed.behind.load(SeqCst)
+            }
+            _ => unreachable!("made together"),
+        }
     }
 
-    fn confirm(&mut self, next: Seq) {
-        self.worker.whole_settled(self.backend);
-        self.worker.log.confirm(self.backend, next);
-        // A segment that is being dropped may be counted only in part: wait until that is done.
-        if next == self.worker.log.end()
-            && !self.worker.log.oldest_is_busy()
-            && let Some(reason) = self.unsettled.take()
-        {
-            self.worker.count_dropped();
-            let lost = self.worker.ledger.borrow_mut().settle(self.backend, reason);
-            if lost > 0 {
-                let name = &self.worker.settings.topology.backend(self.backend).name;
-                log::error!("{name} (worker {}): {lost} points are lost: {reason}", self.worker.id);
+    fn position(&self) -> Seq {
+        match &self.reach {
+            Reach::Reader(reader) => reader.position(),
+            Reach::Chunks { position, .. } => *position,
+        }
+    }
+
+    fn confirm(&mut self) {
+        let next = self.position();
+        match &self.ends[self.log] {
+            // The counts have gone to the ledger already.
+            LogEnd::Here(journal) => {
+                journal.settled(self.backend, self.name(), &Settled { next, ..Settled::default() });
+                self.worker.publish(self.backend);
+            }
+            LogEnd::Elsewhere { report, .. } => {
+                report.borrow_mut().next = next;
+                self.flush();
             }
         }
-        self.worker.publish(self.backend);
+    }
+
+    fn flush(&mut self) -> bool {
+        let LogEnd::Elsewhere { feed, report } = &self.ends[self.log] else { return true };
+        if report.borrow().next == Seq(0) {
+            return true;
+        }
+        match feed.report(Report::Settled(report.take())) {
+            Ok(()) => true,
+            Err(back) => {
+                if let Report::Settled(back) = back {
+                    report.replace(back);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Offers the records of a log of this worker to a courier on another one, and books what comes back.
+async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
+    let mut reader = journal.log.reader(backend);
+    let rung = worker.feed_event(journal.number, backend);
+    loop {
+        let room = rung.wait();
+        if !feed.has_room() {
+            room.await;
+            continue;
+        }
+        drop(room);
+        let mut chunk = feed.spare();
+        let bytes_max = worker.feeds.chunk_bytes;
+        match reader.fetch(false, &mut |record| chunk.push(&record, bytes_max)).await {
+            Ok(fetched) => {
+                feed.unreadable.store(false, SeqCst);
+                if fetched.lost > 0 {
+                    journal.met_damage(backend);
+                }
+                let is_new = !chunk.is_empty() || fetched.lost > 0;
+                if is_new {
+                    (chunk.next, chunk.lost) = (fetched.next, fetched.lost);
+                    feed.offer(chunk);
+                } else {
+                    feed.give_back(chunk);
+                }
+                // No await since the fetch: nothing was written in between.
+                if !reader.behind() {
+                    feed.behind.store(false, SeqCst);
+                }
+                if !is_new
+                    && let Ok(fetched) = reader.fetch(true, &mut |_| false).await
+                    && fetched.lost > 0
+                {
+                    journal.met_damage(backend);
+                }
+            }
+            Err(disklog::Error::Closed) => return,
+            Err(error) => {
+                let name = &worker.settings.topology.backend(backend).name;
+                log::error!("{name}: cannot read the log: {error}");
+                feed.give_back(chunk);
+                if !feed.unreadable.swap(true, SeqCst) {
+                    feed.to_courier.ring();
+                }
+                io::sleep(LOCAL_FAILURE_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Books what couriers of other workers have reported about a log of this worker.
+async fn book_reports(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
+    let rung = worker.feed_event(journal.number, backend);
+    loop {
+        let more = rung.wait();
+        take_reports(&worker, &journal, backend, &feed);
+        more.await;
+    }
+}
+
+fn take_reports(worker: &Worker, journal: &Journal, backend: BackendId, feed: &Feed) {
+    while let Some(report) = feed.next_report() {
+        match report {
+            Report::Settled(settled) => {
+                journal.settled(backend, &worker.settings.topology.backend(backend).name, &settled);
+                worker.publish(backend);
+            }
+            Report::Partly(settled) => journal.partly_settled(backend, settled),
+            Report::Refused(text) => worker.note_refusal(backend, &text),
+        }
+    }
+}
+
+/// Books all that couriers of other workers have reported so far.
+pub fn take_all_reports(worker: &Worker) {
+    for_feeds(worker, |journal, backend, feed| take_reports(worker, journal, backend, feed));
+}
+
+/// Calls `each` for every log of this worker and every courier elsewhere.
+fn for_feeds(worker: &Worker, mut each: impl FnMut(&Rc<Journal>, BackendId, &Arc<Feed>)) {
+    for journal in worker.journals() {
+        for backend in &worker.settings.topology.backends {
+            if let Some(feed) = worker.feeds.feed(journal.number, backend.id) {
+                each(journal, backend.id, feed);
+            }
+        }
+    }
+}
+
+/// Starts to offer the logs of this worker to the couriers of other workers.
+pub fn start_feeds(worker: &Rc<Worker>) {
+    for_feeds(worker, |journal, backend, feed| {
+        journal.log.tell_written(backend, feed.behind.clone());
+        io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone()));
+        io::spawn(book_reports(worker.clone(), journal.clone(), backend, feed.clone()));
+    });
+}
+
+/// Books what had been settled before the start, although the log's own state does not say so: the state of another log
+/// was saved later. Sent again from this log alone, old values would replace newer ones.
+///
+/// # Errors
+/// When a log cannot be read.
+pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
+    for journal in worker.journals() {
+        for backend in &worker.settings.topology.backends {
+            let below = worker.feeds.order.settled(backend.id);
+            let mut reader = journal.log.reader(backend.id);
+            let mut letters = None;
+            loop {
+                let mut settled = Settled::default();
+                let (mut records, mut more, mut unread) = (0, false, Ok(()));
+                let mut pass = |record: RecordView<'_>| {
+                    more = records == PASSED_RECORDS_MAX && record.stamp < below;
+                    if record.stamp >= below || more {
+                        return false;
+                    }
+                    records += 1;
+                    let letters = letters.get_or_insert_with(|| {
+                        KnownLetters::read(&worker.settings.data_dir, &backend.name).unwrap_or_else(|error| {
+                            unread = Err(error);
+                            KnownLetters::default()
+                        })
+                    });
+                    settled.count(&record, letters);
+                    true
+                };
+                let fetched = reader.fetch(false, &mut pass).await?;
+                if let Err(error) = unread {
+                    log::warn!("{}: dead letters cannot be read, they count as delivered: {error}", backend.name);
+                }
+                if fetched.lost > 0 {
+                    journal.met_damage(backend.id);
+                }
+                if fetched.records > 0 {
+                    settled.next = fetched.next;
+                    journal.settled(backend.id, &backend.name, &settled);
+                }
+                if !more && fetched.lost == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Settled {
+    /// Counts a record that has been settled before: a line that is a dead letter was refused, the others were
+    /// delivered.
+    fn count(&mut self, record: &RecordView<'_>, letters: &KnownLetters) {
+        let mut delivered = u64::from(record.lines);
+        if !letters.is_empty() {
+            for line in split(record.bytes) {
+                if let Some(reason) = letters.reason(record.db, &record.bytes[line]) {
+                    self.rejected.push((record.db.into(), reason, 1));
+                    delivered = delivered.saturating_sub(1);
+                }
+            }
+        }
+        self.delivered.push((record.db.into(), delivered));
     }
 }
 
@@ -148,12 +428,13 @@ impl RecordSource for LogSource {
 pub struct DeliveryReports {
     worker: Rc<Worker>,
     backend: BackendId,
+    ends: Rc<[LogEnd]>,
     up: Cell<bool>,
 }
 
 impl DeliveryReports {
-    pub fn new(worker: Rc<Worker>, backend: BackendId) -> Self {
-        Self { worker, backend, up: Cell::new(true) }
+    fn new(worker: Rc<Worker>, backend: BackendId, ends: Rc<[LogEnd]>) -> Self {
+        Self { worker, backend, ends, up: Cell::new(true) }
     }
 
     fn stats(&self) -> &BackendStats {
@@ -162,24 +443,51 @@ impl DeliveryReports {
 }
 
 impl Reports for DeliveryReports {
-    fn delivered(&self, db: &[u8], lines: u64) {
-        let mut ledger = self.worker.ledger.borrow_mut();
-        let db = ledger.database(db);
-        ledger.delivered(db, self.backend, lines);
+    fn delivered(&self, log: usize, db: &[u8], lines: u64) {
+        match &self.ends[log] {
+            LogEnd::Here(journal) => {
+                let mut ledger = journal.ledger.borrow_mut();
+                let db = ledger.database(db);
+                ledger.delivered(db, self.backend, lines);
+            }
+            LogEnd::Elsewhere { report, .. } => report.borrow_mut().delivered.push((db.into(), lines)),
+        }
     }
 
-    fn rejected(&self, db: &[u8], reason: &'static str, lines: u64) {
-        let mut ledger = self.worker.ledger.borrow_mut();
-        let db = ledger.database(db);
-        ledger.rejected(db, self.backend, reason, lines);
+    fn rejected(&self, log: usize, db: &[u8], reason: &'static str, lines: u64) {
+        match &self.ends[log] {
+            LogEnd::Here(journal) => {
+                let mut ledger = journal.ledger.borrow_mut();
+                let db = ledger.database(db);
+                ledger.rejected(db, self.backend, reason, lines);
+            }
+            LogEnd::Elsewhere { report, .. } => report.borrow_mut().rejected.push((db.into(), reason, lines)),
+        }
     }
 
-    fn partly_settled(&self, settled: PartlySettled) {
+    fn settled_below(&self, stamp: u64) {
+        self.worker.settled_below(self.backend, stamp);
+    }
+
+    fn partly_settled(&self, settled: Arc<PartlySettled>) {
+        for end in &*self.ends {
+            match end {
+                LogEnd::Here(journal) => journal.partly_settled(self.backend, settled.clone()),
+                // Without room it is told again with the next attempt.
+                LogEnd::Elsewhere { feed, .. } => drop(feed.report(Report::Partly(settled.clone()))),
+            }
+        }
         self.worker.partly_settled(self.backend, settled);
     }
 
     fn refused(&self, text: &str) {
         self.worker.note_refusal(self.backend, text);
+        for end in &*self.ends {
+            if let LogEnd::Elsewhere { feed, .. } = end {
+                // Only a text; the counts come with `Settled`.
+                drop(feed.report(Report::Refused(text.to_owned())));
+            }
+        }
     }
 
     fn state(&self, state: DeliveryState, reason: &str) {
@@ -191,12 +499,8 @@ impl Reports for DeliveryReports {
         }
     }
 
-    fn holds(&self, oldest_ms: Option<u64>) {
-        self.stats().oldest_ms.store(oldest_ms.unwrap_or(u64::MAX), Relaxed);
-    }
-
-    fn oldest_elsewhere(&self) -> u64 {
-        self.worker.oldest_elsewhere(self.backend)
+    fn holds(&self, oldest: Option<u64>) {
+        self.stats().oldest_ms.store(oldest.map_or(u64::MAX, RecordOrder::unix_ms), Relaxed);
     }
 
     fn rewriting(&self, on: bool) {
@@ -205,6 +509,10 @@ impl Reports for DeliveryReports {
 
     fn stuck(&self, on: bool) {
         self.stats().stuck.store(on, Relaxed);
+    }
+
+    fn default_policy(&self, db: &[u8]) -> Option<String> {
+        self.worker.default_policy(db)
     }
 
     async fn create_database(&self, db: &str, rp: &str) -> Created {

@@ -5,7 +5,6 @@
 //! full; the control thread has stopped waiting by then.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,6 @@ use bytes::Bytes;
 use crate::disklog::Seq;
 use crate::handoff::{Ticket, ToControl, Written};
 use crate::io;
-use crate::ledger::DbId;
 use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX};
 use crate::precision::Precision;
 use crate::request::reject::Reject;
@@ -21,22 +19,16 @@ use crate::topology::BackendId;
 use crate::worker::Worker;
 use crate::write::admit::{Admitted, Target, admit};
 
-/// Holds the couriers at the current end of the log and answers when everything of `db` before it has been delivered.
-/// Empty: everything of all databases.
-pub fn drain(worker: &Rc<Worker>, ticket: Ticket, db: &str, timeout: Duration) {
-    let mark = worker.hold(ticket);
+/// Holds the couriers at the stamp `from` and answers when this worker's couriers have delivered everything of `db`
+/// before it. Empty: everything of all databases.
+pub fn drain(worker: &Rc<Worker>, ticket: Ticket, db: String, from: u64, timeout: Duration) {
+    worker.hold(ticket, from);
     let worker = worker.clone();
-    let all_databases = db.is_empty();
-    let db = worker.ledger.borrow().find(db.as_bytes());
     io::spawn(async move {
-        let all: Vec<_> = worker.settings.topology.backends.iter().map(|backend| backend.id).collect();
-        let settled = |backend: BackendId| match db {
-            Some(db) if !all_databases => worker.has_settled(backend, db, mark),
-            // No point of an unknown database was ever taken.
-            None if !all_databases => true,
-            _ => worker.log.cursor(backend) >= mark,
-        };
-        let behind = || all.iter().copied().filter(|&backend| !settled(backend)).collect::<Vec<_>>();
+        let db = Some(db.as_bytes()).filter(|db| !db.is_empty());
+        let served = worker.served_here();
+        let is_behind = |backend: &BackendId| !worker.has_settled_below(*backend, db, from);
+        let behind = || served.iter().copied().filter(is_behind).collect::<Vec<_>>();
         // After the timeout the answer lists the backends that are behind.
         _ = io::timeout(timeout, reached(&worker, || behind().is_empty())).await;
         let behind = behind();
@@ -76,13 +68,13 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
         return Err(text(Reject::PolicyUnknown(rp.into_bytes())));
     }
     let id = intake.db;
-    let rejected_before = worker.rejected_points(id);
+    let rejected_before = worker.rejected_points(id, db.as_bytes());
     intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
     if let Some(last) = intake.last_seq {
-        worker.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
+        worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
         let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
-        reached(worker, || touched.iter().all(|&backend| has_confirmed(worker, backend, id, last))).await;
-        let rejected = worker.rejected_points(id);
+        reached(worker, || touched.iter().all(|&backend| has_confirmed(worker, backend, db.as_bytes(), last))).await;
+        let rejected = worker.rejected_points(id, db.as_bytes());
         let most = touched.iter().map(|b| (rejected[b.index()].saturating_sub(rejected_before[b.index()]), b)).max();
         if let Some((points @ 1.., &backend)) = most {
             return Err(with_count(&worker.refusal(backend), points));
@@ -100,15 +92,15 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
 }
 
 /// A backend that is down does not count: it gets the points later.
-fn has_confirmed(worker: &Worker, backend: BackendId, db: DbId, last: Seq) -> bool {
-    worker.has_settled(backend, db, Seq(last.0 + 1)) || !worker.stats().backends[backend.index()].up.load(Relaxed)
+fn has_confirmed(worker: &Worker, backend: BackendId, db: &[u8], last: Seq) -> bool {
+    worker.own.has_settled(backend, db, Seq(last.0 + 1)) || !worker.is_up(backend)
 }
 
 /// Waits until `done`, while couriers deliver without delay. `done` is checked when something is settled and at
 /// intervals, since a backend that goes down moves no cursor.
 async fn reached(worker: &Worker, done: impl Fn() -> bool) {
     loop {
-        let changed = worker.log.confirmed();
+        let changed = worker.own.log.confirmed();
         if done() {
             return;
         }

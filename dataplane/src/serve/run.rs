@@ -1,28 +1,33 @@
-//! The life of a worker: open the log, take over what others left, serve, stop.
+//! The life of a worker: open the logs, take over what others left, serve, stop.
 //!
-//! Starts the tasks (`accept`, `delivery`, `adopt`) that share one [`Worker`].
+//! Starts the tasks (`accept`, `delivery`, `errand`) that share one [`Worker`]. At the start the workers wait for each
+//! other twice: all logs must have been listed before one is opened, and all must be open before a record gets a place
+//! in the order. At the end they wait until all couriers have ended, so that every log can save what became of its
+//! points.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use crate::disklog::{self, Log, LogSettings, Loss, Opened};
+use crate::crash;
+use crate::disklog::{self, Log, LogSettings, Loss, Opened, worker_dir};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{
-    IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE,
-    STATE_SAVE_INTERVAL,
+    COURIERS_END_WAIT, IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL,
+    SHUTDOWN_GRACE, START_LOOK_INTERVAL, STATE_SAVE_INTERVAL,
 };
 use crate::placement::Placement;
 use crate::request::pool;
 use crate::serve::{accept, delivery, errand};
 use crate::settings::Settings;
 use crate::stats::Stats;
-use crate::takeover::adopt::{self, Legacy};
 use crate::takeover::cache_files::CacheFile;
+use crate::takeover::reroute::{self, Backlog};
+pub use crate::worker::feed::Feeds;
+use crate::worker::journal::Journal;
 use crate::worker::link::Link;
 use crate::worker::{self, Worker, WorkerError};
 
@@ -38,40 +43,69 @@ pub struct Start {
     pub connections_max: usize,
     /// This worker's share of the bound on the backlog.
     pub backlog_max_bytes: u64,
-    /// Logs of workers that no longer exist, and cache files of influx-proxy. This worker takes them over.
-    pub former: Vec<PathBuf>,
+    /// What all workers share.
+    pub feeds: Arc<Feeds>,
+    /// Cache files of influx-proxy, which this worker takes over.
     pub cache_files: Vec<CacheFile>,
 }
 
-/// Runs a worker until it stops. Returns its final ledger.
+/// Runs a worker until it stops. Returns the final ledgers of its logs.
 ///
 /// # Errors
-/// When the log cannot be opened or closed, or the socket cannot listen.
+/// When a log cannot be opened or closed, or the socket cannot listen.
 pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // The first timer of a glommio 0.9 executor fires some 10 ms late. Use it up here, so that no client waits for it.
     io::sleep(Duration::from_millis(1)).await;
-    let Start { id, settings, placement, socket, end, stats, connections_max, backlog_max_bytes, former, cache_files } =
+    let Start { id, settings, placement, socket, end, stats, connections_max, backlog_max_bytes, feeds, cache_files } =
         start;
     let signal = end.signal()?;
-    let log_settings = LogSettings {
-        dir: settings.data_dir.join(format!("worker-{id}")),
-        worker: id,
-        workers: settings.workers,
-        topology: settings.topology.clone(),
-        durability: settings.durability,
-        linger: settings.commit_linger,
-        hot_tail_bytes: settings.hot_tail_bytes,
-        max_bytes: backlog_max_bytes,
-        backlog_full: settings.backlog_full,
-    };
-    let legacy = Legacy::find(&log_settings.dir, former, cache_files)?;
-    let (log, opened) = Log::open(log_settings).await?;
-    let ledger = reopen_ledger(&settings, &opened);
+    let dir = |log: usize| worker_dir(&settings.data_dir, feeds.number(log));
+    let mut backlog = None;
+    if id == 0 {
+        backlog = Some(Backlog::list(&(0..feeds.logs()).map(dir).collect::<Vec<_>>())?);
+        feeds.listed.store(true, SeqCst);
+    }
+    come_to(&stats, || feeds.listed.load(SeqCst)).await?;
+    let mut journals = Vec::new();
+    let mut has_absent = Vec::new();
+    for log in (0..feeds.logs()).filter(|&log| feeds.owner_of(log) == id) {
+        let (log, opened) = Log::open(LogSettings {
+            dir: dir(log),
+            worker: feeds.number(log),
+            number: log,
+            written: log == id,
+            order: feeds.order.clone(),
+            workers: settings.workers,
+            topology: settings.topology.clone(),
+            durability: settings.durability,
+            linger: settings.commit_linger,
+            hot_tail_bytes: if log == id { settings.hot_tail_bytes } else { 0 },
+            max_bytes: backlog_max_bytes,
+            backlog_full: settings.backlog_full,
+        })
+        .await
+        .map(|(opened_log, opened)| ((log, opened_log), opened))?;
+        let ledger = reopen_ledger(&settings, &opened);
+        feeds.order.opened(opened.last_stamp, &opened.settled);
+        has_absent.push(!opened.absent.is_empty());
+        if !opened.absent.is_empty() {
+            feeds.absent.store(true, SeqCst);
+        }
+        let (number, log) = log;
+        let backends = settings.topology.backends.len();
+        journals.push(Rc::new(Journal::new(number, log, ledger, settings.backlog_full, backends)));
+    }
+    come_to(&stats, || feeds.order.is_ready()).await?;
     let link = Link::new(id, end);
-    let worker = Rc::new(Worker::new(id, settings, placement, stats, link, log, ledger));
+    let worker = Rc::new(Worker::new(id, settings, placement, stats, link, feeds, journals));
+    delivery::pass_settled(&worker).await?;
     worker.serve_with(delivery::start_couriers(&worker)?);
+    delivery::start_feeds(&worker);
     io::spawn(read_messages(worker.clone(), signal));
-    adopt::adopt(&worker, legacy, !opened.absent.is_empty()).await?;
+    if worker.feeds.absent.load(SeqCst) {
+        route_again(&worker, backlog, &has_absent).await?;
+    }
+    reroute::import_all(&worker, cache_files).await?;
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone(), listener.clone()));
     io::spawn(accept::accept(worker.clone(), listener.clone(), connections_max));
@@ -83,28 +117,71 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     worker.stats().ready.store(false, Relaxed);
     listener.close();
     finish_requests(&worker).await;
-    close_log(&worker).await?;
-    let rows = worker.ledger.borrow().rows();
-    Ok(rows)
+    end_couriers(&worker).await;
+    close_logs(&worker).await?;
+    Ok(worker.ledger_rows())
 }
 
-/// Saves the state and closes the log. Without space neither may be possible, and nothing is lost by that.
-async fn close_log(worker: &Worker) -> Result<(), disklog::Error> {
-    let closed = match worker.save_state().await {
-        Ok(()) => worker.log.close().await,
-        Err(error) => Err(error),
-    };
-    match closed {
-        Err(disklog::Error::Full) => {
-            log::warn!(
-                "worker {}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
-                 is delivered again",
-                worker.id
-            );
-            Ok(())
-        }
-        other => other,
+/// Saves the states and closes the logs. Without space neither may be possible, and nothing is lost by that.
+async fn close_logs(worker: &Worker) -> Result<(), disklog::Error> {
+    let mut result = Ok(());
+    for journal in worker.journals() {
+        let closed = match journal.save().await {
+            Ok(()) => journal.log.close().await,
+            Err(error) => Err(error),
+        };
+        result = result.and(match closed {
+            Err(disklog::Error::Full) => {
+                log::warn!(
+                    "log {}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
+                     is delivered again",
+                    journal.number
+                );
+                Ok(())
+            }
+            other => other,
+        });
     }
+    result
+}
+
+/// Waits until all workers have come to a point of the start.
+async fn come_to(stats: &Stats, there: impl Fn() -> bool) -> Result<(), WorkerError> {
+    while !there() {
+        if stats.stopping.load(Relaxed) {
+            return Err(WorkerError::Stopped);
+        }
+        io::sleep(START_LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// The first worker routes the records of backends that are gone again. The logs need not keep them any longer then.
+async fn route_again(worker: &Worker, backlog: Option<Backlog>, has_absent: &[bool]) -> Result<(), WorkerError> {
+    if let Some(backlog) = backlog {
+        backlog.reroute(worker).await?;
+        worker.feeds.rerouted.store(true, SeqCst);
+    }
+    come_to(&worker.all_stats, || worker.feeds.rerouted.load(SeqCst)).await?;
+    for (journal, _) in worker.journals().zip(has_absent).filter(|(_, absent)| **absent) {
+        journal.log.settle_absent();
+        journal.save().await?;
+        crash::point("rerouted");
+    }
+    Ok(())
+}
+
+/// Ends this worker's couriers, waits for those of the others, and books what they have reported.
+async fn end_couriers(worker: &Worker) {
+    worker.stop_couriers();
+    worker.feeds.couriers_running.fetch_sub(1, SeqCst);
+    let all_ended = async {
+        while worker.feeds.couriers_running.load(SeqCst) > 0 {
+            io::sleep(START_LOOK_INTERVAL).await;
+        }
+    };
+    _ = io::timeout(COURIERS_END_WAIT, all_ended).await;
+    delivery::take_all_reports(worker);
 }
 
 /// Restores the ledger: its saved state, plus what was appended after the save.
@@ -134,7 +211,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
         while let Some(message) = worker.link.next_message() {
             match message {
                 // Done here and not in a task, so that everything taken from now on lies after the hold.
-                ToWorker::Drain { ticket, db, timeout } => errand::drain(&worker, ticket, &db, timeout),
+                ToWorker::Drain { ticket, db, from, timeout } => errand::drain(&worker, ticket, db, from, timeout),
                 ToWorker::Write { ticket, db, rp, lines, timeout } => {
                     let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);
                     io::spawn(task);
@@ -142,6 +219,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
                 message => worker.receive(message),
             }
         }
+        worker.look_at_feeds();
         worker.link.fail_if_gone();
         if signal.wait().await.is_err() {
             return;
@@ -173,7 +251,7 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
             worker.publish(backend.id);
         }
         worker.report_damage();
-        if let Some(reason) = worker.log.poison() {
+        if let Some(reason) = worker.own.log.poison() {
             if worker.stats().ready.swap(false, Relaxed) {
                 log::error!("the log of worker {} has failed: it takes no writes until a restart: {reason}", worker.id);
             }

@@ -1,6 +1,6 @@
-//! What a worker takes over at start: logs of former workers, and influx-proxy's cache files.
+//! What is taken over at start: points for backends that are no longer configured, and influx-proxy's cache files.
 //!
-//! `cache_files` finds and reads cache files. `adopt` appends the points of both kinds to the worker's own log.
+//! `cache_files` finds and reads cache files. `reroute` appends the points of both kinds to the first worker's log.
 
-pub(crate) mod adopt;
 pub mod cache_files;
+pub(crate) mod reroute;

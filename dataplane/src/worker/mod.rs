@@ -1,37 +1,42 @@
 //! A worker: one pinned executor with its listener, connections, log and couriers.
 
+pub mod feed;
 pub mod grouping;
 pub mod holds;
+pub mod journal;
 pub mod latency;
 pub mod link;
 pub mod readers;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::courier::{PartlySettled, RunningCourier};
-use crate::disklog::{self, Log, Seq};
-use crate::handoff::{Catalog, Ticket, ToControl, ToWorker};
+use crate::disklog;
+use crate::handoff::{Catalog, LedgerRow, Ticket, ToControl, ToWorker};
 use crate::http::auth::Guard;
 use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
 use crate::http::response::Responder;
 use crate::io::{self, Event};
-use crate::ledger::{BACKLOG_FULL, DbId, Ledger};
+use crate::ledger::DbId;
 use crate::limits::{REFRESH_TIMEOUT, REFUSAL_TEXT_CHARS_MAX, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
+use crate::order::RecordOrder;
 use crate::placement::{Placement, RouteTable};
 use crate::request::conns::Conns;
 use crate::request::pool::Pool;
 use crate::settings::Settings;
 use crate::stats::{Stats, WorkerStats};
 use crate::topology::BackendId;
+use feed::{Feed, Feeds};
 use grouping::Grouping;
 use holds::Holds;
+use journal::Journal;
 use latency::AckLatency;
 use link::Link;
 use readers::Queries;
@@ -43,8 +48,13 @@ type Named = (Box<[u8]>, Box<[u8]>);
 pub struct Worker {
     pub id: usize,
     pub settings: Arc<Settings>,
-    pub log: Rc<Log>,
-    pub ledger: RefCell<Ledger>,
+    /// The log that this worker writes.
+    pub own: Rc<Journal>,
+    /// Logs of former workers, which are only read.
+    former: Vec<Rc<Journal>>,
+    pub feeds: Arc<Feeds>,
+    /// The feeds that end on this worker.
+    feed_ends: Vec<WorkerFeed>,
     pub routes: RefCell<RouteTable>,
     pub groupings: Spares<Grouping>,
     inflaters: Spares<Option<Box<Inflater>>>,
@@ -60,15 +70,24 @@ pub struct Worker {
     unknown: RefCell<HashMap<Named, Instant>>,
     /// All workers' counters.
     pub all_stats: Arc<Stats>,
-    /// By `BackendId`; empty until the couriers are started.
-    couriers: RefCell<Vec<RunningCourier>>,
+    /// The couriers of this worker, by `BackendId`; empty until they are started.
+    couriers: RefCell<Vec<Option<RunningCourier>>>,
     holds: Holds,
-    /// What is settled behind the cursor, by `BackendId`, while something holds a cursor.
-    partly_settled: RefCell<Vec<Option<PartlySettled>>>,
+    /// What this worker's couriers have settled beyond their cursors, by `BackendId`, while something holds these.
+    partly_settled: RefCell<Vec<Option<Arc<PartlySettled>>>>,
     /// The text with which each backend last refused points, by `BackendId`.
     refusals: RefCell<Vec<String>>,
     stop: Event,
-    last_ms: Cell<u64>,
+}
+
+/// The end of a feed on this worker.
+struct WorkerFeed {
+    log: usize,
+    backend: BackendId,
+    feed: Arc<Feed>,
+    /// The log is here, and the courier on another worker.
+    is_owner: bool,
+    rung: Rc<Event>,
 }
 
 /// Values that are cheaper to keep than to create.
@@ -96,11 +115,48 @@ impl Worker {
         &self.all_stats.workers[self.id]
     }
 
-    /// The time for records, in milliseconds since 1970. Never goes back, even if the clock does.
+    /// The time of the order of records, in milliseconds since 1970. Never goes back, even if the clock does.
     pub fn clock_ms(&self) -> u64 {
-        let now = u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.set(now.max(self.last_ms.get()));
-        self.last_ms.get()
+        RecordOrder::unix_ms(self.feeds.order.now())
+    }
+
+    /// The logs that live on this worker; its own comes first.
+    pub fn journals(&self) -> impl Iterator<Item = &Rc<Journal>> {
+        std::iter::once(&self.own).chain(&self.former)
+    }
+
+    /// The log with this number.
+    ///
+    /// # Panics
+    /// When it lives on another worker.
+    pub fn journal(&self, log: usize) -> Rc<Journal> {
+        self.journals().find(|journal| journal.number == log).expect("a log of this worker").clone()
+    }
+
+    /// Happens when the other end of that feed has something for this worker.
+    ///
+    /// # Panics
+    /// When the feed does not end on this worker.
+    pub fn feed_event(&self, log: usize, backend: BackendId) -> Rc<Event> {
+        let end = self.feed_ends.iter().find(|end| (end.log, end.backend) == (log, backend));
+        end.expect("a feed of this worker").rung.clone()
+    }
+
+    /// Wakes the tasks whose feeds have been rung.
+    pub fn look_at_feeds(&self) {
+        for end in &self.feed_ends {
+            let side = if end.is_owner { &end.feed.to_owner } else { &end.feed.to_courier };
+            if !side.look() {
+                continue;
+            }
+            end.rung.notify();
+            if !end.is_owner
+                && end.feed.hurry.swap(false, SeqCst)
+                && let Some(Some(courier)) = self.couriers.borrow().get(end.backend.index())
+            {
+                courier.hurry();
+            }
+        }
     }
 
     /// Where data belongs and is read from: the last placement received.
@@ -141,56 +197,60 @@ impl Worker {
         list.is_empty() || list.iter().any(|allowed| allowed.as_bytes() == db)
     }
 
-    /// Points of `db` that each backend has refused so far, by `BackendId`.
-    pub fn rejected_points(&self, db: DbId) -> Vec<u64> {
-        let ledger = self.ledger.borrow();
-        let partly_settled = self.partly_settled.borrow();
-        let of = |backend: BackendId| {
-            let unreported = partly_settled[backend.index()].iter().flat_map(|settled| &settled.groups);
-            let unreported = unreported.filter(|group| group.rejected > 0 && ledger.find(&group.db) == Some(db));
-            ledger.rejected_points(db, backend) + unreported.map(|group| group.rejected).sum::<u64>()
-        };
-        self.settings.topology.backends.iter().map(|b| of(b.id)).collect()
+    /// Points of `db` in the own log that each backend has refused so far, by `BackendId`.
+    pub fn rejected_points(&self, id: DbId, db: &[u8]) -> Vec<u64> {
+        self.settings.topology.backends.iter().map(|b| self.own.rejected_points(b.id, id, db)).collect()
     }
 
-    /// Whether all records of `db` before `end` are delivered to the backend, or are dead letters.
-    pub fn has_settled(&self, backend: BackendId, db: DbId, end: Seq) -> bool {
-        let is_open = |settled: &PartlySettled| {
-            let ledger = self.ledger.borrow();
-            settled.groups.iter().any(|g| g.first.is_some_and(|first| first < end) && ledger.find(&g.db) == Some(db))
-        };
-        self.log.cursor(backend) >= end
-            || self.partly_settled.borrow()[backend.index()]
-                .as_ref()
-                .is_some_and(|settled| settled.next >= end && !is_open(settled))
-    }
-
-    /// A courier tells how far it is, with its cursor held.
-    pub fn partly_settled(&self, backend: BackendId, settled: PartlySettled) {
-        let settled = Some(settled);
-        let before = &mut self.partly_settled.borrow_mut()[backend.index()];
-        // Who waits makes couriers hurry: equal news must wake nobody.
-        if *before != settled {
-            *before = settled;
-            self.log.wake_waiting();
+    /// A courier of this worker tells that everything below that stamp is settled.
+    pub fn settled_below(&self, backend: BackendId, stamp: u64) {
+        let before = self.feeds.order.settled(backend);
+        self.feeds.order.settle(backend, stamp);
+        self.partly_settled.borrow_mut()[backend.index()] = None;
+        if self.holds.any_within(before, stamp) {
+            self.own.log.wake_waiting();
         }
     }
 
-    /// The cursor says all.
-    pub fn whole_settled(&self, backend: BackendId) {
-        self.partly_settled.borrow_mut()[backend.index()] = None;
+    /// A courier of this worker tells how far it is, with its cursors held.
+    pub fn partly_settled(&self, backend: BackendId, settled: Arc<PartlySettled>) {
+        let before = self.partly_settled.borrow_mut()[backend.index()].replace(settled.clone());
+        let below = before.as_ref().map_or(0, |before| before.below);
+        // Who waits makes couriers hurry: equal news must wake nobody.
+        let is_new = before.is_none_or(|before| before.groups != settled.groups);
+        if is_new || self.holds.any_within(below, settled.below) {
+            self.own.log.wake_waiting();
+        }
+    }
+
+    /// Whether this worker's courier has settled all records of `db` (None: of all databases) below that stamp.
+    pub fn has_settled_below(&self, backend: BackendId, db: Option<&[u8]>, stamp: u64) -> bool {
+        self.feeds.order.settled(backend) >= stamp
+            || self.partly_settled.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches_stamp(db, stamp))
+    }
+
+    /// Whether the backend has taken no write since the last failure, as its courier sees it.
+    pub fn is_up(&self, backend: BackendId) -> bool {
+        let courier = self.feeds.courier_of(backend);
+        self.all_stats.workers[courier].backends[backend.index()].up.load(Relaxed)
+    }
+
+    /// The backends whose couriers live on this worker.
+    pub fn served_here(&self) -> Vec<BackendId> {
+        let all = self.settings.topology.backends.iter().map(|backend| backend.id);
+        all.filter(|&backend| self.feeds.courier_of(backend) == self.id).collect()
     }
 
     /// A client waits for confirmation: couriers skip their pause once.
     pub fn hurry_couriers(&self) {
-        self.couriers.borrow().iter().for_each(RunningCourier::hurry);
+        self.couriers.borrow().iter().flatten().for_each(RunningCourier::hurry);
+        let own = self.feed_ends.iter().filter(|end| end.is_owner && end.log == self.own.number);
+        own.for_each(|end| end.feed.hurry());
     }
 
-    /// Stops delivery at the current end of the log until [`Worker::release`]. Returns that place.
-    pub fn hold(&self, ticket: Ticket) -> Seq {
-        let mark = self.log.end();
-        self.hold_couriers(self.holds.add(ticket, mark));
-        mark
+    /// Stops delivery at that stamp until [`Worker::release`].
+    pub fn hold(&self, ticket: Ticket, from: u64) {
+        self.hold_couriers(self.holds.add(ticket, from));
     }
 
     /// Ends a hold. False: it had ended before.
@@ -202,13 +262,18 @@ impl Worker {
         released.is_some()
     }
 
+    /// Ends the couriers of this worker.
+    pub fn stop_couriers(&self) {
+        self.couriers.borrow().iter().flatten().for_each(RunningCourier::stop);
+    }
+
     /// Resolves when that hold has ended.
     pub async fn released(&self, ticket: Ticket) {
         self.holds.removed(ticket).await;
     }
 
-    fn hold_couriers(&self, first: Option<Seq>) {
-        self.couriers.borrow().iter().for_each(|courier| courier.hold(first));
+    fn hold_couriers(&self, first: Option<u64>) {
+        self.couriers.borrow().iter().flatten().for_each(|courier| courier.hold(first));
     }
 
     /// Notes the text with which a backend has refused points.
@@ -262,6 +327,11 @@ impl Worker {
         if has_policy { Found::Yes } else { Found::NoPolicy }
     }
 
+    /// The name of the database's default policy, if it is known.
+    pub fn default_policy(&self, db: &[u8]) -> Option<String> {
+        self.catalog.borrow().databases.get(std::str::from_utf8(db).ok()?)?.default.clone()
+    }
+
     fn recently_unknown(&self, db: &[u8], rp: &[u8]) -> bool {
         let unknown = self.unknown.borrow();
         // Only asked before a refusal, so the two small copies do not matter.
@@ -269,42 +339,33 @@ impl Worker {
         unknown.get(&key).is_some_and(|at| io::elapsed(*at) < UNKNOWN_DB_CACHE)
     }
 
-    /// The time of the oldest record for a backend in the logs of other workers.
-    pub fn oldest_elsewhere(&self, backend: BackendId) -> u64 {
-        let others = self.all_stats.workers.iter().enumerate().filter(|(id, _)| *id != self.id);
-        others.map(|(_, stats)| stats.backends[backend.index()].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
+    /// The ledgers of all logs of this worker.
+    pub fn ledger_rows(&self) -> Vec<LedgerRow> {
+        self.journals().flat_map(|journal| journal.ledger.borrow().rows()).collect()
     }
 
     /// Publishes the backlog of a backend to the counters.
     pub fn publish(&self, backend: BackendId) {
         let stats = &self.stats().backends[backend.index()];
-        stats.queued_points.store(self.ledger.borrow().queued(backend), Relaxed);
+        let queued = self.journals().map(|journal| journal.ledger.borrow().queued(backend)).sum();
+        stats.queued_points.store(queued, Relaxed);
     }
 
-    /// Counts in the ledger what the log has dropped to make room.
-    pub fn count_dropped(&self) {
-        let mut ledger = self.ledger.borrow_mut();
-        for dropped in self.log.take_dropped() {
-            let db = ledger.database(&dropped.db);
-            ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
-        }
-    }
-
-    /// Logs the damage that the log has found since the last call.
+    /// Logs the damage that the logs have found since the last call.
     pub fn report_damage(&self) {
-        for damage in self.log.take_damage() {
-            log::error!("the log is damaged: {damage}");
-        }
+        self.journals().for_each(|journal| journal.report_damage());
     }
 
-    /// Makes cursors and ledger durable, both as of the same moment.
+    /// Makes cursors and ledgers durable, those of each log as of the same moment.
     ///
     /// # Errors
-    /// When the log fails.
+    /// When a log fails. The others have been saved.
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
-        self.count_dropped();
-        let text = self.ledger.borrow().to_text();
-        self.log.save_state(text.into_bytes()).await
+        let mut result = Ok(());
+        for journal in self.journals() {
+            result = result.and(journal.save().await);
+        }
+        result
     }
 }
 
@@ -317,20 +378,34 @@ pub enum Found {
 }
 
 impl Worker {
-    /// A worker on an open log, without couriers yet.
+    /// A worker on open logs, its own first, without couriers yet.
     pub fn new(
         id: usize,
         settings: Arc<Settings>,
         placement: Arc<Placement>,
         stats: Arc<Stats>,
         link: Rc<Link>,
-        log: Rc<Log>,
-        ledger: Ledger,
+        feeds: Arc<Feeds>,
+        mut journals: Vec<Rc<Journal>>,
     ) -> Self {
+        let own = journals.remove(0);
+        let feed_end = |log: usize, backend: BackendId| {
+            let feed = feeds.feed(log, backend)?.clone();
+            let is_owner = feeds.owner_of(log) == id;
+            let ends_here = is_owner || feeds.courier_of(backend) == id;
+            ends_here.then(|| WorkerFeed { log, backend, feed, is_owner, rung: Rc::default() })
+        };
+        let backends = || settings.topology.backends.iter().map(|backend| backend.id);
+        let feed_ends = (0..feeds.logs())
+            .flat_map(|log| backends().map(move |b| (log, b)))
+            .filter_map(|(log, b)| feed_end(log, b))
+            .collect();
         Self {
             id,
-            log,
-            ledger: RefCell::new(ledger),
+            own,
+            former: journals,
+            feed_ends,
+            feeds,
             routes: RefCell::new(RouteTable::new(placement)),
             groupings: Spares::default(),
             inflaters: Spares::default(),
@@ -348,14 +423,13 @@ impl Worker {
             partly_settled: RefCell::new(vec![None; settings.topology.backends.len()]),
             refusals: RefCell::new(vec![String::new(); settings.topology.backends.len()]),
             stop: Event::default(),
-            last_ms: Cell::default(),
             settings,
             all_stats: stats,
         }
     }
 
     /// Sets the couriers, by `BackendId`.
-    pub fn serve_with(&self, couriers: Vec<RunningCourier>) {
+    pub fn serve_with(&self, couriers: Vec<Option<RunningCourier>>) {
         *self.couriers.borrow_mut() = couriers;
     }
 
@@ -387,13 +461,19 @@ impl Worker {
                 *self.catalog.borrow_mut() = catalog;
             }
             ToWorker::Placement(placement) => self.apply_placement(placement),
-            ToWorker::Probed { backend, up } => couriers[backend.index()].probed(up),
+            ToWorker::Probed { backend, up } => {
+                if let Some(courier) = &couriers[backend.index()] {
+                    courier.probed(up);
+                }
+            }
             ToWorker::Address { backend, addr } => {
-                couriers[backend.index()].moved(addr);
+                if let Some(courier) = &couriers[backend.index()] {
+                    courier.moved(addr);
+                }
                 self.queries.moved(backend, addr);
             }
             ToWorker::LedgerWanted { ticket } => {
-                let rows = self.ledger.borrow().rows();
+                let rows = self.ledger_rows();
                 self.link.tell(|worker| ToControl::Ledger { worker, ticket, rows });
             }
             ToWorker::Release { ticket } => _ = self.release(ticket),
@@ -431,6 +511,8 @@ pub fn unix_time() -> Duration {
 pub enum WorkerError {
     Log(disklog::Error),
     Io(std::io::Error),
+    /// The process was stopped during the start.
+    Stopped,
 }
 
 impl fmt::Display for WorkerError {
@@ -438,6 +520,7 @@ impl fmt::Display for WorkerError {
         match self {
             Self::Log(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
+            Self::Stopped => write!(f, "stopped during the start"),
         }
     }
 }

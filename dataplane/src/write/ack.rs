@@ -32,6 +32,7 @@ pub struct Confirmation {
     /// Which backends get the write, by `BackendId`.
     pub touched: Vec<bool>,
     pub db: DbId,
+    pub db_name: Vec<u8>,
     /// Points of this database that each backend had refused before the write, by `BackendId`.
     pub rejected_before: Vec<u64>,
 }
@@ -63,10 +64,10 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Res
     let wanted = confirmation.wanted;
     let circle_done = |circle: &Circle| {
         let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
-        touched.clone().all(|&b| worker.has_settled(b, confirmation.db, Seq(last.0 + 1)))
+        touched.clone().all(|&b| worker.own.has_settled(b, &confirmation.db_name, Seq(last.0 + 1)))
     };
     let circle_refused = |circle: &Circle| {
-        let now = worker.rejected_points(confirmation.db);
+        let now = worker.rejected_points(confirmation.db, &confirmation.db_name);
         circle
             .backends
             .iter()
@@ -74,7 +75,7 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Res
     };
     let wait = async {
         loop {
-            let changed = worker.log.confirmed();
+            let changed = worker.own.log.confirmed();
             let done: Vec<_> = worker.settings.topology.circles.iter().filter(|c| circle_done(c)).collect();
             let refused = done.iter().filter(|c| circle_refused(c)).count();
             let confirmed = done.len() - refused;

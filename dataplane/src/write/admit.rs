@@ -47,8 +47,8 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
         Found::NoPolicy => false,
         Found::NoDatabase => return Err(Reject::DatabaseUnknown(db.to_vec())),
     };
-    worker.log.check_append()?;
-    let id = worker.ledger.borrow_mut().database(db);
+    worker.own.log.check_append()?;
+    let id = worker.own.ledger.borrow_mut().database(db);
     let backends = worker.settings.topology.backends.len();
     Ok(Admitted { intake: Intake::new(id, db.to_vec(), rp.to_vec(), precision, backends), policy_known })
 }

@@ -114,7 +114,6 @@ impl Intake {
         piece: &[u8],
         stamp: &[u8],
     ) -> Result<(), disklog::Error> {
-        let appended_ms = worker.clock_ms();
         for chain in grouping.chains() {
             self.accepted += u64::from(chain.lines);
             if self.count_only {
@@ -128,13 +127,14 @@ impl Intake {
                 route[..backends.len()].copy_from_slice(backends);
                 &route[..backends.len()]
             };
-            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, appended_ms, route };
+            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, route };
             let seq = worker
+                .own
                 .log
                 .append(&key, chain.lines, chain.bytes, |out| grouping.copy(chain, piece, stamp, out))
                 .await?;
             self.last_seq = Some(seq);
-            let mut ledger = worker.ledger.borrow_mut();
+            let mut ledger = worker.own.ledger.borrow_mut();
             for &backend in route.iter().flatten() {
                 self.touched[backend.index()] = true;
                 ledger.accepted(self.db, backend, u64::from(chain.lines));

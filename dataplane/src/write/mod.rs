@@ -67,7 +67,7 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
     let Plan { mut intake, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
-    let rejected_before = if wanted > 0 { worker.rejected_points(intake.db) } else { Vec::new() };
+    let rejected_before = if wanted > 0 { worker.rejected_points(intake.db, &intake.db_name) } else { Vec::new() };
     match body.whole(inbox) {
         Some(len) => {
             intake.take(worker, &inbox.bytes()[..len], true).await?;
@@ -91,6 +91,7 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
         wanted,
         touched: intake.touched,
         db: intake.db,
+        db_name: intake.db_name,
         rejected_before,
     });
     let some_refused = refused.then(|| Reject::SomeRefused(Box::new(intake.refusals)));

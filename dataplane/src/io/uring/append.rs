@@ -87,10 +87,10 @@ pub fn list_files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     }
 }
 
-/// Removes a folder and everything in it. Blocks: at start only.
+/// The contents of a file. Blocks: at start only.
 ///
 /// # Errors
-/// Of `unlink(2)` and `rmdir(2)`.
-pub fn remove_folder(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir_all(path)
+/// Of `open(2)` and `read(2)`.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path)
 }

@@ -1,0 +1,228 @@
+//! One order of all records, over all logs of this process and of the ones before it.
+//!
+//! Each worker appends to its own log. A *stamp* gives every record its place among the records of all logs:
+//! nanoseconds of one clock that never goes back, whatever the wall clock does, and that starts above every stamp in
+//! the logs. Within a log stamps never fall. The order is (stamp, number of the log), and a courier sends the records
+//! of all logs in this order.
+//!
+//! # When is the order known?
+//!
+//! A courier may send a record when no log can still show it one with a smaller stamp. Before a log takes a stamp it
+//! *announces* a lower bound of it; when what it has stamped can be read, it withdraws the announcement. A courier
+//! calls [`RecordOrder::complete_below`], which reads the clock and then all announcements, and looks into the logs
+//! after that. Every record with a stamp below the result can be read then:
+//!
+//! - Let a record with stamp s be below the result, and not to be read yet. Its log announced a ≤ s, and has not
+//!   withdrawn it. The announcement, a fence, and the reading of the clock (s) follow one another in that worker; the
+//!   reading of the clock (t > s), a fence, and the reading of the announcement follow one another in the courier. If
+//!   the worker's fence came first, the courier has read `a` and the result is at most a ≤ s. If the courier's fence
+//!   came first, its clock was read before the worker's, and t ≤ s. Both contradict that s is below the result.
+//! - What one log withdraws after its records can be read (release) is read (acquire) before the courier looks.
+//!
+//! So a write that was acknowledged before another one began comes first: the second one's stamp is taken later.
+//!
+//! # What has been delivered?
+//!
+//! Couriers serve one backend from several logs, which save their state at different moments. After a crash, what has
+//! been delivered already must not be sent again from one log alone, or an old value would replace a newer one of
+//! another log. So each courier publishes one stamp for its backend: everything below it is settled. Every log saves
+//! these stamps *after* its cursors, so its cursor is never past the stamp. After a restart the largest saved stamp of
+//! a backend counts for all logs, and whatever lies above it is sent again, from all logs, in order.
+
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
+use std::time::{Duration, Instant};
+
+use crate::io;
+use crate::topology::BackendId;
+
+/// Stamps below this are from a version that stored milliseconds since 1970. They are smaller than all others.
+const NANOS_MIN: u64 = 1 << 52;
+
+/// Nothing is announced.
+const NOTHING: u64 = u64::MAX;
+
+/// The order of all records of one process. Shared by all threads.
+#[derive(Debug)]
+pub struct RecordOrder {
+    began: Instant,
+    /// The stamp at `began`; 0 = not all logs are open.
+    base: AtomicU64,
+    /// A stamp above all that the logs had at the start.
+    floor: AtomicU64,
+    unopened: AtomicUsize,
+    /// By log: a lower bound of the stamps that cannot be read yet.
+    announced: Vec<AtomicU64>,
+    /// By backend: everything below is settled.
+    settled: Vec<AtomicU64>,
+}
+
+impl RecordOrder {
+    /// For this many logs and backends. `wall`: the time since 1970.
+    pub fn new(logs: usize, backends: usize, wall: Duration) -> Self {
+        Self {
+            began: io::now(),
+            base: AtomicU64::new(0),
+            floor: AtomicU64::new(u64::try_from(wall.as_nanos()).unwrap_or(0).max(NANOS_MIN)),
+            unopened: AtomicUsize::new(logs),
+            announced: (0..logs).map(|_| AtomicU64::new(NOTHING)).collect(),
+            settled: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Number of logs.
+    pub fn logs(&self) -> usize {
+        self.announced.len()
+    }
+
+    /// A log has been opened: all its stamps are at most `last`, and by its saved state everything below `settled` is
+    /// settled. To be called once for each log, before any stamp is taken.
+    pub fn opened(&self, last: u64, settled: &[(BackendId, u64)]) {
+        self.floor.fetch_max(last.saturating_add(1), SeqCst);
+        for &(backend, below) in settled {
+            // No new record may count as settled.
+            self.floor.fetch_max(below, SeqCst);
+            self.settled[backend.index()].fetch_max(below, SeqCst);
+        }
+        if self.unopened.fetch_sub(1, SeqCst) == 1 {
+            self.base.store(self.floor.load(SeqCst), SeqCst);
+        }
+    }
+
+    /// All logs have been opened, so that stamps may be taken and the settled stamps are known.
+    pub fn is_ready(&self) -> bool {
+        self.base.load(Acquire) != 0
+    }
+
+    /// The stamp of this moment. 0 before [`RecordOrder::is_ready`].
+    pub fn now(&self) -> u64 {
+        let base = self.base.load(Acquire);
+        if base == 0 { 0 } else { base + io::elapsed(self.began).as_nanos() as u64 }
+    }
+
+    /// The log will take stamps from now on that cannot be read at once.
+    pub fn announce(&self, log: usize) {
+        self.announced[log].store(self.now(), SeqCst);
+        fence(SeqCst);
+    }
+
+    /// Everything that the log stamped before `open` can be read; None: everything. A log that has failed, or that has
+    /// no room for a frame, gives its frame up in the same way: nobody was told that it is safe.
+    pub fn withdraw(&self, log: usize, open: Option<u64>) {
+        self.announced[log].store(open.unwrap_or(NOTHING), Release);
+    }
+
+    /// Every record with a smaller stamp can be read from its log, or lies in a frame that a log has given up for now
+    /// and will stamp again.
+    pub fn complete_below(&self) -> u64 {
+        let now = self.now();
+        fence(SeqCst);
+        self.announced.iter().map(|a| a.load(Acquire)).min().unwrap_or(NOTHING).min(now)
+    }
+
+    /// Everything below that stamp has been delivered to the backend, or is a dead letter on disk.
+    pub fn settle(&self, backend: BackendId, below: u64) {
+        self.settled[backend.index()].fetch_max(below, Release);
+    }
+
+    /// Everything below this stamp is settled.
+    pub fn settled(&self, backend: BackendId) -> u64 {
+        self.settled[backend.index()].load(Acquire)
+    }
+
+    /// The time of a stamp in milliseconds since 1970, as far as the wall clock was right at the start.
+    pub fn unix_ms(stamp: u64) -> u64 {
+        if stamp < NANOS_MIN { stamp } else { stamp / 1_000_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const B: BackendId = BackendId(0);
+
+    #[test]
+    fn stamps_start_above_all_that_the_logs_have_whatever_the_wall_clock_says() {
+        let wall = Duration::from_secs(1_700_000_000);
+        let order = RecordOrder::new(2, 1, wall);
+        order.opened(5, &[(B, 3)]);
+        assert!(!order.is_ready());
+        assert_eq!(order.now(), 0, "another log may have larger stamps");
+        let ahead = wall.as_nanos() as u64 + 1_000_000_000_000;
+        order.opened(ahead, &[(B, 7)]);
+        assert!(order.is_ready());
+        let first = order.now();
+        assert!(first > ahead);
+        assert!(order.now() >= first);
+        assert_eq!(order.settled(B), 7, "the largest saved stamp counts");
+        order.settle(B, 6);
+        assert_eq!(order.settled(B), 7, "it never goes back");
+        let order = RecordOrder::new(1, 1, wall);
+        order.opened(0, &[(B, ahead)]);
+        assert!(order.now() >= ahead, "a new record is not settled");
+    }
+
+    #[test]
+    fn what_is_announced_bounds_what_is_complete() {
+        let order = RecordOrder::new(2, 1, Duration::ZERO);
+        order.opened(0, &[]);
+        order.opened(0, &[]);
+        order.announce(1);
+        let stamp = order.now();
+        assert!(order.complete_below() <= stamp);
+        order.withdraw(1, Some(stamp + 10));
+        assert!(order.complete_below() <= stamp + 10);
+        order.withdraw(1, None);
+        assert!(order.complete_below() >= stamp);
+    }
+
+    #[test]
+    fn milliseconds_of_older_versions_are_smaller_than_all_stamps() {
+        let order = RecordOrder::new(1, 1, Duration::ZERO);
+        order.opened(0, &[]);
+        let old = 4_000_000_000_000;
+        assert!(order.now() > old);
+        assert_eq!(RecordOrder::unix_ms(old), old);
+        assert_eq!(RecordOrder::unix_ms(1_700_000_000_123_456_789), 1_700_000_000_123);
+    }
+
+    /// Threads stamp and publish, one reads: below what is complete nothing is missing.
+    #[test]
+    fn below_what_is_complete_every_record_can_be_read() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+        const LOGS: usize = 3;
+        let order = Arc::new(RecordOrder::new(LOGS, 1, Duration::ZERO));
+        (0..LOGS).for_each(|_| order.opened(0, &[]));
+        let written: Arc<Vec<_>> = Arc::new((0..LOGS).map(|_| crossbeam::queue::SegQueue::new()).collect());
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads: Vec<_> = (0..LOGS)
+            .map(|log| {
+                let (order, written, stop) = (order.clone(), written.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    while !stop.load(Relaxed) {
+                        order.announce(log);
+                        let stamp = order.now();
+                        std::hint::spin_loop();
+                        written[log].push(stamp);
+                        order.withdraw(log, None);
+                    }
+                })
+            })
+            .collect();
+        let mut complete = 0;
+        for _ in 0..20_000 {
+            let below = order.complete_below();
+            for log in written.iter() {
+                while let Some(stamp) = log.pop() {
+                    assert!(stamp >= complete, "{stamp} came after everything below {complete} was said to be there");
+                }
+            }
+            complete = complete.max(below);
+        }
+        stop.store(true, Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+}

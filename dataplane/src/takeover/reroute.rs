@@ -1,0 +1,199 @@
+//! Takes over undelivered points at start: records for backends that are no longer configured, from all logs, and
+//! influx-proxy's cache files.
+//!
+//! Points are appended to the first worker's log and synced, and only then removed from where they were. A crash in
+//! between delivers them twice, which changes nothing in InfluxDB. Records are appended in their order over all logs,
+//! before any worker accepts: so they come before all new ones. Reads block, which is allowed because no worker accepts
+//! connections yet.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::crash;
+use crate::disklog::{self, Pending, RecordKey, Seq};
+use crate::io;
+use crate::limits::REROUTE_PAUSE;
+use crate::lineproto::{Item, Scanner, unescape_measurement};
+use crate::placement::Place;
+use crate::precision::Precision;
+use crate::settings::Durability;
+use crate::takeover::cache_files::{self, CacheFile};
+use crate::topology::BackendId;
+use crate::worker::{Worker, WorkerError};
+
+/// What is undelivered in all logs, as they were before they were opened.
+pub struct Backlog(Vec<Pending>);
+
+impl Backlog {
+    /// Lists the logs in these directories, in the order of their numbers. To be called before any of them is opened.
+    ///
+    /// # Errors
+    /// When a log cannot be read or has a later format version. Nothing has been changed then.
+    pub fn list(dirs: &[PathBuf]) -> Result<Self, disklog::Error> {
+        Ok(Self(dirs.iter().map(|dir| disklog::pending(dir)).collect::<Result<_, _>>()?))
+    }
+
+    /// Routes the records of backends that are no longer configured again: each line to the current owner of its
+    /// measurement.
+    ///
+    /// # Errors
+    /// When a log fails. What was not removed is routed again at the next start.
+    pub async fn reroute(mut self, worker: &Worker) -> Result<(), WorkerError> {
+        let mut stamps = Vec::new();
+        for pending in &mut self.0 {
+            stamps.push(pending.next_stamp()?);
+        }
+        let (mut points, mut last) = (0, None);
+        loop {
+            let first = stamps.iter().enumerate().filter_map(|(log, stamp)| Some(((*stamp)?, log))).min();
+            let Some((_, log)) = first else { break };
+            let found = self.0[log].next_record()?.expect("it has been looked at");
+            points += reroute_record(worker, &found, &mut last).await?;
+            stamps[log] = self.0[log].next_stamp()?;
+        }
+        crash::point("reroute");
+        if let Some(seq) = last {
+            worker.own.log.committed(seq, Durability::Disk).await?;
+        }
+        let lost: u64 = self.0.iter().map(Pending::lost).sum();
+        if lost > 0 {
+            log::error!("{lost} points in damaged places of the logs could not be routed again");
+        }
+        crash::point("reroute-appended");
+        log::info!("routed {points} points of backends that are no longer configured again");
+        Ok(())
+    }
+}
+
+/// Imports influx-proxy's cache files.
+///
+/// # Errors
+/// When the log or a file fails. What was not removed is imported again at the next start.
+pub async fn import_all(worker: &Rc<Worker>, cache_files: Vec<CacheFile>) -> Result<(), WorkerError> {
+    for file in cache_files {
+        import(worker, &file).await?;
+    }
+    Ok(())
+}
+
+/// Lines of an old record, for some of the circles, on their way into the log.
+struct OldRecord<'a> {
+    db: &'a [u8],
+    rp: &'a [u8],
+    precision: Precision,
+    bytes: &'a [u8],
+}
+
+/// Routes the lines of a record again for those circles in which its backend is gone.
+async fn reroute_record(
+    worker: &Worker,
+    found: &disklog::PendingRecord<'_>,
+    last: &mut Option<Seq>,
+) -> Result<u64, WorkerError> {
+    let topology = &worker.settings.topology;
+    let record = found.record;
+    let old = OldRecord { db: record.db, rp: record.rp, precision: record.precision, bytes: record.bytes };
+    let mut points = 0;
+    for (circle, name) in &found.needed_by {
+        // Otherwise a courier delivers it; or the circle is no longer configured; or this is a former owner, and the
+        // route also has the owner.
+        if let Some(circle) =
+            circle.filter(|&circle| circle < topology.circles.len() && topology.by_name(name).is_none())
+        {
+            points += reroute(worker, &old, circle, last).await?;
+        }
+    }
+    Ok(points)
+}
+
+/// The owners in one circle may have changed: sends each line to the current owner of its measurement.
+async fn reroute(
+    worker: &Worker,
+    old: &OldRecord<'_>,
+    circle: usize,
+    last: &mut Option<Seq>,
+) -> Result<u64, WorkerError> {
+    let mut lines = Vec::new();
+    Scanner::new(Precision::Nanosecond).scan(old.bytes, true, |item| {
+        if let Item::Line(line) = item {
+            lines.push(line);
+        }
+    });
+    for line in &lines {
+        let raw = &old.bytes[line.start as usize..line.measurement_end as usize];
+        let mut route = vec![None; worker.settings.topology.circles.len()];
+        let (placement, measurement) = (worker.placement(), unescape_measurement(raw));
+        let place = Place::new(old.db, &*measurement);
+        route[circle] = Some(placement.owner(circle, place));
+        route.extend(placement.former(circle, place).map(Some));
+        let copy = |out: &mut [u8]| {
+            line.encode(old.bytes, b"", out);
+        };
+        *last = Some(append(worker, old, &route, 1, line.encoded_len(0), copy).await?);
+    }
+    Ok(lines.len() as u64)
+}
+
+/// Appends lines and counts them in the ledger. While the log is full, waits for couriers to make room.
+async fn append(
+    worker: &Worker,
+    old: &OldRecord<'_>,
+    route: &[Option<BackendId>],
+    lines: u32,
+    len: usize,
+    copy: impl Fn(&mut [u8]),
+) -> Result<Seq, WorkerError> {
+    let key = RecordKey { db: old.db, rp: old.rp, precision: old.precision, route };
+    let seq = loop {
+        match worker.own.log.append(&key, lines, len, &copy).await {
+            Err(disklog::Error::Full | disklog::Error::NoNextFile) => io::sleep(REROUTE_PAUSE).await,
+            other => break other?,
+        }
+    };
+    let mut ledger = worker.own.ledger.borrow_mut();
+    let db = ledger.database(old.db);
+    for &backend in route.iter().flatten() {
+        ledger.accepted(db, backend, u64::from(lines));
+    }
+    Ok(seq)
+}
+
+/// Imports a cache file of influx-proxy. All its blocks are for one backend.
+async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
+    let topology = worker.settings.topology.clone();
+    let Some(backend) = topology.by_name(&file.backend) else {
+        log::warn!("{} is not imported: no backend of that name is configured", file.data.display());
+        return Ok(());
+    };
+    let mut route = vec![None; topology.circles.len()];
+    route[backend.circle] = Some(backend.id);
+    let (mut points, mut refused, mut last) = (0u64, 0u64, None);
+    let mut blocks = cache_files::blocks(file)?;
+    while let Some(block) = blocks.next_block()? {
+        let old = OldRecord { db: &block.db, rp: &block.rp, precision: Precision::Nanosecond, bytes: &block.lines };
+        let mut lines = Vec::new();
+        Scanner::new(Precision::Nanosecond).scan(&block.lines, true, |item| match item {
+            Item::Line(line) => lines.push(line),
+            Item::Refused(_) => refused += 1,
+        });
+        let stamp = cache_files::stamp(file);
+        for line in lines {
+            let copy = |out: &mut [u8]| {
+                line.encode(old.bytes, &stamp, out);
+            };
+            last = Some(append(worker, &old, &route, 1, line.encoded_len(stamp.len()), copy).await?);
+            points += 1;
+        }
+    }
+    if let Some(seq) = last {
+        worker.own.log.committed(seq, Durability::Disk).await?;
+    }
+    worker.own.save().await?;
+    blocks.finish()?;
+    log::info!(
+        "imported {points} points for {} from {}; {refused} invalid lines were left out",
+        file.backend,
+        file.data.display()
+    );
+    Ok(())
+}

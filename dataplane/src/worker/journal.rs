@@ -1,0 +1,125 @@
+//! A log together with the accounts of its points, as the worker keeps it that the log lives on.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::feed::Settled;
+use crate::courier::PartlySettled;
+use crate::disklog::{self, Log, Seq};
+use crate::ledger::{BACKLOG_FULL, DAMAGED, DbId, Ledger};
+use crate::settings::BacklogFull;
+use crate::topology::BackendId;
+
+/// A log and its ledger.
+pub struct Journal {
+    /// The number of the log among all logs.
+    pub number: usize,
+    pub log: Rc<Log>,
+    pub ledger: RefCell<Ledger>,
+    /// By `BackendId`: what is settled behind the cursor, while something holds the cursor.
+    partly: RefCell<Vec<Option<Arc<PartlySettled>>>>,
+    /// By `BackendId`: why points that the ledger counts as queued may be missing. Checked when the backend has
+    /// received everything up to the end of the log. Set at start too, because a crash may have come between a loss and
+    /// the next save of the ledger.
+    doubts: RefCell<Vec<Option<&'static str>>>,
+}
+
+impl Journal {
+    /// `backends`: how many are configured.
+    pub fn new(number: usize, log: Rc<Log>, ledger: Ledger, backlog_full: BacklogFull, backends: usize) -> Self {
+        let doubt = match backlog_full {
+            BacklogFull::DropOldest => BACKLOG_FULL,
+            BacklogFull::Reject => DAMAGED,
+        };
+        Self {
+            number,
+            log,
+            ledger: RefCell::new(ledger),
+            partly: RefCell::new(vec![None; backends]),
+            doubts: RefCell::new(vec![Some(doubt); backends]),
+        }
+    }
+
+    /// A reader has met lines that are lost.
+    pub fn met_damage(&self, backend: BackendId) {
+        self.doubts.borrow_mut()[backend.index()] = Some(DAMAGED);
+        // Log where the damage is before how many points it cost.
+        self.report_damage();
+    }
+
+    /// Logs the damage that the log has found since the last call.
+    pub fn report_damage(&self) {
+        for damage in self.log.take_damage() {
+            log::error!("the log is damaged: {damage}");
+        }
+    }
+
+    /// Counts what has become of points and moves the cursor, both at the same moment. `name`: of the backend.
+    pub fn settled(&self, backend: BackendId, name: &str, settled: &Settled) {
+        {
+            let mut ledger = self.ledger.borrow_mut();
+            for (db, lines) in &settled.delivered {
+                let db = ledger.database(db);
+                ledger.delivered(db, backend, *lines);
+            }
+            for (db, reason, lines) in &settled.rejected {
+                let db = ledger.database(db);
+                ledger.rejected(db, backend, reason, *lines);
+            }
+        }
+        self.partly.borrow_mut()[backend.index()] = None;
+        self.log.confirm(backend, settled.next);
+        // A segment that is being dropped may be counted only in part: wait until that is done.
+        if settled.next == self.log.end() && !self.log.oldest_is_busy() {
+            let doubt = self.doubts.borrow_mut()[backend.index()].take();
+            if let Some(reason) = doubt {
+                self.count_dropped();
+                let lost = self.ledger.borrow_mut().settle(backend, reason);
+                if lost > 0 {
+                    log::error!("{name} (log {}): {lost} points are lost: {reason}", self.number);
+                }
+            }
+        }
+    }
+
+    /// A courier tells how far it is, with its cursors held.
+    pub fn partly_settled(&self, backend: BackendId, settled: Arc<PartlySettled>) {
+        let before = self.partly.borrow_mut()[backend.index()].replace(settled.clone());
+        // Who waits makes couriers hurry: equal news must wake nobody.
+        if before.is_none_or(|before| (&before.next, &before.groups) != (&settled.next, &settled.groups)) {
+            self.log.wake_waiting();
+        }
+    }
+
+    /// Whether all records of `db` before `end` are delivered to the backend, or are dead letters.
+    pub fn has_settled(&self, backend: BackendId, db: &[u8], end: Seq) -> bool {
+        self.log.cursor(backend) >= end
+            || self.partly.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches(self.number, db, end))
+    }
+
+    /// Points of `db` in this log that the backend has refused so far.
+    pub fn rejected_points(&self, backend: BackendId, id: DbId, db: &[u8]) -> u64 {
+        let unreported = self.partly.borrow()[backend.index()].as_ref().map_or(0, |p| p.rejected(self.number, db));
+        self.ledger.borrow().rejected_points(id, backend) + unreported
+    }
+
+    /// Counts in the ledger what the log has dropped to make room.
+    pub fn count_dropped(&self) {
+        let mut ledger = self.ledger.borrow_mut();
+        for dropped in self.log.take_dropped() {
+            let db = ledger.database(&dropped.db);
+            ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
+        }
+    }
+
+    /// Makes cursors and ledger durable, both as of the same moment.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn save(&self) -> Result<(), disklog::Error> {
+        self.count_dropped();
+        let text = self.ledger.borrow().to_text();
+        self.log.save_state(text.into_bytes()).await
+    }
+}
