@@ -263,7 +263,6 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         ("Content-Length: 9\r\nTransfer-Encoding: chunked\r\n", 400),
         ("Transfer-Encoding: chunked\r\nContent-Length: 9\r\n", 400),
         ("Content-Length: 9\r\nContent-Length: 10\r\n", 400),
-        ("Content-Length: 9\r\nContent-Length: 9\r\n", 400),
         ("Content-Length: 9, 9\r\n", 400),
         ("Content-Length: +9\r\n", 400),
         ("Content-Length: -1\r\n", 400),

@@ -283,7 +283,7 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Text of a query, all statements of a request together. Longer: 400.
 pub const QUERY_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting of parentheses, calls and subqueries in a query. More: 400. Code that walks the tree recurses this deep.
-pub const QUERY_NESTING_MAX: usize = 64;
+pub const QUERY_NESTING_MAX: usize = 128;
 /// Height of an expression's tree; a chain of operators counts too, so this is also the number of `OR`s in a row. More:
 /// 400.
 pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;

@@ -118,7 +118,7 @@ impl HeadError {
             Self::Target => "invalid request target",
             Self::Host => "missing or repeated Host header",
             Self::Length => "bad Content-Length",
-            Self::LengthTwice => "repeated Content-Length",
+            Self::LengthTwice => "two different Content-Lengths",
             Self::LengthAndChunked => "Content-Length with Transfer-Encoding",
             Self::TransferEncoding => "unsupported Transfer-Encoding",
             Self::Expectation => "unsupported Expect",
@@ -210,7 +210,8 @@ impl Seen {
             13 if is(b"authorization") => keep(&mut head.authorization),
             14 if is(b"content-length") => {
                 let length = content_length(value).ok_or(HeadError::Length)?;
-                if self.length.replace(length).is_some() {
+                // Twice the same can be read in one way only, as in InfluxDB.
+                if self.length.replace(length).is_some_and(|before| before != length) {
                     return Err(HeadError::LengthTwice);
                 }
             }

@@ -210,6 +210,11 @@ impl Conn {
 
     async fn write(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
+        if head.method == Method::Options {
+            self.inbox.consume(head.head_len);
+            to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
+            return self.answer_query(OwnAnswer::Preflight, &to).await;
+        }
         let plan = write::plan(&worker, head, self.inbox.bytes()).await;
         self.inbox.consume(head.head_len);
         let inflater = head.gzip.then(|| worker.inflater());

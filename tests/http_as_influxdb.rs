@@ -1,0 +1,50 @@
+//! Promise: what HTTP allows is answered as by InfluxDB. What can be read in two ways is in `http_shapes.rs`.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig};
+
+mod support;
+
+/// A server, and the proxy before it; both have the database `db`.
+fn both() -> (Influxd, Proxy) {
+    let influxd = Influxd::start().unwrap();
+    influxd.create_database("db").unwrap();
+    let proxy = support::start(&ProxyConfig::new(&[vec![influxd.url()]]));
+    (influxd, proxy)
+}
+
+/// Sends bytes; all that comes back until the other side closes.
+fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    String::from_utf8_lossy(&got).into_owned()
+}
+
+#[test]
+fn options_of_write_and_equal_lengths_are_answered_as_by_influxdb() {
+    let (influxd, proxy) = both();
+    let origin = "Origin: http://a.b\r\nAccess-Control-Request-Method: POST\r\n";
+    for (method, fields, body) in [
+        ("OPTIONS", "", ""),
+        ("OPTIONS", origin, ""),
+        ("OPTIONS", "Content-Length: 3\r\n", "abc"),
+        ("POST", "Content-Length: 9\r\nContent-Length: 9\r\n", "m n=1i 1\n"),
+        ("POST", "Content-Length: 9\r\nContent-Length: 10\r\n", "m n=1i 1\n"),
+    ] {
+        let request = format!("{method} /write?db=db HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n{body}");
+        let answers = [proxy.addr(), influxd.addr()].map(|addr| exchange(addr, request.as_bytes()));
+        let told = |answer: &String| {
+            let cors = answer.lines().filter(|line| line.starts_with("Access-Control-")).map(str::to_owned);
+            (answer.get(..12).map(str::to_owned), cors.collect::<BTreeSet<_>>())
+        };
+        assert_eq!(told(&answers[0]), told(&answers[1]), "{request}{answers:?}");
+    }
+}
