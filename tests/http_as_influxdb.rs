@@ -48,3 +48,22 @@ fn options_of_write_and_equal_lengths_are_answered_as_by_influxdb() {
         assert_eq!(told(&answers[0]), told(&answers[1]), "{request}{answers:?}");
     }
 }
+
+#[test]
+fn a_query_in_a_target_may_be_as_long_as_for_influxdb() {
+    let (influxd, proxy) = both();
+    for length in [20_000, 100_000, 1_000_000] {
+        let names = (0..length / 8).map(|n| format!("f{n:06}")).collect::<Vec<_>>().join(",");
+        let request = format!("GET /query?db=db&q=SELECT+{names}+FROM+m HTTP/1.1\r\nHost: h\r\n\r\n");
+        let ping = "GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        // Twice, so that the larger buffer is used again, and a request behind it.
+        for addr in [proxy.addr(), influxd.addr()] {
+            let answers = exchange(addr, format!("{request}{request}{ping}").as_bytes());
+            assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{length}: {answers:.300}");
+            assert_eq!(answers.matches("HTTP/1.1 204 ").count(), 1, "{length}: {answers:.300}");
+        }
+    }
+    let request = format!("GET /query?q={} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(1 << 20));
+    let answer = exchange(proxy.addr(), request.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("use POST"), "{answer}");
+}

@@ -101,7 +101,7 @@ fn parse_one(window: &[u8], start: usize, head_request: bool) -> Result<Status<A
         error: None,
         influxdb_version: None,
         content_type: None,
-        fields: Span { start: first.start, end: head_len as u16 },
+        fields: Span { start: first.start, end: head_len as u32 },
         head_len,
     };
     let (mut length, mut chunked, mut close, mut keep_alive) = (None, false, false, minor == 1);

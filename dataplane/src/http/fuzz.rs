@@ -7,13 +7,13 @@ use crate::http::chunked::{ChunkError, Decoder};
 use crate::http::gzip::{GzipError, Inflater};
 use crate::http::head::{self, BodyKind};
 use crate::http::{Status, answer, go_json, query};
-use crate::limits::{CHUNK_EXTRAS_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::limits::{CHUNK_EXTRAS_BYTES_MAX, QUERY_HEAD_BYTES_MAX};
 
 /// Heads: the result does not depend on how the bytes were split, every range lies in the head, nothing panics.
 pub fn fuzz_head(data: &[u8]) {
     let whole = head::parse(data);
     if let Ok(Status::Complete(head)) = whole {
-        assert!(head.head_len <= data.len().min(HEAD_BYTES_MAX));
+        assert!(head.head_len <= data.len().min(QUERY_HEAD_BYTES_MAX));
         assert!(!head.expect_continue || head.body != BodyKind::None);
         let head_bytes = &data[..head.head_len];
         assert_eq!(head::parse(head_bytes), whole);

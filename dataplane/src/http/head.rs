@@ -1,9 +1,9 @@
 //! The head of a request: one pass with httparse, then each field is examined once.
 //!
-//! [`parse`] reads only the first `HEAD_BYTES_MAX` bytes, allocates nothing, and its result does not depend on how the
-//! bytes were split: every prefix of a head gives `Partial` or the same error as the whole. Every error closes the
-//! connection, since the start of the next request is unknown. A head whose body length two servers could read
-//! differently is an error (request smuggling, RFC 9112 section 11.2).
+//! [`parse`] reads only the first `HEAD_BYTES_MAX` bytes (of a query `QUERY_HEAD_BYTES_MAX`), allocates nothing, and
+//! its result does not depend on how the bytes were split: every prefix of a head gives `Partial` or the same error as
+//! the whole. Every error closes the connection, since the start of the next request is unknown. A head whose body
+//! length two servers could read differently is an error (request smuggling, RFC 9112 section 11.2).
 //!
 //! httparse's behaviour: a line may end in LF alone, empty lines before the request line are skipped, and folded lines,
 //! blanks before the colon, CR without LF and NUL are refused. Not here: what a path means (`conn`), the body itself
@@ -12,7 +12,7 @@
 use std::mem::MaybeUninit;
 
 use crate::http::{Span, Status, connection_options, content_length};
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, QUERY_HEAD_BYTES_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -78,6 +78,7 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
     TooLong,
+    QueryTooLong,
     TooManyFields,
     Malformed,
     /// HTTP/0.9, HTTP/2 or an unknown version.
@@ -99,7 +100,7 @@ pub enum HeadError {
 impl HeadError {
     pub fn status(self) -> u16 {
         match self {
-            Self::TooLong | Self::TooManyFields => 431,
+            Self::TooLong | Self::QueryTooLong | Self::TooManyFields => 431,
             Self::Version => 505,
             Self::TransferEncoding => 501,
             Self::Expectation => 417,
@@ -112,6 +113,7 @@ impl HeadError {
     pub fn text(self) -> &'static str {
         match self {
             Self::TooLong => "request head too large",
+            Self::QueryTooLong => "request head too large: use POST for a query of this length",
             Self::TooManyFields => "too many header fields",
             Self::Malformed => "malformed request",
             Self::Version => "unsupported HTTP version",
@@ -126,14 +128,28 @@ impl HeadError {
     }
 }
 
+/// The longest head that may begin so.
+fn bytes_max(buf: &[u8]) -> usize {
+    if buf.starts_with(b"GET /query?") { QUERY_HEAD_BYTES_MAX } else { HEAD_BYTES_MAX }
+}
+
+/// Whether a head may end in `buf[from..]`. A caller that waits for the end of a long head need not parse it again and
+/// again.
+pub fn may_end(buf: &[u8], from: usize) -> bool {
+    let tail = &buf[from.saturating_sub(3)..];
+    memchr::memchr_iter(b'\n', tail).any(|at| matches!(tail[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
 /// Parses the head at the front of `buf`; the bytes after it are not examined.
 pub fn parse(buf: &[u8]) -> Result<Status<Head>, HeadError> {
-    let window = &buf[..buf.len().min(HEAD_BYTES_MAX)];
+    let bytes_max = bytes_max(buf);
+    let window = &buf[..buf.len().min(bytes_max)];
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
     let head_len = match request.parse_with_uninit_headers(window, &mut slots) {
         Ok(httparse::Status::Complete(head_len)) => head_len,
-        Ok(httparse::Status::Partial) if buf.len() < HEAD_BYTES_MAX => return Ok(Status::Partial),
+        Ok(httparse::Status::Partial) if buf.len() < bytes_max => return Ok(Status::Partial),
+        Ok(httparse::Status::Partial) if bytes_max > HEAD_BYTES_MAX => return Err(HeadError::QueryTooLong),
         Ok(httparse::Status::Partial) => return Err(HeadError::TooLong),
         Err(error) => return Err(refusal(error, window)),
     };

@@ -108,6 +108,33 @@ fn a_client_is_told_to_continue_only_where_it_waits_for_that() {
 }
 
 #[test]
+fn the_head_of_a_query_may_be_long() {
+    let get = |target: &str, len: usize| {
+        let (start, end) = (format!("GET {target}"), " HTTP/1.1\r\nHost: h\r\n\r\n");
+        format!("{start}{}{end}", "x".repeat(len - start.len() - end.len()))
+    };
+    let whole = get("/query?q=", QUERY_HEAD_BYTES_MAX);
+    let parsed = head(&whole);
+    assert_eq!(parsed.head_len, QUERY_HEAD_BYTES_MAX);
+    assert!(parsed.query(whole.as_bytes()).ends_with(b"xxx"));
+    assert_eq!(parse(&whole.as_bytes()[..QUERY_HEAD_BYTES_MAX - 1]), Ok(Status::Partial));
+    assert_eq!(parse(get("/query?q=", QUERY_HEAD_BYTES_MAX + 1).as_bytes()), Err(HeadError::QueryTooLong));
+    for target in ["/write?q=", "/query/x?q=", "/queryx?"] {
+        assert_eq!(parse(get(target, HEAD_BYTES_MAX + 1).as_bytes()), Err(HeadError::TooLong), "{target}");
+    }
+}
+
+#[test]
+fn an_end_is_not_overlooked_wherever_the_bytes_were_cut() {
+    for text in ["GET / HTTP/1.1\r\nA: b\r\n\r\n", "GET / HTTP/1.1\nA: b\n\n", "GET / HTTP/1.1\nA: b\n\r\n"] {
+        for cut in 1..text.len() {
+            assert!(may_end(text.as_bytes(), cut), "{text:?} {cut}");
+            assert!(!may_end(&text.as_bytes()[..text.len() - 1], cut.min(text.len() - 1)), "{text:?} {cut}");
+        }
+    }
+}
+
+#[test]
 fn bodies_whose_end_is_in_doubt_are_refused() {
     use HeadError::*;
     for (fields, error) in [

@@ -30,11 +30,11 @@ pub enum Status<T> {
     Partial,
 }
 
-/// A range in the head of a message; offsets in a head fit 16 bits.
+/// A range in the head of a message; offsets in a head fit 32 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    start: u16,
-    end: u16,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
@@ -42,12 +42,12 @@ impl Span {
     fn within(buf: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr() as usize - buf.as_ptr() as usize;
         debug_assert!(start + part.len() <= buf.len());
-        Self { start: start as u16, end: (start + part.len()) as u16 }
+        Self { start: start as u32, end: (start + part.len()) as u32 }
     }
 
     /// The bytes of this range. `buf` must begin with the head that was parsed.
     pub fn of(self, buf: &[u8]) -> &[u8] {
-        &buf[usize::from(self.start)..usize::from(self.end)]
+        &buf[self.start as usize..self.end as usize]
     }
 
     pub fn is_empty(self) -> bool {

@@ -1,12 +1,15 @@
 //! The receive buffer of a connection: bytes that have arrived and are not used yet.
 
 use std::io;
+use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::io::{Stream, now, sleep};
+use crate::io::{Stream, now, sleep, timeout};
 use crate::limits::{CONN_BUFFER_BYTES, GIVEN_UP_CHECK, SEND_PIECE_BYTES};
 use crate::request::conns::{ConnEntry, Phase};
+use crate::request::pool::{Pool, Reserved};
 
 /// A stream and its receive buffer; `buf[start..end]` has arrived.
 pub struct Inbox {
@@ -16,11 +19,13 @@ pub struct Inbox {
     buf: Box<[u8]>,
     start: usize,
     end: usize,
+    /// The memory of a buffer that is larger than usual.
+    extra: Option<Reserved>,
 }
 
 impl Inbox {
     pub fn new(stream: Stream, entry: ConnEntry) -> Self {
-        Self { entry, stream, buf: vec![0; CONN_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        Self { entry, stream, buf: vec![0; CONN_BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, extra: None }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -45,6 +50,10 @@ impl Inbox {
     pub async fn fill(&mut self) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            if self.extra.is_some() {
+                self.buf = vec![0; CONN_BUFFER_BYTES].into_boxed_slice();
+                self.extra = None;
+            }
         } else if self.end == self.buf.len() {
             self.buf.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -55,6 +64,33 @@ impl Inbox {
         self.end += n;
         self.entry.wait_ends(was, n, now());
         Ok(n)
+    }
+
+    /// Whether [`Inbox::fill`] would find no room.
+    pub fn is_full(&self) -> bool {
+        self.end - self.start == self.buf.len()
+    }
+
+    /// Makes room for as much again, until all bytes have been used. False: `pool` has no memory for it within
+    /// `patience`.
+    pub async fn grow(&mut self, pool: &Rc<Pool>, patience: Duration) -> bool {
+        let more = self.buf.len();
+        match &mut self.extra {
+            Some(extra) => {
+                if !extra.grow(more) {
+                    return false;
+                }
+            }
+            None => match timeout(patience, pool.reserve_waiting(more)).await {
+                Ok(extra) => self.extra = Some(extra),
+                Err(_) => return false,
+            },
+        }
+        let mut larger = vec![0; self.buf.len() + more].into_boxed_slice();
+        larger[..self.end - self.start].copy_from_slice(&self.buf[self.start..self.end]);
+        (self.start, self.end) = (0, self.end - self.start);
+        self.buf = larger;
+        true
     }
 
     /// Receives directly into `out`. The buffer must be empty.

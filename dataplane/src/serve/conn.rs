@@ -18,8 +18,8 @@ use crate::http::response::{self, ReplyTo};
 use crate::http::{self, Status};
 use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
-    ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, LINGER, PIPELINED_MAX, PROFILE_MAX, QUERY_BODY_BYTES_MAX,
-    SLOW_READ_BYTES,
+    ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, LINGER, PIPELINED_MAX,
+    PROFILE_MAX, QUERY_BODY_BYTES_MAX, QUERY_HEAD_BYTES_MAX, SLOW_READ_BYTES,
 };
 use crate::query::{self, AfterAnswer, OwnAnswer};
 use crate::request::body::Body;
@@ -157,15 +157,22 @@ impl Conn {
 
     /// Waits for a complete head. None: there is no further request.
     async fn next_head(&mut self) -> Option<Head> {
+        // Of a long head, what cannot be its end is not parsed again.
+        let mut looked_at = 0;
         loop {
-            match head::parse(self.inbox.bytes()) {
-                Ok(Status::Complete(head)) => return Some(head),
-                Ok(Status::Partial) => {}
-                Err(error) => {
-                    self.refuse_head(error).await;
-                    return None;
+            let bytes = self.inbox.bytes();
+            let is_long = looked_at > HEAD_BYTES_MAX && bytes.len() < QUERY_HEAD_BYTES_MAX;
+            if !is_long || head::may_end(bytes, looked_at) {
+                match head::parse(bytes) {
+                    Ok(Status::Complete(head)) => return Some(head),
+                    Ok(Status::Partial) => {}
+                    Err(error) => {
+                        self.refuse_head(error).await;
+                        return None;
+                    }
                 }
             }
+            looked_at = self.inbox.bytes().len();
             self.settle().await.ok()?;
             if self.inbox.bytes().is_empty() {
                 self.inbox.enter(Phase::Idle);
@@ -174,6 +181,16 @@ impl Conn {
                 }
             } else {
                 self.inbox.enter(Phase::Receiving);
+            }
+            if self.inbox.is_full() {
+                let patience = self.worker.settings.idle_timeout.min(HEAD_TIME_MAX);
+                let pool = self.worker.pool.clone();
+                if !self.inbox.grow(&pool, patience).await {
+                    let text = Reject::Busy.text().into_owned();
+                    let mut responder = self.worker.responder.borrow_mut();
+                    responder.error(&mut self.out, ReplyTo::unreadable(), Reject::Busy.status(), &text, false, &[]);
+                    return None;
+                }
             }
             match self.inbox.fill().await {
                 Ok(0) if self.inbox.timed_out() && !self.inbox.bytes().is_empty() => {
