@@ -209,6 +209,12 @@ pub const DEAD_LETTER_FILE_BYTES_MIN: u64 = 4096;
 pub const COURIER_PACE: Duration = Duration::from_millis(5);
 /// Requests of one courier in flight, each for another (database, policy). More: they take turns.
 pub const COURIER_CONNECTIONS: usize = 4;
+/// After a request to a backend has timed out, its connection is watched for this many further `write_timeout`s, and
+/// its (database, policy) waits. At the bound: the connection is closed with a reset, and the request sent again.
+pub const WATCH_TIMEOUTS: u32 = 2;
+/// A backend whose connection has ended behind a whole request may still carry it out. For so long newer points of its
+/// (database, policy) wait, also after the start of the proxy. Later: an old value can replace a newer one.
+pub const DOUBT: Duration = Duration::from_secs(2);
 /// (Database, policy) pairs in one window of a courier. At the bound: the window is full, the next one takes the rest.
 pub const COURIER_GROUPS_MAX: usize = 64;
 /// Groups of a window that are held get this part of its bytes (1/n), so that others go on. At the bound: the next

@@ -94,6 +94,11 @@ impl RecordOrder {
         self.base.load(Acquire) != 0
     }
 
+    /// Everything that former processes have written has a smaller stamp. 0 before [`RecordOrder::is_ready`].
+    pub fn began(&self) -> u64 {
+        self.base.load(Acquire)
+    }
+
     /// The stamp of this moment. 0 before [`RecordOrder::is_ready`].
     pub fn now(&self) -> u64 {
         let base = self.base.load(Acquire);

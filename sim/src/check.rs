@@ -73,7 +73,9 @@ fn order(world: &World, writes: &[Write]) {
             }
             // One that never came is lost, which is another matter.
             let came = |number: &usize| history.iter().any(|(_, came)| came == number);
-            let newer = acked.get(place).into_iter().flatten().find(|&n| writes[*n].begin > old.end && came(n));
+            // What a crash was allowed to take may be missing behind what it left.
+            let is_newer = |n: &&usize| writes[**n].begin > old.end && came(n) && is_safe(world, &writes[**n]);
+            let newer = acked.get(place).into_iter().flatten().find(is_newer);
             if let Some(number) = newer {
                 let came: Vec<_> = history.iter().map(|(_, number)| number).collect();
                 world.broken(ORDER, format!("b{backend} {place:?}: {last} stands over {number}; it got {came:?}"));
@@ -93,9 +95,11 @@ fn circles(world: &World, writes: &[Write]) {
         let last = |&owner: &usize| {
             let server = world.backends[owner].borrow();
             let history = server.influx.history_of(place)?;
-            // Only what has reached all of them can be compared.
-            let everywhere =
-                |number: usize| owners.iter().all(|&o| world.backends[o].borrow().influx.applied.contains_key(&number));
+            // Only what has reached all of them, and cannot be lost before it is repeated, can be compared.
+            let everywhere = |number: usize| {
+                is_safe(world, &writes[number])
+                    && owners.iter().all(|&o| world.backends[o].borrow().influx.applied.contains_key(&number))
+            };
             history.iter().rev().map(|(_, number)| *number).find(|&number| everywhere(number))
         };
         let values: Vec<_> = owners.iter().map(last).collect();

@@ -8,25 +8,24 @@ use crate::world::Violation;
 /// The promise that is known to be broken in this way, in a few words; None: this is new.
 pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let any = |test: &dyn Fn(&PlannedFault) -> bool| plan.events.iter().any(|event| test(&event.fault));
-    let unknown_fate = any(&|f| {
-        matches!(
-            f,
-            PlannedFault::BackendSlow { .. }
-                | PlannedFault::LinkBlocked { .. }
-                | PlannedFault::LinkSlow { .. }
-                | PlannedFault::Cut { .. }
-                | PlannedFault::HalfOpen { .. }
-                | PlannedFault::Crash { .. }
-        )
-    });
+    // How much later than usual a request can be carried out, in milliseconds.
+    let longest =
+        |of: &dyn Fn(&PlannedFault) -> u64| plan.events.iter().map(|event| of(&event.fault)).max().unwrap_or(0);
+    let slow = longest(&|f| if let PlannedFault::BackendSlow { by_ms, .. } = f { *by_ms } else { 0 });
+    let slow_link = longest(&|f| if let PlannedFault::LinkSlow { by_ms, .. } = f { *by_ms } else { 0 });
+    let blocked = longest(&|f| if let PlannedFault::LinkBlocked { for_ms, .. } = f { *for_ms } else { 0 });
+    let broken =
+        any(&|f| matches!(f, PlannedFault::Cut { .. } | PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
+    // After a connection has broken newer points wait for 2 s (`DOUBT`), while one is silent for 30 s.
+    let too_late = broken && slow + slow_link > 2_000 || slow + slow_link + blocked > 30_000;
     let floats = plan.ops.iter().flat_map(|op| &op.points);
     let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     match found.kind {
-        check::ORDER | check::CIRCLES if unknown_fate => Some("A: a request of unknown fate is applied late"),
-        check::TYPES if two_types && unknown_fate => Some("A: types by the order of each circle"),
+        check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
+        check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         check::LATENESS if dropped => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.

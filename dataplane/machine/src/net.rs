@@ -414,6 +414,15 @@ fn shut_end(conn: &Rc<Conn>, end: usize, how: Shutdown) {
     }
 }
 
+/// This end sends nothing again: what a blocked link has not let through is lost.
+fn drop_unsent(m: &Machine, conn: &Conn, end: usize) {
+    if link(conn.hosts[end], conn.hosts[1 - end]).blocked_until > m.now() {
+        let mut there = conn.ends[1 - end].borrow_mut();
+        there.coming.clear();
+        there.coming_bytes = 0;
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         let (unread, reset, shut) = {
@@ -426,6 +435,7 @@ impl Drop for Handle {
         }
         with(|m| {
             if unread {
+                drop_unsent(m, &self.conn, self.end);
                 send(m, &self.conn, 1 - self.end, Packet::Reset);
             } else if !shut {
                 send(m, &self.conn, 1 - self.end, Packet::Fin);
@@ -578,6 +588,8 @@ pub fn power_lost(host: HostId) {
                 state.lost = true;
                 state.coming.clear();
                 state.coming_bytes = 0;
+                drop(state);
+                with(|m| drop_unsent(m, &conn, end));
             }
         }
     }

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use flate2::{Compress, Compression, FlushCompress};
+use futures_lite::future::poll_once;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::answer::{self, Progress, WriteAnswer};
 use super::body::RequestBody;
 use super::exchange::{AttemptFailure, ExchangeFailure, exchange};
+use super::verdict;
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PIECE_BYTES, HEAD_BYTES_MAX};
 use crate::precision::Precision;
@@ -125,11 +127,46 @@ pub struct Target<'a> {
     pub precision: Precision,
 }
 
-/// One connection, opened when needed and kept as long as the backend keeps it.
+/// What came of one attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    pub outcome: Result<WriteAnswer, ExchangeFailure>,
+    /// A connection has ended behind the whole request without a final answer: the backend may carry it out later.
+    pub doubtful: bool,
+    /// The time is up, and the answer may still come here.
+    pub unanswered: Option<Unanswered>,
+}
+
+impl From<WriteAnswer> for Attempt {
+    fn from(answer: WriteAnswer) -> Self {
+        let doubtful = !verdict::is_final(&answer);
+        Self { outcome: Ok(answer), doubtful, unanswered: None }
+    }
+}
+
+/// The connection of a request without an answer, and what has come of the answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    pub stream: Stream,
+    pub input: Vec<u8>,
+}
+
+/// The connection of the request in flight.
+#[derive(Debug)]
+struct InFlight {
+    stream: Stream,
+    /// The kernel has taken the whole request.
+    sent: bool,
+}
+
+/// One connection, opened when needed and kept as long as the backend keeps it. It ends with a reset, so that the
+/// kernel drops what it has not sent yet: also when this process is killed.
 #[derive(Debug)]
 pub struct WriteClient {
     endpoint: Rc<Endpoint>,
     connection: Option<(SocketAddr, Stream)>,
+    in_flight: Option<InFlight>,
+    doubtful: bool,
     head: Vec<u8>,
     input: Vec<u8>,
     gzip: Option<Gzip>,
@@ -138,7 +175,8 @@ pub struct WriteClient {
 impl WriteClient {
     pub fn new(endpoint: Rc<Endpoint>) -> Self {
         let gzip = endpoint.gzip.then(Gzip::new);
-        Self { endpoint, connection: None, head: Vec::new(), input: Vec::new(), gzip }
+        let (connection, in_flight, doubtful) = (None, None, false);
+        Self { endpoint, connection, in_flight, doubtful, head: Vec::new(), input: Vec::new(), gzip }
     }
 
     /// Closes the connection. The next write opens a new one.
@@ -153,45 +191,72 @@ impl WriteClient {
         }
     }
 
-    /// Sends `body` and reads the answer, both within the endpoint's timeout. A kept connection that ends before the
-    /// first byte of the answer is replaced once.
-    ///
-    /// # Errors
-    /// [`ExchangeFailure`]. The connection is closed then.
-    pub async fn write(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
-        let timeout = self.endpoint.timeout;
-        io::timeout(timeout, self.exchange(target, body)).await.unwrap_or(Err(ExchangeFailure::TimedOut))
+    /// The time for one request.
+    pub fn timeout(&self) -> Duration {
+        self.endpoint.timeout
     }
 
-    /// This future owns the connection, so a timeout that drops the future also closes the connection.
+    /// Sends `body` and reads the answer, both within the endpoint's timeout. A kept connection that ends before the
+    /// first byte of the answer is replaced once. After a failure the connection is closed.
+    pub async fn write(&mut self, target: Target<'_>, body: &mut RequestBody) -> Attempt {
+        self.doubtful = false;
+        let timed = io::timeout(self.endpoint.timeout, self.exchange(target, body)).await;
+        let outcome = timed.unwrap_or(Err(ExchangeFailure::TimedOut));
+        // What was sent in part ends with a reset, and cannot be carried out.
+        let in_flight = self.in_flight.take().filter(|in_flight| in_flight.sent);
+        let is_late = matches!(outcome, Err(ExchangeFailure::TimedOut));
+        let unanswered = in_flight
+            .filter(|_| is_late)
+            .map(|in_flight| Unanswered { stream: in_flight.stream, input: std::mem::take(&mut self.input) });
+        Attempt { outcome, doubtful: self.doubtful, unanswered }
+    }
+
+    /// The connection of the request in flight lies in `self`, since it may be needed after this future is dropped.
     async fn exchange(&mut self, target: Target<'_>, body: &mut RequestBody) -> Result<WriteAnswer, ExchangeFailure> {
-        let Self { endpoint, connection, head, input, gzip } = self;
+        let Self { endpoint, connection, in_flight, doubtful, head, input, gzip } = self;
         let address = endpoint.address.get().ok_or(ExchangeFailure::NoAddress)?;
         let body = match gzip {
             Some(gzip) => gzip.pack(body.bytes()).await,
             None => body,
         };
         write_head(head, endpoint, target, body.len());
-        let kept = connection.take().filter(|(to, _)| *to == address).map(|(_, stream)| stream);
+        let mut kept = connection.take().filter(|(to, _)| *to == address).map(|(_, stream)| stream);
         let was_kept = kept.is_some();
+        if let Some(stream) = &mut kept
+            && poll_once(stream.read(&mut [0])).await.is_some()
+        {
+            // It has ended already: nothing that is sent on it can be carried out.
+            kept = None;
+        }
         let connect = async {
             let connected = endpoint.connect(address, endpoint.timeout).await;
+            if let Ok(stream) = &connected {
+                stream.reset_at_end();
+            }
             // The kept connection may have ended because of this batch, so the batch must count as suspect.
             connected.map_err(|failure| if was_kept { ExchangeFailure::Cut } else { failure })
         };
-        let (answer, stream) = exchange(kept, connect, async |stream| attempt(stream, head, body, input).await).await?;
-        *connection = stream.map(|stream| (address, stream));
+        let answered = exchange(kept, connect, async |stream| {
+            let in_flight = in_flight.insert(InFlight { stream, sent: false });
+            let attempted = attempt(in_flight, head, body, input).await;
+            let is_final = attempted.as_ref().is_ok_and(|(answer, _)| verdict::is_final(answer));
+            *doubtful |= in_flight.sent && !is_final;
+            attempted
+        });
+        let (answer, reusable) = answered.await?;
+        *connection = in_flight.take().filter(|_| reusable).map(|in_flight| (address, in_flight.stream));
         Ok(answer)
     }
 }
 
-/// Sends one request on one connection. Returns the connection if it can be reused.
+/// Sends one request on one connection. Returns whether the connection can be reused.
 async fn attempt(
-    mut stream: Stream,
+    connection: &mut InFlight,
     head: &[u8],
     body: &mut RequestBody,
     input: &mut Vec<u8>,
-) -> Result<(WriteAnswer, Option<Stream>), AttemptFailure> {
+) -> Result<(WriteAnswer, bool), AttemptFailure> {
+    let stream = &mut connection.stream;
     // A backend may answer (401, 413) and close without reading everything. Such an answer counts if it arrives.
     let sent = match body.framed(head) {
         Some(whole) => stream.write_all(whole).await,
@@ -200,17 +265,24 @@ async fn attempt(
             failed => failed,
         },
     };
+    connection.sent = sent.is_ok();
     input.clear();
+    let (answer, reusable) = read_answer(stream, input).await?;
+    Ok((answer, reusable && sent.is_ok()))
+}
+
+/// Reads on until `input` holds an answer. Returns whether the connection can be reused.
+///
+/// # Errors
+/// [`AttemptFailure`]. When the future is dropped, `input` holds what has come.
+pub async fn read_answer(stream: &mut Stream, input: &mut Vec<u8>) -> Result<(WriteAnswer, bool), AttemptFailure> {
+    let mut piece = [0; BACKEND_ANSWER_READ_BYTES];
     loop {
-        let len = input.len();
-        input.resize(len + BACKEND_ANSWER_READ_BYTES, 0);
-        let read = stream.read(&mut input[len..]).await;
-        input.truncate(len + read.as_ref().copied().unwrap_or(0));
+        let read = stream.read(&mut piece).await;
         let ended = !matches!(read, Ok(n) if n > 0);
+        input.extend_from_slice(&piece[..read.unwrap_or(0)]);
         match answer::parse(input, ended) {
-            Ok(Progress::Complete { answer, reusable }) => {
-                return Ok((answer, (reusable && !ended && sent.is_ok()).then_some(stream)));
-            }
+            Ok(Progress::Complete { answer, reusable }) => return Ok((answer, reusable && !ended)),
             Ok(Progress::Partial) if input.len() > HEAD_BYTES_MAX + BACKEND_ANSWER_BYTES_MAX => {
                 return Err(AttemptFailure::Failed(ExchangeFailure::Garbled));
             }

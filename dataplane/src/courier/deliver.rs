@@ -12,15 +12,16 @@ use super::Handle;
 use super::answer::WriteAnswer;
 use super::bisect::{Bisect, Next, PartReply};
 use super::body::RequestBody;
-use super::client::WriteClient;
+use super::client::{Attempt, WriteClient};
 use super::dead_letter;
 use super::exchange::ExchangeFailure;
 use super::missing::{CreationStep, Missing};
 use super::source::{DeliveryState, Reports};
 use super::verdict::{WriteVerdict, reason};
+use super::watch::{Watch, Watched};
 use super::window::{Group, Splitter};
 use crate::io;
-use crate::limits::{LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS};
+use crate::limits::{DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, WATCH_TIMEOUTS};
 
 /// One connection and a buffer for parts of a request.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Delivery<R> {
     pub letters: RefCell<Vec<u8>>,
     /// Bodies of settled requests, for reuse.
     pub bodies: RefCell<Vec<RequestBody>>,
+    /// A request has timed out: kept connections may be dead as well, without anybody having been told.
+    pub timed_out: Cell<bool>,
     /// Size of a request that was too large for the backend.
     pub too_large: Cell<Option<usize>>,
     pub state: Cell<DeliveryState>,
@@ -53,27 +56,30 @@ pub struct Delivery<R> {
 impl<R: Reports> Delivery<R> {
     /// Sends the group's requests until all are settled, the backend must be left alone, or the group must wait.
     pub async fn serve(&self, group: &mut Group, lane: &mut Lane) {
-        while let Some(request) = group.requests.front_mut() {
-            if !group.backoff.due(io::now()) || !self.handle.health.borrow().open(io::now()) {
-                return;
-            }
-            // `Request::target` would borrow the body as well.
-            let target = super::client::Target { db: &group.db, rp: &request.rp, precision: request.precision };
-            if request.strikes > 0 {
-                // A kept connection that ends is replaced and the request sent again: once too often for a suspect
-                // request.
-                lane.client.disconnect();
-            }
-            let attempt = match &request.search {
-                None => lane.client.write(target, &mut request.body).await,
-                Some(search) => {
-                    search.part(request.body.bytes(), &mut lane.part);
-                    lane.client.write(target, &mut lane.part).await
+        while group.is_due(io::now()) {
+            let attempt = match group.watch.take().map(Watch::outcome) {
+                Some(Ok(Watched::Answered(answer))) => Attempt::from(answer),
+                Some(Ok(ended)) => {
+                    if matches!(ended, Watched::Ended) {
+                        group.doubt(io::now() + DOUBT);
+                    }
+                    self.unanswered(group);
+                    continue;
                 }
+                Some(Err(watch)) => {
+                    group.watch = Some(watch);
+                    return;
+                }
+                None if !self.handle.health.borrow().open(io::now()) => return,
+                None => Self::send(group, lane).await,
             };
-            let verdict = WriteVerdict::of(&attempt);
-            let text = describe(&attempt);
             let now = io::now();
+            if attempt.doubtful {
+                group.doubt(now + DOUBT);
+            }
+            let verdict = WriteVerdict::of(&attempt.outcome);
+            let text = describe(&attempt.outcome);
+            let request = group.requests.front_mut().expect("it was sent");
             match verdict {
                 WriteVerdict::Delivered => {
                     self.up(now, true);
@@ -81,16 +87,22 @@ impl<R: Reports> Delivery<R> {
                     self.missing.borrow_mut().found(&group.db, &request.rp);
                     self.advance(group, PartReply::Taken, now);
                 }
-                WriteVerdict::Unavailable => return self.down(DeliveryState::Down, &text, now, attempt.is_err()),
+                WriteVerdict::Unavailable => {
+                    return self.down(DeliveryState::Down, &text, now, attempt.outcome.is_err());
+                }
                 WriteVerdict::Unauthorized => return self.forbidden(group, &text, now),
                 // A good probe shows that InfluxDB answers there again.
                 WriteVerdict::Misdirected => return self.down(DeliveryState::Refusing, &text, now, true),
                 WriteVerdict::TimedOut => {
                     self.down(DeliveryState::Down, &text, now, true);
-                    request.timeouts += 1;
-                    // The backend is up but too slow for this request. Halving it changes only the time it takes.
-                    if request.timeouts >= POISON_ATTEMPTS && self.handle.health.borrow().probe_up() {
-                        group.halve(self.split);
+                    self.timed_out.set(true);
+                    match attempt.unanswered {
+                        Some(unanswered) => {
+                            group.doubt(now);
+                            let longest = lane.client.timeout() * WATCH_TIMEOUTS;
+                            group.watch = Some(Watch::start(unanswered, longest, self.handle.clone()));
+                        }
+                        None => self.unanswered(group),
                     }
                     return;
                 }
@@ -148,6 +160,34 @@ impl<R: Reports> Delivery<R> {
                     }
                 }
             }
+        }
+    }
+
+    /// Sends the first request, or a part of it while those lines are searched that the backend refuses.
+    async fn send(group: &mut Group, lane: &mut Lane) -> Attempt {
+        let request = group.requests.front_mut().expect("the group is due");
+        // `Request::target` would borrow the body as well.
+        let target = super::client::Target { db: &group.db, rp: &request.rp, precision: request.precision };
+        if request.strikes > 0 {
+            // A kept connection that ends is replaced and the request sent again: once too often for a suspect request.
+            lane.client.disconnect();
+        }
+        match &request.search {
+            None => lane.client.write(target, &mut request.body).await,
+            Some(search) => {
+                search.part(request.body.bytes(), &mut lane.part);
+                lane.client.write(target, &mut lane.part).await
+            }
+        }
+    }
+
+    /// The first request got no answer in its time. It is sent again.
+    fn unanswered(&self, group: &mut Group) {
+        let request = group.requests.front_mut().expect("it was sent");
+        request.timeouts += 1;
+        // The backend is up but too slow for this request. Halving it changes only the time it takes.
+        if request.timeouts >= POISON_ATTEMPTS && self.handle.health.borrow().probe_up() {
+            group.halve(self.split);
         }
     }
 

@@ -158,6 +158,10 @@ impl<L: LogSource> RecordSource for Merge<L> {
         self.heads.iter().any(Option::is_some) || self.logs.iter().any(LogSource::behind)
     }
 
+    fn began(&self) -> u64 {
+        self.order.began()
+    }
+
     fn positions(&self) -> Vec<Seq> {
         self.logs.iter().map(LogSource::position).collect()
     }

@@ -11,6 +11,8 @@
 //!   as a dead letter.
 //! - At most one request of a (database, policy) is in flight, and no line is settled before an earlier one: an old
 //!   value cannot replace a newer one.
+//! - A request that got no answer may be carried out later. Newer lines of its (database, policy) wait for that, within
+//!   bounds (`WATCH_TIMEOUTS`, `DOUBT` in `limits.rs`).
 //! - While a hold is set, nothing from its stamp on is fetched. Everything before it is delivered as usual.
 //! - After every failure the courier waits, for a timer or for an event. All waiting is in [`Courier::run`].
 //!
@@ -29,12 +31,15 @@ mod missing;
 mod source;
 mod stall;
 mod verdict;
+mod watch;
 mod window;
 
 #[cfg(test)]
 mod bisect_test;
 #[cfg(test)]
 mod courier_test;
+#[cfg(test)]
+mod fate_test;
 #[cfg(test)]
 mod held_test;
 #[cfg(test)]
@@ -63,7 +68,7 @@ use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
-    DEAD_LETTER_BYTES_MAX, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
+    DEAD_LETTER_BYTES_MAX, DOUBT, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
 };
 use crate::settings::MissingDb;
 use body::RequestBody;
@@ -176,6 +181,8 @@ pub struct Courier<S, R> {
     was_full: bool,
     loud_at: Option<Instant>,
     stall: Stall,
+    /// When it was started.
+    began: Instant,
 }
 
 impl<S: RecordSource, R: Reports> Courier<S, R> {
@@ -204,6 +211,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             missing: RefCell::new(Missing::new(setup.missing_db)),
             letters: RefCell::default(),
             bodies: RefCell::default(),
+            timed_out: Cell::new(false),
             too_large: Cell::new(None),
             state: Cell::new(DeliveryState::Up),
             loud_at: Cell::new(None),
@@ -223,6 +231,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             was_full: false,
             loud_at: None,
             stall: Stall::default(),
+            began: io::now(),
         };
         Ok((courier, handle))
     }
@@ -247,6 +256,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
                 continue;
             }
             // Deliver what was read before.
+            self.window.forget(io::now());
             self.pass().await;
             let safe = self.save_letters().await;
             self.delivery.reports.stuck(!readable || !safe);
@@ -266,6 +276,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     /// Reads records into the window. Waits for records only if the window is empty. Adds nothing while the backend
     /// cannot be reached.
     async fn refill(&mut self) -> Result<(), SourceError> {
+        let earlier = (self.source.began(), self.began + DOUBT);
+        self.window.earlier = Some(earlier).filter(|(_, until)| *until > io::now());
         // A held group that becomes due must not wait for new records.
         let wait = self.window.is_empty();
         if wait {
@@ -334,8 +346,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     async fn pass(&mut self) {
         let now = io::now();
         let delivery = &self.delivery;
-        let queue =
-            RefCell::new(self.window.groups.iter_mut().filter(|g| !g.requests.is_empty() && g.backoff.due(now)));
+        let queue = RefCell::new(self.window.groups.iter_mut().filter(|g| g.is_due(now)));
         let work = async |lane: &mut Lane| {
             loop {
                 let next = queue.borrow_mut().next();
@@ -349,6 +360,9 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             future::zip(future::zip(work(a), work(b)), future::zip(work(c), work(d))).await;
         } else {
             work(a).await;
+        }
+        if delivery.timed_out.take() {
+            self.lanes.iter_mut().for_each(|lane| lane.client.disconnect());
         }
         if let Some(bytes) = delivery.too_large.take() {
             self.window.shrink_requests(bytes);
@@ -420,10 +434,16 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             _ if !letters_safe => now + LOCAL_FAILURE_PAUSE,
             Some(until) => until,
             None => {
-                let waiting = self.window.groups.iter().filter(|g| !g.requests.is_empty());
-                let first = waiting.map(|g| g.backoff.until().unwrap_or(now)).min().unwrap_or(now);
-                // A group is held: new records for other groups must not wait for it.
-                if health.borrow().reachable() && self.window.has_room() { first.min(now + BACKOFF_MIN) } else { first }
+                let groups = self.window.groups.iter();
+                let first = groups.filter_map(|g| g.due_at(now).or(g.forgotten_at())).min();
+                match first {
+                    // A group is held: new records for other groups must not wait for it.
+                    Some(first) if health.borrow().reachable() && self.window.has_room() => {
+                        first.min(now + BACKOFF_MIN)
+                    }
+                    Some(first) => first,
+                    None => now + BACKOFF_MIN,
+                }
             }
         };
         if let Some(rest) = until.checked_duration_since(now).filter(|rest| !rest.is_zero()) {

@@ -44,6 +44,9 @@ pub trait RecordSource {
     /// Whether there may be more records than have been fetched.
     fn behind(&self) -> bool;
 
+    /// Records with smaller stamps are from former processes.
+    fn began(&self) -> u64;
+
     /// By log: the record after the last one that was passed, or skipped because it is for other backends.
     fn positions(&self) -> Vec<Seq>;
 

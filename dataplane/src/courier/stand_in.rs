@@ -3,10 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub enum Act {
     CutInAnswer,
     /// Never answers on this connection.
     Hang,
+    /// Does the other thing only after this time.
+    After(Duration, Box<Act>),
 }
 
 type Behaviour = dyn FnMut(&Asked) -> Act + Send;
@@ -69,6 +71,7 @@ pub struct StandIn {
     asked: Arc<Mutex<Vec<Asked>>>,
     behaviour: Arc<Mutex<Box<Behaviour>>>,
     stopping: Arc<AtomicBool>,
+    resets: Arc<AtomicUsize>,
 }
 
 impl StandIn {
@@ -79,15 +82,17 @@ impl StandIn {
             asked: Arc::default(),
             behaviour: Arc::new(Mutex::new(Box::new(behaviour))),
             stopping: Arc::default(),
+            resets: Arc::default(),
         };
         let (asked, behaviour, stopping) = (server.asked.clone(), server.behaviour.clone(), server.stopping.clone());
+        let resets = server.resets.clone();
         std::thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 if stopping.load(SeqCst) {
                     return;
                 }
-                let (asked, behaviour) = (asked.clone(), behaviour.clone());
-                std::thread::spawn(move || serve(connection, stream.unwrap(), &asked, &behaviour));
+                let (asked, behaviour, resets) = (asked.clone(), behaviour.clone(), resets.clone());
+                std::thread::spawn(move || serve(connection, stream.unwrap(), &asked, &behaviour, &resets));
             }
         });
         server
@@ -95,6 +100,11 @@ impl StandIn {
 
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// How many connections on which it hung were ended with a reset.
+    pub fn resets(&self) -> usize {
+        self.resets.load(SeqCst)
     }
 
     /// All lines the backend received for `db`, request by request.
@@ -110,10 +120,20 @@ impl Drop for StandIn {
     }
 }
 
-fn serve(connection: usize, mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, behaviour: &Mutex<Box<Behaviour>>) {
+fn serve(
+    connection: usize,
+    mut stream: TcpStream,
+    asked: &Mutex<Vec<Asked>>,
+    behaviour: &Mutex<Box<Behaviour>>,
+    resets: &AtomicUsize,
+) {
     while let Some(request) = read_request(connection, &mut stream) {
         asked.lock().unwrap().push(request.clone());
-        let act = (behaviour.lock().unwrap())(&request);
+        let mut act = (behaviour.lock().unwrap())(&request);
+        while let Act::After(time, then) = act {
+            std::thread::sleep(time);
+            act = *then;
+        }
         let (answer, close) = match act {
             Act::Answer(204, _) => ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), false),
             Act::Answer(status, text) => {
@@ -128,9 +148,12 @@ fn serve(connection: usize, mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, be
             Act::CutInAnswer => ("HTTP/1.1 400 X\r\nContent-Length: 100\r\n\r\n{\"err".to_owned(), true),
             Act::Hang => {
                 // Until the courier closes the connection.
-                _ = stream.read(&mut [0]);
+                if stream.read(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::ConnectionReset) {
+                    resets.fetch_add(1, SeqCst);
+                }
                 return;
             }
+            Act::After(..) => unreachable!("done above"),
         };
         if stream.write_all(answer.as_bytes()).is_err() || close {
             return;
@@ -184,6 +207,7 @@ struct LogState {
     fetched: Cell<usize>,
     confirmed: Cell<u64>,
     closed: Cell<bool>,
+    began: Cell<u64>,
     event: Event,
 }
 
@@ -198,6 +222,11 @@ impl Log {
         let stamp = records.len() as u64 + 1;
         records.push_back(Record { db, rp, precision, stamp, bytes });
         self.inner.event.notify();
+    }
+
+    /// Records with smaller stamps are from a former process.
+    pub fn began(&self, stamp: u64) {
+        self.inner.began.set(stamp);
     }
 
     pub fn close(&self) {
@@ -256,6 +285,10 @@ impl RecordSource for Log {
 
     fn behind(&self) -> bool {
         self.inner.fetched.get() < self.inner.records.borrow().len()
+    }
+
+    fn began(&self) -> u64 {
+        self.inner.began.get()
     }
 
     fn positions(&self) -> Vec<Seq> {

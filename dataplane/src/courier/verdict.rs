@@ -68,6 +68,12 @@ impl WriteVerdict {
     }
 }
 
+/// Whether the backend is done with the request. InfluxDB says "timeout" when its storage takes long and still goes on,
+/// and a proxy in between does not know.
+pub fn is_final(answer: &WriteAnswer) -> bool {
+    !(matches!(answer.status, 502 | 504) || answer.status == 500 && answer.error == "timeout")
+}
+
 /// The few reasons under which refused points are counted. The full text is in each dead letter.
 pub fn reason(text: &str) -> &'static str {
     const REASONS: [&str; 8] = [

@@ -14,6 +14,7 @@ use super::bisect::Bisect;
 use super::body::RequestBody;
 use super::client::Target;
 use super::verdict::Backoff;
+use super::watch::Watch;
 use crate::disklog::{RecordView, Seq};
 use crate::limits::{BATCH_BYTES_MAX, COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
 use crate::precision::Precision;
@@ -40,6 +41,9 @@ pub struct Request {
     pub timeouts: u32,
     /// Set once the backend has refused some of the lines.
     pub search: Option<Bisect>,
+    /// What may still be carried out is this request or a part of it: it need not wait for that when it is sent again,
+    /// and nothing joins it.
+    again: bool,
     /// Where its lines are from, in order.
     runs: Vec<Run>,
 }
@@ -57,7 +61,18 @@ struct Run {
 impl Request {
     fn new(rp: &[u8], precision: Precision, body: RequestBody) -> Self {
         let rp = rp.into();
-        Self { rp, precision, body, lines: 0, strikes: 0, since: None, timeouts: 0, search: None, runs: Vec::new() }
+        Self {
+            rp,
+            precision,
+            body,
+            lines: 0,
+            strikes: 0,
+            since: None,
+            timeouts: 0,
+            search: None,
+            again: false,
+            runs: Vec::new(),
+        }
     }
 
     pub fn target<'a>(&'a self, db: &'a [u8]) -> Target<'a> {
@@ -104,6 +119,10 @@ pub struct Group {
     names: Vec<Box<[u8]>>,
     pub requests: VecDeque<Request>,
     pub backoff: Backoff,
+    /// The first request, or a part of it, whose time is up and whose answer may still come. Nothing is sent meanwhile.
+    pub watch: Option<Watch>,
+    /// Until then an earlier request may still be carried out. Newer lines wait, so that it cannot replace them.
+    doubtful_until: Option<Instant>,
     /// When the log last said that the backend's user may not write here.
     pub loud_at: Option<Instant>,
     /// Counts of the lines that are settled: each with its log.
@@ -114,7 +133,42 @@ pub struct Group {
 impl Group {
     /// It waits after a failure of its own.
     fn is_held(&self) -> bool {
-        self.backoff.is_running()
+        self.backoff.is_running() || self.watch.is_some() || self.doubtful_until.is_some()
+    }
+
+    /// What was last sent of the first request may still be carried out until then.
+    pub fn doubt(&mut self, until: Instant) {
+        self.wait_for_earlier(until);
+        for (i, request) in self.requests.iter_mut().enumerate() {
+            request.again = i == 0;
+        }
+    }
+
+    /// A request that is not known here may be carried out until then.
+    fn wait_for_earlier(&mut self, until: Instant) {
+        self.doubtful_until = self.doubtful_until.max(Some(until));
+    }
+
+    /// When its first request can be sent, or its watch be looked at. None: it waits for its watch, or has nothing.
+    pub fn due_at(&self, now: Instant) -> Option<Instant> {
+        let first = self.requests.front()?;
+        match &self.watch {
+            Some(watch) => watch.is_over().then_some(now),
+            None => {
+                let doubtful_until = self.doubtful_until.filter(|_| !first.again);
+                Some(self.backoff.until().max(doubtful_until).unwrap_or(now))
+            }
+        }
+    }
+
+    /// Its first request can be sent, or its watch be looked at.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due_at(now).is_some_and(|at| at <= now)
+    }
+
+    /// When it no longer has to be remembered although it has no requests.
+    pub fn forgotten_at(&self) -> Option<Instant> {
+        self.doubtful_until.filter(|_| self.requests.is_empty())
     }
 
     /// Counts the lines of a request that is settled. `refused`: the numbers of those that were refused, with the
@@ -165,6 +219,7 @@ impl Group {
         first.body.push(next.body.bytes());
         first.lines += next.lines;
         first.runs.extend(next.runs);
+        first.again = false;
     }
 
     /// Splits the first request in two, in order. False: it has only one line.
@@ -181,6 +236,7 @@ impl Group {
             let mut half = Request::new(&first.rp, first.precision, RequestBody::default());
             half.body.push(bytes);
             half.lines = lines as u64;
+            half.again = first.again;
             half
         });
         // If the record's count differs from the splitter's, the total stays the same.
@@ -287,6 +343,8 @@ pub struct Window {
     pub below: u64,
     /// The stamp of the oldest record taken.
     pub oldest: Option<u64>,
+    /// A former process may have sent records with smaller stamps than this, and they may be carried out until then.
+    pub earlier: Option<(u64, Instant)>,
 }
 
 impl Window {
@@ -303,6 +361,7 @@ impl Window {
             begun: false,
             below: 0,
             oldest: None,
+            earlier: None,
         }
     }
 
@@ -312,6 +371,9 @@ impl Window {
         let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
         let Some(index) = self.group(record, default) else { return false };
         let group = &mut self.groups[index];
+        if let Some((_, until)) = self.earlier.filter(|(below, _)| record.stamp < *below) {
+            group.wait_for_earlier(until);
+        }
         let is_held = group.is_held();
         let in_share = match is_held {
             true => self.held_bytes + bytes <= self.bounds.bytes / WINDOW_HELD_SHARE,
@@ -325,6 +387,7 @@ impl Window {
             last.precision == record.precision
                 && *last.rp == *record.rp
                 && last.search.is_none()
+                && !last.again
                 && last.body.len() + bytes <= room
         };
         let request = match group.requests.back_mut().filter(joins) {
@@ -373,6 +436,8 @@ impl Window {
                     names: vec![record.rp.into()],
                     requests: VecDeque::new(),
                     backoff: Backoff::default(),
+                    watch: None,
+                    doubtful_until: None,
                     loud_at: None,
                     delivered: Vec::new(),
                     rejected: Vec::new(),
@@ -408,9 +473,17 @@ impl Window {
         !self.begun
     }
 
-    /// Every line has been delivered or rejected.
+    /// Every line has been delivered or rejected, and nothing that was sent is in doubt.
     pub fn settled(&self) -> bool {
-        self.groups.iter().all(|g| g.requests.is_empty())
+        self.groups.iter().all(|g| g.requests.is_empty() && g.doubtful_until.is_none())
+    }
+
+    /// Forgets the doubts whose time has passed.
+    pub fn forget(&mut self, now: Instant) {
+        self.earlier = self.earlier.filter(|(_, until)| *until > now);
+        for group in &mut self.groups {
+            group.doubtful_until = group.doubtful_until.filter(|until| *until > now);
+        }
     }
 
     /// What is settled although the cursor cannot move.
