@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::circles::{Circles, DB, DRAIN, Points, assert_nothing_lost, balanced, drained, missing};
 use crate::support::start;
 use fluxgate::lab::client::Client;
+use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::load::{LoadArgs, Summary};
-use fluxgate::lab::proxy::{Proxy, eventually};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 /// A small file system of its own.
 struct SmallDisk {
@@ -219,6 +220,44 @@ fn a_backlog_on_a_disk_without_a_free_block(disk: &SmallDisk) {
     });
     assert!(accepted, "{}", proxy.stderr());
     assert_nothing_lost(&proxy, &circles, &points);
+}
+
+/// Dead letters wait for space; the attempts leave no files that would push out others.
+#[test]
+fn dead_letters_on_a_full_disk_wait_in_one_file() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let server = Influxd::start().unwrap();
+    server.create_database(DB).unwrap();
+    let config = ProxyConfig::new(&[vec![server.url()]]).set("data_dir", disk.data_dir()).set("workers", 1);
+    let proxy = start(&config);
+    let write = |line: &str| {
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        assert_eq!(client.write(DB, line).unwrap().status, 204);
+    };
+    let files = || -> Vec<_> {
+        let folders = std::fs::read_dir(Path::new(&disk.data_dir()).join("rejected")).into_iter().flatten();
+        folders
+            .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap())
+            .map(|f| f.unwrap().path())
+            .collect()
+    };
+    write("m v=1i 1\n");
+    drained(&proxy);
+    let junk = disk.mounted.join("junk");
+    fill_to_the_last_byte(&junk);
+    write("m v=\"text\" 2\n");
+    let tried = || proxy.stderr().contains("cannot write dead letters");
+    assert!(eventually(DRAIN, tried), "{}", proxy.stderr());
+    // Some more attempts.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(files().len() <= 1, "{:?}", files());
+    assert_eq!(balanced(&proxy).totals.queued, 1);
+    std::fs::remove_file(&junk).unwrap();
+    assert_eq!(drained(&proxy).totals.rejected, 1);
+    let files = files();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let text = std::fs::read_to_string(&files[0]).unwrap();
+    assert_eq!((text.matches("m v=\"text\" 2\n").count(), text.lines().count()), (1, 2), "{text}");
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A backend has one courier, on one worker, which may be another one after a restart. A file is never reopened for
-//! writing: after a start or a failed write the next entry starts a new file.
+//! writing: after a start or a failed sync the next entry starts a new file. A failed write, as on a full disk, is
+//! tried again in the same file, so that failures make no files that push out others.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -63,39 +64,38 @@ impl DeadLetters {
     /// # Errors
     /// When the file system fails. The caller must append the entries again, and they may be there twice.
     pub async fn append(&mut self, entries: &[u8]) -> io::Result<bool> {
-        let appended = self.append_durably(entries).await;
-        if appended.is_err()
-            && let Some((path, file)) = self.current.take()
-        {
-            // Its end may be torn. It counts as a complete file all the same.
-            self.files.push((path, file.size()));
-        }
-        appended?;
-        self.trim().await
-    }
-
-    async fn append_durably(&mut self, entries: &[u8]) -> io::Result<()> {
         if self.current.is_none() {
-            // Done for each file, since the folder may have been removed.
-            let rejected = self.folder.parent().expect("joined to its parent in open");
-            sync_folder(rejected).await?;
-            sync_folder(&self.folder).await?;
-            self.number += 1;
-            let path = self.folder.join(format!("w{}-{:08}.lp", self.worker, self.number));
-            let file = AppendFile::create(&path).await?;
-            // A synced file is lost if its directory entry is not synced.
-            for folder in self.folder.ancestors().take(3) {
-                sync_folder(folder).await?;
-            }
-            self.current = Some((path, file));
+            self.current = Some(self.next_file().await?);
         }
         let (_, file) = self.current.as_mut().expect("made above");
         crash::point("letter");
+        // What a failed write has left is overwritten by the next one.
         file.append(entries).await?;
         crash::point("letter-written");
-        file.sync().await?;
+        if let Err(error) = file.sync().await {
+            // A later sync may succeed without having written anything. It counts as a complete file.
+            self.files.extend(self.current.take().map(|(path, file)| (path, file.size())));
+            return Err(error);
+        }
         crash::point("letter-synced");
-        Ok(())
+        self.trim().await
+    }
+
+    /// A new file, whose name is durable. A failure leaves none, or an empty one that the next call makes anew.
+    async fn next_file(&mut self) -> io::Result<(PathBuf, AppendFile)> {
+        // Done for each file, since the folder may have been removed.
+        let rejected = self.folder.parent().expect("joined to its parent in open");
+        sync_folder(rejected).await?;
+        sync_folder(&self.folder).await?;
+        let number = self.number + 1;
+        let path = self.folder.join(format!("w{}-{number:08}.lp", self.worker));
+        let file = AppendFile::create(&path).await?;
+        // A synced file is lost if its directory entry is not synced.
+        for folder in self.folder.ancestors().take(3) {
+            sync_folder(folder).await?;
+        }
+        self.number = number;
+        Ok((path, file))
     }
 
     /// Starts a new file when the current one is large enough, and removes the oldest ones above the limit.
