@@ -156,7 +156,7 @@ const DATA_PLANE: [&[&str]; 10] = [
     &["http"],
     &["settings", "order"],
     &["placement", "io"],
-    &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision", "one_line"],
+    &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision", "one_line", "memory"],
 ];
 
 #[test]

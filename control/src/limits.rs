@@ -75,9 +75,9 @@ pub const MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// More than the rest: the others wait.
 pub const MEMORY_SMALL_SHARE: usize = 64;
 pub const MEMORY_FOR_SMALL_SHARE: usize = 8;
-/// Buffers of at least this size go back to the system as soon as they are freed. Smaller ones: the allocator keeps
-/// them.
-pub const LARGE_BUFFER_BYTES: i32 = 128 * 1024;
+/// When merged queries have freed so much, memory goes back to the system, at most once in this time.
+pub const MEMORY_BACK_BYTES: usize = 4 * 1024 * 1024;
+pub const MEMORY_BACK_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks for memory that has become free.
 pub const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 /// What the parsing of an answer is expected to take for each array and object in its text, until the answer itself can

@@ -18,6 +18,7 @@ pub mod io;
 mod ledger;
 pub mod limits;
 pub mod lineproto;
+pub mod memory;
 pub mod one_line;
 pub mod order;
 pub mod placement;

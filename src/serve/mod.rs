@@ -21,6 +21,7 @@ use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
 use fluxgate_dataplane::io::{self, PortGuard, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
+use fluxgate_dataplane::memory;
 use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
@@ -94,6 +95,7 @@ struct Running {
 }
 
 fn start(config: &Config) -> Result<Running, String> {
+    memory::keep_large_buffers();
     let settings = Arc::new(config.data.clone());
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;

@@ -148,6 +148,8 @@ fn names_of_databases_that_do_not_exist() {
 }
 
 const QUERY_MEMORY: u64 = 64 * MIB;
+/// What the allocator may keep of it for a moment (docs/limits.md).
+const ALLOCATOR_KEEPS: u64 = QUERY_MEMORY / 2;
 
 /// Two servers with so many points in ten measurements, the target of a query that merges all of them, and that of one
 /// with a short answer.
@@ -186,7 +188,7 @@ fn merged_queries() {
     });
     println!("{answered} answered, {refused} refused");
     assert!(answered > 0);
-    let peak = peak_bytes(&proxy).saturating_sub(QUERY_MEMORY);
+    let peak = peak_bytes(&proxy).saturating_sub(QUERY_MEMORY + ALLOCATOR_KEEPS);
     assert!(within("40 merged queries, without query_memory_bytes", peak, 41));
 }
 
@@ -211,6 +213,6 @@ fn merged_queries_that_nobody_reads() {
         });
         assert!(answered, "{}", proxy.stderr());
     }
-    let peak = peak_bytes(&proxy).saturating_sub(QUERY_MEMORY);
+    let peak = peak_bytes(&proxy).saturating_sub(QUERY_MEMORY + ALLOCATOR_KEEPS);
     assert!(within("50 merged queries that nobody reads, without query_memory_bytes", peak, 51));
 }

@@ -10,7 +10,6 @@ use fluxgate_dataplane::stats::Stats;
 
 use crate::event_loop::EventLoop;
 use crate::event_loop::report::{ControlSettings, Report};
-use crate::influx::budget;
 use crate::limits;
 
 /// The running control thread. Dropping this without [`Control::stop`] leaves it running.
@@ -25,7 +24,6 @@ impl Control {
     ///
     /// Fails only when no thread can be started.
     pub fn start(settings: ControlSettings, end: ControlEnd, stats: Arc<Stats>) -> io::Result<Self> {
-        budget::free_large_buffers_at_once();
         let (sender, receiver) = bounded(limits::REPORTS_MAX);
         let mut event_loop = EventLoop::new(settings, end, stats, sender.clone())?;
         let run = move || event_loop.run(&receiver);

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::{UnsentBody, UnsentBytes};
+use fluxgate_dataplane::memory::give_memory_back;
 
 use crate::limits;
 
@@ -31,6 +32,9 @@ pub enum Interrupted {
 pub struct MemoryBudget {
     bytes_max: usize,
     held: Arc<AtomicUsize>,
+    /// Freed since the allocator last gave memory back to the system, and when that was.
+    freed: Arc<AtomicUsize>,
+    given_back: Arc<Mutex<Option<Instant>>>,
     /// Requests that run.
     shares: Arc<Mutex<Vec<Weak<Share>>>>,
     /// Answers that wait for their clients.
@@ -39,7 +43,14 @@ pub struct MemoryBudget {
 
 impl MemoryBudget {
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, held: Arc::default(), shares: Arc::default(), unsent: Arc::default() }
+        Self {
+            bytes_max,
+            held: Arc::default(),
+            freed: Arc::default(),
+            given_back: Arc::default(),
+            shares: Arc::default(),
+            unsent: Arc::default(),
+        }
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -51,6 +62,22 @@ impl MemoryBudget {
         let share = Arc::<Share>::default();
         lock(&self.shares).push(Arc::downgrade(&share));
         Held { budget: self.clone(), share, cancelled }
+    }
+
+    /// Gives memory back to the system now and then: the allocator keeps what a thread has freed for that thread, and
+    /// the process would take much more than this budget counts.
+    fn freed(&self, bytes: usize) {
+        let freed = self.freed.fetch_add(bytes, Relaxed) + bytes;
+        if freed < limits::MEMORY_BACK_BYTES {
+            return;
+        }
+        // Another thread is at it.
+        let Ok(mut given_back) = self.given_back.try_lock() else { return };
+        if given_back.is_none_or(|at| at.elapsed() >= limits::MEMORY_BACK_INTERVAL) {
+            self.freed.store(0, Relaxed);
+            give_memory_back();
+            *given_back = Some(Instant::now());
+        }
     }
 
     /// What a request may fill that holds so much: a part is left for small ones, so that they need not wait.
@@ -182,6 +209,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.budget.held.fetch_sub(self.bytes(), Relaxed);
+        self.budget.freed(self.bytes());
     }
 }
 
@@ -189,16 +217,6 @@ fn lock<T>(list: &Mutex<Vec<Weak<T>>>) -> MutexGuard<'_, Vec<Weak<T>>> {
     let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
     list.retain(|entry| entry.strong_count() > 0);
     list
-}
-
-/// Lets the allocator give large buffers back to the system as soon as they are freed. By default it keeps them, once
-/// one has been freed, for the thread that had them; the budget would then count much less than the process takes.
-pub fn free_large_buffers_at_once() {
-    // SAFETY: takes two numbers, and moves no memory that is in use.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, limits::LARGE_BUFFER_BYTES);
-    }
 }
 
 #[cfg(test)]

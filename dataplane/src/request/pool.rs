@@ -168,16 +168,6 @@ impl Pool {
     }
 }
 
-/// Gives memory that has been freed back to the system. The allocator keeps freed memory of small buffers for ever.
-/// Takes some milliseconds for each 100 MiB.
-pub fn give_memory_back() {
-    // SAFETY: takes a number, and moves no memory that is in use.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,8 +19,8 @@ use crate::limits::{
     COURIERS_END_WAIT, IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL,
     SHUTDOWN_GRACE, START_LOOK_INTERVAL, STATE_SAVE_INTERVAL,
 };
+use crate::memory;
 use crate::placement::Placement;
-use crate::request::pool;
 use crate::serve::{accept, delivery, errand};
 use crate::settings::Settings;
 use crate::stats::Stats;
@@ -241,7 +241,7 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
         worker.conns.sweep(io::now());
         most = most.max(worker.conns.len());
         if most - worker.conns.len() >= MEMORY_BACK_CONNECTIONS && io::elapsed(given_back) >= MEMORY_BACK_INTERVAL {
-            pool::give_memory_back();
+            memory::give_memory_back();
             (most, given_back) = (worker.conns.len(), io::now());
         }
         worker.latency.borrow_mut().publish(worker.stats(), io::now());
