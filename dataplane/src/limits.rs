@@ -195,6 +195,16 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// After this many failures (5xx or a cut connection), while the backend otherwise answers, a batch is taken for the
 /// cause and bisected. A line is blamed only while others of the same database and policy are taken.
 pub const POISON_ATTEMPTS: u32 = 3;
+/// A search for refused lines sends at most this many requests in a row, for about this long. Then it rests, and the
+/// points of others are fetched and sent meanwhile.
+pub const SEARCH_TURN_REQUESTS: u32 = 100;
+pub const SEARCH_TURN: Duration = Duration::from_millis(500);
+pub const SEARCH_REST: Duration = Duration::from_millis(100);
+/// Series that a courier remembers as refused for a limit, or as stored beside such ones: some 2 MiB. At the bound: all
+/// are forgotten, and the next searches cost more requests.
+pub const SERIES_REMEMBERED_MAX: usize = 64 * 1024;
+/// So long after the last such refusal the series are forgotten.
+pub const SERIES_REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// The points of a database that exists on no backend are held this long, then dead-lettered, so that they do not block
 /// the backend's other databases for ever.
 pub const MISSING_DB_HOLD: Duration = Duration::from_secs(60);

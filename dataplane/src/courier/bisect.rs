@@ -5,6 +5,14 @@
 //! lines. A part that is taken is done. Parts are sent breadth first, so that most good lines are delivered, and show
 //! that the backend works, before the search goes deeper.
 //!
+//! Series: a limit of series keeps whole series out, and InfluxDB says how many lines these had. Such a part is divided
+//! between series, the likeliest to be refused first (`series.rs`), and at first by that count: when the guess is
+//! right, one answer refuses the first part whole. Of two parts only one is sent: the counts of both make up that of
+//! the whole, so the other one is known to be good, or is divided further unsent, or is among those that are presumed
+//! bad, which are sent together at the end. The counts can be too small (InfluxDB answers for one shard only, and
+//! overlooks lines beside refused ones), so they acquit or condemn nobody: every refused line has been refused in an
+//! answer, and the last request has all others.
+//!
 //! Order: parts may be sent out of order, so an older value may for a moment replace a newer one. Therefore the last
 //! request of a search has *all* good lines in order (left out if exactly that was sent last). Writes are idempotent,
 //! so the backend ends as if it had received the good lines once, in order.
@@ -21,6 +29,7 @@ use std::rc::Rc;
 
 use super::body::RequestBody;
 use super::hint;
+use super::series::{self, Fate};
 
 /// Number of parts after a refusal.
 const PARTS: usize = 2;
@@ -77,11 +86,20 @@ struct BatchPart {
     hints: u8,
     /// This part has all lines that are neither refused nor suspect.
     others: bool,
+    /// What it was divided from; not sent.
+    rest: Option<Rest>,
+}
+
+/// The other part of a division, with the number of lines that are refused in both together.
+#[derive(Debug)]
+struct Rest {
+    lines: Vec<u32>,
+    refused: usize,
 }
 
 impl BatchPart {
     fn new(lines: Vec<u32>, hints: u8) -> Self {
-        Self { lines, strikes: 0, repeated: false, hints, others: false }
+        Self { lines, strikes: 0, repeated: false, hints, others: false, rest: None }
     }
 }
 
@@ -106,6 +124,12 @@ pub struct Bisect {
     /// How often all good lines were sent together, and how many lines had been refused before the last time.
     finals: u8,
     refused_before_final: usize,
+    /// For each line the number of its series, the likeliest to be refused first. Empty: no limit of series was met.
+    ranks: Vec<u32>,
+    /// A part has been divided by the count of its refused lines.
+    by_count: bool,
+    /// Lines that were counted as refused, and have not been sent since.
+    presumed: Vec<u32>,
 }
 
 impl Bisect {
@@ -123,6 +147,9 @@ impl Bisect {
             last_taken: 0,
             finals: 0,
             refused_before_final: 0,
+            ranks: Vec::new(),
+            by_count: false,
+            presumed: Vec::new(),
         }
     }
 
@@ -137,8 +164,9 @@ impl Bisect {
 
     /// Handles the answer to the part sent last.
     pub fn answered(&mut self, body: &[u8], reply: PartReply<'_>) -> Next {
-        let part = self.parts.pop_front().expect("a search that is not settled has a part under way");
+        let mut part = self.parts.pop_front().expect("a search that is not settled has a part under way");
         self.last_taken = 0;
+        let rest = part.rest.take().map(|rest| (rest, self.count(body, &part, reply)));
         let mut next = Next::Send;
         match reply {
             PartReply::Taken => {
@@ -155,7 +183,28 @@ impl Bisect {
                 next = Next::Pause;
             }
         }
+        if let Some((rest, refused)) = rest {
+            self.go_on_with(rest, refused);
+        }
         if self.parts.is_empty() { self.conclude(next) } else { next }
+    }
+
+    /// Numbers the series of the request for a division between series. `fate` says what is known of a series.
+    pub fn rank_series(&mut self, body: &[u8], fate: &dyn Fn(&[u8]) -> Fate) {
+        if self.ranks.is_empty() {
+            self.ranks = series::ranks(body, &self.lines, fate);
+        }
+    }
+
+    /// The series of the lines, once settled, and whether a limit keeps them out. Not of lines that are refused for
+    /// something else.
+    pub fn series<'a>(&'a self, body: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
+        let mut refused = self.refused.iter().peekable();
+        (0..).zip(&self.lines).filter_map(move |(i, line)| {
+            let refusal = refused.next_if(|r| r.line == i);
+            let for_series = refusal.is_none_or(|r| hint::is_series_limit(&r.text));
+            for_series.then(|| (hint::series(&body[line.clone()]), refusal.is_some()))
+        })
     }
 
     /// All refused lines, once settled.
@@ -178,6 +227,13 @@ impl Bisect {
         }
         if part.lines.len() == 1 || hint::all_dropped(text, body, &self.lines, &part.lines) {
             self.blame(&part.lines, text);
+            return;
+        }
+        if !self.ranks.is_empty()
+            && hint::is_series_limit(text)
+            && let Some(refused) = hint::dropped(text).filter(|n| (1..part.lines.len()).contains(n))
+        {
+            self.divide_by_series(part.lines, refused);
             return;
         }
         if part.hints > 0
@@ -214,6 +270,56 @@ impl Bisect {
         self.parts.len() - before
     }
 
+    /// Divides a part of which that many lines are refused: the first time by this number, then in half.
+    fn divide_by_series(&mut self, mut lines: Vec<u32>, refused: usize) {
+        lines.sort_unstable_by_key(|&i| (self.ranks[i as usize], i));
+        let first = !std::mem::replace(&mut self.by_count, true);
+        let at = self.boundary(&lines, if first { refused } else { lines.len() / 2 });
+        let mut rest = lines.split_off(at);
+        lines.sort_unstable();
+        rest.sort_unstable();
+        self.doubts_max += 2;
+        let mut part = BatchPart::new(lines, HINTS);
+        // After all good lines were refused together the counts are not trusted any more.
+        if self.finals == 0 {
+            part.rest = Some(Rest { lines: rest, refused });
+            self.parts.push_back(part);
+        } else {
+            self.parts.extend([part, BatchPart::new(rest, HINTS)]);
+        }
+    }
+
+    /// The place between two series that is nearest to `wanted`. Within a series, if there is only one.
+    fn boundary(&self, lines: &[u32], wanted: usize) -> usize {
+        let is_between = |&at: &usize| self.ranks[lines[at - 1] as usize] != self.ranks[lines[at] as usize];
+        let before = (1..=wanted).rev().find(is_between);
+        let after = (wanted.max(1)..lines.len()).find(is_between);
+        let nearest = before.into_iter().chain(after).min_by_key(|at| at.abs_diff(wanted));
+        nearest.unwrap_or(lines.len() / 2)
+    }
+
+    /// How many lines of a part an answer refuses, if it says so.
+    fn count(&self, body: &[u8], part: &BatchPart, reply: PartReply<'_>) -> Option<usize> {
+        match reply {
+            PartReply::Taken => Some(0),
+            PartReply::Refused(text) if hint::all_dropped(text, body, &self.lines, &part.lines) => {
+                Some(part.lines.len())
+            }
+            PartReply::Refused(text) => hint::dropped(text).filter(|n| *n < part.lines.len()),
+            PartReply::Doubt(_) => None,
+        }
+    }
+
+    /// Decides about a part that was not sent. `refused`: lines that are refused in the other one.
+    fn go_on_with(&mut self, rest: Rest, refused: Option<usize>) {
+        match refused.and_then(|n| rest.refused.checked_sub(n)) {
+            Some(0) => {}
+            Some(n) if n < rest.lines.len() => self.divide_by_series(rest.lines, n),
+            Some(n) if n == rest.lines.len() => self.presumed.extend(rest.lines),
+            _ => self.parts.push_back(BatchPart::new(rest.lines, HINTS)),
+        }
+    }
+
     fn blame(&mut self, lines: &[u32], text: &str) {
         let text: Rc<str> = text.into();
         self.refused.extend(lines.iter().map(|&line| RefusedLine { line, text: text.clone() }));
@@ -222,6 +328,12 @@ impl Bisect {
     /// All parts have been sent. Now all good lines must have been sent in order, and after that the suspects are sent
     /// again.
     fn conclude(&mut self, next: Next) -> Next {
+        if !self.presumed.is_empty() {
+            self.presumed.sort_unstable();
+            let lines = std::mem::take(&mut self.presumed);
+            self.parts.push_back(BatchPart::new(lines, HINTS));
+            return next;
+        }
         let others = self.lines.len() - self.refused.len() - self.suspects.len();
         // Without other lines nothing shows that the backend takes writes for this database.
         if self.last_taken == others && (others > 0 || self.suspects.is_empty()) {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::bisect::{Bisect, Next, PartReply};
 use super::body::RequestBody;
+use super::series::Fate;
 
 pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
@@ -225,4 +226,132 @@ fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
     assert_eq!(bisect.answered(body, PartReply::Refused(text)), Next::Send);
     bisect.part(body, &mut part);
     assert_eq!(part.bytes(), b"m f=1i 2\n");
+}
+
+/// A database at its limit of series, with InfluxDB 1.6.7's ways (`sim/src/influx.rs`): it refuses all lines of new
+/// series and counts them, forgets which ones these were, and so leaves out as many of the first lines too, uncounted.
+/// It answers for one shard only.
+#[derive(Default)]
+struct AtLimit {
+    known: BTreeSet<String>,
+    stored: BTreeMap<String, String>,
+    requests: usize,
+}
+
+impl AtLimit {
+    /// Lines are `SERIES v=VALUE TIME`; the time's hundreds are the shard.
+    fn write(&mut self, body: &str) -> Result<(), String> {
+        self.requests += 1;
+        let lines = || body.lines().map(|l| l.split_once(' ').unwrap());
+        let shard = |rest: &str| rest.split_once(' ').unwrap().1.parse::<u32>().unwrap() / 100;
+        let mut answer = Ok(());
+        for of in lines().map(|l| shard(l.1)).collect::<BTreeSet<_>>() {
+            let here: Vec<_> = lines().filter(|l| shard(l.1) == of).collect();
+            let new = here.iter().filter(|l| !self.known.contains(l.0)).count();
+            for (series, rest) in here.iter().skip(new).filter(|l| self.known.contains(l.0)) {
+                let (value, time) = rest.split_once(' ').unwrap();
+                self.stored.insert(format!("{series} {time}"), value.to_owned());
+            }
+            if new > 0 {
+                let text = "partial write: max-series-per-database limit exceeded: (5) dropped=";
+                answer = answer.and(Err(format!("{text}{new}")));
+            }
+        }
+        answer
+    }
+
+    /// Searches; returns the refused lines and the number of requests with the first one.
+    fn search(&mut self, body: &str, fate: &dyn Fn(&[u8]) -> Fate) -> (Vec<u32>, usize) {
+        let before = self.requests;
+        let bytes = body.as_bytes();
+        let mut bisect = Bisect::new(split(bytes));
+        let mut part = RequestBody::default();
+        let mut sent = body.to_owned();
+        for _ in 0..100_000 {
+            let answer = self.write(&sent);
+            let reply = answer.as_ref().map_or_else(|text| PartReply::Refused(text), |()| PartReply::Taken);
+            if answer.is_err() {
+                bisect.rank_series(bytes, fate);
+            }
+            match bisect.answered(bytes, reply) {
+                Next::Send => {}
+                Next::Settled => {
+                    let refused: Vec<u32> = bisect.refused().iter().map(|r| r.line).collect();
+                    let by_series = bisect.series(bytes).filter(|(_, refused)| *refused).count();
+                    assert_eq!(by_series, refused.len());
+                    return (refused, self.requests - before);
+                }
+                other => panic!("{other:?}"),
+            }
+            bisect.part(bytes, &mut part);
+            sent = std::str::from_utf8(part.bytes()).unwrap().to_owned();
+        }
+        panic!("the search does not end");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..Default::default() })]
+
+    /// Whatever the guesses, also wrong ones, and with counts that are too small.
+    #[test]
+    fn a_limit_of_series_keeps_out_exactly_the_lines_of_new_series(
+        lines in prop::collection::vec((0u8..20, 0u8..4, 0u8..3), 1..150),
+        known in prop::collection::btree_set(0u8..20, 0..20),
+        remembered in prop::collection::vec(0u8..3, 20),
+        shards in 1u8..4,
+    ) {
+        let series = |s: u8| format!("m,h={s:02}");
+        let time = |time: u8, shard: u8| 100 * u32::from(shard % shards) + u32::from(time);
+        let place = |&(s, t, shard): &(u8, u8, u8)| format!("{} {}", series(s), time(t, shard));
+        let text = |(i, line): (usize, &(u8, u8, u8))| place(line).replace(' ', &format!(" v={i} ")) + "\n";
+        let body: String = lines.iter().enumerate().map(text).collect();
+        let want: Vec<u32> = (0..).zip(&lines).filter(|(_, l)| !known.contains(&l.0)).map(|(i, _)| i).collect();
+        let mut influx = AtLimit { known: known.iter().map(|&s| series(s)).collect(), ..AtLimit::default() };
+        let fate = |key: &[u8]| {
+            let number: usize = std::str::from_utf8(&key[4..]).unwrap().parse().unwrap();
+            [Fate::Refused, Fate::Unknown, Fate::Stored][usize::from(remembered[number])]
+        };
+        let (refused, requests) = influx.search(&body, &fate);
+        prop_assert_eq!(&refused, &want);
+        let good = (0..).zip(&lines).filter(|(_, l)| known.contains(&l.0));
+        let stored: BTreeMap<String, String> = good.map(|(i, l): (u32, _)| (place(l), format!("v={i}"))).collect();
+        prop_assert_eq!(&influx.stored, &stored);
+        let series_refused = lines.iter().map(|l| l.0).filter(|s| !known.contains(s)).collect::<BTreeSet<_>>().len();
+        prop_assert!(shards > 1 || requests <= 4 + 5 * series_refused, "{requests} for {series_refused} series");
+    }
+}
+
+/// What a request of 10,000 lines costs at the limit, of which 1000 are refused.
+#[test]
+fn a_limit_of_series_costs_few_requests_when_the_guess_is_right() {
+    let unknown = |_: &[u8]| Fate::Unknown;
+    let scattered = |i: usize| i * 7919 % 10_000 < 1000;
+    let remembered = |series: &[u8]| match series.strip_prefix(b"m,h=") {
+        Some(n) if scattered(std::str::from_utf8(n).unwrap().parse().unwrap()) => Fate::Refused,
+        _ => Fate::Stored,
+    };
+    type Line<'a> = dyn Fn(usize) -> (String, bool) + 'a;
+    type Case<'a> = (&'a str, &'a Line<'a>, &'a dyn Fn(&[u8]) -> Fate, usize);
+    let few_lines =
+        |i: usize| if i.is_multiple_of(10) { (format!("m,h=n{i}"), true) } else { (format!("m,h={}", i % 100), false) };
+    let half_known = |i: usize| if i.is_multiple_of(10) { (format!("m,h=n{}", i % 20), true) } else { few_lines(i) };
+    let close_keys = |i: usize| (format!("m,h={:05}", i * 7919 % 10_000), (2500..3500).contains(&(i * 7919 % 10_000)));
+    let anywhere = |i: usize| (format!("m,h={i}"), scattered(i));
+    let cases: [Case<'_>; 5] = [
+        ("new series have few lines", &few_lines, &unknown, 3),
+        ("they were refused before", &anywhere, &remembered, 3),
+        ("they have many lines", &half_known, &unknown, 10),
+        ("their keys are close together", &close_keys, &unknown, 30),
+        ("nothing tells them apart", &anywhere, &unknown, 4100),
+    ];
+    for (what, line, fate, most) in cases {
+        let lines: Vec<_> = (0..10_000).map(line).collect();
+        let known = lines.iter().filter(|l| !l.1).map(|l| l.0.clone()).collect();
+        let mut influx = AtLimit { known, ..AtLimit::default() };
+        let body: String = (0..).zip(&lines).map(|(i, (series, _))| format!("{series} v={i} 1\n")).collect();
+        let (refused, requests) = influx.search(&body, fate);
+        assert_eq!(refused.len(), 1000, "{what}");
+        assert!(requests <= most, "{what}: {requests} requests");
+    }
 }

@@ -15,13 +15,18 @@ use super::body::RequestBody;
 use super::client::{Attempt, WriteClient};
 use super::dead_letter;
 use super::exchange::ExchangeFailure;
+use super::hint;
 use super::missing::{CreationStep, Missing};
+use super::series::SeriesMemory;
 use super::source::{DeliveryState, Reports};
 use super::verdict::{WriteVerdict, reason};
 use super::watch::{Watch, Watched};
 use super::window::{Group, Splitter};
 use crate::io;
-use crate::limits::{DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, WATCH_TIMEOUTS};
+use crate::limits::{
+    DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN, SEARCH_TURN_REQUESTS,
+    WATCH_TIMEOUTS,
+};
 
 /// One connection and a buffer for parts of a request.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ pub struct Delivery<R> {
     pub handle: Rc<Handle>,
     pub split: Splitter,
     pub missing: RefCell<Missing>,
+    pub series: RefCell<SeriesMemory>,
     /// Dead letters not yet on disk. The cursor waits for them.
     pub letters: RefCell<Vec<u8>>,
     /// Bodies of settled requests, for reuse.
@@ -54,8 +60,10 @@ pub struct Delivery<R> {
 }
 
 impl<R: Reports> Delivery<R> {
-    /// Sends the group's requests until all are settled, the backend must be left alone, or the group must wait.
+    /// Sends the group's requests until all are settled, the backend must be left alone, or the group must wait. A
+    /// search rests now and then, so that the courier can fetch and send the points of others.
     pub async fn serve(&self, group: &mut Group, lane: &mut Lane) {
+        let (began, mut sent) = (io::now(), 0);
         while group.is_due(io::now()) {
             let attempt = match group.watch.take().map(Watch::outcome) {
                 Some(Ok(Watched::Answered(answer))) => Attempt::from(answer),
@@ -71,8 +79,12 @@ impl<R: Reports> Delivery<R> {
                     return;
                 }
                 None if !self.handle.health.borrow().open(io::now()) => return,
+                None if group.is_searched() && (sent >= SEARCH_TURN_REQUESTS || io::elapsed(began) >= SEARCH_TURN) => {
+                    return group.backoff.rest(io::now() + SEARCH_REST);
+                }
                 None => Self::send(group, lane).await,
             };
+            sent += 1;
             let now = io::now();
             if attempt.doubtful {
                 group.doubt(now + DOUBT);
@@ -202,6 +214,12 @@ impl<R: Reports> Delivery<R> {
             request.search = Some(Bisect::new((self.split)(request.body.bytes())));
         }
         let search = request.search.as_mut().expect("made above");
+        if let PartReply::Refused(text) = reply
+            && hint::is_series_limit(text)
+        {
+            let memory = self.series.borrow();
+            search.rank_series(request.body.bytes(), &|series| memory.fate(&group.db, series));
+        }
         match search.answered(request.body.bytes(), reply) {
             Next::Send => {}
             Next::Pause => self.handle.health.borrow_mut().pause(&mut group.backoff, now),
@@ -229,6 +247,9 @@ impl<R: Reports> Delivery<R> {
             for line in refused {
                 let bytes = &request.body.bytes()[search.line(line.line)];
                 dead_letter::entry(&mut letters, at, request.target(&group.db), &line.text, bytes);
+            }
+            if refused.iter().any(|line| hint::is_series_limit(&line.text)) {
+                self.series.borrow_mut().learn(&group.db, search.series(request.body.bytes()), io::now());
             }
         }
         group.count(&request, refused.iter().map(|line| (u64::from(line.line), reason(&line.text))));

@@ -100,3 +100,46 @@ fn a_poison_line_with_others_behind_it_in_the_window_is_found() {
         rig.log.close();
     });
 }
+
+/// A search that needs many requests rests now and then, so that later points of others are fetched and sent; and what
+/// it found makes the next one short.
+#[test]
+fn a_database_at_its_limit_of_series_delays_no_other_and_is_searched_once() {
+    block_on(|| async {
+        let is_new = |line: &str| {
+            let number = line[3..line.find(' ').unwrap()].parse::<u32>().unwrap();
+            number.wrapping_mul(2_654_435_761) >> 30 == 0
+        };
+        let server = StandIn::start(move |asked| match asked.lines().iter().filter(|line| is_new(line)).count() {
+            n if n > 0 && asked.query.starts_with("db=full&") => {
+                let text = "partial write: max-series-per-database limit exceeded: (1)";
+                Act::Error(400, format!("{text} dropped={n}"))
+            }
+            _ => OK,
+        });
+        let rig = rig_with(server.address, |_| {}, ("", ""), false);
+        let lines: Vec<String> = (0..1000).map(|i| format!("m,n{i} v=1 1")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let refused: Vec<&str> = lines.iter().copied().filter(|line| is_new(line)).collect();
+        rig.log.append("full", &lines);
+        let asked = |db: &str| server.asked().iter().filter(|a| a.query.starts_with(db)).count();
+        until("it is searched", || asked("db=full&") > 20).await;
+        rig.log.append("other", &["m,n1 v=1 1"]);
+        until("the other one is served", || asked("db=other&") == 1).await;
+        let before = asked("db=full&");
+        assert_eq!((rig.log.confirmed(), rig.reports.delivered("full")), (0, 0), "the search goes on");
+        rig.served().await;
+        let whole = asked("db=full&");
+        assert!(before < whole && whole < 3 * refused.len(), "{before} of {whole} for {}", refused.len());
+        assert_eq!(rig.dead_lines(), refused);
+        assert_eq!(rig.reports.rejected("full"), [("max-series-per-database limit exceeded", refused.len() as u64)]);
+        assert_eq!(rig.reports.states(), [], "the backend is up");
+
+        rig.log.append("full", &lines);
+        rig.served().await;
+        let again = server.lines().split_off(whole + 1);
+        let lengths: Vec<usize> = again.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [1000, refused.len(), 1000 - refused.len()], "whole, what was refused before, all others");
+        rig.log.close();
+    });
+}

@@ -14,6 +14,19 @@ pub fn dropped(text: &str) -> Option<usize> {
     text.trim_end().rsplit_once(" dropped=")?.1.parse().ok()
 }
 
+/// The limit that the text names keeps whole series out: all lines of one are refused, or none.
+pub fn is_series_limit(text: &str) -> bool {
+    text.contains("max-series-per-database limit exceeded") || text.contains("max-values-per-tag limit exceeded")
+}
+
+/// The series key of a line, as written.
+pub fn series(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii_start();
+    let is_end = |&at: &usize| at == 0 || line[at - 1] != b'\\';
+    let end = memchr::memchr_iter(b' ', line).find(is_end);
+    &line[..end.unwrap_or(line.len())]
+}
+
 /// Whether every line of `piece` was dropped. A storage error counts each point once, but InfluxDB may count a point
 /// with a key `time` twice.
 pub fn all_dropped(text: &str, body: &[u8], lines: &[Range<usize>], piece: &[u32]) -> bool {
@@ -145,6 +158,15 @@ mod tests {
         let text = "partial write: points beyond retention policy dropped=2";
         assert_eq!(guessed(text, "m v=1 50\nm v=1 7\nm v=1 60\nm v=1 -9\nm v=1\n"), Some(vec![1, 3]));
         assert_eq!(guessed("points beyond retention policy dropped=0", "m v=1 50\nm v=1 7\n"), None);
+    }
+
+    #[test]
+    fn the_series_key_ends_at_the_first_space_that_is_not_escaped() {
+        let of = |line: &str| String::from_utf8(series(line.as_bytes()).to_vec()).unwrap();
+        assert_eq!(of("cpu,host=a v=1 1"), "cpu,host=a");
+        assert_eq!(of(" c\\ pu,host=a\\ b v=\"x y\" 1"), "c\\ pu,host=a\\ b");
+        assert_eq!(of("cpu"), "cpu");
+        assert_eq!(of(""), "");
     }
 
     #[test]

@@ -18,8 +18,8 @@ struct Influxd {
 }
 
 impl Influxd {
-    /// None: influxd is not installed.
-    async fn start() -> Option<Self> {
+    /// `data`: lines for this section of its configuration. None: influxd is not installed.
+    async fn start(data: &str) -> Option<Self> {
         if !std::path::Path::new(INFLUXD).exists() {
             return None;
         }
@@ -29,7 +29,7 @@ impl Influxd {
         let path = dir.path().display();
         let config = format!(
             "reporting-disabled = true\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{path}/meta\"\n[data]\n\
-             dir = \"{path}/data\"\nwal-dir = \"{path}/wal\"\n[monitor]\nstore-enabled = false\n[http]\n\
+             dir = \"{path}/data\"\nwal-dir = \"{path}/wal\"\n{data}\n[monitor]\nstore-enabled = false\n[http]\n\
              bind-address = \"{http}\"\nlog-enabled = false\n"
         );
         let file = dir.path().join("influxdb.conf");
@@ -72,6 +72,16 @@ impl Influxd {
         let Some((_, values)) = answer.split_once("\"values\":[") else { return 0 };
         values.matches('[').count()
     }
+
+    /// Requests to write that it has got.
+    fn writes(&self) -> u64 {
+        let answer = self.query("GET", "", "SHOW STATS FOR 'httpd'");
+        let json = &answer[answer.find("{\"results").unwrap()..];
+        let json: serde_json::Value = serde_json::Deserializer::from_str(json).into_iter().next().unwrap().unwrap();
+        let series = &json["results"][0]["series"][0];
+        let column = series["columns"].as_array().unwrap().iter().position(|c| c == "writeReq").unwrap();
+        series["values"][0][column].as_u64().unwrap()
+    }
 }
 
 impl Drop for Influxd {
@@ -84,7 +94,7 @@ impl Drop for Influxd {
 #[test]
 fn a_real_influxd_keeps_the_good_points_and_its_refusals_become_dead_letters() {
     block_on(|| async {
-        let Some(influxd) = Influxd::start().await else { return };
+        let Some(influxd) = Influxd::start("").await else { return };
         for db in ["conflict", "fresh", "expiry"] {
             influxd.query("POST", "", &format!("CREATE DATABASE {db}"));
         }
@@ -121,6 +131,47 @@ fn a_real_influxd_keeps_the_good_points_and_its_refusals_become_dead_letters() {
         rig.served().await;
         assert_eq!(influxd.count("expiry", "short.m"), 240);
         assert_eq!(rig.reports.rejected("expiry"), [("points beyond retention policy", 60)]);
+        rig.log.close();
+    });
+}
+
+#[test]
+fn a_real_influxd_at_its_limit_of_series_keeps_all_others_for_few_requests() {
+    for limit in ["max-series-per-database", "max-values-per-tag"] {
+        at_limit_of_series(limit);
+    }
+}
+
+fn at_limit_of_series(limit: &'static str) {
+    block_on(move || async move {
+        let Some(influxd) = Influxd::start(&format!("{limit} = 20")).await else { return };
+        influxd.query("POST", "", "CREATE DATABASE full");
+        let rig = rig_with(influxd.http, |_| {}, ("", ""), false);
+        let known: Vec<String> = (0..20).map(|i| format!("m,host=h{i} v=0 1")).collect();
+        rig.log.append("full", &known.iter().map(String::as_str).collect::<Vec<_>>());
+        rig.served().await;
+        let mut refused = Vec::new();
+        // InfluxDB counts for one shard only, so two of them cost more.
+        for (round, shards, most) in [(1, 1, 4), (2, 1, 4), (3, 2, 100)] {
+            // Every third line is of a new series, half of them the same ones each time.
+            let host = |i: u64| match i % 3 {
+                0 => format!("new{}", i + 300 * (i % 2) * round),
+                _ => format!("h{}", i % 20),
+            };
+            let time = |i: u64| round * 1000 + i + i % shards * 14 * 86_400_000_000_000;
+            let lines: Vec<String> = (0..300).map(|i| format!("m,host={} v={i} {}", host(i), time(i))).collect();
+            let before = influxd.writes();
+            rig.log.append("full", &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            rig.served().await;
+            let requests = influxd.writes() - before;
+            assert!(requests <= most, "{requests} requests for 100 refused lines in {shards} shards");
+            refused.extend(lines.into_iter().step_by(3));
+            assert_eq!(influxd.count("full", "m"), 20 + 200 * round as usize);
+        }
+        assert_eq!(rig.dead_lines(), refused);
+        let rejected = rig.reports.rejected("full");
+        assert_eq!(rejected.len(), 3);
+        assert!(rejected.iter().all(|(reason, n)| reason.starts_with(limit) && *n == 100), "{rejected:?}");
         rig.log.close();
     });
 }

@@ -28,6 +28,7 @@ mod exchange;
 mod hint;
 mod merge;
 mod missing;
+mod series;
 mod source;
 mod stall;
 mod verdict;
@@ -209,6 +210,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             handle: handle.clone(),
             split: setup.split,
             missing: RefCell::new(Missing::new(setup.missing_db)),
+            series: RefCell::default(),
             letters: RefCell::default(),
             bodies: RefCell::default(),
             timed_out: Cell::new(false),
@@ -415,6 +417,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         self.window.clear(&mut self.delivery.bodies.borrow_mut());
         if !self.source.behind() {
             self.window.release();
+            self.delivery.series.borrow_mut().release(io::now());
             for lane in &mut self.lanes {
                 lane.client.release();
                 lane.part.release();

@@ -127,6 +127,11 @@ impl Backoff {
         *self = Self::default();
     }
 
+    /// A pause without a failure.
+    pub fn rest(&mut self, until: Instant) {
+        self.until = Some(until);
+    }
+
     /// Ends this pause. The next one is still longer.
     pub fn cut_short(&mut self) {
         self.until = None;

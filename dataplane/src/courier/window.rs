@@ -131,9 +131,15 @@ pub struct Group {
 }
 
 impl Group {
-    /// It waits after a failure of its own.
+    /// It waits after a failure of its own, or refused lines are being searched: others go on meanwhile.
     fn is_held(&self) -> bool {
-        self.backoff.is_running() || self.watch.is_some() || self.doubtful_until.is_some()
+        let waits = self.backoff.is_running() || self.watch.is_some() || self.doubtful_until.is_some();
+        waits || self.is_searched()
+    }
+
+    /// Those lines of its first request are searched that the backend refuses.
+    pub fn is_searched(&self) -> bool {
+        self.requests.front().is_some_and(|request| request.search.is_some())
     }
 
     /// What was last sent of the first request may still be carried out until then.
