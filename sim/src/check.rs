@@ -10,6 +10,7 @@ use fluxgate_machine::disk;
 use crate::backend::text;
 use crate::hosts;
 use crate::setup::{Full, Level, Op, Safety};
+use crate::statement;
 use crate::world::{Counts, Fate, Trouble, World, Write};
 
 /// Deliveries that no fault concerns take no longer.
@@ -32,6 +33,7 @@ pub const STUCK: &str = "stuck";
 pub const CLOSED: &str = "takes no writes";
 pub const PANIC: &str = "panic";
 pub const LETTERS: &str = "no dead letter";
+pub const FENCE: &str = "a drop and older or newer points";
 
 pub fn all(world: &World, ledger: &[LedgerRow]) {
     let writes = world.writes.borrow();
@@ -44,6 +46,8 @@ pub fn all(world: &World, ledger: &[LedgerRow]) {
     accounts(world, &writes, ledger);
     lateness(world, &writes);
     unanswered(world);
+    let fences = statement::check(world, &writes, |write| is_safe(world, write));
+    fences.into_iter().for_each(|text| world.broken(FENCE, text));
 }
 
 /// Whether what a write was promised covers every crash after its ack.

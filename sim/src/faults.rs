@@ -8,8 +8,10 @@ use fluxgate_machine::{Rng, disk, exec, net};
 
 use crate::backend::{self, Says};
 use crate::hosts::{self, CLIENTS, PROXY};
+use crate::plan::MEASUREMENTS;
 use crate::proxy::Process;
 use crate::setup::DATABASES;
+use crate::statement;
 use crate::world::World;
 
 /// Deliveries may be late for so long after a fault has gone: pauses between attempts, the control thread's part.
@@ -50,6 +52,12 @@ pub enum PlannedFault {
     DatabaseDropped {
         backend: Option<usize>,
         db: usize,
+    },
+    /// A client has the proxy drop a measurement, or (None) a database, which another one creates again after so long.
+    Drop {
+        db: usize,
+        measurement: Option<usize>,
+        again_ms: u64,
     },
     /// Nothing gets through in one direction or both; it arrives afterwards.
     LinkBlocked {
@@ -154,6 +162,7 @@ impl PlannedFault {
             | Self::Stalled { for_ms, .. } => for_ms,
             Self::Crash { down_ms, .. } => down_ms,
             Self::Stop { down_ms, .. } => down_ms + 4_500,
+            Self::Drop { again_ms, .. } => again_ms,
             _ => 0,
         }
     }
@@ -167,7 +176,7 @@ impl PlannedFault {
         let way = *rng.pick(&[Way::To, Way::From, Way::Both]);
         let workers = 1 + rng.below(3) as usize;
         let down_ms = 10 + rng.below(3_000);
-        match rng.below(22) {
+        match rng.below(24) {
             0 | 1 => Self::BackendDown { backend, for_ms },
             2 => Self::BackendSlow { backend, for_ms, by_ms: rng.below(25_000) },
             3 => {
@@ -204,6 +213,11 @@ impl PlannedFault {
             },
             18 => Self::ShortWrite { worker, skip: rng.below(20) as u32 },
             19 => Self::DiskFull { for_ms: for_ms / 2 },
+            20 | 21 => Self::Drop {
+                db: rng.below(DATABASES as u64) as usize,
+                measurement: (!rng.one_in(4)).then(|| rng.below(MEASUREMENTS as u64) as usize),
+                again_ms: for_ms,
+            },
             _ => Self::Stalled { worker, for_ms: 1 + rng.below(1 + for_ms / 10) },
         }
     }
@@ -260,6 +274,18 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
                 world.trouble(Some(backend), Some(db), now, Duration::MAX);
                 world.dropped(backend, db);
                 world.backends[backend].borrow_mut().influx.drop_database(db);
+            }
+        }
+        PlannedFault::Drop { db, measurement, again_ms } => {
+            let Some(life) = process.life() else { return };
+            statement::begin(world, &life, db, measurement, AFTERMATH);
+            if measurement.is_none() {
+                // What was taken before everybody knew may wait for its database.
+                world.trouble(None, Some(db), now, Duration::MAX);
+                let world = world.clone();
+                exec::after(ms(again_ms), move || {
+                    world.backends.iter().for_each(|server| server.borrow_mut().influx.create_database(db));
+                });
             }
         }
         PlannedFault::LinkBlocked { backend, for_ms, way } => {

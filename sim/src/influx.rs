@@ -103,6 +103,11 @@ impl Influx {
         Self { databases, ..Self::default() }
     }
 
+    /// With the policy that each database has at first, unless it is there.
+    pub fn create_database(&mut self, db: usize) {
+        self.databases.entry(db).or_insert_with(|| vec![Policy::autogen()]);
+    }
+
     pub fn drop_database(&mut self, db: usize) {
         self.databases.remove(&db);
         self.shards.retain(|(of, ..)| *of != db);

@@ -21,13 +21,17 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let floats = plan.ops.iter().flat_map(|op| &op.points);
     let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
+    let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     match found.kind {
+        check::FENCE if too_late && found.text.contains("stands after") => {
+            Some("A: a request is applied long after its connection broke")
+        }
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
         check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
-        check::LATENESS if dropped => Some("C: one database delays others"),
+        check::LATENESS if gone => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
         check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS

@@ -22,6 +22,7 @@ mod randomness;
 mod setup;
 pub mod shrink;
 pub mod sim;
+mod statement;
 mod world;
 
 pub use world::Violation;

@@ -1,6 +1,5 @@
 //! What happens in one run: who writes what when, and what breaks when. Made from a seed, and cut down again when it
-//! has found something. A new kind of fault is added here (`PlannedFault`, and where `Profile` draws it) and done in
-//! `faults.rs`.
+//! has found something. What can break is in `faults.rs`.
 
 use fluxgate_machine::Rng;
 
@@ -45,9 +44,10 @@ pub enum Profile {
     Killed,
     FullDisk,
     JustAcked,
+    Dropped,
 }
 
-pub const PROFILES: [Profile; 22] = [
+pub const PROFILES: [Profile; 23] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -70,6 +70,7 @@ pub const PROFILES: [Profile; 22] = [
     Profile::Killed,
     Profile::FullDisk,
     Profile::JustAcked,
+    Profile::Dropped,
 ];
 
 pub const MEASUREMENTS: usize = 6;
@@ -280,6 +281,26 @@ impl Plan {
                     let (power, workers) = (rng.one_in(2), 2);
                     let fault = PlannedFault::Crash { power, down_ms: 50, workers };
                     plan.events.push(Event { at: 200 + rng.below(2_800), fault });
+                }
+            }
+            Profile::Dropped => {
+                plan.setup.workers = *rng.pick(&[1, 2, 3]);
+                plan.writers(rng, 8, 300, 20_000);
+                plan.without_alias();
+                for _ in 0..6 {
+                    let (db, measurement) = (rng.below(2) as usize, Some(rng.below(MEASUREMENTS as u64) as usize));
+                    let fault = PlannedFault::Drop { db, measurement, again_ms: 0 };
+                    plan.events.push(Event { at: rng.below(20_000), fault });
+                }
+                // A backlog while a statement waits.
+                for _ in 0..3 {
+                    let (backend, for_ms) = (rng.below(4) as usize, 100 + rng.below(5_000));
+                    let fault = match rng.below(3) {
+                        0 => PlannedFault::BackendSays { backend, for_ms, db: None, what: Says::Unavailable },
+                        1 => PlannedFault::LinkSlow { backend, for_ms, by_ms: 1 + rng.below(1_000) },
+                        _ => PlannedFault::Stalled { worker: rng.below(2) as usize, for_ms: for_ms / 10 },
+                    };
+                    plan.events.push(Event { at: rng.below(20_000), fault });
                 }
             }
             Profile::FullDisk => {

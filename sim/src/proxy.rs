@@ -1,7 +1,7 @@
 //! The process under test: its workers run the data plane's own code; the control thread's part is played here. Lives
 //! follow one another: a supervisor starts the process again when it has ended.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use fluxgate_dataplane::handoff::{
 };
 use fluxgate_dataplane::io::{self, Socket};
 use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::{
     BacklogFull, Consistency, Credentials, Durability, MissingDb, QuerySettings, Settings,
@@ -25,7 +26,7 @@ use futures_lite::{AsyncWriteExt, FutureExt};
 
 use crate::backend::{Says, read_message};
 use crate::hosts;
-use crate::influx::{POLICY, Policy};
+use crate::influx::POLICY;
 use crate::setup::{Full, Missing, Safety};
 use crate::world::{self, World};
 
@@ -33,6 +34,8 @@ const DATA: &str = "/data";
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How much longer than a worker its answer is waited for.
+const WORKER_GRACE: Duration = Duration::from_secs(2);
 /// An orderly stop takes no longer.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
@@ -48,7 +51,7 @@ pub struct Process {
 /// One life of it.
 pub struct Life {
     pub groups: Vec<Group>,
-    control: Group,
+    pub control: Group,
     end: ControlEnd,
     pub stats: Arc<Stats>,
     /// Workers that have ended, and how.
@@ -59,6 +62,11 @@ pub struct Life {
     rows: RefCell<BTreeMap<usize, Vec<LedgerRow>>>,
     ticket: Cell<Ticket>,
     probe_now: RefCell<Vec<bool>>,
+    order: OnceCell<Arc<RecordOrder>>,
+    /// Answers to [`Life::drain`]: whether a worker has delivered everything.
+    drained: RefCell<BTreeMap<(Ticket, usize), bool>>,
+    /// A statement is under way.
+    pub changes_structure: Cell<bool>,
 }
 
 impl Process {
@@ -111,6 +119,9 @@ impl Process {
             rows: RefCell::default(),
             ticket: Cell::new(1),
             probe_now: RefCell::new(vec![false; setup.backends()]),
+            order: OnceCell::new(),
+            drained: RefCell::default(),
+            changes_structure: Cell::new(false),
         });
         *self.life.borrow_mut() = Some(life.clone());
         let world = self.world.clone();
@@ -118,6 +129,7 @@ impl Process {
             let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
             let since_1970 = io::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
             let feeds = Arc::new(Feeds::new(&former_logs(workers), world.setup.backends(), &bells, since_1970));
+            _ = life.order.set(feeds.order.clone());
             for (id, end) in worker_ends.into_iter().enumerate() {
                 let start = Start {
                     id,
@@ -246,9 +258,36 @@ impl Life {
         self.stats.workers.iter().any(|worker| !worker.ready.load(Relaxed))
     }
 
+    pub fn next_ticket(&self) -> Ticket {
+        self.ticket.replace(self.ticket.get() + 1)
+    }
+
+    /// According to the last probe.
+    pub fn is_up(&self, backend: usize) -> bool {
+        self.up.borrow()[backend]
+    }
+
+    /// Waits until all workers have delivered what had been taken for a database, and hold what comes then.
+    pub async fn drain(self: Rc<Self>, ticket: Ticket, db: String, timeout: Duration) -> bool {
+        // Before the logs are open no worker takes a statement.
+        let Some(from) = self.order.get().map(|order| order.now()).filter(|&now| now > 0) else { return false };
+        self.broadcast(|| ToWorker::Drain { ticket, db: db.clone(), from, timeout });
+        let (waiting, all) = (self.clone(), self.groups.len());
+        let answered = exec::when(move || {
+            let drained = waiting.drained.borrow();
+            drained.range((ticket, 0)..(ticket + 1, 0)).count() == all
+        });
+        answered.or(exec::sleep(timeout + WORKER_GRACE)).await;
+        (0..all).all(|worker| self.drained.borrow_mut().remove(&(ticket, worker)).unwrap_or(false))
+    }
+
+    pub fn release(&self, ticket: Ticket) {
+        self.broadcast(|| ToWorker::Release { ticket });
+    }
+
     /// The accounts of all workers; None when one of them does not answer.
     pub async fn ledger(self: Rc<Self>) -> Option<Vec<LedgerRow>> {
-        let ticket = self.ticket.replace(self.ticket.get() + 1);
+        let ticket = self.next_ticket();
         self.rows.borrow_mut().clear();
         self.broadcast(|| ToWorker::LedgerWanted { ticket });
         let (waiting, all) = (self.clone(), self.groups.len());
@@ -284,21 +323,29 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
                 ToControl::BackendChanged { backend, .. } => life.probe_now.borrow_mut()[backend.index()] = true,
                 ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),
                 ToControl::Query { .. } | ToControl::Admin { .. } => {}
-                ToControl::Drained { .. } | ToControl::Written { .. } => {}
+                ToControl::Drained { worker, ticket, behind } => {
+                    life.drained.borrow_mut().insert((ticket, worker), behind.is_empty());
+                }
+                ToControl::Written { .. } => {}
             }
         }
     }
 }
 
+/// How long an answer of a backend to the control thread takes.
+pub fn round_trip() -> Duration {
+    exec::random(|rng| rng.duration(Duration::from_micros(200), Duration::from_millis(20)))
+}
+
 /// Whether the control thread gets an answer of InfluxDB's own from there; it takes its time.
-async fn asks(world: &World, backend: usize) -> bool {
-    exec::sleep(exec::random(|rng| rng.duration(Duration::from_micros(200), Duration::from_millis(20)))).await;
+pub async fn asks(world: &World, backend: usize) -> bool {
+    exec::sleep(round_trip()).await;
     let server = world.backends[backend].borrow();
     let answers = server.is_up() && server.said(None) != Some(Says::Page);
     answers && net::is_open(hosts::PROXY, hosts::backend_host(backend))
 }
 
-async fn refresh(world: &World, life: &Life) {
+pub async fn refresh(world: &World, life: &Life) {
     let mut catalog = Catalog::default();
     for backend in 0..world.setup.backends() {
         if !asks(world, backend).await {
@@ -341,7 +388,7 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
         if !asks(world, other).await {
             unasked = true;
         } else if has(other) {
-            world.backends[target].borrow_mut().influx.databases.insert(number, vec![Policy::autogen()]);
+            world.backends[target].borrow_mut().influx.create_database(number);
             return Created::Done;
         }
     }

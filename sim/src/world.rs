@@ -13,6 +13,7 @@ use fluxgate_dataplane::topology::{Backend, Topology};
 use crate::backend::Server;
 use crate::hosts::{Place, backend_addr, database, measurement};
 use crate::setup::{Op, Safety, Setup};
+use crate::statement::Statement;
 
 /// What the client knows of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct World {
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
     /// Answers of [`World::owners`], by (database, measurement).
     owners: RefCell<BTreeMap<(usize, usize), Owners>>,
+    /// Statements sent to the proxy that remove data.
+    pub statements: RefCell<Vec<Statement>>,
 }
 
 /// A time in which deliveries may wait.
@@ -93,6 +96,7 @@ impl World {
             alls: RefCell::default(),
             drops: RefCell::default(),
             owners: RefCell::default(),
+            statements: RefCell::default(),
         })
     }
 

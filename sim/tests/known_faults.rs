@@ -438,3 +438,18 @@ fn dropped_points_are_not_booked_before_a_crash() {
         "D: dropped points are not booked before a crash",
     );
 }
+
+/// It was sent before the drop, timed out, and was repeated before it. A drop waits for it as newer points do.
+#[test]
+fn a_request_that_timed_out_is_applied_after_a_drop() {
+    let plan = Plan {
+        ops: vec![op(6, 1930, 0, &[(1, 703)])],
+        events: vec![
+            event(6, PlannedFault::Stalled { worker: 1, for_ms: 1020 }),
+            event(783, PlannedFault::BackendSlow { backend: 2, for_ms: 9658, by_ms: 21014 }),
+            event(6131, PlannedFault::Drop { db: 0, measurement: Some(1), again_ms: 0 }),
+        ],
+        ..Plan::quiet(79, Profile::Dropped)
+    };
+    nothing_found(&plan);
+}
