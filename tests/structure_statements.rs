@@ -182,6 +182,29 @@ fn with_a_backend_down_nothing_is_changed_and_it_is_named() {
     assert!(databases.contains(r#"["db"]"#) && !databases.contains("other"), "{databases}");
 }
 
+/// The state is saved once a second otherwise, and what was delivered since is delivered again.
+#[test]
+fn a_kill_right_after_a_drop_brings_nothing_back() {
+    let mut circles = two_circles();
+    circles.run("", "CREATE DATABASE db");
+    for round in 0..5 {
+        // New connections, so that both workers have some.
+        for n in 0..20 {
+            let at = 100 * round + n;
+            circles.write("db", &format!("gone,n={n} v=1 {at}\nkept,n={n} v=1 {at}"));
+        }
+        let q = ["DROP MEASUREMENT gone", "DELETE FROM gone", "DROP SERIES FROM gone"][round % 3];
+        circles.run("db", q);
+        circles.proxy.restart().unwrap();
+        circles.drained();
+        let rows = |servers: &[Influxd], q| circles.rows(servers, "db", q).len();
+        for servers in [&circles.servers[..2], &circles.servers[2..]] {
+            assert_eq!(rows(servers, "SELECT v FROM gone"), 0, "{q}, round {round}");
+            assert_eq!(rows(servers, "SELECT v FROM kept"), 20 * (round + 1), "{q}, round {round}");
+        }
+    }
+}
+
 #[test]
 fn changes_of_structure_in_a_row_take_the_time_of_the_backends() {
     let circles = two_circles();

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fluxgate_dataplane::handoff::{
-    self, Catalog, ControlEnd, Created, Database, LedgerRow, Ticket, ToControl, ToWorker, WorkerEnd,
+    self, Catalog, ControlEnd, Created, Database, Drained, LedgerRow, Ticket, ToControl, ToWorker, WorkerEnd,
 };
 use fluxgate_dataplane::io::{self, Socket};
 use fluxgate_dataplane::limits::CONNECTIONS_PER_WORKER_MAX;
@@ -323,8 +323,8 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
                 ToControl::BackendChanged { backend, .. } => life.probe_now.borrow_mut()[backend.index()] = true,
                 ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),
                 ToControl::Query { .. } | ToControl::Admin { .. } => {}
-                ToControl::Drained { worker, ticket, behind } => {
-                    life.drained.borrow_mut().insert((ticket, worker), behind.is_empty());
+                ToControl::Drained { worker, ticket, result } => {
+                    life.drained.borrow_mut().insert((ticket, worker), result == Drained::Done);
                 }
                 ToControl::Written { .. } => {}
             }

@@ -453,3 +453,22 @@ fn a_request_that_timed_out_is_applied_after_a_drop() {
     };
     nothing_found(&plan);
 }
+
+/// A drop and, as soon as it is done, the end of the process: cursors are on disk before anything is dropped.
+#[test]
+fn a_crash_after_a_drop_brings_nothing_back() {
+    for (power, workers) in [(false, 1), (false, 2), (true, 1), (true, 2)] {
+        for at in [1250, 1270, 1290, 1320] {
+            let plan = Plan {
+                setup: Setup { workers, ..Setup::default() },
+                ops: (0..20).map(|i| op(i % 4, 1000 + 12 * i as u64, 0, &[(1, i)])).collect(),
+                events: vec![
+                    event(1240, PlannedFault::Drop { db: 0, measurement: Some(1), again_ms: 0 }),
+                    event(at, PlannedFault::Crash { power, down_ms: 500, workers }),
+                ],
+                ..Plan::quiet(1, Profile::Dropped)
+            };
+            nothing_found(&plan);
+        }
+    }
+}

@@ -230,9 +230,7 @@ impl EventLoop {
             }
             ToControl::BackendChanged { worker, backend, up, reason } => self.written(worker, backend, up, &reason),
             ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
-            ToControl::Drained { ticket, behind, .. } => {
-                self.errands.answered(ticket, WorkerAnswer::Drained { behind })
-            }
+            ToControl::Drained { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Drained(result)),
             ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Written(result)),
         }
     }

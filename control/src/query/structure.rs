@@ -3,9 +3,10 @@
 //!
 //! 1. Every backend must answer; otherwise nothing is changed. A CREATE may do without backends that had what it
 //!    creates when they listed their databases last: it changes nothing there.
-//! 2. A statement that removes data waits until all earlier points of its database have been delivered, and no newer
-//!    point is delivered meanwhile. So every backend has the same order: older points, the change, newer points.
-//!    Nothing is removed while a migration moves data: data that it has read but not yet written would come back.
+//! 2. A statement that removes data waits until all earlier points of its database have been delivered and that is on
+//!    disk, and no newer point is delivered meanwhile. So every backend has the same order: older points, the change,
+//!    newer points. Nothing is removed while a migration moves data: data that it has read but not yet written would
+//!    come back.
 //! 3. A DELETE or DROP SERIES with a condition is tried first at a time that no point can have. If a backend refuses
 //!    it, nothing is removed anywhere.
 //! 4. The statement goes to all backends at once. It is idempotent: when only some have run it, the client repeats it.
@@ -27,7 +28,8 @@ use crate::influx::reader::Call;
 use crate::limits;
 
 /// # Errors
-/// 503 while a backend is down or too far behind, and for removals during a migration. Nothing has been changed then.
+/// 503 while a backend is down or too far behind, when a worker cannot save how far it is, and for removals during a
+/// migration. Nothing has been changed then.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
     let workers = &context.shared.workers;
     let Some(_alone) = workers.alone(context.time_left()?) else {
@@ -200,6 +202,9 @@ fn hold(context: &Context<'_>, statement: &Statement) -> Result<Hold, Stop> {
             let names: Vec<_> = backends.into_iter().map(|backend| context.name(backend)).collect();
             unchanged(&format!("earlier points are still queued for {}", names.join(", ")))
         }
+        Undrained::Unsaved(why) => unchanged(&format!(
+            "this proxy cannot save what it has delivered ({why}), and a crash would bring back what is removed"
+        )),
         Undrained::NoAnswer => unchanged("a worker of this proxy does not answer"),
     })
 }

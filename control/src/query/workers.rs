@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use fluxgate_dataplane::handoff::{Catalog, Ticket, Written};
+use fluxgate_dataplane::handoff::{Catalog, Drained, Ticket, Written};
 use fluxgate_dataplane::topology::BackendId;
 
 use crate::limits;
@@ -60,7 +60,7 @@ pub struct Write {
 /// A worker's answer to an errand.
 #[derive(Debug)]
 pub enum WorkerAnswer {
-    Drained { behind: Vec<BackendId> },
+    Drained(Drained),
     Written(Written),
 }
 
@@ -69,6 +69,8 @@ pub enum WorkerAnswer {
 pub enum Undrained {
     /// Not all points were delivered to these backends in time.
     Behind(Vec<BackendId>),
+    /// A worker cannot save how far it is, for this reason.
+    Unsaved(String),
     /// A worker does not answer.
     NoAnswer,
 }
@@ -106,8 +108,9 @@ impl Workers {
         Some(StructureTurn { turn: self.shared.turn.1.clone() })
     }
 
-    /// Waits until every worker has delivered all points of `db` (empty = of all databases) it has taken, and stops
-    /// delivery of newer points until the hold is dropped (or `limits::HOLD_MAX` of the data plane has passed).
+    /// Waits until every worker has delivered all points of `db` (empty = of all databases) it has taken, and it is on
+    /// disk that it has, and stops delivery of newer points until the hold is dropped (or `limits::HOLD_MAX` of the
+    /// data plane has passed).
     ///
     /// # Errors
     /// [`Undrained`]; nothing is held then.
@@ -117,12 +120,17 @@ impl Workers {
         let hold = Hold { errands: self.errands.clone(), ticket };
         let deadline = Instant::now() + timeout + limits::WORKER_GRACE;
         self.send(Errand::Drain { ticket, db: db.to_owned(), timeout, answers: sender });
-        let mut all_behind = Vec::new();
+        let (mut all_behind, mut unsaved) = (Vec::new(), None);
         for _ in 0..self.count {
             match answers.recv_deadline(deadline) {
-                Ok(WorkerAnswer::Drained { behind }) => all_behind.extend(behind),
+                Ok(WorkerAnswer::Drained(Drained::Done)) => {}
+                Ok(WorkerAnswer::Drained(Drained::Behind(behind))) => all_behind.extend(behind),
+                Ok(WorkerAnswer::Drained(Drained::Unsaved(why))) => unsaved = Some(why),
                 _ => return Err(Undrained::NoAnswer),
             }
+        }
+        if let Some(why) = unsaved {
+            return Err(Undrained::Unsaved(why));
         }
         if all_behind.is_empty() {
             return Ok(hold);
@@ -235,7 +243,7 @@ mod tests {
     use super::*;
 
     /// Answers errands like an event loop with `count` workers.
-    fn looped(count: usize, behind: Vec<BackendId>) -> (Workers, thread::JoinHandle<Vec<&'static str>>) {
+    fn looped(count: usize, result: Drained) -> (Workers, thread::JoinHandle<Vec<&'static str>>) {
         let (sender, receiver) = bounded(16);
         let answer = move || {
             let mut seen = Vec::new();
@@ -246,7 +254,7 @@ mod tests {
                         seen.push("drain");
                         errands.open(ticket, answers, true);
                         for _ in 0..count {
-                            errands.answered(ticket, WorkerAnswer::Drained { behind: behind.clone() });
+                            errands.answered(ticket, WorkerAnswer::Drained(result.clone()));
                         }
                     }
                     Errand::Write { ticket, worker, answers, .. } => {
@@ -274,22 +282,28 @@ mod tests {
 
     #[test]
     fn a_hold_ends_when_it_is_dropped_and_when_it_fails() {
-        let (workers, events) = looped(2, vec![]);
+        let (workers, events) = looped(2, Drained::Done);
         let hold = workers.drain("db", Duration::from_secs(5)).unwrap();
         drop(hold);
         drop(workers);
         assert_eq!(events.join().unwrap(), ["drain", "release"]);
 
-        let (workers, events) = looped(2, vec![BackendId(3), BackendId(1)]);
+        let (workers, events) = looped(2, Drained::Behind(vec![BackendId(3), BackendId(1)]));
         let behind = workers.drain("db", Duration::from_secs(5)).unwrap_err();
         assert_eq!(behind, Undrained::Behind(vec![BackendId(1), BackendId(3)]), "of all workers, each once");
+        drop(workers);
+        assert_eq!(events.join().unwrap(), ["drain", "release"]);
+
+        let (workers, events) = looped(2, Drained::Unsaved("why".into()));
+        let unsaved = workers.drain("db", Duration::from_secs(5)).unwrap_err();
+        assert_eq!(unsaved, Undrained::Unsaved("why".into()));
         drop(workers);
         assert_eq!(events.join().unwrap(), ["drain", "release"]);
     }
 
     #[test]
     fn writes_go_round_and_a_worker_with_a_full_queue_refuses() {
-        let (workers, events) = looped(2, vec![]);
+        let (workers, events) = looped(2, Drained::Done);
         assert_eq!(workers.write(lines()), Written::Done);
         assert!(matches!(workers.write(lines()), Written::Refused(_)));
         assert_eq!(workers.write(lines()), Written::Done);

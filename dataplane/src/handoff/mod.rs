@@ -102,9 +102,8 @@ pub enum ToControl {
     BackendChanged { worker: usize, backend: BackendId, up: bool, reason: String },
     /// Answers [`ToWorker::LedgerWanted`].
     Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
-    /// Answers [`ToWorker::Drain`]. `behind` lists the backends that have not received everything in time; empty =
-    /// couriers hold.
-    Drained { worker: usize, ticket: Ticket, behind: Vec<BackendId> },
+    /// Answers [`ToWorker::Drain`].
+    Drained { worker: usize, ticket: Ticket, result: Drained },
     /// Answers [`ToWorker::Write`].
     Written { worker: usize, ticket: Ticket, result: Written },
 }
@@ -172,6 +171,17 @@ pub enum ToWorker {
     },
     /// Stop accepting, finish requests, commit, save cursors, end.
     Shutdown,
+}
+
+/// The result of [`ToWorker::Drain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drained {
+    /// Couriers hold, and it is on disk how far they are.
+    Done,
+    /// These backends have not received everything in time.
+    Behind(Vec<BackendId>),
+    /// How far couriers are cannot be saved: after a crash they would deliver again what they have delivered.
+    Unsaved(String),
 }
 
 /// The result of [`ToWorker::Write`].

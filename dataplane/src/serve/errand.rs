@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::disklog::Seq;
-use crate::handoff::{Ticket, ToControl, Written};
+use crate::handoff::{Drained, Ticket, ToControl, Written};
 use crate::io;
 use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX};
 use crate::precision::Precision;
@@ -20,7 +20,7 @@ use crate::worker::Worker;
 use crate::write::admit::{Admitted, Target, admit};
 
 /// Holds the couriers at the stamp `from` and answers when this worker's couriers have delivered everything of `db`
-/// before it. Empty: everything of all databases.
+/// before it, and what they have delivered is on disk. Empty: everything of all databases.
 pub fn drain(worker: &Rc<Worker>, ticket: Ticket, db: String, from: u64, timeout: Duration) {
     worker.hold(ticket, from);
     let worker = worker.clone();
@@ -32,11 +32,25 @@ pub fn drain(worker: &Rc<Worker>, ticket: Ticket, db: String, from: u64, timeout
         // After the timeout the answer lists the backends that are behind.
         _ = io::timeout(timeout, reached(&worker, || behind().is_empty())).await;
         let behind = behind();
-        worker.link.tell(|worker| ToControl::Drained { worker, ticket, behind });
+        let result = if !behind.is_empty() { Drained::Behind(behind) } else { save_settled(&worker, &served).await };
+        worker.link.tell(|worker| ToControl::Drained { worker, ticket, result });
         if io::timeout(HOLD_MAX, worker.released(ticket)).await.is_err() && worker.release(ticket) {
             log::warn!("a change of structure took longer than {HOLD_MAX:?}: held points are delivered before it ends");
         }
     });
+}
+
+/// Saves what the couriers of this worker have settled, in one log: after a start it counts for all logs. Otherwise a
+/// crash soon after the change would deliver again, and bring back, what was delivered before it. No timeout here: a
+/// save that is given up halfway would block the next one. The control thread stops waiting in time.
+async fn save_settled(worker: &Worker, served: &[BackendId]) -> Drained {
+    if served.is_empty() {
+        return Drained::Done;
+    }
+    match worker.own.save().await {
+        Ok(()) => Drained::Done,
+        Err(error) => Drained::Unsaved(error.to_string()),
+    }
 }
 
 /// Lines for one database and policy, with timestamps in nanoseconds.
