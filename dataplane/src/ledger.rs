@@ -174,6 +174,20 @@ impl Ledger {
         text
     }
 
+    /// The saved form without points that are not on disk yet.
+    pub fn text_without(&mut self, unwritten: &[(Vec<u8>, Vec<BackendId>, u64)]) -> String {
+        let each = |ledger: &mut Self, change: fn(&mut u64, u64)| {
+            for (db, backends, points) in unwritten {
+                let db = ledger.database(db);
+                backends.iter().for_each(|&b| change(&mut ledger.account(db, b).accepted, *points));
+            }
+        };
+        each(self, |accepted, points| *accepted = accepted.saturating_sub(points));
+        let text = self.to_text();
+        each(self, |accepted, points| *accepted += points);
+        text
+    }
+
     /// Reads what [`Ledger::to_text`] wrote. Skips accounts of backends that are not in the configuration any more:
     /// their points are routed again. Skips unreadable lines too, and returns their number.
     pub fn from_text(topology: Arc<Topology>, text: &str) -> (Self, usize) {

@@ -34,10 +34,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::LATENESS if gone => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
-        check::ACCOUNTS | check::LOST | check::STUCK | check::LETTERS
-            if plan.setup.full == Full::DropOldest && (crash || full) =>
-        {
-            Some("D: dropped points are not booked before a crash")
+        check::STUCK if plan.setup.full == Full::DropOldest && (crash || full) => {
+            Some("D: points that a crash has lost stay queued")
         }
         _ => None,
     }

@@ -424,19 +424,15 @@ fn a_crash_while_logs_are_taken_over() {
     nothing_found(&plan);
 }
 
-/// The ledger of a crash knows less than what was given up. Found by 41 of 2000 seeds of its profile, first by seed 6;
-/// it needs many requests.
+/// What is dropped is booked before its segment goes. It needs many requests.
 #[test]
-fn dropped_points_are_not_booked_before_a_crash() {
-    let found = (0..100).map(|seed| Plan::of_profile(seed, Profile::DropOldest)).find(|plan| {
-        let violations = sim::run(plan, false).violations;
-        violations.iter().any(|violation| violation.kind == check::ACCOUNTS)
-    });
-    still_found(
-        &found.expect("one seed in fifty shows it"),
-        check::ACCOUNTS,
-        "D: dropped points are not booked before a crash",
-    );
+fn dropped_points_are_booked_before_a_crash() {
+    for seed in 0..100 {
+        let plan = Plan::of_profile(seed, Profile::DropOldest);
+        let found = sim::run(&plan, false).violations;
+        let new: Vec<_> = found.iter().filter(|violation| known(&plan, violation).is_none()).collect();
+        assert!(new.is_empty(), "seed {seed}: {new:?}");
+    }
 }
 
 /// It was sent before the drop, timed out, and was repeated before it. A drop waits for it as newer points do.

@@ -296,6 +296,36 @@ fn a_small_backlog_max_bytes_is_kept() {
     full_and_back(circles, proxy, true);
 }
 
+/// Killed again and again at full speed: what was dropped had been booked before it was gone.
+#[test]
+fn drop_oldest_keeps_its_accounts_when_killed_at_full_speed() {
+    let mut circles = Circles::new(2, 1);
+    let config = circles.config().set("workers", 1).set("backlog_max_bytes", 8 << 20);
+    let mut proxy = start(&config.set("backlog_full", "drop_oldest").set("hot_tail_bytes", 4 << 20));
+    circles.0[1][0].stop();
+    let mut points = Points::default();
+    let args = LoadArgs { lines: 500, ..points.args(&proxy) };
+    let summary = points.load_during(&args, || {
+        for round in 0..4 {
+            std::thread::sleep(Duration::from_millis(900 + 330 * round));
+            proxy.restart().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    });
+    assert!(summary.counts.failed_requests() > 0, "nobody noticed the kills\n{summary}");
+    proxy.restart().unwrap();
+    assert!(!proxy.stderr().contains("damaged"), "{}", proxy.stderr());
+    circles.0[1][0].restart().unwrap();
+    let ledger = drained(&proxy);
+    let (served, lagging) = (ledger.backend("influxdb-1-1"), ledger.backend("influxdb-2-1"));
+    assert!(lagging.dropped > 0, "{ledger:?}");
+    assert_eq!(lagging.accepted, served.accepted, "{ledger:?}");
+    assert!((points.acked.len()..=points.sent.len()).contains(&served.accepted), "{ledger:?}\n{summary}");
+    assert_eq!(lagging.delivered, circles.held(1).len(), "{ledger:?}");
+    let missing = missing(&points.acked, &circles.held(0)).len() as u64;
+    assert!(missing <= served.dropped, "{missing} are missing: {ledger:?}");
+}
+
 /// The oldest points are dropped and counted, and writes are never refused.
 #[test]
 fn drop_oldest_keeps_accepting_and_counts() {

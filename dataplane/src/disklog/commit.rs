@@ -414,7 +414,8 @@ async fn prepare_if_needed(shared: &SharedLog) {
     }
 }
 
-/// Deletes the oldest segment and counts the points that backends still needed. False if none can be deleted now.
+/// Deletes the oldest segment, and before that counts and books the points that backends still needed. False if none
+/// can be deleted now.
 async fn drop_oldest(shared: &SharedLog) -> bool {
     let (name, mut scan, stored_lines, backends, from) = {
         let mut guard = shared.inner.borrow_mut();
@@ -439,14 +440,17 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
         let damage = shared.damage_in(&name, read.offset..scan.end, read.seq..end, lines);
         shared.report(epoch, damage).await;
     }
-    match shared.save_without_oldest().await {
-        // Without room for the state, the next open may report the deleted segment as damage; its points are counted.
-        Ok(()) | Err(Error::Full) => {}
+    let booked = match sync_current(shared).await {
+        Ok(()) => shared.save_without_oldest().await,
         Err(error) => {
-            log::error!("{error}; the oldest segment stays, although it was to be dropped");
-            shared.inner.borrow_mut().segments.front_mut().expect("busy segments stay").busy = false;
-            return false;
+            shared.poison(&error);
+            Err(error)
         }
+    };
+    if let Err(error) = booked {
+        log::error!("{error}; the oldest segment stays, although it was to be dropped");
+        shared.inner.borrow_mut().segments.front_mut().expect("busy segments stay").busy = false;
+        return false;
     }
     let segment = shared.inner.borrow_mut().segments.pop_front().expect("busy segments stay");
     if let Err(error) = shared.free_file(&segment).await {

@@ -124,6 +124,9 @@ pub struct LogSettings {
     pub backlog_full: BacklogFull,
 }
 
+/// Lines in the log: database, backends of this topology, number.
+pub type Appended = (Vec<u8>, Vec<BackendId>, u64);
+
 /// What was found when the log was opened.
 #[derive(Debug, Default)]
 pub struct Opened {
@@ -133,8 +136,8 @@ pub struct Opened {
     pub last_stamp: u64,
     /// By backend: everything below this stamp had been settled, in all logs, when the state was saved.
     pub settled: Vec<(BackendId, u64)>,
-    /// Lines appended after the state was saved: database, backends of this topology, lines. One entry per pair.
-    pub uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
+    /// Lines appended after the state was saved. One entry per database and backends.
+    pub uncounted: Vec<Appended>,
     pub damage: Vec<Damage>,
     pub torn: Option<Torn>,
     /// Names of backends that are not in the configuration any more and still have records here. The records are kept
@@ -260,6 +263,7 @@ impl Log {
         let shared = Rc::new(SharedLog {
             store,
             states,
+            book: RefCell::default(),
             dir,
             number,
             order,
@@ -278,6 +282,7 @@ impl Log {
                 spares_made: spares_made + 1,
                 has_reserve: found.reserve,
                 given: found.cursors.clone(),
+                confirmed: found.cursors.clone(),
                 cursors: found.cursors,
                 parked: vec![None; backends],
                 behind: vec![None; backends],
@@ -299,6 +304,8 @@ impl Log {
                 retry_after: now(),
                 saving: false,
                 saved: found.state,
+                snapshots: 0,
+                saved_number: 0,
                 dropped: HashMap::new(),
                 damage: VecDeque::new(),
                 damage_known: HashSet::new(),
@@ -409,6 +416,8 @@ impl Log {
     pub fn confirm(&self, backend: BackendId, next: Seq) {
         let mut inner = self.shared.inner.borrow_mut();
         assert!(next <= inner.written, "only what was read can be confirmed");
+        let confirmed = &mut inner.confirmed[backend.index()];
+        *confirmed = next.max(*confirmed);
         let cursor = &mut inner.cursors[backend.index()];
         if next > *cursor {
             *cursor = next;
@@ -432,14 +441,18 @@ impl Log {
         self.shared.inner.borrow().cursors[backend.index()]
     }
 
+    /// Whether `backend` needs nothing that is in the log, and no record that its reader was given is unconfirmed.
+    pub fn is_served(&self, backend: BackendId) -> bool {
+        let inner = self.shared.inner.borrow();
+        let b = backend.index();
+        // A segment that is being dropped may be counted only in part.
+        let counted = !inner.segments.front().is_some_and(|segment| segment.busy);
+        counted && inner.cursors[b] == inner.tail.end() && inner.given[b] <= inner.confirmed[b]
+    }
+
     /// The sequence after the last record appended.
     pub fn end(&self) -> Seq {
         self.shared.inner.borrow().tail.end()
-    }
-
-    /// Whether the oldest segment is being deleted or rewritten.
-    pub fn oldest_is_busy(&self) -> bool {
-        self.shared.inner.borrow().segments.front().is_some_and(|segment| segment.busy)
     }
 
     /// Bytes of all files that count towards `max_bytes`.
@@ -456,6 +469,13 @@ impl Log {
     pub fn take_dropped(&self) -> Vec<Dropped> {
         let dropped = std::mem::take(&mut self.shared.inner.borrow_mut().dropped);
         dropped.into_iter().map(|((db, backend), lines)| Dropped { db, backend, lines }).collect()
+    }
+
+    /// Has `book` called when points have been dropped, before they are gone for good: it takes them
+    /// ([`Log::take_dropped`]) and returns the ledger of that moment, without the lines that it is given, which are not
+    /// on disk yet. It must not append. None: the books are closed, and the saved ledger stays.
+    pub fn keep_books(&self, book: impl Fn(&[Appended]) -> Option<Vec<u8>> + 'static) {
+        *self.shared.book.borrow_mut() = Some(Rc::new(book));
     }
 
     /// Damage found by reads since the last call; each place once.

@@ -69,6 +69,7 @@ impl LogReader {
         let mut inner = log.shared.inner.borrow_mut();
         inner.parked[backend.index()] = None;
         inner.given[backend.index()] = position;
+        inner.confirmed[backend.index()] = position;
         drop(inner);
         Self { log, backend, position, given: position, cold: None }
     }
@@ -124,10 +125,10 @@ impl LogReader {
         self.position = self.position.max(parked).max(inner.cursors[self.backend.index()]);
     }
 
-    /// Publishes the position. The cursor follows if no given record is unconfirmed.
+    /// Publishes what was given. The cursor follows if no given record is unconfirmed.
     fn settle(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
-        inner.given[self.backend.index()] = self.position;
+        inner.given[self.backend.index()] = self.given;
         let cursor = &mut inner.cursors[self.backend.index()];
         if self.given <= *cursor && *cursor < self.position {
             *cursor = self.position;
@@ -181,6 +182,7 @@ impl LogReader {
             yield_if_needed().await;
             let (end, stored_lines) = {
                 let mut inner = shared.inner.borrow_mut();
+                inner.given[self.backend.index()] = self.given;
                 if inner.cursors[self.backend.index()] > self.position {
                     return Ok(ReadOutcome::Moved); // the segment is being dropped
                 }

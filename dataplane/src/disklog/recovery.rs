@@ -23,7 +23,9 @@ use super::segment::{self, FRAMES_AT, Header, Mark, Segment};
 use super::state::{self, SavedState};
 use super::state_files::{FoundState, read_state};
 use super::store::{Files, Store};
-use super::{Damage, DamageKind, Error, Loss, RESERVE, Seq, Sizes, Torn, parse_spare_name, record, spare_name};
+use super::{
+    Appended, Damage, DamageKind, Error, Loss, RESERVE, Seq, Sizes, Torn, parse_spare_name, record, spare_name,
+};
 use crate::topology::{BackendId, Topology};
 
 /// Sequences skipped after an end that is not clean: more than a frame can hold, so that a lost frame and its
@@ -47,7 +49,7 @@ pub(super) struct Recovered {
     pub(super) lines: u64,
     pub(super) cursors: Vec<Seq>,
     pub(super) absent: Vec<(String, Seq)>,
-    pub(super) uncounted: Vec<(Vec<u8>, Vec<BackendId>, u64)>,
+    pub(super) uncounted: Vec<Appended>,
     pub(super) damage: Vec<Damage>,
     pub(super) torn: Option<Torn>,
     /// Files to keep aside, and files to remove afterwards; a file may be in both.

@@ -14,18 +14,23 @@ use super::segment::{Mark, Segment};
 use super::state_files::StateFiles;
 use super::store::{self, Store, WriteFile};
 use super::tail::Tail;
-use super::{Damage, DamageKind, Error, RESERVE, Seq, Sizes, spare_name, state};
+use super::{Appended, Damage, DamageKind, Error, RESERVE, Seq, Sizes, record, spare_name, state};
 use crate::io::{Event, now};
 use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_STATE_BYTES_MAX};
 use crate::order::RecordOrder;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
 
+/// See [`super::Log::keep_books`].
+pub(super) type Bookkeeper = dyn Fn(&[Appended]) -> Option<Vec<u8>>;
+
 /// State that the log, its tasks and its readers share.
 pub(super) struct SharedLog {
     pub(super) store: Rc<dyn Store>,
     pub(super) states: StateFiles,
     pub(super) dir: PathBuf,
+    /// Books what was dropped, and gives the ledger without these lines.
+    pub(super) book: RefCell<Option<Rc<Bookkeeper>>>,
     /// Its number among all logs.
     pub(super) number: usize,
     pub(super) order: Arc<RecordOrder>,
@@ -69,8 +74,9 @@ pub(super) struct Inner {
     pub(super) has_reserve: bool,
     /// By backend: all records before this sequence have been confirmed.
     pub(super) cursors: Vec<Seq>,
-    /// By backend: all records before this sequence have been given to its reader.
+    /// By backend: the position after the last record given to its reader, and the last one confirmed.
     pub(super) given: Vec<Seq>,
+    pub(super) confirmed: Vec<Seq>,
     /// By backend: the position of its reader while the reader waits.
     pub(super) parked: Vec<Option<Seq>>,
     /// By backend: set when a frame with records for it can be read ([`super::Log::tell_written`]).
@@ -101,6 +107,9 @@ pub(super) struct Inner {
     pub(super) retry_after: Instant,
     pub(super) saving: bool,
     pub(super) saved: Option<state::SavedState>,
+    /// States made in this life, and the number of the saved one.
+    pub(super) snapshots: u64,
+    pub(super) saved_number: u64,
     pub(super) dropped: HashMap<(Vec<u8>, BackendId), u64>,
     pub(super) damage: VecDeque<Damage>,
     pub(super) damage_known: HashSet<(u64, u64)>,
@@ -231,6 +240,7 @@ impl SharedLog {
     pub(super) fn snapshot(&self, ledger: Vec<u8>) -> state::SavedState {
         let mut inner = self.inner.borrow_mut();
         inner.tail.end_record();
+        inner.snapshots += 1;
         let names = self.topology.backends.iter().map(|b| b.name.clone());
         let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
         cursors.extend(inner.absent.iter().cloned());
@@ -247,6 +257,7 @@ impl SharedLog {
             // After the cursors: none of them is past it.
             settled: self.topology.backends.iter().map(|b| (b.name.clone(), self.order.settled(b.id))).collect(),
             ledger,
+            number: inner.snapshots,
         }
     }
 
@@ -264,24 +275,47 @@ impl SharedLog {
 
     /// Makes this the saved state. One save at a time.
     pub(super) async fn save(&self, state: state::SavedState) -> Result<(), Error> {
-        self.save_made(move |_| Some(state)).await
+        // While this waited a later state may have been saved: with it a segment has gone that this one needs.
+        self.save_made(|| Some(state).filter(|s| s.number >= self.inner.borrow().saved_number)).await
     }
 
-    /// Saves the last saved state again, as if all backends had passed the oldest segment. This segment will be
-    /// deleted, and the next open must not report that as damage.
+    /// Saves the state of this moment without the oldest segment, which all cursors have passed and which will be
+    /// deleted. What has been dropped with it is booked in the same step. What is written must be synced.
     pub(super) async fn save_without_oldest(&self) -> Result<(), Error> {
-        self.save_made(|inner| {
-            let mut state = inner.saved.clone()?;
-            let (oldest, next) = (inner.segments.front()?, inner.segments.get(1)?);
-            state.cursors.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));
-            (state.first, state.first_lines) = (next.first(), next.header.lines_base);
-            Some(state)
-        })
-        .await
+        let saved = self.save_made(|| Some(self.snapshot_of_written())).await;
+        if !matches!(saved, Err(Error::Full)) {
+            return saved;
+        }
+        // The state has grown beyond its own space. What is kept for a start is found again when the segment is gone.
+        let _ = self.store.remove(RESERVE).await;
+        self.inner.borrow_mut().has_reserve = false;
+        self.save_made(|| Some(self.snapshot_of_written())).await
+    }
+
+    /// Cursors and ledger of this moment, without what is not written yet.
+    fn snapshot_of_written(&self) -> state::SavedState {
+        let unwritten: Vec<Appended> = {
+            let mut inner = self.inner.borrow_mut();
+            // A record that grows would be neither in this state nor behind it.
+            inner.tail.end_record();
+            let route = |r: &record::Record<'_>| r.route().map(BackendId).collect();
+            inner.tail.unwritten().map(|r| (r.db.to_vec(), route(&r), u64::from(r.lines))).collect()
+        };
+        let book = self.book.borrow().clone();
+        let saved = || self.inner.borrow().saved.as_ref().map(|saved| saved.ledger.clone());
+        let ledger = book.and_then(|book| book(&unwritten)).or_else(saved).unwrap_or_default();
+        let mut state = self.snapshot(ledger);
+        let inner = self.inner.borrow();
+        let current = inner.current();
+        state.end = Mark { seq: current.end, lines: current.lines_end, offset: current.used };
+        (state.segment, state.epoch) = (current.first(), current.header.epoch);
+        let next = inner.segments.get(1).expect("the last segment is not dropped");
+        (state.first, state.first_lines) = (next.first(), next.header.lines_base);
+        state
     }
 
     /// Calls `make` when no other save is in progress; saves nothing if it returns None, or what is saved already.
-    async fn save_made(&self, make: impl FnOnce(&Inner) -> Option<state::SavedState>) -> Result<(), Error> {
+    async fn save_made(&self, make: impl FnOnce() -> Option<state::SavedState>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
             if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {
@@ -289,9 +323,11 @@ impl SharedLog {
             }
             saved.await;
         }
-        let made = make(&self.inner.borrow());
-        let is_new =
-            |state: &state::SavedState| !self.states.are_equal() || self.inner.borrow().saved.as_ref() != Some(state);
+        let made = make();
+        let is_new = |state: &state::SavedState| {
+            let inner = self.inner.borrow();
+            !self.states.are_equal() || inner.saved.as_ref().is_none_or(|saved| !saved.says_the_same(state))
+        };
         let Some(state) = made.filter(is_new) else {
             self.inner.borrow_mut().saving = false;
             self.saved.notify();
@@ -306,6 +342,7 @@ impl SharedLog {
         let mut inner = self.inner.borrow_mut();
         inner.saving = false;
         if result.is_ok() {
+            inner.saved_number = state.number;
             inner.saved = Some(state);
         }
         drop(inner);

@@ -42,6 +42,8 @@ pub(super) struct SavedState {
     /// By backend: everything below this stamp is settled, in all logs. Not below any cursor here.
     pub(super) settled: Vec<(String, u64)>,
     pub(super) ledger: Vec<u8>,
+    /// In the order in which the states of one life were made; not on disk.
+    pub(super) number: u64,
 }
 
 /// Why a state cannot be used.
@@ -52,6 +54,10 @@ pub(super) enum StateFault {
 }
 
 impl SavedState {
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        Self { number: other.number, ..self.clone() } == *other
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = format!(
             "{TITLE}{VERSION}\nend {} {} {} {:016x} {}\nfirst {} {}\n",
@@ -116,6 +122,7 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         cursors: Vec::new(),
         settled: Vec::new(),
         ledger: Vec::new(),
+        number: 0,
     };
     let ledger_bytes: usize = loop {
         let line = line()?;
@@ -165,6 +172,7 @@ mod tests {
             cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
             settled: vec![("influx 1".into(), 70), ("odd\\n\nname".into(), 0)],
             ledger: b"any\nbytes \xff".to_vec(),
+            number: 0,
         }
     }
 

@@ -184,6 +184,7 @@ mod tests {
             settled: Vec::new(),
             // Of changing length, and over several blocks.
             ledger: vec![b'x'; (n as usize * 7_919) % 20_000],
+            number: 0,
         }
     }
 

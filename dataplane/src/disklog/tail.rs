@@ -254,6 +254,13 @@ impl Tail {
         &self.ring[sealed.at..sealed.at + sealed.header.len]
     }
 
+    /// Records that are not on disk: of the frame being written, and of the open one.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = record::Record<'_>> {
+        let sealed = self.frames.iter().filter(|frame| !frame.written).map(|frame| self.bytes(frame));
+        let open = self.open.iter().map(|open| &self.ring[open.at..open.at + open.len]);
+        sealed.chain(open).flat_map(|frame| record::records(&frame[frame::HEADER_BYTES..]))
+    }
+
     /// The first written frame that ends after `position`, if all written frames from `position` on are in memory.
     pub(super) fn frame_at(&self, position: Seq) -> Option<&Sealed> {
         let index = self.frames.partition_point(|f| f.header.end() <= position);

@@ -93,7 +93,9 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
         }
         let (number, log) = log;
         let backends = settings.topology.backends.len();
-        journals.push(Rc::new(Journal::new(number, log, ledger, settings.backlog_full, backends)));
+        let journal = Rc::new(Journal::new(number, log, ledger, settings.backlog_full, backends));
+        journal.keep_books();
+        journals.push(journal);
     }
     come_to(&stats, || feeds.order.is_ready()).await?;
     let link = Link::new(id, end);
@@ -248,6 +250,8 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
         worker.stats().connections_open.store(worker.conns.len() as u64, Relaxed);
         worker.stats().body_bytes.store(worker.pool.held_bytes() as u64, Relaxed);
         for backend in &worker.settings.topology.backends {
+            // A courier may wait for records that never come.
+            worker.journals().for_each(|journal| journal.close_accounts(backend.id, &backend.name));
             worker.publish(backend.id);
         }
         worker.report_damage();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::feed::Settled;
 use crate::courier::PartlySettled;
-use crate::disklog::{self, Log, Seq};
+use crate::disklog::{self, Appended, Log, Seq};
 use crate::ledger::{BACKLOG_FULL, DAMAGED, DbId, Ledger};
 use crate::settings::BacklogFull;
 use crate::topology::BackendId;
@@ -21,7 +21,7 @@ pub struct Journal {
     partly: RefCell<Vec<Option<Arc<PartlySettled>>>>,
     /// By `BackendId`: why points that the ledger counts as queued may be missing. Checked when the backend has
     /// received everything up to the end of the log. Set at start too, because a crash may have come between a loss and
-    /// the next save of the ledger.
+    /// the next save of the ledger, and what a courier held then may have been dropped.
     doubts: RefCell<Vec<Option<&'static str>>>,
 }
 
@@ -70,16 +70,18 @@ impl Journal {
         }
         self.partly.borrow_mut()[backend.index()] = None;
         self.log.confirm(backend, settled.next);
-        // A segment that is being dropped may be counted only in part: wait until that is done.
-        if settled.next == self.log.end() && !self.log.oldest_is_busy() {
-            let doubt = self.doubts.borrow_mut()[backend.index()].take();
-            if let Some(reason) = doubt {
-                self.count_dropped();
-                let lost = self.ledger.borrow_mut().settle(backend, reason);
-                if lost > 0 {
-                    log::error!("{name} (log {}): {lost} points are lost: {reason}", self.number);
-                }
-            }
+        self.close_accounts(backend, name);
+    }
+
+    /// If points of a backend may be missing, and nothing in the log waits for it: what is still counted as queued is
+    /// lost.
+    pub fn close_accounts(&self, backend: BackendId, name: &str) {
+        let doubt = &mut self.doubts.borrow_mut()[backend.index()];
+        let Some(reason) = doubt.take_if(|_| self.log.is_served(backend)) else { return };
+        self.count_dropped();
+        let lost = self.ledger.borrow_mut().settle(backend, reason);
+        if lost > 0 {
+            log::error!("{name} (log {}): {lost} points are lost: {reason}", self.number);
         }
     }
 
@@ -111,6 +113,18 @@ impl Journal {
             let db = ledger.database(&dropped.db);
             ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
         }
+    }
+
+    /// Books what the log drops before it is gone.
+    pub fn keep_books(self: &Rc<Self>) {
+        let books = Rc::downgrade(self);
+        self.log.keep_books(move |unwritten| books.upgrade().map(|books| books.book_dropped(unwritten)));
+    }
+
+    /// Returns the ledger with what was dropped, without what is not on disk yet.
+    fn book_dropped(&self, unwritten: &[Appended]) -> Vec<u8> {
+        self.count_dropped();
+        self.ledger.borrow_mut().text_without(unwritten).into_bytes()
     }
 
     /// Makes cursors and ledger durable, both as of the same moment.
