@@ -2,7 +2,7 @@
 //! reported as known. What is mended is struck from here; then every seed that finds it again fails.
 
 use crate::check;
-use crate::plan::{Full, Plan, PlannedFault};
+use crate::plan::{Full, Plan, PlannedFault, Says};
 use crate::world::Violation;
 
 /// The promise that is known to be broken in this way, in a few words; None: this is new.
@@ -22,6 +22,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
+    let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     match found.kind {
@@ -31,7 +32,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
         check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
-        check::LATENESS if gone => Some("C: one database delays others"),
+        // What is held fills its half of the window; then others wait.
+        check::LATENESS if gone || held => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
         check::STUCK if plan.setup.full == Full::DropOldest && (crash || full) => {
