@@ -230,7 +230,7 @@ fn a_bare_type_conflict_is_asked_again_before_anything_is_divided() {
 
 /// A database at its limit of series, with InfluxDB 1.6.7's ways (`sim/src/influx.rs`): it refuses all lines of new
 /// series and counts them, forgets which ones these were, and so leaves out as many of the first lines too, uncounted.
-/// It answers for one shard only.
+/// It answers for one shard only, now this one, now that one.
 #[derive(Default)]
 struct AtLimit {
     known: BTreeSet<String>,
@@ -245,7 +245,10 @@ impl AtLimit {
         let lines = || body.lines().map(|l| l.split_once(' ').unwrap());
         let shard = |rest: &str| rest.split_once(' ').unwrap().1.parse::<u32>().unwrap() / 100;
         let mut answer = Ok(());
-        for of in lines().map(|l| shard(l.1)).collect::<BTreeSet<_>>() {
+        let mut shards: Vec<u32> = lines().map(|l| shard(l.1)).collect::<BTreeSet<_>>().into_iter().collect();
+        let first = self.requests % shards.len();
+        shards.rotate_left(first);
+        for of in shards {
             let here: Vec<_> = lines().filter(|l| shard(l.1) == of).collect();
             let new = here.iter().filter(|l| !self.known.contains(l.0)).count();
             for (series, rest) in here.iter().skip(new).filter(|l| self.known.contains(l.0)) {
