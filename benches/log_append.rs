@@ -70,7 +70,7 @@ async fn serve(dir: PathBuf, durability: Durability, group: Group, asked: Receiv
         for _ in 0..commits {
             let mut last = log.end();
             for _ in 0..group.appends {
-                last = log.append(&key, group.lines, len, |out| out.fill(b'x')).await.expect("there is room");
+                last = log.append(&key, group.lines, len, false, |out| out.fill(b'x')).await.expect("there is room");
             }
             log.committed(last, durability).await.expect("the disk works");
             unreleased += len * group.appends;

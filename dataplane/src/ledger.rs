@@ -134,11 +134,6 @@ impl Ledger {
         self.databases.iter().map(|d| d.accounts[backend.index()].queued()).sum()
     }
 
-    /// Points of `db` that this backend has refused so far.
-    pub fn rejected_points(&self, db: DbId, backend: BackendId) -> u64 {
-        sum(&self.databases[db.0 as usize].accounts[backend.index()].rejected)
-    }
-
     /// All accounts with at least one accepted point.
     pub fn rows(&self) -> Vec<LedgerRow> {
         let own = |reasons: &[(Box<str>, u64)]| reasons.iter().map(|(r, n)| (r.to_string(), *n)).collect();

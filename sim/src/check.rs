@@ -9,9 +9,9 @@ use fluxgate_machine::disk;
 
 use crate::backend::text;
 use crate::hosts;
-use crate::setup::{Full, Level, Op, Safety};
+use crate::setup::{Full, Level, Safety};
 use crate::statement;
-use crate::world::{Counts, Fate, Trouble, World, Write};
+use crate::world::{Asked, Counts, Fate, Trouble, World, Write};
 
 /// Deliveries that no fault concerns take no longer.
 const LATE: Duration = Duration::from_secs(10);
@@ -29,6 +29,7 @@ pub const ACCOUNTS: &str = "accounts";
 pub const BLAMED: &str = "refused without cause";
 pub const LATENESS: &str = "late";
 pub const UNANSWERED: &str = "consistency not answered";
+pub const VERDICT: &str = "consistency answered wrongly";
 pub const STUCK: &str = "stuck";
 pub const CLOSED: &str = "takes no writes";
 pub const PANIC: &str = "panic";
@@ -48,6 +49,7 @@ pub fn all(world: &World, ledger: &[LedgerRow]) {
     unanswered(world);
     let fences = statement::check(world, &writes, |write| is_safe(world, write));
     fences.into_iter().for_each(|text| world.broken(FENCE, text));
+    verdicts(world, &writes);
 }
 
 /// Whether what a write was promised covers every crash after its ack.
@@ -291,25 +293,47 @@ fn lateness(world: &World, writes: &[Write]) {
 /// `consistency=all` is answered when no fault concerns what it waits for.
 fn unanswered(world: &World) {
     let troubles = world.troubles.borrow();
-    for (op, fate, begin, end) in world.alls.borrow().iter() {
+    for Asked { op, answer, begin, end, .. } in world.alls.borrow().iter() {
         let concerns = |t: &&Trouble| {
             let there = |b: usize| op.points.iter().any(|&p| world.owners(hosts::place(op.db, p)).contains(&b));
             t.backend.is_none_or(there) && t.db.is_none_or(|db| db == op.db) && t.from < *end && t.until > *begin
         };
         let waited = end.saturating_sub(*begin);
-        if *fate != Fate::Acked && waited > ANSWERED_WITHIN && !troubles.iter().any(|t| concerns(&t)) {
+        let told = matches!(answer, Some(204 | 400));
+        if !told && waited > ANSWERED_WITHIN && !troubles.iter().any(|t| concerns(&t)) {
             world.broken(
                 UNANSWERED,
-                format!("client {} asked for all circles at {begin:?}: {fate:?} at {end:?}", op.client),
+                format!("client {} asked for all circles at {begin:?}: {answer:?} at {end:?}", op.client),
             );
         }
     }
 }
 
+/// The answer to `consistency=all` is what the backends said of these very points.
+fn verdicts(world: &World, writes: &[Write]) {
+    for Asked { op, writes: numbers, answer, end, .. } in world.alls.borrow().iter() {
+        if (0..world.backends.len()).any(|backend| world.has_dropped(backend, op.db)) {
+            continue;
+        }
+        let refused = |number: &&usize| {
+            let by = |&owner: &usize| {
+                let server = world.backends[owner].borrow();
+                server.influx.refused.contains_key(*number) && !server.influx.applied.contains_key(*number)
+            };
+            world.owners(writes[**number].place).iter().any(by)
+        };
+        let refused: Vec<_> = numbers.iter().filter(refused).collect();
+        if matches!(answer, Some(204 | 400)) && (*answer == Some(400)) == refused.is_empty() {
+            let client = op.client;
+            world.broken(VERDICT, format!("client {client} was told {answer:?} at {end:?}; refused are {refused:?}"));
+        }
+    }
+}
+
 impl World {
-    pub fn asked_all(&self, op: &Op, fate: Fate, begin: Duration, end: Duration) {
-        debug_assert_eq!(op.level, Level::All);
-        self.alls.borrow_mut().push((op.clone(), fate, begin, end));
+    pub fn asked_all(&self, asked: Asked) {
+        debug_assert_eq!(asked.op.level, Level::All);
+        self.alls.borrow_mut().push(asked);
     }
 
     pub fn dropped(&self, backend: usize, db: usize) {

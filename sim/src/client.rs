@@ -10,7 +10,7 @@ use crate::backend::read_message;
 use crate::hosts;
 use crate::influx::POLICY;
 use crate::setup::{Connection, Level, Op, Safety};
-use crate::world::{Fate, World, Write};
+use crate::world::{Asked, Fate, World, Write};
 
 /// Bytes of the string in a long line.
 const LONG: usize = 5000;
@@ -49,6 +49,8 @@ pub async fn run(world: Rc<World>, ops: Vec<Op>) {
             .await;
         let fate = match answer {
             Some(204) => Fate::Acked,
+            // A partial write: what backends did not refuse is stored.
+            Some(400) if op.level == Level::All => Fate::Acked,
             Some(400..500) => Fate::Refused,
             _ => Fate::Unknown,
         };
@@ -58,7 +60,7 @@ pub async fn run(world: Rc<World>, ops: Vec<Op>) {
         }
         if op.level == Level::All {
             let begin = world.writes.borrow()[writes[0]].begin;
-            world.asked_all(&op, fate, begin, exec::now());
+            world.asked_all(Asked { op, writes: writes.clone(), answer, begin, end: exec::now() });
         }
         for &number in &writes {
             let mut all = world.writes.borrow_mut();

@@ -47,6 +47,17 @@ pub struct Violation {
 /// The backends a place belongs on, one per circle.
 type Owners = Rc<[usize]>;
 
+/// A write for which a client asked for all circles.
+pub struct Asked {
+    pub op: Op,
+    /// Its points, by number of the write.
+    pub writes: Vec<usize>,
+    /// The status of the answer.
+    pub answer: Option<u16>,
+    pub begin: Duration,
+    pub end: Duration,
+}
+
 pub struct World {
     pub setup: Setup,
     /// A call to the disk may fail: a log that has failed cannot write any more what was only in memory.
@@ -61,7 +72,7 @@ pub struct World {
     /// When a fault that may delay everything began and ended: of one backend, or of all.
     pub troubles: RefCell<Vec<Trouble>>,
     /// Requests that asked for all circles, what came of them, from when to when.
-    pub alls: RefCell<Vec<(Op, Fate, Duration, Duration)>>,
+    pub alls: RefCell<Vec<Asked>>,
     /// Databases that somebody dropped, by (backend, database).
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
     /// Answers of [`World::owners`], by (database, measurement).

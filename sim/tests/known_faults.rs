@@ -54,7 +54,6 @@ fn without_a_fault_and_with_one_worker_nothing_is_found() {
         let mut plan = Plan::of_profile(seed, Profile::Strict);
         plan.events.clear();
         let found = sim::run(&plan, false);
-        // With two types of a field, `consistency=all` is refused now and then.
         let most = found.acked * 4 > found.writes * 3;
         assert!(
             found.violations.is_empty() && most,

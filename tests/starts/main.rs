@@ -60,7 +60,6 @@ impl Usage {
         let reply = client.write(DB, "cpu0,host=a v=\"text\" 1\n").unwrap();
         assert_eq!(reply.status, 204, "{}", reply.text());
         self.refused += 1;
-        // Today a write with `consistency` at the same moment would be answered 504.
         proxy.drained(WAIT).unwrap_or_else(|e| panic!("{e}"));
     }
 

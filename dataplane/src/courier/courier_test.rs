@@ -437,7 +437,7 @@ fn a_partial_write_leaves_exactly_the_refused_lines_behind() {
         assert_eq!(rig.dead_lines(), ["m f=1i 2", "m,t=x f=1i 3"]);
         assert_eq!(rig.reports.rejected("db"), [("field type conflict", 2)]);
         assert!(
-            rig.reports.refused()[0].starts_with("partial write: field type conflict"),
+            rig.reports.refused()[0].text.starts_with("partial write: field type conflict"),
             "{:?}",
             rig.reports.refused()
         );

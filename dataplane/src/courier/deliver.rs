@@ -19,7 +19,7 @@ use super::hint;
 use super::missing::{CreationStep, Missing};
 use super::series::SeriesMemory;
 use super::source::{DeliveryState, Reports};
-use super::verdict::{WriteVerdict, reason};
+use super::verdict::WriteVerdict;
 use super::watch::{Watch, Watched};
 use super::window::{Group, Splitter};
 use crate::io;
@@ -252,9 +252,9 @@ impl<R: Reports> Delivery<R> {
                 self.series.borrow_mut().learn(&group.db, search.series(request.body.bytes()), io::now());
             }
         }
-        group.count(&request, refused.iter().map(|line| (u64::from(line.line), reason(&line.text))));
+        let by_record = group.count(&request, refused.iter().map(|line| (u64::from(line.line), &*line.text)));
+        by_record.into_iter().for_each(|(log, refused)| self.reports.refused(log, refused));
         if let Some(first) = refused.first() {
-            self.reports.refused(&first.text);
             log::warn!("{}: refused {} of {} lines: {}", self.label, refused.len(), request.lines, cut(&first.text));
         }
         self.bodies.borrow_mut().push(request.body);
@@ -269,9 +269,9 @@ impl<R: Reports> Delivery<R> {
         for line in (self.split)(body) {
             dead_letter::entry(&mut letters, at, request.target(&group.db), text, &body[line]);
         }
-        self.reports.refused(text);
         log::warn!("{}: refused all {} lines: {}", self.label, request.lines, cut(text));
-        group.count_refused(&request, reason);
+        let by_record = group.count_refused(&request, reason, text);
+        by_record.into_iter().for_each(|(log, refused)| self.reports.refused(log, refused));
         self.bodies.borrow_mut().push(request.body);
     }
 

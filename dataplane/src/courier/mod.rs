@@ -63,7 +63,7 @@ pub use dead_letter::KnownLetters;
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
 pub use merge::{LogSource, Merge, Passed};
 pub use source::{DeliveryState, RecordSource, Reports, SourceError};
-pub use window::{PartlySettled, Splitter};
+pub use window::{PartlySettled, RefusedPoints, Splitter};
 
 use crate::disklog::RecordView;
 use crate::io::{self, Event};

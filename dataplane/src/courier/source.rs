@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::window::PartlySettled;
+use super::window::{PartlySettled, RefusedPoints};
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 
@@ -81,8 +81,8 @@ pub trait Reports {
     /// The cursors cannot move, but this much is settled. Holds until the next call or the next move of the cursors.
     fn partly_settled(&self, settled: Arc<PartlySettled>);
 
-    /// The text with which the backend refused points; called before they are counted.
-    fn refused(&self, text: &str);
+    /// The backend refused these points of a log; called before anything says that they are settled.
+    fn refused(&self, log: usize, refused: RefusedPoints);
 
     /// Called at each change, with the reason for the program's status.
     fn state(&self, state: DeliveryState, reason: &str);

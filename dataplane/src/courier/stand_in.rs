@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
-use super::window::PartlySettled;
+use super::window::{PartlySettled, RefusedPoints};
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
@@ -312,7 +312,7 @@ pub struct RecordedReports {
 struct Recorded {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
-    refused: RefCell<Vec<String>>,
+    refused: RefCell<Vec<RefusedPoints>>,
     partly: RefCell<Option<Arc<PartlySettled>>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
@@ -332,7 +332,7 @@ impl RecordedReports {
         self.inner.rejected.borrow().iter().filter(|(d, ..)| d == db).map(|(_, r, n)| (*r, *n)).collect()
     }
 
-    pub fn refused(&self) -> Vec<String> {
+    pub fn refused(&self) -> Vec<RefusedPoints> {
         self.inner.refused.borrow().clone()
     }
 
@@ -397,8 +397,8 @@ impl Reports for RecordedReports {
         self.inner.partly.replace(Some(settled));
     }
 
-    fn refused(&self, text: &str) {
-        self.inner.refused.borrow_mut().push(text.to_owned());
+    fn refused(&self, _log: usize, refused: RefusedPoints) {
+        self.inner.refused.borrow_mut().push(refused);
     }
 
     fn state(&self, state: DeliveryState, _reason: &str) {

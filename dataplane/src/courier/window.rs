@@ -8,15 +8,18 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::bisect::Bisect;
 use super::body::RequestBody;
 use super::client::Target;
-use super::verdict::Backoff;
+use super::verdict::{Backoff, reason};
 use super::watch::Watch;
 use crate::disklog::{RecordView, Seq};
-use crate::limits::{BATCH_BYTES_MAX, COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
+use crate::limits::{
+    BATCH_BYTES_MAX, COURIER_GROUPS_MAX, REFUSAL_TEXT_CHARS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE,
+};
 use crate::precision::Precision;
 
 /// Returns the ranges of the lines in a body, each without its final LF. Needs the rules of line protocol, since a
@@ -48,14 +51,22 @@ pub struct Request {
     runs: Vec<Run>,
 }
 
-/// Consecutive lines of a request that are from one log.
+/// Consecutive lines of a request that are from one record.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    log: usize,
-    /// Their first record.
-    first: Seq,
+    log: u32,
+    lines: u32,
+    record: Seq,
     stamp: u64,
-    lines: u64,
+}
+
+/// Points of one record that a backend has refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPoints {
+    pub record: Seq,
+    pub points: u64,
+    /// The backend's text for the first of them.
+    pub text: Arc<str>,
 }
 
 impl Request {
@@ -83,20 +94,19 @@ impl Request {
         let lines = u64::from(record.lines);
         self.body.push(record.bytes);
         self.lines += lines;
-        match self.runs.last_mut().filter(|run| run.log == log) {
-            Some(run) => run.lines += lines,
-            None => self.runs.push(Run { log, first: record.seq, stamp: record.stamp, lines }),
-        }
+        self.runs.push(Run { log: log as u32, lines: record.lines, record: record.seq, stamp: record.stamp });
     }
 
-    /// The log that a line is from.
-    fn log_of(&self, line: u64) -> usize {
-        let mut before = 0;
-        let of = self.runs.iter().find(|run| {
-            before += run.lines;
-            line < before
-        });
-        of.or(self.runs.last()).map_or(0, |run| run.log)
+    /// The run of each line. `lines`: numbers, ascending.
+    fn runs_of(&self, lines: impl Iterator<Item = u64>) -> impl Iterator<Item = &Run> {
+        let (mut index, mut before) = (0, 0);
+        lines.map(move |line| {
+            while index + 1 < self.runs.len() && line >= before + u64::from(self.runs[index].lines) {
+                before += u64::from(self.runs[index].lines);
+                index += 1;
+            }
+            &self.runs[index]
+        })
     }
 
     /// The stamp of its first record.
@@ -105,7 +115,7 @@ impl Request {
     }
 
     fn first_of(&self, log: usize) -> Option<Seq> {
-        self.runs.iter().find(|run| run.log == log).map(|run| run.first)
+        self.runs.iter().find(|run| run.log as usize == log).map(|run| run.record)
     }
 }
 
@@ -177,24 +187,46 @@ impl Group {
         self.doubtful_until.filter(|_| self.requests.is_empty())
     }
 
-    /// Counts the lines of a request that is settled. `refused`: the numbers of those that were refused, with the
-    /// reason.
-    pub fn count(&mut self, request: &Request, refused: impl Iterator<Item = (u64, &'static str)>) {
+    /// Counts the lines of a request that is settled. `refused`: the numbers of those that were refused, ascending, and
+    /// the backend's text. Returns these by record, each with its log.
+    pub fn count<'a>(
+        &mut self,
+        request: &Request,
+        refused: impl Iterator<Item = (u64, &'a str)> + Clone,
+    ) -> Vec<(usize, RefusedPoints)> {
         for run in &request.runs {
-            self.deliver(run.log, run.lines);
+            self.deliver(run.log as usize, u64::from(run.lines));
         }
-        for (line, reason) in refused {
-            let log = request.log_of(line);
-            self.reject(log, reason, 1);
+        let mut by_record: Vec<(usize, RefusedPoints)> = Vec::new();
+        let runs = request.runs_of(refused.clone().map(|(line, _)| line));
+        for (run, (_, text)) in runs.zip(refused) {
+            let log = run.log as usize;
+            self.reject(log, reason(text), 1);
             if let Some((_, delivered)) = self.delivered.iter_mut().find(|(of, _)| *of == log) {
                 *delivered = delivered.saturating_sub(1);
             }
+            match by_record.last_mut().filter(|(of, last)| (*of, last.record) == (log, run.record)) {
+                Some((_, last)) => last.points += 1,
+                None => by_record.push((log, RefusedPoints { record: run.record, points: 1, text: kept(text) })),
+            }
         }
+        by_record
     }
 
-    /// Counts all lines of a request as refused.
-    pub fn count_refused(&mut self, request: &Request, reason: &'static str) {
-        request.runs.iter().for_each(|run| self.reject(run.log, reason, run.lines));
+    /// Counts all lines of a request as refused. Returns them as [`Group::count`] does.
+    pub fn count_refused(
+        &mut self,
+        request: &Request,
+        reason: &'static str,
+        text: &str,
+    ) -> Vec<(usize, RefusedPoints)> {
+        let text = kept(text);
+        let count = |run: &Run| {
+            let (log, points) = (run.log as usize, u64::from(run.lines));
+            self.reject(log, reason, points);
+            (log, RefusedPoints { record: run.record, points, text: text.clone() })
+        };
+        request.runs.iter().map(count).collect()
     }
 
     fn deliver(&mut self, log: usize, lines: u64) {
@@ -255,13 +287,18 @@ impl Group {
     }
 }
 
+/// What is kept of a backend's text.
+fn kept(text: &str) -> Arc<str> {
+    text.chars().take(REFUSAL_TEXT_CHARS_MAX).collect::<String>().into()
+}
+
 /// Divides runs after that many lines. Both parts have at least one run.
 fn divide(runs: &[Run], lines: u64) -> [Vec<Run>; 2] {
     let (mut front, mut back) = (Vec::new(), Vec::new());
     let mut left = lines;
     for run in runs {
-        let taken = run.lines.min(left);
-        left -= taken;
+        let taken = u64::from(run.lines).min(left) as u32;
+        left -= u64::from(taken);
         if taken > 0 {
             front.push(Run { lines: taken, ..*run });
         }
@@ -293,7 +330,7 @@ pub struct PartlySettled {
     pub below: u64,
     /// By log: the record after the last one that was fetched.
     pub next: Vec<Seq>,
-    /// The other groups are settled as far as they were fetched, without a refused line.
+    /// The other groups are settled as far as they were fetched.
     pub groups: Vec<PartGroup>,
 }
 
@@ -310,11 +347,6 @@ impl PartlySettled {
         let is_open = |group: &PartGroup| group.stamp.is_some_and(|first| first < stamp);
         self.below >= stamp && !self.groups.iter().filter(concerned).any(is_open)
     }
-
-    /// Refused lines of `db` in this log that have not been counted yet.
-    pub fn rejected(&self, log: usize, db: &[u8]) -> u64 {
-        self.groups.iter().filter(|group| *group.db == *db).map(|group| group.rejected[log]).sum()
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,8 +356,6 @@ pub struct PartGroup {
     pub stamp: Option<u64>,
     /// By log: the first record that is not settled.
     pub first: Vec<Option<Seq>>,
-    /// By log: refused lines, which are not yet reported.
-    pub rejected: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -497,13 +527,11 @@ impl Window {
     pub fn partly_settled(&self, next: Vec<Seq>) -> PartlySettled {
         let logs = next.len();
         let of = |group: &Group| {
-            let rejected = |log| group.rejected.iter().filter(|(of, ..)| *of == log).map(|(.., lines)| lines).sum();
             let first = |log| group.requests.iter().find_map(|request| request.first_of(log));
-            (!group.requests.is_empty() || !group.rejected.is_empty()).then(|| PartGroup {
+            (!group.requests.is_empty()).then(|| PartGroup {
                 db: group.db.clone(),
                 stamp: group.requests.front().and_then(Request::stamp),
                 first: (0..logs).map(first).collect(),
-                rejected: (0..logs).map(rejected).collect(),
             })
         };
         PartlySettled { below: self.below, next, groups: self.groups.iter().filter_map(of).collect() }
@@ -576,19 +604,15 @@ mod tests {
         window.below = 8;
         window.recount();
         assert!(window.has_room());
-        let held =
-            PartGroup { db: b"held"[..].into(), stamp: Some(7), first: vec![Some(Seq(1)), None], rejected: vec![0, 0] };
+        let held = PartGroup { db: b"held"[..].into(), stamp: Some(7), first: vec![Some(Seq(1)), None] };
         let next = vec![Seq(8), Seq(3)];
         let want = PartlySettled { below: 8, next: next.clone(), groups: vec![held] };
-        assert_eq!(window.partly_settled(next.clone()), want);
+        assert_eq!(window.partly_settled(next), want);
         assert!(want.reaches(0, b"other", Seq(8)) && !want.reaches(0, b"other", Seq(9)));
         assert!(want.reaches(0, b"held", Seq(1)) && !want.reaches(0, b"held", Seq(2)));
         assert!(want.reaches(1, b"held", Seq(3)), "in the other log nothing of it is open");
         assert!(want.reaches_stamp(Some(b"other"), 8) && !want.reaches_stamp(Some(b"other"), 9));
         assert!(want.reaches_stamp(None, 7) && !want.reaches_stamp(None, 8));
-        window.groups[1].reject(1, "refused", 3);
-        let settled = window.partly_settled(next);
-        assert_eq!((settled.rejected(0, b"other"), settled.rejected(1, b"other")), (0, 3));
     }
 
     fn autogen(_: &[u8]) -> Option<Box<[u8]>> {
@@ -617,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_for_the_log_that_they_are_from() {
+    fn lines_are_counted_for_the_log_and_the_record_that_they_are_from() {
         let mut window = Window::new(Bounds { lines: 100, bytes: 10_000 });
         for (seq, log, lines) in [(1, 0, 2), (9, 1, 3), (2, 0, 1), (3, 0, 1)] {
             let record = RecordView { lines, ..record(seq, b"db", b"m v=1\nm v=1\nm v=1\n") };
@@ -625,16 +649,22 @@ mod tests {
         }
         let group = &mut window.groups[0];
         let request = group.requests.front().unwrap();
-        assert_eq!([0, 1, 2, 4, 5, 6, 99].map(|line| request.log_of(line)), [0, 0, 1, 1, 0, 0, 0]);
+        let records = request.runs_of([0, 1, 2, 4, 5, 6, 99].into_iter()).map(|run| (run.log, run.record.0));
+        let want = [(0, 1), (0, 1), (1, 9), (1, 9), (0, 2), (0, 3), (0, 3)];
+        assert_eq!(records.collect::<Vec<_>>(), want);
         assert_eq!((request.first_of(0), request.first_of(1)), (Some(Seq(1)), Some(Seq(9))));
         let [front, back] = divide(&request.runs, 3);
         let lines = |runs: &[Run]| runs.iter().map(|run| (run.log, run.lines)).collect::<Vec<_>>();
-        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 1)], vec![(1, 2), (0, 2)]));
+        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 1)], vec![(1, 2), (0, 1), (0, 1)]));
         let [front, back] = divide(&request.runs, 7);
-        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 3), (0, 2)], vec![(0, 0)]));
+        assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 3), (0, 1), (0, 1)], vec![(0, 0)]));
         let request = group.requests.pop_front().unwrap();
-        group.count(&request, [(3, "refused"), (6, "refused")].into_iter());
-        assert_eq!(group.delivered, [(0, 3), (1, 2)]);
-        assert_eq!(group.rejected, [(1, "refused", 1), (0, "refused", 1)]);
+        let refused = group.count(&request, [(2, "no"), (3, "not either"), (6, "no")].into_iter());
+        assert_eq!(group.delivered, [(0, 3), (1, 1)]);
+        assert_eq!(group.rejected, [(1, "refused", 2), (0, "refused", 1)]);
+        let of = |record, points| RefusedPoints { record: Seq(record), points, text: "no".into() };
+        assert_eq!(refused, [(1, of(9, 2)), (0, of(3, 1))]);
+        let refused = group.count_refused(&request, "too large", "no");
+        assert_eq!(refused, [(0, of(1, 2)), (1, of(9, 3)), (0, of(2, 1)), (0, of(3, 1))]);
     }
 }

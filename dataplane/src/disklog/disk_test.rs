@@ -41,7 +41,8 @@ async fn open(dir: &Path, names: &[&str], durability: Durability) -> Result<(Rc<
 
 async fn append(log: &Log, rp: &[u8], to: [Option<BackendId>; 2], text: &str) -> Seq {
     let key = RecordKey { db: b"telegraf", rp, precision: Precision::Second, route: &to };
-    log.append(&key, text.lines().count() as u32, text.len(), |out| out.copy_from_slice(text.as_bytes())).await.unwrap()
+    let lines = text.lines().count() as u32;
+    log.append(&key, lines, text.len(), false, |out| out.copy_from_slice(text.as_bytes())).await.unwrap()
 }
 
 const BOTH: [Option<BackendId>; 2] = [Some(BackendId(0)), Some(BackendId(1))];

@@ -328,7 +328,8 @@ impl Log {
     }
 
     /// Reserves `len` bytes in the open frame and lets `fill` write `lines` whole lines there, at least one. Waits only
-    /// for room. Adjacent lines with the same key share a record, so two appends may return the same sequence.
+    /// for room. Adjacent lines with the same key share a record, so two appends may return the same sequence; with
+    /// `alone` these lines have a record of their own.
     ///
     /// `fill` must not call the log. [`Error::Full`], [`Error::NoNextFile`]: no disk space can be reserved;
     /// nothing was appended.
@@ -338,6 +339,7 @@ impl Log {
         key: &RecordKey<'_>,
         lines: u32,
         len: usize,
+        alone: bool,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Seq, Error> {
         let shared = &*self.shared;
@@ -355,9 +357,12 @@ impl Log {
                 // Space is reserved for the frame being written, the open one, and one more.
                 if inner.next.is_some() || inner.left_in_segment() >= 3 * shared.sizes.frame_bytes_max as u64 {
                     let stamp = shared.stamp(&inner);
+                    if alone {
+                        inner.tail.end_record();
+                    }
                     match inner.tail.put(key, stamp, lines, len, shared.sizes.record_bytes_max, fill) {
                         Ok(seq) => {
-                            if shared.acks_from_memory() {
+                            if alone || shared.acks_from_memory() {
                                 inner.tail.end_record();
                             }
                             for backend in key.route.iter().flatten() {

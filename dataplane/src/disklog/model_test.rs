@@ -75,7 +75,7 @@ fn number(line: &str) -> u64 {
 
 pub(super) async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, Error> {
     let lines = text.lines().count() as u32;
-    log.append(&key(route), lines, text.len(), |out| out.copy_from_slice(text.as_bytes())).await
+    log.append(&key(route), lines, text.len(), false, |out| out.copy_from_slice(text.as_bytes())).await
 }
 
 /// Reads at least one record, at most `max`. Returns line numbers, the reader's position, and the points lost.

@@ -27,6 +27,8 @@ pub enum Reject {
     AllRefused(Box<Refusals>),
     /// The good lines are in the log, the bad ones are not.
     SomeRefused(Box<Refusals>),
+    /// Backends have refused some lines, with this text, and stored the rest.
+    RefusedByBackend(String),
 
     // Nobody's fault or the operator's: the client should try again.
     /// The backlog has reached its limit.
@@ -39,11 +41,6 @@ pub enum Reject {
     Busy,
     /// The points are safe and will be delivered, but too few circles have confirmed them in time.
     Unconfirmed {
-        confirmed: usize,
-        wanted: usize,
-    },
-    /// The points are safe, but a backend has meanwhile refused points of this database.
-    RefusedByBackend {
         confirmed: usize,
         wanted: usize,
     },
@@ -84,7 +81,8 @@ impl Reject {
             | Self::Precision(_)
             | Self::Consistency
             | Self::AllRefused(_)
-            | Self::SomeRefused(_) => 400,
+            | Self::SomeRefused(_)
+            | Self::RefusedByBackend(_) => 400,
             Self::DatabaseUnknown(_) => 404,
             // As in InfluxDB 1.x.
             Self::PolicyUnknown(_) => 500,
@@ -93,7 +91,7 @@ impl Reject {
             Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
             Self::Body(BodyError::TimedOut) => 408,
             Self::LogFull | Self::LogObstructed | Self::LogFailed | Self::Busy | Self::NoControl => 503,
-            Self::Unconfirmed { .. } | Self::RefusedByBackend { .. } => 504,
+            Self::Unconfirmed { .. } => 504,
         }
     }
 
@@ -141,12 +139,7 @@ impl Reject {
                 format!("timeout: {confirmed} of {wanted} circles confirmed; points are safe and will be delivered")
                     .into_bytes(),
             ),
-            Self::RefusedByBackend { confirmed, wanted } => Cow::Owned(
-                format!(
-                    "{confirmed} of {wanted} circles confirmed; a backend refused points of this database, see /ledger"
-                )
-                .into_bytes(),
-            ),
+            Self::RefusedByBackend(text) => Cow::Borrowed(text.as_bytes()),
             Self::NoControl => Cow::Borrowed(b"control thread does not answer; try again later"),
         }
     }

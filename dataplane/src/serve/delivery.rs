@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, Reports,
-    RunningCourier, Setup, SourceError,
+    Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, RefusedPoints,
+    Reports, RunningCourier, Setup, SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
@@ -88,6 +88,9 @@ enum LogEnd {
         feed: Arc<Feed>,
         /// Not sent yet.
         report: RefCell<Settled>,
+        /// Not sent yet: at most what the window holds, since nothing new is fetched from a log whose worker takes no
+        /// reports.
+        refused: RefCell<Vec<RefusedPoints>>,
     },
 }
 
@@ -96,9 +99,28 @@ impl LogEnd {
     fn all(worker: &Worker, backend: BackendId) -> Rc<[Self]> {
         let of = |log: usize| match worker.feeds.feed(log, backend) {
             None => Self::Here(worker.journal(log)),
-            Some(feed) => Self::Elsewhere { feed: feed.clone(), report: RefCell::default() },
+            Some(feed) => {
+                Self::Elsewhere { feed: feed.clone(), report: RefCell::default(), refused: RefCell::default() }
+            }
         };
         (0..worker.feeds.logs()).map(of).collect()
+    }
+
+    /// Reports what was refused: always before what settles it. False: there is no room now.
+    fn report_refused(&self) -> bool {
+        let Self::Elsewhere { feed, refused, .. } = self else { return true };
+        if refused.borrow().is_empty() {
+            return true;
+        }
+        match feed.report(Report::Refused(refused.take())) {
+            Ok(()) => true,
+            Err(back) => {
+                if let Report::Refused(back) = back {
+                    refused.replace(back);
+                }
+                false
+            }
+        }
     }
 }
 
@@ -243,7 +265,11 @@ impl LogSource for OneLog {
     }
 
     fn flush(&mut self) -> bool {
-        let LogEnd::Elsewhere { feed, report } = &self.ends[self.log] else { return true };
+        let end = &self.ends[self.log];
+        let LogEnd::Elsewhere { feed, report, .. } = end else { return true };
+        if !end.report_refused() {
+            return false;
+        }
         if report.borrow().next == Seq(0) {
             return true;
         }
@@ -328,7 +354,7 @@ fn take_reports(worker: &Worker, journal: &Journal, backend: BackendId, feed: &F
                 worker.publish(backend);
             }
             Report::Partly(settled) => journal.partly_settled(backend, settled),
-            Report::Refused(text) => worker.note_refusal(backend, &text),
+            Report::Refused(refused) => refused.iter().for_each(|refused| journal.refused(backend, refused)),
         }
     }
 }
@@ -474,19 +500,20 @@ impl Reports for DeliveryReports {
             match end {
                 LogEnd::Here(journal) => journal.partly_settled(self.backend, settled.clone()),
                 // Without room it is told again with the next attempt.
-                LogEnd::Elsewhere { feed, .. } => drop(feed.report(Report::Partly(settled.clone()))),
+                LogEnd::Elsewhere { feed, .. } => {
+                    if end.report_refused() {
+                        drop(feed.report(Report::Partly(settled.clone())));
+                    }
+                }
             }
         }
         self.worker.partly_settled(self.backend, settled);
     }
 
-    fn refused(&self, text: &str) {
-        self.worker.note_refusal(self.backend, text);
-        for end in &*self.ends {
-            if let LogEnd::Elsewhere { feed, .. } = end {
-                // Only a text; the counts come with `Settled`.
-                drop(feed.report(Report::Refused(text.to_owned())));
-            }
+    fn refused(&self, log: usize, refused: RefusedPoints) {
+        match &self.ends[log] {
+            LogEnd::Here(journal) => journal.refused(self.backend, &refused),
+            LogEnd::Elsewhere { refused: unsent, .. } => unsent.borrow_mut().push(refused),
         }
     }
 

@@ -17,6 +17,8 @@ use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::topology::BackendId;
 use crate::worker::Worker;
+use crate::worker::awaited::Awaited;
+use crate::write::ack;
 use crate::write::admit::{Admitted, Target, admit};
 
 /// Holds the couriers at the stamp `from` and answers when this worker's couriers have delivered everything of `db`
@@ -81,17 +83,15 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     if !policy_known {
         return Err(text(Reject::PolicyUnknown(rp.into_bytes())));
     }
-    let id = intake.db;
-    let rejected_before = worker.rejected_points(id, db.as_bytes());
+    intake.awaited = Some(Awaited::new(&worker.own));
     intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
     if let Some(last) = intake.last_seq {
         worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
         let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
         reached(worker, || touched.iter().all(|&backend| has_confirmed(worker, backend, db.as_bytes(), last))).await;
-        let rejected = worker.rejected_points(id, db.as_bytes());
-        let most = touched.iter().map(|b| (rejected[b.index()].saturating_sub(rejected_before[b.index()]), b)).max();
-        if let Some((points @ 1.., &backend)) = most {
-            return Err(with_count(&worker.refusal(backend), points));
+        let awaited = intake.awaited.as_ref();
+        if let Some(reject) = awaited.and_then(|awaited| ack::refusal(awaited, &worker.settings.topology.circles)) {
+            return Err(text(reject));
         }
     }
     if intake.refusals.count > 0 {
@@ -120,14 +120,5 @@ async fn reached(worker: &Worker, done: impl Fn() -> bool) {
         }
         worker.hurry_couriers();
         _ = io::timeout(DRAIN_LOOK_INTERVAL, changed).await;
-    }
-}
-
-/// Puts the count of the whole batch into the backend's text: couriers send refused lines one by one, so that the text
-/// says `dropped=1`.
-fn with_count(text: &str, points: u64) -> String {
-    match text.rsplit_once(" dropped=") {
-        Some((before, _)) => format!("{before} dropped={points}"),
-        None => text.to_owned(),
     }
 }

@@ -145,7 +145,7 @@ async fn append(
 ) -> Result<Seq, WorkerError> {
     let key = RecordKey { db: old.db, rp: old.rp, precision: old.precision, route };
     let seq = loop {
-        match worker.own.log.append(&key, lines, len, &copy).await {
+        match worker.own.log.append(&key, lines, len, false, &copy).await {
             Err(disklog::Error::Full | disklog::Error::NoNextFile) => io::sleep(REROUTE_PAUSE).await,
             other => break other?,
         }

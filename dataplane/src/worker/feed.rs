@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::courier::PartlySettled;
+use crate::courier::{PartlySettled, RefusedPoints};
 use crate::disklog::{RecordView, Seq};
 use crate::io::Bell;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FEED_CHUNKS, FEED_POOL_BYTES, FEED_REPORTS};
@@ -100,8 +100,8 @@ pub enum Report {
     Settled(Settled),
     /// The cursor cannot move, but this much is settled.
     Partly(Arc<PartlySettled>),
-    /// The text with which the backend has refused points.
-    Refused(String),
+    /// What the backend has refused of records that the next report may settle.
+    Refused(Vec<RefusedPoints>),
 }
 
 /// Everything before `next` is settled.
@@ -364,9 +364,9 @@ mod tests {
         assert!(!feed.has_room(), "the reader waits now");
         assert!(feed.take().is_some() && feed.to_owner.look());
         for _ in 0..FEED_REPORTS {
-            feed.report(Report::Refused(String::new())).unwrap();
+            feed.report(Report::Refused(Vec::new())).unwrap();
         }
-        assert!(feed.report(Report::Refused("x".into())).is_err(), "the courier keeps it");
+        assert!(feed.report(Report::Refused(Vec::new())).is_err(), "the courier keeps it");
         assert!(feed.to_owner.look());
     }
 }

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::awaited::AllAwaited;
 use super::feed::Settled;
-use crate::courier::PartlySettled;
+use crate::courier::{PartlySettled, RefusedPoints};
 use crate::disklog::{self, Appended, Log, Seq};
-use crate::ledger::{BACKLOG_FULL, DAMAGED, DbId, Ledger};
+use crate::ledger::{BACKLOG_FULL, DAMAGED, Ledger};
 use crate::settings::BacklogFull;
 use crate::topology::BackendId;
 
@@ -17,6 +18,8 @@ pub struct Journal {
     pub number: usize,
     pub log: Rc<Log>,
     pub ledger: RefCell<Ledger>,
+    /// Requests that wait for the backends' verdict on their records.
+    pub awaited: Rc<AllAwaited>,
     /// By `BackendId`: what is settled behind the cursor, while something holds the cursor.
     partly: RefCell<Vec<Option<Arc<PartlySettled>>>>,
     /// By `BackendId`: why points that the ledger counts as queued may be missing. Checked when the backend has
@@ -36,6 +39,7 @@ impl Journal {
             number,
             log,
             ledger: RefCell::new(ledger),
+            awaited: Rc::default(),
             partly: RefCell::new(vec![None; backends]),
             doubts: RefCell::new(vec![Some(doubt); backends]),
         }
@@ -100,10 +104,9 @@ impl Journal {
             || self.partly.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches(self.number, db, end))
     }
 
-    /// Points of `db` in this log that the backend has refused so far.
-    pub fn rejected_points(&self, backend: BackendId, id: DbId, db: &[u8]) -> u64 {
-        let unreported = self.partly.borrow()[backend.index()].as_ref().map_or(0, |p| p.rejected(self.number, db));
-        self.ledger.borrow().rejected_points(id, backend) + unreported
+    /// The backend has refused points of a record. Comes before the report that settles the record.
+    pub fn refused(&self, backend: BackendId, refused: &RefusedPoints) {
+        self.awaited.refused(backend, refused);
     }
 
     /// Counts in the ledger what the log has dropped to make room.

@@ -1,5 +1,6 @@
 //! A worker: one pinned executor with its listener, connections, log and couriers.
 
+pub mod awaited;
 pub mod feed;
 pub mod grouping;
 pub mod holds;
@@ -24,8 +25,7 @@ use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
 use crate::http::response::Responder;
 use crate::io::{self, Event};
-use crate::ledger::DbId;
-use crate::limits::{REFRESH_TIMEOUT, REFUSAL_TEXT_CHARS_MAX, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
+use crate::limits::{REFRESH_TIMEOUT, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::order::RecordOrder;
 use crate::placement::{Placement, RouteTable};
 use crate::request::conns::Conns;
@@ -75,8 +75,6 @@ pub struct Worker {
     holds: Holds,
     /// What this worker's couriers have settled beyond their cursors, by `BackendId`, while something holds these.
     partly_settled: RefCell<Vec<Option<Arc<PartlySettled>>>>,
-    /// The text with which each backend last refused points, by `BackendId`.
-    refusals: RefCell<Vec<String>>,
     stop: Event,
 }
 
@@ -197,11 +195,6 @@ impl Worker {
         list.is_empty() || list.iter().any(|allowed| allowed.as_bytes() == db)
     }
 
-    /// Points of `db` in the own log that each backend has refused so far, by `BackendId`.
-    pub fn rejected_points(&self, id: DbId, db: &[u8]) -> Vec<u64> {
-        self.settings.topology.backends.iter().map(|b| self.own.rejected_points(b.id, id, db)).collect()
-    }
-
     /// A courier of this worker tells that everything below that stamp is settled.
     pub fn settled_below(&self, backend: BackendId, stamp: u64) {
         let before = self.feeds.order.settled(backend);
@@ -274,17 +267,6 @@ impl Worker {
 
     fn hold_couriers(&self, first: Option<u64>) {
         self.couriers.borrow().iter().flatten().for_each(|courier| courier.hold(first));
-    }
-
-    /// Notes the text with which a backend has refused points.
-    pub fn note_refusal(&self, backend: BackendId, text: &str) {
-        let text = text.chars().take(REFUSAL_TEXT_CHARS_MAX).collect();
-        self.refusals.borrow_mut()[backend.index()] = text;
-    }
-
-    /// The text with which that backend last refused points; empty if it never did.
-    pub fn refusal(&self, backend: BackendId) -> String {
-        self.refusals.borrow()[backend.index()].clone()
     }
 
     /// Whether a database, and the policy if one is named, exists anywhere. Asks the backends once, through the control
@@ -421,7 +403,6 @@ impl Worker {
             couriers: RefCell::default(),
             holds: Holds::default(),
             partly_settled: RefCell::new(vec![None; settings.topology.backends.len()]),
-            refusals: RefCell::new(vec![String::new(); settings.topology.backends.len()]),
             stop: Event::default(),
             settings,
             all_stats: stats,

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 
 use crate::disklog::{Durable, Seq};
 use crate::io;
-use crate::ledger::DbId;
 use crate::request::reject::Reject;
 use crate::settings::Consistency;
 use crate::topology::Circle;
 use crate::worker::Worker;
+use crate::worker::awaited::Awaited;
 
 /// A write that has been taken, with what its answer waits for.
 #[derive(Debug)]
@@ -31,18 +31,17 @@ pub struct Confirmation {
     pub wanted: usize,
     /// Which backends get the write, by `BackendId`.
     pub touched: Vec<bool>,
-    pub db: DbId,
     pub db_name: Vec<u8>,
-    /// Points of this database that each backend had refused before the write, by `BackendId`.
-    pub rejected_before: Vec<u64>,
+    /// What backends refuse of the write.
+    pub awaited: Awaited,
 }
 
 /// Gives the text of `X-Fluxgate-Ack` for a write with lines in the log. The token proves that they are as durable as
 /// the level requires.
 ///
 /// # Errors
-/// When some lines were refused, or too few circles confirmed within `write_timeout`. The accepted lines are safe in
-/// both cases.
+/// When some lines were refused, here or by backends, or too few circles answered within `write_timeout`. The accepted
+/// lines are safe in all cases.
 pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Result<Cow<'static, str>, Reject> {
     let last = taken.last_seq.expect("the caller has looked");
     let text = match &taken.confirmation {
@@ -59,38 +58,48 @@ pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Re
     taken.some_refused.map_or(Ok(text), Err)
 }
 
-/// Waits until enough circles have confirmed everything of this database up to `last`.
+/// Waits until enough circles have answered for everything of this database up to `last`: with a confirmation, or with
+/// a refusal of some lines and a confirmation of the rest.
 async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Result<usize, Reject> {
-    let wanted = confirmation.wanted;
-    let circle_done = |circle: &Circle| {
-        let touched = circle.backends.iter().filter(|b| confirmation.touched[b.index()]);
-        touched.clone().all(|&b| worker.own.has_settled(b, &confirmation.db_name, Seq(last.0 + 1)))
-    };
-    let circle_refused = |circle: &Circle| {
-        let now = worker.rejected_points(confirmation.db, &confirmation.db_name);
-        circle
-            .backends
-            .iter()
-            .any(|b| confirmation.touched[b.index()] && now[b.index()] > confirmation.rejected_before[b.index()])
+    let Confirmation { wanted, touched, db_name, awaited } = confirmation;
+    let circles = &worker.settings.topology.circles;
+    let has_answered = |circle: &&Circle| {
+        let touched = circle.backends.iter().filter(|b| touched[b.index()]);
+        touched.clone().all(|&b| worker.own.has_settled(b, db_name, Seq(last.0 + 1)))
     };
     let wait = async {
         loop {
             let changed = worker.own.log.confirmed();
-            let done: Vec<_> = worker.settings.topology.circles.iter().filter(|c| circle_done(c)).collect();
-            let refused = done.iter().filter(|c| circle_refused(c)).count();
-            let confirmed = done.len() - refused;
-            if confirmed >= wanted {
+            let answered: Vec<&Circle> = circles.iter().filter(has_answered).collect();
+            let confirmed = answered.iter().filter(|circle| awaited.refused_by(circle) == 0).count();
+            if confirmed >= *wanted {
                 return Ok(confirmed);
             }
-            if refused > 0 && done.len() == worker.settings.topology.circles.len() {
-                return Err(Reject::RefusedByBackend { confirmed, wanted });
+            if answered.len() >= *wanted {
+                return refusal(awaited, answered).map_or(Ok(confirmed), Err);
             }
             worker.hurry_couriers();
             changed.await;
         }
     };
     io::timeout(worker.settings.write_timeout, wait).await.unwrap_or_else(|_| {
-        let circles = &worker.settings.topology.circles;
-        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(|c| circle_done(c)).count(), wanted })
+        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(has_answered).count(), wanted: *wanted })
     })
+}
+
+/// The error for what backends of these circles have refused; None: nothing. All circles refuse the same points, unless
+/// their backends' data differs: then the largest number counts.
+pub fn refusal<'a>(awaited: &Awaited, circles: impl IntoIterator<Item = &'a Circle>) -> Option<Reject> {
+    let most = circles.into_iter().map(|circle| (awaited.refused_by(circle), circle)).max_by_key(|(points, _)| *points);
+    let (points, circle) = most.filter(|(points, _)| *points > 0)?;
+    Some(Reject::RefusedByBackend(with_count(&awaited.text(circle)?, points)))
+}
+
+/// Puts the count of the whole request into the backend's text: couriers send refused lines one by one, so that the
+/// text says `dropped=1`.
+fn with_count(text: &str, points: u64) -> String {
+    match text.rsplit_once(" dropped=") {
+        Some((before, _)) => format!("{before} dropped={points}"),
+        None => text.to_owned(),
+    }
 }

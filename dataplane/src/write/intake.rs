@@ -12,6 +12,7 @@ use crate::placement::Place;
 use crate::precision::Precision;
 use crate::request::refusals::Refusals;
 use crate::worker::Worker;
+use crate::worker::awaited::Awaited;
 use crate::worker::grouping::Grouping;
 
 /// One write request: where it goes, and what has become of it so far.
@@ -25,6 +26,8 @@ pub struct Intake {
     pub last_seq: Option<Seq>,
     /// Backends that got a record, by `BackendId`; needed for consistency levels.
     pub touched: Vec<bool>,
+    /// Set when the answer waits for backends: what they refuse of this request.
+    pub awaited: Option<Awaited>,
     pub accepted: u64,
     pub refusals: Refusals,
     /// Set when the request fails whatever its lines are (unknown policy, bad consistency level). Good lines are then
@@ -46,6 +49,7 @@ impl Intake {
             scanner: Scanner::new(precision),
             last_seq: None,
             touched: vec![false; backends],
+            awaited: None,
             accepted: 0,
             refusals: Refusals::default(),
             count_only: false,
@@ -128,12 +132,12 @@ impl Intake {
                 &route[..backends.len()]
             };
             let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, route };
-            let seq = worker
-                .own
-                .log
-                .append(&key, chain.lines, chain.bytes, |out| grouping.copy(chain, piece, stamp, out))
-                .await?;
+            let copy = |out: &mut [u8]| grouping.copy(chain, piece, stamp, out);
+            let seq = worker.own.log.append(&key, chain.lines, chain.bytes, self.awaited.is_some(), copy).await?;
             self.last_seq = Some(seq);
+            if let Some(awaited) = &mut self.awaited {
+                awaited.add(seq);
+            }
             let mut ledger = worker.own.ledger.borrow_mut();
             for &backend in route.iter().flatten() {
                 self.touched[backend.index()] = true;

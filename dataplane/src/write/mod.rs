@@ -19,6 +19,7 @@ use crate::request::pool::PooledBuf;
 use crate::request::reject::Reject;
 use crate::settings::Consistency;
 use crate::worker::Worker;
+use crate::worker::awaited::Awaited;
 use ack::{Confirmation, Taken};
 use admit::{Admitted, Target, admit};
 use intake::Intake;
@@ -67,7 +68,7 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
     let Plan { mut intake, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
-    let rejected_before = if wanted > 0 { worker.rejected_points(intake.db, &intake.db_name) } else { Vec::new() };
+    intake.awaited = (wanted > 0).then(|| Awaited::new(&worker.own));
     match body.whole(inbox) {
         Some(len) => {
             intake.take(worker, &inbox.bytes()[..len], true).await?;
@@ -87,12 +88,11 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
     if let Some(late) = late {
         return Err(late);
     }
-    let confirmation = (wanted > 0 && intake.last_seq.is_some()).then_some(Confirmation {
+    let confirmation = intake.awaited.filter(|_| intake.last_seq.is_some()).map(|awaited| Confirmation {
         wanted,
         touched: intake.touched,
-        db: intake.db,
         db_name: intake.db_name,
-        rejected_before,
+        awaited,
     });
     let some_refused = refused.then(|| Reject::SomeRefused(Box::new(intake.refusals)));
     Ok(Taken { last_seq: intake.last_seq, consistency, confirmation, some_refused })
