@@ -23,11 +23,18 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
     let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
+    let removes = any(&|f| matches!(f, PlannedFault::Drop { .. }));
+    let holds = gone || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
+    let restarts = any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
     let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     match found.kind {
         check::FENCE if too_late && found.text.contains("stands after") => {
             Some("A: a request is applied long after its connection broke")
+        }
+        check::CIRCLES if removes && holds && restarts => Some("E: a restart repeats what lies behind held points"),
+        check::FENCE if holds && restarts && found.text.contains("stands after") => {
+            Some("E: a restart repeats what lies behind held points")
         }
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
         check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
