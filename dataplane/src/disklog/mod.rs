@@ -423,6 +423,9 @@ impl Log {
         assert!(next <= inner.written, "only what was read can be confirmed");
         let confirmed = &mut inner.confirmed[backend.index()];
         *confirmed = next.max(*confirmed);
+        // A reader that waits has skipped what lies behind the last record it gave.
+        let skipped = inner.parked[backend.index()].filter(|_| inner.given[backend.index()] <= next);
+        let next = skipped.map_or(next, |to| to.max(next));
         let cursor = &mut inner.cursors[backend.index()];
         if next > *cursor {
             *cursor = next;
