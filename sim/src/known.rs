@@ -27,7 +27,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let holds = gone || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
     let restarts = any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
-    let crash = any(&|f| matches!(f, PlannedFault::Crash { .. }));
+    let drops = full && plan.setup.full == Full::DropOldest;
     match found.kind {
         check::FENCE if too_late && found.text.contains("stands after") => {
             Some("A: a request is applied long after its connection broke")
@@ -43,9 +43,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::LATENESS if gone || held => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
-        check::STUCK if plan.setup.full == Full::DropOldest && (crash || full) => {
-            Some("D: points that a crash has lost stay queued")
-        }
+        check::VERDICT if drops => Some("D: points that were dropped count as confirmed"),
+        check::TYPES if two_types && drops => Some("D: types without the points that one circle has dropped"),
         _ => None,
     }
 }
