@@ -23,26 +23,40 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
     let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
+    let silent = any(&|f| matches!(f, PlannedFault::HalfOpen { .. }));
     let removes = any(&|f| matches!(f, PlannedFault::Drop { .. }));
-    let holds = gone || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
-    let restarts = any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
+    // Points that are held, or wait for a connection that is silent, keep the cursors back.
+    let holds = gone || silent || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
+    let disk_fails = any(&|f| matches!(f, PlannedFault::DiskFails { .. }));
+    // A worker whose log has failed takes no writes until the next start.
+    let restarts = disk_fails || any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
-    let drops = full && plan.setup.full == Full::DropOldest;
+    let drops = (full || disk_fails) && plan.setup.full == Full::DropOldest;
     match found.kind {
         check::FENCE if too_late && found.text.contains("stands after") => {
             Some("A: a request is applied long after its connection broke")
         }
-        check::CIRCLES if removes && holds && restarts => Some("E: a restart repeats what lies behind held points"),
+        check::CIRCLES | check::TYPES if removes && holds && restarts => {
+            Some("E: a restart repeats what lies behind held points")
+        }
         check::FENCE if holds && restarts && found.text.contains("stands after") => {
             Some("E: a restart repeats what lies behind held points")
         }
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
-        check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
+        // A search after a failure sends the lines of one request in another order.
+        check::TYPES if two_types && (too_late || held) => Some("A: types by the order of each circle"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),
+        // What a silent connection was sent may still be carried out: newer points wait for three timeouts.
+        check::LATENESS if silent => Some("A: points wait for a connection that is silent"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
+        check::ORDER | check::CIRCLES if drops && restarts => {
+            Some("D: a restart repeats what lies around points that were dropped")
+        }
+        // The check forgets what a database that is dropped had refused.
+        check::VERDICT | check::BLAMED if gone => Some("S: what a database that has been dropped had refused"),
         check::VERDICT if drops => Some("D: points that were dropped count as confirmed"),
         check::TYPES if two_types && drops => Some("D: types without the points that one circle has dropped"),
         _ => None,
