@@ -15,13 +15,13 @@ use super::body::RequestBody;
 use super::client::{Attempt, WriteClient};
 use super::dead_letter;
 use super::exchange::ExchangeFailure;
+use super::group::{Group, Splitter};
 use super::hint;
 use super::missing::{CreationStep, Missing};
 use super::series::SeriesMemory;
 use super::source::{DeliveryState, Reports};
 use super::verdict::WriteVerdict;
 use super::watch::{Watch, Watched};
-use super::window::{Group, Splitter};
 use crate::io;
 use crate::limits::{
     DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN, SEARCH_TURN_REQUESTS,

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::group::RefusedPoints;
 use super::source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
-use super::window::{PartlySettled, RefusedPoints};
+use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
