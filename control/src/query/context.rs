@@ -21,7 +21,7 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
-use super::select::functions::FunctionTypes;
+use super::select::function_types::FunctionTypes;
 use super::workers::Workers;
 use crate::clock::{unix_ms, unix_ns};
 use crate::influx::answer::Answer;
@@ -255,14 +255,7 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
             .collect::<Result<_, Stop>>()?;
-        let (shared, held) = (self.shared, &self.held);
-        let results = in_parallel(&calls, |(backend, call)| {
-            let running = &shared.stats.reads[backend.index()].running;
-            running.fetch_add(1, Relaxed);
-            let result = shared.clients[backend.index()].statement(call, held);
-            running.fetch_sub(1, Relaxed);
-            result
-        });
+        let results = self.send_all(&calls, Client::statement);
         let mut answers = Vec::with_capacity(results.len());
         for ((backend, _), result) in calls.iter().zip(results) {
             answers.push(match result? {
@@ -276,6 +269,22 @@ impl<'a> Context<'a> {
         Ok(answers)
     }
 
+    /// Makes the calls in parallel, and counts them as running.
+    fn send_all<T: Send>(
+        &self,
+        calls: &[(BackendId, Call)],
+        send: impl Fn(&Client, &Call, &Held) -> T + Sync,
+    ) -> Vec<T> {
+        let (shared, held) = (self.shared, &self.held);
+        in_parallel(calls, |(backend, call)| {
+            let running = &shared.stats.reads[backend.index()].running;
+            running.fetch_add(1, Relaxed);
+            let result = send(&shared.clients[backend.index()], call, held);
+            running.fetch_sub(1, Relaxed);
+            result
+        })
+    }
+
     /// Sends several backends some statements each, in parallel. Where a backend does not answer all of its own, the
     /// list is empty, and nothing else follows from that.
     ///
@@ -286,14 +295,7 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statements)| Ok((backend, self.call(statements, times)?)))
             .collect::<Result<_, Stop>>()?;
-        let (shared, held) = (self.shared, &self.held);
-        let results = in_parallel(&calls, |(backend, call)| {
-            let running = &shared.stats.reads[backend.index()].running;
-            running.fetch_add(1, Relaxed);
-            let result = shared.clients[backend.index()].statements(call, held);
-            running.fetch_sub(1, Relaxed);
-            result
-        });
+        let results = self.send_all(&calls, Client::statements);
         results.into_iter().map(|result| result.map_err(Stop::from)).collect()
     }
 

@@ -4,9 +4,6 @@
 //! type of `x`, before InfluxDB looks for data.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use fluxgate_dataplane::influxql::ast::{DataType, Select};
 use fluxgate_dataplane::influxql::print;
@@ -16,40 +13,7 @@ use fluxgate_dataplane::topology::BackendId;
 use super::TryEnd;
 use super::shares::ABSENT_MEASUREMENT;
 use super::types::Type;
-use crate::limits;
 use crate::query::context::{Context, Times};
-
-/// What backends have said, for all requests.
-#[derive(Debug, Default)]
-pub struct FunctionTypes(Mutex<Known>);
-
-#[derive(Debug)]
-struct Known {
-    since: Instant,
-    /// By backend and call.
-    types: HashMap<(BackendId, String), Type>,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self { since: Instant::now(), types: HashMap::new() }
-    }
-}
-
-impl FunctionTypes {
-    fn get(&self, key: &(BackendId, String)) -> Option<Type> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).types.get(key).copied()
-    }
-
-    fn put(&self, key: (BackendId, String), of: Type) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A backend may have been replaced by another version.
-        if known.since.elapsed() > limits::FUNCTION_TYPES_AGE || known.types.len() >= limits::FUNCTION_TYPES_MAX {
-            *known = Known::default();
-        }
-        known.types.insert(key, of);
-    }
-}
 
 /// Asks one backend, as long as it answers.
 pub struct Asker<'a> {
@@ -135,16 +99,5 @@ mod tests {
         assert_eq!(told("integer + true: incompatible types: integer and boolean"), Some(DataType::Integer));
         assert_eq!(told("float + true: incompatible types: float and boolean"), Some(DataType::Float));
         assert_eq!(super::told("undefined function foo()"), None);
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let types = FunctionTypes::default();
-        for n in 0..=limits::FUNCTION_TYPES_MAX {
-            types.put((BackendId(0), n.to_string()), None);
-        }
-        assert_eq!(types.0.lock().unwrap().types.len(), 1);
-        assert_eq!(types.get(&(BackendId(0), limits::FUNCTION_TYPES_MAX.to_string())), Some(None));
-        assert_eq!(types.get(&(BackendId(1), limits::FUNCTION_TYPES_MAX.to_string())), None);
     }
 }

@@ -15,7 +15,8 @@
 
 mod cross_database;
 mod explain;
-pub(super) mod functions;
+pub(super) mod function_types;
+mod functions;
 mod merge;
 pub(super) mod now;
 mod pattern;
