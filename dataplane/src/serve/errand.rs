@@ -83,7 +83,7 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     if !policy_known {
         return Err(text(Reject::PolicyUnknown(rp.into_bytes())));
     }
-    intake.awaited = Some(Awaited::new(&worker.own));
+    intake.awaited = Some(Awaited::new(&worker.own.awaited));
     intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
     if let Some(last) = intake.last_seq {
         worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;

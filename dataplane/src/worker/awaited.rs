@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::journal::Journal;
 use crate::courier::RefusedPoints;
 use crate::disklog::Seq;
 use crate::topology::{BackendId, Circle};
@@ -58,8 +57,9 @@ pub struct Awaited {
 }
 
 impl Awaited {
-    pub fn new(journal: &Journal) -> Self {
-        Self { all: journal.awaited.clone(), runs: Vec::new(), refused: Rc::default() }
+    /// `all`: of the log that the request is appended to.
+    pub fn new(all: &Rc<AllAwaited>) -> Self {
+        Self { all: all.clone(), runs: Vec::new(), refused: Rc::default() }
     }
 
     /// The request has this record, and shares it with no other one. No await may lie between this and the append.
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn awaited(all: &Rc<AllAwaited>, records: &[u64]) -> Awaited {
-        let mut awaited = Awaited { all: all.clone(), runs: Vec::new(), refused: Rc::default() };
+        let mut awaited = Awaited::new(all);
         records.iter().for_each(|&record| awaited.add(Seq(record)));
         awaited
     }

@@ -68,7 +68,7 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
     let Plan { mut intake, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
-    intake.awaited = (wanted > 0).then(|| Awaited::new(&worker.own));
+    intake.awaited = (wanted > 0).then(|| Awaited::new(&worker.own.awaited));
     match body.whole(inbox) {
         Some(len) => {
             intake.take(worker, &inbox.bytes()[..len], true).await?;
