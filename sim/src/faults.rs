@@ -8,9 +8,8 @@ use fluxgate_machine::{Rng, disk, exec, net};
 
 use crate::backend::{self, Says};
 use crate::hosts::{self, CLIENTS, PROXY};
-use crate::plan::MEASUREMENTS;
 use crate::proxy::Process;
-use crate::setup::DATABASES;
+use crate::setup::{DATABASES, MEASUREMENTS};
 use crate::statement;
 use crate::world::World;
 

@@ -5,7 +5,7 @@ use fluxgate_machine::Rng;
 
 pub use crate::backend::Says;
 pub use crate::faults::{DiskCall, DiskFile, Event, PlannedFault, Way, event};
-pub use crate::setup::{Connection, DATABASES, Full, Level, Missing, Op, Point, Safety, Setup, op};
+pub use crate::setup::{Connection, DATABASES, Full, Level, MEASUREMENTS, Missing, Op, Point, Safety, Setup, op};
 
 /// A whole run. Times are milliseconds since its start.
 #[derive(Clone, Debug)]
@@ -73,7 +73,6 @@ pub const PROFILES: [Profile; 23] = [
     Profile::Dropped,
 ];
 
-pub const MEASUREMENTS: usize = 6;
 /// Milliseconds in which clients write and things break.
 const SPAN: u64 = 40_000;
 

@@ -1,5 +1,8 @@
 //! What a run is set up with, and what its clients write: the parts of a plan that everybody may know.
 
+/// Measurements of a database that are written to.
+pub const MEASUREMENTS: usize = 6;
+
 /// What a 204 promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Safety {
