@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::circles::{Circles, Points, assert_nothing_lost};
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
+use fluxgate::lab::proxy::eventually;
 use rustix::process::Signal;
 
 const STOP: Duration = Duration::from_secs(5);
@@ -99,4 +100,29 @@ fn a_stop_in_the_middle_of_the_start_is_no_failure() {
     }
     circles.restart();
     assert_nothing_lost(&proxy, &circles, &points);
+}
+
+/// A worker waits for another one, whose log cannot be read yet.
+#[test]
+fn sigterm_during_the_start_is_an_orderly_end() {
+    let circles = Circles::new(1, 1);
+    let mut proxy = start(&circles.config().set("workers", 2));
+    assert!(proxy.terminate(STOP).unwrap().success());
+    // To open it for reading waits for a writer.
+    let state = proxy.data_dir().join("worker-1/state");
+    std::fs::remove_file(&state).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &state, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut starting = std::process::Command::new(env!("CARGO_BIN_EXE_fluxgate"))
+        .args(["--config".as_ref(), proxy.config_file().as_os_str()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&starting), Signal::TERM).unwrap();
+    let ended = eventually(2 * STOP, || starting.try_wait().unwrap().is_some());
+    if !ended {
+        starting.kill().unwrap();
+    }
+    let output = starting.wait_with_output().unwrap();
+    assert!(ended && output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

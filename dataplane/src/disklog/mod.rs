@@ -463,6 +463,10 @@ impl Log {
         self.shared.inner.borrow().tail.end()
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
     /// Bytes of all files that count towards `max_bytes`.
     pub fn disk_bytes(&self) -> u64 {
         self.shared.disk_bytes(&self.shared.inner.borrow())

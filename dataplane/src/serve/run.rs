@@ -49,11 +49,18 @@ pub struct Start {
     pub cache_files: Vec<CacheFile>,
 }
 
-/// Runs a worker until it stops. Returns the final ledgers of its logs.
+/// Runs a worker until it stops. Returns the final ledgers of its logs; none when it was stopped during the start.
 ///
 /// # Errors
 /// When a log cannot be opened or closed, or the socket cannot listen.
 pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
+    match live(start).await {
+        Err(WorkerError::Stopped) => Ok(Vec::new()),
+        ended => ended,
+    }
+}
+
+async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // The first timer of a glommio 0.9 executor fires some 10 ms late. Use it up here, so that no client waits for it.
     io::sleep(Duration::from_millis(1)).await;
     let Start { id, settings, placement, socket, end, stats, connections_max, backlog_max_bytes, feeds, cache_files } =
@@ -69,7 +76,7 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     let mut journals = Vec::new();
     let mut has_absent = Vec::new();
     for log in (0..feeds.logs()).filter(|&log| feeds.owner_of(log) == id) {
-        let (log, opened) = Log::open(LogSettings {
+        let (opened_log, opened) = Log::open(LogSettings {
             dir: dir(log),
             worker: feeds.number(log),
             number: log,
@@ -83,17 +90,15 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
             max_bytes: backlog_max_bytes,
             backlog_full: settings.backlog_full,
         })
-        .await
-        .map(|(opened_log, opened)| ((log, opened_log), opened))?;
+        .await?;
         let ledger = reopen_ledger(&settings, &opened);
         feeds.order.opened(opened.last_stamp, &opened.settled);
         has_absent.push(!opened.absent.is_empty());
         if !opened.absent.is_empty() {
             feeds.absent.store(true, SeqCst);
         }
-        let (number, log) = log;
         let backends = settings.topology.backends.len();
-        let journal = Rc::new(Journal::new(number, log, ledger, settings.backlog_full, backends));
+        let journal = Rc::new(Journal::new(log, opened_log, ledger, settings.backlog_full, backends));
         journal.keep_books();
         journals.push(journal);
     }
@@ -135,9 +140,9 @@ async fn close_logs(worker: &Worker) -> Result<(), disklog::Error> {
         result = result.and(match closed {
             Err(disklog::Error::Full) => {
                 log::warn!(
-                    "log {}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
+                    "{}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
                      is delivered again",
-                    journal.number
+                    journal.log.dir().display()
                 );
                 Ok(())
             }
@@ -212,7 +217,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
     loop {
         while let Some(message) = worker.link.next_message() {
             match message {
-                // Done here and not in a task, so that everything taken from now on lies after the hold.
+                // Not in a task: the hold begins at once.
                 ToWorker::Drain { ticket, db, from, timeout } => errand::drain(&worker, ticket, db, from, timeout),
                 ToWorker::Write { ticket, db, rp, lines, timeout } => {
                     let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);

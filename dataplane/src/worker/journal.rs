@@ -85,7 +85,7 @@ impl Journal {
         self.count_dropped();
         let lost = self.ledger.borrow_mut().settle(backend, reason);
         if lost > 0 {
-            log::error!("{name} (log {}): {lost} points are lost: {reason}", self.number);
+            log::error!("{name}: {lost} points are lost ({}): {reason}", self.log.dir().display());
         }
     }
 
