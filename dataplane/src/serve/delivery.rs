@@ -81,46 +81,72 @@ fn split(body: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// What belongs to a log, at the courier of one backend.
-enum LogEnd {
-    /// The log lives on this worker.
+struct LogEnd {
+    to: LogPlace,
+    /// What has become of its points, not reported yet.
+    report: RefCell<Settled>,
+    /// What was refused, not reported yet: at most what the window holds, since nothing new is fetched from a log whose
+    /// worker takes no reports.
+    refused: RefCell<Vec<RefusedPoints>>,
+}
+
+/// Where a log lives.
+enum LogPlace {
+    /// On this worker.
     Here(Rc<Journal>),
-    Elsewhere {
-        feed: Arc<Feed>,
-        /// Not sent yet.
-        report: RefCell<Settled>,
-        /// Not sent yet: at most what the window holds, since nothing new is fetched from a log whose worker takes no
-        /// reports.
-        refused: RefCell<Vec<RefusedPoints>>,
-    },
+    Elsewhere(Arc<Feed>),
 }
 
 impl LogEnd {
     /// The ends of all logs, by their number.
     fn all(worker: &Worker, backend: BackendId) -> Rc<[Self]> {
-        let of = |log: usize| match worker.feeds.feed(log, backend) {
-            None => Self::Here(worker.journal(log)),
-            Some(feed) => {
-                Self::Elsewhere { feed: feed.clone(), report: RefCell::default(), refused: RefCell::default() }
-            }
+        let of = |log: usize| {
+            let to = match worker.feeds.feed(log, backend) {
+                None => LogPlace::Here(worker.journal(log)),
+                Some(feed) => LogPlace::Elsewhere(feed.clone()),
+            };
+            Self { to, report: RefCell::default(), refused: RefCell::default() }
         };
         (0..worker.feeds.logs()).map(of).collect()
     }
 
     /// Reports what was refused: always before what settles it. False: there is no room now.
-    fn report_refused(&self) -> bool {
-        let Self::Elsewhere { feed, refused, .. } = self else { return true };
-        if refused.borrow().is_empty() {
+    fn report_refused(&self, backend: BackendId) -> bool {
+        if self.refused.borrow().is_empty() {
             return true;
         }
-        match feed.report(Report::Refused(refused.take())) {
-            Ok(()) => true,
-            Err(back) => {
-                if let Report::Refused(back) = back {
-                    refused.replace(back);
+        let refused = self.refused.take();
+        match &self.to {
+            LogPlace::Here(journal) => refused.iter().for_each(|refused| journal.refused(backend, refused)),
+            LogPlace::Elsewhere(feed) => {
+                if let Err(Report::Refused(back)) = feed.report(Report::Refused(refused)) {
+                    self.refused.replace(back);
+                    return false;
                 }
-                false
             }
         }
+        true
+    }
+
+    /// Reports everything. False: there is no room now.
+    fn report(&self, backend: &Backend) -> bool {
+        if !self.report_refused(backend.id) {
+            return false;
+        }
+        if self.report.borrow().next == Seq(0) {
+            return true;
+        }
+        let settled = self.report.take();
+        match &self.to {
+            LogPlace::Here(journal) => journal.settled(backend.id, &backend.name, &settled),
+            LogPlace::Elsewhere(feed) => {
+                if let Err(Report::Settled(back)) = feed.report(Report::Settled(settled)) {
+                    self.report.replace(back);
+                    return false;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -141,9 +167,9 @@ enum Reach {
 
 impl OneLog {
     fn new(worker: &Rc<Worker>, backend: BackendId, ends: &Rc<[LogEnd]>, log: usize) -> Self {
-        let reach = match &ends[log] {
-            LogEnd::Here(journal) => Reach::Reader(Box::new(journal.log.reader(backend))),
-            LogEnd::Elsewhere { .. } => Reach::Chunks {
+        let reach = match &ends[log].to {
+            LogPlace::Here(journal) => Reach::Reader(Box::new(journal.log.reader(backend))),
+            LogPlace::Elsewhere(_) => Reach::Chunks {
                 arrived: worker.feed_event(log, backend),
                 current: Chunk::default(),
                 done: 0,
@@ -153,22 +179,22 @@ impl OneLog {
         Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach }
     }
 
-    fn name(&self) -> &str {
-        &self.worker.settings.topology.backend(self.backend).name
+    fn backend(&self) -> &Backend {
+        self.worker.settings.topology.backend(self.backend)
     }
 }
 
 impl LogSource for OneLog {
     fn offered(&self) -> bool {
-        match &self.ends[self.log] {
-            LogEnd::Here(_) => true,
-            LogEnd::Elsewhere { feed, .. } => !feed.behind.load(SeqCst),
+        match &self.ends[self.log].to {
+            LogPlace::Here(_) => true,
+            LogPlace::Elsewhere(feed) => !feed.behind.load(SeqCst),
         }
     }
 
     async fn fetch(&mut self, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Passed, SourceError> {
-        match (&self.ends[self.log], &mut self.reach) {
-            (LogEnd::Here(journal), Reach::Reader(reader)) => match reader.fetch(false, sink).await {
+        match (&self.ends[self.log].to, &mut self.reach) {
+            (LogPlace::Here(journal), Reach::Reader(reader)) => match reader.fetch(false, sink).await {
                 Ok(fetched) => {
                     if fetched.lost > 0 {
                         journal.met_damage(self.backend);
@@ -177,11 +203,11 @@ impl LogSource for OneLog {
                 }
                 Err(disklog::Error::Closed) => Err(SourceError::Closed),
                 Err(error) => {
-                    log::error!("{}: cannot read the log: {error}", self.name());
+                    log::error!("{}: cannot read the log: {error}", self.backend().name);
                     Err(SourceError::Unreadable)
                 }
             },
-            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { current, done, position, .. }) => {
+            (LogPlace::Elsewhere(feed), Reach::Chunks { current, done, position, .. }) => {
                 let mut passed = Passed::default();
                 loop {
                     while let Some(record) = current.record(*done) {
@@ -212,16 +238,16 @@ impl LogSource for OneLog {
     }
 
     async fn arrived(&mut self) {
-        match (&self.ends[self.log], &mut self.reach) {
+        match (&self.ends[self.log].to, &mut self.reach) {
             // Found again by the next fetch: nothing is taken here.
-            (LogEnd::Here(journal), Reach::Reader(reader)) => {
+            (LogPlace::Here(journal), Reach::Reader(reader)) => {
                 if let Ok(fetched) = reader.fetch(true, &mut |_| false).await
                     && fetched.lost > 0
                 {
                     journal.met_damage(self.backend);
                 }
             }
-            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { arrived, .. }) => loop {
+            (LogPlace::Elsewhere(feed), Reach::Chunks { arrived, .. }) => loop {
                 let rung = arrived.wait();
                 if feed.has_chunk() {
                     return;
@@ -233,9 +259,9 @@ impl LogSource for OneLog {
     }
 
     fn behind(&self) -> bool {
-        match (&self.ends[self.log], &self.reach) {
+        match (&self.ends[self.log].to, &self.reach) {
             (_, Reach::Reader(reader)) => reader.behind(),
-            (LogEnd::Elsewhere { feed, .. }, Reach::Chunks { current, done, .. }) => {
+            (LogPlace::Elsewhere(feed), Reach::Chunks { current, done, .. }) => {
                 current.record(*done).is_some() || !feed.is_empty() || feed.behind.load(SeqCst)
             }
             _ => unreachable!("made together"),
@@ -250,38 +276,15 @@ impl LogSource for OneLog {
     }
 
     fn confirm(&mut self) {
-        let next = self.position();
-        match &self.ends[self.log] {
-            // The counts have gone to the ledger already.
-            LogEnd::Here(journal) => {
-                journal.settled(self.backend, self.name(), &Settled { next, ..Settled::default() });
-                self.worker.publish(self.backend);
-            }
-            LogEnd::Elsewhere { report, .. } => {
-                report.borrow_mut().next = next;
-                self.flush();
-            }
+        self.ends[self.log].report.borrow_mut().next = self.position();
+        self.flush();
+        if let LogPlace::Here(_) = self.ends[self.log].to {
+            self.worker.publish(self.backend);
         }
     }
 
     fn flush(&mut self) -> bool {
-        let end = &self.ends[self.log];
-        let LogEnd::Elsewhere { feed, report, .. } = end else { return true };
-        if !end.report_refused() {
-            return false;
-        }
-        if report.borrow().next == Seq(0) {
-            return true;
-        }
-        match feed.report(Report::Settled(report.take())) {
-            Ok(()) => true,
-            Err(back) => {
-                if let Report::Settled(back) = back {
-                    report.replace(back);
-                }
-                false
-            }
-        }
+        self.ends[self.log].report(self.backend())
     }
 }
 
@@ -470,25 +473,11 @@ impl DeliveryReports {
 
 impl Reports for DeliveryReports {
     fn delivered(&self, log: usize, db: &[u8], lines: u64) {
-        match &self.ends[log] {
-            LogEnd::Here(journal) => {
-                let mut ledger = journal.ledger.borrow_mut();
-                let db = ledger.database(db);
-                ledger.delivered(db, self.backend, lines);
-            }
-            LogEnd::Elsewhere { report, .. } => report.borrow_mut().delivered.push((db.into(), lines)),
-        }
+        self.ends[log].report.borrow_mut().delivered.push((db.into(), lines));
     }
 
     fn rejected(&self, log: usize, db: &[u8], reason: &'static str, lines: u64) {
-        match &self.ends[log] {
-            LogEnd::Here(journal) => {
-                let mut ledger = journal.ledger.borrow_mut();
-                let db = ledger.database(db);
-                ledger.rejected(db, self.backend, reason, lines);
-            }
-            LogEnd::Elsewhere { report, .. } => report.borrow_mut().rejected.push((db.into(), reason, lines)),
-        }
+        self.ends[log].report.borrow_mut().rejected.push((db.into(), reason, lines));
     }
 
     fn settled_below(&self, stamp: u64) {
@@ -496,25 +485,18 @@ impl Reports for DeliveryReports {
     }
 
     fn partly_settled(&self, settled: Arc<PartlySettled>) {
-        for end in &*self.ends {
-            match end {
-                LogEnd::Here(journal) => journal.partly_settled(self.backend, settled.clone()),
+        for end in self.ends.iter().filter(|end| end.report_refused(self.backend)) {
+            match &end.to {
+                LogPlace::Here(journal) => journal.partly_settled(self.backend, settled.clone()),
                 // Without room it is told again with the next attempt.
-                LogEnd::Elsewhere { feed, .. } => {
-                    if end.report_refused() {
-                        drop(feed.report(Report::Partly(settled.clone())));
-                    }
-                }
+                LogPlace::Elsewhere(feed) => drop(feed.report(Report::Partly(settled.clone()))),
             }
         }
         self.worker.partly_settled(self.backend, settled);
     }
 
     fn refused(&self, log: usize, refused: RefusedPoints) {
-        match &self.ends[log] {
-            LogEnd::Here(journal) => journal.refused(self.backend, &refused),
-            LogEnd::Elsewhere { refused: unsent, .. } => unsent.borrow_mut().push(refused),
-        }
+        self.ends[log].refused.borrow_mut().push(refused);
     }
 
     fn state(&self, state: DeliveryState, reason: &str) {
