@@ -43,8 +43,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
             Some("E: a restart repeats what lies behind held points")
         }
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
-        // A search after a failure sends the lines of one request in another order.
-        check::TYPES if two_types && (too_late || held) => Some("A: types by the order of each circle"),
+        // A request that is applied late decides the types of its fields late, too.
+        check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),

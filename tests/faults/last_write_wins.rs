@@ -48,7 +48,6 @@ fn a_backlog_of_one_worker_does_not_overwrite_what_another_took_later() {
         assert_eq!(first.write("db", &lines).unwrap().status, 204);
     }
     assert_eq!(first.write("db", "m v=1i 1\n").unwrap().status, 204);
-    std::thread::sleep(Duration::from_millis(1_300));
     assert_eq!(second.write("db", "m v=2i 1\n").unwrap().status, 204);
     server.restart().unwrap();
 

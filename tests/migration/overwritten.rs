@@ -49,11 +49,9 @@ impl Overwriting {
     }
 }
 
-/// With the circles of now. What was delivered just before the restart is delivered again, perhaps by another worker
-/// than the one that takes the next writes. Points written within one second have no order then (`ORDER_SLACK`).
+/// With the circles of now.
 fn restart(cluster: &mut Cluster) {
     cluster.restart_with(&urls(&cluster.servers));
-    thread::sleep(Duration::from_millis(1200));
 }
 
 fn overwrite(client: &mut Client, numbers: std::ops::Range<u64>, value: u64) {

@@ -17,6 +17,10 @@
 //! request of a search has *all* good lines in order (left out if exactly that was sent last). Writes are idempotent,
 //! so the backend ends as if it had received the good lines once, in order.
 //!
+//! Types: the first line of a new field decides its type. When lines of a request disagree about one, InfluxDB stores
+//! nothing, and the fields behind that line stay new. From then on parts are sent depth first: no line comes before an
+//! earlier one of the same field, and all backends decide alike, however their batches are cut.
+//!
 //! Doubt: a 5xx or a cut connection may be the backend's own problem (a full disk), and so may a refusal that is not in
 //! InfluxDB's form. A line is blamed for such an answer only after it has failed alone [`STRIKES`] times and all other
 //! lines, sent together in between, were taken each time. If the backend takes nothing at all, the search is fruitless
@@ -110,6 +114,8 @@ pub struct Bisect {
     lines: Vec<Range<usize>>,
     /// Parts still to be sent; the first one is being sent.
     parts: VecDeque<BatchPart>,
+    /// Lines disagree about the type of a new field.
+    depth_first: bool,
     refused: Vec<RefusedLine>,
     /// Single lines that have failed, with the answers. They are sent again after the other lines were taken together.
     suspects: Vec<(BatchPart, Rc<str>)>,
@@ -139,6 +145,7 @@ impl Bisect {
         Self {
             lines,
             parts: VecDeque::from([BatchPart::new(all, HINTS)]),
+            depth_first: false,
             refused: Vec::new(),
             suspects: Vec::new(),
             taken: false,
@@ -220,7 +227,9 @@ impl Bisect {
     fn narrow(&mut self, body: &[u8], mut part: BatchPart, text: &str) {
         // Without `partial write` InfluxDB stored nothing: it was creating a shard, and the lines disagree about a
         // type. The same lines sent again get a more precise answer.
-        if text.starts_with("field type conflict") && !part.repeated {
+        let conflict = text.starts_with("field type conflict");
+        self.depth_first |= conflict;
+        if conflict && !part.repeated {
             part.repeated = true;
             self.parts.push_front(part);
             return;
@@ -240,9 +249,7 @@ impl Bisect {
             && let Some(suspects) = hint::suspects(text, body, &self.lines, &part.lines)
         {
             let others = part.lines.iter().copied().filter(|i| suspects.binary_search(i).is_err()).collect();
-            self.doubts_max += 2;
-            self.parts.push_back(BatchPart::new(suspects, part.hints - 1));
-            self.parts.push_back(BatchPart::new(others, part.hints - 1));
+            self.doubts_max += self.add([suspects, others].map(|lines| BatchPart::new(lines, part.hints - 1)));
             return;
         }
         self.doubts_max += self.divide(&part, PARTS);
@@ -251,6 +258,12 @@ impl Bisect {
     fn doubt(&mut self, mut part: BatchPart, text: &str) {
         self.doubts += 1;
         if part.lines.len() == 1 {
+            // A server that was restarted has forgotten the type; later lines must not decide it.
+            if self.depth_first && !part.repeated {
+                part.repeated = true;
+                self.parts.push_front(part);
+                return;
+            }
             part.strikes += 1;
             self.suspects.push((part, text.into()));
             return;
@@ -263,11 +276,19 @@ impl Bisect {
     }
 
     fn divide(&mut self, part: &BatchPart, parts: usize) -> usize {
+        let lines = part.lines.chunks(part.lines.len().div_ceil(parts));
+        self.add(lines.map(|lines| BatchPart::new(lines.to_vec(), HINTS)))
+    }
+
+    /// Adds the parts of a division: behind all others, or before them. Returns their number.
+    fn add(&mut self, parts: impl IntoIterator<Item = BatchPart>) -> usize {
         let before = self.parts.len();
-        for lines in part.lines.chunks(part.lines.len().div_ceil(parts)) {
-            self.parts.push_back(BatchPart::new(lines.to_vec(), HINTS));
+        self.parts.extend(parts);
+        let added = self.parts.len() - before;
+        if self.depth_first {
+            self.parts.rotate_right(added);
         }
-        self.parts.len() - before
+        added
     }
 
     /// Divides a part of which that many lines are refused: the first time by this number, then in half.

@@ -89,12 +89,97 @@ fn search(body: &str, model: &mut Model) -> Option<BTreeSet<u32>> {
     panic!("the search does not end");
 }
 
+/// The types of fields as InfluxDB makes them: see `sim/src/influx.rs`, which is held against a real one.
+#[derive(Default)]
+struct Types {
+    known: BTreeMap<String, char>,
+    /// Those of which a point has been stored. A restart forgets the others.
+    stored: BTreeMap<String, char>,
+}
+
+impl Types {
+    /// Lines are `m<n> v=<value><type> <time>`.
+    fn ask(&mut self, part: &[u8]) -> Result<(), String> {
+        let word = |line: &str, n: usize| line.split(' ').nth(n).unwrap().to_owned();
+        let kind = |value: &str| if value.ends_with('i') { 'i' } else { 'f' };
+        let lines = std::str::from_utf8(part).unwrap().lines().map(|line| (word(line, 0), kind(&word(line, 1))));
+        let known = self.known.clone();
+        let (good, wrong): (Vec<_>, Vec<_>) = lines.partition(|(m, kind)| known.get(m).is_none_or(|is| is == kind));
+        for (measurement, kind) in &good {
+            if self.known.entry(measurement.clone()).or_insert(*kind) != kind {
+                return Err("field type conflict".to_owned());
+            }
+        }
+        self.stored.extend(good);
+        let Some((measurement, kind)) = wrong.first() else { return Ok(()) };
+        let name = |kind| if kind == 'i' { "integer" } else { "float" };
+        Err(format!(
+            "partial write: field type conflict: input field \"v\" on measurement \"{measurement}\" is type {}, already \
+             exists as type {} dropped={}",
+            name(*kind),
+            name(known[measurement]),
+            wrong.len()
+        ))
+    }
+}
+
 fn manners() -> impl Strategy<Value = Manner> {
     prop_oneof![Just(Manner::Partial), Just(Manner::PartialUndercounted), Just(Manner::Whole), Just(Manner::Fails)]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..Default::default() })]
+
+    /// However the lines are cut into requests, and if the server is restarted in between, the first line of a
+    /// measurement decides its type.
+    #[test]
+    fn the_first_line_of_a_new_field_decides_its_type(
+        lines in prop::collection::vec((0u8..100, prop::bool::ANY), 1..300),
+        cut in 1usize..300,
+        restart in 1usize..60,
+    ) {
+        let (mut types, mut want, mut asked) = (Types::default(), BTreeMap::new(), 0);
+        for request in lines.chunks(cut) {
+            let text = |(m, integer): &(u8, bool)| format!("m{m} v=1{} 1\n", if *integer { "i" } else { "" });
+            let body: String = request.iter().map(text).collect();
+            let body = body.as_bytes();
+            let mut refused = BTreeSet::new();
+            for (i, (m, integer)) in (0u32..).zip(request) {
+                let kind = if *integer { 'i' } else { 'f' };
+                if *want.entry(format!("m{m}")).or_insert(kind) != kind {
+                    refused.insert(i);
+                }
+            }
+            let mut part = RequestBody::default();
+            let mut end = Next::Fruitless;
+            // Halves are sent later, in the same order as the whole.
+            while matches!(end, Next::Fruitless | Next::Halve) {
+                let mut bisect = Bisect::new(split(body));
+                end = loop {
+                    bisect.part(body, &mut part);
+                    asked += 1;
+                    let answer = types.ask(part.bytes());
+                    let reply = match &answer {
+                        _ if asked == restart => {
+                            types.known = types.stored.clone();
+                            PartReply::Doubt("cut")
+                        }
+                        Ok(()) => PartReply::Taken,
+                        Err(text) => PartReply::Refused(text),
+                    };
+                    match bisect.answered(body, reply) {
+                        Next::Send | Next::Pause => {}
+                        end => break end,
+                    }
+                };
+                if end == Next::Settled {
+                    prop_assert_eq!(&bisect.refused().iter().map(|r| r.line).collect::<BTreeSet<_>>(), &refused);
+                }
+            }
+            prop_assert_eq!(end, Next::Settled);
+            prop_assert_eq!(&types.stored, &want);
+        }
+    }
 
     /// Few series and times: many lines overwrite each other, so that a wrong order shows.
     #[test]
