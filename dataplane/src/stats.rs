@@ -3,21 +3,26 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// One worker's counters for one backend.
-#[derive(Debug, Default)]
-pub struct BackendStats {
+/// What the courier of one backend says of it.
+#[derive(Debug)]
+pub struct CourierStats {
     /// False from a failed write until the next success.
     pub up: AtomicBool,
-    /// Points that this worker still has to deliver to the backend.
-    pub queued_points: AtomicU64,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
-    /// Time of the oldest record that the courier has not settled, in milliseconds since 1970; `u64::MAX` = none.
-    /// Starts as 0: until the worker has looked into its log, the oldest record is unknown.
+    /// When the oldest record of all logs was accepted that the courier has not settled, in milliseconds since 1970;
+    /// `u64::MAX` = none. Starts as 0: until the courier has looked into the logs, it is unknown.
     pub oldest_ms: AtomicU64,
     /// The courier cannot make progress because of this machine: the log cannot be read, or dead letters cannot be
     /// written.
     pub stuck: AtomicBool,
+}
+
+impl Default for CourierStats {
+    fn default() -> Self {
+        let [rewriting, stuck] = Default::default();
+        Self { up: AtomicBool::new(true), rewriting, oldest_ms: AtomicU64::new(0), stuck }
+    }
 }
 
 /// One worker's counters.
@@ -39,8 +44,8 @@ pub struct WorkerStats {
     /// Version of the placement that the worker uses. Stored with release ordering: a thread that reads it with acquire
     /// ordering knows that every later request of this worker uses this version.
     pub placement_version: AtomicU64,
-    /// Indexed by `BackendId`.
-    pub backends: Vec<BackendStats>,
+    /// By `BackendId`: points in this worker's logs that the backend has not received.
+    pub queued_points: Vec<AtomicU64>,
 }
 
 /// What decides how queries use one backend. Written by all threads.
@@ -57,6 +62,8 @@ pub struct ReadStats {
 pub struct Stats {
     pub workers: Vec<WorkerStats>,
     /// Indexed by `BackendId`.
+    pub couriers: Vec<CourierStats>,
+    /// Indexed by `BackendId`.
     pub reads: Vec<ReadStats>,
     /// By circle: its data is being moved, so reads prefer other circles.
     pub migrating: Vec<AtomicBool>,
@@ -72,12 +79,11 @@ pub struct Stats {
 
 impl Stats {
     pub fn new(workers: usize, backends: usize, circles: usize) -> Self {
-        let worker = || WorkerStats {
-            backends: (0..backends).map(|_| BackendStats { up: AtomicBool::new(true), ..Default::default() }).collect(),
-            ..Default::default()
-        };
+        let worker =
+            || WorkerStats { queued_points: (0..backends).map(|_| AtomicU64::new(0)).collect(), ..Default::default() };
         Self {
             workers: (0..workers).map(|_| worker()).collect(),
+            couriers: (0..backends).map(|_| CourierStats::default()).collect(),
             reads: (0..backends).map(|_| ReadStats::default()).collect(),
             migrating: (0..circles).map(|_| AtomicBool::new(false)).collect(),
             moving: AtomicBool::new(false),
@@ -86,14 +92,8 @@ impl Stats {
         }
     }
 
-    /// When the oldest point that `backend` has not received was accepted, in milliseconds since 1970; `u64::MAX` =
-    /// none.
-    pub fn oldest_ms(&self, backend: usize) -> u64 {
-        self.workers.iter().map(|w| w.backends[backend].oldest_ms.load(Relaxed)).min().unwrap_or(u64::MAX)
-    }
-
     /// Points queued for `backend` over all workers.
     pub fn queued_points(&self, backend: usize) -> u64 {
-        self.workers.iter().map(|w| w.backends[backend].queued_points.load(Relaxed)).sum()
+        self.workers.iter().map(|w| w.queued_points[backend].load(Relaxed)).sum()
     }
 }

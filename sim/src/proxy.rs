@@ -411,8 +411,8 @@ async fn probe(life: Rc<Life>, backend: usize) {
         let up = ping.or(late).await.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 204"));
         let before = std::mem::replace(&mut life.up.borrow_mut()[backend], up);
         life.stats.reads[backend].down.store(!up, Relaxed);
-        for (worker, stats) in life.stats.workers.iter().enumerate() {
-            if before != up || (up && !stats.backends[backend].up.load(Relaxed)) {
+        if before != up || (up && !life.stats.couriers[backend].up.load(Relaxed)) {
+            for worker in 0..life.stats.workers.len() {
                 life.send(worker, ToWorker::Probed { backend: id(backend), up });
             }
         }

@@ -175,7 +175,7 @@ fn writers_that_race_leave_all_circles_equal() {
                 }
                 let value = 1000 * writer + n;
                 // Each new measurement is first written with two types at once.
-                let kind = if writer % 2 == 0 { "i" } else { "" };
+                let kind = if writer.is_multiple_of(2) { "i" } else { "" };
                 let lines = format!("m v={value}i {}\nt{n} v={value}{kind} 1\n", n % 10);
                 assert_eq!(client.write(DB, &lines).unwrap().status, 204);
             }

@@ -78,11 +78,10 @@ fn arrange(state: &mut AdminState, recorded: &Value) {
             let index = backend.index();
             let flag = |name: &str| recorded[name].as_bool().unwrap();
             state.probed_up[index] = Some(flag("active"));
-            // The second worker is the one that sees the backend's failures.
-            let stats = &state.stats.workers[1].backends[index];
-            stats.up.store(flag("active"), Relaxed);
-            stats.rewriting.store(flag("rewrite"), Relaxed);
-            stats.queued_points.store(if flag("backlog") { 3 } else { 0 }, Relaxed);
+            let courier = &state.stats.couriers[index];
+            courier.up.store(flag("active"), Relaxed);
+            courier.rewriting.store(flag("rewrite"), Relaxed);
+            state.stats.workers[1].queued_points[index].store(if flag("backlog") { 3 } else { 0 }, Relaxed);
             let load = |load: &Value| Load {
                 inplace: load["inplace"].as_u64().unwrap(),
                 incorrect: load["incorrect"].as_u64().unwrap(),

@@ -52,14 +52,14 @@ pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
 
 fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> {
     let index = backend.id.index();
-    let workers = || state.stats.workers.iter().map(|worker| &worker.backends[index]);
+    let courier = &state.stats.couriers[index];
     let reachable = state.probed_up[index] != Some(false);
     // A server that answers probes but refuses writes counts as down.
-    let active = reachable && workers().all(|stats| stats.up.load(Relaxed));
-    let rewriting = workers().any(|stats| stats.rewriting.load(Relaxed));
+    let active = reachable && courier.up.load(Relaxed);
+    let rewriting = courier.rewriting.load(Relaxed);
     // Queued points alone are not a backlog. Points that have waited for `STALL_AFTER` are, whatever the cause.
-    let stuck = workers().any(|stats| stats.stuck.load(Relaxed));
-    let waits = unix_ms().saturating_sub(state.stats.oldest_ms(index)) >= STALL_AFTER.as_millis() as u64;
+    let stuck = courier.stuck.load(Relaxed);
+    let waits = unix_ms().saturating_sub(courier.oldest_ms.load(Relaxed)) >= STALL_AFTER.as_millis() as u64;
     let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting || stuck || waits);
     // Delivery to a server with a backlog is retried all the time.
     let rewrite = rewriting || backlog;

@@ -3,7 +3,7 @@
 //!
 //! Not here: the calls themselves (`influx`, `create`), when the catalog is refreshed (`refresh`).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,9 +30,8 @@ pub(super) struct KnownBackend {
     probe: Probe,
     pub(super) addr: Option<SocketAddr>,
     pub(super) probed: Watch,
-    /// By the results of couriers: down while `failing` holds a worker.
+    /// By the results of its courier.
     writes: Watch,
-    failing: HashSet<usize>,
     /// A job is counting measurements.
     counting: bool,
     counted_at: Option<Instant>,
@@ -54,7 +53,6 @@ impl KnownBackend {
             addr: None,
             probed: Watch::new(None, now),
             writes: Watch::new(Some(true), now),
-            failing: HashSet::new(),
             counting: false,
             counted_at: None,
         })
@@ -74,12 +72,9 @@ impl EventLoop {
         let before = self.state.probed_up[index].replace(up);
         self.state.stats.reads[index].down.store(!up, Relaxed);
         let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
-            // A worker whose writes fail may try again at once.
-            for worker in 0..self.end.workers() {
-                let stats = self.state.stats.workers.get(worker);
-                if up && stats.is_some_and(|stats| !stats.backends[index].up.load(Relaxed)) {
-                    self.send(worker, ToWorker::Probed { backend, up });
-                }
+            // A courier whose writes fail may try again at once.
+            if up && !self.state.stats.couriers[index].up.load(Relaxed) {
+                self.broadcast(|| ToWorker::Probed { backend, up });
             }
             return;
         };
@@ -99,18 +94,12 @@ impl EventLoop {
     }
 
     /// A courier found that writes fail, or succeed again.
-    pub(super) fn written(&mut self, worker: usize, backend: BackendId, up: bool, reason: &str) {
+    pub(super) fn written(&mut self, backend: BackendId, up: bool, reason: &str) {
         let known = &mut self.backends[backend.index()];
-        if up {
-            known.failing.remove(&worker);
-        } else {
-            known.failing.insert(worker);
-        }
         known.probe.now();
-        let writable = known.failing.is_empty();
-        if let Some(lasted) = known.writes.note(writable, Instant::now()) {
+        if let Some(lasted) = known.writes.note(up, Instant::now()) {
             let name = self.name(backend);
-            if writable {
+            if up {
                 log::info!("backend {name}: writes succeed again after {lasted:.1?}");
             } else {
                 log::warn!("backend {name}: writes fail: {reason}");

@@ -228,7 +228,7 @@ impl EventLoop {
             ToControl::Create { worker, ticket, backend, db, rp } => {
                 self.create((worker, ticket), (backend, db, rp));
             }
-            ToControl::BackendChanged { worker, backend, up, reason } => self.written(worker, backend, up, &reason),
+            ToControl::BackendChanged { backend, up, reason } => self.written(backend, up, &reason),
             ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
             ToControl::Drained { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Drained(result)),
             ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Written(result)),

@@ -96,7 +96,7 @@ impl World for LiveWorld {
     }
 
     fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
-        self.stats.workers.iter().any(|worker| worker.backends[backend.index()].oldest_ms.load(Relaxed) <= ms)
+        self.stats.couriers[backend.index()].oldest_ms.load(Relaxed) <= ms
     }
 
     fn queued_points(&self, backend: BackendId) -> u64 {

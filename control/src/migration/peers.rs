@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use fluxgate_dataplane::settings::Credentials;
@@ -61,9 +62,9 @@ impl PeerBacklog {
 
 /// The value of [`WAITING`] at time `now_ms`.
 pub fn waiting(stats: &Stats, now_ms: u64) -> String {
-    let oldest = |backend: usize| stats.oldest_ms(backend);
-    // A worker that does not know yet has 0, which counts as waiting for long.
-    let waits = (0..stats.reads.len()).map(|backend| (backend, oldest(backend))).filter(|(_, at)| *at != u64::MAX);
+    let oldest = stats.couriers.iter().map(|courier| courier.oldest_ms.load(Relaxed)).enumerate();
+    // A courier that does not know yet has 0, which counts as waiting for long.
+    let waits = oldest.filter(|(_, at)| *at != u64::MAX);
     waits.map(|(backend, at)| format!("{backend}={}", now_ms.saturating_sub(at))).collect::<Vec<_>>().join(",")
 }
 
@@ -235,7 +236,6 @@ pub fn pause(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::Relaxed;
 
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
@@ -358,10 +358,10 @@ mod tests {
     #[test]
     fn points_that_another_proxy_holds_are_known_by_age() {
         let stats = Stats::new(2, 3, 1);
-        for (worker, backend, at) in [(0, 0, 900), (1, 0, 400), (0, 1, u64::MAX), (1, 1, u64::MAX), (0, 2, u64::MAX)] {
-            stats.workers[worker].backends[backend].oldest_ms.store(at, Relaxed);
+        for (backend, at) in [(0, 400), (1, u64::MAX)] {
+            stats.couriers[backend].oldest_ms.store(at, Relaxed);
         }
-        assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one a worker does not know yet");
+        assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one its courier does not know yet");
         let heard = PeerBacklog { at_ms: 50_000, waiting: read_waiting(&waiting(&stats, 1000)), is_silent: false };
         let is_behind = |backend, ms| heard.is_behind(BackendId(backend), ms);
         assert!(!is_behind(0, 49_399) && is_behind(0, 49_400));

@@ -89,7 +89,7 @@ fn a_worker_that_finds_a_backend_failing_has_it_probed_at_once() {
     bench.probed(0, true);
     let backend = BackendId(0);
     for _ in 0..100 {
-        bench.send(ToControl::BackendChanged { worker: 0, backend, up: false, reason: "refused".to_owned() });
+        bench.send(ToControl::BackendChanged { backend, up: false, reason: "refused".to_owned() });
     }
     std::thread::sleep(Duration::from_secs(1));
     assert!(other.requests() < 15, "{} requests within a second", other.requests());

@@ -39,7 +39,7 @@ fn good_probes_reach_a_worker_that_has_the_backend_down() {
     let influxd = Influxd::start();
     let mut bench = Bench::start(&[vec![influxd.url()]]);
     bench.probed(0, true);
-    bench.stats.workers[0].backends[0].up.store(false, Relaxed);
+    bench.stats.couriers[0].up.store(false, Relaxed);
     bench.probed(0, true);
     assert_eq!(bench.json("/health")[0]["backends"][0]["active"], false, "writes still fail");
 }

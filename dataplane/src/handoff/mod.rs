@@ -98,8 +98,8 @@ pub enum ToControl {
     /// `backend` answered that it lacks `db` or `rp` (empty = default). Create it there with the settings that another
     /// backend has. Answered by [`ToWorker::Created`].
     Create { worker: usize, ticket: Ticket, backend: BackendId, db: String, rp: String },
-    /// According to the results of a courier's writes, its backend went down or came up.
-    BackendChanged { worker: usize, backend: BackendId, up: bool, reason: String },
+    /// According to the results of its courier's writes, a backend went down or came up.
+    BackendChanged { backend: BackendId, up: bool, reason: String },
     /// Answers [`ToWorker::LedgerWanted`].
     Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
     /// Answers [`ToWorker::Drain`].

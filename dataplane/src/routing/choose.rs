@@ -52,10 +52,9 @@ impl Chooser<'_> {
         if reads.down.load(Relaxed) || self.failed.contains(&backend) {
             return None;
         }
-        let backends = self.stats.workers.iter().map(|worker| &worker.backends[backend.index()]);
-        let queued = backends.clone().filter(|stats| stats.queued_points.load(Relaxed) > 0);
-        let oldest = queued.map(|stats| stats.oldest_ms.load(Relaxed)).filter(|&at| at > 0).min().unwrap_or(u64::MAX);
-        let waited = self.now_ms.saturating_sub(oldest);
+        let oldest = self.stats.couriers[backend.index()].oldest_ms.load(Relaxed);
+        let is_known = oldest > 0 && self.stats.queued_points(backend.index()) > 0;
+        let waited = if is_known { self.now_ms.saturating_sub(oldest) } else { 0 };
         let at = self.topology.backend(backend);
         Some(Rank {
             spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed) || self.placement.lacks(at.circle),
@@ -171,9 +170,9 @@ mod tests {
         }
 
         fn behind(&self, backend: usize, ms: u64) {
-            let stats = &self.stats.workers[1].backends[backend];
-            stats.queued_points.store(1, Relaxed);
-            stats.oldest_ms.store(NOW - ms, Relaxed);
+            // Some worker has accepted them.
+            self.stats.workers[1].queued_points[backend].store(1, Relaxed);
+            self.stats.couriers[backend].oldest_ms.store(NOW - ms, Relaxed);
         }
 
         /// A measurement with these owners.

@@ -18,7 +18,7 @@ use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
 use crate::lineproto::{Item, Scanner};
 use crate::order::RecordOrder;
 use crate::precision::Precision;
-use crate::stats::BackendStats;
+use crate::stats::CourierStats;
 use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
 use crate::worker::feed::{Chunk, Feed, Report, Settled};
@@ -32,7 +32,6 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Option<Running
     let settings = &worker.settings;
     let start = |backend: &Backend| {
         if worker.feeds.courier_of(backend.id) != worker.id {
-            worker.stats().backends[backend.id.index()].oldest_ms.store(u64::MAX, Relaxed);
             return Ok(None);
         }
         let address = Address::default();
@@ -466,8 +465,8 @@ impl DeliveryReports {
         Self { worker, backend, ends, up: Cell::new(true) }
     }
 
-    fn stats(&self) -> &BackendStats {
-        &self.worker.stats().backends[self.backend.index()]
+    fn stats(&self) -> &CourierStats {
+        &self.worker.all_stats.couriers[self.backend.index()]
     }
 }
 
@@ -504,7 +503,7 @@ impl Reports for DeliveryReports {
         self.stats().up.store(up, Relaxed);
         if self.up.replace(up) != up {
             let (backend, reason) = (self.backend, reason.to_owned());
-            self.worker.link.tell(|worker| ToControl::BackendChanged { worker, backend, up, reason });
+            self.worker.link.tell(|_| ToControl::BackendChanged { backend, up, reason });
         }
     }
 

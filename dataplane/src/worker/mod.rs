@@ -224,8 +224,7 @@ impl Worker {
 
     /// Whether the backend has taken no write since the last failure, as its courier sees it.
     pub fn is_up(&self, backend: BackendId) -> bool {
-        let courier = self.feeds.courier_of(backend);
-        self.all_stats.workers[courier].backends[backend.index()].up.load(Relaxed)
+        self.all_stats.couriers[backend.index()].up.load(Relaxed)
     }
 
     /// The backends whose couriers live on this worker.
@@ -328,9 +327,8 @@ impl Worker {
 
     /// Publishes the backlog of a backend to the counters.
     pub fn publish(&self, backend: BackendId) {
-        let stats = &self.stats().backends[backend.index()];
         let queued = self.journals().map(|journal| journal.ledger.borrow().queued(backend)).sum();
-        stats.queued_points.store(queued, Relaxed);
+        self.stats().queued_points[backend.index()].store(queued, Relaxed);
     }
 
     /// Logs the damage that the logs have found since the last call.
