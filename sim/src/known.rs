@@ -2,7 +2,7 @@
 //! reported as known. What is mended is struck from here; then every seed that finds it again fails.
 
 use crate::check;
-use crate::plan::{Full, Plan, PlannedFault, Says};
+use crate::plan::{Full, Plan, PlannedFault, Safety, Says};
 use crate::world::Violation;
 
 /// The promise that is known to be broken in this way, in a few words; None: this is new.
@@ -25,12 +25,15 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
     let silent = any(&|f| matches!(f, PlannedFault::HalfOpen { .. }));
     let removes = any(&|f| matches!(f, PlannedFault::Drop { .. }));
-    // Points that are held, or wait for a connection that is silent, keep the cursors back.
-    let holds = gone || silent || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
+    let cut = any(&|f| matches!(f, PlannedFault::Cut { .. }));
+    // Points that are held, or wait for a connection that is silent or has broken, keep the cursors back.
+    let holds = gone || silent || cut || any(&|f| matches!(f, PlannedFault::BackendSays { db: Some(_), .. }));
     let disk_fails = any(&|f| matches!(f, PlannedFault::DiskFails { .. }));
     // A worker whose log has failed takes no writes until the next start.
     let restarts = disk_fails || any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
+    // A crash takes points that one circle may have had already.
+    let forgets = plan.setup.safety != Safety::Disk && any(&|f| matches!(f, PlannedFault::Crash { .. }));
     let drops = (full || disk_fails) && plan.setup.full == Full::DropOldest;
     match found.kind {
         check::FENCE if too_late && found.text.contains("stands after") => {
@@ -45,6 +48,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
         // A request that is applied late decides the types of its fields late, too.
         check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
+        check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),

@@ -242,7 +242,7 @@ impl Plan {
                 for backend in 0..4 {
                     plan.events.push(Event { at: 500, fault: PlannedFault::BackendDown { backend, for_ms: 25_000 } });
                 }
-                // While the one worker that is left takes over the logs of the others.
+                // While the one worker that is left delivers the logs of the others.
                 for at in [11_000, 11_101 + rng.below(60)] {
                     let fault = PlannedFault::Crash { power: false, down_ms: 100, workers: 1 };
                     plan.events.push(Event { at, fault });

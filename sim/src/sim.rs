@@ -117,16 +117,17 @@ async fn put_right(plan: &Plan, world: &Rc<World>, process: &Rc<Process>) {
     }
 }
 
-/// Waits until nothing is queued any more; the ledger then.
+/// Waits until nothing is queued any more and no statement is being carried out; the ledger then.
 async fn drained(world: &Rc<World>, process: &Rc<Process>) -> Option<Vec<LedgerRow>> {
     let deadline = exec::now() + DRAINED_WITHIN;
     let mut last = String::from("no process");
     while exec::now() < deadline {
         if let Some(life) = process.life()
             && !life.worker_failed()
-            && let Some(rows) = life.ledger().await
+            && let Some(rows) = life.clone().ledger().await
         {
-            if rows.iter().all(|row| row.queued == 0) {
+            // A statement that is being carried out is not everywhere yet.
+            if rows.iter().all(|row| row.queued == 0) && !life.changes_structure.get() {
                 return Some(rows);
             }
             let behind = rows.iter().filter(|row| row.queued > 0);

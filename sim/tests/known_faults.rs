@@ -94,7 +94,7 @@ fn an_outage_longer_than_the_turn_is_waited_for() {
     nothing_found(&plan);
 }
 
-/// What is taken over is appended behind newer records. Found by 164 of 400 seeds of its profile, first by seed 0.
+/// The logs of former workers lie apart. Found by 164 of 400 seeds of its profile, first by seed 0.
 #[test]
 fn a_backlog_and_fewer_workers_after_a_start() {
     let plan = Plan {
