@@ -1,10 +1,8 @@
 //! Promise: what HTTP allows is answered as by InfluxDB. What can be read in two ways is in `http_shapes.rs`.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
+use fluxgate::lab::client::exchange;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 
@@ -16,16 +14,6 @@ fn both() -> (Influxd, Proxy) {
     influxd.create_database("db").unwrap();
     let proxy = support::start(&ProxyConfig::new(&[vec![influxd.url()]]));
     (influxd, proxy)
-}
-
-/// Sends bytes; all that comes back until the other side closes.
-fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).unwrap();
-    String::from_utf8_lossy(&got).into_owned()
 }
 
 #[test]
@@ -40,7 +28,7 @@ fn options_of_write_and_equal_lengths_are_answered_as_by_influxdb() {
         ("POST", "Content-Length: 9\r\nContent-Length: 10\r\n", "m n=1i 1\n"),
     ] {
         let request = format!("{method} /write?db=db HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n{body}");
-        let answers = [proxy.addr(), influxd.addr()].map(|addr| exchange(addr, request.as_bytes()));
+        let answers = [proxy.addr(), influxd.addr()].map(|addr| exchange(addr, request.as_bytes()).unwrap());
         let told = |answer: &String| {
             let cors = answer.lines().filter(|line| line.starts_with("Access-Control-")).map(str::to_owned);
             (answer.get(..12).map(str::to_owned), cors.collect::<BTreeSet<_>>())
@@ -58,12 +46,12 @@ fn a_query_in_a_target_may_be_as_long_as_for_influxdb() {
         let ping = "GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
         // Twice, so that the larger buffer is used again, and a request behind it.
         for addr in [proxy.addr(), influxd.addr()] {
-            let answers = exchange(addr, format!("{request}{request}{ping}").as_bytes());
+            let answers = exchange(addr, format!("{request}{request}{ping}").as_bytes()).unwrap();
             assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{length}: {answers:.300}");
             assert_eq!(answers.matches("HTTP/1.1 204 ").count(), 1, "{length}: {answers:.300}");
         }
     }
     let request = format!("GET /query?q={} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(1 << 20));
-    let answer = exchange(proxy.addr(), request.as_bytes());
+    let answer = exchange(proxy.addr(), request.as_bytes()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("use POST"), "{answer}");
 }

@@ -3,13 +3,12 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use fluxgate::lab::client::{Client, Reply};
+use fluxgate::lab::client::{Client, Reply, exchange};
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::{Fault, StandIn};
@@ -84,16 +83,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
-}
-
-/// Sends bytes, and everything that comes back until the proxy closes.
-fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut got = Vec::new();
-    stream.read_to_end(&mut got).unwrap();
-    String::from_utf8_lossy(&got).into_owned()
 }
 
 fn receive(client: &mut Client) -> Reply {
@@ -176,7 +165,8 @@ fn a_head_request_gets_no_body() {
                 "HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\nGET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
             )
             .as_bytes(),
-        );
+        )
+        .unwrap();
         let (first, second) = text.split_once("\r\n\r\n").unwrap();
         assert!(first.starts_with(&format!("HTTP/1.1 {status} ")) && first.contains("Content-Length: "), "{text}");
         assert!(second.starts_with("HTTP/1.1 204 ") && second.ends_with("\r\n\r\n"), "{text}");
@@ -283,7 +273,8 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     for (headers, status) in cases {
         let request = format!("POST /write?db=db HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         let answers =
-            exchange(under_test.proxy.addr(), format!("{request}9\r\nm n=1i 1\n\r\n0\r\n\r\n{smuggled}").as_bytes());
+            exchange(under_test.proxy.addr(), format!("{request}9\r\nm n=1i 1\n\r\n0\r\n\r\n{smuggled}").as_bytes())
+                .unwrap();
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{headers:?}: {answers}");
         assert!(answers.contains("\r\nConnection: close\r\n"), "{headers:?}: {answers}");
@@ -297,7 +288,7 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
         ("GET /ping\r\n\r\n", 505),
     ] {
-        let answers = exchange(under_test.proxy.addr(), format!("{request}{smuggled}").as_bytes());
+        let answers = exchange(under_test.proxy.addr(), format!("{request}{smuggled}").as_bytes()).unwrap();
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request:?}: {answers}");
     }
@@ -306,7 +297,7 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     {
         let request =
             format!("POST /write?db=db HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}{smuggled}");
-        let answers = exchange(under_test.proxy.addr(), request.as_bytes());
+        let answers = exchange(under_test.proxy.addr(), request.as_bytes()).unwrap();
         assert!(answers.starts_with("HTTP/1.1 400 "), "{body:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{body:?}: {answers}");
     }
@@ -331,7 +322,7 @@ fn what_is_too_large_is_refused() {
         (fields(64), 204),
         (fields(65), 431),
     ] {
-        let answers = exchange(under_test.proxy.addr(), request.as_bytes());
+        let answers = exchange(under_test.proxy.addr(), request.as_bytes()).unwrap();
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{} bytes: {answers}", request.len());
     }
 
@@ -459,7 +450,7 @@ fn a_silent_client_is_let_go() {
     let under_test = one_backend(&[("idle_timeout", IDLE_TIMEOUT.as_secs().into())]);
     let ends = |bytes: &[u8]| {
         let started = Instant::now();
-        let answers = exchange(under_test.proxy.addr(), bytes);
+        let answers = exchange(under_test.proxy.addr(), bytes).unwrap();
         assert!(started.elapsed() > IDLE_TIMEOUT / 2, "after {:?}: {answers}", started.elapsed());
         answers
     };

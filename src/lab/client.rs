@@ -46,6 +46,19 @@ impl Reply {
     }
 }
 
+/// Sends bytes on a connection of their own; all that comes back until the other side closes.
+///
+/// # Errors
+/// What the connection has, among it a server's silence for [`READ_TIMEOUT`].
+pub fn exchange(addr: SocketAddr, bytes: &[u8]) -> io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    stream.write_all(bytes)?;
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got)?;
+    Ok(String::from_utf8_lossy(&got).into_owned())
+}
+
 impl Client {
     pub fn connect(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr)?;

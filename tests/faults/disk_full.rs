@@ -152,6 +152,16 @@ fn a_proxy_killed_on_a_full_disk_starts_again_and_loses_nothing() {
     full_and_back(circles, start(&config), true);
 }
 
+/// There is room again: writes are taken, and none is lost.
+fn goes_on(proxy: &Proxy, circles: &Circles, points: &mut Points) {
+    let accepted = eventually(DRAIN, || {
+        let args = LoadArgs { points: Some(2_000), ..points.args(proxy) };
+        points.load(&args, || {}).succeeded()
+    });
+    assert!(accepted, "{}", proxy.stderr());
+    assert_nothing_lost(proxy, circles, points);
+}
+
 /// Another file fills the disk to the last byte. Nothing acknowledged is lost, and writes go on when there is room.
 #[test]
 fn a_disk_that_others_fill_is_back_pressure_too() {
@@ -171,12 +181,7 @@ fn a_disk_that_others_fill_is_back_pressure_too() {
     proxy.restart().unwrap_or_else(|e| panic!("with a full disk it must start: {e}"));
     assert_nothing_lost(&proxy, &circles, &points);
     std::fs::remove_file(&junk).unwrap();
-    let accepted = eventually(DRAIN, || {
-        let args = LoadArgs { points: Some(2_000), ..points.args(&proxy) };
-        points.load(&args, || {}).succeeded()
-    });
-    assert!(accepted, "{}", proxy.stderr());
-    assert_nothing_lost(&proxy, &circles, &points);
+    goes_on(&proxy, &circles, &mut points);
 }
 
 /// Somebody else takes every block, again and again. All the same: kill -9 and a start, the backlog is delivered, a
@@ -214,12 +219,7 @@ fn a_backlog_on_a_disk_without_a_free_block(disk: &SmallDisk) {
         assert_eq!(drained(&proxy).totals, ledger.totals);
     }
     std::fs::remove_file(&junk).unwrap();
-    let accepted = eventually(DRAIN, || {
-        let args = LoadArgs { points: Some(2_000), ..points.args(&proxy) };
-        points.load(&args, || {}).succeeded()
-    });
-    assert!(accepted, "{}", proxy.stderr());
-    assert_nothing_lost(&proxy, &circles, &points);
+    goes_on(&proxy, &circles, &mut points);
 }
 
 /// Dead letters wait for space; the attempts leave no files that would push out others.

@@ -1,6 +1,6 @@
-//! Promise: all circles apply all writes in one and the same order, and a write that was acknowledged before another one
-//! began comes first: whatever happens to the backend or the proxy meanwhile, over whatever connections and workers they
-//! come, and however they name the policy.
+//! Promise: all circles apply all writes in one and the same order, and a write that was acknowledged before another
+//! one began comes first: whatever happens to the backend or the proxy meanwhile, over whatever connections and
+//! workers they come, and however they name the policy.
 
 use std::time::Duration;
 

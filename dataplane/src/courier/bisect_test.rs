@@ -114,8 +114,8 @@ impl Types {
         let Some((measurement, kind)) = wrong.first() else { return Ok(()) };
         let name = |kind| if kind == 'i' { "integer" } else { "float" };
         Err(format!(
-            "partial write: field type conflict: input field \"v\" on measurement \"{measurement}\" is type {}, already \
-             exists as type {} dropped={}",
+            "partial write: field type conflict: input field \"v\" on measurement \"{measurement}\" is type {}, \
+             already exists as type {} dropped={}",
             name(*kind),
             name(known[measurement]),
             wrong.len()
