@@ -32,6 +32,17 @@ impl Precision {
         })
     }
 
+    /// Reads the `precision` parameter of `/api/v2/write`: empty, `ns`, `us`, `ms` or `s`.
+    pub fn from_v2(text: &[u8]) -> Option<Self> {
+        Some(match text {
+            b"" | b"ns" => Self::Nanosecond,
+            b"us" => Self::Microsecond,
+            b"ms" => Self::Millisecond,
+            b"s" => Self::Second,
+            _ => return None,
+        })
+    }
+
     /// The parameter value that every InfluxDB 1.x understands.
     pub fn as_param(self) -> &'static str {
         match self {

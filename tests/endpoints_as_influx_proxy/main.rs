@@ -12,6 +12,7 @@ mod golden;
 mod support;
 
 mod answers;
+mod api_v2;
 mod migrations;
 mod rows;
 mod servers;

@@ -78,7 +78,7 @@ fn connection_options(value: &[u8]) -> (bool, bool) {
 }
 
 /// Appends a number without the cost of `format!`.
-fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn push_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

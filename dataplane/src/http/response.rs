@@ -183,7 +183,7 @@ impl Responder {
         fields: &[(&str, &str)],
     ) {
         let body = error_body(to.format, text, pretty);
-        self.send_error(out, to, status, text, fields, &body);
+        self.error_with_body(out, to, status, (status != 401).then_some(text), fields, &body);
     }
 
     /// 400 to a write with refused lines: `text` is InfluxDB's, `refused` lists the lines.
@@ -200,21 +200,22 @@ impl Responder {
             Format::Json => refused_body(text, pretty, refused),
             format => error_body(format, text, pretty),
         };
-        self.send_error(out, to, 400, text, fields, &body);
+        self.error_with_body(out, to, 400, Some(text), fields, &body);
     }
 
-    fn send_error(
+    /// An error with a body of the caller's, in the format of `to`. `text` is for `X-Influxdb-Error`.
+    pub fn error_with_body(
         &mut self,
         out: &mut Vec<u8>,
         to: ReplyTo<'_>,
         status: u16,
-        text: &[u8],
+        text: Option<&[u8]>,
         fields: &[(&str, &str)],
         body: &[u8],
     ) {
         self.start(out, to, status);
         field(out, "Content-Type", to.format.content_type().as_bytes());
-        if status != 401 {
+        if let Some(text) = text {
             field(out, "X-Influxdb-Error", &text[..text.len().min(ERROR_HEADER_BYTES_MAX)]);
         }
         fields.iter().for_each(|(name, value)| field(out, name, value.as_bytes()));

@@ -19,7 +19,13 @@ pub enum Reject {
     DatabaseForbidden(Vec<u8>),
     DatabaseUnknown(Vec<u8>),
     NameTooLong(&'static str),
-    Precision(Vec<u8>),
+    /// A bucket that is no `database` or `database/retention-policy`.
+    Bucket(Vec<u8>),
+    Precision {
+        given: Vec<u8>,
+        /// What this API takes.
+        known: &'static str,
+    },
     Consistency,
     PolicyUnknown(Vec<u8>),
     Body(BodyError),
@@ -78,12 +84,12 @@ impl Reject {
             Self::NoDatabase
             | Self::DatabaseForbidden(_)
             | Self::NameTooLong(_)
-            | Self::Precision(_)
+            | Self::Precision { .. }
             | Self::Consistency
             | Self::AllRefused(_)
             | Self::SomeRefused(_)
             | Self::RefusedByBackend(_) => 400,
-            Self::DatabaseUnknown(_) => 404,
+            Self::DatabaseUnknown(_) | Self::Bucket(_) => 404,
             // As in InfluxDB 1.x.
             Self::PolicyUnknown(_) => 500,
             Self::Body(BodyError::TooLarge) => 413,
@@ -112,10 +118,16 @@ impl Reject {
             Self::NameTooLong(what) => Cow::Owned(
                 format!("{what} name too long: at most {} bytes", crate::limits::NAME_BYTES_MAX).into_bytes(),
             ),
-            Self::Precision(given) => {
+            Self::Bucket(name) => {
+                let mut text = String::from("bucket not found: ");
+                go_quote(&mut text, name);
+                text.push_str(" (use database or database/retention-policy)");
+                Cow::Owned(text.into_bytes())
+            }
+            Self::Precision { given, known } => {
                 let mut text = String::from("invalid precision ");
                 go_quote(&mut text, given);
-                text.push_str(" (use n, ns, u, ms, s, m or h)");
+                text += &format!(" (use {known})");
                 Cow::Owned(text.into_bytes())
             }
             Self::Consistency => Cow::Borrowed(b"invalid consistency level"),

@@ -22,6 +22,7 @@ use crate::limits::{
     PROFILE_MAX, QUERY_BODY_BYTES_MAX, QUERY_HEAD_BYTES_MAX, SLOW_READ_BYTES,
 };
 use crate::query::{self, AfterAnswer, OwnAnswer};
+use crate::request::api::Api;
 use crate::request::body::Body;
 use crate::request::conns::Phase;
 use crate::request::inbox::Inbox;
@@ -64,6 +65,8 @@ struct ReplyInfo {
     keep_alive: bool,
     request_id: Option<Box<[u8]>>,
     origin: Option<Box<[u8]>>,
+    /// Whose words errors have.
+    api: Api,
     format: Format,
     pretty: bool,
 }
@@ -71,6 +74,7 @@ struct ReplyInfo {
 impl ReplyInfo {
     fn new(head: &Head, buf: &[u8]) -> Self {
         let to = ReplyTo::new(head, buf);
+        let api = Api::of(head.path(buf));
         Self {
             began: io::now(),
             minor: to.minor,
@@ -78,7 +82,8 @@ impl ReplyInfo {
             keep_alive: to.keep_alive,
             request_id: to.request_id.map(Into::into),
             origin: to.origin.map(Into::into),
-            format: to.format,
+            api,
+            format: api.format(to.format),
             pretty: http::query::first(head.query(buf), "pretty").as_deref() == Some(b"true"),
         }
     }
@@ -218,7 +223,7 @@ impl Conn {
         let mut to = ReplyInfo::new(head, buf);
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
-            b"/write" => self.write(head, to).await,
+            b"/write" | b"/api/v2/write" => self.write(head, to).await,
             b"/query" => self.query(head, to).await,
             b"/ping" => self.ping(head, to).await,
             _ => self.admin(head, to).await,
@@ -232,7 +237,7 @@ impl Conn {
             to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
             return self.answer_query(OwnAnswer::Preflight, &to).await;
         }
-        let plan = write::plan(&worker, head, self.inbox.bytes()).await;
+        let plan = write::plan(&worker, to.api, head, self.inbox.bytes()).await;
         self.inbox.consume(head.head_len);
         let inflater = head.gzip.then(|| worker.inflater());
         let body = Body::new(head.body, worker.settings.max_body_bytes, inflater);
@@ -478,6 +483,10 @@ fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Repl
         None => &[],
     };
     let text = reject.text();
+    if let Some(body) = to.api.body(reject) {
+        let status = to.api.status(reject);
+        return responder.error_with_body(out, to.reply_to(), status, Some(&text), fields, &body);
+    }
     match reject.refusals() {
         Some(refusals) => {
             let lines = refusals.listed.iter().map(|(line, reason)| (*line, reason.as_str()));

@@ -77,8 +77,7 @@ pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Du
 async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), String> {
     let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
     let backends = worker.settings.topology.backends.len();
-    let target =
-        Target { db: db.as_bytes(), rp: rp.as_bytes(), precision: Precision::Nanosecond.as_param().as_bytes() };
+    let target = Target { db: db.as_bytes(), rp: rp.as_bytes(), precision: Ok(Precision::Nanosecond) };
     let Admitted { mut intake, policy_known } = admit(worker, target).await.map_err(text)?;
     if !policy_known {
         return Err(text(Reject::PolicyUnknown(rp.into_bytes())));

@@ -14,8 +14,8 @@ pub struct Target<'a> {
     pub db: &'a [u8],
     /// Empty = the default policy.
     pub rp: &'a [u8],
-    /// The text of the parameter `precision`.
-    pub precision: &'a [u8],
+    /// The unit of timestamps, or why the parameter `precision` is none.
+    pub precision: Result<Precision, Reject>,
 }
 
 /// The points may be taken.
@@ -41,7 +41,7 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
     if !worker.db_allowed(db) {
         return Err(Reject::DatabaseForbidden(db.to_vec()));
     }
-    let precision = Precision::from_param(precision).ok_or_else(|| Reject::Precision(precision.to_vec()))?;
+    let precision = precision?;
     let policy_known = match worker.find(db, rp).await {
         Found::Yes => true,
         Found::NoPolicy => false,

@@ -1,18 +1,18 @@
-//! Decides about a `/write`: who may write where, and which lines of the body are taken. What the answer waits for is
-//! in `ack`.
+//! Decides about a write, to `/write` or `/api/v2/write`: who may write where, and which lines of the body are taken.
+//! What the answer waits for is in `ack`.
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
 pub mod ack;
 pub mod admit;
 pub mod intake;
-
-use std::borrow::Cow;
+mod wanted;
 
 use crate::http::auth::{AuthVerdict, TokenScheme};
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
+use crate::request::api::Api;
 use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
 use crate::request::pool::PooledBuf;
@@ -23,6 +23,7 @@ use crate::worker::awaited::Awaited;
 use ack::{Confirmation, Taken};
 use admit::{Admitted, Target, admit};
 use intake::Intake;
+use wanted::Wanted;
 
 /// A write whose parameters have been checked as far as possible before the body.
 pub struct Plan {
@@ -36,7 +37,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// Why the request is refused before its body is read.
-pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reject> {
+pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<Plan, Reject> {
     if head.method != Method::Post {
         return Err(Reject::Method);
     }
@@ -45,14 +46,12 @@ pub async fn plan(worker: &Worker, head: &Head, buf: &[u8]) -> Result<Plan, Reje
     if worker.guard.judge(params, authorization, TokenScheme::Accepted) != AuthVerdict::Ok {
         return Err(Reject::Unauthorized);
     }
-    let param = |key| query::first(params, key).unwrap_or(Cow::Borrowed(b""));
-    let (db, rp, precision) = (param("db"), param("rp"), param("precision"));
-    let target = Target { db: &db, rp: &rp, precision: &precision };
-    let Admitted { mut intake, policy_known } = admit(worker, target).await?;
-    let consistency = Consistency::from_param(&param("consistency"));
+    let Wanted { db, rp, precision } = Wanted::read(api, params)?;
+    let Admitted { mut intake, policy_known } = admit(worker, Target { db: &db, rp: &rp, precision }).await?;
+    let consistency = Consistency::from_param(&query::first(params, "consistency").unwrap_or_default());
     let late = match (consistency, policy_known) {
         (None, _) => Some(Reject::Consistency),
-        (_, false) => Some(Reject::PolicyUnknown(rp.into_owned())),
+        (_, false) => Some(Reject::PolicyUnknown(rp)),
         _ => None,
     };
     intake.count_only = late.is_some();
