@@ -24,7 +24,7 @@ use twox_hash::XxHash3_64;
 use super::client::{Target, percent_encode};
 use super::verdict::reason;
 use crate::crash;
-use crate::io::{AppendFile, list_files, read_file, remove, sync_folder};
+use crate::io::{AppendFile, exists, list_files, read_file, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
 /// The dead letters of one backend.
@@ -64,6 +64,12 @@ impl DeadLetters {
     /// # Errors
     /// When the file system fails. The caller must append the entries again, and they may be there twice.
     pub async fn append(&mut self, entries: &[u8]) -> io::Result<bool> {
+        // Somebody may have removed the file, or the whole folder.
+        if let Some((path, _)) = &self.current
+            && !exists(path).await
+        {
+            self.current = None;
+        }
         if self.current.is_none() {
             self.current = Some(self.next_file().await?);
         }
@@ -112,8 +118,10 @@ impl DeadLetters {
             && self.files.len() > 1
         {
             let (path, _) = self.files.remove(0);
-            remove(&path).await?;
-            removed = true;
+            match remove(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => removed = true,
+            }
         }
         Ok(removed)
     }
@@ -288,6 +296,32 @@ mod tests {
             let bytes: u64 = left.iter().map(|f| folder.join(f).metadata().unwrap().len()).sum();
             assert!(bytes <= 64 * 1024 + 9000, "{bytes}");
             assert!(left.contains(&"w0-00000021.lp".to_owned()), "{left:?}");
+        });
+    }
+
+    #[test]
+    fn files_that_somebody_removes_take_no_later_entry_with_them() {
+        crate::io::block_on(|| async {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("rejected/b");
+            let mut letters = DeadLetters::open(dir.path(), "b", 0, 64 * 1024).unwrap();
+            let kept = || {
+                let files = list_files(&folder).unwrap();
+                files.iter().flat_map(|(path, _)| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+            };
+            letters.append(b"# 1\nm v=1\n").await.unwrap();
+            std::fs::remove_file(folder.join("w0-00000001.lp")).unwrap();
+            letters.append(b"# 2\nm v=2\n").await.unwrap();
+            assert_eq!(kept(), b"# 2\nm v=2\n");
+            std::fs::remove_dir_all(dir.path().join("rejected")).unwrap();
+            letters.append(b"# 3\nm v=3\n").await.unwrap();
+            assert_eq!(kept(), b"# 3\nm v=3\n");
+            // Complete files, too.
+            for n in 0..20 {
+                list_files(&folder).unwrap().iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+                letters.append(&vec![b'x'; 9000 + n]).await.unwrap();
+            }
+            assert_eq!(kept().len(), 9019);
         });
     }
 }

@@ -67,6 +67,12 @@ pub async fn sync_folder(path: &Path) -> io::Result<()> {
     folder.close().await.map_err(io::Error::from)
 }
 
+/// False when there is no file of that name. True when that cannot be told.
+pub async fn exists(path: &Path) -> bool {
+    let path = path.to_owned();
+    glommio::executor().spawn_blocking(move || path.try_exists().unwrap_or(true)).await
+}
+
 /// Removes a file.
 ///
 /// # Errors

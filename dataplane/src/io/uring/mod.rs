@@ -8,7 +8,7 @@ pub mod rings;
 mod signal;
 mod tcp;
 
-pub use append::{AppendFile, list_files, read_file, remove, sync_folder};
+pub use append::{AppendFile, exists, list_files, read_file, remove, sync_folder};
 pub use clock::{now, sleep, system_time, unlike, yield_if_needed};
 pub use executor::{block_on, executor, spawn};
 pub use listener::{Listener, PortGuard, bind};
