@@ -148,6 +148,9 @@ pub const LOG_LIVE_PERCENT_MIN: u64 = 50;
 /// Share of the file system that the backlog may take when `backlog_max_bytes` is not set, in percent. At the bound:
 /// see `backlog_full`.
 pub const BACKLOG_DEFAULT_PERCENT: u64 = 80;
+/// How often a log looks whether its directory is still in its place. Until then points are acknowledged that are not
+/// on disk any more.
+pub const DIR_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Cursors and ledger are saved this often while they move. After a crash at most the deliveries since the last save
 /// are repeated.
 pub const STATE_SAVE_INTERVAL: Duration = Duration::from_secs(1);

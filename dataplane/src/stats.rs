@@ -41,6 +41,8 @@ pub struct WorkerStats {
     pub ack_max_us: AtomicU64,
     /// True from when the log is open and the worker accepts connections; false again when its log is poisoned.
     pub ready: AtomicBool,
+    /// The log takes no writes until a restart: it is poisoned.
+    pub log_failed: AtomicBool,
     /// Version of the placement that the worker uses. Stored with release ordering: a thread that reads it with acquire
     /// ordering knows that every later request of this worker uses this version.
     pub placement_version: AtomicU64,

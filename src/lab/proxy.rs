@@ -353,6 +353,9 @@ impl Ledger {
 pub struct CircleHealth {
     pub circle: String,
     pub backends: Vec<BackendHealth>,
+    /// Workers that take no writes until a restart.
+    #[serde(default)]
+    pub workers_failed: Vec<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

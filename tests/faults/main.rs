@@ -16,6 +16,7 @@ mod graceful_stop;
 mod kill_nine;
 mod last_write_wins;
 mod log_lines;
+mod lost_folder;
 mod memory;
 mod memory_loads;
 mod order;

@@ -19,6 +19,10 @@ use crate::influx::catalog::Load;
 struct CircleHealth<'a> {
     backends: Vec<BackendHealth<'a>>,
     circle: &'a str,
+    /// Workers that take no writes until a restart, since their log has failed. The same in each circle; shown only
+    /// when there are any; influx-proxy has no such field.
+    #[serde(skip_serializing_if = "<[usize]>::is_empty")]
+    workers_failed: &'a [usize],
 }
 
 #[derive(Serialize)]
@@ -42,10 +46,13 @@ struct Share {
 }
 
 pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
+    let workers = state.stats.workers.iter().enumerate();
+    let failed: Vec<_> =
+        workers.filter(|(_, worker)| worker.log_failed.load(Relaxed)).map(|(number, _)| number).collect();
     let mut circles = Vec::with_capacity(state.topology.circles.len());
     for circle in &state.topology.circles {
         let backends = circle.backends.iter().map(|&id| health(state, state.topology.backend(id))).collect();
-        circles.push(CircleHealth { backends, circle: &circle.name });
+        circles.push(CircleHealth { backends, circle: &circle.name, workers_failed: &failed });
     }
     Action::Answer(json(&circles, params.pretty()))
 }

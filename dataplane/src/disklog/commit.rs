@@ -56,9 +56,7 @@ pub(super) async fn committed(shared: &SharedLog, seq: Seq, level: Durability) -
             if seq < reached {
                 return Ok(Durable { level });
             }
-            if let Some(reason) = &inner.poison {
-                return Err(Error::Poisoned { reason: reason.clone() });
-            }
+            inner.check_poison()?;
             if inner.stuck {
                 return Err(inner.no_room());
             }

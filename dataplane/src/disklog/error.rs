@@ -13,6 +13,8 @@ pub enum Error {
     Io { op: &'static str, file: PathBuf, source: io::Error },
     /// A write or sync failed before: the contents of the disk are unknown, so the log accepts nothing more.
     Poisoned { reason: String },
+    /// The directory of the log, or files in it, have been removed, renamed or replaced by somebody else.
+    Gone { dir: PathBuf },
     /// No space, on the disk or within `max_bytes`. Ends when backends catch up.
     Full,
     /// The next file of the log cannot be made now. Nothing was written, so nothing is in doubt: it is tried again.
@@ -40,6 +42,12 @@ impl fmt::Display for Error {
         match self {
             Self::Io { op, file, source } => write!(f, "cannot {op} {}: {source}", file.display()),
             Self::Poisoned { reason } => write!(f, "the log refuses work after a failure: {reason}"),
+            Self::Gone { dir } => write!(
+                f,
+                "{} or files in it were removed, renamed or replaced while the proxy ran, so that nothing new can be \
+                 kept safe; restart the proxy",
+                dir.display()
+            ),
             Self::Full => f.write_str("no space for more backlog"),
             Self::NoNextFile => f.write_str("the next file of the log cannot be made now"),
             Self::Closed => f.write_str("the log is closed"),

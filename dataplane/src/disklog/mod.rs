@@ -404,7 +404,10 @@ impl Log {
 
     /// Waits until everything up to and including `seq` has reached `level`.
     pub async fn committed(&self, seq: Seq, level: Durability) -> Result<Durable, Error> {
-        commit::committed(&self.shared, seq, level).await
+        let durable = commit::committed(&self.shared, seq, level).await?;
+        // What reached the disk is not there any more.
+        self.shared.inner.borrow().check_gone()?;
+        Ok(durable)
     }
 
     /// A reader for one backend, starting at its cursor. One per backend at a time.
@@ -474,7 +477,41 @@ impl Log {
 
     /// Why the log is poisoned, if it is.
     pub fn poison(&self) -> Option<String> {
-        self.shared.inner.borrow().poison.clone()
+        match self.shared.inner.borrow().check_poison() {
+            Ok(()) => None,
+            Err(Error::Poisoned { reason }) => Some(reason),
+            Err(other) => Some(other.to_string()),
+        }
+    }
+
+    /// Looks whether the directory is still where it was opened, with the files that are being written. Otherwise
+    /// nothing new would be there after a restart: the log takes nothing more. What can still be read is delivered.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], once.
+    pub async fn look_at_dir(&self) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let current = {
+            let inner = shared.inner.borrow();
+            if inner.poison.is_some() {
+                return Ok(());
+            }
+            inner.current().first()
+        };
+        let names = std::iter::once(segment::file_name(current)).chain(shared.states.names()).collect();
+        // A failure of the look says nothing of the log.
+        if shared.store.is_in_place(names).await.unwrap_or(true) {
+            return Ok(());
+        }
+        {
+            let inner = shared.inner.borrow();
+            // The log may have moved on meanwhile, and freed the file itself.
+            if inner.poison.is_some() || inner.current().first() != current {
+                return Ok(());
+            }
+        }
+        shared.poison(&Error::Gone { dir: shared.dir.clone() });
+        shared.inner.borrow().check_poison()
     }
 
     /// Points dropped since the last call, by database and backend.
@@ -505,6 +542,7 @@ impl Log {
     /// before has been written and synced. Then frees segments that no backend needs.
     pub async fn save_state(&self, ledger: Vec<u8>) -> Result<(), Error> {
         let shared = &*self.shared;
+        shared.inner.borrow().check_poison()?;
         let mut state = shared.snapshot(ledger);
         if let Some(last) = state.end.seq.0.checked_sub(1) {
             commit::committed(shared, Seq(last), Durability::Disk).await?;
@@ -523,9 +561,7 @@ impl Log {
         let shared = &*self.shared;
         let end = {
             let mut inner = shared.inner.borrow_mut();
-            if let Some(reason) = &inner.poison {
-                return Err(Error::Poisoned { reason: reason.clone() });
-            }
+            inner.check_poison()?;
             inner.closing = true;
             inner.tail.end()
         };

@@ -250,6 +250,8 @@ impl LogReader {
     async fn locate(&mut self, shared: &SharedLog, got: &mut Fetched) -> Result<bool, Error> {
         let (first, epoch, name, index, scan) = {
             let inner = shared.inner.borrow();
+            // Another file may have the name now.
+            inner.check_gone()?;
             let at = inner.segments.partition_point(|s| s.end <= self.position);
             let Some(segment) = inner.segments.get(at) else { return Ok(false) };
             if segment.first() > self.position {

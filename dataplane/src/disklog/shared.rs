@@ -61,6 +61,14 @@ pub(super) struct SharedLog {
     pub(super) saved: Event,
 }
 
+/// Why a log accepts nothing more.
+pub(super) enum Poison {
+    /// What failed.
+    Failed(String),
+    /// See [`Error::Gone`].
+    Gone(PathBuf),
+}
+
 pub(super) struct Inner {
     pub(super) tail: Tail,
     /// Oldest first; the last one is being written. Never empty.
@@ -96,7 +104,7 @@ pub(super) struct Inner {
     /// Record bytes by backend in frames not written yet.
     pub(super) open_bytes: Vec<u64>,
     pub(super) sealed_bytes: Vec<u64>,
-    pub(super) poison: Option<String>,
+    pub(super) poison: Option<Poison>,
     pub(super) closing: bool,
     /// No space could be reserved for the next segment.
     pub(super) full: bool,
@@ -117,11 +125,21 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn check(&self) -> Result<(), Error> {
+        self.check_poison()?;
+        if self.closing { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    pub(super) fn check_poison(&self) -> Result<(), Error> {
         match &self.poison {
-            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
-            None if self.closing => Err(Error::Closed),
             None => Ok(()),
+            Some(Poison::Failed(reason)) => Err(Error::Poisoned { reason: reason.clone() }),
+            Some(Poison::Gone(dir)) => Err(Error::Gone { dir: dir.clone() }),
         }
+    }
+
+    /// Files can still be reached by their names.
+    pub(super) fn check_gone(&self) -> Result<(), Error> {
+        if matches!(self.poison, Some(Poison::Gone(_))) { self.check_poison() } else { Ok(()) }
     }
 
     /// Why an append or an ack is refused while `full` or `stuck`.
@@ -190,7 +208,11 @@ impl SharedLog {
 
     /// Keeps the first failure and wakes every task that would wait for ever.
     pub(super) fn poison(&self, error: &Error) {
-        self.inner.borrow_mut().poison.get_or_insert_with(|| error.to_string());
+        let poison = match error {
+            Error::Gone { dir } => Poison::Gone(dir.clone()),
+            other => Poison::Failed(other.to_string()),
+        };
+        self.inner.borrow_mut().poison.get_or_insert(poison);
         self.order.withdraw(self.number, None);
         self.room.notify();
         self.acks.iter().for_each(Event::notify);

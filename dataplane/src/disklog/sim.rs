@@ -310,6 +310,14 @@ impl Store for Sim {
             Ok(())
         })
     }
+
+    fn is_in_place(&self, names: Vec<String>) -> Io<bool> {
+        let sim = self.clone();
+        Box::pin(async move {
+            yield_if_needed().await;
+            Ok(names.iter().all(|name| sim.0.borrow().files.contains_key(name)))
+        })
+    }
 }
 
 /// An open file, for reading or writing.

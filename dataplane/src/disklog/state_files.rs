@@ -87,6 +87,12 @@ impl StateFiles {
         self.equal.get()
     }
 
+    /// The names of the copies that are open.
+    pub(super) fn names(&self) -> Vec<String> {
+        let copies = self.copies.borrow();
+        FILES.iter().zip(&*copies).filter(|(_, copy)| copy.is_some()).map(|(name, _)| (*name).to_owned()).collect()
+    }
+
     /// Opens the copies and reserves their space, where possible. `found` are the files of the directory.
     pub(super) async fn open(&self, store: &dyn Store, found: &[(String, u64)]) -> io::Result<()> {
         for index in [self.first, 1 - self.first] {

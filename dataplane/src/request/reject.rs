@@ -43,6 +43,8 @@ pub enum Reject {
     LogObstructed,
     /// The log has failed or is closing: points cannot be kept safe.
     LogFailed,
+    /// The log's directory has been removed, renamed or replaced.
+    LogGone,
     /// No memory for another large body became free within `idle_timeout`.
     Busy,
     /// The points are safe and will be delivered, but too few circles have confirmed them in time.
@@ -65,6 +67,7 @@ impl From<&disklog::Error> for Reject {
         match error {
             disklog::Error::Full => Self::LogFull,
             disklog::Error::NoNextFile => Self::LogObstructed,
+            disklog::Error::Gone { .. } => Self::LogGone,
             _ => Self::LogFailed,
         }
     }
@@ -96,7 +99,7 @@ impl Reject {
             Self::Body(BodyError::Gzip(error)) => error.status(),
             Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
             Self::Body(BodyError::TimedOut) => 408,
-            Self::LogFull | Self::LogObstructed | Self::LogFailed | Self::Busy | Self::NoControl => 503,
+            Self::LogFull | Self::LogObstructed | Self::LogFailed | Self::LogGone | Self::Busy | Self::NoControl => 503,
             Self::Unconfirmed { .. } => 504,
         }
     }
@@ -146,6 +149,10 @@ impl Reject {
                 Cow::Borrowed(b"the log cannot make its next file now, see the proxy's log; try again later")
             }
             Self::LogFailed => Cow::Borrowed(b"log failed: this proxy cannot keep points safe; see its log"),
+            Self::LogGone => Cow::Borrowed(
+                b"log lost: data_dir was removed, renamed or replaced while the proxy ran, so it cannot keep points \
+                  safe; restart the proxy",
+            ),
             Self::Busy => Cow::Borrowed(b"too many large requests at once; try again later"),
             Self::Unconfirmed { confirmed, wanted } => Cow::Owned(
                 format!("timeout: {confirmed} of {wanted} circles confirmed; points are safe and will be delivered")

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Instant;
 
 use crate::courier::{
     Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, RefusedPoints,
@@ -14,7 +15,7 @@ use crate::courier::{
 use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io::{self, Event};
-use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
+use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PASSED_RECORDS_MAX};
 use crate::lineproto::{Item, Scanner};
 use crate::order::RecordOrder;
 use crate::precision::Precision;
@@ -156,6 +157,8 @@ struct OneLog {
     ends: Rc<[LogEnd]>,
     log: usize,
     reach: Reach,
+    /// When a failure to read was last said.
+    loud_at: Option<Instant>,
 }
 
 /// How records are reached.
@@ -175,7 +178,7 @@ impl OneLog {
                 position: Seq(0),
             },
         };
-        Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach }
+        Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach, loud_at: None }
     }
 
     fn backend(&self) -> &Backend {
@@ -202,7 +205,7 @@ impl LogSource for OneLog {
                 }
                 Err(disklog::Error::Closed) => Err(SourceError::Closed),
                 Err(error) => {
-                    log::error!("{}: cannot read the log: {error}", self.backend().name);
+                    say_unreadable(&mut self.loud_at, &self.worker, self.backend, &error);
                     Err(SourceError::Unreadable)
                 }
             },
@@ -287,10 +290,19 @@ impl LogSource for OneLog {
     }
 }
 
+/// Logs that a log cannot be read, and again from time to time.
+fn say_unreadable(loud_at: &mut Option<Instant>, worker: &Worker, backend: BackendId, error: &disklog::Error) {
+    if loud_at.is_none_or(|at| io::elapsed(at) >= LOUD_INTERVAL) {
+        *loud_at = Some(io::now());
+        log::error!("{}: cannot read the log: {error}", worker.settings.topology.backend(backend).name);
+    }
+}
+
 /// Offers the records of a log of this worker to a courier on another one, and books what comes back.
 async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
     let mut reader = journal.log.reader(backend);
     let rung = worker.feed_event(journal.number, backend);
+    let mut loud_at = None;
     loop {
         let room = rung.wait();
         if !feed.has_room() {
@@ -326,8 +338,7 @@ async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: Backend
             }
             Err(disklog::Error::Closed) => return,
             Err(error) => {
-                let name = &worker.settings.topology.backend(backend).name;
-                log::error!("{name}: cannot read the log: {error}");
+                say_unreadable(&mut loud_at, &worker, backend, &error);
                 feed.give_back(chunk);
                 if !feed.unreadable.swap(true, SeqCst) {
                     feed.to_courier.ring();

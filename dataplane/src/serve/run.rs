@@ -16,8 +16,8 @@ use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
 use crate::io::{self, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{
-    COURIERS_END_WAIT, IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS, MEMORY_BACK_INTERVAL,
-    SHUTDOWN_GRACE, START_LOOK_INTERVAL, STATE_SAVE_INTERVAL,
+    COURIERS_END_WAIT, DIR_LOOK_INTERVAL, IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS,
+    MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE, START_LOOK_INTERVAL, STATE_SAVE_INTERVAL,
 };
 use crate::memory;
 use crate::placement::Placement;
@@ -138,6 +138,8 @@ async fn close_logs(worker: &Worker) -> Result<(), disklog::Error> {
             Err(error) => Err(error),
         };
         result = result.and(match closed {
+            // Said when it was found. Only the ledger is left to be told.
+            Err(disklog::Error::Gone { .. }) => Ok(()),
             Err(disklog::Error::Full) => {
                 log::warn!(
                     "{}: no space: cursors and ledger stay as they were last saved; what has been delivered since \
@@ -236,7 +238,7 @@ async fn read_messages(worker: Rc<Worker>, signal: Signal) {
 
 /// Work at intervals: the clock of answers, idle connections, counters, the saved state.
 async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
-    let (mut saved, mut save_failed) = (io::now(), None);
+    let (mut saved, mut save_failed, mut looked) = (io::now(), None, io::now());
     // The most connections that were open since memory was given back.
     let (mut most, mut given_back) = (0, io::now());
     loop {
@@ -260,8 +262,17 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
             worker.publish(backend.id);
         }
         worker.report_damage();
+        if io::elapsed(looked) >= DIR_LOOK_INTERVAL {
+            looked = io::now();
+            for journal in worker.journals() {
+                if let Err(gone) = journal.log.look_at_dir().await {
+                    log::error!("{gone}. What had been acknowledged is delivered as far as it is in memory");
+                }
+            }
+        }
         if let Some(reason) = worker.own.log.poison() {
             if worker.stats().ready.swap(false, Relaxed) {
+                worker.stats().log_failed.store(true, Relaxed);
                 log::error!("the log of worker {} has failed: it takes no writes until a restart: {reason}", worker.id);
             }
             // Others take its connections. The last one goes on with queries and `/health`.

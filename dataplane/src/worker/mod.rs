@@ -339,10 +339,10 @@ impl Worker {
     /// Makes cursors and ledgers durable, those of each log as of the same moment.
     ///
     /// # Errors
-    /// When a log fails. The others have been saved.
+    /// When a log fails. The others have been saved. Those that have failed before are left out.
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
         let mut result = Ok(());
-        for journal in self.journals() {
+        for journal in self.journals().filter(|journal| journal.log.poison().is_none()) {
             result = result.and(journal.save().await);
         }
         result

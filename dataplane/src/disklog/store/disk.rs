@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -56,6 +56,8 @@ impl Files for Path {
 /// A log's directory, accessed through the runtime.
 pub struct Disk {
     dir: PathBuf,
+    /// Held open, so that its number is not given to another one when it is removed.
+    opened: File,
 }
 
 /// Held while a log is open. The kernel releases it when the process ends, however it ends.
@@ -69,7 +71,7 @@ impl Disk {
         fs::create_dir_all(dir)?;
         let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE))?;
         file.try_lock()?;
-        Ok((Self { dir: dir.to_owned() }, DirLock { _file: file }))
+        Ok((Self { dir: dir.to_owned(), opened: File::open(dir)? }, DirLock { _file: file }))
     }
 
     /// The smallest segment and hot tail that a log on this disk may have, in bytes.
@@ -93,6 +95,14 @@ impl Disk {
 /// Runs `work` on the runtime's blocking thread.
 fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Io<T> {
     Box::pin(glommio::executor().spawn_blocking(work))
+}
+
+/// Whether `path` leads to something for which `is_it` holds. True when that cannot be told.
+fn leads_to(path: &Path, is_it: impl FnOnce(&fs::Metadata) -> bool) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => is_it(&found),
+        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -201,6 +211,16 @@ impl Store for Disk {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 other => other,
             }
+        })
+    }
+
+    fn is_in_place(&self, names: Vec<String>) -> Io<bool> {
+        let dir = self.dir.clone();
+        let opened = self.opened.metadata().map(|opened| (opened.dev(), opened.ino()));
+        blocking(move || {
+            let opened = opened?;
+            let is_it = leads_to(&dir, |found| (found.dev(), found.ino()) == opened);
+            Ok(is_it && names.iter().all(|name| leads_to(&dir.join(name), fs::Metadata::is_file)))
         })
     }
 }

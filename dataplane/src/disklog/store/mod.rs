@@ -59,6 +59,9 @@ pub(super) trait Store: Files {
     /// Gives the file a second name under [`ASIDE_DIR`], so that it remains when the log removes it. With
     /// `LOG_DAMAGED_FILES_MAX` files there already: does nothing.
     fn keep_aside(&self, name: &str) -> Io<()>;
+    /// False: the directory is not where it was opened, or lacks one of these files. Another directory in its place is
+    /// not it. True when that cannot be told.
+    fn is_in_place(&self, names: Vec<String>) -> Io<bool>;
 }
 
 /// True for "no space" and "over quota".

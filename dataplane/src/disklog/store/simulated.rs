@@ -82,6 +82,11 @@ impl Store for Disk {
     fn keep_aside(&self, name: &str) -> Io<()> {
         Box::pin(disk::keep_aside(self.dir.join(name), self.dir.join(ASIDE_DIR), LOG_DAMAGED_FILES_MAX))
     }
+
+    /// Nobody else touches a simulated disk.
+    fn is_in_place(&self, _: Vec<String>) -> Io<bool> {
+        Box::pin(async { Ok(true) })
+    }
 }
 
 impl WriteFile for disk::OpenFile {
