@@ -246,6 +246,9 @@ pub const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Databases with an account of their own in the ledger, and reasons per account. More: counted as "(other)".
 pub const LEDGER_DATABASES_MAX: usize = 10_000;
 pub const LEDGER_REASONS_MAX: usize = 16;
+/// Backends that have left the configuration and keep their accounts under their names, for each log. More: those that
+/// left first are counted as one.
+pub const RETIRED_BACKENDS_MAX: usize = 64;
 
 /// Workers, backends over all circles, points of one backend on its ring. More: the configuration is refused.
 pub const WORKERS_MAX: usize = 256;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use fluxgate_dataplane::handoff::LedgerRow;
+use fluxgate_dataplane::handoff::{LedgerBackend, LedgerRow};
 use fluxgate_machine::disk;
 
 use crate::backend::text;
@@ -151,7 +151,8 @@ fn invented(world: &World, writes: &[Write]) {
 fn sums(rows: &[LedgerRow], value: impl Fn(&LedgerRow) -> u64) -> Counts {
     let mut sums = Counts::new();
     for row in rows {
-        *sums.entry((row.db.clone(), row.backend.index())).or_default() += value(row);
+        let LedgerBackend::Configured(backend) = row.backend else { continue };
+        *sums.entry((row.db.clone(), backend.index())).or_default() += value(row);
     }
     sums
 }

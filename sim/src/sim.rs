@@ -131,7 +131,7 @@ async fn drained(world: &Rc<World>, process: &Rc<Process>) -> Option<Vec<LedgerR
                 return Some(rows);
             }
             let behind = rows.iter().filter(|row| row.queued > 0);
-            last = behind.map(|row| format!("{} {} for {} ", row.queued, row.db, row.backend.0)).collect();
+            last = behind.map(|row| format!("{} {} for {:?} ", row.queued, row.db, row.backend)).collect();
         }
         exec::sleep(Duration::from_millis(500)).await;
     }

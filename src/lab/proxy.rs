@@ -303,6 +303,9 @@ pub struct LedgerDatabase {
 #[derive(Clone, Debug, Deserialize)]
 pub struct LedgerBackend {
     pub backend: String,
+    /// It is not configured any more.
+    #[serde(default)]
+    pub retired: bool,
     pub accepted: u64,
     pub delivered: u64,
     pub queued: u64,

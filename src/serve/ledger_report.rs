@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use fluxgate_dataplane::handoff::LedgerRow;
+use fluxgate_dataplane::handoff::{LedgerBackend, LedgerRow};
 use fluxgate_dataplane::topology::Topology;
 
 /// One line per database and backend over all workers, and the sum. Empty if no point was accepted.
 pub fn text(topology: &Topology, rows: &[LedgerRow]) -> String {
-    let mut accounts: BTreeMap<(&str, u16), [u64; 5]> = BTreeMap::new();
+    let mut accounts: BTreeMap<(&str, &LedgerBackend), [u64; 5]> = BTreeMap::new();
     for row in rows {
         let sum = |reasons: &[(String, u64)]| reasons.iter().map(|(_, n)| n).sum::<u64>();
         let counts = [row.accepted, row.delivered, row.queued, sum(&row.rejected), sum(&row.dropped)];
-        let account = accounts.entry((&row.db, row.backend.0)).or_default();
+        let account = accounts.entry((&row.db, &row.backend)).or_default();
         account.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
     }
     if accounts.is_empty() {
@@ -28,7 +28,7 @@ pub fn text(topology: &Topology, rows: &[LedgerRow]) -> String {
     };
     let mut total = [0; 5];
     for ((db, backend), counts) in &accounts {
-        line(db, &topology.backends[usize::from(*backend)].name, *counts);
+        line(db, backend.name(topology), *counts);
         total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
     }
     line("total", "all", total);
@@ -46,7 +46,7 @@ mod tests {
         topology.add_circle("c", [Backend::new("b", "http://b")]);
         let row = LedgerRow {
             db: "db".into(),
-            backend: BackendId(0),
+            backend: LedgerBackend::Configured(BackendId(0)),
             accepted: 10,
             delivered: 5,
             queued: 2,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::circles::{Circles, Points, assert_nothing_lost, balanced, drained, missing};
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
-use fluxgate::lab::proxy::Proxy;
+use fluxgate::lab::proxy::{Ledger, Proxy};
 
 /// Fills a backlog for the first circle and ends the proxy, one way or the other.
 fn backlog(proxy: &mut Proxy, circles: &mut Circles, points: &mut Points, kill: bool) {
@@ -51,14 +51,24 @@ fn the_log_of_a_former_worker_is_delivered_after_a_kill() {
     fewer_workers(true);
 }
 
-/// The ledger forgets accounts of backends that have left: what it says of the others must still be true.
-/// `crash`: where the first start after the change ends.
+/// Whether the ledger has accounts of this backend, as a retired one.
+fn is_retired(ledger: &Ledger, name: &str) -> bool {
+    let rows = ledger.databases.iter().flat_map(|database| &database.backends);
+    let mut retired = rows.filter(|row| row.backend == name).map(|row| row.retired);
+    retired.next().is_some_and(|first| first && retired.all(|row| row))
+}
+
+/// The accounts of a backend that has left stay. `crash`: where the first start after the change ends; then points that
+/// are routed again count twice.
 fn without(name: &str, crash: Option<&str>, change: impl FnOnce(&mut Value)) {
     let mut circles = Circles::new(2, 2);
     let mut proxy = start(&circles.config().set("workers", 2));
     let mut points = Points::default();
     points.load(&LoadArgs { points: Some(2_000), ..points.args(&proxy) }, || {});
-    assert_nothing_lost(&proxy, &circles, &points);
+    let before = assert_nothing_lost(&proxy, &circles, &points).backend(name);
+    assert!(before.accepted > 0, "{before:?}");
+    // Until it is saved.
+    std::thread::sleep(std::time::Duration::from_secs(2));
     backlog(&mut proxy, &mut circles, &mut points, true);
     proxy.edit(change).unwrap();
     circles.restart();
@@ -73,18 +83,79 @@ fn without(name: &str, crash: Option<&str>, change: impl FnOnce(&mut Value)) {
         let lost = missing(&points.acked, &circles.held(circle));
         assert!(lost.is_empty(), "circle {circle} lacks {lost:?}\n{ledger:?}\n{}", proxy.stderr());
     }
-    assert_eq!(ledger.backend(name).accepted, 0, "{ledger:?}");
+    assert!(is_retired(&ledger, name), "{ledger:?}");
+    assert_eq!(ledger.backend(name), before, "{ledger:?}");
+    let counted = ledger.totals.accepted - 2 * points.acked.len();
+    assert!(counted == 0 || crash.is_some() && counted <= points.acked.len(), "{counted} too many: {ledger:?}");
     assert_eq!(ledger.totals.dropped + ledger.totals.rejected, 0, "{ledger:?}");
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     let ledger = drained(&proxy);
     assert!(missing(&points.acked, &circles.held(0)).is_empty());
     assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
     proxy.restart().unwrap();
-    assert_eq!(balanced(&proxy).totals, ledger.totals, "taken over once");
+    let again = balanced(&proxy);
+    assert_eq!((again.totals, again.backend(name)), (ledger.totals, before), "taken over once");
 }
 
 fn renamed(config: &mut Value) {
     config["circles"][0]["backends"][0]["name"] = "renamed".into();
+}
+
+/// Its account goes on under its old name, whatever happened meanwhile.
+#[test]
+fn a_backend_that_comes_back_goes_on_with_its_account() {
+    let circles = Circles::new(1, 2);
+    let mut proxy = start(&circles.config().set("workers", 2));
+    let mut points = Points::default();
+    let mut load = |proxy: &Proxy| {
+        points.load(&LoadArgs { points: Some(1_000), ..points.args(proxy) }, || {});
+        let ledger = drained(proxy);
+        assert_eq!(ledger.totals.accepted, points.acked.len(), "{ledger:?}");
+        ledger
+    };
+    let first = load(&proxy).backend("influxdb-1-1");
+    for (name, other) in [("renamed", "influxdb-1-1"), ("influxdb-1-1", "renamed"), ("third", "renamed")] {
+        assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
+        assert!(!proxy.stderr().contains("are lost"), "{}", proxy.stderr());
+        proxy.edit(|config| config["circles"][0]["backends"][0]["name"] = name.into()).unwrap();
+        proxy.restart().unwrap();
+        let before = balanced(&proxy);
+        let ledger = load(&proxy);
+        assert!(is_retired(&ledger, other) && !is_retired(&ledger, name), "{ledger:?}");
+        assert_eq!(ledger.backend(other), before.backend(other), "{ledger:?}");
+        assert!(ledger.backend(name).accepted > before.backend(name).accepted, "{ledger:?}");
+        assert!(ledger.backend("influxdb-1-1").accepted >= first.accepted, "{ledger:?}");
+    }
+}
+
+/// What waits for a circle that is taken out gets nowhere, and is told.
+#[test]
+fn the_backlog_of_a_circle_that_is_taken_out_is_counted_as_dropped() {
+    let mut circles = Circles::new(2, 1);
+    let mut proxy = start(&circles.config().set("workers", 2));
+    let mut points = Points::default();
+    let mut load = |proxy: &Proxy, count| {
+        points.load(&LoadArgs { points: Some(count), connections: 32, ..points.args(proxy) }, || {});
+        points.acked.len()
+    };
+    let delivered = load(&proxy, 1_000);
+    drained(&proxy);
+    circles.0[1][0].stop();
+    let all = load(&proxy, 5_000);
+    proxy.kill();
+    proxy.edit(|config| drop(config["circles"].as_array_mut().unwrap().pop())).unwrap();
+    proxy.restart().unwrap();
+    for _ in 0..2 {
+        let ledger = drained(&proxy);
+        let gone = ledger.backend("influxdb-2-1");
+        assert_eq!((gone.accepted, gone.dropped, gone.rejected), (all, all - gone.delivered, 0), "{ledger:?}");
+        // Some of the last second before the kill may count twice.
+        assert!(gone.delivered <= delivered && is_retired(&ledger, "influxdb-2-1"), "{ledger:?}");
+        assert_eq!(ledger.backend("influxdb-1-1").delivered, all, "{ledger:?}");
+        assert!(proxy.terminate(std::time::Duration::from_secs(5)).unwrap().success());
+        assert!(proxy.stderr().contains("influxdb-2-1: accepted"), "{}", proxy.stderr());
+        proxy.restart().unwrap();
+    }
 }
 
 #[test]

@@ -12,17 +12,18 @@
 //! ```
 //!
 //! All numbers are points, summed over all workers. A point counts once for each backend that should get it. Databases
-//! are sorted by name; backends are in configuration order. `balanced` is true when accepted = delivered + queued +
-//! rejected + dropped in every row. `workers_missing` lists the numbers of workers that did not answer in time; their
-//! points are not in the sums. `ack_*_us` are the times until acknowledgement in the last 10 seconds. A worker that is
-//! not `ready` has not opened its log yet, or can no longer write to it.
+//! are sorted by name; backends are in configuration order. Behind them those that are not configured any more, by
+//! name, with `"retired":true`: what waited for them has been routed again and counts for others. `balanced` is true
+//! when accepted = delivered + queued + rejected + dropped in every row. `workers_missing` lists the numbers of workers
+//! that did not answer in time; their points are not in the sums. `ack_*_us` are the times until acknowledgement in the
+//! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fluxgate_dataplane::handoff::{AdminResponse, LedgerRow};
+use fluxgate_dataplane::handoff::{AdminResponse, LedgerBackend, LedgerRow};
 use fluxgate_dataplane::stats::{Stats, WorkerStats};
-use fluxgate_dataplane::topology::{BackendId, Topology};
+use fluxgate_dataplane::topology::Topology;
 use serde::Serialize;
 
 use super::params::UrlParams;
@@ -80,6 +81,8 @@ struct DatabaseLedger<'a> {
 #[derive(Default, Serialize)]
 struct LedgerLine<'a> {
     backend: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retired: bool,
     accepted: u64,
     delivered: u64,
     queued: u64,
@@ -99,10 +102,11 @@ pub fn response(
     workers_missing: &[usize],
     pretty: bool,
 ) -> AdminResponse {
-    let mut databases: BTreeMap<&str, BTreeMap<BackendId, LedgerLine<'_>>> = BTreeMap::new();
+    let mut databases: BTreeMap<&str, BTreeMap<&LedgerBackend, LedgerLine<'_>>> = BTreeMap::new();
     for row in rows {
-        let merged = databases.entry(&row.db).or_default().entry(row.backend).or_default();
-        merged.backend = &topology.backend(row.backend).name;
+        let merged = databases.entry(&row.db).or_default().entry(&row.backend).or_default();
+        merged.backend = row.backend.name(topology);
+        merged.retired = matches!(row.backend, LedgerBackend::Retired(_));
         merged.accepted += row.accepted;
         merged.delivered += row.delivered;
         merged.queued += row.queued;
@@ -134,13 +138,16 @@ fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_dataplane::topology::BackendId;
+
     use super::*;
     use crate::endpoint::golden_test::state;
 
     fn row(db: &str, backend: u16, counts: [u64; 3], rejected: &[(&str, u64)]) -> LedgerRow {
         let [accepted, delivered, queued] = counts;
         let rejected = rejected.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect();
-        LedgerRow { db: db.into(), backend: BackendId(backend), accepted, delivered, queued, rejected, dropped: vec![] }
+        let backend = LedgerBackend::Configured(BackendId(backend));
+        LedgerRow { db: db.into(), backend, accepted, delivered, queued, rejected, dropped: vec![] }
     }
 
     #[test]
@@ -150,17 +157,19 @@ mod tests {
             row("db1", 1, [5, 3, 1], &[("type", 1)]),
             row("db1", 0, [1, 0, 1], &[]),
             row("db1", 1, [4, 1, 0], &[("type", 2), ("old", 1)]),
+            LedgerRow { backend: LedgerBackend::Retired("gone".into()), ..row("db2", 0, [4, 4, 0], &[]) },
         ];
         let answer = response(&state("open").topology, &Stats::new(1, 4, 2), &rows, &[2], false);
         let want = concat!(
-            r#"{"totals":{"accepted":11,"delivered":5,"queued":2,"rejected":4,"dropped":0},"#,
+            r#"{"totals":{"accepted":15,"delivered":9,"queued":2,"rejected":4,"dropped":0},"#,
             r#""balanced":true,"databases":["#,
             r#"{"db":"db1","backends":[{"backend":"influxdb-1-1","accepted":1,"delivered":0,"queued":1,"rejected":{},"#,
             r#""dropped":{}},"#,
             r#"{"backend":"influxdb-1-2","accepted":9,"delivered":4,"queued":1,"#,
             r#""rejected":{"old":1,"type":3},"dropped":{}}]},"#,
             r#"{"db":"db2","backends":[{"backend":"influxdb-1-2","accepted":1,"delivered":1,"queued":0,"#,
-            r#""rejected":{},"dropped":{}}]}],"#,
+            r#""rejected":{},"dropped":{}},"#,
+            r#"{"backend":"gone","retired":true,"accepted":4,"delivered":4,"queued":0,"rejected":{},"dropped":{}}]}],"#,
             r#""workers_missing":[2],"workers":[{"worker":0,"ready":false,"requests":0,"connections":0,"#,
             r#""ack_p50_us":0,"ack_p99_us":0,"ack_max_us":0}]}"#,
             "\n"

@@ -64,6 +64,7 @@ impl Census {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_dataplane::handoff::LedgerBackend;
     use fluxgate_dataplane::topology::BackendId;
 
     use super::*;
@@ -72,7 +73,7 @@ mod tests {
         let (rejected, dropped) = (Vec::new(), Vec::new());
         vec![LedgerRow {
             db: db.into(),
-            backend: BackendId(0),
+            backend: LedgerBackend::Configured(BackendId(0)),
             accepted: 1,
             delivered: 1,
             queued: 0,

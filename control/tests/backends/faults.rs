@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::support::{Bench, Influxd, StandIn, wait_for};
-use fluxgate_dataplane::handoff::{Created, LedgerRow, ToControl, ToWorker};
+use fluxgate_dataplane::handoff::{Created, LedgerBackend, LedgerRow, ToControl, ToWorker};
 use fluxgate_dataplane::limits::{HANDOFF_TO_WORKER_MAX, HANDOFF_WAIT};
 use fluxgate_dataplane::topology::BackendId;
 
@@ -121,7 +121,7 @@ fn a_panic_in_a_request_is_a_500_and_the_next_one_is_served() {
     });
     let (rejected, dropped) = (Vec::new(), Vec::new());
     // No worker can have this row: the backend does not exist.
-    let backend = BackendId(99);
+    let backend = LedgerBackend::Configured(BackendId(99));
     let row = LedgerRow { db: "db".into(), backend, accepted: 1, delivered: 1, queued: 0, rejected, dropped };
     bench.send(ToControl::Ledger { worker: 0, ticket: wanted, rows: vec![row] });
     assert_eq!(bench.answer(ticket).status, 500);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::http::error_body::Format;
 use crate::placement::Placement;
-use crate::topology::BackendId;
+use crate::topology::{BackendId, Topology};
 
 /// Pairs an answer with its request; unique per sender and worker.
 pub type Ticket = u64;
@@ -205,11 +205,28 @@ pub enum Created {
     Failed(String),
 }
 
+/// Whose account a row of the ledger is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LedgerBackend {
+    Configured(BackendId),
+    /// One that is not configured any more, by its name.
+    Retired(String),
+}
+
+impl LedgerBackend {
+    pub fn name<'a>(&'a self, topology: &'a Topology) -> &'a str {
+        match self {
+            Self::Configured(backend) => &topology.backend(*backend).name,
+            Self::Retired(name) => name,
+        }
+    }
+}
+
 /// One row of the ledger: what became of accepted points of `db` for `backend`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
     pub db: String,
-    pub backend: BackendId,
+    pub backend: LedgerBackend,
     pub accepted: u64,
     pub delivered: u64,
     pub queued: u64,

@@ -27,7 +27,7 @@ use crate::stats::Stats;
 use crate::takeover::cache_files::CacheFile;
 use crate::takeover::reroute::{self, Backlog};
 pub use crate::worker::feed::Feeds;
-use crate::worker::journal::Journal;
+use crate::worker::journal::{Journal, doubt};
 use crate::worker::link::Link;
 use crate::worker::{self, Worker, WorkerError};
 
@@ -174,6 +174,7 @@ async fn route_again(worker: &Worker, backlog: Option<Backlog>, has_absent: &[bo
     come_to(&worker.all_stats, || worker.feeds.rerouted.load(SeqCst)).await?;
     for (journal, _) in worker.journals().zip(has_absent).filter(|(_, absent)| **absent) {
         journal.log.settle_absent();
+        journal.ledger.borrow_mut().hand_over();
         journal.save().await?;
         crash::point("rerouted");
     }
@@ -201,8 +202,14 @@ fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
         log::warn!("{unreadable} lines of the saved ledger cannot be read; their points are not accounted for");
     }
     for (db, backends, points) in &opened.uncounted {
-        let db = ledger.database(db);
-        backends.iter().for_each(|&backend| ledger.accepted(db, backend, *points));
+        ledger.accepted(db, backends.iter().copied(), *points);
+    }
+    let lost = ledger.settle_retired(&opened.absent, doubt(settings.backlog_full));
+    if lost > 0 {
+        log::error!(
+            "{lost} points for backends that are no longer configured are lost: {}",
+            doubt(settings.backlog_full)
+        );
     }
     for damage in &opened.damage {
         log::error!("the log is damaged: {damage}");

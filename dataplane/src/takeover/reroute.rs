@@ -43,12 +43,12 @@ impl Backlog {
         for pending in &mut self.0 {
             stamps.push(pending.next_stamp()?);
         }
-        let (mut points, mut last) = (0, None);
+        let (mut done, mut last) = (Rerouted::default(), None);
         loop {
             let first = stamps.iter().enumerate().filter_map(|(log, stamp)| Some(((*stamp)?, log))).min();
             let Some((_, log)) = first else { break };
             let found = self.0[log].next_record()?.expect("it has been looked at");
-            points += reroute_record(worker, &found, &mut last).await?;
+            reroute_record(worker, &found, &mut done, &mut last).await?;
             stamps[log] = self.0[log].next_stamp()?;
         }
         crash::point("reroute");
@@ -60,7 +60,13 @@ impl Backlog {
             log::error!("{lost} points in damaged places of the logs could not be routed again");
         }
         crash::point("reroute-appended");
-        log::info!("routed {points} points of backends that are no longer configured again");
+        if done.without_circle > 0 {
+            log::warn!(
+                "{} points waited for circles that are no longer configured: they are dropped",
+                done.without_circle
+            );
+        }
+        log::info!("routed {} points of backends that are no longer configured again", done.points);
         Ok(())
     }
 }
@@ -84,26 +90,35 @@ struct OldRecord<'a> {
     bytes: &'a [u8],
 }
 
+/// What has become of old records.
+#[derive(Default)]
+struct Rerouted {
+    points: u64,
+    /// Points for which there is no circle any more.
+    without_circle: u64,
+}
+
 /// Routes the lines of a record again for those circles in which its backend is gone.
 async fn reroute_record(
     worker: &Worker,
     found: &disklog::PendingRecord<'_>,
+    done: &mut Rerouted,
     last: &mut Option<Seq>,
-) -> Result<u64, WorkerError> {
+) -> Result<(), WorkerError> {
     let topology = &worker.settings.topology;
     let record = found.record;
     let old = OldRecord { db: record.db, rp: record.rp, precision: record.precision, bytes: record.bytes };
-    let mut points = 0;
     for (circle, name) in &found.needed_by {
-        // Otherwise a courier delivers it; or the circle is no longer configured; or this is a former owner, and the
-        // route also has the owner.
-        if let Some(circle) =
-            circle.filter(|&circle| circle < topology.circles.len() && topology.by_name(name).is_none())
-        {
-            points += reroute(worker, &old, circle, last).await?;
+        // Otherwise a courier delivers it; or this is a former owner, and the route also has the owner.
+        let Some(circle) = circle.filter(|_| topology.by_name(name).is_none()) else { continue };
+        if circle < topology.circles.len() {
+            done.points += reroute(worker, &old, circle, last).await?;
+        } else {
+            done.without_circle += u64::from(record.lines);
+            worker.own.ledger.borrow_mut().lost_with_circle(old.db, name, u64::from(record.lines));
         }
     }
-    Ok(points)
+    Ok(())
 }
 
 /// The owners in one circle may have changed: sends each line to the current owner of its measurement.
@@ -150,11 +165,7 @@ async fn append(
             other => break other?,
         }
     };
-    let mut ledger = worker.own.ledger.borrow_mut();
-    let db = ledger.database(old.db);
-    for &backend in route.iter().flatten() {
-        ledger.accepted(db, backend, u64::from(lines));
-    }
+    worker.own.ledger.borrow_mut().accepted(old.db, route.iter().flatten().copied(), u64::from(lines));
     Ok(seq)
 }
 

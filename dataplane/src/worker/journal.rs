@@ -28,13 +28,18 @@ pub struct Journal {
     doubts: RefCell<Vec<Option<&'static str>>>,
 }
 
+/// Why points may be missing after a start.
+pub fn doubt(backlog_full: BacklogFull) -> &'static str {
+    match backlog_full {
+        BacklogFull::DropOldest => BACKLOG_FULL,
+        BacklogFull::Reject => DAMAGED,
+    }
+}
+
 impl Journal {
     /// `backends`: how many are configured.
     pub fn new(number: usize, log: Rc<Log>, ledger: Ledger, backlog_full: BacklogFull, backends: usize) -> Self {
-        let doubt = match backlog_full {
-            BacklogFull::DropOldest => BACKLOG_FULL,
-            BacklogFull::Reject => DAMAGED,
-        };
+        let doubt = doubt(backlog_full);
         Self {
             number,
             log,
@@ -64,11 +69,9 @@ impl Journal {
         {
             let mut ledger = self.ledger.borrow_mut();
             for (db, lines) in &settled.delivered {
-                let db = ledger.database(db);
                 ledger.delivered(db, backend, *lines);
             }
             for (db, reason, lines) in &settled.rejected {
-                let db = ledger.database(db);
                 ledger.rejected(db, backend, reason, *lines);
             }
         }
@@ -113,8 +116,7 @@ impl Journal {
     pub fn count_dropped(&self) {
         let mut ledger = self.ledger.borrow_mut();
         for dropped in self.log.take_dropped() {
-            let db = ledger.database(&dropped.db);
-            ledger.dropped(db, dropped.backend, BACKLOG_FULL, dropped.lines);
+            ledger.dropped(&dropped.db, dropped.backend, BACKLOG_FULL, dropped.lines);
         }
     }
 

@@ -48,7 +48,6 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
         Found::NoDatabase => return Err(Reject::DatabaseUnknown(db.to_vec())),
     };
     worker.own.log.check_append()?;
-    let id = worker.own.ledger.borrow_mut().database(db);
     let backends = worker.settings.topology.backends.len();
-    Ok(Admitted { intake: Intake::new(id, db.to_vec(), rp.to_vec(), precision, backends), policy_known })
+    Ok(Admitted { intake: Intake::new(db.to_vec(), rp.to_vec(), precision, backends), policy_known })
 }

@@ -5,7 +5,6 @@ use std::time::UNIX_EPOCH;
 
 use crate::disklog::{self, RecordKey, Seq};
 use crate::io;
-use crate::ledger::DbId;
 use crate::limits::{ROUTE_BACKENDS_MAX, SCAN_PIECE_BYTES};
 use crate::lineproto::{Item, Scanner};
 use crate::placement::Place;
@@ -17,7 +16,6 @@ use crate::worker::grouping::Grouping;
 
 /// One write request: where it goes, and what has become of it so far.
 pub struct Intake {
-    pub db: DbId,
     pub db_name: Vec<u8>,
     pub rp: Vec<u8>,
     precision: Precision,
@@ -40,9 +38,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn new(db: DbId, db_name: Vec<u8>, rp: Vec<u8>, precision: Precision, backends: usize) -> Self {
+    pub fn new(db_name: Vec<u8>, rp: Vec<u8>, precision: Precision, backends: usize) -> Self {
         Self {
-            db,
             db_name,
             rp,
             precision,
@@ -138,11 +135,9 @@ impl Intake {
             if let Some(awaited) = &mut self.awaited {
                 awaited.add(seq);
             }
-            let mut ledger = worker.own.ledger.borrow_mut();
-            for &backend in route.iter().flatten() {
-                self.touched[backend.index()] = true;
-                ledger.accepted(self.db, backend, u64::from(chain.lines));
-            }
+            let backends = || route.iter().flatten().copied();
+            backends().for_each(|backend| self.touched[backend.index()] = true);
+            worker.own.ledger.borrow_mut().accepted(&self.db_name, backends(), u64::from(chain.lines));
         }
         Ok(())
     }
