@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use fluxgate_dataplane::http::auth::{Guard, TokenScheme};
+use fluxgate_dataplane::http::auth::Guard;
 use fluxgate_dataplane::http::request_id::RequestIds;
 use fluxgate_dataplane::http::response::{ReplyTo, Responder};
 use fluxgate_dataplane::http::{Status, head, query};
@@ -40,7 +40,7 @@ fn parameters(c: &mut Criterion) {
     c.bench_function("auth/basic", |b| {
         b.iter(|| {
             let header = black_box(Some(&b"Basic YWRtaW46czNjciZ0"[..]));
-            guard.judge(black_box(b"db=telegraf&precision=ns"), header, TokenScheme::Refused)
+            guard.judge(black_box(b"db=telegraf&precision=ns"), header)
         })
     });
 }

@@ -102,6 +102,12 @@ const DEPARTURES: &[EndpointDeparture] = &[
         ids: &[592, 594, 600, 602, 605, 606, 611, 612],
     },
     EndpointDeparture {
+        why: "a token is taken wherever Basic credentials are, as in 2.5",
+        status: 200,
+        effect: false,
+        ids: &[586],
+    },
+    EndpointDeparture {
         why: "profiles need the user when one is configured",
         status: 401,
         effect: false,

@@ -38,6 +38,19 @@ struct MigrationDeparture {
 
 const DEPARTURES: &[MigrationDeparture] = &[
     MigrationDeparture {
+        why: "a token is taken wherever Basic credentials are, as in 2.5",
+        ids: &[622],
+        status: Some(200),
+        body: |_| recorded("v2.4.7", 619),
+    },
+    MigrationDeparture {
+        why: "the same; the answer is that to the right user",
+        ids: &[668],
+        status: Some(400),
+        body: |_| recorded("v2.4.7", 667),
+    },
+    MigrationDeparture { why: "the same", ids: &[679], status: Some(400), body: |_| recorded("v2.4.7", 672) },
+    MigrationDeparture {
         why: "paths that only 2.5 has are there as well",
         ids: &[765],
         status: Some(200),
@@ -79,15 +92,9 @@ const DEPARTURES_2_5: &[MigrationDeparture] = &[
     },
     MigrationDeparture {
         why: "2.4.7's parameter is looked at before 2.5's name for it",
-        ids: &[667],
+        ids: &[667, 668],
         status: None,
         body: |_| "invalid cpus\n".to_owned(),
-    },
-    MigrationDeparture {
-        why: "2.4.7 takes no token there",
-        ids: &[668],
-        status: Some(401),
-        body: |_| "authentication failed\n".to_owned(),
     },
     MigrationDeparture {
         why: "there, 2.4.7 tells of what is in the way with 202, and calls it migrating",

@@ -1,5 +1,6 @@
 //! Promise: where a user is configured every path but `/ping` asks for it, `/encrypt`, `/decrypt` and profiles too,
-//! takes it as `u` and `p` or as Basic credentials, and refuses any other; where none is configured nobody is asked.
+//! takes it as `u` and `p`, as Basic credentials or as a token, and refuses any other; where none is configured nobody
+//! is asked.
 
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 use fluxgate::lab::stand_in::StandIn;
@@ -57,6 +58,8 @@ const CREDENTIALS: &[(&str, &str, bool)] = &[
     ("", WRONG_PASSWORD, false),
     ("", WRONG_USER, false),
     ("", "Basic !!", false),
+    ("", "Token admin:s3cr&t", true),
+    ("", "Token admin:wrong", false),
     ("", "Bearer s3cr&t", false),
     // One right user is enough, as in influx-proxy.
     ("u=a&p=b", BASIC, true),

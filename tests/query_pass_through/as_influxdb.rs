@@ -240,7 +240,8 @@ fn the_proxys_user_is_asked_for() {
         ("GET", "/query?q=SHOW+DATABASES&u=admin&p=s3cr%26t", &[], 200),
         ("GET", "/query?q=SHOW+DATABASES&u=admin&p=wrong", &[], 401),
         ("GET", "/query?q=SHOW+DATABASES", &["Authorization: Basic YWRtaW46czNjciZ0"], 200),
-        ("GET", "/query?q=SHOW+DATABASES", &["Authorization: Token admin:s3cr&t"], 401),
+        ("GET", "/query?q=SHOW+DATABASES", &["Authorization: Token admin:s3cr&t"], 200),
+        ("GET", "/query?q=SHOW+DATABASES", &["Authorization: Token admin:wrong"], 401),
         ("PUT", "/query?q=SHOW+DATABASES", &[], 405),
         ("OPTIONS", "/query", &[], 200),
     ] {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse};
-use fluxgate_dataplane::http::auth::{self, AuthVerdict, Guard, TokenScheme};
+use fluxgate_dataplane::http::auth::{self, AuthVerdict, Guard};
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::Topology;
@@ -136,29 +136,28 @@ type Decide = fn(&AdminState, &AdminCall<'_>) -> Action;
 
 /// Decides what to do for one request.
 pub fn decide(state: &AdminState, request: &AdminRequest) -> Action {
-    use {Dialect::Newer, Dialect::Older, TokenScheme::Accepted, TokenScheme::Refused};
+    use Dialect::{Newer, Older};
     const JOBS: &str = "/migrate/jobs";
-    // influx-proxy 2.4.7 accepts no token on paths that require its user.
-    let (endpoint, methods, token, form): (Decide, &[&str], TokenScheme, Dialect) = match &request.path[..] {
-        "/health" => (|state, call| health::decide(state, call.query), &["GET"], Refused, Older),
-        "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Refused, Older),
-        "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], Accepted, Older),
-        "/decrypt" => (|state, call| decrypt::decide(state, call.query), &["GET"], Accepted, Older),
-        "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Accepted, Older),
-        "/migrate/state" => (migrate::state, &["GET", "POST"], Refused, Older),
-        "/migrate/stats" => (migrate::stats, &["GET"], Refused, Older),
-        "/rebalance" => (rebalance::decide, &["POST"], Refused, Older),
-        "/recovery" => (recovery::decide, &["POST"], Refused, Older),
-        "/resync" => (resync::decide, &["POST"], Refused, Older),
-        "/clear" => (clear::decide, &["POST"], Refused, Older),
-        "/transfer/state" => (migrate::state, &["GET", "POST"], Accepted, Newer),
-        "/transfer/stats" => (migrate::stats, &["GET"], Accepted, Newer),
-        "/cleanup" => (clear::decide, &["POST"], Accepted, Newer),
+    let (endpoint, methods, form): (Decide, &[&str], Dialect) = match &request.path[..] {
+        "/health" => (|state, call| health::decide(state, call.query), &["GET"], Older),
+        "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Older),
+        "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], Older),
+        "/decrypt" => (|state, call| decrypt::decide(state, call.query), &["GET"], Older),
+        "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Older),
+        "/migrate/state" => (migrate::state, &["GET", "POST"], Older),
+        "/migrate/stats" => (migrate::stats, &["GET"], Older),
+        "/rebalance" => (rebalance::decide, &["POST"], Older),
+        "/recovery" => (recovery::decide, &["POST"], Older),
+        "/resync" => (resync::decide, &["POST"], Older),
+        "/clear" => (clear::decide, &["POST"], Older),
+        "/transfer/state" => (migrate::state, &["GET", "POST"], Newer),
+        "/transfer/stats" => (migrate::stats, &["GET"], Newer),
+        "/cleanup" => (clear::decide, &["POST"], Newer),
         path if path == JOBS || path.starts_with("/migrate/jobs/") => {
-            (|state, call| jobs::decide(state, call), &["GET", "POST", "DELETE"], Accepted, Older)
+            (|state, call| jobs::decide(state, call), &["GET", "POST", "DELETE"], Older)
         }
         path => match debug_pprof::endpoint(path).filter(|_| state.pprof_enabled) {
-            Some(endpoint) => (endpoint, &["GET"], Accepted, Older),
+            Some(endpoint) => (endpoint, &["GET"], Older),
             None => return not_found(),
         },
     };
@@ -166,7 +165,7 @@ pub fn decide(state: &AdminState, request: &AdminRequest) -> Action {
     if !methods.contains(&&request.method[..]) {
         return Action::Answer(error(form, 405, "method not allow", query.pretty()));
     }
-    if state.guard.judge(query.0, request.authorization.as_deref().map(str::as_bytes), token) != AuthVerdict::Ok {
+    if state.guard.judge(query.0, request.authorization.as_deref().map(str::as_bytes)) != AuthVerdict::Ok {
         return Action::Answer(error(form, 401, auth::FAILED, query.pretty()));
     }
     let is_form =

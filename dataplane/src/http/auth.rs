@@ -1,6 +1,7 @@
-//! Checks the proxy's own user. The rules are those recorded from influx-proxy 2.4.7 and 2.5.12, which are less strict
-//! than InfluxDB's: one correct pair is enough, in the parameters `u` and `p` or in the header. Every failure is the
-//! same answer, 401 [`FAILED`], also for `Bearer` and for an unreadable header.
+//! Checks the proxy's own user. The rules are those recorded from influx-proxy 2.5.12, which are less strict than
+//! InfluxDB's: one correct pair is enough, in the parameters `u` and `p` or in the header, as `Basic` or as `Token
+//! user:password` (which 2.4.7 does not take). Every failure is the same answer, 401 [`FAILED`], also for `Bearer` and
+//! for an unreadable header.
 //!
 //! The time of a comparison does not depend on where the first difference is, only on the lengths. Not here: which
 //! endpoints require the user (`/ping` does only if configured), users of the backends (`courier`).
@@ -16,14 +17,6 @@ use crate::settings::Credentials;
 
 /// The text of the 401.
 pub const FAILED: &str = "authentication failed";
-
-/// Whether `Authorization: Token user:password` is accepted. 2.4.7 refuses it on all its endpoints; 2.5.12 accepts it
-/// on all. Here the endpoints that only 2.5.12 has (`/api/v2/*`, ...) accept it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenScheme {
-    Refused,
-    Accepted,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthVerdict {
@@ -66,7 +59,7 @@ impl Guard {
     }
 
     /// Checks a request by its query string and its `Authorization` field.
-    pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>, token: TokenScheme) -> AuthVerdict {
+    pub fn judge(&self, query: &[u8], authorization: Option<&[u8]>) -> AuthVerdict {
         if !self.required {
             return AuthVerdict::Ok;
         }
@@ -74,7 +67,7 @@ impl Guard {
         let missing = user.is_none() && password.is_none() && authorization.is_none();
         let by_parameters = same(user.as_deref().unwrap_or_default(), &self.username)
             & same(password.as_deref().unwrap_or_default(), &self.password);
-        if by_parameters || authorization.is_some_and(|value| self.by_header(value, token)) {
+        if by_parameters || authorization.is_some_and(|value| self.by_header(value)) {
             AuthVerdict::Ok
         } else if missing {
             AuthVerdict::Missing
@@ -84,10 +77,10 @@ impl Guard {
     }
 
     /// Scheme names as Go compares them: `Basic` in any case, `Token` only in this one.
-    fn by_header(&self, value: &[u8], token: TokenScheme) -> bool {
+    fn by_header(&self, value: &[u8]) -> bool {
         match value.split_at_checked(6) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"basic ") => same(rest, &self.basic),
-            Some((b"Token ", rest)) => token == TokenScheme::Accepted && same(rest, &self.token),
+            Some((b"Token ", rest)) => same(rest, &self.token),
             _ => false,
         }
     }
@@ -128,37 +121,31 @@ mod tests {
             ("", Some("Basic !!!"), Wrong),
             ("", Some("Basic YWRtaW4="), Wrong),
             ("", Some("Basic"), Wrong),
-            ("", Some("Token admin:s3cr&t"), Wrong),
+            ("", Some("Token admin:s3cr&t"), Ok),
+            ("u=a&p=b", Some("Token admin:s3cr&t"), Ok),
+            ("", Some("Token admin:wrong"), Wrong),
+            ("", Some("Token"), Wrong),
             ("", Some("token admin:s3cr&t"), Wrong),
             ("", Some("Bearer admin:s3cr&t"), Wrong),
             ("", Some(""), Wrong),
         ] {
-            let got = guard.judge(query.as_bytes(), header.map(str::as_bytes), TokenScheme::Refused);
+            let got = guard.judge(query.as_bytes(), header.map(str::as_bytes));
             assert_eq!(got, want, "{query} {header:?}");
         }
     }
 
     #[test]
-    fn tokens_count_where_the_newer_original_takes_them() {
-        let guard = guard("admin", "s3cr&t");
-        let judge = |header: &str| guard.judge(b"", Some(header.as_bytes()), TokenScheme::Accepted);
-        assert_eq!(judge("Token admin:s3cr&t"), AuthVerdict::Ok);
-        assert_eq!(judge("Token admin:wrong"), AuthVerdict::Wrong);
-        assert_eq!(judge("token admin:s3cr&t"), AuthVerdict::Wrong);
-    }
-
-    #[test]
     fn an_empty_password_is_a_password() {
         let guard = guard("admin", "");
-        assert_eq!(guard.judge(b"u=admin", None, TokenScheme::Refused), AuthVerdict::Ok);
-        assert_eq!(guard.judge(b"u=admin&p=x", None, TokenScheme::Refused), AuthVerdict::Wrong);
-        assert_eq!(guard.judge(b"", None, TokenScheme::Refused), AuthVerdict::Missing);
+        assert_eq!(guard.judge(b"u=admin", None), AuthVerdict::Ok);
+        assert_eq!(guard.judge(b"u=admin&p=x", None), AuthVerdict::Wrong);
+        assert_eq!(guard.judge(b"", None), AuthVerdict::Missing);
     }
 
     #[test]
     fn nobody_is_asked_when_no_user_is_configured() {
         let guard = guard("", "");
-        assert_eq!(guard.judge(b"u=x&p=y", Some(b"Basic !!!"), TokenScheme::Refused), AuthVerdict::Ok);
+        assert_eq!(guard.judge(b"u=x&p=y", Some(b"Basic !!!")), AuthVerdict::Ok);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker, UnsentBody};
-use crate::http::auth::{self, AuthVerdict, TokenScheme};
+use crate::http::auth::{self, AuthVerdict};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
@@ -103,8 +103,7 @@ impl Drop for Permit {
     }
 }
 
-/// Checks a head: the method, then the user, as for writes. Like influx-proxy 2.4.7, queries do not accept the scheme
-/// `Token`.
+/// Checks a head: the method, then the user, as for writes.
 ///
 /// # Errors
 /// The answer, whatever the body is.
@@ -115,7 +114,7 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<QueryHead, OwnA
         _ => return Err(OwnAnswer::Method),
     }
     let authorization = head.authorization.map(|span| span.of(buf));
-    match worker.guard.judge(head.query(buf), authorization, TokenScheme::Refused) {
+    match worker.guard.judge(head.query(buf), authorization) {
         AuthVerdict::Ok => Ok(QueryHead::new(head, buf)),
         AuthVerdict::Missing | AuthVerdict::Wrong => Err(OwnAnswer::Unauthorized),
     }

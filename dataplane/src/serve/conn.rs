@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
 use crate::handoff::{AdminRequest, ToControl, ToWorker};
-use crate::http::auth::{AuthVerdict, TokenScheme};
+use crate::http::auth::AuthVerdict;
 use crate::http::error_body::{Format, JSON, RefusedLines};
 use crate::http::head::{self, Head, HeadError, Method};
 use crate::http::response::{self, ReplyTo};
@@ -361,8 +361,8 @@ impl Conn {
         let worker = self.worker.clone();
         let params = head.query(self.inbox.bytes());
         let authorization = head.authorization.map(|span| span.of(self.inbox.bytes()));
-        let admitted = !worker.settings.ping_auth_enabled
-            || worker.guard.judge(params, authorization, TokenScheme::Accepted) == AuthVerdict::Ok;
+        let admitted =
+            !worker.settings.ping_auth_enabled || worker.guard.judge(params, authorization) == AuthVerdict::Ok;
         // Same rule as InfluxDB 1.7 and later.
         let verbose = http::query::first(params, "verbose").is_some_and(|v| !matches!(&*v, b"" | b"0" | b"false"));
         self.inbox.consume(head.head_len);
@@ -392,8 +392,8 @@ impl Conn {
         let buf = self.inbox.bytes();
         let mut request = admin_request(head, buf);
         let authorization = head.authorization.map(|span| span.of(buf));
-        // The control thread judges again: for some paths a token does not count.
-        let user_known = worker.guard.judge(head.query(buf), authorization, TokenScheme::Accepted) == AuthVerdict::Ok;
+        // The control thread judges again, after the path and the method.
+        let user_known = worker.guard.judge(head.query(buf), authorization) == AuthVerdict::Ok;
         self.inbox.consume(head.head_len);
         let body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None);
         // Part of the memory for bodies until the answer is there.

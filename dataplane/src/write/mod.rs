@@ -8,7 +8,7 @@ pub mod admit;
 pub mod intake;
 mod wanted;
 
-use crate::http::auth::{AuthVerdict, TokenScheme};
+use crate::http::auth::AuthVerdict;
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
@@ -43,7 +43,7 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
     }
     let params = head.query(buf);
     let authorization = head.authorization.map(|span| span.of(buf));
-    if worker.guard.judge(params, authorization, TokenScheme::Accepted) != AuthVerdict::Ok {
+    if worker.guard.judge(params, authorization) != AuthVerdict::Ok {
         return Err(Reject::Unauthorized);
     }
     let Wanted { db, rp, precision } = Wanted::read(api, params)?;
