@@ -29,4 +29,5 @@ pub mod migration;
 pub mod query;
 pub mod transition;
 
+pub use endpoint::Dialect;
 pub use event_loop::{Control, ControlSettings};

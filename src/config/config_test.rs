@@ -322,16 +322,17 @@ fn encrypted_credentials_are_decrypted_where_each_generation_says_so() {
 }
 
 #[test]
-fn profiling_is_on_as_in_2_4_unless_the_file_is_of_2_5() {
-    for (keys, on) in [
-        (r#""vnode_size": 256"#, true),
-        (r#""workers": 2"#, true),
-        (r#""tlog_dir": "log""#, false),
-        (r#""conn_pool_size": 20"#, false),
-        (r#""tlog_dir": "log", "pprof_enabled": true"#, true),
-        (r#""pprof_enabled": false"#, false),
+fn profiling_is_on_and_the_dialect_is_2_4_unless_the_file_is_of_2_5() {
+    for (keys, on, dialect) in [
+        (r#""vnode_size": 256"#, true, Dialect::Older),
+        (r#""workers": 2"#, true, Dialect::Older),
+        (r#""tlog_dir": "log""#, false, Dialect::Newer),
+        (r#""conn_pool_size": 20"#, false, Dialect::Newer),
+        (r#""tlog_dir": "log", "pprof_enabled": true"#, true, Dialect::Newer),
+        (r#""pprof_enabled": false"#, false, Dialect::Older),
     ] {
-        assert_eq!(ok("f.json", &json(keys)).pprof_enabled, on, "{keys}");
+        let config = ok("f.json", &json(keys));
+        assert_eq!((config.pprof_enabled, config.dialect), (on, dialect), "{keys}");
     }
 }
 

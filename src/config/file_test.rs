@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use fluxgate_control::Dialect;
+
 use super::config_test::json;
 use super::file::{File, KeyDoc, Kind};
 use super::parse;
@@ -43,8 +45,8 @@ fn the_documented_table_is_the_one_of_the_types() {
 fn documented_defaults_are_the_real_ones() {
     let settings = |keys: &str| {
         let config = parse(Path::new("f.json"), &json(keys)).unwrap_or_else(|error| panic!("{error}"));
-        // A key of 2.5 turns profiles off, as its row says.
-        format!("{:?}", super::Config { pprof_enabled: true, ..config })
+        // A key of 2.5 turns profiles off, as its row says, and sets the dialect.
+        format!("{:?}", super::Config { pprof_enabled: true, dialect: Dialect::Older, ..config })
     };
     let without = settings("\"log_enabled\": false");
     let mut tried = 0;

@@ -29,6 +29,7 @@ mod tls_test;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fluxgate_control::Dialect;
 use fluxgate_control::migration::Removed;
 use fluxgate_dataplane::settings::Settings;
 
@@ -50,7 +51,9 @@ pub struct Config {
     pub log_enabled: bool,
     /// `cipher_key` is set. The key itself is not kept: everything is decrypted already.
     pub own_cipher_key: bool,
-    /// `/debug/pprof`. Default: on, as in 2.4.7, unless the file has a key that only 2.5 knows; then off, as there.
+    /// 2.5 when the file has a key that only 2.5 knows.
+    pub dialect: Dialect,
+    /// `/debug/pprof`. Default: on, as in 2.4.7; off, as in 2.5, in its dialect.
     pub pprof_enabled: bool,
     /// Longest wait for a batch to fill. Without effect: couriers send what has gathered and do not wait.
     pub flush_time: Duration,

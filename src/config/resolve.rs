@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxgate_control::Dialect;
 use fluxgate_control::cipher::Key;
 use fluxgate_control::migration;
 use fluxgate_dataplane::limits;
@@ -52,7 +53,8 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     let former_backends = circles::former(&file, encrypted, cipher_key)?;
     let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
-    let pprof_enabled = file.pprof_enabled.unwrap_or(!newer_generation(&file));
+    let dialect = dialect(&file);
+    let pprof_enabled = file.pprof_enabled.unwrap_or(dialect == Dialect::Older);
     let mut warnings = Vec::new();
     let https = https(&file)?;
     let tls = https.enabled.then(|| tls::server(&https)).transpose().map_err(|fault| tls_problem(&file, fault))?;
@@ -120,6 +122,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         mlog_dir: absolute(mlog_key, &text_or(&mlog_dir.or(tlog_dir), "log"))?,
         log_enabled: file.log_enabled.unwrap_or(false),
         own_cipher_key: own_cipher_key.is_some(),
+        dialect,
         pprof_enabled,
         flush_time: seconds("flush_time", file.flush_time, 1)?,
         rewrite_threads: up_to("rewrite_threads", file.rewrite_threads, 5, usize::MAX)?,
@@ -161,12 +164,12 @@ fn tls_problem(file: &File, fault: tls::TlsRefusal) -> Problem {
     problem(path, fault.what)
 }
 
-/// True when the file has a key that influx-proxy 2.4.7 does not know and 2.5 does.
-fn newer_generation(file: &File) -> bool {
+/// That of 2.5 when the file has a key that influx-proxy 2.4.7 does not know and 2.5 does.
+fn dialect(file: &File) -> Dialect {
     let of_backends = |circle: &file::Circle| {
         circle.backends.iter().flatten().any(|backend| backend.auth_encrypt.is_some() || backend.write_only.is_some())
     };
-    file.tlog_dir.is_some()
+    let is_newer = file.tlog_dir.is_some()
         || file.shard_key.is_some()
         || file.rewrite_threads.is_some()
         || file.conn_pool_size.is_some()
@@ -175,7 +178,8 @@ fn newer_generation(file: &File) -> bool {
         || file.write_tracing.is_some()
         || file.query_tracing.is_some()
         || file.tls.is_some()
-        || file.circles.iter().flatten().any(of_backends)
+        || file.circles.iter().flatten().any(of_backends);
+    if is_newer { Dialect::Newer } else { Dialect::Older }
 }
 
 fn placement(file: &File) -> Result<PlacementSettings, Problem> {

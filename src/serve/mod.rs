@@ -146,6 +146,7 @@ fn start(config: &Config) -> Result<Running, String> {
         check_interval: settings.check_interval,
         query: settings.query.clone(),
         trust: settings.trust.clone(),
+        dialect: config.dialect,
         pprof_enabled: config.pprof_enabled,
         hot_tail_bytes: settings.hot_tail_bytes,
         data_dir: settings.data_dir.clone(),

@@ -1,5 +1,6 @@
 //! Promise: `/ping`, `/write`, `/health`, `/replica`, `/encrypt`, `/decrypt`, `/debug/pprof` and wrong paths answer as
-//! influx-proxy 2.4.7 was recorded to answer, byte for byte, and writes reach the same backends.
+//! influx-proxy was recorded to answer, byte for byte, and writes reach the same backends: 2.5.12 where the
+//! configuration has a key that only 2.5 has, 2.4.7 elsewhere.
 //!
 //! Recorded and repeated over two circles of two influxd. Not compared: Date, request ids, `X-Influxdb-Version` but for
 //! being there, how a body's length is told, and times the proxy added. What differs on purpose is in [`DEPARTURES`],
@@ -168,6 +169,11 @@ const USER: &str = "u=admin&p=s3cr%26t";
 /// The keys of the configuration with a user.
 fn auth() -> [(&'static str, Value); 3] {
     [("username", "admin".into()), ("password", "s3cr&t".into()), ("db_list", json!(["db1"]))]
+}
+
+/// Keys that only 2.5 has: its dialect is spoken.
+fn newer() -> [(&'static str, Value); 2] {
+    [("shard_key", "%db,%mm".into()), ("pprof_enabled", true.into())]
 }
 
 fn nothing_queued(proxy: &Proxy) -> bool {

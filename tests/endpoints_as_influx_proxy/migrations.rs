@@ -1,11 +1,10 @@
 //! Promise: `/migrate/state`, `/migrate/stats`, `/rebalance`, `/recovery`, `/resync` and `/clear` answer as
 //! influx-proxy 2.4.7 was recorded to, `/transfer/state`, `/transfer/stats` and `/cleanup` as 2.5.12, before
 //! migrations, after them and while a flag is set; and these leave the same measurements, row by row, at the same
-//! servers.
+//! servers. Paths that both generations have answer in the words of the one that the configuration is of.
 //!
-//! The recorder changed servers by hand between records; [`BY_HAND`] does the same. Paths that both generations have
-//! are asked with the requests of both and answer in the words of 2.4.7 ([`DEPARTURES_2_5`]). Not here: whether
-//! anything is lost under load (`tests/migration`).
+//! The recorder changed servers by hand between records; [`BY_HAND`] does the same. Not here: whether anything is lost
+//! under load (`tests/migration`).
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::answers::{differences, send};
 use crate::servers::{Servers, plain, write_to};
-use crate::{USER, auth, golden, path};
+use crate::{USER, auth, golden, newer, path};
 
 /// Whether a path is asked here.
 pub fn is_of_migration(path: &str) -> bool {
@@ -65,43 +64,6 @@ const DEPARTURES: &[MigrationDeparture] = &[
 ];
 
 const DEPARTURES_2_5: &[MigrationDeparture] = &[
-    MigrationDeparture {
-        why: "on paths that both generations have, errors are 2.4.7's plain text",
-        ids: &[
-            641, 643, 644, 648, 649, 652, 653, 655, 658, 660, 662, 663, 664, 666, 669, 670, 841, 842, 843, 849, 851,
-            853, 854, 864, 865, 866, 867, 868, 869, 888, 889, 891, 892, 893, 898, 899, 900, 908, 909, 910, 914, 915,
-            918,
-        ],
-        status: None,
-        body: |recorded| {
-            let error: Value = serde_json::from_str(recorded).unwrap();
-            error["error"].as_str().unwrap().to_owned() + "\n"
-        },
-    },
-    MigrationDeparture {
-        why: "there, 2.4.7's words for fewer than two addresses",
-        ids: &[844, 857, 870],
-        status: None,
-        body: |_| "ha_addrs should contain two addrs at least\n".to_owned(),
-    },
-    MigrationDeparture {
-        why: "there, 2.4.7's words for addresses that are none",
-        ids: &[848, 859, 860, 861, 871, 874],
-        status: None,
-        body: |_| "invalid ha_addrs\n".to_owned(),
-    },
-    MigrationDeparture {
-        why: "2.4.7's parameter is looked at before 2.5's name for it",
-        ids: &[667, 668],
-        status: None,
-        body: |_| "invalid cpus\n".to_owned(),
-    },
-    MigrationDeparture {
-        why: "there, 2.4.7 tells of what is in the way with 202, and calls it migrating",
-        ids: &[789, 790, 791, 792, 807, 809, 810],
-        status: Some(202),
-        body: |recorded| recorded.replace("transferring", "migrating"),
-    },
     MigrationDeparture { why: "a path of 2.4.7", ids: &[769], status: Some(200), body: |_| recorded("v2.4.7", 762) },
     MigrationDeparture { why: "a path of 2.4.7", ids: &[832], status: Some(200), body: |_| recorded("v2.4.7", 812) },
     MigrationDeparture {
@@ -269,8 +231,11 @@ impl Replay {
         if part == "down" {
             self.servers.circles[0][1].kill();
         }
-        let keys = auth();
-        self.servers.proxy(if part == "auth" { &keys } else { &[] })
+        let mut keys = if part == "auth" { auth().to_vec() } else { Vec::new() };
+        if self.version == "v2.5.12" {
+            keys.extend(newer());
+        }
+        self.servers.proxy(&keys)
     }
 
     fn load(&self, placed: &Value, tables: &BTreeMap<&String, &Value>) {

@@ -16,6 +16,7 @@ const REQUESTS: &[(&str, &str, u16)] = &[
     ("POST", "/query?q=SHOW+DATABASES", 200),
     ("POST", "/write?db=db1", 204),
     ("GET", "/health", 200),
+    ("GET", "/ready", 200),
     ("GET", "/replica?db=db1&meas=cpu1", 200),
     ("GET", "/encrypt?msg=admin", 200),
     ("GET", "/decrypt?key=consistentcipher&msg=YgvEyuPZlDYAH8sGDkC!Ag", 200),

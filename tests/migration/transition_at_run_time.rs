@@ -16,7 +16,7 @@ use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::{Influxd, query};
 use fluxgate::lab::proxy::eventually;
 use fluxgate_control::transition::Transitions;
-use fluxgate_control::{Control, ControlSettings};
+use fluxgate_control::{Control, ControlSettings, Dialect};
 use fluxgate_dataplane::handoff::WorkerEnd;
 use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::serve::run::{self, Feeds, Start};
@@ -75,6 +75,7 @@ impl ProxyInProcess {
             check_interval: settings.check_interval,
             query: settings.query.clone(),
             trust: settings.trust.clone(),
+            dialect: Dialect::Older,
             pprof_enabled: false,
             hot_tail_bytes: settings.hot_tail_bytes,
             data_dir: settings.data_dir.clone(),

@@ -1,15 +1,14 @@
 //! `GET /decrypt`: the inverse of `/encrypt`. It requires the published key. A text that is not a cipher text gets a
 //! 200 with the reason, as in influx-proxy.
 
-use super::params::UrlParams;
-use super::{Action, AdminState, refuse, response, text};
+use super::{Action, AdminCall, AdminState, response, text};
 use crate::cipher;
 
-pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
-    if *params.value("key") != *cipher::KEY.as_bytes() {
-        return refuse(400, "invalid key");
+pub fn decide(_: &AdminState, call: &AdminCall<'_>) -> Action {
+    if *call.query.value("key") != *cipher::KEY.as_bytes() {
+        return call.refuse(400, "invalid key");
     }
-    Action::Answer(match cipher::decrypt(params.any(&["msg", "text"])) {
+    Action::Answer(match cipher::decrypt(call.query.any(&["msg", "text"])) {
         Ok(mut plain) => {
             plain.push(b'\n');
             response(200, content_type(&plain), plain)

@@ -1,16 +1,17 @@
-//! `GET /health`: the state of each backend, and how many of its measurements are where the ring puts them.
+//! `GET /health`: the state of each backend, and how many of its measurements are where the ring puts them. In 2.5's
+//! form also what a client of InfluxDB 2 looks for: `name`, `message`, `status`, `checks`, `version`.
 //!
 //! The answer uses only what the control thread already knows, so it comes at once even when backends hang.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+use fluxgate_dataplane::http::response::VERSION;
 use fluxgate_dataplane::limits::STALL_AFTER;
-use fluxgate_dataplane::topology::Backend;
+use fluxgate_dataplane::topology::{Backend, Circle};
 use serde::Serialize;
 
-use super::params::UrlParams;
-use super::{Action, AdminState, json};
+use super::{Action, AdminCall, AdminState, Dialect, json};
 use crate::clock::unix_ms;
 use crate::influx::catalog::Load;
 
@@ -38,23 +39,130 @@ struct BackendHealth<'a> {
     url: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Share {
     incorrect: u64,
     inplace: u64,
     measurements: u64,
 }
 
-pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
+/// 2.5's form.
+#[derive(Serialize)]
+struct NewerHealth<'a> {
+    checks: Vec<Check>,
+    circles: Vec<NewerCircle<'a>>,
+    message: &'a str,
+    name: &'a str,
+    status: &'a str,
+    version: &'a str,
+}
+
+/// What is wrong, in InfluxDB 2's form; influx-proxy has none.
+#[derive(Serialize)]
+struct Check {
+    message: &'static str,
+    name: String,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct NewerCircle<'a> {
+    circle: CircleState<'a>,
+    backends: Vec<NewerBackend<'a>>,
+}
+
+#[derive(Serialize)]
+struct CircleState<'a> {
+    id: usize,
+    name: &'a str,
+    active: bool,
+    write_only: bool,
+}
+
+#[derive(Serialize)]
+struct NewerBackend<'a> {
+    name: &'a str,
+    url: &'a str,
+    active: bool,
+    backlog: bool,
+    rewriting: bool,
+    write_only: bool,
+    /// As in [`BackendHealth`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
+    /// All measurements are where they belong; shown only when true, and with `stats=true`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    healthy: bool,
+    /// By database; with `stats=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<BTreeMap<&'a str, Share>>,
+}
+
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let workers = state.stats.workers.iter().enumerate();
     let failed: Vec<_> =
         workers.filter(|(_, worker)| worker.log_failed.load(Relaxed)).map(|(number, _)| number).collect();
+    let pretty = call.query.pretty();
+    if call.form == Dialect::Newer {
+        let with_stats = *call.query.value("stats") == *b"true";
+        return Action::Answer(json(&newer(state, &failed, with_stats), pretty));
+    }
     let mut circles = Vec::with_capacity(state.topology.circles.len());
     for circle in &state.topology.circles {
         let backends = circle.backends.iter().map(|&id| health(state, state.topology.backend(id))).collect();
         circles.push(CircleHealth { backends, circle: &circle.name, workers_failed: &failed });
     }
-    Action::Answer(json(&circles, params.pretty()))
+    Action::Answer(json(&circles, pretty))
+}
+
+fn newer<'a>(state: &'a AdminState, failed: &[usize], with_stats: bool) -> NewerHealth<'a> {
+    let message = "its log has failed: it takes no writes until a restart; see the proxy's log";
+    let check = |number: &usize| Check { message, name: format!("worker {number}"), status: "fail" };
+    let (status, message) = match failed {
+        [] => ("pass", "ready for queries and writes"),
+        _ => ("fail", "some workers take no writes"),
+    };
+    NewerHealth {
+        checks: failed.iter().map(check).collect(),
+        circles: state
+            .topology
+            .circles
+            .iter()
+            .enumerate()
+            .map(|(id, c)| newer_circle(state, id, c, with_stats))
+            .collect(),
+        message,
+        name: "influx-proxy",
+        status,
+        version: VERSION,
+    }
+}
+
+fn newer_circle<'a>(state: &'a AdminState, id: usize, circle: &'a Circle, with_stats: bool) -> NewerCircle<'a> {
+    let backend = |&id| {
+        let backend = state.topology.backend(id);
+        let BackendHealth { active, backlog, leaving, load, name, rewrite, url } = health(state, backend);
+        let healthy = with_stats && load.values().all(|share| share.incorrect == 0);
+        NewerBackend {
+            name,
+            url,
+            active,
+            backlog,
+            rewriting: rewrite,
+            write_only: backend.write_only,
+            leaving,
+            healthy,
+            stats: with_stats.then_some(load),
+        }
+    };
+    let backends: Vec<_> = circle.backends.iter().map(backend).collect();
+    let circle = CircleState {
+        id,
+        name: &circle.name,
+        active: backends.iter().all(|backend| backend.active),
+        write_only: backends.iter().any(|backend| backend.write_only),
+    };
+    NewerCircle { circle, backends }
 }
 
 fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> {

@@ -1,8 +1,8 @@
 //! The admin endpoints: each turns a request into an [`Action`]. One file per endpoint, named after its path.
 //!
 //! Nothing here waits, asks a backend or changes anything: an endpoint reads the [`AdminState`] that the control thread
-//! keeps. Bodies, statuses and content types are those of influx-proxy 2.4.7, except for the departures that
-//! `tests/golden` lists.
+//! keeps. Bodies, statuses and content types are those of influx-proxy, in the [`Dialect`] that the configuration has,
+//! except for the departures that `tests/endpoints_as_influx_proxy` lists.
 //!
 //! Order of checks: path (404), method (405), user (401), parameters (400).
 
@@ -16,6 +16,7 @@ pub(crate) mod ledger;
 mod migrate;
 pub mod order;
 mod params;
+mod ready;
 mod rebalance;
 mod recovery;
 mod replica;
@@ -26,6 +27,7 @@ mod golden_test;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse};
@@ -50,11 +52,15 @@ pub struct AdminState {
     pub placement: Arc<Placement>,
     /// The proxy's own user.
     pub guard: Guard,
+    /// When the control thread was started, since 1970.
+    pub started: Duration,
     pub stats: Arc<Stats>,
     /// By backend: the result of the last probe; None before the first one.
     pub probed_up: Vec<Option<bool>>,
     /// By backend: its measurements at the last count, by database; empty before the first one.
     pub loads: Vec<BTreeMap<String, Load>>,
+    /// On paths that both generations of influx-proxy have.
+    pub dialect: Dialect,
     /// `/debug/pprof` is enabled.
     pub pprof_enabled: bool,
     /// Per worker.
@@ -99,7 +105,7 @@ pub enum Action {
 pub enum Dialect {
     /// 2.4.7: errors are plain text.
     Older,
-    /// 2.5, on the paths that only it has: errors are JSON.
+    /// 2.5: errors are JSON. Where the configuration is of 2.5, and on the paths that only 2.5 has.
     Newer,
 }
 
@@ -137,18 +143,20 @@ type Decide = fn(&AdminState, &AdminCall<'_>) -> Action;
 /// Decides what to do for one request.
 pub fn decide(state: &AdminState, request: &AdminRequest) -> Action {
     use Dialect::{Newer, Older};
+    let common = state.dialect;
     const JOBS: &str = "/migrate/jobs";
     let (endpoint, methods, form): (Decide, &[&str], Dialect) = match &request.path[..] {
-        "/health" => (|state, call| health::decide(state, call.query), &["GET"], Older),
-        "/replica" => (|state, call| replica::decide(state, call.query), &["GET"], Older),
-        "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], Older),
-        "/decrypt" => (|state, call| decrypt::decide(state, call.query), &["GET"], Older),
+        "/health" => (health::decide, &["GET"], common),
+        "/replica" => (replica::decide, &["GET"], common),
+        "/encrypt" => (|state, call| encrypt::decide(state, call.query), &["GET"], common),
+        "/decrypt" => (decrypt::decide, &["GET"], common),
+        "/ready" => (ready::decide, &["GET"], Newer),
         "/ledger" => (|state, call| ledger::decide(state, call.query), &["GET"], Older),
         "/migrate/state" => (migrate::state, &["GET", "POST"], Older),
         "/migrate/stats" => (migrate::stats, &["GET"], Older),
-        "/rebalance" => (rebalance::decide, &["POST"], Older),
-        "/recovery" => (recovery::decide, &["POST"], Older),
-        "/resync" => (resync::decide, &["POST"], Older),
+        "/rebalance" => (rebalance::decide, &["POST"], common),
+        "/recovery" => (recovery::decide, &["POST"], common),
+        "/resync" => (resync::decide, &["POST"], common),
         "/clear" => (clear::decide, &["POST"], Older),
         "/transfer/state" => (migrate::state, &["GET", "POST"], Newer),
         "/transfer/stats" => (migrate::stats, &["GET"], Newer),
@@ -202,10 +210,6 @@ fn error(form: Dialect, status: u16, why: &str, pretty: bool) -> AdminResponse {
 /// The answer when an endpoint has panicked or the control thread is overloaded.
 pub fn failed(status: u16, why: &str) -> AdminResponse {
     text(status, why)
-}
-
-fn refuse(status: u16, why: &str) -> Action {
-    Action::Answer(text(status, why))
 }
 
 /// Plain text with a newline at its end.

@@ -58,11 +58,12 @@ pub fn circle(state: &AdminState, call: &AdminCall<'_>, name: &str) -> Result<us
 }
 
 fn order(call: &AdminCall<'_>, goal: Goal) -> Result<Order, String> {
-    let cpus = match &*call.text("cpus") {
-        "" => match &*call.text("worker") {
-            "" => 1,
-            text => positive(text).ok_or("invalid worker, require positive integer")?,
-        },
+    let (cpus, worker) = (call.text("cpus"), call.text("worker"));
+    let cpus = match &*cpus {
+        "" if worker.is_empty() => 1,
+        text if text.is_empty() || call.form == Dialect::Newer && !worker.is_empty() => {
+            positive(&worker).ok_or("invalid worker, require positive integer")?
+        }
         text => {
             let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
             positive(text).filter(|&cpus| cpus <= processors).ok_or("invalid cpus")?

@@ -1,12 +1,13 @@
 //! `GET /replica`: which backend of each circle a measurement is written to. While it is being moved there are two, the
-//! owner first. influx-proxy 2.5 calls the parameter `mm` instead of `meas`.
+//! owner first. influx-proxy 2.5 calls the parameter `mm` instead of `meas`, and has objects for circle and backend.
 
 use fluxgate_dataplane::placement::Place;
+use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
-use super::params::UrlParams;
-use super::{Action, AdminState, json, refuse};
+use super::{Action, AdminCall, AdminState, Dialect, json};
 
+/// In 2.4.7's form.
 #[derive(Serialize)]
 struct Replica<'a> {
     circle: &'a str,
@@ -14,20 +15,45 @@ struct Replica<'a> {
     url: &'a str,
 }
 
-pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
-    let db = params.value("db");
-    let measurement = params.any(&["meas", "mm"]);
+/// In 2.5's form.
+#[derive(Serialize)]
+struct NestedReplica<'a> {
+    backend: BackendName<'a>,
+    circle: CircleName<'a>,
+}
+
+#[derive(Serialize)]
+struct BackendName<'a> {
+    name: &'a str,
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+struct CircleName<'a> {
+    id: usize,
+    name: &'a str,
+}
+
+pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
+    let db = call.query.value("db");
+    let measurement = call.query.any(&["meas", "mm"]);
+    let is_newer = call.form == Dialect::Newer;
     if db.is_empty() || measurement.is_empty() {
-        return refuse(400, "invalid db or meas");
+        return call.refuse(400, if is_newer { "invalid db or mm" } else { "invalid db or meas" });
     }
     let place = Place::new(&*db, &*measurement);
-    let mut replicas = Vec::with_capacity(state.topology.circles.len());
-    for (number, circle) in state.topology.circles.iter().enumerate() {
-        let owner = state.placement.owner(number, place);
-        for id in [owner].into_iter().chain(state.placement.former(number, place)) {
-            let backend = state.topology.backend(id);
-            replicas.push(Replica { circle: &circle.name, name: &backend.name, url: &backend.url });
+    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    for (id, circle) in state.topology.circles.iter().enumerate() {
+        let owner = state.placement.owner(id, place);
+        for backend in [owner].into_iter().chain(state.placement.former(id, place)) {
+            let Backend { name, url, .. } = state.topology.backend(backend);
+            older.push(Replica { circle: &circle.name, name, url });
+            newer.push(NestedReplica {
+                backend: BackendName { name, url },
+                circle: CircleName { id, name: &circle.name },
+            });
         }
     }
-    Action::Answer(json(&replicas, params.pretty()))
+    let pretty = call.query.pretty();
+    Action::Answer(if is_newer { json(&newer, pretty) } else { json(&older, pretty) })
 }

@@ -38,6 +38,7 @@ use self::merges::{Merge, Merges, Turn};
 pub use self::report::ControlSettings;
 use self::report::{Asker, CreateKey, Report};
 pub use self::thread::Control;
+use crate::clock::since_1970;
 use crate::endpoint::debug_pprof::cpu::Wanted;
 use crate::endpoint::{self, Action, AdminState, Dialect, debug_pprof};
 use crate::event_loop::census::{Census, Question};
@@ -105,6 +106,7 @@ impl EventLoop {
             check_interval,
             query,
             trust,
+            dialect,
             pprof_enabled,
             hot_tail_bytes,
             data_dir,
@@ -140,7 +142,9 @@ impl EventLoop {
             topology,
             placement,
             guard: Guard::new(&credentials),
+            started: since_1970(),
             stats,
+            dialect,
             pprof_enabled,
             hot_tail_bytes,
             former_backends: callable,

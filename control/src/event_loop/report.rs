@@ -12,6 +12,7 @@ use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
+use crate::endpoint::Dialect;
 use crate::influx::catalog::{Databases, Load};
 use crate::influx::client::CallFailure;
 use crate::migration::plan::Removed;
@@ -31,6 +32,8 @@ pub struct ControlSettings {
     pub query: QuerySettings,
     /// For `https` backends.
     pub trust: Trust,
+    /// Of the admin endpoints.
+    pub dialect: Dialect,
     /// `/debug/pprof` is enabled.
     pub pprof_enabled: bool,
     /// Per worker; shown in `/debug/pprof/heap`.

@@ -12,7 +12,7 @@ use fluxgate_control::influx::client::Client;
 use fluxgate_control::query::QueryShared;
 use fluxgate_control::query::workers::Workers;
 use fluxgate_control::transition::Transitions;
-use fluxgate_control::{Control, ControlSettings};
+use fluxgate_control::{Control, ControlSettings, Dialect};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, QueryRequest, ToControl, ToWorker, WorkerEnd};
 use fluxgate_dataplane::http::error_body::Format;
 use fluxgate_dataplane::order::RecordOrder;
@@ -229,6 +229,7 @@ impl Bench {
             check_interval: Duration::from_millis(300),
             query: QuerySettings::default(),
             trust: Trust::default(),
+            dialect: Dialect::Older,
             pprof_enabled: true,
             hot_tail_bytes: 1 << 20,
             data_dir: dir.path().to_owned(),
