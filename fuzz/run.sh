@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 seconds=${1:-30}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(request_head body line_protocol log_open influxql)
+[ ${#targets[@]} -gt 0 ] || targets=(request_head body line_protocol log_open influxql prometheus)
 command -v c++ >/dev/null || { echo "fuzz/run.sh: a C++ compiler is needed (Debian: apt-get install g++)" >&2; exit 2; }
 
 # libFuzzer wants a counter on every edge and to see comparisons; these are rustc's and LLVM's switches for it.

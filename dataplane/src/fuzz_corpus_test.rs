@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{disklog, http, influxql, lineproto};
+use crate::{disklog, http, influxql, lineproto, prometheus};
 
 fn run(target: &str, fuzz: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
@@ -41,6 +41,11 @@ fn line_protocol_keeps_its_promises_on_the_saved_corpus() {
 #[test]
 fn influxql_keeps_its_promises_on_the_saved_corpus() {
     run("influxql", influxql::fuzz::fuzz);
+}
+
+#[test]
+fn prometheus_keeps_its_promises_on_the_saved_corpus() {
+    run("prometheus", prometheus::fuzz::fuzz);
 }
 
 #[test]

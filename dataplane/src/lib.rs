@@ -23,6 +23,7 @@ pub mod one_line;
 pub mod order;
 pub mod placement;
 pub mod precision;
+pub mod prometheus;
 mod query;
 mod request;
 pub mod routing;

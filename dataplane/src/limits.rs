@@ -37,6 +37,12 @@ pub const BODY_POOL_BYTES: usize = 24 * 1024 * 1024;
 pub const WHOLE_BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Such a body gets at most this much more memory at a time, and only when bytes for it have arrived.
 pub const WHOLE_BODY_GROWTH_BYTES_MAX: usize = 1024 * 1024;
+/// A Prometheus request, as sent and uncompressed together; both are held at once. Larger: 413.
+pub const PROMETHEUS_REQUEST_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Lines that one Prometheus write becomes: a series repeats its labels with each sample. More: 413.
+pub const PROMETHEUS_LINES_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Labels of one series in a Prometheus write. More: 400.
+pub const PROMETHEUS_LABELS_MAX: usize = 64 * 1024;
 /// When this many connections fewer are open than before, memory is given back to the system, at most this often.
 pub const MEMORY_BACK_CONNECTIONS: usize = 256;
 pub const MEMORY_BACK_INTERVAL: Duration = Duration::from_secs(5);
@@ -74,7 +80,7 @@ pub const TLS_OUTPUT_BYTES: usize = 64 * 1024;
 pub const TLS_OUTPUT_KEPT_BYTES: usize = 4 * 1024;
 /// Longest line. Longer: that line is refused with 400.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of a too long line that an error text shows. More: left out.
+/// Bytes of a too long line, or of a Prometheus series, that an error text shows. More: left out.
 pub const LINE_SHOWN_BYTES_MAX: usize = 1024;
 /// Longest series key (measurement and tags as sent), InfluxDB's `MaxKeyLength`. Longer: that line is refused with 400.
 pub const KEY_BYTES_MAX: usize = 65_535;
@@ -335,6 +341,10 @@ pub const QUERY_MEMORY_BYTES_MIN: usize = 1024 * 1024;
 pub const QUERY_CONTROL_GRACE: Duration = Duration::from_secs(5);
 
 const _: () = assert!(WHOLE_BODIES_BYTES_MAX + BODY_WHOLE_BYTES_MAX <= BODY_POOL_BYTES, "writes keep a buffer");
+const _: () = assert!(
+    PROMETHEUS_REQUEST_BYTES_MAX + SCAN_PIECE_BYTES + KEY_BYTES_MAX <= WHOLE_BODIES_BYTES_MAX,
+    "a Prometheus write can have all the memory it needs"
+);
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
 const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest line");
 const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MIN && BATCH_BYTES_MIN <= BATCH_BYTES_MAX);

@@ -55,7 +55,8 @@ pub enum AfterAnswer {
 pub enum OwnAnswer {
     /// Answer to OPTIONS.
     Preflight,
-    Method,
+    /// The methods that there are instead.
+    Method(&'static str),
     Unauthorized,
     Refused(Refusal),
     /// Answer to a query with `async=true`.
@@ -68,9 +69,9 @@ impl OwnAnswer {
         match self {
             Self::Preflight => responder.send(out, to, 200, &[], b""),
             // InfluxDB's router answers this itself, without the CORS fields.
-            Self::Method => {
+            Self::Method(allowed) => {
                 let to = ReplyTo { origin: None, ..to };
-                responder.plain(out, to, 405, "Method Not Allowed", &[("Allow", "GET, OPTIONS, POST")]);
+                responder.plain(out, to, 405, "Method Not Allowed", &[("Allow", allowed)]);
             }
             Self::Unauthorized => responder.error(out, to, 401, auth::FAILED.as_bytes(), false, &[]),
             Self::Refused(Refusal { status, text }) => {
@@ -111,7 +112,7 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<QueryHead, OwnA
     match head.method {
         Method::Get | Method::Post => {}
         Method::Options => return Err(OwnAnswer::Preflight),
-        _ => return Err(OwnAnswer::Method),
+        _ => return Err(OwnAnswer::Method("GET, OPTIONS, POST")),
     }
     let authorization = head.authorization.map(|span| span.of(buf));
     match worker.guard.judge(head.query(buf), authorization) {

@@ -13,20 +13,23 @@ pub enum Api {
     V1,
     /// `/api/v2/write` of InfluxDB 2, which influx-proxy 2.5 and InfluxDB 1.8 have as well.
     V2,
+    /// `/api/v1/prom/*` of InfluxDB 1.x: Prometheus' remote write and remote read.
+    Prometheus,
 }
 
 impl Api {
-    /// The API of a path that takes points; [`Api::V1`] for any other path.
+    /// The API of a path; [`Api::V1`] for any that has none of its own.
     pub fn of(path: &[u8]) -> Self {
         match path {
             b"/api/v2/write" => Self::V2,
+            b"/api/v1/prom/write" | b"/api/v1/prom/read" => Self::Prometheus,
             _ => Self::V1,
         }
     }
 
-    /// The format of errors. Only version 1 lets the client choose.
+    /// The format of errors. Version 2 does not let the client choose.
     pub fn format(self, asked: Format) -> Format {
-        if self == Self::V1 { asked } else { Format::Json }
+        if self == Self::V2 { Format::Json } else { asked }
     }
 
     pub fn status(self, reject: &Reject) -> u16 {
@@ -41,7 +44,7 @@ impl Api {
     /// The body of an error, in the words of this API. None: as any other error of InfluxDB 1.x.
     pub fn body(self, reject: &Reject) -> Option<Vec<u8>> {
         match self {
-            Self::V1 => None,
+            Self::V1 | Self::Prometheus => None,
             Self::V2 => {
                 let line = reject.refusals().and_then(|refusals| refusals.listed.first()).map(|(line, _)| *line);
                 Some(v2_body(v2_code(self.status(reject)), &reject.text(), line))

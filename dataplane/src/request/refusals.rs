@@ -1,6 +1,6 @@
 //! The refused lines of a write, kept for its answer.
 
-use crate::limits::{ERROR_TEXT_BYTES_MAX, REFUSED_LISTED_MAX};
+use crate::limits::{ERROR_TEXT_BYTES_MAX, LINE_SHOWN_BYTES_MAX, REFUSED_LISTED_MAX};
 use crate::lineproto::Refused;
 
 /// Lines that were refused.
@@ -30,6 +30,23 @@ impl Refusals {
             self.text.push(b'\n');
         }
         refused.describe(body, &mut self.text);
+        self.text.truncate(ERROR_TEXT_BYTES_MAX);
+    }
+
+    /// Adds points that no line can hold, the first of which is the `number`th of the body.
+    pub fn add_points(&mut self, points: u64, number: u64, key: &[u8], reason: &str) {
+        self.count += points;
+        if self.listed.len() < REFUSED_LISTED_MAX {
+            self.listed.push((number, reason.to_owned()));
+        }
+        if self.text.len() >= ERROR_TEXT_BYTES_MAX {
+            return;
+        }
+        if !self.text.is_empty() {
+            self.text.push(b'\n');
+        }
+        let shown = &key[..key.len().min(LINE_SHOWN_BYTES_MAX)];
+        self.text.extend_from_slice(&[b"unable to write '", shown, b"': ", reason.as_bytes()].concat());
         self.text.truncate(ERROR_TEXT_BYTES_MAX);
     }
 }

@@ -15,6 +15,8 @@ pub enum Reject {
     Unauthorized,
     /// No `db` parameter; influx-proxy's text.
     NoDatabase,
+    /// The same for Prometheus; InfluxDB's text.
+    DatabaseRequired,
     /// Not in `db_list`; influx-proxy's text.
     DatabaseForbidden(Vec<u8>),
     DatabaseUnknown(Vec<u8>),
@@ -29,6 +31,8 @@ pub enum Reject {
     Consistency,
     PolicyUnknown(Vec<u8>),
     Body(BodyError),
+    /// A Prometheus request that InfluxDB cannot read or does not take; InfluxDB's text.
+    Prometheus(String),
     /// All lines were bad.
     AllRefused(Box<Refusals>),
     /// The good lines are in the log, the bad ones are not.
@@ -85,10 +89,12 @@ impl Reject {
             Self::Method => 405,
             Self::Unauthorized => 401,
             Self::NoDatabase
+            | Self::DatabaseRequired
             | Self::DatabaseForbidden(_)
             | Self::NameTooLong(_)
             | Self::Precision { .. }
             | Self::Consistency
+            | Self::Prometheus(_)
             | Self::AllRefused(_)
             | Self::SomeRefused(_)
             | Self::RefusedByBackend(_) => 400,
@@ -116,6 +122,7 @@ impl Reject {
             Self::Method => Cow::Borrowed(b"method not allow"),
             Self::Unauthorized => Cow::Borrowed(crate::http::auth::FAILED.as_bytes()),
             Self::NoDatabase => Cow::Borrowed(b"database not found"),
+            Self::DatabaseRequired => Cow::Borrowed(b"database is required"),
             Self::DatabaseForbidden(db) => joined("database forbidden: ", db),
             Self::DatabaseUnknown(db) => quoted("database not found: ", db),
             Self::NameTooLong(what) => Cow::Owned(
@@ -140,6 +147,7 @@ impl Reject {
             Self::Body(BodyError::Chunk(error)) => Cow::Borrowed(error.text().as_bytes()),
             Self::Body(BodyError::Gone) => Cow::Borrowed(b"unexpected EOF"),
             Self::Body(BodyError::TimedOut) => Cow::Borrowed(b"request timed out: no data received"),
+            Self::Prometheus(text) => Cow::Borrowed(text.as_bytes()),
             Self::AllRefused(refusals) => Cow::Borrowed(&refusals.text),
             Self::SomeRefused(refusals) => {
                 Cow::Owned([b"partial write: ", refusals.text.as_slice(), b" dropped=0"].concat())

@@ -15,7 +15,25 @@ use crate::request::reject::Reject;
 pub struct WholeBody {
     pub bytes: Vec<u8>,
     /// None: the body was complete in the connection's own buffer.
-    _reserved: Option<Reserved>,
+    reserved: Option<Reserved>,
+}
+
+impl WholeBody {
+    /// Reserves `bytes` more for what is made of the body. Waits up to `patience`, unless the body has memory already.
+    ///
+    /// # Errors
+    /// [`Reject::Busy`] when there is no memory.
+    pub async fn extend(&mut self, pool: &Rc<Pool>, patience: Duration, bytes: usize) -> Result<(), Reject> {
+        match &mut self.reserved {
+            // No wait: two bodies that wait with memory in their hands would wait for each other.
+            Some(reserved) => reserved.grow(bytes).then_some(()).ok_or(Reject::Busy)?,
+            None => {
+                let waiting = pool.reserve_waiting(bytes);
+                self.reserved = Some(io::timeout(patience, waiting).await.map_err(|_| Reject::Busy)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads `body` to its end. Waits up to `patience` for the first memory, which then grows with the bytes that have
@@ -33,7 +51,7 @@ pub async fn read(
         let bytes = inbox.bytes()[..len].to_vec();
         inbox.consume(len);
         body.taken_whole();
-        return Ok(WholeBody { bytes, _reserved: None });
+        return Ok(WholeBody { bytes, reserved: None });
     }
     let waiting = pool.reserve_waiting(POOL_BUFFER_BYTES_MIN);
     let mut reserved = io::timeout(patience, waiting).await.map_err(|_| Reject::Busy)?;
@@ -56,5 +74,5 @@ pub async fn read(
         io::yield_if_needed().await;
     }
     bytes.truncate(filled);
-    Ok(WholeBody { bytes, _reserved: Some(reserved) })
+    Ok(WholeBody { bytes, reserved: Some(reserved) })
 }

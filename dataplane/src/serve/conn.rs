@@ -224,6 +224,8 @@ impl Conn {
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
             b"/write" | b"/api/v2/write" => self.write(head, to).await,
+            b"/api/v1/prom/write" if head.method == Method::Post => self.write(head, to).await,
+            b"/api/v1/prom/write" => self.refuse_method(head, to).await,
             b"/query" => self.query(head, to).await,
             b"/ping" => self.ping(head, to).await,
             _ => self.admin(head, to).await,
@@ -239,8 +241,9 @@ impl Conn {
         }
         let plan = write::plan(&worker, to.api, head, self.inbox.bytes()).await;
         self.inbox.consume(head.head_len);
-        let inflater = head.gzip.then(|| worker.inflater());
-        let body = Body::new(head.body, worker.settings.max_body_bytes, inflater);
+        // InfluxDB reads what Prometheus sends as snappy, whatever the head says.
+        let inflater = (head.gzip && to.api != Api::Prometheus).then(|| worker.inflater());
+        let body = Body::new(head.body, write::body_bytes_max(&worker, to.api), inflater);
         let (plan, mut body) = match (plan, body) {
             (Ok(plan), Ok(body)) => (plan, body),
             (Err(reject), Ok(body)) => return self.refuse_unread(reject, Some(body), head, to).await,
@@ -268,6 +271,13 @@ impl Conn {
                 self.refuse(&reject, &to).await
             }
         }
+    }
+
+    /// Answers another method than POST to Prometheus' paths as InfluxDB's router does.
+    async fn refuse_method(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
+        self.inbox.consume(head.head_len);
+        to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
+        self.answer_query(OwnAnswer::Method("POST"), &to).await
     }
 
     /// Sends `100 Continue`, after the answers of earlier requests.

@@ -1,11 +1,12 @@
-//! Decides about a write, to `/write` or `/api/v2/write`: who may write where, and which lines of the body are taken.
-//! What the answer waits for is in `ack`.
+//! Decides about a write, to `/write`, `/api/v2/write` or `/api/v1/prom/write`: who may write where, and which lines of
+//! the body are taken. What the answer waits for is in `ack`.
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
 pub mod ack;
 pub mod admit;
 pub mod intake;
+mod prometheus;
 mod wanted;
 
 use crate::http::auth::AuthVerdict;
@@ -27,6 +28,7 @@ use wanted::Wanted;
 
 /// A write whose parameters have been checked as far as possible before the body.
 pub struct Plan {
+    api: Api,
     intake: Intake,
     consistency: Consistency,
     /// Why good lines will be refused after the body has been read.
@@ -56,7 +58,16 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
     };
     intake.count_only = late.is_some();
     let consistency = consistency.unwrap_or(Consistency::Default).min(worker.settings.consistency_max);
-    Ok(Plan { intake, consistency, late })
+    Ok(Plan { api, intake, consistency, late })
+}
+
+/// The most bytes that the body of a request may have; 0 = any number.
+pub fn body_bytes_max(worker: &Worker, api: Api) -> u64 {
+    let max = worker.settings.max_body_bytes;
+    match api {
+        Api::Prometheus => prometheus::request_bytes_max(max),
+        Api::V1 | Api::V2 => max,
+    }
 }
 
 /// Appends the body's lines to the log.
@@ -65,10 +76,11 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
 /// Why the request is refused. Nothing of a body up to `BODY_WHOLE_BYTES_MAX` has been appended then, unless only some
 /// lines were refused or the log failed midway.
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
-    let Plan { mut intake, consistency, late } = plan;
+    let Plan { api, mut intake, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
     intake.awaited = (wanted > 0).then(|| Awaited::new(&worker.own.awaited));
     match body.whole(inbox) {
+        _ if api == Api::Prometheus => prometheus::take(worker, &mut intake, inbox, body).await?,
         Some(len) => {
             intake.take(worker, &inbox.bytes()[..len], true).await?;
             inbox.consume(len);

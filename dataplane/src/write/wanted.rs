@@ -3,6 +3,7 @@
 
 use crate::http::query;
 use crate::precision::Precision;
+use crate::prometheus::lines;
 use crate::request::api::Api;
 use crate::request::reject::Reject;
 
@@ -20,7 +21,7 @@ impl Wanted {
     /// Reads the query string.
     ///
     /// # Errors
-    /// When the bucket of version 2 names no database.
+    /// When the bucket of version 2 names no database, or Prometheus none at all.
     pub fn read(api: Api, params: &[u8]) -> Result<Self, Reject> {
         let param = |key| query::first(params, key).unwrap_or_default();
         let precision = param("precision");
@@ -33,6 +34,10 @@ impl Wanted {
                 rp: param("rp").into_owned(),
                 precision: unit(Precision::from_param, "n, ns, u, ms, s, m or h"),
             }),
+            Api::Prometheus => match param("db") {
+                db if db.is_empty() => Err(Reject::DatabaseRequired),
+                db => Ok(Self { db: db.into_owned(), rp: param("rp").into_owned(), precision: Ok(lines::PRECISION) }),
+            },
             Api::V2 => {
                 let bucket = param("bucket");
                 let (db, rp) = database_and_policy(&bucket).ok_or_else(|| Reject::Bucket(bucket.to_vec()))?;
