@@ -8,6 +8,11 @@
 //!
 //! A backend that leaves the configuration keeps its accounts under its name, as retired. What waited for it is routed
 //! again and counts for the backends that get it ([`Ledger::hand_over`]).
+//!
+//! The text is bounded, however many names of databases clients invent. A database without room for an account of its
+//! own is counted as one of [`OTHERS`]. What becomes of a point must be counted where it was accepted: so an account is
+//! opened only when the others have nothing queued for this backend. [`Ledger::make_room`] gives up accounts that are
+//! settled: what waits can be seen by its name.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,20 +20,23 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::handoff::{LedgerBackend, LedgerRow};
-use crate::limits::{LEDGER_DATABASES_MAX, LEDGER_REASONS_MAX, RETIRED_BACKENDS_MAX};
+use crate::limits::{LEDGER_BYTES_MAX, LEDGER_REASONS_MAX, RETIRED_BACKENDS_MAX};
 use crate::topology::{BackendId, Topology};
 
-/// The name under which databases beyond [`LEDGER_DATABASES_MAX`] and reasons beyond [`LEDGER_REASONS_MAX`] are
-/// counted.
-const OTHER: &str = "(other)";
-/// The name under which retired backends beyond [`RETIRED_BACKENDS_MAX`] are counted. A backend's name has no slash.
-const OTHERS: &str = "/other";
+/// The name under which databases beyond [`LEDGER_BYTES_MAX`] and retired backends beyond [`RETIRED_BACKENDS_MAX`] are
+/// counted. No database of InfluxDB and no backend has a slash in its name.
+pub const OTHERS: &str = "/other";
+/// The name under which reasons beyond [`LEDGER_REASONS_MAX`] are counted.
+const OTHER_REASONS: &str = "(other)";
 /// Reason for points lost in a damaged part of the log.
 pub const DAMAGED: &str = "damaged log";
 /// Reason for points dropped under `backlog_full = drop_oldest`.
 pub const BACKLOG_FULL: &str = "backlog full";
 /// Reason for points that waited for a circle that is not configured any more.
 pub const NO_CIRCLE: &str = "circle removed";
+
+/// Bytes of a line of the saved form, at most, beside its names and its reason: kind, number, separators.
+const LINE_BYTES: usize = "delivered".len() + 20 + 5;
 
 /// One worker's ledger.
 #[derive(Debug)]
@@ -38,16 +46,27 @@ pub struct Ledger {
     retired: Vec<Box<str>>,
     ids: HashMap<Box<str>, usize>,
     databases: Vec<NamedAccounts>,
+    /// Of databases that have no account for a backend.
+    others: NamedAccounts,
     /// By holder: points queued over all databases.
     queued: Vec<u64>,
+    /// What `databases` take in the saved form, at most.
+    bytes: usize,
+    /// At most this: [`LEDGER_BYTES_MAX`], less in tests.
+    bytes_max: usize,
 }
 
 /// Who has an account: the index of a configured backend, or behind these of a retired one.
 type Holder = usize;
 
+/// The index of a database; None: the others.
+type Database = Option<usize>;
+
 #[derive(Debug)]
 struct NamedAccounts {
     name: Box<str>,
+    /// Of the escaped name.
+    name_bytes: usize,
     /// By holder, in their order.
     accounts: Vec<(Holder, Counts)>,
 }
@@ -56,11 +75,24 @@ struct NamedAccounts {
 struct Counts {
     accepted: u64,
     delivered: u64,
-    rejected: Vec<(Box<str>, u64)>,
-    dropped: Vec<(Box<str>, u64)>,
+    rejected: Reasons,
+    dropped: Reasons,
 }
 
+/// Points by reason.
+type Reasons = Vec<(Box<str>, u64)>;
+
 impl NamedAccounts {
+    fn new(name: &str) -> Self {
+        Self { name: name.into(), name_bytes: escape(name).len(), accounts: Vec::new() }
+    }
+
+    fn get(&self, holder: Holder) -> Option<&Counts> {
+        let at = self.accounts.binary_search_by_key(&holder, |(of, _)| *of).ok()?;
+        Some(&self.accounts[at].1)
+    }
+
+    /// Opens the account on first use.
     fn counts(&mut self, holder: Holder) -> &mut Counts {
         let at = match self.accounts.binary_search_by_key(&holder, |(of, _)| *of) {
             Ok(at) => at,
@@ -78,91 +110,190 @@ impl Counts {
         self.accepted.saturating_sub(self.delivered + sum(&self.rejected) + sum(&self.dropped))
     }
 
+    /// Nothing is queued, and nothing has become of more points than were accepted.
+    fn is_settled(&self) -> bool {
+        self.accepted == self.delivered + sum(&self.rejected) + sum(&self.dropped)
+    }
+
     fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.delivered += other.delivered;
         other.rejected.iter().for_each(|(reason, n)| add(&mut self.rejected, reason, *n));
         other.dropped.iter().for_each(|(reason, n)| add(&mut self.dropped, reason, *n));
     }
+
+    /// Bytes in the saved form, at most, when both names have so many. The last line of each kind is always there to be
+    /// had.
+    fn bytes(&self, names: usize) -> usize {
+        let reasons = self.rejected.iter().chain(&self.dropped).filter(|(reason, _)| **reason != *OTHER_REASONS);
+        let lines = reasons.map(|(reason, _)| line_bytes(names, reason)).sum::<usize>();
+        lines + 4 * line_bytes(names, OTHER_REASONS)
+    }
 }
 
-fn sum(reasons: &[(Box<str>, u64)]) -> u64 {
+fn line_bytes(names: usize, reason: &str) -> usize {
+    LINE_BYTES + names + escape(reason).len()
+}
+
+fn sum(reasons: &Reasons) -> u64 {
     reasons.iter().map(|(_, n)| n).sum()
 }
 
-fn add(reasons: &mut Vec<(Box<str>, u64)>, reason: &str, points: u64) {
-    let known = reasons.iter().position(|(r, _)| &**r == reason);
+fn add(reasons: &mut Reasons, reason: &str, points: u64) {
+    let place = |reasons: &Reasons, reason: &str| reasons.iter().position(|(r, _)| &**r == reason);
     let full = reasons.len() >= LEDGER_REASONS_MAX;
-    match known.or_else(|| if full { reasons.iter().position(|(r, _)| &**r == OTHER) } else { None }) {
+    let known = place(reasons, reason).or_else(|| full.then(|| place(reasons, OTHER_REASONS)).flatten());
+    match known {
         Some(at) => reasons[at].1 += points,
-        None => reasons.push((if full { OTHER } else { reason }.into(), points)),
+        None => reasons.push((if full { OTHER_REASONS } else { reason }.into(), points)),
     }
 }
 
 impl Ledger {
     pub fn new(topology: Arc<Topology>) -> Self {
-        let queued = vec![0; topology.backends.len()];
-        Self { topology, retired: Vec::new(), ids: HashMap::default(), databases: Vec::new(), queued }
+        Self::with_room(topology, LEDGER_BYTES_MAX)
     }
 
-    /// The index of a database. Opens its accounts on first use.
-    fn database(&mut self, name: &[u8]) -> usize {
+    fn with_room(topology: Arc<Topology>, bytes_max: usize) -> Self {
+        Self {
+            queued: vec![0; topology.backends.len()],
+            topology,
+            retired: Vec::new(),
+            ids: HashMap::default(),
+            databases: Vec::new(),
+            others: NamedAccounts::new(OTHERS),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    fn name(&self, holder: Holder) -> &str {
+        match self.topology.backends.get(holder) {
+            Some(backend) => &backend.name,
+            None => &self.retired[holder - self.topology.backends.len()],
+        }
+    }
+
+    /// Bytes of both escaped names.
+    fn names_bytes(&self, name_bytes: usize, holder: Holder) -> usize {
+        name_bytes + escape(self.name(holder)).len()
+    }
+
+    fn named(&self, db: Database) -> &NamedAccounts {
+        db.map_or(&self.others, |db| &self.databases[db])
+    }
+
+    fn named_mut(&mut self, db: Database) -> &mut NamedAccounts {
+        match db {
+            Some(db) => &mut self.databases[db],
+            None => &mut self.others,
+        }
+    }
+
+    /// All places where points are counted.
+    fn all(&self) -> impl Iterator<Item = Database> + use<> {
+        (0..self.databases.len()).map(Some).chain([None])
+    }
+
+    fn id(&self, name: &[u8]) -> Database {
+        self.ids.get(&*String::from_utf8_lossy(name)).copied()
+    }
+
+    /// Where the points of this database and holder are counted.
+    fn find(&self, name: &[u8], holder: Holder) -> Database {
+        self.id(name).filter(|db| self.databases[*db].get(holder).is_some())
+    }
+
+    /// Opens an account if there is room. Returns where to count.
+    fn open(&mut self, name: &[u8], holder: Holder) -> Database {
         let name = String::from_utf8_lossy(name);
-        if let Some(&id) = self.ids.get(&*name) {
-            return id;
+        let bytes = Counts::default().bytes(self.names_bytes(escape(&name).len(), holder));
+        if name == OTHERS || self.bytes + bytes > self.bytes_max {
+            return None;
         }
-        let name = if self.databases.len() >= LEDGER_DATABASES_MAX { OTHER } else { &*name };
-        if let Some(&id) = self.ids.get(name) {
-            return id;
-        }
-        let id = self.databases.len();
-        self.ids.insert(name.into(), id);
-        self.databases.push(NamedAccounts { name: name.into(), accounts: Vec::new() });
-        id
+        let db = self.ids.get(&*name).copied().unwrap_or_else(|| {
+            self.ids.insert((*name).into(), self.databases.len());
+            self.databases.push(NamedAccounts::new(&name));
+            self.databases.len() - 1
+        });
+        self.databases[db].counts(holder);
+        self.bytes += bytes;
+        Some(db)
     }
 
-    fn change(&mut self, db: usize, holder: Holder, change: impl FnOnce(&mut Counts)) {
-        let counts = self.databases[db].counts(holder);
+    fn change(&mut self, db: Database, holder: Holder, change: impl FnOnce(&mut Counts)) {
+        let counts = self.named_mut(db).counts(holder);
         let before = counts.queued();
         change(counts);
         self.queued[holder] += counts.queued();
         self.queued[holder] -= before;
     }
 
+    /// Counts points that are gone for this reason, or for another one when there is no room for it.
+    fn give_up(
+        &mut self,
+        db: Database,
+        holder: Holder,
+        of: fn(&mut Counts) -> &mut Reasons,
+        reason: &str,
+        points: u64,
+    ) {
+        let mut reason = reason;
+        if let Some(at) = db {
+            let names = self.names_bytes(self.databases[at].name_bytes, holder);
+            let reasons = of(self.databases[at].counts(holder));
+            let is_known = reason == OTHER_REASONS || reasons.iter().any(|(known, _)| **known == *reason);
+            let is_new = !is_known && reasons.len() < LEDGER_REASONS_MAX;
+            let bytes = line_bytes(names, reason);
+            if is_new && self.bytes + bytes > self.bytes_max {
+                reason = OTHER_REASONS;
+            } else if is_new {
+                self.bytes += bytes;
+            }
+        }
+        self.change(db, holder, |counts| add(of(counts), reason, points));
+    }
+
     /// Counts points appended to the log for these backends.
     pub fn accepted(&mut self, db: &[u8], backends: impl IntoIterator<Item = BackendId>, points: u64) {
-        let db = self.database(db);
+        let mut id = self.id(db);
         for backend in backends {
-            self.change(db, backend.index(), |counts| counts.accepted += points);
+            let holder = backend.index();
+            let at =
+                id.filter(|id| self.databases[*id].get(holder).is_some()).or_else(|| self.open_if_idle(db, holder));
+            id = id.or(at);
+            self.change(at, holder, |counts| counts.accepted += points);
         }
+    }
+
+    /// Opens an account unless points of this database may be queued among the others.
+    fn open_if_idle(&mut self, name: &[u8], holder: Holder) -> Database {
+        let is_idle = self.others.get(holder).is_none_or(|counts| counts.queued() == 0);
+        is_idle.then(|| self.open(name, holder)).flatten()
     }
 
     /// Counts points that the backend has confirmed.
     pub fn delivered(&mut self, db: &[u8], backend: BackendId, points: u64) {
-        let db = self.database(db);
-        self.change(db, backend.index(), |counts| counts.delivered += points);
+        self.change(self.find(db, backend.index()), backend.index(), |counts| counts.delivered += points);
     }
 
     /// Counts points that the backend has refused and that are now dead letters.
     pub fn rejected(&mut self, db: &[u8], backend: BackendId, reason: &str, points: u64) {
-        let db = self.database(db);
-        self.change(db, backend.index(), |counts| add(&mut counts.rejected, reason, points));
+        self.give_up(self.find(db, backend.index()), backend.index(), |counts| &mut counts.rejected, reason, points);
     }
 
     /// Counts points that are gone: `drop_oldest`, or a damaged log.
     pub fn dropped(&mut self, db: &[u8], backend: BackendId, reason: &str, points: u64) {
-        let db = self.database(db);
-        self.change(db, backend.index(), |counts| add(&mut counts.dropped, reason, points));
+        self.give_up(self.find(db, backend.index()), backend.index(), |counts| &mut counts.dropped, reason, points);
     }
 
     /// Counts points of a retired backend that nobody else gets, since its circle is not configured any more. Those
     /// that had been counted before are handed over.
     pub fn lost_with_circle(&mut self, db: &[u8], name: &str, points: u64) {
-        let (db, holder) = (self.database(db), self.retire(name));
-        self.change(db, holder, |counts| {
-            counts.accepted += points;
-            add(&mut counts.dropped, NO_CIRCLE, points);
-        });
+        let holder = self.retire(name);
+        let db = self.find(db, holder).or_else(|| self.open_if_idle(db, holder));
+        self.change(db, holder, |counts| counts.accepted += points);
+        self.give_up(db, holder, |counts| &mut counts.dropped, NO_CIRCLE, points);
     }
 
     /// Closes the accounts of a backend that has been served to the end of the log, where nothing can be queued. Points
@@ -172,21 +303,20 @@ impl Ledger {
     }
 
     fn settle_holder(&mut self, holder: Holder, reason: &str) -> u64 {
-        self.settle_with(holder, |counts, left| add(&mut counts.dropped, reason, left))
+        let lost = self.queued[holder];
+        for (db, left) in self.with_queued(holder) {
+            self.give_up(db, holder, |counts| &mut counts.dropped, reason, left);
+        }
+        lost
     }
 
-    /// Has `settle` change all accounts of a holder with queued points, whose number it is given, so that none are
-    /// left.
-    fn settle_with(&mut self, holder: Holder, settle: impl Fn(&mut Counts, u64)) -> u64 {
-        let queued = std::mem::take(&mut self.queued[holder]);
-        if queued > 0 {
-            let accounts = self.databases.iter_mut().flat_map(|database| &mut database.accounts);
-            for (_, counts) in accounts.filter(|(of, counts)| *of == holder && counts.queued() > 0) {
-                let left = counts.queued();
-                settle(counts, left);
-            }
+    /// Where points are queued for a holder, and how many.
+    fn with_queued(&self, holder: Holder) -> Vec<(Database, u64)> {
+        if self.queued[holder] == 0 {
+            return Vec::new();
         }
-        queued
+        let queued = |db| self.named(db).get(holder).map(Counts::queued).filter(|queued| *queued > 0);
+        self.all().filter_map(|db| Some((db, queued(db)?))).collect()
     }
 
     /// Closes the accounts of retired backends, but for those that still have records in the log: these are routed
@@ -208,7 +338,9 @@ impl Ledger {
     /// for those that have left.
     pub fn hand_over(&mut self) {
         for holder in self.topology.backends.len()..self.queued.len() {
-            self.settle_with(holder, |counts, left| counts.accepted -= left);
+            for (db, left) in self.with_queued(holder) {
+                self.change(db, holder, |counts| counts.accepted -= left);
+            }
         }
         self.fold_retired();
     }
@@ -232,8 +364,8 @@ impl Ledger {
         let backends = self.topology.backends.len();
         let names = std::mem::take(&mut self.retired);
         self.queued.truncate(backends);
-        for db in 0..self.databases.len() {
-            let accounts = &mut self.databases[db].accounts;
+        for db in self.all() {
+            let accounts = &mut self.named_mut(db).accounts;
             let of_retired = accounts.split_off(accounts.partition_point(|(holder, _)| *holder < backends));
             for (holder, counts) in of_retired {
                 let name = &names[holder - backends];
@@ -241,6 +373,38 @@ impl Ledger {
                 self.change(db, holder, |all| all.add(&counts));
             }
         }
+        self.count_bytes();
+    }
+
+    /// When half of the room is used: counts settled accounts of databases that are not known, and of retired backends,
+    /// among the others.
+    pub fn make_room(&mut self, is_known: impl Fn(&str) -> bool) {
+        if self.bytes <= self.bytes_max / 2 {
+            return;
+        }
+        let backends = self.topology.backends.len();
+        self.ids.clear();
+        for mut database in std::mem::take(&mut self.databases) {
+            let is_known = is_known(&database.name);
+            let stays = |(holder, counts): &(Holder, Counts)| !counts.is_settled() || is_known && *holder < backends;
+            let (kept, folded) = database.accounts.into_iter().partition::<Vec<_>, _>(stays);
+            folded.iter().for_each(|(holder, counts)| self.others.counts(*holder).add(counts));
+            database.accounts = kept;
+            if !database.accounts.is_empty() {
+                self.ids.insert(database.name.clone(), self.databases.len());
+                self.databases.push(database);
+            }
+        }
+        self.count_bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        let of = |database: &NamedAccounts| {
+            let bytes =
+                |(holder, counts): &(Holder, Counts)| counts.bytes(self.names_bytes(database.name_bytes, *holder));
+            database.accounts.iter().map(bytes).sum::<usize>()
+        };
+        self.bytes = self.databases.iter().map(of).sum();
     }
 
     pub fn queued(&self, backend: BackendId) -> u64 {
@@ -249,8 +413,8 @@ impl Ledger {
 
     /// The accounts with at least one accepted point: name of the database, holder, counts.
     fn accounts(&self) -> impl Iterator<Item = (&str, Holder, &Counts)> {
-        let all =
-            self.databases.iter().flat_map(|d| d.accounts.iter().map(|(holder, counts)| (&*d.name, *holder, counts)));
+        let all = self.databases.iter().chain([&self.others]);
+        let all = all.flat_map(|d| d.accounts.iter().map(|(holder, counts)| (&*d.name, *holder, counts)));
         all.filter(|(_, _, counts)| counts.accepted > 0)
     }
 
@@ -270,13 +434,6 @@ impl Ledger {
             dropped: own(&counts.dropped),
         };
         self.accounts().map(row).collect()
-    }
-
-    fn name(&self, holder: Holder) -> &str {
-        match self.topology.backends.get(holder) {
-            Some(backend) => &backend.name,
-            None => &self.retired[holder - self.topology.backends.len()],
-        }
     }
 
     /// The saved form: one line per account and kind, tab-separated, names and reasons escaped.
@@ -299,8 +456,10 @@ impl Ledger {
     pub fn text_without(&mut self, unwritten: &[(Vec<u8>, Vec<BackendId>, u64)]) -> String {
         let each = |ledger: &mut Self, change: fn(&mut u64, u64)| {
             for (db, backends, points) in unwritten {
-                let db = ledger.database(db);
-                backends.iter().for_each(|b| ledger.change(db, b.index(), |c| change(&mut c.accepted, *points)));
+                for holder in backends.iter().map(|backend| backend.index()) {
+                    let db = ledger.find(db, holder);
+                    ledger.change(db, holder, |counts| change(&mut counts.accepted, *points));
+                }
             }
         };
         each(self, |accepted, points| *accepted = accepted.saturating_sub(points));
@@ -327,13 +486,13 @@ impl Ledger {
         }
         let configured = self.topology.by_name(&backend).map(|backend| backend.id.index());
         let holder = configured.unwrap_or_else(|| self.retire(&backend));
-        let db = self.database(db.as_bytes());
-        self.change(db, holder, |counts| match kind {
-            "accepted" => counts.accepted += points,
-            "delivered" => counts.delivered += points,
-            "rejected" => add(&mut counts.rejected, &reason, points),
-            _ => add(&mut counts.dropped, &reason, points),
-        });
+        let db = self.find(db.as_bytes(), holder).or_else(|| self.open(db.as_bytes(), holder));
+        match kind {
+            "accepted" => self.change(db, holder, |counts| counts.accepted += points),
+            "delivered" => self.change(db, holder, |counts| counts.delivered += points),
+            "rejected" => self.give_up(db, holder, |counts| &mut counts.rejected, &reason, points),
+            _ => self.give_up(db, holder, |counts| &mut counts.dropped, &reason, points),
+        }
         Some(())
     }
 }
@@ -358,145 +517,5 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::topology::Backend;
-
-    const A: BackendId = BackendId(0);
-    const B: BackendId = BackendId(1);
-
-    fn topology(names: &[&str]) -> Arc<Topology> {
-        let mut topology = Topology::default();
-        topology.add_circle("c", names.iter().map(|name| Backend::new(*name, "")));
-        Arc::new(topology)
-    }
-
-    /// The ledger that a start with these backends finds.
-    fn again(ledger: &Ledger, names: &[&str]) -> Ledger {
-        let (ledger, bad) = Ledger::from_text(topology(names), &ledger.to_text());
-        assert_eq!(bad, 0);
-        ledger
-    }
-
-    /// Database, backend, accepted and delivered of each row, which adds up.
-    fn shown(ledger: &Ledger) -> Vec<(String, String, u64, u64)> {
-        let shown = |row: LedgerRow| {
-            let sum = |reasons: &[(String, u64)]| reasons.iter().map(|(_, n)| n).sum::<u64>();
-            assert_eq!(row.accepted, row.delivered + row.queued + sum(&row.rejected) + sum(&row.dropped), "{row:?}");
-            let backend = match row.backend {
-                LedgerBackend::Configured(backend) => ledger.topology.backend(backend).name.clone(),
-                LedgerBackend::Retired(name) => format!("{name} retired"),
-            };
-            (row.db, backend, row.accepted, row.delivered)
-        };
-        ledger.rows().into_iter().map(shown).collect()
-    }
-
-    fn row(db: &str, backend: &str, accepted: u64, delivered: u64) -> (String, String, u64, u64) {
-        (db.into(), backend.into(), accepted, delivered)
-    }
-
-    #[test]
-    fn the_sum_holds_after_every_event_and_a_round_trip() {
-        let topology = topology(&["a", "b\tc"]);
-        let mut ledger = Ledger::new(topology.clone());
-        let db = "d%b\n监".as_bytes();
-        ledger.accepted(db, [B], 100);
-        ledger.delivered(db, B, 60);
-        ledger.rejected(db, B, "field type\tconflict", 3);
-        ledger.dropped(db, B, "backlog full", 7);
-        assert_eq!((ledger.queued(A), ledger.queued(B)), (0, 30));
-        let (again, bad) = Ledger::from_text(topology, &ledger.to_text());
-        assert_eq!((again.rows(), again.queued(B), bad), (ledger.rows(), 30, 0));
-    }
-
-    #[test]
-    fn what_is_left_when_the_log_is_drained_counts_as_damaged() {
-        let mut ledger = Ledger::new(topology(&["a"]));
-        ledger.accepted(b"db", [A], 10);
-        ledger.delivered(b"db", A, 8);
-        assert_eq!(ledger.settle(A, DAMAGED), 2);
-        assert_eq!(ledger.settle(A, DAMAGED), 0);
-        assert_eq!(ledger.rows()[0].dropped, vec![(DAMAGED.to_string(), 2)]);
-    }
-
-    #[test]
-    fn reasons_and_databases_are_bounded() {
-        let mut ledger = Ledger::new(topology(&["a"]));
-        ledger.accepted(b"db", [A], 1000);
-        for i in 0..LEDGER_REASONS_MAX + 5 {
-            ledger.rejected(b"db", A, &format!("reason {i}"), 1);
-        }
-        let row = &ledger.rows()[0];
-        assert_eq!(row.rejected.len(), LEDGER_REASONS_MAX + 1);
-        assert_eq!(row.rejected.last().unwrap(), &(OTHER.to_string(), 5));
-        for i in 0..LEDGER_DATABASES_MAX + 2 {
-            ledger.accepted(format!("db{i}").as_bytes(), [A], 1);
-        }
-        assert_eq!(ledger.databases.len(), LEDGER_DATABASES_MAX + 1);
-    }
-
-    #[test]
-    fn a_backend_that_leaves_keeps_its_account_and_goes_on_with_it_when_it_comes_back() {
-        let mut ledger = Ledger::new(topology(&["a", "b"]));
-        ledger.accepted(b"db", [A, B], 10);
-        ledger.delivered(b"db", A, 10);
-        ledger.delivered(b"db", B, 4);
-        ledger.rejected(b"db", B, "type", 1);
-        let mut ledger = again(&ledger, &["a", "c"]);
-        assert_eq!(ledger.settle_retired(&["b".into()], DAMAGED), 0);
-        assert_eq!(shown(&ledger), [row("db", "a", 10, 10), row("db", "b retired", 10, 4)]);
-        // Five are routed again.
-        ledger.accepted(b"db", [B], 5);
-        ledger.hand_over();
-        let now = [row("db", "a", 10, 10), row("db", "c", 5, 0), row("db", "b retired", 5, 4)];
-        assert_eq!(shown(&ledger), now);
-        ledger.hand_over();
-        let mut ledger = again(&again(&ledger, &["a", "c"]), &["a", "c"]);
-        assert_eq!(ledger.settle_retired(&[], DAMAGED), 0);
-        assert_eq!(shown(&ledger), now);
-        let mut ledger = again(&ledger, &["b"]);
-        ledger.accepted(b"db", [A], 2);
-        assert_eq!((ledger.queued(A), ledger.settle_retired(&["c".into()], DAMAGED)), (2, 0));
-        assert_eq!(
-            shown(&ledger),
-            [row("db", "b", 7, 4), row("db", "a retired", 10, 10), row("db", "c retired", 5, 0)]
-        );
-    }
-
-    #[test]
-    fn what_a_retired_backend_can_get_no_more_is_dropped() {
-        let mut ledger = Ledger::new(topology(&["a", "b", "c"]));
-        ledger.accepted(b"db", [A, B, BackendId(2)], 10);
-        let mut ledger = again(&ledger, &["d"]);
-        // `a` has no records in the log: they are lost. Those of `b` go elsewhere, those of `c` nowhere.
-        assert_eq!(ledger.settle_retired(&["b".into(), "c".into()], DAMAGED), 10);
-        ledger.lost_with_circle(b"db", "c", 10);
-        ledger.hand_over();
-        let rows: Vec<_> = ledger.rows().into_iter().map(|row| (row.backend, row.accepted, row.dropped)).collect();
-        let lost = |name: &str, reason: &str| (LedgerBackend::Retired(name.into()), 10, vec![(reason.to_owned(), 10)]);
-        assert_eq!(rows, [lost("a", DAMAGED), lost("c", NO_CIRCLE)]);
-    }
-
-    #[test]
-    fn retired_backends_are_bounded() {
-        let mut ledger = Ledger::new(topology(&[]));
-        for round in 0..3 * RETIRED_BACKENDS_MAX {
-            let name = format!("b{round}");
-            ledger = again(&ledger, &[&name]);
-            assert_eq!(ledger.settle_retired(&[], DAMAGED), 0);
-            for db in [&b"x"[..], b"y"] {
-                ledger.accepted(db, [A], 1);
-                ledger.delivered(db, A, 1);
-            }
-        }
-        let shown = shown(&ledger);
-        assert_eq!(shown.len(), 2 * (RETIRED_BACKENDS_MAX + 2));
-        assert_eq!(shown.iter().map(|row| row.2).sum::<u64>(), 6 * RETIRED_BACKENDS_MAX as u64);
-        let others = RETIRED_BACKENDS_MAX as u64 * 2 - 1;
-        assert_eq!(shown.iter().filter(|r| **r == row(&r.0, "/other retired", others, others)).count(), 2);
-        // Those that have left last keep their names.
-        let last = format!("b{} retired", 3 * RETIRED_BACKENDS_MAX - 2);
-        assert_eq!(shown.iter().filter(|row| row.1 == last).count(), 2);
-    }
-}
+#[path = "ledger_test.rs"]
+mod tests;

@@ -135,6 +135,8 @@ pub const LOG_DAMAGED_FILES_MAX: usize = 8;
 /// Reports of damage and of dropped points that wait to be read. More: the oldest reports of damage are discarded.
 /// Counts of dropped points are summed by database and backend and never discarded.
 pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
+/// Databases and backends whose dropped points wait to be counted in the ledger. More: they are counted at once.
+pub const LOG_DROPPED_NAMES_MAX: usize = 10_000;
 /// `log verify` reads a segment so often while its last write is not whole: a running log may be writing it.
 pub const VERIFY_LOOKS: u32 = 3;
 /// Least space reserved for each of the two copies of a worker's state. A longer state: twice what it needs.
@@ -249,8 +251,11 @@ pub const STALL_AFTER: Duration = Duration::from_secs(10);
 /// Pause after a courier could not read the log or write dead letters. Then it tries again.
 pub const LOCAL_FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Databases with an account of their own in the ledger, and reasons per account. More: counted as "(other)".
-pub const LEDGER_DATABASES_MAX: usize = 10_000;
+/// Bytes of all accounts in the saved ledger of a log, with room for a line of each kind: it is written anew every
+/// second while it changes. From half of it on, settled accounts of databases that the catalog does not know are
+/// counted as one. At the bound: databases without an account are counted as one.
+pub const LEDGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Reasons per account. More: counted as "(other)".
 pub const LEDGER_REASONS_MAX: usize = 16;
 /// Backends that have left the configuration and keep their accounts under their names, for each log. More: those that
 /// left first are counted as one.
@@ -345,6 +350,10 @@ const _: () = assert!(
     PROMETHEUS_REQUEST_BYTES_MAX + SCAN_PIECE_BYTES + KEY_BYTES_MAX <= WHOLE_BODIES_BYTES_MAX,
     "a Prometheus write can have all the memory it needs"
 );
+/// All lines of the accounts that are counted as one, for each backend.
+const OTHERS_BYTES_MAX: usize =
+    (BACKENDS_MAX + RETIRED_BACKENDS_MAX + 1) * 2 * (LEDGER_REASONS_MAX + 2) * (3 * BACKEND_NAME_BYTES_MAX + 128);
+const _: () = assert!(LEDGER_BYTES_MAX + OTHERS_BYTES_MAX <= LOG_STATE_BYTES_MAX / 2, "a state can always be saved");
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
 const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest line");
 const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MIN && BATCH_BYTES_MIN <= BATCH_BYTES_MAX);

@@ -17,6 +17,7 @@ mod kill_nine;
 mod last_write_wins;
 mod log_lines;
 mod lost_folder;
+mod many_names;
 mod memory;
 mod memory_loads;
 mod order;

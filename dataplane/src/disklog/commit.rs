@@ -22,7 +22,7 @@ use super::segment::{self, Mark, Segment};
 use super::store::{Store, WriteFile, is_full};
 use super::{Error, Seq, SharedLog, frame, record, spare_name};
 use crate::io::{now, sleep};
-use crate::limits::LOG_FULL_RETRY;
+use crate::limits::{LOG_DROPPED_NAMES_MAX, LOG_FULL_RETRY};
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::BackendId;
 use futures_lite::future::or;
@@ -477,13 +477,21 @@ async fn count_dropped(
             FrameStep::Frame(found) => {
                 let header = found.header;
                 at = Mark { seq: header.end(), offset: found.offset, lines: header.lines_after() };
-                let dropped = &mut shared.inner.borrow_mut().dropped;
+                let mut inner = shared.inner.borrow_mut();
+                let dropped = &mut inner.dropped;
                 for record in record::records(scan.body(&found)) {
                     let needed = |b: &BackendId| record.seq(header.first) >= from[b.index()];
                     let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
                     for backend in to.filter(needed) {
                         *dropped.entry((record.db.to_vec(), backend)).or_default() += u64::from(record.lines);
                     }
+                }
+                let crowded = dropped.len() >= LOG_DROPPED_NAMES_MAX;
+                drop(inner);
+                let book = shared.book.borrow().clone().filter(|_| crowded);
+                if let Some(book) = book {
+                    // For what it takes: the ledger is saved when the whole segment has been counted.
+                    _ = book(&[]);
                 }
             }
             // The owners of damaged records are unknown.

@@ -343,6 +343,7 @@ impl Worker {
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
         let mut result = Ok(());
         for journal in self.journals().filter(|journal| journal.log.poison().is_none()) {
+            journal.ledger.borrow_mut().make_room(|db| self.catalog.borrow().may_have_database(db));
             result = result.and(journal.save().await);
         }
         result

@@ -4,6 +4,7 @@
 //! Not here: who the client is (checked by the caller), what the lines say (`intake`).
 
 use super::intake::Intake;
+use crate::ledger::OTHERS;
 use crate::limits::NAME_BYTES_MAX;
 use crate::precision::Precision;
 use crate::request::reject::Reject;
@@ -37,6 +38,10 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
         if name.len() > NAME_BYTES_MAX {
             return Err(Reject::NameTooLong(what));
         }
+    }
+    // InfluxDB has no such database, and the ledger uses the name.
+    if db == OTHERS.as_bytes() {
+        return Err(Reject::DatabaseUnknown(db.to_vec()));
     }
     if !worker.db_allowed(db) {
         return Err(Reject::DatabaseForbidden(db.to_vec()));
