@@ -326,6 +326,9 @@ pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;
 
 /// Form-encoded query in a request body, Go's own bound. Larger: 413, connection closed.
 pub const QUERY_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Brackets within brackets in which the measurement of a Flux query is looked for. More: it counts as not named, and
+/// the query is refused unless one backend has all data.
+pub const FLUX_DEPTH_MAX: usize = 64;
 /// Rows of one piece of a chunked answer when `chunk_size` is missing or invalid, as in InfluxDB.
 pub const QUERY_CHUNK_ROWS_DEFAULT: usize = 10_000;
 /// Bytes held of an answer that is passed on, once as received and once as sent. At the bound: the backend waits until

@@ -15,6 +15,8 @@ const REQUESTS: &[(&str, &str, u16)] = &[
     ("GET", "/query?q=SHOW+DATABASES", 200),
     ("POST", "/query?q=SHOW+DATABASES", 200),
     ("POST", "/write?db=db1", 204),
+    ("POST", "/api/v2/query", 400),
+    ("POST", "/api/v2/write?bucket=db1", 204),
     ("GET", "/health", 200),
     ("GET", "/ready", 200),
     ("GET", "/replica?db=db1&meas=cpu1", 200),
@@ -76,7 +78,7 @@ fn ask(proxy: &Proxy, method: &str, target: &str, params: &str, authorization: &
         "?"
     };
     let mut request = json!({"method": method, "path": format!("{target}{joint}{params}")});
-    if target.starts_with("/write") {
+    if target.contains("/write") {
         request["body"] = "m v=1 1".into();
     }
     if !authorization.is_empty() {

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod flux;
 mod version_2;
 
 use std::time::Duration;

@@ -6,7 +6,9 @@
 //! when it disconnects, the connection to the backend is dropped, so that InfluxDB stops the query. Not here: which
 //! backends are asked in which order (`mod.rs`).
 
-use std::fmt::{self, Write as _};
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -49,7 +51,7 @@ impl fmt::Display for AskFailure {
 
 /// A query as it is sent: the target, and all that follows the backend's own fields.
 pub struct Outgoing {
-    target: &'static str,
+    target: Cow<'static, str>,
     rest: Vec<u8>,
 }
 
@@ -75,19 +77,31 @@ impl Outgoing {
         if query.is_async {
             put("async", "true");
         }
-        let mut rest = Vec::with_capacity(form.len() + 256);
-        for (name, value) in [("Accept", &query.accept), ("Accept-Encoding", &query.accept_encoding)] {
+        let target = if query.pretty { "/query?pretty=true" } else { "/query" };
+        let kind = b"application/x-www-form-urlencoded";
+        Self::with_body(target.into(), kind, query.accept.as_deref(), query.accept_encoding.as_deref(), form)
+    }
+
+    /// A request of any kind. Nothing but these fields is passed on.
+    pub fn with_body(
+        target: Cow<'static, str>,
+        content_type: &[u8],
+        accept: Option<&[u8]>,
+        accept_encoding: Option<&[u8]>,
+        mut body: Vec<u8>,
+    ) -> Self {
+        let mut rest = Vec::with_capacity(body.len() + 256);
+        let fields = [("Accept", accept), ("Accept-Encoding", accept_encoding), ("Content-Type", Some(content_type))];
+        for (name, value) in fields {
             if let Some(value) = value {
                 rest.extend_from_slice(format!("{name}: ").as_bytes());
                 rest.extend_from_slice(value);
                 rest.extend_from_slice(b"\r\n");
             }
         }
-        let mut last = String::from("Content-Type: application/x-www-form-urlencoded\r\n");
-        write!(last, "Content-Length: {}\r\n\r\n", form.len()).expect("a String takes everything");
-        rest.extend_from_slice(last.as_bytes());
-        rest.append(&mut form);
-        Self { target: if query.pretty { "/query?pretty=true" } else { "/query" }, rest }
+        write!(rest, "Content-Length: {}\r\n\r\n", body.len()).expect("a Vec takes everything");
+        rest.append(&mut body);
+        Self { target, rest }
     }
 }
 
@@ -172,7 +186,7 @@ async fn open(worker: &Worker, backend: BackendId, outgoing: &Outgoing) -> Resul
     let reader = worker.queries.readers.of(backend);
     let endpoint = reader.endpoint.as_ref().ok_or(ExchangeFailure::NoAddress)?;
     let address = endpoint.address().ok_or(ExchangeFailure::NoAddress)?;
-    let mut request = endpoint.begin_request(outgoing.target);
+    let mut request = endpoint.begin_request(&outgoing.target);
     request.extend_from_slice(&outgoing.rest);
     let kept = reader.take(address);
     let was_kept = kept.is_some();
@@ -367,12 +381,12 @@ mod tests {
     fn what_is_given_is_sent_on_and_nothing_else() {
         let text = |query: &Query| {
             let outgoing = Outgoing::new(query);
-            (outgoing.target, String::from_utf8(outgoing.rest).unwrap())
+            (outgoing.target.into_owned(), String::from_utf8(outgoing.rest).unwrap())
         };
         let form = "q=SELECT%20a%20FROM%20%22b%20c%22";
         let (target, rest) = text(&query());
         let fields = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 33\r\n\r\n";
-        assert_eq!((target, rest), ("/query", format!("{fields}{form}")));
+        assert_eq!((&target[..], rest), ("/query", format!("{fields}{form}")));
         let all = Query {
             db: "d&".into(),
             rp: "r".into(),

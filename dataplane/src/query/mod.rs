@@ -10,6 +10,7 @@
 //! (several owners, INTO, changes of structure) goes to the control thread, see [`ToControl::Query`].
 
 mod error_text;
+pub mod flux;
 mod forward;
 mod request;
 
@@ -86,14 +87,16 @@ impl OwnAnswer {
 struct Permit(Rc<Worker>);
 
 impl Permit {
-    /// None: all `max` slots are taken.
-    fn take(worker: &Rc<Worker>, max: usize) -> Option<Self> {
-        let running = &worker.queries.running;
-        let free = running.get() < max;
-        free.then(|| {
-            running.set(running.get() + 1);
-            Self(worker.clone())
-        })
+    /// # Errors
+    /// 503: all slots are taken.
+    fn take(worker: &Rc<Worker>) -> Result<Self, Refusal> {
+        let (running, max) = (&worker.queries.running, worker.settings.query.concurrent_max);
+        if max > 0 && running.get() >= max {
+            let text = format!("max-concurrent-queries limit exceeded({max} per worker); try again later");
+            return Err(Refusal::new(503, text));
+        }
+        running.set(running.get() + 1);
+        Ok(Self(worker.clone()))
     }
 }
 
@@ -146,18 +149,14 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
     if settings.query_tracing {
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
-    let max = settings.query.concurrent_max;
-    let place = Permit::take(worker, if max == 0 { usize::MAX } else { max });
-    let place = place.ok_or_else(|| {
-        Refusal::new(503, format!("max-concurrent-queries limit exceeded({max} per worker); try again later"))
-    })?;
+    let place = Permit::take(worker)?;
     let statements = match parse(&query) {
         Ok(statements) => statements,
         Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
     };
     access::check(&statements, &query.db, |db| worker.db_allowed(db.as_bytes()))?;
     match route(&statements, &query.db, &settings.topology, &worker.placement()) {
-        Route::Alone(candidates) => match ask_alone(worker, &query, &candidates, inbox, to).await {
+        Route::Alone(candidates) => match ask_alone(worker, &Outgoing::new(&query), &candidates, inbox, to).await {
             Ok(ended) => Ok(ended),
             Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
                 hand_over(worker, query, place, inbox, to).await
@@ -239,18 +238,17 @@ fn chooser<'a>(worker: &'a Worker, placement: &'a Placement, failed: &'a BTreeSe
 /// Why none of them answered.
 async fn ask_alone(
     worker: &Worker,
-    query: &Query,
+    outgoing: &Outgoing,
     candidates: &BTreeSet<BackendId>,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, BTreeMap<BackendId, AskFailure>> {
-    let outgoing = Outgoing::new(query);
     let mut failures = BTreeMap::new();
     loop {
         let failed = failures.keys().copied().collect();
         let ranked = chooser(worker, &worker.placement(), &failed).best_first(candidates.iter().copied());
         let Some(&(backend, rank)) = ranked.first() else { break };
-        match forward::ask(worker, backend, &outgoing, inbox).await {
+        match forward::ask(worker, backend, outgoing, inbox).await {
             None => return Ok(AfterAnswer::Close),
             Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.behind_ms).await),
             Some(Err(why)) => _ = failures.insert(backend, why),

@@ -5,5 +5,6 @@
 
 pub(crate) mod access;
 pub mod choose;
+pub(crate) mod flux;
 pub mod reach;
 pub(crate) mod route;

@@ -29,9 +29,13 @@ pub fn route(statements: &[Statement], default_db: &str, topology: &Topology, pl
             Class::EveryServer | Class::Into | Class::Structure | Class::Unsupported => return Route::Control,
         }
     }
-    let alone: BTreeSet<_> =
-        (0..topology.circles.len()).flat_map(|circle| of_circle(&reaches, circle, placement)).collect();
+    let alone = alone(&reaches, topology, placement);
     if alone.is_empty() { Route::Control } else { Route::Alone(alone) }
+}
+
+/// The backends that can answer everything alone, of all circles.
+pub fn alone(reaches: &[Reach], topology: &Topology, placement: &Placement) -> BTreeSet<BackendId> {
+    (0..topology.circles.len()).flat_map(|circle| of_circle(reaches, circle, placement)).collect()
 }
 
 /// The backends of one circle that can answer everything alone; usually one or none.
@@ -63,7 +67,7 @@ mod tests {
         Statement::Select(Box::new(Select { sources: names.iter().map(source).collect(), ..Select::default() }))
     }
 
-    fn alone(ids: &[u16]) -> Route {
+    fn alone_at(ids: &[u16]) -> Route {
         Route::Alone(ids.iter().map(|&id| BackendId(id)).collect())
     }
 
@@ -80,7 +84,7 @@ mod tests {
         let names: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let both = [select(&names), Statement::ShowDatabases];
-        assert_eq!(route(&both, "d", &topology, &placement), alone(&[2]));
+        assert_eq!(route(&both, "d", &topology, &placement), alone_at(&[2]));
         let (topology, placement) = cluster(&[2, 2]);
         assert_eq!(route(&both, "d", &topology, &placement), Route::Control);
     }
@@ -89,13 +93,13 @@ mod tests {
     fn statements_that_any_backend_answers_go_to_any_backend() {
         let (topology, placement) = cluster(&[2, 1]);
         let any = [Statement::ShowRetentionPolicies { db: None }];
-        assert_eq!(route(&any, "", &topology, &placement), alone(&[0, 1, 2]));
-        assert_eq!(route(&[], "", &topology, &placement), alone(&[0, 1, 2]), "no statement at all");
+        assert_eq!(route(&any, "", &topology, &placement), alone_at(&[0, 1, 2]));
+        assert_eq!(route(&[], "", &topology, &placement), alone_at(&[0, 1, 2]), "no statement at all");
         let with_select = [any[0].clone(), select(&["m"])];
         let owners: BTreeSet<_> = (0..2).map(|c| placement.owner(c, Place::new(b"d", b"m"))).collect();
         assert_eq!(
             route(&with_select, "", &topology, &placement),
-            alone(&[0, 1, 2]),
+            alone_at(&[0, 1, 2]),
             "without a database: refused by any backend"
         );
         let of_a_database = [Statement::ShowRetentionPolicies { db: Some("d".into()) }];
@@ -115,6 +119,6 @@ mod tests {
         assert_eq!(route(&[select(&["m"]), drop], "d", &topology, &placement), Route::Control);
         assert_eq!(route(std::slice::from_ref(&facts), "d", &topology, &placement), Route::Control);
         let (topology, placement) = cluster(&[1]);
-        assert_eq!(route(&[facts], "d", &topology, &placement), alone(&[0]));
+        assert_eq!(route(&[facts], "d", &topology, &placement), alone_at(&[0]));
     }
 }

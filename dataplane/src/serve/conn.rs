@@ -21,9 +21,9 @@ use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, LINGER, PIPELINED_MAX,
     PROFILE_MAX, QUERY_BODY_BYTES_MAX, QUERY_HEAD_BYTES_MAX, SLOW_READ_BYTES,
 };
-use crate::query::{self, AfterAnswer, OwnAnswer};
+use crate::query::{self, AfterAnswer, OwnAnswer, flux};
 use crate::request::api::Api;
-use crate::request::body::Body;
+use crate::request::body::{Body, BodyError};
 use crate::request::conns::Phase;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
@@ -227,6 +227,7 @@ impl Conn {
             b"/api/v1/prom/write" if head.method == Method::Post => self.write(head, to).await,
             b"/api/v1/prom/write" => self.refuse_method(head, to).await,
             b"/query" => self.query(head, to).await,
+            b"/api/v2/query" => self.flux(head, to).await,
             b"/ping" => self.ping(head, to).await,
             _ => self.admin(head, to).await,
         }
@@ -278,6 +279,34 @@ impl Conn {
         self.inbox.consume(head.head_len);
         to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
         self.answer_query(OwnAnswer::Method("POST"), &to).await
+    }
+
+    /// Reads a body that is kept as a whole.
+    ///
+    /// # Errors
+    /// It cannot be read: the request has been refused, or the client has gone.
+    async fn whole_body(
+        &mut self,
+        body: Result<Body, BodyError>,
+        head: &Head,
+        to: &mut ReplyInfo,
+    ) -> Result<WholeBody, Next> {
+        let worker = self.worker.clone();
+        let whole = match body {
+            Ok(body) if head.expect_continue && !body.exhausted() && self.invite_body().await.is_err() => {
+                return Err(Next::Close);
+            }
+            Ok(mut body) => whole::read(&worker.pool, worker.settings.idle_timeout, &mut self.inbox, &mut body).await,
+            Err(error) => Err(error.into()),
+        };
+        match whole {
+            Ok(whole) => Ok(whole),
+            Err(reject) if write::client_gone(&reject) => Err(Next::Close),
+            Err(reject) => {
+                to.keep_alive = false;
+                Err(self.refuse(&reject, to).await)
+            }
+        }
     }
 
     /// Sends `100 Continue`, after the answers of earlier requests.
@@ -358,6 +387,40 @@ impl Conn {
         }
     }
 
+    /// Reads a Flux query up to the end of its body; `query::flux` does the rest.
+    async fn flux(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
+        let worker = self.worker.clone();
+        let admitted = flux::admit(&worker, head, self.inbox.bytes());
+        self.inbox.consume(head.head_len);
+        let body = Body::new(head.body, QUERY_BODY_BYTES_MAX as u64, None);
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                to.keep_alive &= self.forget(body.ok(), head).await;
+                if self.commit_waiting().await.is_err() {
+                    return Next::Close;
+                }
+                flux::refuse(&worker, &refusal, &mut self.out, to.reply_to(), to.pretty);
+                return if to.keep_alive { Next::Request } else { Next::Close };
+            }
+        };
+        // Part of the memory for bodies until the query is answered.
+        let mut whole = match self.whole_body(body, head, &mut to).await {
+            Ok(whole) => whole,
+            Err(next) => return next,
+        };
+        // The query may take long: send the earlier answers first.
+        if self.settle().await.is_err() {
+            return Next::Close;
+        }
+        let body = std::mem::take(&mut whole.bytes);
+        match flux::serve(&worker, admitted, body, &mut self.inbox, to.reply_to(), to.pretty).await {
+            AfterAnswer::Answered => Next::Request,
+            AfterAnswer::Close => Next::Close,
+            AfterAnswer::Reset => Next::Reset,
+        }
+    }
+
     /// Sends an answer of our own to a query, after the answers of earlier requests.
     async fn answer_query(&mut self, own: OwnAnswer, to: &ReplyInfo) -> Next {
         if self.commit_waiting().await.is_err() {
@@ -408,20 +471,9 @@ impl Conn {
         let body = Body::new(head.body, ADMIN_BODY_BYTES_MAX as u64, None);
         // Part of the memory for bodies until the answer is there.
         let mut whole = if user_known {
-            let mut body = match body {
-                Ok(body) => body,
-                Err(error) => return self.refuse_unread(error.into(), None, head, to).await,
-            };
-            if head.expect_continue && !body.exhausted() && self.invite_body().await.is_err() {
-                return Next::Close;
-            }
-            match whole::read(&worker.pool, worker.settings.idle_timeout, &mut self.inbox, &mut body).await {
+            match self.whole_body(body, head, &mut to).await {
                 Ok(whole) => whole,
-                Err(reject) if write::client_gone(&reject) => return Next::Close,
-                Err(reject) => {
-                    to.keep_alive = false;
-                    return self.refuse(&reject, &to).await;
-                }
+                Err(next) => return next,
             }
         } else {
             to.keep_alive &= self.forget(body.ok(), head).await;
