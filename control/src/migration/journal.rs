@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,6 +53,9 @@ impl Journal {
     }
 
     fn append(&self, open: &mut OpenJournal, line: &[u8]) -> io::Result<()> {
+        let path = self.dir.join(NAME);
+        // Somebody may have removed or renamed it.
+        open.file.take_if(|(file, _)| !is_at(file, &path));
         if open.file.as_ref().is_some_and(|(_, bytes)| bytes + line.len() as u64 > self.bytes_max) {
             open.file = None;
             self.rotate()?;
@@ -60,7 +64,7 @@ impl Journal {
             Some(file) => file,
             None => {
                 fs::create_dir_all(&self.dir)?;
-                let file = OpenOptions::new().create(true).append(true).open(self.dir.join(NAME))?;
+                let file = OpenOptions::new().create(true).append(true).open(&path)?;
                 let bytes = file.metadata()?.len();
                 open.file.insert((file, bytes))
             }
@@ -81,6 +85,14 @@ impl Journal {
             }
         }
         fs::rename(self.dir.join(NAME), numbered(1))
+    }
+}
+
+/// Whether `path` leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(found)) => (file.dev(), file.ino()) == (found.dev(), found.ino()),
+        _ => false,
     }
 }
 
@@ -108,5 +120,21 @@ mod tests {
         reopened.note(8, "after a restart");
         let text = fs::read_to_string(dir.path().join("new").join(NAME)).unwrap();
         assert!(text.contains("line 99") || text.contains("after a restart"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_somebody_removes_or_renames_takes_no_later_line_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Journal::new(dir.path());
+        let file = dir.path().join(NAME);
+        let now = |n: u64| {
+            log.note(1, &format!("line {n}"));
+            fs::read_to_string(&file).unwrap().lines().count()
+        };
+        assert_eq!((now(1), now(2)), (1, 2));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(now(3), 1);
+        fs::rename(&file, dir.path().join("old")).unwrap();
+        assert_eq!((now(4), now(5)), (1, 2));
     }
 }
