@@ -15,6 +15,7 @@
 //! settled: what waits can be seen by its name.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct Ledger {
     /// Names of retired backends that have accounts.
     retired: Vec<Box<str>>,
     ids: HashMap<Box<str>, usize>,
+    /// The database that was looked up last: most often it is the next one, too.
+    last: Cell<usize>,
     databases: Vec<NamedAccounts>,
     /// Of databases that have no account for a backend.
     others: NamedAccounts,
@@ -160,6 +163,7 @@ impl Ledger {
             topology,
             retired: Vec::new(),
             ids: HashMap::default(),
+            last: Cell::default(),
             databases: Vec::new(),
             others: NamedAccounts::new(OTHERS),
             bytes: 0,
@@ -196,7 +200,13 @@ impl Ledger {
     }
 
     fn id(&self, name: &[u8]) -> Database {
-        self.ids.get(&*String::from_utf8_lossy(name)).copied()
+        let last = self.last.get();
+        if self.databases.get(last).is_some_and(|database| database.name.as_bytes() == name) {
+            return Some(last);
+        }
+        let id = *self.ids.get(&*String::from_utf8_lossy(name))?;
+        self.last.set(id);
+        Some(id)
     }
 
     /// Where the points of this database and holder are counted.
