@@ -39,6 +39,8 @@ pub const WHOLE_BODIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const WHOLE_BODY_GROWTH_BYTES_MAX: usize = 1024 * 1024;
 /// A Prometheus request, as sent and uncompressed together; both are held at once. Larger: 413.
 pub const PROMETHEUS_REQUEST_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// A read request of Prometheus, as sent and also uncompressed. Larger: 413.
+pub const PROMETHEUS_READ_BYTES_MAX: usize = 64 * 1024;
 /// Lines that one Prometheus write becomes: a series repeats its labels with each sample. More: 413.
 pub const PROMETHEUS_LINES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Labels of one series in a Prometheus write. More: 400.

@@ -5,6 +5,7 @@
 mod support;
 
 mod messages;
+mod reads;
 mod writes;
 
 use std::time::Duration;

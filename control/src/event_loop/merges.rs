@@ -20,7 +20,9 @@ pub struct Merge {
 
 impl Merge {
     fn bytes(&self) -> usize {
-        self.request.q.len() + self.request.params.as_ref().map_or(0, String::len)
+        let request = &self.request;
+        let prometheus = request.prometheus.as_ref().map_or(0, Vec::len);
+        request.q.len() + request.params.as_ref().map_or(0, String::len) + prometheus
     }
 }
 
@@ -88,6 +90,7 @@ mod tests {
         let request = QueryRequest {
             is_get: false,
             q: "x".repeat(text_bytes),
+            prometheus: None,
             db: String::new(),
             rp: String::new(),
             params: None,

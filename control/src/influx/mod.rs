@@ -16,5 +16,6 @@ pub mod catalog;
 pub mod client;
 pub(crate) mod line;
 pub mod policy;
+pub mod prometheus;
 pub(crate) mod reader;
 pub mod wire;

@@ -29,6 +29,7 @@ use crate::influx::budget::{Held, Interrupted, MemoryBudget};
 use crate::influx::catalog::Databases;
 use crate::influx::client::Client;
 use crate::influx::policy::Policy;
+use crate::influx::prometheus::{ReadCall, ReadReply};
 use crate::influx::reader::Call;
 use crate::limits;
 
@@ -269,11 +270,41 @@ impl<'a> Context<'a> {
         Ok(answers)
     }
 
+    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. None: a
+    /// backend has not answered; this request does not ask it again.
+    ///
+    /// # Errors
+    /// When no time is left, or the memory does not suffice.
+    pub fn ask_prometheus(&self, questions: Vec<(BackendId, Vec<u8>)>) -> Result<Option<Vec<ReadReply>>, Stop> {
+        let (time_left, request) = (self.time_left()?, self.request);
+        let call = |block| ReadCall {
+            db: request.db.clone(),
+            rp: request.rp.clone(),
+            block,
+            time_left,
+            cancelled: Arc::clone(&self.cancelled),
+        };
+        let calls: Vec<_> = questions.into_iter().map(|(backend, block)| (backend, call(block))).collect();
+        let results = self.send_all(&calls, Client::prometheus_read);
+        let mut replies = Vec::with_capacity(results.len());
+        for ((backend, _), result) in calls.iter().zip(results) {
+            match result? {
+                Ok(reply) => replies.push(reply),
+                Err(why) => _ = self.failed.borrow_mut().insert(*backend, why),
+            }
+        }
+        let all = replies.len() == calls.len();
+        if !all {
+            replies.iter().for_each(|reply| self.held.give_back(reply.held_bytes()));
+        }
+        Ok(all.then_some(replies))
+    }
+
     /// Makes the calls in parallel, and counts them as running.
-    fn send_all<T: Send>(
+    fn send_all<C: Sync, T: Send>(
         &self,
-        calls: &[(BackendId, Call)],
-        send: impl Fn(&Client, &Call, &Held) -> T + Sync,
+        calls: &[(BackendId, C)],
+        send: impl Fn(&Client, &C, &Held) -> T + Sync,
     ) -> Vec<T> {
         let (shared, held) = (self.shared, &self.held);
         in_parallel(calls, |(backend, call)| {

@@ -13,6 +13,7 @@ use fluxgate_dataplane::influxql::{self, Params};
 
 use super::ahead;
 use super::context::{Context, QueryShared, Stop};
+use super::prometheus;
 use super::render::{Chunking, StatementOutcome, render};
 use super::statement;
 use crate::influx::answer::Answer;
@@ -20,12 +21,13 @@ use crate::influx::answer::Answer;
 /// Runs the statements of `request` and combines their answers.
 /// Its time runs since `asked`.
 pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, asked: Instant) -> QueryReply {
-    let statements = match parse(request) {
-        Ok(statements) => statements,
-        Err(text) => return QueryReply::Failed { status: 400, text },
-    };
     let context = Context::new(shared, request, catalog, asked);
-    match answer(&context, &statements) {
+    let result = match (&request.prometheus, parse(request)) {
+        (Some(message), _) => prometheus::run(&context, message),
+        (None, Ok(statements)) => answer(&context, &statements),
+        (None, Err(text)) => Err(Stop::Failed { status: 400, text }),
+    };
+    match result {
         Ok(mut reply) => {
             if let QueryReply::Answer { fields, .. } = &mut reply
                 && context.behind_ms() > 0

@@ -6,6 +6,7 @@
 //!                     │                                    ├─> server    SHOW STATS ...: every server side by side
 //!                     │                                    ├─> into      read, then written through the workers
 //!                     │                                    └─> structure all backends, in order with points
+//!                     ├─> prometheus: remote reads
 //!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
 //!   ahead: reads of one backend each, asked together before the others
 //!   context: the backends to ask, deadline, memory, cancellation; `influx`: the calls and their answers
@@ -18,6 +19,7 @@ pub mod context;
 mod errors;
 mod into;
 mod job;
+mod prometheus;
 pub mod render;
 pub mod select;
 pub mod server;

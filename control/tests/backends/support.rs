@@ -173,6 +173,7 @@ pub fn query(db: &str) -> QueryRequest {
     QueryRequest {
         is_get: false,
         q: String::new(),
+        prometheus: None,
         db: db.to_owned(),
         rp: String::new(),
         params: None,

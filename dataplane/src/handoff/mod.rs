@@ -58,6 +58,8 @@ pub struct QueryRequest {
     /// A GET that changes something is answered with InfluxDB's warning.
     pub is_get: bool,
     pub q: String,
+    /// Prometheus' remote read instead of `q`: its request, uncompressed.
+    pub prometheus: Option<Vec<u8>>,
     /// Empty = not given. The same holds for `rp` and `epoch`.
     pub db: String,
     pub rp: String,

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use super::wire::WireError;
-use super::{Label, Labels, Sample, read_series};
+use super::{Label, Labels, NAME_LABEL, Sample, read_series};
 use crate::limits::{KEY_BYTES_MAX, PROMETHEUS_LABELS_MAX};
 use crate::lineproto::{Item, Scanner};
 use crate::precision::Precision;
@@ -17,7 +17,6 @@ use crate::precision::Precision;
 /// The unit of the times in lines.
 pub const PRECISION: Precision = Precision::Nanosecond;
 
-const NAME_LABEL: &[u8] = b"__name__";
 const MEASUREMENT_WITHOUT_NAME: &[u8] = b"prom_metric_not_specified";
 /// What InfluxDB counts of a point besides its key: four bytes, and the name of the field.
 const KEY_REST: usize = 4 + "value".len();

@@ -1,4 +1,5 @@
-//! The messages of Prometheus' remote write, and the points that InfluxDB 1.6.7 makes of them.
+//! The messages of Prometheus' remote write, and the points that InfluxDB 1.6.7 makes of them; and those of its remote
+//! read (`read`).
 //!
 //! ```text
 //! snappy block ─> wire (protobuf fields) ─> series: labels and samples ─> lines (keys, values, times)
@@ -16,11 +17,14 @@ pub mod lines;
 mod naive;
 #[cfg(test)]
 mod prometheus_test;
+pub mod read;
 pub mod wire;
 
 use wire::{Reader, WireError};
 
 use crate::limits::PROMETHEUS_LABELS_MAX;
+
+const NAME_LABEL: &[u8] = b"__name__";
 
 /// InfluxDB's text for bytes that are no snappy block.
 pub const NOT_SNAPPY: &str = "snappy: corrupt input";
@@ -34,6 +38,16 @@ pub fn uncompressed_len(block: &[u8]) -> Option<usize> {
 /// Uncompresses a block into `out`, which has the block's [`uncompressed_len`]. False: the block is damaged.
 pub fn uncompress(block: &[u8], out: &mut [u8]) -> bool {
     snap::raw::Decoder::new().decompress(block, out) == Ok(out.len())
+}
+
+/// The most bytes of a block that holds `bytes`.
+pub fn compressed_len_max(bytes: usize) -> usize {
+    snap::raw::max_compress_len(bytes)
+}
+
+/// A snappy block that holds `bytes`. None: it would hold 4 GiB or more.
+pub fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    snap::raw::Encoder::new().compress_vec(bytes).ok()
 }
 
 /// A name and a value, as sent.

@@ -39,6 +39,26 @@ const GROUP: u8 = 3;
 const GROUP_END: u8 = 4;
 const FIXED32: u8 = 5;
 
+/// Appends a field whose value is a string, bytes, or a message.
+pub fn push_message(out: &mut Vec<u8>, number: u8, value: &[u8]) {
+    out.push(number << 3 | BYTES);
+    push_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+pub fn push_number(out: &mut Vec<u8>, number: u8, value: u64) {
+    out.push(number << 3 | VARINT);
+    push_varint(out, value);
+}
+
+fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Number and wire type of a field whose value comes next.
 #[derive(Clone, Copy, Debug)]
 pub struct Tag {

@@ -162,11 +162,11 @@ pub async fn ask<'a>(
     Some(Ok(BackendReply { worker, backend, address, stream, answer, buf, len, _running: running }))
 }
 
-/// InfluxDB answers a query with 200 and one of three formats, an asynchronous one with 204, or with an error.
+/// InfluxDB answers a query with 200 and one of four formats, an asynchronous one with 204, or with an error.
 fn may_be_influx(answer: &AnswerHead, buf: &[u8]) -> bool {
     let format = |span: Span| {
         let kind = String::from_utf8_lossy(span.of(buf)).to_ascii_lowercase();
-        ["json", "csv", "msgpack"].iter().any(|format| kind.contains(format))
+        ["json", "csv", "msgpack", "protobuf"].iter().any(|format| kind.contains(format))
     };
     match answer.status {
         200 => answer.content_type.is_none_or(format),

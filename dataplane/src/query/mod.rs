@@ -12,6 +12,7 @@
 mod error_text;
 pub mod flux;
 mod forward;
+pub mod prometheus;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -305,11 +306,22 @@ async fn hand_over(
     let (is_async, pretty) = (query.is_async, query.pretty);
     let cancel = CancelOnDrop(Arc::default());
     let request = to_request(query, cancel.0.clone());
-    let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
     if is_async {
+        let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
         io::spawn(run_unattended(worker.clone(), request, timeout, cancel, place));
         return Ok(send_own(worker, &OwnAnswer::Begun, pretty, inbox, to).await);
     }
+    pass_on(worker, request, inbox, to).await
+}
+
+/// Passes on what the control thread answers.
+async fn pass_on(
+    worker: &Worker,
+    request: Box<QueryRequest>,
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> Result<AfterAnswer, Refusal> {
+    let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
     match io::unless(ask_control(worker, request, timeout), inbox.gone()).await {
         Err(()) => Ok(AfterAnswer::Close),
         Ok(Ok((fields, body))) => Ok(send_reply(worker, &fields, body, inbox, to).await),
@@ -351,7 +363,22 @@ fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
     let (format, gzip) = (query.format(), query.takes_gzip());
     let Query { is_get, q, db, rp, epoch, params, pretty, chunked, chunk_size, .. } = query;
     let params = Some(params).filter(|params| !params.is_empty());
-    Box::new(QueryRequest { is_get, q, db, rp, params, epoch, pretty, chunked, chunk_size, format, gzip, cancelled })
+    let prometheus = None;
+    Box::new(QueryRequest {
+        is_get,
+        q,
+        prometheus,
+        db,
+        rp,
+        params,
+        epoch,
+        pretty,
+        chunked,
+        chunk_size,
+        format,
+        gzip,
+        cancelled,
+    })
 }
 
 /// Sends a complete answer in pieces. A client that reads too slowly is cut when other queries need the memory.

@@ -143,7 +143,7 @@ fn part<'a>(parts: &[FormPart<'a>], name: &str, is_file: bool) -> Option<Cow<'a,
 }
 
 /// Refuses other bytes: InfluxDB reads them in surprising ways (a NUL ends a statement or vanishes).
-fn to_text(name: &str, bytes: &[u8]) -> Result<String, Refusal> {
+pub fn to_text(name: &str, bytes: &[u8]) -> Result<String, Refusal> {
     let why = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => return Ok(text.to_owned()),
         Ok(_) => "has a NUL byte",

@@ -19,7 +19,7 @@ use crate::http::{self, Status};
 use crate::io::{self, HandshakeError, Stream};
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_TIMEOUT, DISCARD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, LINGER, PIPELINED_MAX,
-    PROFILE_MAX, QUERY_BODY_BYTES_MAX, QUERY_HEAD_BYTES_MAX, SLOW_READ_BYTES,
+    PROFILE_MAX, PROMETHEUS_READ_BYTES_MAX, QUERY_BODY_BYTES_MAX, QUERY_HEAD_BYTES_MAX, SLOW_READ_BYTES,
 };
 use crate::query::{self, AfterAnswer, OwnAnswer, flux};
 use crate::request::api::Api;
@@ -225,7 +225,8 @@ impl Conn {
         match head.path(buf) {
             b"/write" | b"/api/v2/write" => self.write(head, to).await,
             b"/api/v1/prom/write" if head.method == Method::Post => self.write(head, to).await,
-            b"/api/v1/prom/write" => self.refuse_method(head, to).await,
+            b"/api/v1/prom/read" if head.method == Method::Post => self.prometheus_read(head, to).await,
+            b"/api/v1/prom/write" | b"/api/v1/prom/read" => self.refuse_method(head, to).await,
             b"/query" => self.query(head, to).await,
             b"/api/v2/query" => self.flux(head, to).await,
             b"/ping" => self.ping(head, to).await,
@@ -415,6 +416,36 @@ impl Conn {
         }
         let body = std::mem::take(&mut whole.bytes);
         match flux::serve(&worker, admitted, body, &mut self.inbox, to.reply_to(), to.pretty).await {
+            AfterAnswer::Answered => Next::Request,
+            AfterAnswer::Close => Next::Close,
+            AfterAnswer::Reset => Next::Reset,
+        }
+    }
+
+    /// Reads a remote read of Prometheus to its end; `query::prometheus` does the rest.
+    async fn prometheus_read(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
+        let worker = self.worker.clone();
+        let read = query::prometheus::admit(&worker, head, self.inbox.bytes());
+        self.inbox.consume(head.head_len);
+        let body = Body::new(head.body, PROMETHEUS_READ_BYTES_MAX as u64, None);
+        let mut read = match read {
+            Ok(read) => read,
+            Err(own) => {
+                to.keep_alive &= self.forget(body.ok(), head).await;
+                return self.answer_query(own, &to).await;
+            }
+        };
+        // Part of the memory for bodies until the read is answered.
+        let mut whole = match self.whole_body(body, head, &mut to).await {
+            Ok(whole) => whole,
+            Err(next) => return next,
+        };
+        read.block = std::mem::take(&mut whole.bytes);
+        // The read may take long: send the earlier answers first.
+        if self.settle().await.is_err() {
+            return Next::Close;
+        }
+        match query::prometheus::serve(&worker, read, &mut self.inbox, to.reply_to()).await {
             AfterAnswer::Answered => Next::Request,
             AfterAnswer::Close => Next::Close,
             AfterAnswer::Reset => Next::Reset,

@@ -19,6 +19,7 @@ fn request(format: Format) -> QueryRequest {
     QueryRequest {
         is_get: false,
         q: String::new(),
+        prometheus: None,
         db: String::new(),
         rp: String::new(),
         params: None,

@@ -1,0 +1,93 @@
+//! Sends a remote read of Prometheus to one backend and reads the answer as a whole, as the snappy block it is.
+//!
+//! Not here: what is in it (`fluxgate_dataplane::prometheus`).
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::budget::{Held, Interrupted};
+use super::client::{Client, authorized, why};
+use super::wire::{WireError, json};
+use crate::limits;
+
+/// One request, and how to ask it.
+#[derive(Debug, Clone)]
+pub struct ReadCall {
+    pub db: String,
+    pub rp: String,
+    /// A snappy block.
+    pub block: Vec<u8>,
+    pub time_left: Duration,
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// What a backend says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadReply {
+    /// A snappy block, whose bytes are held.
+    Answer(Vec<u8>),
+    /// It refuses the request, with this text.
+    Refused(String),
+}
+
+impl ReadReply {
+    /// The bytes that are held for it.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Answer(block) => block.capacity(),
+            Self::Refused(_) => 0,
+        }
+    }
+}
+
+impl Client {
+    /// Asks a backend. The inner error says why there is no answer.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn prometheus_read(&self, call: &ReadCall, held: &Held) -> Result<Result<ReadReply, String>, Interrupted> {
+        let request = self.agent.post(format!("{}/api/v1/prom/read", self.url)).config();
+        let request = request.timeout_global(Some(call.time_left)).timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT));
+        let request = authorized(request.build(), self.authorization.as_ref());
+        let sent = request.query_pairs([("db", &call.db), ("rp", &call.rp)]).send(&call.block);
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(why(&error))),
+        };
+        match response.status().as_u16() {
+            200 => {}
+            400 => {
+                let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
+                return Ok(match json::parse(body.unwrap_or_default().into()) {
+                    Err(WireError::Refused(text)) => Ok(ReadReply::Refused(text)),
+                    _ => Err("answered 400".to_owned()),
+                });
+            }
+            401 | 403 => return Ok(Err("refuses its configured user".to_owned())),
+            status => return Ok(Err(format!("answered {status}"))),
+        }
+        let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !kind.contains("protobuf") {
+            return Ok(Err("does not answer as InfluxDB does".to_owned()));
+        }
+        let mut reader = response.into_body().into_reader();
+        let mut body = Vec::new();
+        loop {
+            let before = body.capacity();
+            body.reserve(limits::QUERY_READ_BYTES);
+            held.take(body.capacity() - before)?;
+            let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
+            if call.cancelled.load(Relaxed) {
+                return Err(Interrupted::Cancelled);
+            }
+            match read {
+                Ok(0) => return Ok(Ok(ReadReply::Answer(body))),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(error.to_string())),
+            }
+        }
+    }
+}
