@@ -141,6 +141,9 @@ pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
 pub const LOG_DROPPED_NAMES_MAX: usize = 10_000;
 /// `log verify` reads a segment so often while its last write is not whole: a running log may be writing it.
 pub const VERIFY_LOOKS: u32 = 3;
+/// Lines of one log that a backend has refused for the type of a field, and another one has not received yet. More: not
+/// remembered, each backend judges for itself.
+pub const REFUSED_LINES_MAX: usize = 4096;
 /// Least space reserved for each of the two copies of a worker's state. A longer state: twice what it needs.
 pub const LOG_STATE_RESERVED_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes of a state file, ledger included. Larger: not saved; a bug of the caller.
@@ -203,6 +206,9 @@ pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
 pub const FEED_CHUNKS: usize = 2;
 /// Reports of a courier that wait for the worker of a log. Beyond, the courier keeps them and reports them together.
 pub const FEED_REPORTS: usize = 64;
+/// Records with lines that another backend has refused, told to a courier that has not looked yet. More: not told, the
+/// backend judges for itself.
+pub const FEED_REFUSED: usize = 256;
 /// First pause after a failed attempt to reach a backend; doubles up to `rewrite_interval`.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// After this many failures (5xx or a cut connection), while the backend otherwise answers, a batch is taken for the

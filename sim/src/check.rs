@@ -186,7 +186,10 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     for ((db, backend), points) in rejected {
         let influx = &world.backends[backend].borrow().influx;
         let of = |number: &&usize| hosts::database(writes[**number].place.db) == db;
-        let cause: BTreeSet<_> = influx.refused.keys().chain(&influx.homeless).filter(of).collect();
+        // After an outage a backend is not sent what another one has refused.
+        let servers: Vec<_> = world.backends.iter().map(|server| server.borrow()).collect();
+        let refused = servers.iter().flat_map(|server| server.influx.refused.keys());
+        let cause: BTreeSet<_> = refused.chain(&influx.homeless).filter(of).collect();
         // What was stored before a database went, and was looked at again afterwards, went with it.
         let dropped = world.drops.borrow().iter().any(|(b, number)| *b == backend && hosts::database(*number) == db);
         if points > cause.len() as u64 && !dropped {

@@ -149,6 +149,18 @@ impl Influxd {
         self.wait_until_it_answers()
     }
 
+    /// Kills it if it runs, and starts it on the same ports as a new server that has nothing.
+    pub fn lose_data(&mut self) -> io::Result<()> {
+        self.kill();
+        for folder in ["data", "meta", "wal"] {
+            match std::fs::remove_dir_all(self.dir.path().join(folder)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.restart()
+    }
+
     /// Creates a database.
     pub fn create_database(&self, name: &str) -> io::Result<()> {
         self.query("", &format!("CREATE DATABASE \"{name}\"")).map(drop)

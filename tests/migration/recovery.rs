@@ -2,7 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cluster::{Cluster, DB, points, write_to};
+use std::time::Duration;
+
+use crate::cluster::{Cluster, DB, drained, points, restart_changed, write_to};
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::eventually;
 
 #[test]
 fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped() {
@@ -16,6 +20,43 @@ fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped
     assert_eq!(job["state"], "done", "{job:#}");
     traffic.stop();
     cluster.check(true);
+}
+
+/// A client writes a wrong type while a backend is away, and the first circle refuses it. The backend comes back empty:
+/// it must not learn the wrong type from its backlog.
+#[test]
+fn a_backend_that_comes_back_empty_learns_no_wrong_type() {
+    for (workers, kill) in [(1, false), (2, false), (2, true)] {
+        let mut cluster = Cluster::start(&[1, 1]);
+        restart_changed(&mut cluster.proxy, |file| file["workers"] = workers.into());
+        let write = |cluster: &Cluster, lines: &str| {
+            let reply = Client::connect(cluster.proxy.addr()).unwrap().write(DB, lines).unwrap();
+            assert_eq!(reply.status, 204, "{}", reply.text());
+        };
+        let line = |n: u64| format!("m0,host=h0 n={n}i {n}\n");
+        (1..50).for_each(|n| write(&cluster, &line(n)));
+        drained(&cluster.proxy);
+        cluster.servers[1][0].kill();
+        write(&cluster, &format!("m0,host=h0 n=\"oops\" 900\n{}", line(50)));
+        (51..60).for_each(|n| write(&cluster, &line(n)));
+        write(&cluster, "m0,host=h0 n=1.5 901\n");
+        let first = |cluster: &Cluster| points(&cluster.servers[0][0], "m0").len();
+        assert!(eventually(Duration::from_secs(10), || first(&cluster) == 59));
+        // What has been refused is saved within a second.
+        std::thread::sleep(Duration::from_millis(2_500));
+        if kill {
+            cluster.proxy.kill();
+            cluster.proxy.restart().unwrap();
+        }
+        cluster.servers[1][0].lose_data().unwrap();
+        drained(&cluster.proxy);
+        let totals = cluster.proxy.ledger().unwrap().totals;
+        assert_eq!((totals.rejected, totals.queued), (4, 0), "two lines, by both circles: {totals:?}");
+        assert_eq!(points(&cluster.servers[1][0], "m0").len(), 10, "{workers} workers, kill -9: {kill}");
+        cluster.complete("/recovery?from_circle_id=0&to_circle_id=1", "");
+        let [one, other] = [0, 1].map(|circle: usize| points(&cluster.servers[circle][0], "m0"));
+        assert_eq!((one.len(), &one), (59, &other));
+    }
 }
 
 #[test]

@@ -160,6 +160,23 @@ impl Bisect {
         }
     }
 
+    /// Starts a search in a request that was not sent. `known`: lines that are refused, ascending, and why. The part to
+    /// send first is all the others, if there are any: see [`Bisect::is_done`].
+    pub fn knowing(lines: Vec<Range<usize>>, known: &[u32], text: &str) -> Self {
+        let mut search = Self::new(lines);
+        search.blame(known, text);
+        search.parts.retain_mut(|part| {
+            part.lines.retain(|line| known.binary_search(line).is_err());
+            !part.lines.is_empty()
+        });
+        search
+    }
+
+    /// Nothing is left to send.
+    pub fn is_done(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Puts the part to send next into `out`. `body` is that of the whole request.
     pub fn part(&self, body: &[u8], out: &mut RequestBody) {
         out.clear();

@@ -57,6 +57,8 @@ pub struct Delivery<R> {
     pub loud_at: Cell<Option<Instant>>,
     /// Sends points that had to wait for the backend.
     pub rewriting: Cell<bool>,
+    /// Records with smaller stamps are from former processes.
+    pub began: Cell<u64>,
 }
 
 impl<R: Reports> Delivery<R> {
@@ -82,6 +84,7 @@ impl<R: Reports> Delivery<R> {
                 None if group.is_searched() && (sent >= SEARCH_TURN_REQUESTS || io::elapsed(began) >= SEARCH_TURN) => {
                     return group.backoff.rest(io::now() + SEARCH_REST);
                 }
+                None if self.skip_refused(group) => continue,
                 None => Self::send(group, lane).await,
             };
             sent += 1;
@@ -173,6 +176,30 @@ impl<R: Reports> Delivery<R> {
                 }
             }
         }
+    }
+
+    /// Of a backlog, lines are not sent that another backend has refused for the type of a field. This one may have
+    /// been replaced by an empty server, which would take them, and refuse the good ones. True: no line is left, and
+    /// the request is settled.
+    fn skip_refused(&self, group: &mut Group) -> bool {
+        let request = group.requests.front_mut().expect("the group is due");
+        let is_backlog = self.state.get() != DeliveryState::Up
+            || self.rewriting.get()
+            || request.stamp().is_some_and(|stamp| stamp < self.began.get());
+        if !is_backlog || request.search.is_some() {
+            return false;
+        }
+        let known = request.lines_among(|log, record| self.reports.refused_lines(log, record));
+        if known.is_empty() {
+            return false;
+        }
+        let search = Bisect::knowing((self.split)(request.body.bytes()), &known, hint::REFUSED_ELSEWHERE);
+        let is_done = search.is_done();
+        request.search = Some(search);
+        if is_done {
+            self.settle(group);
+        }
+        is_done
     }
 
     /// Sends the first request, or a part of it while those lines are searched that the backend refuses.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::bisect::Bisect;
 use super::body::RequestBody;
 use super::client::Target;
+use super::hint;
 use super::verdict::{Backoff, reason};
 use super::watch::Watch;
 use crate::disklog::{RecordView, Seq};
@@ -45,6 +46,8 @@ pub struct Request {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     log: u32,
+    /// The number of the first one in the record.
+    first: u32,
     lines: u32,
     record: Seq,
     stamp: u64,
@@ -57,6 +60,8 @@ pub struct RefusedPoints {
     pub points: u64,
     /// The backend's text for the first of them.
     pub text: Arc<str>,
+    /// Their lines in the record as far as every backend refuses them that knows the types of fields, ascending.
+    pub lines: Vec<u32>,
 }
 
 impl Request {
@@ -84,19 +89,33 @@ impl Request {
         let lines = u64::from(record.lines);
         self.body.push(record.bytes);
         self.lines += lines;
-        self.runs.push(Run { log: log as u32, lines: record.lines, record: record.seq, stamp: record.stamp });
+        self.runs.push(Run { log: log as u32, first: 0, lines: record.lines, record: record.seq, stamp: record.stamp });
     }
 
-    /// The run of each line. `lines`: numbers, ascending.
-    fn runs_of(&self, lines: impl Iterator<Item = u64>) -> impl Iterator<Item = &Run> {
+    /// The run of each line, and the line's number in its record. `lines`: numbers, ascending.
+    fn runs_of(&self, lines: impl Iterator<Item = u64>) -> impl Iterator<Item = (&Run, u32)> {
         let (mut index, mut before) = (0, 0);
         lines.map(move |line| {
             while index + 1 < self.runs.len() && line >= before + u64::from(self.runs[index].lines) {
                 before += u64::from(self.runs[index].lines);
                 index += 1;
             }
-            &self.runs[index]
+            let run = &self.runs[index];
+            (run, run.first + (line - before) as u32)
         })
+    }
+
+    /// The numbers of those lines that `of` tells of their record, ascending.
+    pub(super) fn lines_among(&self, of: impl Fn(usize, Seq) -> Vec<u32>) -> Vec<u32> {
+        let (mut lines, mut before) = (Vec::new(), 0);
+        for run in &self.runs {
+            let mine = of(run.log as usize, run.record)
+                .into_iter()
+                .filter(|line| (run.first..run.first.saturating_add(run.lines)).contains(line));
+            lines.extend(mine.map(|line| before + line - run.first));
+            before += run.lines;
+        }
+        lines
     }
 
     /// The stamp of its first record.
@@ -205,7 +224,7 @@ impl Group {
         }
         let mut by_record: Vec<(usize, RefusedPoints)> = Vec::new();
         let runs = request.runs_of(refused.clone().map(|(line, _)| line));
-        for (run, (_, text)) in runs.zip(refused) {
+        for ((run, line), (_, text)) in runs.zip(refused) {
             let log = run.log as usize;
             self.reject(log, reason(text), 1);
             if let Some((_, delivered)) = self.delivered.iter_mut().find(|(of, _)| *of == log) {
@@ -213,7 +232,13 @@ impl Group {
             }
             match by_record.last_mut().filter(|(of, last)| (*of, last.record) == (log, run.record)) {
                 Some((_, last)) => last.points += 1,
-                None => by_record.push((log, RefusedPoints { record: run.record, points: 1, text: kept(text) })),
+                None => {
+                    let (record, text) = (run.record, kept(text));
+                    by_record.push((log, RefusedPoints { record, points: 1, text, lines: Vec::new() }));
+                }
+            }
+            if hint::is_type_conflict(text) {
+                by_record.last_mut().expect("just looked at").1.lines.push(line);
             }
         }
         by_record
@@ -230,7 +255,7 @@ impl Group {
         let count = |run: &Run| {
             let (log, points) = (run.log as usize, u64::from(run.lines));
             self.reject(log, reason, points);
-            (log, RefusedPoints { record: run.record, points, text: text.clone() })
+            (log, RefusedPoints { record: run.record, points, text: text.clone(), lines: Vec::new() })
         };
         request.runs.iter().map(count).collect()
     }
@@ -309,7 +334,7 @@ fn divide(runs: &[Run], lines: u64) -> [Vec<Run>; 2] {
             front.push(Run { lines: taken, ..*run });
         }
         if taken < run.lines {
-            back.push(Run { lines: run.lines - taken, ..*run });
+            back.push(Run { first: run.first + taken, lines: run.lines - taken, ..*run });
         }
     }
     for part in [&mut front, &mut back] {
@@ -332,20 +357,25 @@ mod tests {
             let precision = Precision::Nanosecond;
             request.add(log, &RecordView { seq: Seq(seq), db: b"db", rp: b"", precision, stamp: 7, lines, bytes: b"" });
         }
-        let records = request.runs_of([0, 1, 2, 4, 5, 6, 99].into_iter()).map(|run| (run.log, run.record.0));
-        let want = [(0, 1), (0, 1), (1, 9), (1, 9), (0, 2), (0, 3), (0, 3)];
+        let of = |(run, line): (&Run, u32)| (run.log, run.record.0, line);
+        let records = request.runs_of([0, 1, 2, 4, 5, 6, 99].into_iter()).map(of);
+        let want = [(0, 1, 0), (0, 1, 1), (1, 9, 0), (1, 9, 2), (0, 2, 0), (0, 3, 0), (0, 3, 93)];
         assert_eq!(records.collect::<Vec<_>>(), want);
+        let known = |log, record: Seq| if (log, record) == (1, Seq(9)) { vec![0, 2, 7] } else { Vec::new() };
+        assert_eq!(request.lines_among(known), [2, 4]);
         assert_eq!((request.first_of(0), request.first_of(1)), (Some(Seq(1)), Some(Seq(9))));
         let [front, back] = divide(&request.runs, 3);
+        assert_eq!((back[0].first, back[1].first), (1, 0));
         let lines = |runs: &[Run]| runs.iter().map(|run| (run.log, run.lines)).collect::<Vec<_>>();
         assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 1)], vec![(1, 2), (0, 1), (0, 1)]));
         let [front, back] = divide(&request.runs, 7);
         assert_eq!((lines(&front), lines(&back)), (vec![(0, 2), (1, 3), (0, 1), (0, 1)], vec![(0, 0)]));
-        let refused = group.count(&request, [(2, "no"), (3, "not either"), (6, "no")].into_iter());
+        let conflict = "partial write: field type conflict: ...";
+        let refused = group.count(&request, [(2, "no"), (3, conflict), (6, "no")].into_iter());
         assert_eq!(group.delivered, [(0, 3), (1, 1)]);
-        assert_eq!(group.rejected, [(1, "refused", 2), (0, "refused", 1)]);
-        let of = |record, points| RefusedPoints { record: Seq(record), points, text: "no".into() };
-        assert_eq!(refused, [(1, of(9, 2)), (0, of(3, 1))]);
+        assert_eq!(group.rejected, [(1, "refused", 1), (1, "field type conflict", 1), (0, "refused", 1)]);
+        let of = |record, points| RefusedPoints { record: Seq(record), points, text: "no".into(), lines: Vec::new() };
+        assert_eq!(refused, [(1, RefusedPoints { lines: vec![1], ..of(9, 2) }), (0, of(3, 1))]);
         let refused = group.count_refused(&request, "too large", "no");
         assert_eq!(refused, [(0, of(1, 2)), (1, of(9, 3)), (0, of(2, 1)), (0, of(3, 1))]);
     }

@@ -14,6 +14,14 @@ pub fn dropped(text: &str) -> Option<usize> {
     text.trim_end().rsplit_once(" dropped=")?.1.parse().ok()
 }
 
+/// For lines that another backend has refused for the type of a field.
+pub const REFUSED_ELSEWHERE: &str = "field type conflict: another backend has refused this line";
+
+/// The line does not fit the types of fields, which are the same on all backends.
+pub fn is_type_conflict(text: &str) -> bool {
+    text.contains("field type conflict")
+}
+
 /// The limit that the text names keeps whole series out: all lines of one are refused, or none.
 pub fn is_series_limit(text: &str) -> bool {
     text.contains("max-series-per-database limit exceeded") || text.contains("max-values-per-tag limit exceeded")

@@ -220,6 +220,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             state: Cell::new(DeliveryState::Up),
             loud_at: Cell::new(None),
             rewriting: Cell::new(false),
+            began: Cell::new(0),
         };
         let endpoint = Rc::new(setup.endpoint);
         let lanes =
@@ -280,6 +281,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     /// Reads records into the window. Waits for records only if the window is empty. Adds nothing while the backend
     /// cannot be reached.
     async fn refill(&mut self) -> Result<(), SourceError> {
+        self.delivery.began.set(self.source.began());
         let earlier = (self.source.began(), self.began + DOUBT);
         self.window.earlier = Some(earlier).filter(|(_, until)| *until > io::now());
         // A held group that becomes due must not wait for new records.

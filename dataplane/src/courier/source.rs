@@ -85,6 +85,9 @@ pub trait Reports {
     /// The backend refused these points of a log; called before anything says that they are settled.
     fn refused(&self, log: usize, refused: RefusedPoints);
 
+    /// The lines of a record that some backend has refused for the type of a field.
+    fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32>;
+
     /// Called at each change, with the reason for the program's status.
     fn state(&self, state: DeliveryState, reason: &str);
 

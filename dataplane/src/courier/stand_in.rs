@@ -2,7 +2,7 @@
 //! reports.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
@@ -314,6 +314,7 @@ struct Recorded {
     delivered: RefCell<Vec<(String, u64)>>,
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<RefusedPoints>>,
+    known: RefCell<HashMap<Seq, Vec<u32>>>,
     partly: RefCell<Option<Arc<PartlySettled>>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
@@ -354,6 +355,11 @@ impl RecordedReports {
 
     pub fn rewriting(&self) -> Vec<bool> {
         self.inner.rewriting.borrow().clone()
+    }
+
+    /// Another backend has refused these lines of a record.
+    pub fn knows_refused(&self, record: u64, lines: &[u32]) {
+        self.inner.known.borrow_mut().insert(Seq(record), lines.to_vec());
     }
 
     /// Stamp of the oldest record that the courier has reported as held.
@@ -400,6 +406,10 @@ impl Reports for RecordedReports {
 
     fn refused(&self, _log: usize, refused: RefusedPoints) {
         self.inner.refused.borrow_mut().push(refused);
+    }
+
+    fn refused_lines(&self, _log: usize, record: Seq) -> Vec<u32> {
+        self.inner.known.borrow().get(&record).cloned().unwrap_or_default()
     }
 
     fn state(&self, state: DeliveryState, _reason: &str) {

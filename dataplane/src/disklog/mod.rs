@@ -32,6 +32,7 @@ pub use commit::Durable;
 pub use error::{Damage, DamageKind, Error, Loss, Torn};
 pub use pending::{Pending, PendingRecord, pending};
 pub use reader::{Fetched, LogReader};
+pub use refused::RefusedLines;
 
 mod commit;
 mod compact;
@@ -53,6 +54,7 @@ mod pending;
 mod reader;
 mod record;
 mod recovery;
+mod refused;
 mod scan;
 mod segment;
 mod shared;
@@ -136,6 +138,8 @@ pub struct Opened {
     pub last_stamp: u64,
     /// By backend: everything below this stamp had been settled, in all logs, when the state was saved.
     pub settled: Vec<(BackendId, u64)>,
+    /// See [`Log::refused`].
+    pub refused: Vec<(Seq, Vec<u32>)>,
     /// Lines appended after the state was saved. One entry per database and backends.
     pub uncounted: Vec<Appended>,
     pub damage: Vec<Damage>,
@@ -223,10 +227,14 @@ impl Log {
         {
             return Err(Error::io("open", &dir.join(state::FILES[0]), error));
         }
+        let kept: Vec<_> = found.state.iter().flat_map(|state| state.refused.clone()).collect();
+        let mut refused = RefusedLines::default();
+        kept.iter().for_each(|(record, lines)| refused.add(*record, lines));
         let opened = Opened {
             ledger: found.state.as_ref().map(|s| s.ledger.clone()).unwrap_or_default(),
             last_stamp: found.last_stamp,
             settled: found.settled(&topology),
+            refused: kept,
             uncounted: found.uncounted,
             damage: found.damage,
             torn: found.torn,
@@ -267,6 +275,7 @@ impl Log {
             dir,
             number,
             order,
+            refused: RefCell::new(refused),
             written,
             sizes,
             durability: settings.durability,
@@ -536,6 +545,12 @@ impl Log {
     /// effect on disk with the next [`Log::save_state`].
     pub fn settle_absent(&self) {
         self.shared.inner.borrow_mut().absent.clear();
+    }
+
+    /// Lines that a backend has refused for the type of a field, as long as another one has not received them. Saved
+    /// with the state.
+    pub fn refused(&self) -> &RefCell<RefusedLines> {
+        &self.shared.refused
     }
 
     /// Makes the cursors and the caller's ledger, both of this moment, durable in one step, after everything appended

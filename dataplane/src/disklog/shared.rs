@@ -14,7 +14,7 @@ use super::segment::{Mark, Segment};
 use super::state_files::StateFiles;
 use super::store::{self, Store, WriteFile};
 use super::tail::Tail;
-use super::{Appended, Damage, DamageKind, Error, RESERVE, Seq, Sizes, record, spare_name, state};
+use super::{Appended, Damage, DamageKind, Error, RESERVE, RefusedLines, Seq, Sizes, record, spare_name, state};
 use crate::io::{Event, now};
 use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_STATE_BYTES_MAX};
 use crate::order::RecordOrder;
@@ -34,6 +34,7 @@ pub(super) struct SharedLog {
     /// Its number among all logs.
     pub(super) number: usize,
     pub(super) order: Arc<RecordOrder>,
+    pub(super) refused: RefCell<RefusedLines>,
     /// False: it is only read.
     pub(super) written: bool,
     pub(super) topology: Arc<Topology>,
@@ -266,6 +267,7 @@ impl SharedLog {
         let names = self.topology.backends.iter().map(|b| b.name.clone());
         let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
         cursors.extend(inner.absent.iter().cloned());
+        let passed = cursors.iter().map(|(_, seq)| *seq).min().unwrap_or_else(|| inner.tail.end());
         let oldest = inner.segments.front().expect("never empty");
         state::SavedState {
             end: Mark { seq: inner.tail.end(), lines: inner.tail.lines(), offset: 0 },
@@ -278,6 +280,11 @@ impl SharedLog {
             cursors,
             // After the cursors: none of them is past it.
             settled: self.topology.backends.iter().map(|b| (b.name.clone(), self.order.settled(b.id))).collect(),
+            refused: {
+                let mut refused = self.refused.borrow_mut();
+                refused.forget_before(passed);
+                refused.list()
+            },
             ledger,
             number: inner.snapshots,
         }

@@ -7,6 +7,7 @@
 //!   stamp <n>                                        no record before `end` has a larger stamp
 //!   cursor <seq> <backend name>                      one per backend
 //!   settled <n> <backend name>                       all stamps below it are settled, in all logs
+//!   refused <seq> <line> ...                         lines of a record that a backend has refused; none, one or more
 //!   ledger <bytes>
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
@@ -41,6 +42,8 @@ pub(super) struct SavedState {
     pub(super) cursors: Vec<(String, Seq)>,
     /// By backend: everything below this stamp is settled, in all logs. Not below any cursor here.
     pub(super) settled: Vec<(String, u64)>,
+    /// By record: lines that a backend has refused, and another one has not received.
+    pub(super) refused: Vec<(Seq, Vec<u32>)>,
     pub(super) ledger: Vec<u8>,
     /// In the order in which the states of one life were made; not on disk.
     pub(super) number: u64,
@@ -71,6 +74,11 @@ impl SavedState {
         for (kind, name, number) in cursors.chain(self.settled.iter().map(|(name, stamp)| ("settled", name, *stamp))) {
             // A line feed in a name would end the line, so it and the escape character are escaped.
             out.push_str(&format!("{kind} {number} {}\n", name.replace('\\', "\\\\").replace('\n', "\\n")));
+        }
+        for (record, lines) in &self.refused {
+            out.push_str(&format!("refused {}", record.0));
+            lines.iter().for_each(|line| out.push_str(&format!(" {line}")));
+            out.push('\n');
         }
         out.push_str(&format!("ledger {}\n", self.ledger.len()));
         let mut out = out.into_bytes();
@@ -121,6 +129,7 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         stamp: 0,
         cursors: Vec::new(),
         settled: Vec::new(),
+        refused: Vec::new(),
         ledger: Vec::new(),
         number: 0,
     };
@@ -134,6 +143,10 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         } else if let Some(settled) = line.strip_prefix("settled ") {
             let (stamp, name) = settled.split_once(' ')?;
             state.settled.push((unescape(name), stamp.parse().ok()?));
+        } else if let Some(refused) = line.strip_prefix("refused ") {
+            let (record, lines) = refused.split_once(' ')?;
+            let lines = lines.split(' ').map(|line| line.parse().ok()).collect::<Option<_>>()?;
+            state.refused.push((Seq(record.parse().ok()?), lines));
         } else if let Some(stamp) = line.strip_prefix("stamp ") {
             state.stamp = stamp.parse().ok()?;
         } else {
@@ -171,6 +184,7 @@ mod tests {
             stamp: 77,
             cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
             settled: vec![("influx 1".into(), 70), ("odd\\n\nname".into(), 0)],
+            refused: vec![(Seq(20), vec![0, 7]), (Seq(21), vec![3])],
             ledger: b"any\nbytes \xff".to_vec(),
             number: 0,
         }

@@ -188,6 +188,7 @@ mod tests {
             stamp: n,
             cursors: Vec::new(),
             settled: Vec::new(),
+            refused: Vec::new(),
             // Of changing length, and over several blocks.
             ledger: vec![b'x'; (n as usize * 7_919) % 20_000],
             number: 0,

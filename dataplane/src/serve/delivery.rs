@@ -12,7 +12,7 @@ use crate::courier::{
     Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, RefusedPoints,
     Reports, RunningCourier, Setup, SourceError,
 };
-use crate::disklog::{self, LogReader, RecordView, Seq};
+use crate::disklog::{self, LogReader, RecordView, RefusedLines, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io::{self, Event};
 use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PASSED_RECORDS_MAX};
@@ -88,6 +88,8 @@ struct LogEnd {
     /// What was refused, not reported yet: at most what the window holds, since nothing new is fetched from a log whose
     /// worker takes no reports.
     refused: RefCell<Vec<RefusedPoints>>,
+    /// What other backends have refused, of a log that lives elsewhere.
+    known: RefCell<RefusedLines>,
 }
 
 /// Where a log lives.
@@ -105,9 +107,18 @@ impl LogEnd {
                 None => LogPlace::Here(worker.journal(log)),
                 Some(feed) => LogPlace::Elsewhere(feed.clone()),
             };
-            Self { to, report: RefCell::default(), refused: RefCell::default() }
+            Self { to, report: RefCell::default(), refused: RefCell::default(), known: RefCell::default() }
         };
         (0..worker.feeds.logs()).map(of).collect()
+    }
+
+    /// Takes note of what other backends have refused.
+    fn look_at_refused(&self) {
+        if let LogPlace::Elsewhere(feed) = &self.to {
+            while let Some((record, lines)) = feed.next_refused() {
+                self.known.borrow_mut().add(record, &lines);
+            }
+        }
     }
 
     /// Reports what was refused: always before what settles it. False: there is no room now.
@@ -278,7 +289,10 @@ impl LogSource for OneLog {
     }
 
     fn confirm(&mut self) {
-        self.ends[self.log].report.borrow_mut().next = self.position();
+        let end = &self.ends[self.log];
+        end.look_at_refused();
+        end.known.borrow_mut().forget_before(self.position());
+        end.report.borrow_mut().next = self.position();
         self.flush();
         if let LogPlace::Here(_) = self.ends[self.log].to {
             self.worker.publish(self.backend);
@@ -507,6 +521,17 @@ impl Reports for DeliveryReports {
 
     fn refused(&self, log: usize, refused: RefusedPoints) {
         self.ends[log].refused.borrow_mut().push(refused);
+    }
+
+    fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32> {
+        let end = &self.ends[log];
+        match &end.to {
+            LogPlace::Here(journal) => journal.log.refused().borrow().of(record).to_vec(),
+            LogPlace::Elsewhere(_) => {
+                end.look_at_refused();
+                end.known.borrow().of(record).to_vec()
+            }
+        }
     }
 
     fn state(&self, state: DeliveryState, reason: &str) {

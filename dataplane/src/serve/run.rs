@@ -92,13 +92,14 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
         })
         .await?;
         let ledger = reopen_ledger(&settings, &opened);
+        opened.refused.iter().for_each(|(record, lines)| feeds.tell_refused(log, *record, lines));
         feeds.order.opened(opened.last_stamp, &opened.settled);
         has_absent.push(!opened.absent.is_empty());
         if !opened.absent.is_empty() {
             feeds.absent.store(true, SeqCst);
         }
         let backends = settings.topology.backends.len();
-        let journal = Rc::new(Journal::new(log, opened_log, ledger, settings.backlog_full, backends));
+        let journal = Rc::new(Journal::new(log, opened_log, feeds.clone(), ledger, settings.backlog_full, backends));
         journal.keep_books();
         journals.push(journal);
     }

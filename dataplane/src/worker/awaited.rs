@@ -36,7 +36,7 @@ impl AllAwaited {
         let all = self.0.borrow();
         let run = all.range(..=refused.record).next_back().map(|(_, run)| run);
         if let Some(run) = run.filter(|run| refused.record < run.end) {
-            let RefusedPoints { record, points, ref text } = *refused;
+            let RefusedPoints { record, points, ref text, .. } = *refused;
             let mut of_request = run.refused.borrow_mut();
             *of_request.points.entry((record, backend)).or_default() += points;
             let first = of_request.first.entry(backend).or_insert_with(|| (record, text.clone()));
@@ -119,7 +119,8 @@ mod tests {
         let (one, other) = (awaited(&all, &[3, 4, 7]), awaited(&all, &[5, 6]));
         assert_eq!(all.0.borrow().len(), 3, "records that follow each other are one run");
         let refuse = |backend: u16, record, points, text: &str| {
-            all.refused(BackendId(backend), &RefusedPoints { record: Seq(record), points, text: text.into() });
+            let (record, text, lines) = (Seq(record), text.into(), Vec::new());
+            all.refused(BackendId(backend), &RefusedPoints { record, points, text, lines });
         };
         refuse(0, 7, 1, "later");
         refuse(0, 4, 2, "first");

@@ -19,7 +19,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::courier::{PartlySettled, RefusedPoints};
 use crate::disklog::{RecordView, Seq};
 use crate::io::Bell;
-use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FEED_CHUNKS, FEED_POOL_BYTES, FEED_REPORTS};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FEED_CHUNKS, FEED_POOL_BYTES, FEED_REFUSED, FEED_REPORTS};
 use crate::order::RecordOrder;
 use crate::precision::Precision;
 use crate::topology::BackendId;
@@ -140,6 +140,8 @@ pub struct Feed {
     /// Emptied chunks, to be filled again.
     spares: ArrayQueue<Chunk>,
     reports: ArrayQueue<Report>,
+    /// Records with the lines that another backend has refused.
+    refused: ArrayQueue<(Seq, Vec<u32>)>,
     /// Set when a frame for this backend can be read, cleared when all that can be read has been offered.
     pub behind: Arc<AtomicBool>,
     /// The log cannot be read now.
@@ -160,6 +162,7 @@ impl Feed {
             chunks: ArrayQueue::new(FEED_CHUNKS),
             spares: ArrayQueue::new(FEED_CHUNKS),
             reports: ArrayQueue::new(FEED_REPORTS),
+            refused: ArrayQueue::new(FEED_REFUSED),
             // Until the log has been looked into.
             behind: Arc::new(AtomicBool::new(true)),
             unreadable: AtomicBool::new(false),
@@ -231,6 +234,11 @@ impl Feed {
         self.reports.pop()
     }
 
+    /// The next lines that another backend has refused.
+    pub fn next_refused(&self) -> Option<(Seq, Vec<u32>)> {
+        self.refused.pop()
+    }
+
     /// Makes the courier hurry.
     pub fn hurry(&self) {
         self.hurry.store(true, SeqCst);
@@ -295,6 +303,13 @@ impl Feeds {
     /// N of the directory `worker-N` of a log.
     pub fn number(&self, log: usize) -> usize {
         self.numbers[log]
+    }
+
+    /// Tells the couriers of other workers what a backend has refused of a log. Without room one is not told.
+    pub fn tell_refused(&self, log: usize, record: Seq, lines: &[u32]) {
+        for feed in self.feeds[log].iter().flatten() {
+            drop(feed.refused.push((record, lines.to_vec())));
+        }
     }
 
     /// The worker that a log lives on.
