@@ -114,6 +114,7 @@ fn sigterm_during_the_start_is_an_orderly_end() {
     rustix::fs::mknodat(rustix::fs::CWD, &state, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let mut starting = std::process::Command::new(env!("CARGO_BIN_EXE_fluxgate"))
         .args(["--config".as_ref(), proxy.config_file().as_os_str()])
+        .current_dir(proxy.config_file().parent().unwrap())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();

@@ -250,11 +250,14 @@ fn a_check_tells_what_a_start_would_find() {
     circle.stop();
     let check = || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fluxgate"));
-        let output = command.arg("check").arg("--config").arg(circle.proxy.config_file()).output().unwrap();
+        let file = circle.proxy.config_file();
+        let output =
+            command.arg("check").arg("--config").arg(&file).current_dir(file.parent().unwrap()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(!check().contains("in transition"));
+    let said = check();
+    assert!(!said.contains("in transition"), "{said}");
     let saved = std::fs::read(Transitions::file_in(&circle.proxy.data_dir())).unwrap();
     let text = std::fs::read_to_string(circle.proxy.config_file()).unwrap();
     let mut file: Value = serde_json::from_str(&text).unwrap();
