@@ -11,7 +11,8 @@ use crate::crash_rounds::now_ns;
 use crate::disk_full::run;
 use crate::support::start;
 use fluxgate::lab::load::LoadArgs;
-use fluxgate::lab::proxy::eventually;
+use fluxgate::lab::proxy::{Proxy, eventually};
+use rustix::process::Signal;
 
 /// `FS_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`.
 const SHUTDOWN: libc::Ioctl = 0x8004_587d;
@@ -100,6 +101,18 @@ fn mount(image: &Path, folder: &Path) -> Result<(), String> {
     run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(folder))
 }
 
+/// Stops all threads of the process where they are.
+fn stand_still(proxy: &Proxy) {
+    proxy.signal(Signal::STOP).unwrap();
+    let threads = format!("/proc/{}/task", proxy.pid().unwrap());
+    let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        // The name may hold anything, and ends with the last parenthesis.
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    assert!(eventually(DRAIN, || std::fs::read_dir(&threads).unwrap().all(is_stopped)));
+}
+
 /// Three cuts under load, or a tenth of `CRASH_ROUNDS`; with and without a backend down. A file that nobody synced
 /// shows that each took something.
 fn cuts(kind: &str) {
@@ -108,20 +121,22 @@ fn cuts(kind: &str) {
     let mut circles = Circles::new(2, 2);
     let config = circles.config().set("data_dir", disk.inner.join("data").display().to_string());
     let mut proxy = start(&config.set("workers", 2).set("hot_tail_bytes", 4 << 20));
-    let unsynced = disk.inner.join("unsynced");
     let mut points = Points::default();
     for round in 0..count {
         if round % 2 == 1 {
             circles.0[1][1].stop();
         }
+        // Another file each time: ext4 writes at once what replaces a file.
+        let unsynced = disk.inner.join(format!("unsynced-{round}"));
         let moment = Duration::from_millis(300 + now_ns() % 2_000);
         let args = LoadArgs { rate: 10_000, ..points.args(&proxy) };
         let summary = points.load_during(&args, || {
             std::thread::sleep(moment);
+            // A machine without power acknowledges nothing. The file system would: a sync that has begun when the plug
+            // is pulled may end as if it had succeeded.
+            stand_still(&proxy);
             std::fs::write(&unsynced, [1; 1 << 20]).unwrap();
             disk.cut();
-            // What is acknowledged now is not on disk.
-            std::thread::sleep(Duration::from_millis(200));
             proxy.kill();
             disk.power_on();
             let survived = std::fs::read(&unsynced).unwrap_or_default().iter().filter(|byte| **byte == 1).count();
