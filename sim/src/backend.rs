@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fluxgate_machine::{Group, clock, exec, net};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::AsyncWriteExt;
 
 use crate::hosts;
 use crate::influx::Influx;
@@ -23,6 +23,9 @@ pub enum Says {
     /// 200 with a page: somebody else answers in its place.
     Page,
 }
+
+/// Bytes taken from the network at a time.
+const READ_BYTES: usize = 4096;
 
 pub struct Server {
     /// What it keeps, also when its process ends.
@@ -113,7 +116,7 @@ pub fn stop(server: &Rc<RefCell<Server>>) {
 
 async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
     let mut input = Vec::new();
-    while let Some((head, body)) = read_message(&mut stream, &mut input).await {
+    while let Some((head, body)) = read_message(&stream, &mut input).await {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -176,25 +179,24 @@ fn us(micros: u64) -> Duration {
 }
 
 /// The next request or answer: its head, and a body of the length it names. `input` keeps what follows.
-pub async fn read_message(stream: &mut net::Stream, input: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
-    let mut buffer = [0; 4096];
+pub async fn read_message(stream: &net::Stream, input: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
-        if let Some(end) = input.windows(4).position(|w| w == b"\r\n\r\n") {
-            let head = text(&input[..end]).into_owned();
+        if let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") {
+            let head = text(&input[..end]);
             let length = head.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
                 name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
             });
             let whole = end + 4 + length.unwrap_or(0);
             if input.len() >= whole {
+                let head = head.into_owned();
                 let body = input[end + 4..whole].to_vec();
                 input.drain(..whole);
                 return Some((head, body));
             }
         }
-        match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => input.extend_from_slice(&buffer[..n]),
+        if !matches!(stream.read_more(input, READ_BYTES).await, Ok(1..)) {
+            return None;
         }
     }
 }

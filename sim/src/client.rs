@@ -96,7 +96,7 @@ async fn exchange(kept: &mut Option<net::Stream>, op: &Op, writes: &[usize]) -> 
         body.len()
     );
     stream.write_all(request.as_bytes()).await.ok()?;
-    let (head, _) = read_message(&mut stream, &mut Vec::new()).await?;
+    let (head, _) = read_message(&stream, &mut Vec::new()).await?;
     *kept = Some(stream);
     head.split(' ').nth(1)?.parse().ok()
 }

@@ -261,7 +261,7 @@ struct Line {
 /// `m1,p=103 v=77i 1700000000000000000`, as the clients write it; a long line has a string behind the value.
 fn parse(line: &str) -> Option<Line> {
     let (key, rest) = line.split_once(' ')?;
-    let (measurement, point) = key.split_once(",p=")?;
+    let (measurement, point) = key.split_once(',')?;
     let (fields, time) = rest.rsplit_once(' ')?;
     let value = fields.split(',').next()?.strip_prefix("v=")?;
     let (value, float) = match value.strip_suffix('i') {
@@ -270,7 +270,7 @@ fn parse(line: &str) -> Option<Line> {
     };
     Some(Line {
         measurement: measurement.strip_prefix('m')?.parse().ok()?,
-        number: point.parse().ok()?,
+        number: point.strip_prefix("p=")?.parse().ok()?,
         value: value.parse().ok()?,
         float,
         time: time.parse().ok()?,

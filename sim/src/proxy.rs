@@ -401,7 +401,7 @@ async fn probe(life: Rc<Life>, backend: usize) {
         let ping = async {
             let mut stream = net::connect(hosts::backend_addr(backend)).await.ok()?;
             stream.write_all(b"GET /ping HTTP/1.1\r\nHost: b\r\n\r\n").await.ok()?;
-            read_message(&mut stream, &mut Vec::new()).await
+            read_message(&stream, &mut Vec::new()).await
         };
         let late = async {
             exec::sleep(PROBE_TIMEOUT).await;

@@ -205,7 +205,12 @@ impl Machine {
     }
 
     fn next_due(&self) -> Option<What> {
-        self.timers.borrow_mut().take(self.now.get())
+        let sleeps = self.sleeps.borrow();
+        let is_over = |what: &What| match what {
+            What::Sleep { slot, generation } => sleeps[*slot as usize].generation != *generation,
+            _ => false,
+        };
+        self.timers.borrow_mut().take(self.now.get(), is_over)
     }
 
     fn fire(&self, what: What) {

@@ -396,6 +396,40 @@ impl Stream {
         shut_end(&self.0.conn, self.0.end, how);
     }
 
+    /// Appends to `into` what arrives next, at most `max` bytes.
+    pub async fn read_more(&self, into: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_take(cx, max, |bytes| into.extend_from_slice(bytes))).await
+    }
+
+    /// Gives `take` what has arrived, at most `max` bytes.
+    fn poll_take(&self, cx: &mut Context<'_>, max: usize, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        let mut here = self.here().borrow_mut();
+        let left = here.buffered();
+        if here.shut_read {
+            return Poll::Ready(Ok(0));
+        }
+        if left > 0 && max > 0 {
+            let mut n = left.min(max);
+            // Now and then less than there is.
+            if n > 1 {
+                n = exec::random(|rng| if rng.one_in(16) { 1 + rng.below(n as u64) as usize } else { n });
+            }
+            let from = here.taken;
+            take(&here.buffer[from..from + n]);
+            here.taken += n;
+            here.wake_writer();
+            return Poll::Ready(Ok(n));
+        }
+        if here.reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if here.fin || max == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        here.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// The end of this end will be a reset.
     pub fn reset_at_end(&self) {
         self.here().borrow_mut().reset_at_end = true;
@@ -469,31 +503,7 @@ impl AsRawFd for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut here = self.here().borrow_mut();
-        let left = here.buffered();
-        if here.shut_read {
-            return Poll::Ready(Ok(0));
-        }
-        if left > 0 && !buf.is_empty() {
-            let mut n = left.min(buf.len());
-            // Now and then less than there is.
-            if n > 1 {
-                n = exec::random(|rng| if rng.one_in(16) { 1 + rng.below(n as u64) as usize } else { n });
-            }
-            let from = here.taken;
-            buf[..n].copy_from_slice(&here.buffer[from..from + n]);
-            here.taken += n;
-            here.wake_writer();
-            return Poll::Ready(Ok(n));
-        }
-        if here.reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if here.fin || buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        here.reader = Some(cx.waker().clone());
-        Poll::Pending
+        self.poll_take(cx, buf.len(), |bytes| buf[..bytes.len()].copy_from_slice(bytes))
     }
 }
 

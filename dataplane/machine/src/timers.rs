@@ -45,9 +45,9 @@ impl<T> Timers<T> {
         self.used |= 1 << row;
     }
 
-    /// The earliest entry, if it is due at `now`.
-    pub(crate) fn take(&mut self, now: u64) -> Option<T> {
-        if self.due.is_empty() {
+    /// The earliest entry, if it is due at `now`. Entries that are `over` may be left out.
+    pub(crate) fn take(&mut self, now: u64, over: impl Fn(&T) -> bool) -> Option<T> {
+        while self.due.is_empty() {
             self.last = self.next().filter(|next| *next <= now)?;
             let row = self.used.trailing_zeros() as usize;
             self.used &= !(1 << row);
@@ -56,7 +56,7 @@ impl<T> Timers<T> {
                 return self.rows[row].pop().map(|(_, what)| what);
             }
             let mut entries = std::mem::take(&mut self.rows[row]);
-            entries.drain(..).for_each(|(at, what)| self.put(at, what));
+            entries.drain(..).filter(|(_, what)| !over(what)).for_each(|(at, what)| self.put(at, what));
             // Its memory is used again.
             self.rows[row] = entries;
         }
@@ -84,11 +84,19 @@ mod tests {
                 number += 1;
             }
             assert_eq!(timers.next(), waiting.first().map(|(at, _)| *at));
-            while let Some(entry) = timers.take(now) {
+            while let Some(entry) = timers.take(now, |_| false) {
                 assert_eq!(Some(entry), waiting.pop_first());
             }
             assert!(waiting.first().is_none_or(|(at, _)| *at > now));
             now += rng.below(2_000);
         }
+    }
+
+    #[test]
+    fn what_is_over_hides_nothing_that_is_due() {
+        let mut timers = Timers::default();
+        [(9, 1), (9, 3), (11, 2), (700, 4)].into_iter().for_each(|(at, what)| timers.put(at, what));
+        let left: Vec<_> = std::iter::from_fn(|| timers.take(1_000, |what| what % 2 == 1)).collect();
+        assert_eq!(left, [2, 4]);
     }
 }

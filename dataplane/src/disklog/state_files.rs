@@ -52,7 +52,9 @@ pub(super) fn read_state(files: &(impl Files + ?Sized), dir: &Path) -> Result<Fo
             Err(e) => return Err(Error::io("read", &dir.join(name), e)),
         };
         // The reserved space behind the text is zero.
-        let text = bytes.iter().rposition(|&byte| byte != 0).map(|last| &bytes[..=last]);
+        let is_zero = |part: &&[u8]| part.iter().fold(0, |any, byte| any | byte) == 0;
+        let zeros: usize = bytes.rchunks(512).take_while(is_zero).map(<[u8]>::len).sum();
+        let text = bytes[..bytes.len() - zeros].iter().rposition(|&byte| byte != 0).map(|last| &bytes[..=last]);
         found.push((bytes.is_empty(), text.map(SavedState::decode)));
     }
     let later = |f: &(bool, Option<Result<SavedState, StateFault>>)| match f.1 {
