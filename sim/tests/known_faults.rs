@@ -5,7 +5,9 @@
 
 use fluxgate_sim::check;
 use fluxgate_sim::known::known;
-use fluxgate_sim::plan::{DiskCall, DiskFile, Missing, Plan, PlannedFault, Profile, Safety, Says, Setup, event, op};
+use fluxgate_sim::plan::{
+    DiskCall, DiskFile, Missing, Plan, PlannedFault, Profile, Safety, Says, Setup, Way, event, op,
+};
 use fluxgate_sim::sim;
 
 /// The plan is tried under so many seeds: each change of the program gives another run.
@@ -464,6 +466,23 @@ fn a_restart_brings_back_what_was_dropped_beside_held_points() {
         ..Plan::quiet(328, Profile::Mixed)
     };
     still_found(&plan, check::FENCE, "E: a restart repeats what lies behind held points");
+}
+
+/// A drop begins while the workers are starting, one of them later than the others: what is acknowledged meanwhile is
+/// delivered everywhere after it.
+#[test]
+fn a_drop_during_a_slow_start_is_the_same_in_all_circles() {
+    let plan = Plan {
+        setup: Setup { safety: Safety::Os, flush_size: 3, ..Setup::default() },
+        ops: vec![op(7, 15181, 1, &[(5, 800)]), op(2, 19448, 0, &[(2, 2)])],
+        events: vec![
+            event(15233, PlannedFault::Crash { power: true, down_ms: 1960, workers: 3 }),
+            event(16925, PlannedFault::DiskSlow { for_ms: 7052, by_ms: 663 }),
+            event(19099, PlannedFault::Drop { db: 0, measurement: Some(2), again_ms: 22 }),
+        ],
+        ..Plan::quiet(200_092_209, Profile::Mixed)
+    };
+    nothing_found(&plan);
 }
 
 /// A drop and, as soon as it is done, the end of the process: cursors are on disk before anything is dropped.

@@ -109,6 +109,8 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     delivery::pass_settled(&worker).await?;
     worker.serve_with(delivery::start_couriers(&worker)?);
     delivery::start_feeds(&worker);
+    // Before the couriers run: a change of structure that has begun meanwhile holds points.
+    take_messages(&worker);
     io::spawn(read_messages(worker.clone(), signal));
     if worker.feeds.absent.load(SeqCst) {
         route_again(&worker, backlog, &has_absent).await?;
@@ -223,19 +225,22 @@ fn reopen_ledger(settings: &Settings, opened: &Opened) -> Ledger {
     ledger
 }
 
+fn take_messages(worker: &Rc<Worker>) {
+    while let Some(message) = worker.link.next_message() {
+        match message {
+            // Not in a task: the hold begins at once.
+            ToWorker::Drain { ticket, db, from, timeout } => errand::drain(worker, ticket, db, from, timeout),
+            ToWorker::Write { ticket, db, rp, lines, timeout } => {
+                io::spawn(errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout));
+            }
+            message => worker.receive(message),
+        }
+    }
+}
+
 async fn read_messages(worker: Rc<Worker>, signal: Signal) {
     loop {
-        while let Some(message) = worker.link.next_message() {
-            match message {
-                // Not in a task: the hold begins at once.
-                ToWorker::Drain { ticket, db, from, timeout } => errand::drain(&worker, ticket, db, from, timeout),
-                ToWorker::Write { ticket, db, rp, lines, timeout } => {
-                    let task = errand::write(worker.clone(), ticket, errand::Lines { db, rp, lines }, timeout);
-                    io::spawn(task);
-                }
-                message => worker.receive(message),
-            }
-        }
+        take_messages(&worker);
         worker.look_at_feeds();
         worker.link.fail_if_gone();
         if signal.wait().await.is_err() {
