@@ -1,5 +1,6 @@
 //! What must hold when everything has been put right and all has been delivered.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use fluxgate_dataplane::handoff::{LedgerBackend, LedgerRow};
 use fluxgate_machine::disk;
 
-use crate::backend::text;
+use crate::backend::{Server, text};
 use crate::hosts;
 use crate::setup::{Full, Level, Safety};
 use crate::statement;
@@ -166,6 +167,7 @@ fn reasons(reasons: &[(String, u64)]) -> u64 {
 fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let given_up = sums(ledger, |row| reasons(&row.rejected) + reasons(&row.dropped));
     let rejected = sums(ledger, |row| reasons(&row.rejected));
+    let dropped = sums(ledger, |row| reasons(&row.dropped));
     let mut missing: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, write) in writes.iter().enumerate() {
         if write.fate != Fate::Acked || !is_safe(world, write) {
@@ -179,8 +181,18 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     }
     for (key, numbers) in missing {
         let excused = given_up.get(&key).copied().unwrap_or(0);
-        if numbers.len() as u64 > excused {
-            world.broken(LOST, format!("{key:?} lacks {numbers:?}; the ledger has {excused} as given up"));
+        if numbers.len() as u64 <= excused {
+            continue;
+        }
+        // What a backend refuses is no loss, and after an outage another one is not sent it.
+        let by = |server: &RefCell<Server>, number: &usize| server.borrow().influx.refused.contains_key(number);
+        let is_unrefused = |number: &&usize| !world.backends.iter().any(|server| by(server, number));
+        let unrefused = numbers.iter().filter(is_unrefused).count() as u64;
+        let text = format!("{key:?} lacks {numbers:?}; the ledger has {excused} as given up");
+        if unrefused > dropped.get(&key).copied().unwrap_or(0) {
+            world.broken(LOST, text);
+        } else {
+            world.broken(ACCOUNTS, format!("not all that were refused count: {text}"));
         }
     }
     for ((db, backend), points) in rejected {

@@ -32,8 +32,9 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     // A worker whose log has failed takes no writes until the next start.
     let restarts = disk_fails || any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
+    let crashes = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     // A crash takes points that one circle may have had already.
-    let forgets = plan.setup.safety != Safety::Disk && any(&|f| matches!(f, PlannedFault::Crash { .. }));
+    let forgets = plan.setup.safety != Safety::Disk && crashes;
     let drops = (full || disk_fails) && plan.setup.full == Full::DropOldest;
     match found.kind {
         check::FENCE if too_late && found.text.contains("stands after") => {
@@ -49,6 +50,11 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // A request that is applied late decides the types of its fields late, too.
         check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
+        // Their dead letters are there.
+        check::ACCOUNTS if two_types && (crashes || disk_fails) && found.text.contains("refused count") => {
+            Some("H: a crash soon after points were refused counts them as delivered")
+        }
+        check::LOST if drops && full && disk_fails && silent => Some("D: a point that waits counts as delivered"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),
