@@ -141,6 +141,11 @@ pub const LOG_DAMAGE_REPORTS_MAX: usize = 1024;
 pub const LOG_DROPPED_NAMES_MAX: usize = 10_000;
 /// `log verify` reads a segment so often while its last write is not whole: a running log may be writing it.
 pub const VERIFY_LOOKS: u32 = 3;
+/// Lines for a backend that has lacked their database wait so long until other circles have judged them. Longer: they
+/// are sent all the same, and later ones wait no more.
+pub const LEARNING_WAIT: Duration = Duration::from_secs(2);
+/// A courier whose lines wait for other circles looks again after this time.
+pub const LEARNING_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Lines of one log that a backend has refused for the type of a field, and another one has not received yet. More: not
 /// remembered, each backend judges for itself.
 pub const REFUSED_LINES_MAX: usize = 4096;

@@ -22,11 +22,13 @@ fn a_wiped_backend_is_recovered_under_writes_and_no_query_sees_that_it_was_wiped
     cluster.check(true);
 }
 
-/// A client writes a wrong type while a backend is away, and the first circle refuses it. The backend comes back empty:
-/// it must not learn the wrong type from its backlog.
+/// A client writes a wrong type, and the first circle refuses it. A backend that comes back empty, before that or after
+/// it, must not learn the wrong type.
 #[test]
 fn a_backend_that_comes_back_empty_learns_no_wrong_type() {
-    for (workers, kill) in [(1, false), (2, false), (2, true)] {
+    for (workers, is_back, kill) in
+        [(1, true, false), (2, true, false), (1, false, false), (2, false, false), (2, false, true)]
+    {
         let mut cluster = Cluster::start(&[1, 1]);
         restart_changed(&mut cluster.proxy, |file| file["workers"] = workers.into());
         let write = |cluster: &Cluster, lines: &str| {
@@ -36,7 +38,10 @@ fn a_backend_that_comes_back_empty_learns_no_wrong_type() {
         let line = |n: u64| format!("m0,host=h0 n={n}i {n}\n");
         (1..50).for_each(|n| write(&cluster, &line(n)));
         drained(&cluster.proxy);
-        cluster.servers[1][0].kill();
+        match is_back {
+            true => cluster.servers[1][0].lose_data().unwrap(),
+            false => cluster.servers[1][0].kill(),
+        }
         write(&cluster, &format!("m0,host=h0 n=\"oops\" 900\n{}", line(50)));
         (51..60).for_each(|n| write(&cluster, &line(n)));
         write(&cluster, "m0,host=h0 n=1.5 901\n");
@@ -48,11 +53,17 @@ fn a_backend_that_comes_back_empty_learns_no_wrong_type() {
             cluster.proxy.kill();
             cluster.proxy.restart().unwrap();
         }
-        cluster.servers[1][0].lose_data().unwrap();
+        if !is_back {
+            cluster.servers[1][0].lose_data().unwrap();
+        }
         drained(&cluster.proxy);
         let totals = cluster.proxy.ledger().unwrap().totals;
         assert_eq!((totals.rejected, totals.queued), (4, 0), "two lines, by both circles: {totals:?}");
-        assert_eq!(points(&cluster.servers[1][0], "m0").len(), 10, "{workers} workers, kill -9: {kill}");
+        assert_eq!(
+            points(&cluster.servers[1][0], "m0").len(),
+            10,
+            "{workers} workers, back before: {is_back}, kill -9: {kill}"
+        );
         cluster.complete("/recovery?from_circle_id=0&to_circle_id=1", "");
         let [one, other] = [0, 1].map(|circle: usize| points(&cluster.servers[circle][0], "m0"));
         assert_eq!((one.len(), &one), (59, &other));

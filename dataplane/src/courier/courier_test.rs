@@ -50,7 +50,7 @@ pub(super) fn rig_with(address: SocketAddr, change: impl FnOnce(&mut Setup), use
     Rig { log, reports, handle, dir, address: to }
 }
 
-fn rig(server: &StandIn) -> Rig {
+pub(super) fn rig(server: &StandIn) -> Rig {
     rig_with(server.address, |_| {}, ("", ""), false)
 }
 
@@ -75,7 +75,7 @@ impl Rig {
 }
 
 /// Answers the first requests with `acts`, all later ones with 204.
-fn first(acts: Vec<Act>) -> impl FnMut(&Asked) -> Act + Send {
+pub(super) fn first(acts: Vec<Act>) -> impl FnMut(&Asked) -> Act + Send {
     let mut acts = acts.into_iter();
     move |_| acts.next().unwrap_or(OK)
 }
@@ -117,36 +117,6 @@ fn a_courier_that_cannot_write_dead_letters_says_so_until_it_can() {
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m v=1 1"]);
         until("the courier goes on", || !rig.reports.is_stuck()).await;
-        rig.log.close();
-    });
-}
-
-#[test]
-fn lines_of_a_backlog_that_another_backend_has_refused_are_not_sent() {
-    block_on(|| async {
-        let server = StandIn::start(first(vec![Act::Answer(503, ""), Act::Answer(503, "")]));
-        let rig = rig(&server);
-        for (record, lines) in [(1, &[1][..]), (2, &[0, 1]), (4, &[0])] {
-            rig.reports.knows_refused(record, lines);
-        }
-        rig.log.append("db", &["m v=1 1", "m v=\"x\" 2", "m v=2 3"]);
-        rig.log.append("other", &["m v=\"y\" 1", "m v=\"z\" 2"]);
-        rig.log.append("db", &["m v=3 4"]);
-        rig.served().await;
-        let taken = &server.lines()[2..];
-        assert_eq!(taken, [["m v=1 1", "m v=2 3", "m v=3 4"]]);
-        let mut dead = rig.dead_lines();
-        dead.sort_unstable();
-        assert_eq!(dead, ["m v=\"x\" 2", "m v=\"y\" 1", "m v=\"z\" 2"]);
-        assert_eq!(rig.reports.delivered("db"), 3);
-        until("it has caught up", || rig.reports.rewriting() == [true, false]).await;
-        rig.log.append("db", &["m v=\"w\" 1"]);
-        rig.served().await;
-        assert_eq!(
-            server.lines().last().unwrap(),
-            &["m v=\"w\" 1"],
-            "a backend that has not been away judges for itself"
-        );
         rig.log.close();
     });
 }

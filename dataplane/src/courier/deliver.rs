@@ -17,6 +17,7 @@ use super::dead_letter;
 use super::exchange::ExchangeFailure;
 use super::group::{Group, Splitter};
 use super::hint;
+use super::learning::Learning;
 use super::missing::{CreationStep, Missing};
 use super::series::SeriesMemory;
 use super::source::{DeliveryState, Reports};
@@ -24,8 +25,8 @@ use super::verdict::WriteVerdict;
 use super::watch::{Watch, Watched};
 use crate::io;
 use crate::limits::{
-    DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN, SEARCH_TURN_REQUESTS,
-    WATCH_TIMEOUTS,
+    DOUBT, LEARNING_LOOK_INTERVAL, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN,
+    SEARCH_TURN_REQUESTS, WATCH_TIMEOUTS,
 };
 
 /// One connection and a buffer for parts of a request.
@@ -44,6 +45,7 @@ pub struct Delivery<R> {
     pub handle: Rc<Handle>,
     pub split: Splitter,
     pub missing: RefCell<Missing>,
+    pub learning: RefCell<Learning>,
     pub series: RefCell<SeriesMemory>,
     /// Dead letters not yet on disk. The cursor waits for them.
     pub letters: RefCell<Vec<u8>>,
@@ -84,6 +86,9 @@ impl<R: Reports> Delivery<R> {
                 None if group.is_searched() && (sent >= SEARCH_TURN_REQUESTS || io::elapsed(began) >= SEARCH_TURN) => {
                     return group.backoff.rest(io::now() + SEARCH_REST);
                 }
+                None if self.must_wait_for_others(group) => {
+                    return group.backoff.rest(io::now() + LEARNING_LOOK_INTERVAL);
+                }
                 None if self.skip_refused(group) => continue,
                 None => Self::send(group, lane).await,
             };
@@ -123,6 +128,7 @@ impl<R: Reports> Delivery<R> {
                 }
                 WriteVerdict::Missing => {
                     self.up(now, false);
+                    self.learning.borrow_mut().begin(&group.db);
                     let decided = self.missing.borrow_mut().lacked(&self.label, (&group.db, &request.rp), &text, now);
                     let step = match decided {
                         Some(step) => step,
@@ -178,15 +184,27 @@ impl<R: Reports> Delivery<R> {
         }
     }
 
-    /// Of a backlog, lines are not sent that another backend has refused for the type of a field. This one may have
-    /// been replaced by an empty server, which would take them, and refuse the good ones. True: no line is left, and
-    /// the request is settled.
+    /// The backend may not know the types of fields, and other circles have not judged the first request's lines yet.
+    fn must_wait_for_others(&self, group: &mut Group) -> bool {
+        let mut learning = self.learning.borrow_mut();
+        if !learning.is_on(&group.db) {
+            return false;
+        }
+        let request = group.requests.front_mut().expect("the group is due");
+        request.is_closed = true;
+        let is_judged = request.last_stamp().is_none_or(|last| self.reports.others_are_past(last));
+        learning.must_wait(&group.db, is_judged, io::now())
+    }
+
+    /// Of a backlog, and of a database that the backend has lacked, lines are not sent that another backend has refused
+    /// for the type of a field. This one may have been replaced by an empty server, which would take them, and refuse
+    /// the good ones. True: no line is left, and the request is settled.
     fn skip_refused(&self, group: &mut Group) -> bool {
         let request = group.requests.front_mut().expect("the group is due");
         let is_backlog = self.state.get() != DeliveryState::Up
             || self.rewriting.get()
             || request.stamp().is_some_and(|stamp| stamp < self.began.get());
-        if !is_backlog || request.search.is_some() {
+        if request.search.is_some() || !is_backlog && !self.learning.borrow().is_on(&group.db) {
             return false;
         }
         let known = request.lines_among(|log, record| self.reports.refused_lines(log, record));

@@ -38,6 +38,8 @@ pub struct Request {
     /// What may still be carried out is this request or a part of it: it need not wait for that when it is sent again,
     /// and nothing joins it.
     pub(super) again: bool,
+    /// It waits until other circles have its lines; nothing joins it, or the wait would not end.
+    pub(super) is_closed: bool,
     /// Where its lines are from, in order.
     runs: Vec<Run>,
 }
@@ -77,6 +79,7 @@ impl Request {
             timeouts: 0,
             search: None,
             again: false,
+            is_closed: false,
             runs: Vec::new(),
         }
     }
@@ -121,6 +124,11 @@ impl Request {
     /// The stamp of its first record.
     pub(super) fn stamp(&self) -> Option<u64> {
         self.runs.first().map(|run| run.stamp)
+    }
+
+    /// The stamp of its last record.
+    pub(super) fn last_stamp(&self) -> Option<u64> {
+        self.runs.last().map(|run| run.stamp)
     }
 
     pub(super) fn first_of(&self, log: usize) -> Option<Seq> {

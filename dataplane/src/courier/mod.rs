@@ -27,6 +27,7 @@ mod deliver;
 mod exchange;
 mod group;
 mod hint;
+mod learning;
 mod merge;
 mod missing;
 mod series;
@@ -48,6 +49,8 @@ mod held_test;
 mod influxd_test;
 #[cfg(test)]
 mod stand_in;
+#[cfg(test)]
+mod types_test;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -212,6 +215,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             handle: handle.clone(),
             split: setup.split,
             missing: RefCell::new(Missing::new(setup.missing_db)),
+            learning: RefCell::default(),
             series: RefCell::default(),
             letters: RefCell::default(),
             bodies: RefCell::default(),

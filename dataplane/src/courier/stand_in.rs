@@ -315,6 +315,7 @@ struct Recorded {
     rejected: RefCell<Vec<(String, &'static str, u64)>>,
     refused: RefCell<Vec<RefusedPoints>>,
     known: RefCell<HashMap<Seq, Vec<u32>>>,
+    others_below: Cell<Option<u64>>,
     partly: RefCell<Option<Arc<PartlySettled>>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
@@ -360,6 +361,11 @@ impl RecordedReports {
     /// Another backend has refused these lines of a record.
     pub fn knows_refused(&self, record: u64, lines: &[u32]) {
         self.inner.known.borrow_mut().insert(Seq(record), lines.to_vec());
+    }
+
+    /// Other backends have received what lies below this stamp.
+    pub fn others_are_at(&self, below: u64) {
+        self.inner.others_below.set(Some(below));
     }
 
     /// Stamp of the oldest record that the courier has reported as held.
@@ -410,6 +416,10 @@ impl Reports for RecordedReports {
 
     fn refused_lines(&self, _log: usize, record: Seq) -> Vec<u32> {
         self.inner.known.borrow().get(&record).cloned().unwrap_or_default()
+    }
+
+    fn others_are_past(&self, stamp: u64) -> bool {
+        self.inner.others_below.get().is_none_or(|below| stamp < below)
     }
 
     fn state(&self, state: DeliveryState, _reason: &str) {

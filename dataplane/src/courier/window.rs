@@ -126,6 +126,7 @@ impl Window {
                 && *last.rp == *record.rp
                 && last.search.is_none()
                 && !last.again
+                && !last.is_closed
                 && last.body.len() + bytes <= room
         };
         let request = match group.requests.back_mut().filter(joins) {

@@ -534,6 +534,13 @@ impl Reports for DeliveryReports {
         }
     }
 
+    fn others_are_past(&self, stamp: u64) -> bool {
+        let topology = &self.worker.settings.topology;
+        let circle = topology.backend(self.backend).circle;
+        let mut others = topology.backends.iter().filter(|other| other.circle != circle);
+        others.all(|other| !self.worker.is_up(other.id) || self.worker.feeds.order.settled(other.id) > stamp)
+    }
+
     fn state(&self, state: DeliveryState, reason: &str) {
         let up = state == DeliveryState::Up;
         self.stats().up.store(up, Relaxed);
