@@ -54,7 +54,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::ACCOUNTS if two_types && (crashes || disk_fails) && found.text.contains("refused count") => {
             Some("H: a crash soon after points were refused counts them as delivered")
         }
-        check::LOST if drops && full && disk_fails && silent => Some("D: a point that waits counts as delivered"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),

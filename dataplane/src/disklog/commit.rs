@@ -415,6 +415,15 @@ async fn prepare_if_needed(shared: &SharedLog) {
 /// Deletes the oldest segment, and before that counts and books the points that backends still needed. False if none
 /// can be deleted now.
 async fn drop_oldest(shared: &SharedLog) -> bool {
+    if shared.inner.borrow().segments.len() == 1 {
+        return false;
+    }
+    // Before a cursor moves: a log that fails here saves nothing any more, and its points must not count as settled.
+    if let Err(error) = sync_current(shared).await {
+        shared.poison(&error);
+        log::error!("{error}; the oldest segment stays, although it was to be dropped");
+        return false;
+    }
     let (name, mut scan, stored_lines, backends, from) = {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
@@ -438,14 +447,7 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
         let damage = shared.damage_in(&name, read.offset..scan.end, read.seq..end, lines);
         shared.report(epoch, damage).await;
     }
-    let booked = match sync_current(shared).await {
-        Ok(()) => shared.save_without_oldest().await,
-        Err(error) => {
-            shared.poison(&error);
-            Err(error)
-        }
-    };
-    if let Err(error) = booked {
+    if let Err(error) = shared.save_without_oldest().await {
         log::error!("{error}; the oldest segment stays, although it was to be dropped");
         shared.inner.borrow_mut().segments.front_mut().expect("busy segments stay").busy = false;
         return false;
