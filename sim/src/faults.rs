@@ -9,7 +9,7 @@ use fluxgate_machine::{Rng, disk, exec, net};
 use crate::backend::{self, Says};
 use crate::hosts::{self, CLIENTS, PROXY};
 use crate::proxy::Process;
-use crate::setup::{DATABASES, MEASUREMENTS};
+use crate::setup::{DATABASES, MEASUREMENTS, Safety};
 use crate::statement;
 use crate::world::World;
 
@@ -360,7 +360,10 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
             disk::fail(PROXY, disk::Call::Write, &path, skip, disk::DiskFailure::Short);
         }
         PlannedFault::DiskFull { for_ms } => {
-            // What was taken before is delivered all the same.
+            // What was taken before is delivered all the same, but for what is only in memory.
+            if world.setup.safety == Safety::Memory {
+                world.trouble(None, None, now, now + ms(for_ms));
+            }
             disk::fill(PROXY, 0);
             exec::after(ms(for_ms), || disk::free(PROXY));
         }
