@@ -105,19 +105,29 @@ fn bodies_that_are_kept_as_a_whole_are_bounded_together() {
     assert_eq!(proxy.get("/health?u=u&p=p").unwrap().0, 200);
 }
 
+/// When the states of the logs were last written.
+fn saved(proxy: &Proxy) -> Vec<std::time::SystemTime> {
+    let workers = std::fs::read_dir(proxy.data_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let states = workers.flat_map(|folder| ["state", "state.2"].map(|name| folder.join(name)));
+    let times: Vec<_> = states.filter_map(|file| file.metadata().ok()?.modified().ok()).collect();
+    assert!(times.len() >= 2, "{times:?}");
+    times
+}
+
 #[test]
-fn an_idle_proxy_burns_no_cpu() {
+fn an_idle_proxy_burns_no_cpu_and_writes_nothing() {
     let mut circles = Circles::new(2, 2);
     let mut proxy = start(&circles.config().set("check_interval", 10));
     let mut points = Points::default();
     points.load(&LoadArgs { points: Some(1_000), ..points.args(&proxy) }, || {});
     assert_nothing_lost(&proxy, &circles, &points);
     let idle = |proxy: &Proxy, what: &str| {
-        // Work of before the test may still be running.
-        std::thread::sleep(Duration::from_millis(500));
-        let before = cpu(proxy);
+        // Work of before the test may still be running; states are saved once a second.
+        std::thread::sleep(Duration::from_millis(2_500));
+        let (before, states) = (cpu(proxy), saved(proxy));
         std::thread::sleep(Duration::from_secs(3));
         let used = cpu(proxy) - before;
+        assert_eq!(saved(proxy), states, "{what}");
         assert!(used < Duration::from_millis(300), "{used:?} {what}");
     };
     idle(&proxy, "with logs that have been written");

@@ -57,8 +57,12 @@ pub(super) enum StateFault {
 }
 
 impl SavedState {
+    /// Whether a save of this state would change nothing: an idle log is not written. The stamps move all the time.
+    /// What they say of this log's records does not change with them, and what is settled of another log is in its own
+    /// state.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        Self { number: other.number, ..self.clone() } == *other
+        let Self { number, stamp, settled, .. } = other.clone();
+        Self { number, stamp, settled, ..self.clone() } == *other
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -199,6 +203,21 @@ mod tests {
             bad[at] ^= 0x01;
             assert!(SavedState::decode(&bad).is_err(), "{at}");
             assert!(SavedState::decode(&bytes[..at]).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn stamps_alone_make_no_other_state() {
+        let later = SavedState { number: 9, stamp: 99, settled: Vec::new(), ..sample() };
+        assert!(later.says_the_same(&sample()));
+        for other in [
+            SavedState { end: Mark { lines: 1, ..sample().end }, ..sample() },
+            SavedState { cursors: Vec::new(), ..sample() },
+            SavedState { refused: Vec::new(), ..sample() },
+            SavedState { closed: false, ..sample() },
+            SavedState { ledger: Vec::new(), ..sample() },
+        ] {
+            assert!(!other.says_the_same(&sample()), "{other:?}");
         }
     }
 
