@@ -254,6 +254,24 @@ fn health_of_2_5_tells_what_influx_proxy_has_no_word_for() {
     assert_eq!(health["circles"][0]["backends"][0]["leaving"], true);
 }
 
+#[test]
+fn a_worker_that_takes_no_writes_is_told() {
+    let state = state("open");
+    let request = request(&serde_json::json!({"request": {"method": "GET", "path": "/ready"}})).unwrap();
+    let answer = || match decide(&state, &request) {
+        Action::Answer(response) => (response.status, String::from_utf8_lossy(&response.body).into_owned()),
+        _ => panic!("no answer"),
+    };
+    let (first, others) = state.stats.workers.split_first().unwrap();
+    others.iter().for_each(|worker| worker.ready.store(true, Relaxed));
+    let (status, body) = answer();
+    assert!(status == 503 && body.contains("worker 0 takes no writes"), "{status} {body}");
+    first.ready.store(true, Relaxed);
+    let (status, body) = answer();
+    let want = r#"{"status":"ready","started":"1970-01-01T00:00:00.000000000Z","up":""#;
+    assert!(status == 200 && body.starts_with(want), "{status} {body}");
+}
+
 /// Names of 2.5 for parameters, in the dialect of 2.4.7.
 #[test]
 fn the_newer_name_of_a_parameter_is_read_as_well() {

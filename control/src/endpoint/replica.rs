@@ -7,19 +7,13 @@ use serde::Serialize;
 
 use super::{Action, AdminCall, AdminState, Dialect, json};
 
-/// In 2.4.7's form.
 #[derive(Serialize)]
-struct Replica<'a> {
-    circle: &'a str,
-    name: &'a str,
-    url: &'a str,
-}
-
-/// In 2.5's form.
-#[derive(Serialize)]
-struct NestedReplica<'a> {
-    backend: BackendName<'a>,
-    circle: CircleName<'a>,
+#[serde(untagged)]
+enum Replica<'a> {
+    /// In 2.4.7's form.
+    Flat { circle: &'a str, name: &'a str, url: &'a str },
+    /// In 2.5's form.
+    Nested { backend: BackendName<'a>, circle: CircleName<'a> },
 }
 
 #[derive(Serialize)]
@@ -42,18 +36,17 @@ pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
         return call.refuse(400, if is_newer { "invalid db or mm" } else { "invalid db or meas" });
     }
     let place = Place::new(&*db, &*measurement);
-    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    let mut replicas = Vec::with_capacity(state.topology.circles.len());
     for (id, circle) in state.topology.circles.iter().enumerate() {
         let owner = state.placement.owner(id, place);
         for backend in [owner].into_iter().chain(state.placement.former(id, place)) {
             let Backend { name, url, .. } = state.topology.backend(backend);
-            older.push(Replica { circle: &circle.name, name, url });
-            newer.push(NestedReplica {
-                backend: BackendName { name, url },
-                circle: CircleName { id, name: &circle.name },
+            replicas.push(if is_newer {
+                Replica::Nested { backend: BackendName { name, url }, circle: CircleName { id, name: &circle.name } }
+            } else {
+                Replica::Flat { circle: &circle.name, name, url }
             });
         }
     }
-    let pretty = call.query.pretty();
-    Action::Answer(if is_newer { json(&newer, pretty) } else { json(&older, pretty) })
+    Action::Answer(json(&replicas, call.query.pretty()))
 }

@@ -2,14 +2,13 @@
 //!
 //! Not here: what is in it (`fluxgate_dataplane::prometheus`).
 
-use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::budget::{Held, Interrupted};
 use super::client::{Client, authorized, why};
+use super::reader::read_whole;
 use super::wire::{WireError, json};
 use crate::limits;
 
@@ -73,21 +72,7 @@ impl Client {
         if !kind.contains("protobuf") {
             return Ok(Err("does not answer as InfluxDB does".to_owned()));
         }
-        let mut reader = response.into_body().into_reader();
-        let mut body = Vec::new();
-        loop {
-            let before = body.capacity();
-            body.reserve(limits::QUERY_READ_BYTES);
-            held.take(body.capacity() - before)?;
-            let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
-            if call.cancelled.load(Relaxed) {
-                return Err(Interrupted::Cancelled);
-            }
-            match read {
-                Ok(0) => return Ok(Ok(ReadReply::Answer(body))),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error.to_string())),
-            }
-        }
+        let body = read_whole(&mut response.into_body().into_reader(), &call.cancelled, held)?;
+        Ok(body.map(ReadReply::Answer).map_err(|error| error.to_string()))
     }
 }

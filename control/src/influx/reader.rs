@@ -49,6 +49,32 @@ pub struct Call {
     pub cancelled: Arc<AtomicBool>,
 }
 
+/// Reads a body to its end, in memory that is held. The inner error says why it cannot be read.
+///
+/// # Errors
+/// [`Interrupted`].
+pub fn read_whole(
+    reader: &mut impl Read,
+    cancelled: &AtomicBool,
+    held: &Held,
+) -> Result<std::io::Result<Vec<u8>>, Interrupted> {
+    let mut body = Vec::new();
+    loop {
+        let before = body.capacity();
+        body.reserve(limits::QUERY_READ_BYTES);
+        held.take(body.capacity() - before)?;
+        let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
+        if cancelled.load(Relaxed) {
+            return Err(Interrupted::Cancelled);
+        }
+        match read {
+            Ok(0) => return Ok(Ok(body)),
+            Ok(_) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
 impl Client {
     /// The whole answer; the inner error says why there is none.
     ///
@@ -79,21 +105,10 @@ impl Client {
             Ok(AnswerStart::Refused(error)) => return Ok(Err(WholeFailure::Refused(error))),
             Err(why) => return Ok(Err(WholeFailure::None(why))),
         };
-        let mut body = Vec::new();
-        loop {
-            let before = body.capacity();
-            body.reserve(limits::QUERY_READ_BYTES);
-            held.take(body.capacity() - before)?;
-            let read = reader.by_ref().take(limits::QUERY_READ_BYTES as u64).read_to_end(&mut body);
-            if call.cancelled.load(Relaxed) {
-                return Err(Interrupted::Cancelled);
-            }
-            match read {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(e) => return Ok(Err(WholeFailure::None(e.to_string()))),
-            }
-        }
+        let mut body = match read_whole(&mut reader, &call.cancelled, held)? {
+            Ok(body) => body,
+            Err(e) => return Ok(Err(WholeFailure::None(e.to_string()))),
+        };
         held.give_back(fit(&mut body));
         if !call.typed && as_json::is_unwritable(&body) {
             held.give_back(body.capacity());
