@@ -307,7 +307,7 @@ impl Feeds {
 
     /// Tells the couriers of other workers what a backend has refused of a log. Without room one is not told.
     pub fn tell_refused(&self, log: usize, record: Seq, lines: &[u32]) {
-        for feed in self.feeds[log].iter().flatten() {
+        for feed in self.feeds[log].iter().flatten().filter(|feed| !feed.refused.is_full()) {
             drop(feed.refused.push((record, lines.to_vec())));
         }
     }
