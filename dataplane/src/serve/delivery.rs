@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, KnownLetters, LogSource, Merge, PartlySettled, Passed, RefusedPoints,
-    Reports, RunningCourier, Setup, SourceError,
+    Address, Courier, DeliveryState, Endpoint, LogSource, Merge, PartlySettled, Passed, RefusedPoints, Reports,
+    RunningCourier, Setup, SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, RefusedLines, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io::{self, Event};
-use crate::limits::{CREATE_TIMEOUT, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PASSED_RECORDS_MAX};
+use crate::limits::{CREATE_TIMEOUT, LOUD_INTERVAL};
 use crate::lineproto::{Item, Scanner};
 use crate::order::RecordOrder;
 use crate::precision::Precision;
@@ -68,7 +68,7 @@ pub fn start_couriers(worker: &Rc<Worker>) -> std::io::Result<Vec<Option<Running
 }
 
 /// Splits a body into lines. Its lines were accepted before, and nanoseconds accept the timestamps of every precision.
-fn split(body: &[u8]) -> Vec<Range<usize>> {
+pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     Scanner::new(Precision::Nanosecond).scan(body, true, |item| {
         let (start, end) = match item {
@@ -305,175 +305,15 @@ impl LogSource for OneLog {
 }
 
 /// Logs that a log cannot be read, and again from time to time.
-fn say_unreadable(loud_at: &mut Option<Instant>, worker: &Worker, backend: BackendId, error: &disklog::Error) {
+pub(super) fn say_unreadable(
+    loud_at: &mut Option<Instant>,
+    worker: &Worker,
+    backend: BackendId,
+    error: &disklog::Error,
+) {
     if loud_at.is_none_or(|at| io::elapsed(at) >= LOUD_INTERVAL) {
         *loud_at = Some(io::now());
         log::error!("{}: cannot read the log: {error}", worker.settings.topology.backend(backend).name);
-    }
-}
-
-/// Offers the records of a log of this worker to a courier on another one, and books what comes back.
-async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
-    let mut reader = journal.log.reader(backend);
-    let rung = worker.feed_event(journal.number, backend);
-    let mut loud_at = None;
-    loop {
-        let room = rung.wait();
-        if !feed.has_room() {
-            room.await;
-            continue;
-        }
-        drop(room);
-        let mut chunk = feed.spare();
-        let bytes_max = worker.feeds.chunk_bytes;
-        match reader.fetch(false, &mut |record| chunk.push(&record, bytes_max)).await {
-            Ok(fetched) => {
-                feed.unreadable.store(false, SeqCst);
-                if fetched.lost > 0 {
-                    journal.met_damage(backend);
-                }
-                let is_new = !chunk.is_empty() || fetched.lost > 0;
-                if is_new {
-                    (chunk.next, chunk.lost) = (fetched.next, fetched.lost);
-                    feed.offer(chunk);
-                } else {
-                    feed.give_back(chunk);
-                }
-                // No await since the fetch: nothing was written in between.
-                if !reader.behind() {
-                    feed.behind.store(false, SeqCst);
-                }
-                if !is_new
-                    && let Ok(fetched) = reader.fetch(true, &mut |_| false).await
-                    && fetched.lost > 0
-                {
-                    journal.met_damage(backend);
-                }
-            }
-            Err(disklog::Error::Closed) => return,
-            Err(error) => {
-                say_unreadable(&mut loud_at, &worker, backend, &error);
-                feed.give_back(chunk);
-                if !feed.unreadable.swap(true, SeqCst) {
-                    feed.to_courier.ring();
-                }
-                io::sleep(LOCAL_FAILURE_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Books what couriers of other workers have reported about a log of this worker.
-async fn book_reports(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
-    let rung = worker.feed_event(journal.number, backend);
-    loop {
-        let more = rung.wait();
-        take_reports(&worker, &journal, backend, &feed);
-        more.await;
-    }
-}
-
-fn take_reports(worker: &Worker, journal: &Journal, backend: BackendId, feed: &Feed) {
-    while let Some(report) = feed.next_report() {
-        match report {
-            Report::Settled(settled) => {
-                journal.settled(backend, &worker.settings.topology.backend(backend).name, &settled);
-                worker.publish(backend);
-            }
-            Report::Partly(settled) => journal.partly_settled(backend, settled),
-            Report::Refused(refused) => refused.iter().for_each(|refused| journal.refused(backend, refused)),
-        }
-    }
-}
-
-/// Books all that couriers of other workers have reported so far.
-pub fn take_all_reports(worker: &Worker) {
-    for_feeds(worker, |journal, backend, feed| take_reports(worker, journal, backend, feed));
-}
-
-/// Calls `each` for every log of this worker and every courier elsewhere.
-fn for_feeds(worker: &Worker, mut each: impl FnMut(&Rc<Journal>, BackendId, &Arc<Feed>)) {
-    for journal in worker.journals() {
-        for backend in &worker.settings.topology.backends {
-            if let Some(feed) = worker.feeds.feed(journal.number, backend.id) {
-                each(journal, backend.id, feed);
-            }
-        }
-    }
-}
-
-/// Starts to offer the logs of this worker to the couriers of other workers.
-pub fn start_feeds(worker: &Rc<Worker>) {
-    for_feeds(worker, |journal, backend, feed| {
-        journal.log.tell_written(backend, feed.behind.clone());
-        io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone()));
-        io::spawn(book_reports(worker.clone(), journal.clone(), backend, feed.clone()));
-    });
-}
-
-/// Books what had been settled before the start, although the log's own state does not say so: the state of another log
-/// was saved later. Sent again from this log alone, old values would replace newer ones.
-///
-/// # Errors
-/// When a log cannot be read.
-pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
-    for journal in worker.journals() {
-        for backend in &worker.settings.topology.backends {
-            let below = worker.feeds.order.settled(backend.id);
-            let mut reader = journal.log.reader(backend.id);
-            let mut letters = None;
-            loop {
-                let mut settled = Settled::default();
-                let (mut records, mut more, mut unread) = (0, false, Ok(()));
-                let mut pass = |record: RecordView<'_>| {
-                    more = records == PASSED_RECORDS_MAX && record.stamp < below;
-                    if record.stamp >= below || more {
-                        return false;
-                    }
-                    records += 1;
-                    let letters = letters.get_or_insert_with(|| {
-                        KnownLetters::read(&worker.settings.data_dir, &backend.name).unwrap_or_else(|error| {
-                            unread = Err(error);
-                            KnownLetters::default()
-                        })
-                    });
-                    settled.count(&record, letters);
-                    true
-                };
-                let fetched = reader.fetch(false, &mut pass).await?;
-                if let Err(error) = unread {
-                    log::warn!("{}: dead letters cannot be read, they count as delivered: {error}", backend.name);
-                }
-                if fetched.lost > 0 {
-                    journal.met_damage(backend.id);
-                }
-                if fetched.records > 0 {
-                    settled.next = fetched.next;
-                    journal.settled(backend.id, &backend.name, &settled);
-                }
-                if !more && fetched.lost == 0 {
-                    break;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Settled {
-    /// Counts a record that has been settled before: a line that is a dead letter was refused, the others were
-    /// delivered.
-    fn count(&mut self, record: &RecordView<'_>, letters: &KnownLetters) {
-        let mut delivered = u64::from(record.lines);
-        if !letters.is_empty() {
-            for line in split(record.bytes) {
-                if let Some(reason) = letters.reason(record.db, &record.bytes[line]) {
-                    self.rejected.push((record.db.into(), reason, 1));
-                    delivered = delivered.saturating_sub(1);
-                }
-            }
-        }
-        self.delivered.push((record.db.into(), delivered));
     }
 }
 

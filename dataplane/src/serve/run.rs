@@ -1,9 +1,9 @@
 //! The life of a worker: open the logs, take over what others left, serve, stop.
 //!
-//! Starts the tasks (`accept`, `delivery`, `errand`) that share one [`Worker`]. At the start the workers wait for each
-//! other twice: all logs must have been listed before one is opened, and all must be open before a record gets a place
-//! in the order. At the end they wait until all couriers have ended, so that every log can save what became of its
-//! points.
+//! Starts the tasks (`accept`, `delivery`, `offer`, `errand`) that share one [`Worker`]. At the start the workers wait
+//! for each other twice: all logs must have been listed before one is opened, and all must be open before a record gets
+//! a place in the order. At the end they wait until all couriers have ended, so that every log can save what became of
+//! its points.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::placement::Placement;
-use crate::serve::{accept, delivery, errand};
+use crate::serve::{accept, delivery, errand, offer};
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::takeover::cache_files::CacheFile;
@@ -106,9 +106,9 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     come_to(&stats, || feeds.order.is_ready()).await?;
     let link = Link::new(id, end);
     let worker = Rc::new(Worker::new(id, settings, placement, stats, link, feeds, journals));
-    delivery::pass_settled(&worker).await?;
+    offer::pass_settled(&worker).await?;
     worker.serve_with(delivery::start_couriers(&worker)?);
-    delivery::start_feeds(&worker);
+    offer::start_feeds(&worker);
     // Before the couriers run: a change of structure that has begun meanwhile holds points.
     take_messages(&worker);
     io::spawn(read_messages(worker.clone(), signal));
@@ -194,7 +194,7 @@ async fn end_couriers(worker: &Worker) {
         }
     };
     _ = io::timeout(COURIERS_END_WAIT, all_ended).await;
-    delivery::take_all_reports(worker);
+    offer::take_all_reports(worker);
 }
 
 /// Restores the ledger: its saved state, plus what was appended after the save.
