@@ -23,6 +23,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
     let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
     let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
+    let broken_for_a_while = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Broken, .. }));
     let silent = any(&|f| matches!(f, PlannedFault::HalfOpen { .. }));
     let removes = any(&|f| matches!(f, PlannedFault::Drop { .. }));
     let cut = any(&|f| matches!(f, PlannedFault::Cut { .. }));
@@ -47,8 +48,9 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
             Some("E: a restart repeats what lies behind held points")
         }
         check::ORDER | check::CIRCLES if too_late => Some("A: a request is applied long after its connection broke"),
-        // A request that is applied late decides the types of its fields late, too.
-        check::TYPES if two_types && too_late => Some("A: types by the order of each circle"),
+        // A request that is applied late decides the types of its fields late, too. And a search that begins while a
+        // server fails, and ends when it does not, sends some lines after later ones.
+        check::TYPES if two_types && (too_late || broken_for_a_while) => Some("A: types by the order of each circle"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
         // Their dead letters are there.
         check::ACCOUNTS if two_types && (crashes || disk_fails) && found.text.contains("refused count") => {
