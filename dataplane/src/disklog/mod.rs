@@ -38,6 +38,8 @@ mod commit;
 mod compact;
 #[cfg(test)]
 mod disk_test;
+#[cfg(test)]
+mod drop_test;
 mod error;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]

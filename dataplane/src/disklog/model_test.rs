@@ -16,7 +16,7 @@ use crate::settings::{BacklogFull, Durability};
 use crate::topology::{Backend, BackendId, Topology};
 
 /// Small enough that a few hundred lines fill several segments and wrap the ring.
-const SIZES: Sizes = Sizes {
+pub(super) const SIZES: Sizes = Sizes {
     segment_bytes: 96 * 1024,
     frame_bytes_max: 8 * 1024,
     record_bytes_max: 3 * 1024,
