@@ -13,6 +13,20 @@ pub fn keep_large_buffers() {
     }
 }
 
+/// Bounds the number of arenas, each of which keeps what its threads have freed: one for each worker and three for all
+/// other threads. Otherwise there are eight for each core, and threads of queries spread over them: 50 merged queries
+/// that nobody reads took 60 to 87 MiB beside their share, now 43 to 65. To be called at the start.
+pub fn share_arenas(workers: usize) {
+    let arenas = libc::c_int::try_from(workers + 3).unwrap_or(libc::c_int::MAX);
+    // SAFETY: takes numbers, and moves no memory that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = arenas;
+}
+
 /// Gives memory that has been freed back to the system. The allocator keeps freed memory for ever, for the thread that
 /// had it. Takes some milliseconds for each 100 MiB.
 pub fn give_memory_back() {

@@ -97,6 +97,7 @@ struct Running {
 fn start(config: &Config) -> Result<Running, String> {
     memory::keep_large_buffers();
     let settings = Arc::new(config.data.clone());
+    memory::share_arenas(settings.workers);
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;
     preflight::raise_descriptor_limit();
