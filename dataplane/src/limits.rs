@@ -82,7 +82,8 @@ pub const TLS_OUTPUT_BYTES: usize = 64 * 1024;
 pub const TLS_OUTPUT_KEPT_BYTES: usize = 4 * 1024;
 /// Longest line. Longer: that line is refused with 400.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of a too long line, or of a Prometheus series, that an error text shows. More: left out.
+/// Bytes of a too long line, of a Prometheus series, or of a line listed by `/api/v3/write_lp`, that an error shows.
+/// More: left out.
 pub const LINE_SHOWN_BYTES_MAX: usize = 1024;
 /// Longest series key (measurement and tags as sent), InfluxDB's `MaxKeyLength`. Longer: that line is refused with 400.
 pub const KEY_BYTES_MAX: usize = 65_535;

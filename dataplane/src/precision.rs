@@ -43,6 +43,29 @@ impl Precision {
         })
     }
 
+    /// Reads the `precision` parameter of `/api/v3/write_lp`, short or long. `auto` and none: see
+    /// [`Precision::of_magnitude`].
+    pub fn from_v3(text: &[u8]) -> Option<Self> {
+        Some(match text {
+            b"ns" | b"nanosecond" => Self::Nanosecond,
+            b"us" | b"microsecond" => Self::Microsecond,
+            b"ms" | b"millisecond" => Self::Millisecond,
+            b"s" | b"second" => Self::Second,
+            _ => return None,
+        })
+    }
+
+    /// The unit in which a timestamp is probably meant, by InfluxDB 3's rule: below 5e9 it is in seconds, below 5e12
+    /// in milliseconds, below 5e15 in microseconds, whatever its sign is.
+    pub fn of_magnitude(timestamp: i64) -> Self {
+        match timestamp.unsigned_abs() / 1_000_000_000 {
+            0..5 => Self::Second,
+            5..5_000 => Self::Millisecond,
+            5_000..5_000_000 => Self::Microsecond,
+            _ => Self::Nanosecond,
+        }
+    }
+
     /// The parameter value that every InfluxDB 1.x understands.
     pub fn as_param(self) -> &'static str {
         match self {
@@ -70,5 +93,29 @@ impl Precision {
     /// The inverse of `self as u8`, to read records back.
     pub fn from_u8(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_timestamp_tells_its_unit() {
+        for (timestamp, want) in [
+            (0, Precision::Second),
+            (4_999_999_999, Precision::Second),
+            (-4_999_999_999, Precision::Second),
+            (5_000_000_000, Precision::Millisecond),
+            (4_999_999_999_999, Precision::Millisecond),
+            (5_000_000_000_000, Precision::Microsecond),
+            (4_999_999_999_999_999, Precision::Microsecond),
+            (-4_999_999_999_999_999, Precision::Microsecond),
+            (5_000_000_000_000_000, Precision::Nanosecond),
+            (i64::MAX, Precision::Nanosecond),
+            (i64::MIN, Precision::Nanosecond),
+        ] {
+            assert_eq!(Precision::of_magnitude(timestamp), want, "{timestamp}");
+        }
     }
 }

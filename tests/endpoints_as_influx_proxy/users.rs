@@ -17,6 +17,7 @@ const REQUESTS: &[(&str, &str, u16)] = &[
     ("POST", "/write?db=db1", 204),
     ("POST", "/api/v2/query", 400),
     ("POST", "/api/v2/write?bucket=db1", 204),
+    ("POST", "/api/v3/write_lp?db=db1", 204),
     ("GET", "/health", 200),
     ("GET", "/ready", 200),
     ("GET", "/replica?db=db1&meas=cpu1", 200),

@@ -6,12 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::Influx;
-
-fn body(reply: &fluxgate::lab::client::Reply) -> Value {
-    assert_eq!(reply.header("Content-Type"), Some("application/json"), "{}", reply.text());
-    serde_json::from_slice(&reply.body).unwrap_or_else(|e| panic!("{e}: {}", reply.text()))
-}
+use crate::{Influx, json_of as body};
 
 #[test]
 fn points_arrive_in_every_unit_policy_and_encoding() {

@@ -4,6 +4,7 @@
 
 use crate::http::error_body::Format;
 use crate::http::{go_json, push_decimal};
+use crate::request::refusals::RefusedLine;
 use crate::request::reject::Reject;
 
 /// Whose words a client understands.
@@ -13,6 +14,8 @@ pub enum Api {
     V1,
     /// `/api/v2/write` of InfluxDB 2, which influx-proxy 2.5 and InfluxDB 1.8 have as well.
     V2,
+    /// `/api/v3/write_lp` of InfluxDB 3.
+    V3,
     /// `/api/v1/prom/*` of InfluxDB 1.x: Prometheus' remote write and remote read.
     Prometheus,
 }
@@ -22,14 +25,15 @@ impl Api {
     pub fn of(path: &[u8]) -> Self {
         match path {
             b"/api/v2/write" => Self::V2,
+            b"/api/v3/write_lp" => Self::V3,
             b"/api/v1/prom/write" | b"/api/v1/prom/read" => Self::Prometheus,
             _ => Self::V1,
         }
     }
 
-    /// The format of errors. Version 2 does not let the client choose.
+    /// The format of errors. Versions 2 and 3 do not let the client choose.
     pub fn format(self, asked: Format) -> Format {
-        if self == Self::V2 { Format::Json } else { asked }
+        if matches!(self, Self::V2 | Self::V3) { Format::Json } else { asked }
     }
 
     pub fn status(self, reject: &Reject) -> u16 {
@@ -46,9 +50,10 @@ impl Api {
         match self {
             Self::V1 | Self::Prometheus => None,
             Self::V2 => {
-                let line = reject.refusals().and_then(|refusals| refusals.listed.first()).map(|(line, _)| *line);
+                let line = reject.refusals().and_then(|refusals| refusals.listed.first()).map(|line| line.number);
                 Some(v2_body(v2_code(self.status(reject)), &reject.text(), line))
             }
+            Self::V3 => Some(v3_body(reject)),
         }
     }
 }
@@ -85,6 +90,40 @@ fn v2_body(code: &str, text: &[u8], line: Option<u64>) -> Vec<u8> {
     body
 }
 
+/// Refused lines stand in `data`: all that are listed, or the first one when it refused all others.
+fn v3_body(reject: &Reject) -> Vec<u8> {
+    let put_line = |body: &mut Vec<u8>, line: &RefusedLine| {
+        body.extend_from_slice(b"{\"original_line\":");
+        go_json::push_string(body, &line.shown);
+        body.extend_from_slice(b",\"line_number\":");
+        push_decimal(body, line.number);
+        body.extend_from_slice(b",\"error_message\":");
+        go_json::push_string(body, line.reason.as_bytes());
+        body.push(b'}');
+    };
+    let mut body = b"{\"error\":".to_vec();
+    match (reject, reject.refusals()) {
+        (Reject::NoneTaken(_), Some(refusals)) => {
+            body.extend_from_slice(b"\"parsing failed for write_lp endpoint\"");
+            for line in refusals.listed.iter().take(1) {
+                body.extend_from_slice(b",\"data\":");
+                put_line(&mut body, line);
+            }
+        }
+        (_, Some(refusals)) => {
+            body.extend_from_slice(b"\"partial write of line protocol occurred\",\"data\":[");
+            for (n, line) in refusals.listed.iter().enumerate() {
+                body.extend_from_slice(if n > 0 { b"," } else { b"" });
+                put_line(&mut body, line);
+            }
+            body.push(b']');
+        }
+        (_, None) => go_json::push_string(&mut body, &reject.text()),
+    }
+    body.extend_from_slice(b"}\n");
+    body
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +134,8 @@ mod tests {
     #[test]
     fn version_2_has_a_code_for_every_refusal() {
         let refusals = || {
-            let listed = vec![(3, "missing fields".to_owned())];
+            let shown = b"a<b"[..].into();
+            let listed = vec![RefusedLine { number: 3, reason: "missing fields".to_owned(), shown }];
             Box::new(Refusals { count: 1, text: b"unable to parse 'a<b': missing fields".to_vec(), listed })
         };
         for (reject, status, code) in [

@@ -9,8 +9,18 @@ pub struct Refusals {
     pub count: u64,
     /// InfluxDB's error texts, one a line; cut at `ERROR_TEXT_BYTES_MAX`.
     pub text: Vec<u8>,
-    /// Line number (1 = the first line of the body) and reason of the first `REFUSED_LISTED_MAX`.
-    pub listed: Vec<(u64, String)>,
+    /// The first `REFUSED_LISTED_MAX`.
+    pub listed: Vec<RefusedLine>,
+}
+
+/// A refused line that the answer lists.
+#[derive(Debug)]
+pub struct RefusedLine {
+    /// From 1, the first line of the body.
+    pub number: u64,
+    pub reason: String,
+    /// The line, or the series of a point; cut at `LINE_SHOWN_BYTES_MAX`.
+    pub shown: Box<[u8]>,
 }
 
 impl Refusals {
@@ -21,7 +31,10 @@ impl Refusals {
             let before = memchr::memchr_iter(b'\n', &body[..refused.start as usize]).count() as u64;
             let mut reason = Vec::new();
             refused.reason.describe(body, &mut reason);
-            self.listed.push((newlines_before + before + 1, String::from_utf8_lossy(&reason).into_owned()));
+            let reason = String::from_utf8_lossy(&reason).into_owned();
+            let line = &body[refused.start as usize..refused.end as usize];
+            let shown = line[..line.len().min(LINE_SHOWN_BYTES_MAX)].into();
+            self.listed.push(RefusedLine { number: newlines_before + before + 1, reason, shown });
         }
         if self.text.len() >= ERROR_TEXT_BYTES_MAX {
             return;
@@ -36,8 +49,9 @@ impl Refusals {
     /// Adds points that no line can hold, the first of which is the `number`th of the body.
     pub fn add_points(&mut self, points: u64, number: u64, key: &[u8], reason: &str) {
         self.count += points;
+        let shown = &key[..key.len().min(LINE_SHOWN_BYTES_MAX)];
         if self.listed.len() < REFUSED_LISTED_MAX {
-            self.listed.push((number, reason.to_owned()));
+            self.listed.push(RefusedLine { number, reason: reason.to_owned(), shown: shown.into() });
         }
         if self.text.len() >= ERROR_TEXT_BYTES_MAX {
             return;
@@ -45,7 +59,6 @@ impl Refusals {
         if !self.text.is_empty() {
             self.text.push(b'\n');
         }
-        let shown = &key[..key.len().min(LINE_SHOWN_BYTES_MAX)];
         self.text.extend_from_slice(&[b"unable to write '", shown, b"': ", reason.as_bytes()].concat());
         self.text.truncate(ERROR_TEXT_BYTES_MAX);
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::disklog;
 use crate::http::go_quote::go_quote;
+use crate::limits::BODY_WHOLE_BYTES_MAX;
 use crate::request::body::BodyError;
 use crate::request::refusals::Refusals;
 
@@ -23,9 +24,10 @@ pub enum Reject {
     NameTooLong(&'static str),
     /// A bucket that is no `database` or `database/retention-policy`.
     Bucket(Vec<u8>),
-    Precision {
+    /// A parameter with a value that this API does not take.
+    Parameter {
+        name: &'static str,
         given: Vec<u8>,
-        /// What this API takes.
         known: &'static str,
     },
     Consistency,
@@ -37,6 +39,10 @@ pub enum Reject {
     AllRefused(Box<Refusals>),
     /// The good lines are in the log, the bad ones are not.
     SomeRefused(Box<Refusals>),
+    /// Some lines were bad, and the client takes all or none.
+    NoneTaken(Box<Refusals>),
+    /// So large a body cannot be looked at as a whole before its lines are taken.
+    TooLargeAsAWhole,
     /// Backends have refused some lines, with this text, and stored the rest.
     RefusedByBackend(String),
 
@@ -92,16 +98,17 @@ impl Reject {
             | Self::DatabaseRequired
             | Self::DatabaseForbidden(_)
             | Self::NameTooLong(_)
-            | Self::Precision { .. }
+            | Self::Parameter { .. }
             | Self::Consistency
             | Self::Prometheus(_)
             | Self::AllRefused(_)
             | Self::SomeRefused(_)
+            | Self::NoneTaken(_)
             | Self::RefusedByBackend(_) => 400,
             Self::DatabaseUnknown(_) | Self::Bucket(_) => 404,
             // As in InfluxDB 1.x.
             Self::PolicyUnknown(_) => 500,
-            Self::Body(BodyError::TooLarge) => 413,
+            Self::Body(BodyError::TooLarge) | Self::TooLargeAsAWhole => 413,
             Self::Body(BodyError::Gzip(error)) => error.status(),
             Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
             Self::Body(BodyError::TimedOut) => 408,
@@ -134,8 +141,8 @@ impl Reject {
                 text.push_str(" (use database or database/retention-policy)");
                 Cow::Owned(text.into_bytes())
             }
-            Self::Precision { given, known } => {
-                let mut text = String::from("invalid precision ");
+            Self::Parameter { name, given, known } => {
+                let mut text = format!("invalid {name} ");
                 go_quote(&mut text, given);
                 text += &format!(" (use {known})");
                 Cow::Owned(text.into_bytes())
@@ -148,7 +155,11 @@ impl Reject {
             Self::Body(BodyError::Gone) => Cow::Borrowed(b"unexpected EOF"),
             Self::Body(BodyError::TimedOut) => Cow::Borrowed(b"request timed out: no data received"),
             Self::Prometheus(text) => Cow::Borrowed(text.as_bytes()),
-            Self::AllRefused(refusals) => Cow::Borrowed(&refusals.text),
+            Self::AllRefused(refusals) | Self::NoneTaken(refusals) => Cow::Borrowed(&refusals.text),
+            Self::TooLargeAsAWhole => Cow::Owned(
+                format!("too large for accept_partial=false: at most {BODY_WHOLE_BYTES_MAX} bytes, inflated")
+                    .into_bytes(),
+            ),
             Self::SomeRefused(refusals) => {
                 Cow::Owned([b"partial write: ", refusals.text.as_slice(), b" dropped=0"].concat())
             }
@@ -188,13 +199,13 @@ impl Reject {
     /// The lines to list in the answer.
     pub fn refusals(&self) -> Option<&Refusals> {
         match self {
-            Self::AllRefused(refusals) | Self::SomeRefused(refusals) => Some(refusals),
+            Self::AllRefused(refusals) | Self::SomeRefused(refusals) | Self::NoneTaken(refusals) => Some(refusals),
             _ => None,
         }
     }
 
     /// The end of the body is unknown: nothing more can be read from the connection.
     pub fn breaks_connection(&self) -> bool {
-        matches!(self, Self::Body(_) | Self::Busy)
+        matches!(self, Self::Body(_) | Self::TooLargeAsAWhole | Self::Busy)
     }
 }

@@ -223,7 +223,7 @@ impl Conn {
         let mut to = ReplyInfo::new(head, buf);
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
-            b"/write" | b"/api/v2/write" => self.write(head, to).await,
+            b"/write" | b"/api/v2/write" | b"/api/v3/write_lp" => self.write(head, to).await,
             b"/api/v1/prom/write" if head.method == Method::Post => self.write(head, to).await,
             b"/api/v1/prom/read" if head.method == Method::Post => self.prometheus_read(head, to).await,
             b"/api/v1/prom/write" | b"/api/v1/prom/read" => self.refuse_method(head, to).await,
@@ -582,7 +582,7 @@ fn respond_reject(worker: &Worker, out: &mut Vec<u8>, reject: &Reject, to: &Repl
     }
     match reject.refusals() {
         Some(refusals) => {
-            let lines = refusals.listed.iter().map(|(line, reason)| (*line, reason.as_str()));
+            let lines = refusals.listed.iter().map(|line| (line.number, line.reason.as_str()));
             let refused = RefusedLines { total: refusals.count, lines };
             responder.refused_lines(out, to.reply_to(), &text, to.pretty, refused, fields);
         }

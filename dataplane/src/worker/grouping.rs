@@ -1,5 +1,5 @@
 //! Sorts the lines of one piece of a body by route without moving them. The lines of a route form a chain, and each
-//! chain is copied once, straight into the log.
+//! chain is copied once, straight into the log. Where the unit of timestamps changes, another chain begins.
 //!
 //! ```text
 //!   lines   0 -> 2 -> 5      first chain (route A)
@@ -9,6 +9,7 @@
 use crate::disklog::RECORD_BYTES_MAX;
 use crate::lineproto::Line;
 use crate::placement::RouteId;
+use crate::precision::Precision;
 
 const NONE: u32 = u32::MAX;
 
@@ -21,10 +22,11 @@ pub struct Grouping {
     open: Vec<u32>,
 }
 
-/// Lines of one route that fit one record.
+/// Lines of one route and unit that fit one record.
 #[derive(Clone, Copy, Debug)]
 pub struct LineChain {
     pub route: RouteId,
+    pub precision: Precision,
     pub lines: u32,
     /// Encoded bytes of the lines, each with its LF.
     pub bytes: usize,
@@ -35,7 +37,7 @@ pub struct LineChain {
 impl Grouping {
     /// Adds a line whose encoded form takes `bytes`. Lines of one route stay in order.
     #[inline]
-    pub fn add(&mut self, line: Line, bytes: usize, route: RouteId) {
+    pub fn add(&mut self, line: Line, bytes: usize, route: RouteId, precision: Precision) {
         let at = u32::try_from(self.lines.len()).expect("a piece has fewer lines than bytes");
         self.lines.push((line, NONE));
         let slot = route.0 as usize;
@@ -44,6 +46,7 @@ impl Grouping {
         }
         if let Some(chain) = self.chains.get_mut(self.open[slot] as usize)
             && chain.route == route
+            && chain.precision == precision
             && chain.bytes + bytes <= RECORD_BYTES_MAX
         {
             self.lines[chain.tail as usize].1 = at;
@@ -53,7 +56,7 @@ impl Grouping {
             return;
         }
         self.open[slot] = self.chains.len() as u32;
-        self.chains.push(LineChain { route, lines: 1, bytes, head: at, tail: at });
+        self.chains.push(LineChain { route, precision, lines: 1, bytes, head: at, tail: at });
     }
 
     /// Chains in the order of their first lines. Chains of one route are in the order of their lines.

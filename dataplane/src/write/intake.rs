@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 use crate::disklog::{self, RecordKey, Seq};
 use crate::io;
 use crate::limits::{ROUTE_BACKENDS_MAX, SCAN_PIECE_BYTES};
-use crate::lineproto::{Item, Scanner};
+use crate::lineproto::{Item, Line, Scanner};
 use crate::placement::Place;
 use crate::precision::Precision;
 use crate::request::refusals::Refusals;
@@ -34,6 +34,8 @@ pub struct Intake {
     /// Timestamp for lines that have none: the clock at the first such line, as text in units of `precision`. One value
     /// for the whole request, as in InfluxDB.
     timestamp: Option<Vec<u8>>,
+    /// Each timestamp tells its unit itself; `precision` is for lines that have none.
+    pub by_magnitude: bool,
     newlines_before: u64,
 }
 
@@ -51,8 +53,15 @@ impl Intake {
             refusals: Refusals::default(),
             count_only: false,
             timestamp: None,
+            by_magnitude: false,
             newlines_before: 0,
         }
+    }
+
+    /// For the same lines, which are only counted.
+    pub fn for_a_look(&self) -> Self {
+        let same = Self::new(self.db_name.clone(), self.rp.clone(), self.precision, self.touched.len());
+        Self { count_only: true, ..same }
     }
 
     /// Takes the complete lines of `body`, or all of it if `last`. Returns the number of bytes taken. The caller passes
@@ -95,7 +104,8 @@ impl Intake {
                     };
                     previous = Some((measurement, route));
                     let stamp_bytes = self.timestamp.as_ref().map_or(0, Vec::len);
-                    grouping.add(line, line.encoded_len(stamp_bytes), route);
+                    let unit = if self.by_magnitude { unit_of(&line, piece) } else { self.precision };
+                    grouping.add(line, line.encoded_len(stamp_bytes), route, unit);
                 }
                 Item::Refused(refused) => self.refusals.add(piece, &refused, self.newlines_before),
             })
@@ -128,7 +138,7 @@ impl Intake {
                 route[..backends.len()].copy_from_slice(backends);
                 &route[..backends.len()]
             };
-            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: self.precision, route };
+            let key = RecordKey { db: &self.db_name, rp: &self.rp, precision: chain.precision, route };
             let copy = |out: &mut [u8]| grouping.copy(chain, piece, stamp, out);
             let seq = worker.own.log.append(&key, chain.lines, chain.bytes, self.awaited.is_some(), copy).await?;
             self.last_seq = Some(seq);
@@ -141,6 +151,13 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// The unit that the timestamp of a line tells. The clock's is nanoseconds.
+fn unit_of(line: &Line, piece: &[u8]) -> Precision {
+    let text = piece.get(line.fields_end as usize..line.end as usize).filter(|_| line.has_timestamp);
+    let text = text.map_or("", |text| std::str::from_utf8(text).unwrap_or_default().trim());
+    text.parse().map_or(Precision::Nanosecond, Precision::of_magnitude)
 }
 
 /// The server's clock in units of `precision`, rounded down as InfluxDB does.

@@ -1,5 +1,5 @@
-//! Decides about a write, to `/write`, `/api/v2/write` or `/api/v1/prom/write`: who may write where, and which lines of
-//! the body are taken. What the answer waits for is in `ack`.
+//! Decides about a write, to `/write`, `/api/v2/write`, `/api/v3/write_lp` or `/api/v1/prom/write`: who may write
+//! where, and which lines of the body are taken. What the answer waits for is in `ack`.
 //!
 //! The order of checks is InfluxDB's: method, user, database, body, lines, consistency, policy, storage.
 
@@ -13,6 +13,7 @@ use crate::http::auth::AuthVerdict;
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
+use crate::limits::BODY_WHOLE_BYTES_MAX;
 use crate::request::api::Api;
 use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
@@ -30,6 +31,8 @@ use wanted::Wanted;
 pub struct Plan {
     api: Api,
     intake: Intake,
+    /// One bad line refuses all lines.
+    all_or_none: bool,
     consistency: Consistency,
     /// Why good lines will be refused after the body has been read.
     late: Option<Reject>,
@@ -45,10 +48,13 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
     }
     let params = head.query(buf);
     let authorization = head.authorization.map(|span| span.of(buf));
-    if worker.guard.judge(params, authorization) != AuthVerdict::Ok {
+    // InfluxDB 3 knows the same token under two names.
+    let bearer = authorization.filter(|_| api == Api::V3).and_then(|value| value.strip_prefix(b"Bearer "));
+    let renamed = bearer.map(|token| [b"Token ", token].concat());
+    if worker.guard.judge(params, renamed.as_deref().or(authorization)) != AuthVerdict::Ok {
         return Err(Reject::Unauthorized);
     }
-    let Wanted { db, rp, precision } = Wanted::read(api, params)?;
+    let Wanted { db, rp, precision, by_magnitude, all_or_none } = Wanted::read(api, params)?;
     let Admitted { mut intake, policy_known } = admit(worker, Target { db: &db, rp: &rp, precision }).await?;
     let consistency = Consistency::from_param(&query::first(params, "consistency").unwrap_or_default());
     let late = match (consistency, policy_known) {
@@ -57,8 +63,9 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
         _ => None,
     };
     intake.count_only = late.is_some();
+    intake.by_magnitude = by_magnitude;
     let consistency = consistency.unwrap_or(Consistency::Default).min(worker.settings.consistency_max);
-    Ok(Plan { api, intake, consistency, late })
+    Ok(Plan { api, intake, all_or_none, consistency, late })
 }
 
 /// The most bytes that the body of a request may have; 0 = any number.
@@ -66,7 +73,7 @@ pub fn body_bytes_max(worker: &Worker, api: Api) -> u64 {
     let max = worker.settings.max_body_bytes;
     match api {
         Api::Prometheus => prometheus::request_bytes_max(max),
-        Api::V1 | Api::V2 => max,
+        Api::V1 | Api::V2 | Api::V3 => max,
     }
 }
 
@@ -76,17 +83,20 @@ pub fn body_bytes_max(worker: &Worker, api: Api) -> u64 {
 /// Why the request is refused. Nothing of a body up to `BODY_WHOLE_BYTES_MAX` has been appended then, unless only some
 /// lines were refused or the log failed midway.
 pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Body) -> Result<Taken, Reject> {
-    let Plan { api, mut intake, consistency, late } = plan;
+    let Plan { api, mut intake, all_or_none, consistency, late } = plan;
     let wanted = consistency.circles(worker.settings.topology.circles.len());
     intake.awaited = (wanted > 0).then(|| Awaited::new(&worker.own.awaited));
     match body.whole(inbox) {
         _ if api == Api::Prometheus => prometheus::take(worker, &mut intake, inbox, body).await?,
         Some(len) => {
+            if all_or_none {
+                look_first(worker, &mut intake, &inbox.bytes()[..len]).await?;
+            }
             intake.take(worker, &inbox.bytes()[..len], true).await?;
             inbox.consume(len);
             body.taken_whole();
         }
-        None => receive(worker, &mut intake, inbox, body).await?,
+        None => receive(worker, &mut intake, all_or_none, inbox, body).await?,
     }
     if worker.settings.write_tracing {
         let (db, rp) = (intake.db_name.escape_ascii(), intake.rp.escape_ascii());
@@ -111,10 +121,20 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
 
 /// Takes a body that is not completely in the inbox: collects it in a window, and appends in pieces only if it exceeds
 /// the largest window.
-async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: &mut Body) -> Result<(), Reject> {
+async fn receive(
+    worker: &Worker,
+    intake: &mut Intake,
+    all_or_none: bool,
+    inbox: &mut Inbox,
+    body: &mut Body,
+) -> Result<(), Reject> {
     let mut window = BodyWindow::new(worker, body.size_hint()).await?;
     loop {
         if window.space().is_empty() && !body.exhausted() && !window.grow(worker) {
+            if all_or_none {
+                let is_large = window.filled >= BODY_WHOLE_BYTES_MAX;
+                return Err(if is_large { Reject::TooLargeAsAWhole } else { Reject::Busy });
+            }
             let used = intake.take(worker, window.filled(), false).await?;
             if used == 0 {
                 // The window is smaller than the longest line and there is no memory for a larger one.
@@ -128,8 +148,21 @@ async fn receive(worker: &Worker, intake: &mut Intake, inbox: &mut Inbox, body: 
         }
         io::yield_if_needed().await;
     }
+    if all_or_none {
+        look_first(worker, intake, window.filled()).await?;
+    }
     intake.take(worker, window.filled(), true).await?;
     Ok(())
+}
+
+/// Looks at all lines of a body before the first one is taken.
+///
+/// # Errors
+/// [`Reject::NoneTaken`] when one is bad.
+async fn look_first(worker: &Worker, intake: &mut Intake, body: &[u8]) -> Result<(), Reject> {
+    let mut look = intake.for_a_look();
+    look.take(worker, body, true).await?;
+    if look.refusals.count > 0 { Err(Reject::NoneTaken(Box::new(look.refusals))) } else { Ok(()) }
 }
 
 /// A buffer for the part of a body that has not been appended yet.
