@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
-use fluxgate::lab::influxd::{Influxd, die_with_us, free_addr};
+use fluxgate::lab::influxd::{Influxd, die_with_us};
+use fluxgate::lab::port::Port;
 use fluxgate::lab::proxy::eventually;
 
 const README: &str = include_str!("../README.md");
@@ -74,7 +75,8 @@ fn a_refused_line_stops_no_backend_when_data_dir_is_relative() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, log) = (dir.path().join("elsewhere"), dir.path().join("log.txt"));
     std::fs::create_dir(&folder).unwrap();
-    let listen = free_addr().unwrap().to_string();
+    let port = Port::of_loopback().unwrap();
+    let listen = port.addr().to_string();
     std::fs::write(dir.path().join("proxy.json"), configuration(&listen, &backends)).unwrap();
     let (running, mut client) = start(&folder, &log, &listen);
     let text = || std::fs::read_to_string(&log).unwrap();

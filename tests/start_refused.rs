@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
-use fluxgate::lab::influxd::{die_with_us, free_addr};
+use fluxgate::lab::influxd::die_with_us;
+use fluxgate::lab::port::Port;
 use fluxgate::lab::proxy::{ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use serde_json::{Value, json};
@@ -199,7 +200,8 @@ fn influx_proxy_file(backends: &[StandIn], listen: &str) -> String {
 #[test]
 fn the_file_of_influx_proxy_starts_and_check_shows_what_it_means() {
     let backends: Vec<_> = (0..4).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
-    let addr = free_addr().unwrap();
+    let port = Port::of_loopback().unwrap();
+    let addr = port.addr();
     let place = StartFolder::new("proxy.json", &influx_proxy_file(&backends, &addr.to_string()));
 
     let (status, out, err) = place.run(&["check"]);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,7 @@ use fluxgate_machine::Rng;
 use fluxgate_sim::hosts::{Place, database, measurement};
 use fluxgate_sim::influx::{Influx, POLICY, Policy};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// Exchanges with each server.
 const EXCHANGES: usize = 1500;
@@ -28,12 +29,23 @@ struct RealServer {
     process: Child,
     http: SocketAddr,
     dir: PathBuf,
+    _kept: [Socket; 2],
+}
+
+/// Two free ports. The server may listen there; nobody else is given them while the sockets live.
+fn free_ports() -> ([SocketAddr; 2], [Socket; 2]) {
+    let kept = [(); 2].map(|()| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    (kept.each_ref().map(|socket| socket.local_addr().unwrap().as_socket().unwrap()), kept)
 }
 
 impl RealServer {
     fn start(settings: &[(&str, usize)]) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (backup, http) = (free(), free());
+        let ([backup, http], kept) = free_ports();
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("influxd-{}", http.port()));
         let path = |name: &str| dir.join(name);
         let process = Command::new("influxd")
@@ -49,7 +61,7 @@ impl RealServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("influxd is installed by `make setup`");
-        let server = Self { process, http, dir };
+        let server = Self { process, http, dir, _kept: kept };
         for _ in 0..1500 {
             if TcpStream::connect(http).is_ok() {
                 return server;

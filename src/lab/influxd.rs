@@ -6,7 +6,7 @@
 //! refers to threads). So start it from a thread that lives long enough.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,18 +17,18 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, set_pare
 use serde_json::Value;
 use ureq::tls::TlsConfig;
 
+use crate::lab::port::Port;
+
 /// A server that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Another process may take a free port before influxd does.
-const START_ATTEMPTS: u32 = 3;
 
 /// A child `influxd`. Dropping it kills it and removes its data.
 pub struct Influxd {
     child: Option<Child>,
     /// HTTP, then the port for backups, which influxd requires.
-    http: SocketAddr,
-    backup: SocketAddr,
+    http: Port,
+    backup: Port,
     /// The host name in its URL.
     host: String,
     /// Certificate and key for https.
@@ -72,32 +72,25 @@ impl Influxd {
     }
 
     fn start_with(tls: Option<(PathBuf, PathBuf)>, ip: IpAddr) -> io::Result<Self> {
-        let free = || TcpListener::bind((ip, 0))?.local_addr();
-        let mut attempt = 1;
-        loop {
-            let mut server = Self {
-                child: None,
-                http: free()?,
-                backup: free()?,
-                host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
-                tls: tls.clone(),
-                dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
-            };
-            match server.restart() {
-                Ok(()) => return Ok(server),
-                Err(e) if e.kind() == io::ErrorKind::NotFound || attempt == START_ATTEMPTS => return Err(e),
-                Err(_) => attempt += 1,
-            }
-        }
+        let mut server = Self {
+            child: None,
+            http: Port::of(ip)?,
+            backup: Port::of(ip)?,
+            host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
+            tls,
+            dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
+        };
+        server.restart()?;
+        Ok(server)
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.http
+        self.http.addr()
     }
 
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}:{}", self.host, self.http.port())
+        format!("{scheme}://{}:{}", self.host, self.addr().port())
     }
 
     /// Process id while it runs.
@@ -193,8 +186,8 @@ impl Influxd {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let dir = |name: &str| self.dir.path().join(name).display().to_string();
         let mut environment = vec![
-            ("INFLUXDB_HTTP_BIND_ADDRESS", self.http.to_string()),
-            ("INFLUXDB_BIND_ADDRESS", self.backup.to_string()),
+            ("INFLUXDB_HTTP_BIND_ADDRESS", self.http.addr().to_string()),
+            ("INFLUXDB_BIND_ADDRESS", self.backup.addr().to_string()),
             ("INFLUXDB_META_DIR", dir("meta")),
             ("INFLUXDB_DATA_DIR", dir("data")),
             ("INFLUXDB_DATA_WAL_DIR", dir("wal")),
@@ -261,11 +254,6 @@ pub fn die_with_us(command: &mut Command) {
     unsafe {
         command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from));
     }
-}
-
-/// A loopback address that was free a moment ago.
-pub fn free_addr() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
 /// An HTTP client for one call: 4xx and 5xx are ordinary answers. Certificates are not verified, since it only talks to

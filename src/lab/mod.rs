@@ -9,6 +9,7 @@ pub mod demo;
 pub mod http1;
 pub mod influxd;
 pub mod load;
+pub mod port;
 pub mod proxy;
 pub mod serials;
 pub mod sink;

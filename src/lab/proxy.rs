@@ -18,14 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::lab::influxd::{agent, die_with_us};
+use crate::lab::port::Port;
 
 /// A proxy that does not answer `/ping` within this has not started.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time to wait for the port of a killed proxy.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Another process may take a free port before the proxy does.
-const START_ATTEMPTS: u32 = 3;
 
 /// Builds a configuration: circles of backend URLs, and any other keys.
 #[derive(Clone, Debug)]
@@ -71,24 +70,18 @@ impl ProxyConfig {
 
     /// Starts `executable` with this configuration on a free loopback port, and waits until it answers.
     pub fn start(&self, executable: &Path) -> io::Result<Proxy> {
-        let mut attempt = 1;
-        loop {
-            let dir = tempfile::Builder::new().prefix("fluxgate-proxy-").tempdir()?;
-            let scheme = if self.extra.get("https_enabled") == Some(&true.into()) { "https" } else { "http" };
-            let addr = TcpListener::bind((self.ip, 0))?.local_addr()?;
-            let launcher = self.launcher.clone();
-            let mut proxy = Proxy { child: None, addr, scheme, executable: executable.into(), launcher, dir };
-            std::fs::write(proxy.config_file(), self.text(&proxy))?;
-            match proxy.restart() {
-                Ok(()) => return Ok(proxy),
-                Err(e) if attempt == START_ATTEMPTS || !proxy.stderr().contains("in use") => return Err(e),
-                Err(_) => attempt += 1,
-            }
-        }
+        let dir = tempfile::Builder::new().prefix("fluxgate-proxy-").tempdir()?;
+        let scheme = if self.extra.get("https_enabled") == Some(&true.into()) { "https" } else { "http" };
+        let port = Port::of(self.ip)?;
+        let launcher = self.launcher.clone();
+        let mut proxy = Proxy { child: None, port, scheme, executable: executable.into(), launcher, dir };
+        std::fs::write(proxy.config_file(), self.text(&proxy))?;
+        proxy.restart()?;
+        Ok(proxy)
     }
 
     fn text(&self, proxy: &Proxy) -> String {
-        let mut config = json!({"circles": self.circles, "listen_addr": proxy.addr.to_string()});
+        let mut config = json!({"circles": self.circles, "listen_addr": proxy.addr().to_string()});
         for (key, value) in &self.extra {
             config[key] = value.clone();
         }
@@ -104,7 +97,7 @@ pub fn backend_name(circle: usize, backend: usize) -> String {
 /// A child proxy. Dropping it kills it and removes its data.
 pub struct Proxy {
     child: Option<Child>,
-    addr: SocketAddr,
+    port: Port,
     scheme: &'static str,
     executable: PathBuf,
     launcher: Vec<String>,
@@ -114,11 +107,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr()
     }
 
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.addr)
+        format!("{}://{}", self.scheme, self.addr())
     }
 
     /// Process id while it runs.
@@ -156,7 +149,7 @@ impl Proxy {
         self.kill();
         // The kernel closes the listeners of a killed io_uring process some time after its end. Until then the port is
         // in use, and the proxy would refuse to start. If the port stays in use, the start reports it.
-        eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr).is_ok());
+        eventually(PORT_TIMEOUT, || TcpListener::bind(self.addr()).is_ok());
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file())?;
         let mut command = match &self.launcher[..] {
             [] => Command::new(&self.executable),
@@ -430,13 +423,13 @@ mod tests {
             .set("durability", "os")
             .set("check_interval", 5);
         let dir = tempfile::tempdir().unwrap();
-        let addr = "127.0.0.1:1".parse().unwrap();
+        let port = Port::of_loopback().unwrap();
         let (executable, launcher) = ("x".into(), Vec::new());
-        let proxy = Proxy { child: None, addr, scheme: "http", executable, launcher, dir };
+        let proxy = Proxy { child: None, port, scheme: "http", executable, launcher, dir };
         let value: Value = serde_json::from_str(&config.text(&proxy)).unwrap();
         assert_eq!(value["circles"][0]["backends"][1], json!({"name": "influxdb-1-2", "url": "http://b"}));
         assert_eq!(value["circles"][1]["name"], "circle-2");
         assert_eq!((&value["durability"], &value["check_interval"]), (&json!("os"), &json!(5)));
-        assert_eq!(value["listen_addr"], "127.0.0.1:1");
+        assert_eq!(value["listen_addr"], proxy.addr().to_string());
     }
 }

@@ -12,17 +12,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::lab::http1::{Request, RequestState, form_value};
+use crate::lab::port::Port;
 use crate::lab::serials::Serials;
 
 /// The value of `X-Influxdb-Version`.
 pub const VERSION: &str = "1.8.10";
-/// Time to wait for the port at a restart.
-const PORT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest request. More: the connection is closed.
 const REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -85,7 +84,7 @@ impl StandInShared {
 
 /// A running (or stopped) stand-in. Dropping it ends its threads.
 pub struct StandIn {
-    addr: SocketAddr,
+    port: Port,
     shared: Arc<StandInShared>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -93,7 +92,7 @@ pub struct StandIn {
 impl StandIn {
     /// Listens on `addr` (`127.0.0.1:0` picks a port) with no databases.
     pub fn start(addr: SocketAddr) -> io::Result<Self> {
-        let mut standin = Self { addr, shared: Arc::default(), accepting: None };
+        let mut standin = Self { port: Port::keep(addr)?, shared: Arc::default(), accepting: None };
         standin.listen()?;
         Ok(standin)
     }
@@ -106,11 +105,11 @@ impl StandIn {
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr()
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("http://{}", self.addr())
     }
 
     pub fn create_database(&self, name: &str) {
@@ -162,7 +161,7 @@ impl StandIn {
         self.shared.state().life += 1;
         self.shared.changed.notify_all();
         // Accepting blocks; this connection wakes it, and it sees that its life is over.
-        drop(TcpStream::connect(self.addr));
+        drop(TcpStream::connect(self.addr()));
         accepting.join().expect("the accepting thread panicked");
         for stream in std::mem::take(&mut self.shared.state().streams).into_values() {
             // The client may have closed it already.
@@ -170,25 +169,15 @@ impl StandIn {
         }
     }
 
-    /// Listens again on the same port with the same data. Waits for the port if another process's connection has taken
-    /// it.
+    /// Listens again on the same port with the same data.
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop();
-        let deadline = Instant::now() + PORT_TIMEOUT;
-        loop {
-            match self.listen() {
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                result => return result,
-            }
-        }
+        self.listen()
     }
 
     fn listen(&mut self) -> io::Result<()> {
         // std sets SO_REUSEADDR, so connections in TIME_WAIT do not block the port.
-        let listener = TcpListener::bind(self.addr)?;
-        self.addr = listener.local_addr()?;
+        let listener = TcpListener::bind(self.addr())?;
         let shared = self.shared.clone();
         let life = shared.state().life;
         self.accepting = Some(std::thread::spawn(move || accept(&listener, life, &shared)));

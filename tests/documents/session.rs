@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fluxgate::lab::port::Port;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// All commands together.
@@ -60,6 +60,8 @@ pub struct Session {
     script: String,
     /// Of here, in the order of [`PORTS`].
     ports: Vec<String>,
+    /// The same, for as long as the session may start servers there.
+    _kept: [Port; PORTS.len()],
     dir: tempfile::TempDir,
 }
 
@@ -77,10 +79,9 @@ impl Session {
         let dir = tempfile::Builder::new().prefix("fluxgate-documents-").tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("target/release")).unwrap();
         std::os::unix::fs::symlink(program, dir.path().join("target/release/fluxgate")).unwrap();
-        // All at once, so that no port is given twice.
-        let listeners = PORTS.map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-        let ports = listeners.map(|listener| listener.local_addr().unwrap().port().to_string());
-        let mut session = Self { script: String::new(), ports: ports.into(), dir };
+        let kept = PORTS.map(|_| Port::of_loopback().unwrap());
+        let ports = kept.each_ref().map(|port| port.addr().port().to_string());
+        let mut session = Self { script: String::new(), ports: ports.into(), _kept: kept, dir };
         session.script = format!("ROOT={}\nTESTER={}\n", root.display(), std::process::id());
         session.script += &(session.here(PRELUDE) + &not_run());
         session

@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use fluxgate::lab::influxd::free_addr;
+use fluxgate::lab::port::Port;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::StandIn;
 use rustix::process::{Pid, Signal, kill_process};
@@ -134,7 +134,8 @@ fn a_watch_goes_on_when_the_proxy_starts_again() {
 
 #[test]
 fn what_cannot_begin_ends_with_two_and_says_why() {
-    let away = format!("http://{}", free_addr().unwrap());
+    let port = Port::of_loopback().unwrap();
+    let away = format!("http://{}", port.addr());
     let standin = StandIn::with_databases(&[DB]).unwrap();
     let config = ProxyConfig::new(&[vec![standin.url()]]).set("username", "admin").set("password", "geheim");
     let proxy = crate::support::start(&config);

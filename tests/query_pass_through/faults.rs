@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use fluxgate::lab::client::Client;
+use fluxgate::lab::port::Port;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 
 use crate::backend::{Backend, EMPTY, Then, whole};
@@ -78,7 +79,8 @@ fn when_nobody_answers_the_error_says_who_failed_and_how() {
 #[test]
 fn a_backend_that_is_down_is_not_asked() {
     let good = Backend::saying(GOOD);
-    let nobody = fluxgate::lab::influxd::free_addr().unwrap();
+    let port = Port::of_loopback().unwrap();
+    let nobody = port.addr();
     let config = ProxyConfig::new(&[vec![format!("http://{nobody}")], vec![good.url()]]);
     let proxy = ready(&config);
     let mut client = Client::connect(proxy.addr()).unwrap();

@@ -21,6 +21,7 @@ use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId, Topology};
+use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Influxd {
     child: Child,
     dir: tempfile::TempDir,
-    port: u16,
+    /// For HTTP, then the one for backups, which influxd requires.
+    ports: [(Socket, u16); 2],
     index: &'static str,
 }
 
@@ -40,14 +42,14 @@ impl Influxd {
     /// `inmem` (InfluxDB's default) or `tsi1`.
     pub fn with_index(index: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let mut influxd = Self { child: spawn(&dir, port, index), dir, port, index };
+        let ports = [kept_port(), kept_port()];
+        let mut influxd = Self { child: spawn(&dir, &ports, index), dir, ports, index };
         influxd.wait_until_up();
         influxd
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.ports[0].1)
     }
 
     pub fn stop(&mut self) {
@@ -57,7 +59,7 @@ impl Influxd {
 
     /// Starts again with the same data and port.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.dir, self.port, self.index);
+        self.child = spawn(&self.dir, &self.ports, self.index);
         self.wait_until_up();
     }
 
@@ -99,11 +101,11 @@ impl Drop for Influxd {
     }
 }
 
-fn spawn(dir: &tempfile::TempDir, port: u16, index: &str) -> Child {
+fn spawn(dir: &tempfile::TempDir, ports: &[(Socket, u16); 2], index: &str) -> Child {
     let path = |name| dir.path().join(name);
     Command::new("influxd")
-        .env("INFLUXDB_HTTP_BIND_ADDRESS", format!("127.0.0.1:{port}"))
-        .env("INFLUXDB_BIND_ADDRESS", format!("127.0.0.1:{}", free_port()))
+        .env("INFLUXDB_HTTP_BIND_ADDRESS", format!("127.0.0.1:{}", ports[0].1))
+        .env("INFLUXDB_BIND_ADDRESS", format!("127.0.0.1:{}", ports[1].1))
         .env("INFLUXDB_META_DIR", path("meta"))
         .env("INFLUXDB_DATA_DIR", path("data"))
         .env("INFLUXDB_DATA_WAL_DIR", path("wal"))
@@ -116,9 +118,14 @@ fn spawn(dir: &tempfile::TempDir, port: u16, index: &str) -> Child {
         .expect("influxd is installed")
 }
 
-/// influxd cannot choose a free port itself.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A free port; influxd cannot choose one itself. A server may listen there, but nobody else is given the port while
+/// the socket lives, also while the server is down.
+fn kept_port() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
 }
 
 /// A server that counts its requests and gives `answer` to each. None = it reads and stays silent.
