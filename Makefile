@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
 
-.PHONY: help build test setup needs fmt lint unit bench fuzz demo sim crash sim-fresh sim-mutants
+.PHONY: help build test setup needs clients fmt lint unit bench fuzz demo sim crash sim-fresh sim-mutants
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,23 +14,29 @@ build: ## Build the release binary: target/release/fluxgate
 demo: ## Show the main job in about 30 seconds
 	$(CARGO) run --profile demo -- demo
 
-test: needs fmt lint sim-fresh unit ## Check format and lints, run all tests; needs what `make setup` installs
+test: needs clients fmt lint sim-fresh unit ## Check format and lints, run all tests; needs what `make setup` installs
 
 # What the tests need and this machine lacks, as Debian packages.
 MISSING = $(strip $(shell \
   command -v influxd >/dev/null || echo influxdb; command -v influx >/dev/null || echo influxdb-client; \
   /usr/bin/python3 -c "import influxdb" 2>/dev/null || echo python3-influxdb; \
   command -v cc >/dev/null || echo gcc libc6-dev; PATH="$$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || echo e2fsprogs; \
-  command -v curl >/dev/null || echo curl; command -v openssl >/dev/null || echo openssl))
+  command -v curl >/dev/null || echo curl; command -v openssl >/dev/null || echo openssl; \
+  /usr/bin/python3 -c "import ensurepip" 2>/dev/null || echo python3-venv; command -v npm >/dev/null || echo nodejs npm; \
+  PATH="$$PATH:/sbin:/usr/sbin"; for program in wget haproxy nginx prometheus icinga2; do \
+  command -v $$program >/dev/null || echo $$program | sed 's/^nginx/nginx-light/; s/^icinga2/icinga2-bin/'; done))
 
 setup: ## Install the Debian packages the tests need, where missing (as root)
 	@missing="$(MISSING)"; [ -z "$$missing" ] || \
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
 	@rustup component list 2>/dev/null | grep -q 'rustfmt.*installed' || rustup component add rustfmt clippy || true
 
 needs:
 	@missing="$(MISSING)"; [ -z "$$missing" ] || \
 	{ echo "The tests need these Debian packages: $$missing. Run \`make setup\`." >&2; exit 1; }
+
+clients: ## Install the clients of InfluxDB that the tests write with, in target/clients (from PyPI and npm)
+	@tests/clients/install.sh
 
 fmt:
 	$(CARGO) fmt --all --check

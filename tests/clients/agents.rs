@@ -1,0 +1,111 @@
+//! Programs that watch machines: Glances and Icinga 2.
+
+use std::process::{Command, Stdio};
+
+use fluxgate::lab::influxd::die_with_us;
+use fluxgate::lab::proxy::eventually;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::{DB, DRAINED, Installation, PATIENCE, USERS, contents, executable, installed, run};
+
+#[test]
+fn glances_exports_to_each_version() {
+    for (user, password) in USERS {
+        let world = Installation::start((user, password));
+        let at = world.proxy.addr();
+        let (host, port) = (at.ip(), at.port());
+        let token = if user.is_empty() { "any".to_owned() } else { format!("{user}:{password}") };
+        let config = format!(
+            "[influxdb]\nhost={host}\nport={port}\nuser={}\npassword={}\ndb={DB}\n\
+             [influxdb2]\nhost={host}\nport={port}\nprotocol=http\norg=any\nbucket={DB}\ntoken={token}\ninterval=1\n\
+             [influxdb3]\nhost=http://{host}:{port}\nport={port}\norg=any\ndatabase={DB}\ntoken={token}\n",
+            if user.is_empty() { "any" } else { user },
+            if user.is_empty() { "any" } else { password },
+        );
+        std::fs::write(world.file("glances.conf"), config).unwrap();
+        for version in ["influxdb", "influxdb2", "influxdb3"] {
+            world.clear();
+            let arguments =
+                ["-C", &world.file("glances.conf"), "--export", version, "-q", "-t", "1", "--stop-after", "3"];
+            let printed =
+                run(Command::new(installed("python/bin/glances")).args(arguments).env("HOME", world.file("")));
+            let held = world.circles_agree(version);
+            assert!(held.iter().any(|point| point.contains("mem")), "{version} {user}: {held:?} {printed}");
+        }
+    }
+}
+
+/// All processes of a started program, of which some do not end when asked.
+struct ProcessGroup(std::process::Child);
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.0.id() as i32) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn icinga_2_writes_as_to_version_1_and_2() {
+    for (user, password) in USERS {
+        let world = Installation::start((user, password));
+        world.clear();
+        let at = world.proxy.addr();
+        let to = format!("host = \"{}\"; port = {}; flush_interval = 1s; flush_threshold = 3", at.ip(), at.port());
+        let templates = |prefix: &str| {
+            ["host", "service"].map(|kind| {
+                format!(
+                    "{kind}_template = {{ measurement = \"{prefix} ${kind}.check_command$\"; \
+                     tags = {{ hostname = \"$host.name$\"; {kind} = \"${kind}.name$\" }} }}\n"
+                )
+            })
+        };
+        let basic = if user.is_empty() {
+            String::new()
+        } else {
+            format!("basic_auth = {{ username = \"{user}\"; password = \"{password}\" }}\n")
+        };
+        let config = format!(
+            "include <itl>\nobject CheckerComponent \"checker\" {{}}\nobject Endpoint \"here\" {{}}\n\
+             object Zone \"here\" {{ endpoints = [\"here\"] }}\n\
+             object Host \"machine\" {{ check_command = \"random\"; check_interval = 1s; retry_interval = 1s }}\n\
+             for (i in range(5)) {{ object Service \"service, \" + i {{\n\
+             host_name = \"machine\"; check_command = \"random\"; check_interval = 1s; retry_interval = 1s }} }}\n\
+             object InfluxdbWriter \"one\" {{ {to}; database = \"{DB}\"\n\
+             enable_send_metadata = true; enable_send_thresholds = true\n{basic}{} }}\n\
+             object Influxdb2Writer \"two\" {{ {to}; organization = \"any\"; bucket = \"{DB}\"\n\
+             auth_token = \"{user}:{password}\"\n{} }}\n",
+            templates("one").concat(),
+            templates("two").concat(),
+        );
+        std::fs::write(world.file("icinga.conf"), config).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", PATIENCE]).arg(executable("icinga2"));
+        let [account, group] = ["-un", "-gn"].map(|what| run(Command::new("id").arg(what)).trim().to_owned());
+        command.args(["daemon", "-c", &world.file("icinga.conf")]);
+        command.args([format!("-DRunAsUser={account}"), format!("-DRunAsGroup={group}")]);
+        for folder in ["DataDir", "CacheDir", "InitRunDir", "LogDir", "SpoolDir"] {
+            command.arg(format!("-D{folder}={}", world.file("")));
+        }
+        for file in ["VarsPath", "ObjectsPath", "ModAttrPath", "StatePath", "PidPath"] {
+            command.arg(format!("-D{file}={}", world.file(file)));
+        }
+        let log = std::fs::File::create(world.file("icinga.log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        die_with_us(&mut command);
+        let group = ProcessGroup(command.spawn().unwrap());
+        let wrote = eventually(DRAINED, || {
+            let held = contents(&world.circles[0]);
+            ["one random", "two random"]
+                .iter()
+                .all(|name| held.iter().filter(|point| point.contains(name)).count() > 40)
+        });
+        drop(group);
+        let log = std::fs::read_to_string(world.file("icinga.log")).unwrap();
+        assert!(wrote, "{user}: {log}\n{}", world.proxy.stderr());
+        assert!(!log.contains("Unexpected response"), "{log}");
+        world.circles_agree("icinga2");
+    }
+}
