@@ -6,6 +6,7 @@ mod support;
 
 mod messages;
 mod reads;
+mod real;
 mod writes;
 
 use std::time::Duration;
