@@ -1,10 +1,12 @@
 //! Promise: what HTTP allows is answered as by InfluxDB. What can be read in two ways is in `http_shapes.rs`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use fluxgate::lab::client::exchange;
 use fluxgate::lab::influxd::Influxd;
-use fluxgate::lab::proxy::{Proxy, ProxyConfig};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::{StandIn, VERSION};
 
 mod support;
 
@@ -54,4 +56,33 @@ fn a_query_in_a_target_may_be_as_long_as_for_influxdb() {
     let request = format!("GET /query?q={} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(1 << 20));
     let answer = exchange(proxy.addr(), request.as_bytes()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("use POST"), "{answer}");
+}
+
+#[test]
+fn clients_are_told_the_lowest_version_of_the_backends_that_are_up() {
+    let (mut older, newer) = (Influxd::start().unwrap(), StandIn::start("127.0.0.1:0".parse().unwrap()).unwrap());
+    let config = ProxyConfig::new(&[vec![older.url()], vec![newer.url()]]);
+    let named = |proxy: &Proxy, target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let answer = exchange(proxy.addr(), request.as_bytes()).unwrap();
+        let ours = concat!("\r\nX-Fluxgate-Version: ", env!("CARGO_PKG_VERSION"), "\r\n");
+        assert!(answer.contains(ours), "{answer}");
+        let version = answer.split_once("\r\nX-Influxdb-Version: ").unwrap().1.lines().next().unwrap().to_owned();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        assert!(body.is_empty() || body == format!("{{\"version\":\"{version}\"}}\n"), "{answer}");
+        version
+    };
+    let proxy = support::start(&config);
+    assert_eq!(named(&proxy, "/ping"), "1.6.7");
+    assert_eq!(named(&proxy, "/ping?verbose=true"), "1.6.7");
+    older.kill();
+    let patience = Duration::from_secs(20);
+    assert!(eventually(patience, || named(&proxy, "/ping?verbose=true") == VERSION));
+    assert_eq!(named(&proxy, "/ping"), VERSION, "the prepared answer follows");
+    older.restart().unwrap();
+    assert!(eventually(patience, || named(&proxy, "/ping") == "1.6.7"));
+
+    let proxy = support::start(&config.set("influxdb_version", "1.8.99-mine"));
+    assert_eq!(named(&proxy, "/ping"), "1.8.99-mine");
+    assert_eq!(named(&proxy, "/ping?verbose=true"), "1.8.99-mine");
 }

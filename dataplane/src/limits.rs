@@ -279,6 +279,8 @@ pub const RETIRED_BACKENDS_MAX: usize = 64;
 pub const WORKERS_MAX: usize = 256;
 pub const BACKENDS_MAX: usize = 1024;
 pub const VNODES_MAX: u32 = 65_536;
+/// A configured `influxdb_version`, which is part of each answer. Longer: the configuration is refused.
+pub const INFLUXDB_VERSION_BYTES_MAX: usize = 64;
 /// A backend's name is also the name of files. Longer: the configuration is refused.
 pub const BACKEND_NAME_BYTES_MAX: usize = 200;
 /// Longest `commit_linger_us` and longest of all other configured times. Longer: the configuration is refused.

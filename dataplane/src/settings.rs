@@ -126,6 +126,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub credentials: Credentials,
     pub ping_auth_enabled: bool,
+    /// The version of InfluxDB that clients are told; None = the lowest of the backends that are up.
+    pub influxdb_version: Option<String>,
     pub durability: Durability,
     /// Wait after the first line of an idle log before its frame is written. Default 0.
     pub commit_linger: Duration,

@@ -75,6 +75,8 @@ pub struct Stats {
     pub moving: AtomicBool,
     /// Statements in progress that remove data.
     pub removing: AtomicU64,
+    /// The lowest version of the backends that are up, packed (`http::version`); 0 = none has told its own.
+    pub influxdb_version: AtomicU64,
     /// Set when the process stops, for workers that the control thread can no longer reach.
     pub stopping: AtomicBool,
 }
@@ -90,6 +92,7 @@ impl Stats {
             migrating: (0..circles).map(|_| AtomicBool::new(false)).collect(),
             moving: AtomicBool::new(false),
             removing: AtomicU64::new(0),
+            influxdb_version: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
     }

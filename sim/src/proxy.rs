@@ -212,6 +212,7 @@ fn settings(world: &World, workers: usize) -> Settings {
         data_dir: DATA.into(),
         credentials: Credentials::default(),
         ping_auth_enabled: false,
+        influxdb_version: None,
         durability: match setup.safety {
             Safety::Memory => Durability::Memory,
             Safety::Os => Durability::Os,

@@ -125,6 +125,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("hot_tail_bytes", data.hot_tail_bytes.to_string()),
                 ("backlog_max_bytes", backlog),
                 ("backlog_full", choice(&BACKLOG_FULL, data.backlog_full)),
+                ("influxdb_version", data.influxdb_version.clone().unwrap_or_default()),
                 ("consistency_max", choice(&CONSISTENCY_MAX, data.consistency_max)),
                 ("backend_gzip", data.backend_gzip.to_string()),
                 ("max_body_bytes", max_body),

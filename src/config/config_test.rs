@@ -114,7 +114,7 @@ const EVERY_KEY: [(&str, &str); 3] = [
         "hash_key": "b-%idx", "vnode_size": 256, "shard_key": "%mm", "flush_size": 2, "flush_time": 3,
         "check_interval": 4, "rewrite_interval": 5, "rewrite_threads": 6, "conn_pool_size": 7, "write_timeout": 8,
         "idle_timeout": 9, "username": "u", "password": "p", "auth_secure": false, "auth_encrypt": false,
-        "ping_auth_enabled": true, "log_enabled": true, "write_tracing": true, "query_tracing": true,
+        "ping_auth_enabled": true, "influxdb_version": "1.8.x", "log_enabled": true, "write_tracing": true, "query_tracing": true,
         "pprof_enabled": true, "https_enabled": false, "https_cert": "cc", "https_key": "kk",
         "tls": {"ciphers": ["x", "y"], "min_version": "tls1.2", "max_version": "tls1.3"},
         "workers": 3, "durability": "os", "commit_linger_us": 200, "hot_tail_bytes": 5000000,
@@ -147,6 +147,7 @@ const EVERY_KEY: [(&str, &str); 3] = [
         auth_secure = false
         auth_encrypt = false
         ping_auth_enabled = true
+        influxdb_version = "1.8.x"
         log_enabled = true
         write_tracing = true
         query_tracing = true
@@ -209,6 +210,7 @@ password: p
 auth_secure: false
 auth_encrypt: false
 ping_auth_enabled: true
+influxdb_version: 1.8.x
 log_enabled: true
 write_tracing: true
 query_tracing: true
@@ -269,6 +271,7 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!((data.flush_size, config.flush_time, data.check_interval), (2, seconds(3), seconds(4)));
         assert_eq!((data.rewrite_interval, config.rewrite_threads, config.conn_pool_size), (seconds(5), 6, 7));
         assert_eq!((data.write_timeout, data.idle_timeout), (seconds(8), seconds(9)));
+        assert_eq!(data.influxdb_version.as_deref(), Some("1.8.x"));
         assert_eq!((data.credentials.username.as_str(), data.credentials.password.as_str()), ("u", "p"));
         let flags = [data.ping_auth_enabled, config.log_enabled, data.write_tracing, data.query_tracing];
         assert_eq!(flags, [true; 4]);
@@ -409,6 +412,10 @@ fn refusals_name_file_line_and_key() {
         (
             r#""shard_key": "db""#,
             "f.json:2: shard_key is \"db\"; it must contain %db or %mm, or all points go to one backend",
+        ),
+        (
+            r#""influxdb_version": "1.8 x""#,
+            "f.json:2: influxdb_version must be at most 64 visible ASCII characters without blanks",
         ),
         (r#""vnode_size": 65537"#, "f.json:2: vnode_size is 65537; it must not be more than 65536"),
         (r#""workers": 257"#, "f.json:2: workers is 257; it must not be more than 256"),

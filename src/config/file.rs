@@ -141,6 +141,8 @@ table! {
         auth_encrypt: bool = "`false`",
         /// `/ping` requires user name and password, too. influx-proxy 2.5.
         ping_auth_enabled: bool = "`false`",
+        /// Version of InfluxDB that clients are told in `X-Influxdb-Version`; some decide by it what they ask for.
+        influxdb_version: String = "the lowest of the backends that are up",
         /// Log debug messages. influx-proxy 2.4.
         log_enabled: bool = "`false`",
         /// Log a line for each write. influx-proxy 2.5.

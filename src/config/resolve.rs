@@ -99,6 +99,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             data_dir: absolute("data_dir", &text_or(&file.data_dir, "data"))?,
             credentials,
             ping_auth_enabled: file.ping_auth_enabled.unwrap_or(false),
+            influxdb_version: influxdb_version(non_empty(file.influxdb_version))?,
             durability: one_of("durability", &file.durability, &DURABILITY)?,
             commit_linger: commit_linger(file.commit_linger_us)?,
             hot_tail_bytes: hot_tail_bytes(file.hot_tail_bytes)?,
@@ -339,6 +340,22 @@ fn one_of<T: Copy>(name: &str, value: &Option<String>, choices: &[(&str, T)]) ->
     let near = nearest(value, names.iter().copied());
     let what = format!("{name} is \"{value}\"; it must be one of {} (perhaps {near})", names.join(", "));
     Err(problem(key(name), what))
+}
+
+/// Part of the head of each answer.
+fn influxdb_version(text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text)
+            if text.len() > limits::INFLUXDB_VERSION_BYTES_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            let what = format!(
+                "influxdb_version must be at most {} visible ASCII characters without blanks",
+                limits::INFLUXDB_VERSION_BYTES_MAX
+            );
+            Err(problem(key("influxdb_version"), what))
+        }
+        text => Ok(text),
+    }
 }
 
 /// The encryption key of user names and passwords: the public one unless the file has its own. No error repeats it.

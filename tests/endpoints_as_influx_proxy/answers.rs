@@ -54,7 +54,8 @@ pub fn differences(servers: &Servers, record: &Value, got: &ProxyAnswer) -> Vec<
         let (name, value) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
         let here = got.headers.get(name).map(String::as_str);
         match name {
-            "X-Influxdb-Version" if here == Some(env!("CARGO_PKG_VERSION")) => {}
+            // That of the backends.
+            "X-Influxdb-Version" if here == Some("1.6.7") => {}
             "X-Influxdb-Build" if here == Some("fluxgate") => {}
             "Content-Length" | "Transfer-Encoding" => {}
             _ if here == Some(value) => {}

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use fluxgate_dataplane::handoff::{Created, ToWorker};
+use fluxgate_dataplane::http::version::InfluxVersion;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, BackendId};
 
@@ -30,6 +31,8 @@ pub(super) struct KnownBackend {
     probe: Probe,
     pub(super) addr: Option<SocketAddr>,
     pub(super) probed: Watch,
+    /// As its last good answer to a probe told.
+    version: Option<InfluxVersion>,
     /// By the results of its courier.
     writes: Watch,
     /// A job is counting measurements.
@@ -52,6 +55,7 @@ impl KnownBackend {
             client,
             addr: None,
             probed: Watch::new(None, now),
+            version: None,
             writes: Watch::new(Some(true), now),
             counting: false,
             counted_at: None,
@@ -66,12 +70,21 @@ impl EventLoop {
         self.broadcast(|| ToWorker::Address { backend, addr });
     }
 
-    pub(super) fn probed(&mut self, backend: BackendId, result: &Result<(), String>) {
+    pub(super) fn probed(&mut self, backend: BackendId, result: &Result<Option<InfluxVersion>, String>) {
         let index = backend.index();
         let up = result.is_ok();
+        if let Ok(version) = result {
+            self.backends[index].version = *version;
+        }
         let before = self.state.probed_up[index].replace(up);
         self.state.stats.reads[index].down.store(!up, Relaxed);
-        let Some(lasted) = self.backends[index].probed.note(up, Instant::now()) else {
+        let change = self.backends[index].probed.note(up, Instant::now());
+        let up_now = self.backends.iter().filter(|backend| backend.probed.up() == Some(true));
+        // With none up it stays what it was.
+        if let Some(lowest) = up_now.filter_map(|backend| backend.version).min() {
+            self.state.stats.influxdb_version.store(lowest.pack(), Relaxed);
+        }
+        let Some(lasted) = change else {
             // A courier whose writes fail may try again at once.
             if up && !self.state.stats.couriers[index].up.load(Relaxed) {
                 self.broadcast(|| ToWorker::Probed { backend, up });
@@ -80,8 +93,8 @@ impl EventLoop {
         };
         let name = self.name(backend);
         match (result, before) {
-            (Ok(()), None) => log::info!("backend {name}: up"),
-            (Ok(()), Some(_)) => log::info!("backend {name}: up again after {lasted:.1?}"),
+            (Ok(_), None) => log::info!("backend {name}: up"),
+            (Ok(_), Some(_)) => log::info!("backend {name}: up again after {lasted:.1?}"),
             (Err(why), None) => log::warn!("backend {name}: down: {why}"),
             (Err(why), Some(_)) => log::warn!("backend {name}: down after {lasted:.1?}: {why}"),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::{AdminResponse, Created, QueryReply, Ticket};
+use fluxgate_dataplane::http::version::InfluxVersion;
 use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
 use fluxgate_dataplane::tls::Trust;
@@ -53,7 +54,7 @@ pub struct ControlSettings {
 pub enum Report {
     Probe {
         backend: BackendId,
-        result: Result<(), String>,
+        result: Result<Option<InfluxVersion>, String>,
     },
     Address {
         backend: BackendId,

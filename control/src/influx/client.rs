@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
+use fluxgate_dataplane::http::version::InfluxVersion;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 use rustls::crypto::ring;
@@ -144,12 +145,15 @@ impl Client {
         authorized(request.config().timeout_global(Some(timeout)).build(), self.authorization.as_ref())
     }
 
-    /// Sends `GET /ping`; good is InfluxDB's own answer: 204, or 200 with its version (`verbose`).
-    pub fn ping(&self, timeout: Duration) -> Result<(), CallFailure> {
+    /// Sends `GET /ping`; good is InfluxDB's own answer: 204, or 200 with its version (`verbose`). Returns what it says
+    /// of its version.
+    pub fn ping(&self, timeout: Duration) -> Result<Option<InfluxVersion>, CallFailure> {
         let request = self.prepared(self.agent.get(format!("{}/ping", self.url)), timeout);
         let answer = request.call().map_err(unreachable)?;
-        let verbose = answer.status() == 200 && answer.headers().contains_key("x-influxdb-version");
-        check(answer, if verbose { 200 } else { 204 }).map(drop)
+        let named = answer.headers().get("x-influxdb-version");
+        let version = named.and_then(|text| InfluxVersion::read(text.to_str().ok()?));
+        let verbose = answer.status() == 200 && named.is_some();
+        check(answer, if verbose { 200 } else { 204 }).map(|_| version)
     }
 
     /// Runs `statements` (separated by `;`) and returns one [`Answer`] for each. Those after a failed one come back as
@@ -321,8 +325,10 @@ pub(super) mod tests {
         let (second, page) = (Duration::from_secs(1), "<html>Down for maintenance</html>");
         let version = "X-Influxdb-Version: 1.8.10";
         let ping = |head: &str| answered(head, "").ping(second);
-        assert_eq!(ping("204 No Content"), Ok(()));
-        assert_eq!(ping(&format!("200 OK\r\n{version}")), Ok(()));
+        assert_eq!(ping("204 No Content"), Ok(None));
+        for status in ["200 OK", "204 No Content"] {
+            assert_eq!(ping(&format!("{status}\r\n{version}")), Ok(InfluxVersion::read("1.8.10")));
+        }
         let write = |head: &str| answered(head, "").write("db", "rp", b"m v=1", second);
         assert_eq!(write("204 No Content"), Ok(()));
         assert!(answered("200 OK", r#"{"results":[{"statement_id":0}]}"#).query("q", second).is_ok());

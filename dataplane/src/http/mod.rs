@@ -21,6 +21,7 @@ mod naive_inflate;
 pub mod query;
 pub mod request_id;
 pub mod response;
+pub mod version;
 
 /// A complete result, or not enough bytes yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

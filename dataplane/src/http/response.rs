@@ -1,8 +1,8 @@
 //! Writes responses in InfluxDB's form into a buffer of the caller.
 //!
 //! Any text gives one well-formed response: control bytes in header values become blanks, so that no text can end a
-//! header. Every response has `Date`, `X-Influxdb-Build`, `X-Influxdb-Version` and twice the request's id; with
-//! `Origin` also the four CORS fields. Every 401 names the scheme that is asked for, as InfluxDB does. The 204 of a
+//! header. Every response has `Date`, `X-Influxdb-Build`, `X-Influxdb-Version`, `X-Fluxgate-Version` and twice the
+//! request's id; with `Origin` also the four CORS fields. Every 401 names the scheme that is asked for, as InfluxDB does. The 204 of a
 //! write is a copy of a prepared response with a new id. Not here: which status an error gets, the formats of error
 //! bodies (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
 
@@ -12,10 +12,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::http::error_body::{Format, RefusedLines, error_body, refused_body};
 use crate::http::head::{Head, Method};
 use crate::http::request_id::{ID_LEN, RequestIds};
+use crate::http::version::OLDEST;
 use crate::http::{Span, push_decimal};
 use crate::limits::ERROR_HEADER_BYTES_MAX;
 
-/// Shown in `X-Influxdb-Version` and by the command line.
+/// The proxy's own. Shown in `X-Fluxgate-Version` and by the command line.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The interim answer to `Expect: 100-continue`.
@@ -30,7 +31,8 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 pub const PLAIN: &str = "text/plain; charset=utf-8";
 
-const IDENTITY: &str = concat!("X-Influxdb-Build: fluxgate\r\nX-Influxdb-Version: ", env!("CARGO_PKG_VERSION"), "\r\n");
+/// What follows `X-Influxdb-Version: `, and ends with the line.
+const OWN_VERSION: &str = concat!("\r\nX-Fluxgate-Version: ", env!("CARGO_PKG_VERSION"), "\r\n");
 const CORS: &str = "Access-Control-Allow-Headers: Accept, Accept-Encoding, Authorization, Content-Length, \
      Content-Type, X-CSRF-Token, X-HTTP-Method-Override\r\n\
      Access-Control-Allow-Methods: DELETE, GET, OPTIONS, POST, PUT\r\n\
@@ -75,6 +77,8 @@ impl<'a> ReplyTo<'a> {
 #[derive(Debug, Clone)]
 pub struct Responder {
     date: String,
+    /// Of InfluxDB, as clients are told.
+    version: String,
     ids: RequestIds,
     hot: HotReply,
 }
@@ -92,18 +96,35 @@ impl Responder {
     /// `hot_ack` is the level that nearly all writes ask for (`X-Fluxgate-Ack`), or None.
     pub fn new(ids: RequestIds, hot_ack: Option<&'static str>) -> Self {
         let date = httpdate::fmt_http_date(UNIX_EPOCH);
-        let mut this =
-            Self { date, ids, hot: HotReply { ack: hot_ack, bytes: Vec::new(), date_at: 0, ids_at: [0; 2] } };
+        let hot = HotReply { ack: hot_ack, bytes: Vec::new(), date_at: 0, ids_at: [0; 2] };
+        let mut this = Self { date, version: OLDEST.to_string(), ids, hot };
+        this.prepare();
+        this
+    }
+
+    fn prepare(&mut self) {
         // Made by the general code, so that the two cannot differ. The marks show where the ids go.
         let mark = [b'#'; ID_LEN];
         let to = ReplyTo { keep_alive: true, request_id: Some(&mark), ..ReplyTo::unreadable() };
         let mut bytes = Vec::new();
-        this.write_no_content(&mut bytes, to, hot_ack);
+        self.write_no_content(&mut bytes, to, self.hot.ack);
         let place = |part: &[u8]| memchr::memmem::find(&bytes, part).expect("it has just been written");
         let first = place(&mark);
         let second = first + ID_LEN + memchr::memmem::find(&bytes[first + ID_LEN..], &mark).expect("written twice");
-        this.hot = HotReply { ack: hot_ack, date_at: place(this.date.as_bytes()), ids_at: [first, second], bytes };
-        this
+        let date_at = place(self.date.as_bytes());
+        self.hot = HotReply { ack: self.hot.ack, date_at, ids_at: [first, second], bytes };
+    }
+
+    /// The version of InfluxDB that answers name from now on.
+    pub fn set_version(&mut self, version: &str) {
+        if self.version != version {
+            version.clone_into(&mut self.version);
+            self.prepare();
+        }
+    }
+
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Sets the time since 1970; about once a second is enough.
@@ -238,7 +259,9 @@ impl Responder {
         out.extend_from_slice(&[b'0' + (status % 10) as u8, b' ']);
         out.extend_from_slice(reason(status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(IDENTITY.as_bytes());
+        out.extend_from_slice(b"X-Influxdb-Build: fluxgate\r\nX-Influxdb-Version: ");
+        push_value(out, self.version.as_bytes());
+        out.extend_from_slice(OWN_VERSION.as_bytes());
         field(out, "Date", self.date.as_bytes());
         let id = match to.request_id {
             Some(id) => id,

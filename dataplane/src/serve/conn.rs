@@ -482,7 +482,7 @@ impl Conn {
         }
         let mut responder = worker.responder.borrow_mut();
         if verbose {
-            let body = format!("{{\"version\":\"{}\"}}\n", response::VERSION);
+            let body = format!("{{\"version\":\"{}\"}}\n", responder.version());
             responder.send(&mut self.out, to.reply_to(), 200, &[("Content-Type", JSON)], body.as_bytes());
         } else {
             responder.no_content(&mut self.out, to.reply_to(), None);

@@ -260,6 +260,7 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
             worker.stop();
         }
         worker.responder.borrow_mut().set_time(worker::unix_time());
+        worker.learn_version();
         worker.conns.sweep(io::now());
         most = most.max(worker.conns.len());
         if most - worker.conns.len() >= MEMORY_BACK_CONNECTIONS && io::elapsed(given_back) >= MEMORY_BACK_INTERVAL {

@@ -24,6 +24,7 @@ use crate::http::auth::Guard;
 use crate::http::gzip::Inflater;
 use crate::http::request_id::RequestIds;
 use crate::http::response::Responder;
+use crate::http::version::InfluxVersion;
 use crate::io::{self, Event};
 use crate::limits::{REFRESH_TIMEOUT, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::order::RecordOrder;
@@ -445,6 +446,7 @@ impl Worker {
                 if let Some(courier) = &couriers[backend.index()] {
                     courier.probed(up);
                 }
+                self.learn_version();
             }
             ToWorker::Address { backend, addr } => {
                 if let Some(courier) = &couriers[backend.index()] {
@@ -467,6 +469,15 @@ impl Worker {
             }
         }
     }
+
+    /// Answers name the version of InfluxDB that is configured, or that the backends have.
+    pub fn learn_version(&self) {
+        if self.settings.influxdb_version.is_none()
+            && let Some(version) = InfluxVersion::unpack(self.all_stats.influxdb_version.load(Relaxed))
+        {
+            self.responder.borrow_mut().set_version(&version.to_string());
+        }
+    }
 }
 
 /// Request ids must be unique: each worker has its own clock sequence, each process its own node.
@@ -478,6 +489,9 @@ fn responder(id: usize, settings: &Settings) -> Responder {
     let ids = RequestIds::new(id as u16, [a | 1, b, c, d, e, f]);
     let mut responder = Responder::new(ids, Some(settings.durability.name()));
     responder.set_time(unix_time());
+    if let Some(version) = &settings.influxdb_version {
+        responder.set_version(version);
+    }
     responder
 }
 
