@@ -32,11 +32,11 @@ impl Precision {
         })
     }
 
-    /// Reads the `precision` parameter of `/api/v2/write`: empty, `ns`, `us`, `ms` or `s`.
+    /// Reads the `precision` parameter of `/api/v2/write`: empty, `ns`, `us` (also `µ` and `µs`), `ms` or `s`.
     pub fn from_v2(text: &[u8]) -> Option<Self> {
         Some(match text {
             b"" | b"ns" => Self::Nanosecond,
-            b"us" => Self::Microsecond,
+            b"us" | b"\xc2\xb5" | b"\xc2\xb5s" => Self::Microsecond,
             b"ms" => Self::Millisecond,
             b"s" => Self::Second,
             _ => return None,

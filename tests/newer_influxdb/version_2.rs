@@ -79,7 +79,12 @@ fn refusals_have_the_codes_of_version_2() {
     let mut client = fluxgate::lab::client::Client::connect(influx.proxy.addr()).unwrap();
     let reply = client.request("GET", "/api/v2/write?bucket=db", &[], b"").unwrap();
     assert_eq!((reply.status, &body(&reply)["code"]), (405, &"method not allowed".into()));
-    assert_eq!(client.request("OPTIONS", "/api/v2/write", &[], b"").unwrap().status, 200);
+    for path in ["/api/v2/write", "/api/v2/query"] {
+        let reply = client.request("OPTIONS", path, &["Origin: http://a.b"], b"").unwrap();
+        let allowed = reply.header("Access-Control-Allow-Origin");
+        assert_eq!((reply.status, allowed), (200, Some("http://a.b")), "{path}");
+    }
+    assert_eq!(client.get("/api/v2/ping").unwrap().status, 204);
     assert_eq!(influx.stored("m"), Value::Null, "nothing of what is refused is stored");
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Any text gives one well-formed response: control bytes in header values become blanks, so that no text can end a
 //! header. Every response has `Date`, `X-Influxdb-Build`, `X-Influxdb-Version`, `X-Fluxgate-Version` and twice the
-//! request's id; with `Origin` also the four CORS fields. Every 401 names the scheme that is asked for, as InfluxDB does. The 204 of a
-//! write is a copy of a prepared response with a new id. Not here: which status an error gets, the formats of error
-//! bodies (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
+//! request's id; with `Origin` also the four CORS fields. Every 401 names the scheme that is asked for, as InfluxDB
+//! does. The 204 of a write is a copy of a prepared response with a new id. Not here: which status an error gets, the
+//! formats of error bodies (`error_body`), the request ids themselves (`request_id`), JSON of admin answers (control).
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};

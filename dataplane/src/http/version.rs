@@ -1,5 +1,5 @@
-//! The version of InfluxDB that answers name (`X-Influxdb-Version`): clients decide by it what a server can do. It is the
-//! lowest of the backends that are up, since a query may be answered by any of them.
+//! The version of InfluxDB that answers name (`X-Influxdb-Version`): clients decide by it what a server can do. It is
+//! the lowest of the backends that are up, since a query may be answered by any of them.
 //!
 //! Not here: who asks the backends (the control thread's probes).
 

@@ -223,24 +223,29 @@ impl Conn {
         let mut to = ReplyInfo::new(head, buf);
         to.keep_alive &= !self.worker.conns.stopping();
         match head.path(buf) {
+            b"/write" | b"/api/v2/write" | b"/api/v3/write_lp" | b"/api/v2/query" if head.method == Method::Options => {
+                self.preflight(head, to).await
+            }
             b"/write" | b"/api/v2/write" | b"/api/v3/write_lp" => self.write(head, to).await,
             b"/api/v1/prom/write" if head.method == Method::Post => self.write(head, to).await,
             b"/api/v1/prom/read" if head.method == Method::Post => self.prometheus_read(head, to).await,
             b"/api/v1/prom/write" | b"/api/v1/prom/read" => self.refuse_method(head, to).await,
             b"/query" => self.query(head, to).await,
             b"/api/v2/query" => self.flux(head, to).await,
-            b"/ping" => self.ping(head, to).await,
+            b"/ping" | b"/api/v2/ping" => self.ping(head, to).await,
             _ => self.admin(head, to).await,
         }
     }
 
+    /// A browser asks whether it may send a request.
+    async fn preflight(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
+        self.inbox.consume(head.head_len);
+        to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
+        self.answer_query(OwnAnswer::Preflight, &to).await
+    }
+
     async fn write(&mut self, head: &Head, mut to: ReplyInfo) -> Next {
         let worker = self.worker.clone();
-        if head.method == Method::Options {
-            self.inbox.consume(head.head_len);
-            to.keep_alive &= self.forget(Body::new(head.body, DISCARD_BYTES_MAX as u64, None).ok(), head).await;
-            return self.answer_query(OwnAnswer::Preflight, &to).await;
-        }
         let plan = write::plan(&worker, to.api, head, self.inbox.bytes()).await;
         self.inbox.consume(head.head_len);
         // InfluxDB reads what Prometheus sends as snappy, whatever the head says.

@@ -121,6 +121,8 @@ mod tests {
             ("ns", Some(Precision::Nanosecond), Some(Precision::Nanosecond)),
             ("u", Some(Precision::Microsecond), None),
             ("us", None, Some(Precision::Microsecond)),
+            ("%C2%B5", None, Some(Precision::Microsecond)),
+            ("%C2%B5s", None, Some(Precision::Microsecond)),
             ("ms", Some(Precision::Millisecond), Some(Precision::Millisecond)),
             ("s", Some(Precision::Second), Some(Precision::Second)),
             ("m", Some(Precision::Minute), None),
