@@ -23,8 +23,8 @@ MISSING = $(strip $(shell \
   command -v cc >/dev/null || echo gcc libc6-dev; PATH="$$PATH:/sbin:/usr/sbin" command -v mkfs.ext4 >/dev/null || echo e2fsprogs; \
   command -v curl >/dev/null || echo curl; command -v openssl >/dev/null || echo openssl; \
   /usr/bin/python3 -c "import ensurepip" 2>/dev/null || echo python3-venv; command -v npm >/dev/null || echo nodejs npm; \
-  PATH="$$PATH:/sbin:/usr/sbin"; for program in wget haproxy nginx prometheus icinga2; do \
-  command -v $$program >/dev/null || echo $$program | sed 's/^nginx/nginx-light/; s/^icinga2/icinga2-bin/'; done))
+  PATH="$$PATH:/sbin:/usr/sbin"; for program in wget haproxy nginx prometheus icinga2 collectd; do \
+  command -v $$program >/dev/null || echo $$program | sed 's/^nginx/nginx-light/; s/^icinga2/icinga2-bin/; s/^collectd/collectd-core/'; done))
 
 setup: ## Install the Debian packages the tests need, where missing (as root)
 	@missing="$(MISSING)"; [ -z "$$missing" ] || \

@@ -279,6 +279,22 @@ pub const RETIRED_BACKENDS_MAX: usize = 64;
 pub const WORKERS_MAX: usize = 256;
 pub const BACKENDS_MAX: usize = 1024;
 pub const VNODES_MAX: u32 = 65_536;
+/// Addresses on which packets of line protocol are received. More: the configuration is refused.
+pub const UDP_LISTENERS_MAX: usize = 16;
+/// Longest packet of line protocol, as in InfluxDB; more than UDP has. What is longer is cut off, and its last line
+/// refused or changed. Each worker holds one such buffer, and the runtime another one, for each address.
+pub const UDP_PACKET_BYTES_MAX: usize = 64 << 10;
+/// Longest wait for a packet. Then the task looks whether the worker stops, and waits again.
+pub const UDP_WAIT: Duration = Duration::from_secs(1);
+/// After so many packets, or a wait, the kernel is asked how many it had no room for: a system call.
+pub const UDP_COUNT_LOST_EACH: u32 = 256;
+/// Longest wait for the answer to the CREATE DATABASE for packets, and the time from one try to the next. Meanwhile
+/// packets are refused.
+pub const UDP_CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const UDP_CREATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Bounds of a configured `read_buffer`. Outside: the configuration is refused.
+pub const UDP_READ_BUFFER_MIN: usize = 4 << 10;
+pub const UDP_READ_BUFFER_MAX: usize = 1 << 30;
 /// A configured `influxdb_version`, which is part of each answer. Longer: the configuration is refused.
 pub const INFLUXDB_VERSION_BYTES_MAX: usize = 64;
 /// A backend's name is also the name of files. Longer: the configuration is refused.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::placement::PlacementSettings;
+use crate::precision::Precision;
 use crate::tls::{ServerTls, Trust};
 use crate::topology::Topology;
 
@@ -118,6 +119,8 @@ impl std::fmt::Debug for Credentials {
 pub struct Settings {
     /// Addresses to listen on (an empty host in the configuration means all addresses).
     pub listen: SocketAddr,
+    /// Where packets of line protocol are received.
+    pub udp: Vec<UdpSettings>,
     pub workers: usize,
     pub topology: Arc<Topology>,
     pub placement: PlacementSettings,
@@ -159,6 +162,18 @@ pub struct Settings {
     pub tls: Option<ServerTls>,
     /// For backends that speak `https`.
     pub trust: Trust,
+}
+
+/// One address on which packets of line protocol are received, and where their points go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpSettings {
+    pub bind: SocketAddr,
+    pub db: String,
+    /// Empty = the default policy.
+    pub rp: String,
+    pub precision: Precision,
+    /// Bytes that the kernel keeps of packets that nobody has read yet, for each worker; None = its default.
+    pub read_buffer: Option<usize>,
 }
 
 /// Limits of queries that operators set.

@@ -59,6 +59,17 @@ pub struct ReadStats {
     pub running: AtomicU64,
 }
 
+/// Packets of line protocol that came to one address. Written by all workers.
+#[derive(Debug, Default)]
+pub struct UdpStats {
+    pub packets: AtomicU64,
+    /// Packets of which no line was taken, for another cause than bad lines.
+    pub packets_refused: AtomicU64,
+    /// Packets that the kernel had no room for.
+    pub packets_lost: AtomicU64,
+    pub lines_refused: AtomicU64,
+}
+
 /// All workers' counters.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -67,6 +78,8 @@ pub struct Stats {
     pub couriers: Vec<CourierStats>,
     /// Indexed by `BackendId`.
     pub reads: Vec<ReadStats>,
+    /// By address, as in the settings.
+    pub udp: Vec<UdpStats>,
     /// By circle: its data is being moved, so reads prefer other circles.
     pub migrating: Vec<AtomicBool>,
     /// The data of any circle is being moved. Statements that remove data are then refused, since a copy could bring
@@ -89,12 +102,18 @@ impl Stats {
             workers: (0..workers).map(|_| worker()).collect(),
             couriers: (0..backends).map(|_| CourierStats::default()).collect(),
             reads: (0..backends).map(|_| ReadStats::default()).collect(),
+            udp: Vec::new(),
             migrating: (0..circles).map(|_| AtomicBool::new(false)).collect(),
             moving: AtomicBool::new(false),
             removing: AtomicU64::new(0),
             influxdb_version: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    #[must_use]
+    pub fn with_udp(self, addresses: usize) -> Self {
+        Self { udp: (0..addresses).map(|_| UdpStats::default()).collect(), ..self }
     }
 
     /// Points queued for `backend` over all workers.

@@ -136,6 +136,7 @@ impl Process {
                     settings: settings.clone(),
                     placement: world.placement.clone(),
                     socket: Socket::bound_to(hosts::proxy_addr()),
+                    udp_sockets: Vec::new(),
                     end,
                     stats: stats.clone(),
                     connections_max: CONNECTIONS_PER_WORKER_MAX,
@@ -205,6 +206,7 @@ fn settings(world: &World, workers: usize) -> Settings {
     let setup = &world.setup;
     Settings {
         listen: hosts::proxy_addr(),
+        udp: Vec::new(),
         workers,
         topology: world.topology.clone(),
         placement: world::placement_settings(),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use fluxgate_control::transition::Transitions;
+use fluxgate_dataplane::one_line::one_line;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::topology::Backend;
@@ -80,6 +81,8 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     );
     let max_body = if data.max_body_bytes == 0 { "no limit".to_owned() } else { data.max_body_bytes.to_string() };
     let former = config.former_backends.iter().map(|backend| &backend.name[..]).collect::<Vec<_>>().join(", ");
+    let udp =
+        data.udp.iter().map(|udp| format!("{} for {}", udp.bind, one_line(&udp.db))).collect::<Vec<_>>().join(", ");
     let idle = |value: String| format!("{value}  (accepted, without effect)");
     let groups: [(&str, &[(&str, String)]); 2] = [
         (
@@ -125,6 +128,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("hot_tail_bytes", data.hot_tail_bytes.to_string()),
                 ("backlog_max_bytes", backlog),
                 ("backlog_full", choice(&BACKLOG_FULL, data.backlog_full)),
+                ("udp", udp),
                 ("influxdb_version", data.influxdb_version.clone().unwrap_or_default()),
                 ("consistency_max", choice(&CONSISTENCY_MAX, data.consistency_max)),
                 ("backend_gzip", data.backend_gzip.to_string()),

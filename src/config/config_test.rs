@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use fluxgate_control::cipher::{self, Key};
 use fluxgate_dataplane::limits;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
-use fluxgate_dataplane::settings::{BacklogFull, Consistency, Durability, MissingDb, QuerySettings};
+use fluxgate_dataplane::precision::Precision;
+use fluxgate_dataplane::settings::{BacklogFull, Consistency, Durability, MissingDb, QuerySettings, UdpSettings};
 use fluxgate_dataplane::topology::BackendId;
 
 use super::*;
@@ -110,6 +111,8 @@ const EVERY_KEY: [(&str, &str); 3] = [
         r#"{"circles": [{"name": "c", "backends": [
             {"name": "b", "url": "http://h:1", "username": "bu", "password": "bp", "auth_encrypt": false,
             "write_only": true}]}],
+        "udp": [{"bind": "127.0.0.1:8", "database": "d1", "retention_policy": "r", "precision": "s",
+            "read_buffer": 5000}],
         "listen_addr": "127.0.0.1:9", "db_list": ["d1", "d2"], "data_dir": "dd", "mlog_dir": "ll", "tlog_dir": "ll",
         "hash_key": "b-%idx", "vnode_size": 256, "shard_key": "%mm", "flush_size": 2, "flush_time": 3,
         "check_interval": 4, "rewrite_interval": 5, "rewrite_threads": 6, "conn_pool_size": 7, "write_timeout": 8,
@@ -181,6 +184,12 @@ consistency_max = "one"
         password = "bp"
         auth_encrypt = false
         write_only = true
+        [[udp]]
+        bind = "127.0.0.1:8"
+        database = "d1"
+        retention_policy = "r"
+        precision = "s"
+        read_buffer = 5000
         "#,
     ),
     (
@@ -190,6 +199,8 @@ circles:
   - name: c
     backends:
       - {name: b, url: "http://h:1", username: bu, password: bp, auth_encrypt: false, write_only: true}
+udp:
+  - {bind: "127.0.0.1:8", database: d1, retention_policy: r, precision: s, read_buffer: 5000}
 listen_addr: 127.0.0.1:9
 db_list: [d1, d2]
 data_dir: dd
@@ -272,6 +283,14 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!((data.flush_size, config.flush_time, data.check_interval), (2, seconds(3), seconds(4)));
         assert_eq!((data.rewrite_interval, config.rewrite_threads, config.conn_pool_size), (seconds(5), 6, 7));
         assert_eq!((data.write_timeout, data.idle_timeout), (seconds(8), seconds(9)));
+        let udp = UdpSettings {
+            bind: "127.0.0.1:8".parse().unwrap(),
+            db: "d1".into(),
+            rp: "r".into(),
+            precision: Precision::Second,
+            read_buffer: Some(5000),
+        };
+        assert_eq!(data.udp, [udp]);
         assert_eq!(data.influxdb_version.as_deref(), Some("1.8.x"));
         assert_eq!((data.credentials.username.as_str(), data.credentials.password.as_str()), ("u", "p"));
         let flags = [data.ping_auth_enabled, config.log_enabled, data.write_tracing, data.query_tracing];
@@ -417,6 +436,19 @@ fn refusals_name_file_line_and_key() {
         (
             r#""influxdb_version": "1.8 x""#,
             "f.json:2: influxdb_version must be at most 64 visible ASCII characters without blanks",
+        ),
+        (r#""udp": [{}]"#, "f.json:2: udp[0].bind is missing or empty; it is the address to receive on"),
+        (r#""udp": [{"bind": "h"}]"#, "f.json:2: udp[0].bind is \"h\"; it must be host:port or :port"),
+        (r#""udp": [{"bind": ":0"}]"#, "f.json:2: udp[0].bind needs a port that is not 0"),
+        (r#""udp": [{"bind": ":9"}, {"bind": ":9"}]"#, "f.json:2: udp[1].bind is there twice"),
+        (
+            r#""db_list": ["a"], "udp": [{"bind": ":9", "database": "b"}]"#,
+            "f.json:2: udp[0].database must be in db_list, or its points are refused",
+        ),
+        (r#""udp": [{"bind": ":9", "precision": "us"}]"#, "f.json:2: udp[0].precision must be n, u, ms, s, m or h"),
+        (
+            r#""udp": [{"bind": ":9", "read_buffer": 5}]"#,
+            "f.json:2: udp[0].read_buffer must be from 4096 to 1073741824",
         ),
         (r#""vnode_size": 65537"#, "f.json:2: vnode_size is 65537; it must not be more than 65536"),
         (r#""workers": 257"#, "f.json:2: workers is 257; it must not be more than 256"),

@@ -96,6 +96,8 @@ table! {
         circles: Vec<Circle> = "required",
         /// Address to listen on, `host:port`. An empty host means all addresses.
         listen_addr: String = "`:7076`",
+        /// Addresses on which line protocol is received in UDP packets ([writes](writes.md#udp)). At most 16.
+        udp: Vec<Udp> = "none",
         /// Databases that clients may use. An empty list allows all.
         db_list: Vec<String> = "all",
         /// Directory for the logs, delivery positions and rejected points. It belongs to one running instance.
@@ -241,6 +243,23 @@ table! {
         /// This backend is being removed: it gets no new measurement, but still gets its points and answers queries
         /// until its data has been moved.
         leaving: bool = "`false`",
+    }
+}
+
+table! {
+    Udp {
+        /// Address to receive on, `host:port`. An empty host means all addresses. **UDP has no user**: whoever reaches
+        /// the port can write.
+        bind: String = "required",
+        /// Database of the points. It is created when it is missing.
+        database: String = "`udp`",
+        /// Retention policy of the points.
+        retention_policy: String = "the default policy",
+        /// Unit of timestamps: `n`, `u`, `ms`, `s`, `m` or `h`.
+        precision: String = "`n`",
+        /// Bytes that the system keeps for each worker of packets that have not been read yet, 4096 to 1073741824. The
+        /// system's own bound (`net.core.rmem_max`) is above it.
+        read_buffer: i64 = "the system's",
     }
 }
 

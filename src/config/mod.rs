@@ -25,6 +25,7 @@ mod problem;
 mod resolve;
 #[cfg(test)]
 mod tls_test;
+mod udp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -21,6 +21,7 @@ use super::circles;
 use super::document::{KeyStep, path_text};
 use super::file::{self, File, nearest};
 use super::problem::{Problem, key, problem};
+use super::udp;
 use crate::tls::{self, Https};
 
 // Names of the choices; the first one is the default.
@@ -71,7 +72,9 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
              server can pretend to be it and read its password"
         ));
     }
-    let listen = listen(&text_or(&file.listen_addr, ":7076"))?;
+    let listen = address(&key("listen_addr"), &text_or(&file.listen_addr, ":7076"))?;
+    let udp = udp::listeners(&file)?;
+    warnings.extend(udp.iter().filter(|udp| udp.bind.ip().is_unspecified()).map(udp::warning));
     if listen.ip().is_unspecified() && !credentials.required() {
         warnings.push(format!(
             "listen_addr {listen} is all addresses, and no username is set: everybody who reaches this machine may \
@@ -92,6 +95,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         file: path.to_owned(),
         data: Settings {
             listen,
+            udp,
             workers,
             topology: Arc::new(topology),
             placement,
@@ -214,8 +218,8 @@ fn placement(file: &File) -> Result<PlacementSettings, Problem> {
 }
 
 /// `host:port`; an empty host means all addresses, of both IP versions where the machine has both.
-fn listen(text: &str) -> Result<SocketAddr, Problem> {
-    let wrong = |what: String| problem(key("listen_addr"), format!("listen_addr is \"{text}\"; {what}"));
+pub(super) fn address(path: &[KeyStep], text: &str) -> Result<SocketAddr, Problem> {
+    let wrong = |what: String| problem(path.to_vec(), format!("{} is \"{text}\"; {what}", path_text(path)));
     let form = || wrong("it must be host:port or :port".to_owned());
     let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
     let port: u16 = port.parse().map_err(|_| wrong("its port must be a number up to 65535".to_owned()))?;
@@ -378,7 +382,7 @@ fn agree<T: PartialEq>(older: &Option<T>, newer: &Option<T>, older_key: &str, ne
     }
 }
 
-fn text_or(value: &Option<String>, default: &str) -> String {
+pub(super) fn text_or(value: &Option<String>, default: &str) -> String {
     value.as_deref().filter(|value| !value.is_empty()).unwrap_or(default).to_owned()
 }
 

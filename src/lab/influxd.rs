@@ -33,6 +33,8 @@ pub struct Influxd {
     host: String,
     /// Certificate and key for https.
     tls: Option<(PathBuf, PathBuf)>,
+    /// Where it receives UDP packets of line protocol, for which database, in which unit.
+    udp: Option<(SocketAddr, String, String)>,
     /// Declared last, so that it is removed after the child has been killed.
     dir: tempfile::TempDir,
 }
@@ -78,10 +80,17 @@ impl Influxd {
             backup: Port::of(ip)?,
             host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
             tls,
+            udp: None,
             dir: tempfile::Builder::new().prefix("fluxgate-influxd-").tempdir()?,
         };
         server.restart()?;
         Ok(server)
+    }
+
+    /// Starts it again, receiving UDP packets of line protocol for this database in this unit.
+    pub fn receive_udp(&mut self, addr: SocketAddr, db: &str, precision: &str) -> io::Result<()> {
+        self.udp = Some((addr, db.into(), precision.into()));
+        self.restart()
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -197,6 +206,15 @@ impl Influxd {
             ("INFLUXDB_HTTP_LOG_ENABLED", "false".into()),
             ("INFLUXDB_DATA_QUERY_LOG_ENABLED", "false".into()),
         ];
+        if let Some((addr, db, precision)) = &self.udp {
+            environment.extend([
+                ("INFLUXDB_UDP_0_ENABLED", "true".to_owned()),
+                ("INFLUXDB_UDP_0_BIND_ADDRESS", addr.to_string()),
+                ("INFLUXDB_UDP_0_DATABASE", db.clone()),
+                ("INFLUXDB_UDP_0_PRECISION", precision.clone()),
+                ("INFLUXDB_UDP_0_BATCH_TIMEOUT", "10ms".to_owned()),
+            ]);
+        }
         if let Some((certificate, key)) = &self.tls {
             environment.extend([
                 ("INFLUXDB_HTTP_HTTPS_ENABLED", "true".to_owned()),

@@ -7,7 +7,7 @@
 mod ledger_report;
 mod preflight;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +19,10 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
-use fluxgate_dataplane::io::{self, PortGuard, rings};
+use fluxgate_dataplane::io::{self, PortGuard, Socket, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
 use fluxgate_dataplane::memory;
+use fluxgate_dataplane::one_line::one_line;
 use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
@@ -92,6 +93,7 @@ struct Running {
     ledger: Vec<LedgerRow>,
     _lock: DataDirLock,
     _port: PortGuard,
+    _udp_ports: Vec<PortGuard>,
 }
 
 fn start(config: &Config) -> Result<Running, String> {
@@ -105,6 +107,8 @@ fn start(config: &Config) -> Result<Running, String> {
     let (port, sockets) = io::bind(settings.listen, settings.workers).map_err(|e| cannot_listen(&settings, &e))?;
     let listening = sockets[0].local_addr().ok().and_then(|a| a.as_socket()).unwrap_or(settings.listen);
 
+    let (udp_ports, mut udp_sockets) = bind_udp(&settings)?;
+
     let (news, incoming) = unbounded();
     wait_for_signals(news.clone()).map_err(|e| format!("cannot start: {e}"))?;
 
@@ -112,8 +116,8 @@ fn start(config: &Config) -> Result<Running, String> {
     let transitions = Transitions::open(&file, &settings.topology, &settings.placement)?;
     transitions.changes().iter().for_each(|change| log::warn!("{change}"));
     let placement = transitions.placement();
-    let stats =
-        Arc::new(Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len()));
+    let stats = Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len());
+    let stats = Arc::new(stats.with_udp(settings.udp.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
     let cpus = preflight::allowed_cpus();
     let connections_max = preflight::connections_per_worker(&settings);
@@ -129,6 +133,7 @@ fn start(config: &Config) -> Result<Running, String> {
             settings: settings.clone(),
             placement: placement.clone(),
             socket,
+            udp_sockets: udp_sockets.pop().unwrap_or_default(),
             end,
             stats: stats.clone(),
             connections_max,
@@ -169,7 +174,27 @@ fn start(config: &Config) -> Result<Running, String> {
         ledger: Vec::new(),
         _lock: lock,
         _port: port,
+        _udp_ports: udp_ports,
     })
+}
+
+/// The sockets of each worker for packets.
+fn bind_udp(settings: &Settings) -> Result<(Vec<PortGuard>, Vec<Vec<Socket>>), String> {
+    let mut guards = Vec::new();
+    let mut by_worker: Vec<Vec<Socket>> = (0..settings.workers).map(|_| Vec::new()).collect();
+    for (number, udp) in settings.udp.iter().enumerate() {
+        let (guard, sockets) = io::bind_datagrams(udp.bind, settings.workers, udp.read_buffer).map_err(|error| {
+            let why = match error.kind() {
+                ErrorKind::AddrInUse => "another program receives there".to_owned(),
+                _ => error.to_string(),
+            };
+            format!("udp[{number}].bind: cannot receive on {}: {why}", udp.bind)
+        })?;
+        guards.push(guard);
+        by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+        log::info!("receiving UDP packets on {} for database {}", udp.bind, one_line(&udp.db));
+    }
+    Ok((guards, by_worker))
 }
 
 impl Running {

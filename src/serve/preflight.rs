@@ -89,7 +89,8 @@ pub fn connections_per_worker(settings: &Settings) -> usize {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let backends = settings.topology.backends.len() as u64;
     let workers = settings.workers as u64;
-    let other = NOFILE_OF_PROCESS + workers * (NOFILE_OF_WORKER + backends * NOFILE_OF_BACKEND_PER_WORKER);
+    let of_worker = NOFILE_OF_WORKER + settings.udp.len() as u64 + backends * NOFILE_OF_BACKEND_PER_WORKER;
+    let other = NOFILE_OF_PROCESS + workers * of_worker;
     let each = allowed.saturating_sub(other).max(allowed / NOFILE_CLIENTS_MIN_PART) / workers.max(1);
     let max = CONNECTIONS_PER_WORKER_MAX as u64;
     if each < max {

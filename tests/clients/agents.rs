@@ -1,5 +1,6 @@
-//! Programs that watch machines: Glances and Icinga 2.
+//! Programs that watch machines: Glances, Icinga 2 and collectd.
 
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use fluxgate::lab::influxd::die_with_us;
@@ -47,6 +48,41 @@ impl Drop for ProcessGroup {
     }
 }
 
+fn start(command: &mut Command, log: &str) -> ProcessGroup {
+    let log = std::fs::File::create(log).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    die_with_us(command);
+    ProcessGroup(command.spawn().unwrap())
+}
+
+#[test]
+fn collectd_writes_line_protocol_over_udp() {
+    let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = Installation::start_with(USERS[0], Some(addr));
+    let config = format!(
+        "Hostname \"machine\"\nFQDNLookup false\nInterval 1\nBaseDir \"{0}\"\nPIDFile \"{0}/pid\"\n\
+         LoadPlugin load\nLoadPlugin memory\nLoadPlugin uptime\nLoadPlugin write_influxdb_udp\n\
+         <Plugin write_influxdb_udp>\nServer \"{1}\" \"{2}\"\n</Plugin>\n",
+        world.file(""),
+        addr.ip(),
+        addr.port()
+    );
+    std::fs::write(world.file("collectd.conf"), config).unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", PATIENCE]).arg(executable("collectd")).args(["-f", "-C", &world.file("collectd.conf")]);
+    let group = start(&mut command, &world.file("collectd.log"));
+    let enough = || {
+        let held = || world.circles[0].iter().filter_map(|server| server.query(DB, "SELECT * FROM /.*/").ok());
+        let of = |name: &str| held().any(|answer| answer.to_string().contains(&format!("\"name\":\"{name}\"")));
+        ["load", "memory", "uptime"].into_iter().all(of)
+    };
+    let wrote = eventually(DRAINED, enough);
+    drop(group);
+    let log = std::fs::read_to_string(world.file("collectd.log")).unwrap();
+    assert!(wrote, "{log}\n{}", world.proxy.stderr());
+    world.circles_agree("collectd");
+}
+
 #[test]
 fn icinga_2_writes_as_to_version_1_and_2() {
     for (user, password) in USERS {
@@ -92,10 +128,7 @@ fn icinga_2_writes_as_to_version_1_and_2() {
         for file in ["VarsPath", "ObjectsPath", "ModAttrPath", "StatePath", "PidPath"] {
             command.arg(format!("-D{file}={}", world.file(file)));
         }
-        let log = std::fs::File::create(world.file("icinga.log")).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        die_with_us(&mut command);
-        let group = ProcessGroup(command.spawn().unwrap());
+        let group = start(&mut command, &world.file("icinga.log"));
         let wrote = eventually(DRAINED, || {
             let held = contents(&world.circles[0]);
             ["one random", "two random"]

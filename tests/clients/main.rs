@@ -14,6 +14,7 @@ mod tools;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -45,12 +46,20 @@ struct Installation {
 
 impl Installation {
     fn start(user: (&'static str, &'static str)) -> Self {
+        Self::start_with(user, None)
+    }
+
+    /// Receives UDP packets with times in milliseconds on this address.
+    fn start_with(user: (&'static str, &'static str), udp: Option<SocketAddr>) -> Self {
         let plain = Influxd::start().unwrap();
         let circles: Vec<Vec<Influxd>> = (0..2).map(|_| (0..2).map(|_| Influxd::start().unwrap()).collect()).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
         let mut config = ProxyConfig::new(&urls);
         if !user.0.is_empty() {
             config = config.set("username", user.0).set("password", user.1);
+        }
+        if let Some(bind) = udp {
+            config = config.set("udp", json!([{"bind": bind.to_string(), "database": DB, "precision": "ms"}]));
         }
         let proxy = support::start(&config);
         let folder = tempfile::tempdir().unwrap();

@@ -56,6 +56,7 @@ impl ProxyInProcess {
                 settings: settings.clone(),
                 placement: transitions.placement(),
                 socket,
+                udp_sockets: Vec::new(),
                 end,
                 stats: stats.clone(),
                 connections_max: 1000,

@@ -8,7 +8,8 @@
 //!      "rejected": {"field type conflict": 2}, "dropped": {}}]}],
 //!  "workers_missing": [],
 //!  "workers": [{"worker": 0, "ready": true, "requests": 3, "connections": 1,
-//!               "ack_p50_us": 210, "ack_p99_us": 890, "ack_max_us": 1200}]}
+//!               "ack_p50_us": 210, "ack_p99_us": 890, "ack_max_us": 1200}],
+//!  "udp": [{"packets": 12, "packets_refused": 0, "packets_lost": 0, "lines_refused": 1}]}
 //! ```
 //!
 //! All numbers are points, summed over all workers. A point counts once for each backend that should get it. Databases
@@ -16,13 +17,15 @@
 //! name, with `"retired":true`: what waited for them has been routed again and counts for others. `balanced` is true
 //! when accepted = delivered + queued + rejected + dropped in every row. `workers_missing` lists the numbers of workers
 //! that did not answer in time; their points are not in the sums. `ack_*_us` are the times until acknowledgement in the
-//! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it.
+//! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it. `udp` has
+//! one entry for each configured address, since the start: packets that came, of which no line was taken, for which the
+//! kernel had no room; and bad lines.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fluxgate_dataplane::handoff::{AdminResponse, LedgerBackend, LedgerRow};
-use fluxgate_dataplane::stats::{Stats, WorkerStats};
+use fluxgate_dataplane::stats::{Stats, UdpStats, WorkerStats};
 use fluxgate_dataplane::topology::Topology;
 use serde::Serialize;
 
@@ -36,6 +39,29 @@ struct LedgerAnswer<'a> {
     databases: Vec<DatabaseLedger<'a>>,
     workers_missing: &'a [usize],
     workers: Vec<WorkerLedger>,
+    /// Shown only where packets are received.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    udp: Vec<UdpLedger>,
+}
+
+/// Packets of line protocol to one address, in the order of the configuration.
+#[derive(Serialize)]
+struct UdpLedger {
+    packets: u64,
+    packets_refused: u64,
+    packets_lost: u64,
+    lines_refused: u64,
+}
+
+impl UdpLedger {
+    fn of(stats: &UdpStats) -> Self {
+        Self {
+            packets: stats.packets.load(Relaxed),
+            packets_refused: stats.packets_refused.load(Relaxed),
+            packets_lost: stats.packets_lost.load(Relaxed),
+            lines_refused: stats.lines_refused.load(Relaxed),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -127,7 +153,8 @@ pub fn response(
     let databases =
         databases.into_iter().map(|(db, rows)| DatabaseLedger { db, backends: rows.into_values().collect() }).collect();
     let workers = stats.workers.iter().enumerate().map(WorkerLedger::of).collect();
-    json(&LedgerAnswer { totals, balanced, databases, workers_missing, workers }, pretty)
+    let udp = stats.udp.iter().map(UdpLedger::of).collect();
+    json(&LedgerAnswer { totals, balanced, databases, workers_missing, workers, udp }, pretty)
 }
 
 fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {
@@ -159,7 +186,9 @@ mod tests {
             row("db1", 1, [4, 1, 0], &[("type", 2), ("old", 1)]),
             LedgerRow { backend: LedgerBackend::Retired("gone".into()), ..row("db2", 0, [4, 4, 0], &[]) },
         ];
-        let answer = response(&state("open").topology, &Stats::new(1, 4, 2), &rows, &[2], false);
+        let stats = Stats::new(1, 4, 2).with_udp(1);
+        stats.udp[0].packets.store(3, Relaxed);
+        let answer = response(&state("open").topology, &stats, &rows, &[2], false);
         let want = concat!(
             r#"{"totals":{"accepted":15,"delivered":9,"queued":2,"rejected":4,"dropped":0},"#,
             r#""balanced":true,"databases":["#,
@@ -171,7 +200,8 @@ mod tests {
             r#""rejected":{},"dropped":{}},"#,
             r#"{"backend":"gone","retired":true,"accepted":4,"delivered":4,"queued":0,"rejected":{},"dropped":{}}]}],"#,
             r#""workers_missing":[2],"workers":[{"worker":0,"ready":false,"requests":0,"connections":0,"#,
-            r#""ack_p50_us":0,"ack_p99_us":0,"ack_max_us":0}]}"#,
+            r#""ack_p50_us":0,"ack_p99_us":0,"ack_max_us":0}],"#,
+            r#""udp":[{"packets":3,"packets_refused":0,"packets_lost":0,"lines_refused":0}]}"#,
             "\n"
         );
         assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want);

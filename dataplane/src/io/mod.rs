@@ -21,11 +21,11 @@ use sim as runtime;
 
 pub use event::Event;
 pub use runtime::{
-    AppendFile, Bell, Listener, PortGuard, Signal, Socket, bind, block_on, exists, list_files, now, read_file, remove,
-    shut, sleep, spawn, sync_folder, system_time, unlike, yield_if_needed,
+    AppendFile, Bell, Datagrams, Listener, PortGuard, Signal, Socket, bind, block_on, exists, list_files, now,
+    read_file, remove, shut, sleep, spawn, sync_folder, system_time, unlike, yield_if_needed,
 };
 #[cfg(not(feature = "sim"))]
-pub use runtime::{executor, rings};
+pub use runtime::{bind_datagrams, executor, rings};
 pub use stream::Stream;
 pub use time::{Elapsed, elapsed, timeout, unless};
 pub use tls::HandshakeError;

@@ -109,6 +109,28 @@ impl Listener {
     }
 }
 
+/// There is no UDP in simulations.
+pub struct Datagrams(std::convert::Infallible);
+
+impl Datagrams {
+    /// # Errors
+    /// Always: no configuration of a simulation has any.
+    pub fn new(_: Socket) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// # Errors
+    /// Never.
+    #[expect(clippy::unused_async, reason = "as the real one")]
+    pub async fn receive(&self, _: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.0 {}
+    }
+
+    pub fn lost(&self) -> u32 {
+        match self.0 {}
+    }
+}
+
 /// Wakes the task that waits for its [`Signal`].
 #[derive(Debug, Default)]
 pub struct Bell(Arc<AtomicBool>);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::crash;
 use crate::disklog::{self, Log, LogSettings, Loss, Opened, worker_dir};
 use crate::handoff::{LedgerRow, ToWorker, WorkerEnd};
-use crate::io::{self, Listener, Signal, Socket};
+use crate::io::{self, Datagrams, Listener, Signal, Socket};
 use crate::ledger::Ledger;
 use crate::limits::{
     COURIERS_END_WAIT, DIR_LOOK_INTERVAL, IDLE_SWEEP_INTERVAL, LOUD_INTERVAL, MEMORY_BACK_CONNECTIONS,
@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::placement::Placement;
-use crate::serve::{accept, delivery, errand, offer};
+use crate::serve::{accept, delivery, errand, offer, udp};
 use crate::settings::Settings;
 use crate::stats::Stats;
 use crate::takeover::cache_files::CacheFile;
@@ -37,6 +37,8 @@ pub struct Start {
     pub settings: Arc<Settings>,
     pub placement: Arc<Placement>,
     pub socket: Socket,
+    /// For packets, by address.
+    pub udp_sockets: Vec<Socket>,
     pub end: WorkerEnd,
     pub stats: Arc<Stats>,
     /// This worker's share of the bound on connections.
@@ -63,8 +65,8 @@ pub async fn run(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
 async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // The first timer of a glommio 0.9 executor fires some 10 ms late. Use it up here, so that no client waits for it.
     io::sleep(Duration::from_millis(1)).await;
-    let Start { id, settings, placement, socket, end, stats, connections_max, backlog_max_bytes, feeds, cache_files } =
-        start;
+    let Start { id, settings, placement, socket, udp_sockets, end, stats, connections_max, .. } = start;
+    let (backlog_max_bytes, feeds, cache_files) = (start.backlog_max_bytes, start.feeds, start.cache_files);
     let signal = end.signal()?;
     let dir = |log: usize| worker_dir(&settings.data_dir, feeds.number(log));
     let mut backlog = None;
@@ -118,6 +120,9 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     reroute::import_all(&worker, cache_files).await?;
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone(), listener.clone()));
+    for (number, socket) in udp_sockets.into_iter().enumerate() {
+        io::spawn(udp::receive(worker.clone(), Datagrams::new(socket)?, number));
+    }
     io::spawn(accept::accept(worker.clone(), listener.clone(), connections_max));
     // Show what was left from before the start at once.
     worker.settings.topology.backends.iter().for_each(|backend| worker.publish(backend.id));

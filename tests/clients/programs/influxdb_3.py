@@ -14,12 +14,14 @@ with open(points) as file:
     points = json.load(file)
 third = len(points) // 3
 
-for part, options in (
-    (points[:third], {"use_v2_api": False}),
-    (points[third : 2 * third], {"use_v2_api": False, "no_sync": True}),
-    (points[2 * third :], {"use_v2_api": True}),
+for part, scheme, options in (
+    (points[:third], "Token", {"use_v2_api": False}),
+    (points[third : 2 * third], "Bearer", {"use_v2_api": False, "no_sync": True}),
+    (points[2 * third :], "Token", {"use_v2_api": True}),
 ):
     options = write_client_options(write_options=WriteOptions(write_type=SYNCHRONOUS, **options))
-    gzip = {"enable_gzip": True} if what == "write-gzip" else {}
-    with InfluxDBClient3(host=url, token=token, database=database, write_client_options=options, **gzip) as client:
+    more = {"auth_scheme": scheme, "write_client_options": options}
+    if what == "write-gzip":
+        more["enable_gzip"] = True
+    with InfluxDBClient3(host=url, token=token, database=database, **more) as client:
         client.write([Point.from_dict(point, write_precision="s") for point in part], write_precision="s")

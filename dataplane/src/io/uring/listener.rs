@@ -31,16 +31,16 @@ pub struct PortGuard {
 /// `AddrInUse` when another program listens there or another instance of this one holds the port.
 pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket>)> {
     // Before the port itself: if another instance holds this it is running, and waiting would not help.
-    let early = if addr.port() == 0 { None } else { Some(guard(addr)?) };
+    let early = if addr.port() == 0 { None } else { Some(guard(&addr.to_string())?) };
     if early.is_some() {
         // Finds a program that does not share the port; with SO_REUSEPORT a process of another user would not show.
-        drop(vacant(addr)?);
+        drop(vacant(|| socket(addr, false))?);
     }
     let first = socket(addr, true)?;
     let addr = first.local_addr()?.as_socket().unwrap_or(addr);
     let guard = match early {
         Some(guard) => guard,
-        None => guard(addr)?,
+        None => guard(&addr.to_string())?,
     };
     let mut sockets = vec![first];
     while sockets.len() < count {
@@ -49,17 +49,18 @@ pub fn bind(addr: SocketAddr, count: usize) -> io::Result<(PortGuard, Vec<Socket
     Ok((guard, sockets))
 }
 
-fn guard(addr: SocketAddr) -> io::Result<PortGuard> {
-    let name = UnixAddr::from_abstract_name(format!("fluxgate-port-{addr}"))?;
+/// Only one process can hold `what`, an address.
+pub(super) fn guard(what: &str) -> io::Result<PortGuard> {
+    let name = UnixAddr::from_abstract_name(format!("fluxgate-port-{what}"))?;
     Ok(PortGuard { _lock: UnixListener::bind_addr(&name)? })
 }
 
-/// Binds without sharing. After a process was killed, the kernel releases its ring, and the listeners of this ring,
-/// with a delay: a restart must not fail because of it.
-fn vacant(addr: SocketAddr) -> io::Result<Socket> {
+/// Binds without sharing. After a process was killed, the kernel releases its ring, and the sockets of this ring, with
+/// a delay: a restart must not fail because of it.
+pub(super) fn vacant(bind: impl Fn() -> io::Result<Socket>) -> io::Result<Socket> {
     let deadline = Instant::now() + PORT_WAIT;
     loop {
-        match socket(addr, false) {
+        match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }

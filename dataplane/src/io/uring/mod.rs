@@ -2,6 +2,7 @@
 
 mod append;
 mod clock;
+mod datagrams;
 mod executor;
 mod listener;
 pub mod rings;
@@ -10,6 +11,7 @@ mod tcp;
 
 pub use append::{AppendFile, exists, list_files, read_file, remove, sync_folder};
 pub use clock::{now, sleep, system_time, unlike, yield_if_needed};
+pub use datagrams::{Datagrams, bind_datagrams};
 pub use executor::{block_on, executor, spawn};
 pub use listener::{Listener, PortGuard, bind};
 pub use signal::{Bell, Signal};
