@@ -2,10 +2,11 @@
 //! is not taken is counted. The configuration is that of the quick start, with the key `udp`.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::port::free_for_udp;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -13,11 +14,6 @@ use serde_json::{Value, json};
 mod support;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An address on which nobody receives.
-fn free_addr() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 struct Receiving {
     circles: Vec<Vec<Influxd>>,
@@ -72,7 +68,7 @@ fn stored(server: &Influxd, db: &str) -> BTreeSet<String> {
 
 #[test]
 fn packets_leave_what_they_leave_in_one_influxd() {
-    let (ours, theirs) = (free_addr(), free_addr());
+    let (ours, theirs) = (free_for_udp().unwrap(), free_for_udp().unwrap());
     let mut plain = Influxd::start().unwrap();
     plain.receive_udp(theirs, "udp", "u").unwrap();
     let receiving = Receiving::start(json!([{"bind": ours.to_string(), "precision": "u"}]));
@@ -122,10 +118,10 @@ fn packets_leave_what_they_leave_in_one_influxd() {
 
 #[test]
 fn good_lines_of_a_packet_are_kept_and_the_others_counted() {
-    let addr = free_addr();
+    let addr = free_for_udp().unwrap();
     let udp = json!([
         {"bind": addr.to_string(), "database": "a \"b\" c", "precision": "s"},
-        {"bind": free_addr().to_string(), "retention_policy": "absent"},
+        {"bind": free_for_udp().unwrap().to_string(), "retention_policy": "absent"},
     ]);
     let receiving = Receiving::start(udp.clone());
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -148,7 +144,7 @@ fn good_lines_of_a_packet_are_kept_and_the_others_counted() {
 
 #[test]
 fn every_packet_is_taken_or_counted() {
-    let addr = free_addr();
+    let addr = free_for_udp().unwrap();
     let mut receiving = Receiving::start(json!([{"bind": addr.to_string(), "read_buffer": 65536}]));
     // One sender's packets go to one worker, so there are several.
     let senders: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();

@@ -1,10 +1,13 @@
-//! A TCP port of this machine that stays free for one server, also while that server is down.
+//! Free ports of this machine: a TCP port that stays free for one server, also while that server is down, and any UDP
+//! port.
 //!
 //! A server that is killed and started again must find its port free. Otherwise the kernel may give the port to
 //! somebody else meanwhile: as the local port of an outgoing connection, or to a listener on port 0.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::Relaxed;
 
 use socket2::{Domain, Socket, Type};
 
@@ -39,6 +42,24 @@ impl Port {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+}
+
+/// A UDP address of 127.0.0.1 on which nobody receives. It is not kept, but the kernel gives it to nobody who asks for
+/// any port: it is below those (`net.ipv4.ip_local_port_range`).
+pub fn free_for_udp() -> io::Result<SocketAddr> {
+    const FROM: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests run in several processes at a time.
+    let first = (std::process::id() as u16).wrapping_mul(101);
+    for _ in 0..COUNT {
+        let port = FROM + first.wrapping_add(NEXT.fetch_add(1, Relaxed)) % COUNT;
+        let addr = (Ipv4Addr::LOCALHOST, port).into();
+        if UdpSocket::bind(addr).is_ok() {
+            return Ok(addr);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 #[cfg(test)]

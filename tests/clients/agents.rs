@@ -1,9 +1,9 @@
 //! Programs that watch machines: Glances, Icinga 2 and collectd.
 
-use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
 use fluxgate::lab::influxd::die_with_us;
+use fluxgate::lab::port::free_for_udp;
 use fluxgate::lab::proxy::eventually;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -57,7 +57,7 @@ fn start(command: &mut Command, log: &str) -> ProcessGroup {
 
 #[test]
 fn collectd_writes_line_protocol_over_udp() {
-    let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addr = free_for_udp().unwrap();
     let world = Installation::start_with(USERS[0], Some(addr));
     let config = format!(
         "Hostname \"machine\"\nFQDNLookup false\nInterval 1\nBaseDir \"{0}\"\nPIDFile \"{0}/pid\"\n\

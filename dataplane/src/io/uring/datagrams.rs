@@ -101,9 +101,13 @@ mod tests {
     use std::net::UdpSocket;
 
     fn bound(buffer_bytes: Option<usize>) -> (SocketAddr, PortGuard, Socket) {
-        let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (guard, mut sockets) = bind_datagrams(addr, 1, buffer_bytes).unwrap();
-        (addr, guard, sockets.pop().unwrap())
+        loop {
+            let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // Somebody else may get the port in between.
+            if let Ok((guard, mut sockets)) = bind_datagrams(addr, 1, buffer_bytes) {
+                return (addr, guard, sockets.pop().unwrap());
+            }
+        }
     }
 
     #[test]
