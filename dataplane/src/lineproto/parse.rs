@@ -153,6 +153,11 @@ fn value_end(line: &[u8], at: usize) -> usize {
     at + line[at..].iter().take_while(|&&byte| byte != b',' && byte != b' ').count()
 }
 
+/// The next byte from `at` on that can mean something within a string.
+fn string_goes_to(line: &[u8], at: usize) -> usize {
+    memchr::memchr2(b'"', b'\\', &line[at..]).map_or(line.len(), |n| at + n)
+}
+
 /// Returns where the fields end. Here two backslashes do cancel each other.
 fn first_reading(line: &[u8], start: usize) -> Result<usize, Reason> {
     let (mut equals, mut commas, mut quoted) = (0u32, 0u32, false);
@@ -160,7 +165,13 @@ fn first_reading(line: &[u8], start: usize) -> Result<usize, Reason> {
     while let Some(&byte) = line.get(at) {
         match byte {
             b'\\' if at + 1 < line.len() => at += 1,
-            b'"' if equals > commas => quoted = !quoted,
+            b'"' if equals > commas => {
+                quoted = !quoted;
+                if quoted {
+                    at = string_goes_to(line, at + 1);
+                    continue;
+                }
+            }
             b'=' if !quoted => {
                 equals += 1;
                 if matches!(line[at - 1], b' ' | b',') && line[at - 2] != b'\\' {
@@ -234,7 +245,13 @@ fn stored_value_end(fields: &[u8], mut at: usize) -> usize {
     while at < fields.len() {
         match fields[at] {
             b'\\' if matches!(fields.get(at + 1), Some(b'"' | b'\\')) => at += 1,
-            b'"' => quoted = !quoted,
+            b'"' => {
+                quoted = !quoted;
+                if quoted {
+                    at = string_goes_to(fields, at + 1);
+                    continue;
+                }
+            }
             b',' if !quoted => break,
             _ => {}
         }

@@ -39,7 +39,9 @@ impl Splitter {
     pub(super) fn run(&mut self, body: &[u8], mut at: usize, last: bool) -> Split {
         while let Some(&byte) = body.get(at) {
             if !STOPS[usize::from(byte)] {
-                at += 1;
+                // Within a string only these two mean something.
+                let next = || memchr::memchr2(b'"', b'\\', &body[at..]).map_or(body.len(), |n| at + n);
+                at = if self.quoted { next() } else { at + 1 };
                 continue;
             }
             match byte {
