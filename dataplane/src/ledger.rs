@@ -17,7 +17,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::handoff::{LedgerBackend, LedgerRow};
@@ -448,11 +447,13 @@ impl Ledger {
 
     /// The saved form: one line per account and kind, tab-separated, names and reasons escaped.
     pub fn to_text(&self) -> String {
-        let mut text = String::new();
+        let (mut text, mut digits) = (String::new(), itoa::Buffer::new());
         for (db, holder, counts) in self.accounts() {
             let (db, backend) = (escape(db), escape(self.name(holder)));
             let mut line = |kind: &str, reason: &str, points: u64| {
-                let _ = writeln!(text, "{kind}\t{db}\t{backend}\t{points}\t{}", escape(reason));
+                // Not formatted: there may be many thousands of lines, every second.
+                let parts = [kind, "\t", &db, "\t", &backend, "\t", digits.format(points), "\t", &escape(reason), "\n"];
+                parts.into_iter().for_each(|part| text.push_str(part));
             };
             line("accepted", "", counts.accepted);
             line("delivered", "", counts.delivered);
@@ -508,7 +509,7 @@ impl Ledger {
 }
 
 fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '\t', '\n', '\r']) {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'\t' | b'\n' | b'\r')) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A").replace('\r', "%0D"))

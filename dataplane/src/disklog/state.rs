@@ -16,6 +16,9 @@
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+
 use twox_hash::XxHash3_64;
 
 use super::Seq;
@@ -61,36 +64,45 @@ impl SavedState {
     /// What they say of this log's records does not change with them, and what is settled of another log is in its own
     /// state.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { number, stamp, settled, .. } = other.clone();
-        Self { number, stamp, settled, ..self.clone() } == *other
+        let Self { stamp: _, settled: _, number: _, end, segment, epoch, first, first_lines, .. } = self;
+        let Self { closed, cursors, refused, ledger, .. } = self;
+        (end, segment, epoch, first, first_lines)
+            == (&other.end, &other.segment, &other.epoch, &other.first, &other.first_lines)
+            && (closed, cursors, refused, ledger) == (&other.closed, &other.cursors, &other.refused, &other.ledger)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = format!(
-            "{TITLE}{VERSION}\nend {} {} {} {:016x} {}\nfirst {} {}\n",
-            self.end.seq.0, self.end.lines, self.segment.0, self.epoch, self.end.offset, self.first.0, self.first_lines
-        );
+        let mut out = Vec::with_capacity(self.ledger.len() + 1024);
+        let written = self.encode_lines(&mut out);
+        written.expect("memory only");
+        out
+    }
+
+    fn encode_lines(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let Mark { seq, lines, offset } = self.end;
+        writeln!(out, "{TITLE}{VERSION}")?;
+        writeln!(out, "end {} {lines} {} {:016x} {offset}", seq.0, self.segment.0, self.epoch)?;
+        writeln!(out, "first {} {}", self.first.0, self.first_lines)?;
         if self.closed {
-            out.push_str("closed\n");
+            writeln!(out, "closed")?;
         }
-        out.push_str(&format!("stamp {}\n", self.stamp));
-        let cursors = self.cursors.iter().map(|(name, seq)| ("cursor", name, seq.0));
-        for (kind, name, number) in cursors.chain(self.settled.iter().map(|(name, stamp)| ("settled", name, *stamp))) {
-            // A line feed in a name would end the line, so it and the escape character are escaped.
-            out.push_str(&format!("{kind} {number} {}\n", name.replace('\\', "\\\\").replace('\n', "\\n")));
+        writeln!(out, "stamp {}", self.stamp)?;
+        for (name, seq) in &self.cursors {
+            writeln!(out, "cursor {} {}", seq.0, escape(name))?;
+        }
+        for (name, stamp) in &self.settled {
+            writeln!(out, "settled {stamp} {}", escape(name))?;
         }
         for (record, lines) in &self.refused {
-            out.push_str(&format!("refused {}", record.0));
-            lines.iter().for_each(|line| out.push_str(&format!(" {line}")));
-            out.push('\n');
+            write!(out, "refused {}", record.0)?;
+            lines.iter().try_for_each(|line| write!(out, " {line}"))?;
+            writeln!(out)?;
         }
-        out.push_str(&format!("ledger {}\n", self.ledger.len()));
-        let mut out = out.into_bytes();
+        writeln!(out, "ledger {}", self.ledger.len())?;
         out.extend_from_slice(&self.ledger);
-        out.push(b'\n');
-        let sum = XxHash3_64::oneshot(&out);
-        out.extend_from_slice(format!("checksum {sum:016x}\n").as_bytes());
-        out
+        writeln!(out)?;
+        let sum = XxHash3_64::oneshot(out);
+        writeln!(out, "checksum {sum:016x}")
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StateFault> {
@@ -159,6 +171,14 @@ fn parse(body: &[u8]) -> Option<SavedState> {
     };
     state.ledger = rest.get(..ledger_bytes)?.to_vec();
     Some(state)
+}
+
+/// A line feed in a name would end the line, so it and the escape character are escaped.
+fn escape(name: &str) -> Cow<'_, str> {
+    if name.contains(['\\', '\n']) {
+        return Cow::Owned(name.replace('\\', "\\\\").replace('\n', "\\n"));
+    }
+    Cow::Borrowed(name)
 }
 
 fn unescape(name: &str) -> String {
