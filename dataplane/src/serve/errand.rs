@@ -32,7 +32,7 @@ pub fn drain(worker: &Rc<Worker>, ticket: Ticket, db: String, from: u64, timeout
         let is_behind = |backend: &BackendId| !worker.has_settled_below(*backend, db, from);
         let behind = || served.iter().copied().filter(is_behind).collect::<Vec<_>>();
         // After the timeout the answer lists the backends that are behind.
-        _ = io::timeout(timeout, reached(&worker, || behind().is_empty())).await;
+        _ = io::timeout(timeout, reached(&worker, behind)).await;
         let behind = behind();
         let result = if !behind.is_empty() { Drained::Behind(behind) } else { save_settled(&worker, &served).await };
         worker.link.tell(|worker| ToControl::Drained { worker, ticket, result });
@@ -87,7 +87,8 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     if let Some(last) = intake.last_seq {
         worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
         let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
-        reached(worker, || touched.iter().all(|&backend| has_confirmed(worker, backend, db.as_bytes(), last))).await;
+        let is_awaited = |backend: &BackendId| !has_confirmed(worker, *backend, db.as_bytes(), last);
+        reached(worker, || touched.iter().copied().filter(is_awaited).collect()).await;
         let awaited = intake.awaited.as_ref();
         if let Some(reject) = awaited.and_then(|awaited| ack::refusal(awaited, &worker.settings.topology.circles)) {
             return Err(text(reject));
@@ -109,15 +110,16 @@ fn has_confirmed(worker: &Worker, backend: BackendId, db: &[u8], last: Seq) -> b
     worker.own.has_settled(backend, db, Seq(last.0 + 1)) || !worker.is_up(backend)
 }
 
-/// Waits until `done`, while couriers deliver without delay. `done` is checked when something is settled and at
-/// intervals, since a backend that goes down moves no cursor.
-async fn reached(worker: &Worker, done: impl Fn() -> bool) {
+/// Waits until no backend is `behind`, while their couriers deliver without delay. They are looked at when something is
+/// settled and at intervals, since a backend that goes down moves no cursor.
+async fn reached(worker: &Worker, behind: impl Fn() -> Vec<BackendId>) {
     loop {
         let changed = worker.own.log.confirmed();
-        if done() {
+        let behind = behind();
+        if behind.is_empty() {
             return;
         }
-        worker.hurry_couriers();
+        worker.hurry_couriers(|backend| behind.contains(&backend));
         _ = io::timeout(DRAIN_LOOK_INTERVAL, changed).await;
     }
 }

@@ -234,11 +234,15 @@ impl Worker {
         all.filter(|&backend| self.feeds.courier_of(backend) == self.id).collect()
     }
 
-    /// A client waits for confirmation: couriers skip their pause once.
-    pub fn hurry_couriers(&self) {
-        self.couriers.borrow().iter().flatten().for_each(RunningCourier::hurry);
+    /// A client waits for confirmation by these backends: their couriers skip their pause once.
+    pub fn hurry_couriers(&self, waits_for: impl Fn(BackendId) -> bool) {
+        for (backend, courier) in self.couriers.borrow().iter().enumerate() {
+            if let Some(courier) = courier.as_ref().filter(|_| waits_for(BackendId(backend as u16))) {
+                courier.hurry();
+            }
+        }
         let own = self.feed_ends.iter().filter(|end| end.is_owner && end.log == self.own.number);
-        own.for_each(|end| end.feed.hurry());
+        own.filter(|end| waits_for(end.backend)).for_each(|end| end.feed.hurry());
     }
 
     /// Stops delivery at that stamp until [`Worker::release`].

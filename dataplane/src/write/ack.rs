@@ -8,7 +8,7 @@ use crate::disklog::{Durable, Seq};
 use crate::io;
 use crate::request::reject::Reject;
 use crate::settings::Consistency;
-use crate::topology::Circle;
+use crate::topology::{BackendId, Circle};
 use crate::worker::Worker;
 use crate::worker::awaited::Awaited;
 
@@ -63,10 +63,8 @@ pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Re
 async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Result<usize, Reject> {
     let Confirmation { wanted, touched, db_name, awaited } = confirmation;
     let circles = &worker.settings.topology.circles;
-    let has_answered = |circle: &&Circle| {
-        let touched = circle.backends.iter().filter(|b| touched[b.index()]);
-        touched.clone().all(|&b| worker.own.has_settled(b, db_name, Seq(last.0 + 1)))
-    };
+    let is_awaited = |b: BackendId| touched[b.index()] && !worker.own.has_settled(b, db_name, Seq(last.0 + 1));
+    let has_answered = |circle: &&Circle| !circle.backends.iter().any(|&b| is_awaited(b));
     let wait = async {
         loop {
             let changed = worker.own.log.confirmed();
@@ -78,7 +76,7 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Res
             if answered.len() >= *wanted {
                 return refusal(awaited, answered).map_or(Ok(confirmed), Err);
             }
-            worker.hurry_couriers();
+            worker.hurry_couriers(is_awaited);
             changed.await;
         }
     };
