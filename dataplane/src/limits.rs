@@ -145,7 +145,8 @@ pub const VERIFY_LOOKS: u32 = 3;
 /// Lines for a backend that has lacked their database wait so long until other circles have judged them. Longer: they
 /// are sent all the same, and later ones wait no more.
 pub const LEARNING_WAIT: Duration = Duration::from_secs(2);
-/// A courier whose lines wait for other circles looks again after this time.
+/// A courier whose lines wait for other circles looks again after this time, later after a quarter of what it has
+/// waited.
 pub const LEARNING_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Lines of one log that a backend has refused for the type of a field, and another one has not received yet. More: not
 /// remembered, each backend judges for itself.
@@ -185,16 +186,18 @@ pub const BATCH_HEAD_BYTES: usize = 1024;
 pub const BATCH_GROWTH_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes compressed without a pause: some milliseconds of the executor. Then other tasks run.
 pub const GZIP_PIECE_BYTES: usize = 128 * 1024;
-/// One read of a backend's answer to a write; most answers are shorter.
-pub const BACKEND_ANSWER_READ_BYTES: usize = 4096;
+/// One read of a backend's answer to a write; most answers are shorter. Each lane of a courier has room for one.
+pub const BACKEND_ANSWER_READ_BYTES: usize = 1024;
 /// Bytes read of a backend's answer to a write. Longer: the rest is ignored and the connection closed.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Head of a backend's answer, including interim (1xx) heads before it, and its header fields. More: the answer is
 /// unreadable, which counts as a cut connection.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ANSWER_HEADERS_MAX: usize = 64;
-/// How soon a courier looks again when a record waits until another log has written what it has stamped.
+/// How soon a courier looks again when a record waits until another log has written what it has stamped. On a slow disk
+/// later after a quarter of what it has waited, at most [`ORDER_LOOK_INTERVAL_MAX`].
 pub const ORDER_LOOK_INTERVAL: Duration = Duration::from_micros(500);
+pub const ORDER_LOOK_INTERVAL_MAX: Duration = Duration::from_millis(10);
 /// How often a worker looks, during the start, whether the other workers have come as far.
 pub const START_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a worker that stops waits for the couriers of other workers to end. Then it stops all the same: the next
@@ -252,6 +255,9 @@ pub const WATCH_TIMEOUTS: u32 = 2;
 pub const DOUBT: Duration = Duration::from_secs(2);
 /// (Database, policy) pairs in one window of a courier. At the bound: the window is full, the next one takes the rest.
 pub const COURIER_GROUPS_MAX: usize = 64;
+/// While only some groups are held, and there is nothing new for the others, a courier looks at all this often: whether
+/// it is to be said that it makes no progress.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Groups of a window that are held get this part of its bytes (1/n), so that others go on. At the bound: the next
 /// record for a held group stops that backend until one of them is let go.
 pub const WINDOW_HELD_SHARE: usize = 2;

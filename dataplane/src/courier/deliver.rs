@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Handle;
 use super::answer::WriteAnswer;
@@ -25,8 +25,8 @@ use super::verdict::WriteVerdict;
 use super::watch::{Watch, Watched};
 use crate::io;
 use crate::limits::{
-    DOUBT, LEARNING_LOOK_INTERVAL, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN,
-    SEARCH_TURN_REQUESTS, WATCH_TIMEOUTS,
+    DOUBT, LOGGED_TEXT_CHARS_MAX, LOUD_INTERVAL, POISON_ATTEMPTS, SEARCH_REST, SEARCH_TURN, SEARCH_TURN_REQUESTS,
+    WATCH_TIMEOUTS,
 };
 
 /// One connection and a buffer for parts of a request.
@@ -86,11 +86,11 @@ impl<R: Reports> Delivery<R> {
                 None if group.is_searched() && (sent >= SEARCH_TURN_REQUESTS || io::elapsed(began) >= SEARCH_TURN) => {
                     return group.backoff.rest(io::now() + SEARCH_REST);
                 }
-                None if self.must_wait_for_others(group) => {
-                    return group.backoff.rest(io::now() + LEARNING_LOOK_INTERVAL);
-                }
-                None if self.skip_refused(group) => continue,
-                None => Self::send(group, lane).await,
+                None => match self.must_wait_for_others(group) {
+                    Some(rest) => return group.backoff.rest(io::now() + rest),
+                    None if self.skip_refused(group) => continue,
+                    None => Self::send(group, lane).await,
+                },
             };
             sent += 1;
             let now = io::now();
@@ -184,11 +184,12 @@ impl<R: Reports> Delivery<R> {
         }
     }
 
-    /// The backend may not know the types of fields, and other circles have not judged the first request's lines yet.
-    fn must_wait_for_others(&self, group: &mut Group) -> bool {
+    /// The backend may not know the types of fields, and other circles have not judged the first request's lines yet:
+    /// after which time it is looked at again.
+    fn must_wait_for_others(&self, group: &mut Group) -> Option<Duration> {
         let mut learning = self.learning.borrow_mut();
         if !learning.is_on(&group.db) {
-            return false;
+            return None;
         }
         let request = group.requests.front_mut().expect("the group is due");
         request.is_closed = true;

@@ -47,6 +47,30 @@ fn a_database_that_is_held_stops_only_itself() {
     }
 }
 
+/// What is held has its own times; others are sent when they arrive. In between nothing is to be done.
+#[test]
+fn a_courier_that_holds_points_wakes_for_what_arrives_and_not_by_the_clock() {
+    block_on(|| async {
+        let server = StandIn::start(|asked| match asked.query.starts_with("db=held&") {
+            true => Act::Answer(403, r#"{"error":"user is not authorized to write to database"}"#),
+            false => OK,
+        });
+        let rig = rig_with(server.address, |s| s.rewrite_interval = Duration::from_secs(60), ("", ""), false);
+        rig.log.append("held", &["m v=1 1"]);
+        until("it is held", || server.asked().len() > 2).await;
+        let before = rig.log.fetches();
+        io::sleep(Duration::from_secs(2)).await;
+        let fetches = rig.log.fetches() - before;
+        assert!(fetches < 12, "{fetches} looks at the log in two seconds");
+        let others = || server.asked().iter().filter(|asked| asked.query.starts_with("db=other&")).count();
+        for n in 1..=20 {
+            rig.log.append("other", &["m v=1 1"]);
+            until("others arrive", || others() == n).await;
+        }
+        rig.log.close();
+    });
+}
+
 /// That other databases are served vouches for nothing: a lane that takes nothing is held, with all that follows.
 #[test]
 fn a_database_that_fails_while_others_are_served_is_held_and_not_blamed() {

@@ -4,11 +4,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
+
+use futures_lite::future;
 
 use super::source::{Fetched, RecordSource, SourceError};
 use crate::disklog::{RecordView, Seq};
 use crate::io;
-use crate::limits::ORDER_LOOK_INTERVAL;
+use crate::limits::{ORDER_LOOK_INTERVAL, ORDER_LOOK_INTERVAL_MAX};
 use crate::order::RecordOrder;
 
 /// What one [`LogSource::fetch`] passed.
@@ -58,13 +61,15 @@ pub struct Merge<L> {
     logs: Vec<L>,
     /// By log: the stamp of the next record, if it has been looked at.
     heads: Vec<Option<u64>>,
+    /// Since when the next record waits, without one that was passed in between.
+    waits_since: Option<Instant>,
 }
 
 impl<L: LogSource> Merge<L> {
     /// `logs`: by their number.
     pub fn new(order: Arc<RecordOrder>, logs: Vec<L>) -> Self {
         let heads = vec![None; logs.len()];
-        Self { order, logs, heads }
+        Self { order, logs, heads, waits_since: None }
     }
 
     /// Looks at the next record of each log that was not looked at. False: a log has more that it cannot show yet.
@@ -125,6 +130,7 @@ impl<L: LogSource> RecordSource for Merge<L> {
             self.heads[log] = head;
             got.lines += passed.lines;
             got.lost += passed.lost;
+            self.waits_since = None;
             if full {
                 break;
             }
@@ -139,11 +145,17 @@ impl<L: LogSource> RecordSource for Merge<L> {
             flushed &= log.flush();
         }
         if !flushed || self.heads.iter().any(Option::is_some) {
-            // What is next waits until another log has written what it has stamped: some hundred microseconds.
-            return io::sleep(ORDER_LOOK_INTERVAL).await;
+            // What is next waits until another log has written what it has stamped: some hundred microseconds, unless
+            // its disk is slow.
+            let waited = io::elapsed(*self.waits_since.get_or_insert_with(io::now));
+            return io::sleep((waited / 4).clamp(ORDER_LOOK_INTERVAL, ORDER_LOOK_INTERVAL_MAX)).await;
         }
-        if let [log] = &mut self.logs[..] {
-            return log.arrived().await;
+        self.waits_since = None;
+        // Most have one or two logs.
+        match &mut self.logs[..] {
+            [log] => return log.arrived().await,
+            [one, other] => return future::or(one.arrived(), other.arrived()).await,
+            _ => {}
         }
         let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::with_capacity(self.logs.len());
         waits.extend(self.logs.iter_mut().map(|log| Box::pin(log.arrived()) as _));
@@ -294,5 +306,20 @@ mod tests {
         logs[0].lost.set(7);
         let (got, fetched) = fetch(&mut merge, 9);
         assert_eq!((got, fetched.lost), (vec![(0, u64::MAX - 1)], 7));
+    }
+    #[test]
+    fn a_record_that_waits_for_a_slow_disk_is_looked_at_ever_less_often() {
+        crate::io::block_on(|| async {
+            let (mut merge, logs, order) = merge(&[&[], &[]]);
+            order.announce(1);
+            logs[0].stamps.borrow_mut().push_back(order.now());
+            let (began, mut looks) = (io::now(), 0);
+            while io::elapsed(began) < Duration::from_millis(500) {
+                assert_eq!(merge.fetch(&mut |_, _| true).await.unwrap().lines, 0);
+                merge.ready().await;
+                looks += 1;
+            }
+            assert!(looks < 100, "{looks}");
+        });
     }
 }

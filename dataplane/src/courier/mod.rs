@@ -74,7 +74,7 @@ use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
-    DEAD_LETTER_BYTES_MAX, DOUBT, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
+    DEAD_LETTER_BYTES_MAX, DOUBT, HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
 };
 use crate::settings::MissingDb;
 use body::RequestBody;
@@ -185,6 +185,8 @@ pub struct Courier<S, R> {
     /// When the window was started, and whether the one before was full.
     started: Option<Instant>,
     was_full: bool,
+    /// The last fetch has passed everything that could be read.
+    has_all: bool,
     loud_at: Option<Instant>,
     stall: Stall,
     /// When it was started.
@@ -238,6 +240,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             letters,
             started: None,
             was_full: false,
+            has_all: false,
             loud_at: None,
             stall: Stall::default(),
             began: io::now(),
@@ -285,6 +288,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     /// Reads records into the window. Waits for records only if the window is empty. Adds nothing while the backend
     /// cannot be reached.
     async fn refill(&mut self) -> Result<(), SourceError> {
+        self.has_all = false;
         self.delivery.began.set(self.source.began());
         let earlier = (self.source.began(), self.began + DOUBT);
         self.window.earlier = Some(earlier).filter(|(_, until)| *until > io::now());
@@ -314,6 +318,7 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         };
         let fetched = self.source.fetch(&mut sink).await?;
         self.was_full = full.get();
+        self.has_all = fetched.lost == 0 && !full.get() && handle.hold.get().is_none();
         self.window.below = self.window.below.max(fetched.below);
         if self.window.is_empty() && fetched.lost == 0 {
             reports.settled_below(fetched.below);
@@ -436,29 +441,40 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
     }
 
-    /// Waits until something in the window is due, or a probe finds the backend up.
-    async fn pause(&self, letters_safe: bool) {
+    /// Waits until something in the window is due, a probe finds the backend up, or there are new records and room for
+    /// them: what is held must not stop others.
+    async fn pause(&mut self, letters_safe: bool) {
         let now = io::now();
         let health = &self.delivery.handle.health;
         let closed_until = health.borrow().until().filter(|until| *until > now);
+        let has_room = health.borrow().reachable() && self.window.has_room();
+        let takes_new = letters_safe && closed_until.is_none() && has_room && self.has_all;
         let until = match closed_until {
             _ if !letters_safe => now + LOCAL_FAILURE_PAUSE,
             Some(until) => until,
             None => {
                 let groups = self.window.groups.iter();
                 let first = groups.filter_map(|g| g.due_at(now).or(g.forgotten_at())).min();
-                match first {
-                    // A group is held: new records for other groups must not wait for it.
-                    Some(first) if health.borrow().reachable() && self.window.has_room() => {
-                        first.min(now + BACKOFF_MIN)
-                    }
-                    Some(first) => first,
-                    None => now + BACKOFF_MIN,
-                }
+                // Of a record that was seen and not taken nothing tells when it can be.
+                let look_at = now + if takes_new { HELD_LOOK_INTERVAL } else { BACKOFF_MIN };
+                first.map_or(look_at, |first| if has_room { first.min(look_at) } else { first })
             }
         };
-        if let Some(rest) = until.checked_duration_since(now).filter(|rest| !rest.is_zero()) {
-            future::or(io::sleep(rest), self.delivery.handle.event.wait()).await;
+        let Some(rest) = until.checked_duration_since(now).filter(|rest| !rest.is_zero()) else { return };
+        let due = future::or(io::sleep(rest), self.delivery.handle.event.wait());
+        if !takes_new {
+            return due.await;
+        }
+        let due = async {
+            due.await;
+            false
+        };
+        let arrived = async {
+            self.source.ready().await;
+            true
+        };
+        if future::or(due, arrived).await {
+            self.pace().await;
         }
     }
 }

@@ -206,6 +206,7 @@ pub struct Log {
 struct LogState {
     records: RefCell<VecDeque<Record>>,
     fetched: Cell<usize>,
+    fetches: Cell<usize>,
     confirmed: Cell<u64>,
     closed: Cell<bool>,
     began: Cell<u64>,
@@ -235,6 +236,11 @@ impl Log {
         self.inner.event.notify();
     }
 
+    /// How often the courier has looked for records.
+    pub fn fetches(&self) -> usize {
+        self.inner.fetches.get()
+    }
+
     /// Number of records before the cursor.
     pub fn confirmed(&self) -> u64 {
         self.inner.confirmed.get()
@@ -248,6 +254,7 @@ impl Log {
 impl RecordSource for Log {
     async fn fetch(&mut self, sink: &mut dyn FnMut(usize, RecordView<'_>) -> bool) -> Result<Fetched, SourceError> {
         let state = &self.inner;
+        state.fetches.set(state.fetches.get() + 1);
         if state.closed.get() {
             return Err(SourceError::Closed);
         }

@@ -90,6 +90,8 @@ struct LogEnd {
     refused: RefCell<Vec<RefusedPoints>>,
     /// What other backends have refused, of a log that lives elsewhere.
     known: RefCell<RefusedLines>,
+    /// What was told last since the cursor moved.
+    partly: RefCell<Option<Arc<PartlySettled>>>,
 }
 
 /// Where a log lives.
@@ -107,7 +109,13 @@ impl LogEnd {
                 None => LogPlace::Here(worker.journal(log)),
                 Some(feed) => LogPlace::Elsewhere(feed.clone()),
             };
-            Self { to, report: RefCell::default(), refused: RefCell::default(), known: RefCell::default() }
+            Self {
+                to,
+                report: RefCell::default(),
+                refused: RefCell::default(),
+                known: RefCell::default(),
+                partly: RefCell::default(),
+            }
         };
         (0..worker.feeds.logs()).map(of).collect()
     }
@@ -139,6 +147,23 @@ impl LogEnd {
         true
     }
 
+    /// Reports how far the courier is, with its cursors held, unless that was told before.
+    fn report_partly(&self, backend: BackendId, settled: &Arc<PartlySettled>) {
+        let is_told = |told: &Arc<PartlySettled>| (&told.next, &told.groups) == (&settled.next, &settled.groups);
+        if !self.report_refused(backend) || self.partly.borrow().as_ref().is_some_and(is_told) {
+            return;
+        }
+        let told = match &self.to {
+            LogPlace::Here(journal) => {
+                journal.partly_settled(backend, settled.clone());
+                true
+            }
+            // Without room it is told again with the next attempt.
+            LogPlace::Elsewhere(feed) => feed.report(Report::Partly(settled.clone())).is_ok(),
+        };
+        self.partly.replace(told.then(|| settled.clone()));
+    }
+
     /// Reports everything. False: there is no room now.
     fn report(&self, backend: &Backend) -> bool {
         if !self.report_refused(backend.id) {
@@ -148,6 +173,7 @@ impl LogEnd {
             return true;
         }
         let settled = self.report.take();
+        self.partly.take();
         match &self.to {
             LogPlace::Here(journal) => journal.settled(backend.id, &backend.name, &settled),
             LogPlace::Elsewhere(feed) => {
@@ -349,13 +375,7 @@ impl Reports for DeliveryReports {
     }
 
     fn partly_settled(&self, settled: Arc<PartlySettled>) {
-        for end in self.ends.iter().filter(|end| end.report_refused(self.backend)) {
-            match &end.to {
-                LogPlace::Here(journal) => journal.partly_settled(self.backend, settled.clone()),
-                // Without room it is told again with the next attempt.
-                LogPlace::Elsewhere(feed) => drop(feed.report(Report::Partly(settled.clone()))),
-            }
-        }
+        self.ends.iter().for_each(|end| end.report_partly(self.backend, &settled));
         self.worker.partly_settled(self.backend, settled);
     }
 
