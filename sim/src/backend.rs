@@ -73,7 +73,7 @@ impl Server {
         self.says.iter().find_map(of)
     }
 
-    fn write(&mut self, db: &str, rp: &str, body: &str) -> Answer {
+    fn write(&mut self, db: &str, rp: &str, body: &[u8]) -> Answer {
         let number = db.strip_prefix("db").and_then(|n| n.parse().ok());
         match self.said(number) {
             Some(Says::Unavailable) => Answer::Error(503, "timeout".into()),
@@ -117,13 +117,17 @@ pub fn stop(server: &Rc<RefCell<Server>>) {
 async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
     let mut input = Vec::new();
     while let Some((head, body)) = read_message(&stream, &mut input).await {
-        let mut words = head.split(' ');
+        let mut words = head.splitn(3, ' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let param = |name: &str| {
-            let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
-            found.map_or("", |(_, value)| value)
-        };
+        let (mut db, mut rp) = ("", "");
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match name {
+                "db" => db = value,
+                "rp" => rp = value,
+                _ => {}
+            }
+        }
         let (mut think, slow) = (exec::random(|rng| rng.duration(us(50), us(3000))), server.borrow().slow);
         if let Some((until, by)) = slow
             && path == "/write"
@@ -134,7 +138,7 @@ async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
         exec::sleep(think).await;
         let answer = match (method, path) {
             ("POST", "/write") => {
-                let answer = server.borrow_mut().write(param("db"), param("rp"), &text(&body));
+                let answer = server.borrow_mut().write(db, rp, &body);
                 exec::trace(|| {
                     let said = match &answer {
                         Answer::NoContent => "204".into(),
@@ -142,7 +146,7 @@ async fn serve(server: Rc<RefCell<Server>>, mut stream: net::Stream) {
                         Answer::Page => "200 of somebody else".into(),
                     };
                     let lines = text(&body).replace("ssssssssss", "").replace('\n', "; ");
-                    format!("write {} {lines} => {said}", param("db"))
+                    format!("write {db} {lines} => {said}")
                 });
                 answer
             }
@@ -178,18 +182,24 @@ fn us(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
+fn content_length(head: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let starts = memchr::memchr_iter(b'\n', head).map(|end| end + 1);
+    let value = starts.filter_map(|start| head[start..].split_at_checked(NAME.len())).find_map(|(name, value)| {
+        let end = memchr::memchr(b'\r', value).unwrap_or(value.len());
+        name.eq_ignore_ascii_case(NAME).then_some(&value[..end])
+    })?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
 /// The next request or answer: its head, and a body of the length it names. `input` keeps what follows.
 pub async fn read_message(stream: &net::Stream, input: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") {
-            let head = text(&input[..end]);
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-            });
+            let length = content_length(&input[..end]);
             let whole = end + 4 + length.unwrap_or(0);
             if input.len() >= whole {
-                let head = head.into_owned();
+                let head = text(&input[..end]).into_owned();
                 let body = input[end + 4..whole].to_vec();
                 input.drain(..whole);
                 return Some((head, body));

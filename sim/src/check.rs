@@ -105,7 +105,7 @@ fn circles(world: &World, writes: &[Write]) {
             // Only what has reached all of them, and cannot be lost before it is repeated, can be compared.
             let everywhere = |number: usize| {
                 is_safe(world, &writes[number])
-                    && owners.iter().all(|&o| world.backends[o].borrow().influx.applied.contains_key(&number))
+                    && owners.iter().all(|&o| world.backends[o].borrow().influx.applied.has(number))
             };
             history.iter().rev().map(|(_, number)| *number).find(|&number| everywhere(number))
         };
@@ -124,7 +124,7 @@ fn types(world: &World, writes: &[Write]) {
             continue;
         }
         let refused = |&&owner: &&usize| world.backends[owner].borrow().influx.refused.contains_key(&number);
-        let applied = |&&owner: &&usize| world.backends[owner].borrow().influx.applied.contains_key(&number);
+        let applied = |&&owner: &&usize| world.backends[owner].borrow().influx.applied.has(number);
         if owners.iter().any(|o| refused(&o)) && owners.iter().any(|o| applied(&o)) {
             let (by, there): (Vec<_>, Vec<_>) =
                 (owners.iter().filter(refused).collect(), owners.iter().filter(applied).collect());
@@ -153,7 +153,7 @@ fn sums(rows: &[LedgerRow], value: impl Fn(&LedgerRow) -> u64) -> Counts {
     let mut sums = Counts::new();
     for row in rows {
         let LedgerBackend::Configured(backend) = row.backend else { continue };
-        *sums.entry((row.db.clone(), backend.index())).or_default() += value(row);
+        *sums.entry((hosts::number_of(&row.db), backend.index())).or_default() += value(row);
     }
     sums
 }
@@ -174,8 +174,8 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
             continue;
         }
         for &owner in world.owners(write.place).iter() {
-            if !world.backends[owner].borrow().influx.applied.contains_key(&number) {
-                missing.entry((hosts::database(write.place.db), owner)).or_default().push(number);
+            if !world.backends[owner].borrow().influx.applied.has(number) {
+                missing.entry((write.place.db, owner)).or_default().push(number);
             }
         }
     }
@@ -188,7 +188,8 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         let by = |server: &RefCell<Server>, number: &usize| server.borrow().influx.refused.contains_key(number);
         let is_unrefused = |number: &&usize| !world.backends.iter().any(|server| by(server, number));
         let unrefused = numbers.iter().filter(is_unrefused).count() as u64;
-        let text = format!("{key:?} lacks {numbers:?}; the ledger has {excused} as given up");
+        let (db, owner) = key;
+        let text = format!("db{db} on b{owner} lacks {numbers:?}; the ledger has {excused} as given up");
         if unrefused > dropped.get(&key).copied().unwrap_or(0) {
             world.broken(LOST, text);
         } else {
@@ -197,17 +198,17 @@ fn losses(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     }
     for ((db, backend), points) in rejected {
         let influx = &world.backends[backend].borrow().influx;
-        let of = |number: &&usize| hosts::database(writes[**number].place.db) == db;
+        let of = |number: &&usize| writes[**number].place.db == db;
         // After an outage a backend is not sent what another one has refused.
         let servers: Vec<_> = world.backends.iter().map(|server| server.borrow()).collect();
         let refused = servers.iter().flat_map(|server| server.influx.refused.keys());
         let cause: BTreeSet<_> = refused.chain(&influx.homeless).filter(of).collect();
         // What was stored before a database went, and was looked at again afterwards, went with it.
-        let dropped = world.drops.borrow().iter().any(|(b, number)| *b == backend && hosts::database(*number) == db);
+        let dropped = world.drops.borrow().iter().any(|dropped| *dropped == (backend, db));
         if points > cause.len() as u64 && !dropped {
             world.broken(
                 BLAMED,
-                format!("{db} b{backend}: {points} points among the dead letters, {} had a cause", cause.len()),
+                format!("db{db} b{backend}: {points} points among the dead letters, {} had a cause", cause.len()),
             );
         }
     }
@@ -222,9 +223,9 @@ fn letters(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
         let texts: Vec<_> = files.iter().filter_map(|file| disk::contents(hosts::PROXY, file)).collect();
         let values = values(&text(&texts.concat()));
         let influx = &server.borrow().influx;
-        for &number in influx.refused.keys().filter(|number| !influx.applied.contains_key(number)) {
+        for &number in influx.refused.keys().filter(|number| !influx.applied.has(**number)) {
             let write = &writes[number];
-            let key = (hosts::database(write.place.db), backend);
+            let key = (write.place.db, backend);
             let excused = dropped.get(&key).copied().unwrap_or(0) > 0;
             if write.fate == Fate::Acked && is_safe(world, write) && !values.contains(&number) && !excused {
                 world.broken(LETTERS, format!("b{backend} has refused write {number}"));
@@ -261,18 +262,18 @@ fn accounts(world: &World, writes: &[Write], ledger: &[LedgerRow]) {
     let accepted = sums(ledger, |row| row.accepted);
     let settled = sums(ledger, |row| row.delivered + reasons(&row.rejected) + reasons(&row.dropped));
     for ((db, backend), (least, most)) in counted {
-        let key = &(hosts::database(db), backend);
+        let key = &(db, backend);
         let has = accepted.get(key).copied().unwrap_or(0);
         if has < least || has > most {
-            world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, clients count {least} to {most}"));
+            world.broken(ACCOUNTS, format!("db{db} on b{backend}: {has} accepted, clients count {least} to {most}"));
         }
         let gone = dropped.get(key).copied().unwrap_or(0);
         if gone > 0 && nothing_is_dropped {
-            world.broken(ACCOUNTS, format!("{key:?}: {gone} dropped, for no reason"));
+            world.broken(ACCOUNTS, format!("db{db} on b{backend}: {gone} dropped, for no reason"));
         }
         let settled = settled.get(key).copied().unwrap_or(0);
         if settled != has {
-            world.broken(ACCOUNTS, format!("{key:?}: {has} accepted, {settled} settled"));
+            world.broken(ACCOUNTS, format!("db{db} on b{backend}: {has} accepted, {settled} settled"));
         }
     }
 }
@@ -282,7 +283,10 @@ fn lateness(world: &World, writes: &[Write]) {
     let troubles = world.troubles.borrow();
     for (number, write) in writes.iter().enumerate().filter(|(_, w)| w.fate == Fate::Acked) {
         for &owner in world.owners(write.place).iter() {
-            let Some(&applied) = world.backends[owner].borrow().influx.applied.get(&number) else { continue };
+            let Some(applied) = world.backends[owner].borrow().influx.applied.get(number) else { continue };
+            if applied.saturating_sub(write.end) <= LATE {
+                continue;
+            }
             let mut excused: Vec<_> = troubles
                 .iter()
                 .filter(|t| t.backend.is_none_or(|b| b == owner) && t.db.is_none_or(|db| db == write.place.db))
@@ -334,7 +338,7 @@ fn verdicts(world: &World, writes: &[Write]) {
         let refused = |number: &&usize| {
             let by = |&owner: &usize| {
                 let server = world.backends[owner].borrow();
-                server.influx.refused.contains_key(*number) && !server.influx.applied.contains_key(*number)
+                server.influx.refused.contains_key(*number) && !server.influx.applied.has(**number)
             };
             world.owners(writes[**number].place).iter().any(by)
         };

@@ -1,5 +1,6 @@
 //! Clients: each does its requests one after the other, over a kept or a new connection, and notes what it was told.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -79,10 +80,13 @@ async fn exchange(kept: &mut Option<net::Stream>, op: &Op, writes: &[usize]) -> 
     };
     let mut body = String::new();
     for (point, number) in op.points.iter().zip(writes) {
-        let measurement = hosts::measurement(point.measurement);
-        let kind = if point.float { "" } else { "i" };
-        let more = if op.long && body.is_empty() { format!(",s=\"{}\"", "s".repeat(LONG)) } else { String::new() };
-        body += &format!("{measurement},p={} v={number}{kind}{more} 1700000000000000000\n", point.number);
+        let (measurement, kind) = (point.measurement, if point.float { "" } else { "i" });
+        // Measurements as `hosts::measurement` names them.
+        let _ = write!(body, "m{measurement},p={} v={number}{kind}", point.number);
+        if op.long && number == &writes[0] {
+            let _ = write!(body, ",s=\"{}\"", "s".repeat(LONG));
+        }
+        body.push_str(" 1700000000000000000\n");
     }
     let policy = if op.policy == 0 { String::new() } else { format!("&rp={POLICY}") };
     let level = match op.level {

@@ -63,7 +63,7 @@ pub struct Influx {
     /// What a point was given, in order: the last one counts.
     pub history: BTreeMap<Key, Vec<(Duration, usize)>>,
     /// When each write was applied first.
-    pub applied: BTreeMap<usize, Duration>,
+    pub applied: ByWrite<Duration>,
     /// Writes refused for their own sake.
     pub refused: BTreeMap<usize, &'static str>,
     /// Writes that found no database.
@@ -72,6 +72,32 @@ pub struct Influx {
     pub series_max: Option<usize>,
     /// `max-body-size`.
     pub body_max: Option<usize>,
+}
+
+/// What was noted of each write first, by its number.
+pub struct ByWrite<T>(Vec<Option<T>>);
+
+impl<T> Default for ByWrite<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Copy> ByWrite<T> {
+    fn note(&mut self, write: usize, what: T) {
+        if self.0.len() <= write {
+            self.0.resize(write + 1, None);
+        }
+        self.0[write].get_or_insert(what);
+    }
+
+    pub fn get(&self, write: usize) -> Option<T> {
+        self.0.get(write).copied().flatten()
+    }
+
+    pub fn has(&self, write: usize) -> bool {
+        self.get(write).is_some()
+    }
 }
 
 /// Why lines of a request were not taken.
@@ -142,10 +168,10 @@ impl Influx {
     }
 
     /// A write at this time since the start of the run, and by this wall clock (nanoseconds).
-    pub fn write(&mut self, now: Duration, clock: i64, db: &str, rp: &str, body: &str) -> Result<(), Refusal> {
+    pub fn write(&mut self, now: Duration, clock: i64, db: &str, rp: &str, body: &[u8]) -> Result<(), Refusal> {
         let number = db.strip_prefix("db").and_then(|n| n.parse().ok());
         let Some((number, policies)) = number.and_then(|n| Some((n, self.databases.get(&n)?))) else {
-            self.homeless.extend(body.lines().filter_map(parse).map(|line| line.value));
+            self.homeless.extend(lines(body).map(|line| line.value));
             return refuse(404, format!("database not found: \"{db}\""));
         };
         if self.body_max.is_some_and(|max| body.len() > max) {
@@ -155,7 +181,7 @@ impl Influx {
         let Some(policy) = named else { return refuse(500, format!("retention policy not found: {rp}")) };
         let (db, rp) = (number, &policies[policy]);
         let oldest = rp.keeps_hours.map_or(i64::MIN, |hours| clock - hours * HOUR);
-        let lines: Vec<_> = body.lines().filter_map(parse).map(|line| (rp.shard(line.time), line)).collect();
+        let lines: Vec<_> = lines(body).map(|line| (rp.shard(line.time), line)).collect();
         let mut shards: Vec<i64> = Vec::new();
         for (shard, _) in lines.iter().filter(|(_, line)| line.time >= oldest) {
             if !shards.contains(shard) {
@@ -231,7 +257,7 @@ impl Influx {
         }
         for line in &lines[..kept] {
             self.history.entry((place(line), policy, line.time)).or_default().push((now, line.value));
-            self.applied.entry(line.value).or_insert(now);
+            self.applied.note(line.value, now);
         }
         Ok(dropped)
     }
@@ -259,20 +285,28 @@ struct Line {
 }
 
 /// `m1,p=103 v=77i 1700000000000000000`, as the clients write it; a long line has a string behind the value.
-fn parse(line: &str) -> Option<Line> {
-    let (key, rest) = line.split_once(' ')?;
-    let (measurement, point) = key.split_once(',')?;
-    let (fields, time) = rest.rsplit_once(' ')?;
-    let value = fields.split(',').next()?.strip_prefix("v=")?;
-    let (value, float) = match value.strip_suffix('i') {
-        Some(integer) => (integer, false),
-        None => (value, true),
-    };
-    Some(Line {
-        measurement: measurement.strip_prefix('m')?.parse().ok()?,
-        number: point.strip_prefix("p=")?.parse().ok()?,
-        value: value.parse().ok()?,
-        float,
-        time: time.parse().ok()?,
-    })
+fn parse(line: &[u8]) -> Option<Line> {
+    let (measurement, rest) = number(line.strip_prefix(b"m")?)?;
+    let (point, rest) = number(rest.strip_prefix(b",p=")?)?;
+    let (value, rest) = number(rest.strip_prefix(b" v=")?)?;
+    let float = !rest.starts_with(b"i");
+    let before_time = memchr::memrchr(b' ', rest)?;
+    let time = std::str::from_utf8(&rest[before_time + 1..]).ok()?.parse().ok()?;
+    Some(Line { measurement, number: point, value, float, time })
+}
+
+/// A number, and what follows it.
+fn number(text: &[u8]) -> Option<(usize, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let value =
+        |digits: &[u8]| digits.iter().try_fold(0_usize, |n, d| n.checked_mul(10)?.checked_add(usize::from(d - b'0')));
+    let (number, rest) = text.split_at(digits);
+    (digits > 0).then(|| Some((value(number)?, rest)))?
+}
+
+/// The lines of a request. Strings have no line feeds here.
+fn lines(body: &[u8]) -> impl Iterator<Item = Line> {
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
+    ends.filter_map(move |end| parse(&body[std::mem::replace(&mut start, end + 1)..end]))
 }

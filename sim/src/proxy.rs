@@ -21,10 +21,10 @@ use fluxgate_dataplane::settings::{
 };
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
-use fluxgate_machine::{Group, disk, exec, net};
-use futures_lite::{AsyncWriteExt, FutureExt};
+use fluxgate_machine::{Flag, Group, disk, exec, net};
+use futures_lite::FutureExt;
 
-use crate::backend::{Says, read_message};
+use crate::backend::Says;
 use crate::hosts;
 use crate::influx::POLICY;
 use crate::setup::{Full, Missing, Safety};
@@ -33,9 +33,13 @@ use crate::world::{self, World};
 const DATA: &str = "/data";
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two probes at least.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
 const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How much longer than a worker its answer is waited for.
 const WORKER_GRACE: Duration = Duration::from_secs(2);
+/// The supervisor takes up to this long to see that the process has ended.
+const SUPERVISOR_PAUSE: Duration = Duration::from_millis(100);
 /// An orderly stop takes no longer.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
@@ -46,6 +50,8 @@ pub struct Process {
     /// It is down until then, and then starts with so many workers.
     pub down_until: Cell<Duration>,
     pub workers: Cell<usize>,
+    /// A worker has ended, or the process has.
+    changed: Rc<Flag>,
 }
 
 /// One life of it.
@@ -61,7 +67,7 @@ pub struct Life {
     /// Rows by worker, of the ledger asked for last.
     rows: RefCell<BTreeMap<usize, Vec<LedgerRow>>>,
     ticket: Cell<Ticket>,
-    probe_now: RefCell<Vec<bool>>,
+    probe_now: Vec<Flag>,
     order: OnceCell<Arc<RecordOrder>>,
     /// Answers to [`Life::drain`]: whether a worker has delivered everything.
     drained: RefCell<BTreeMap<(Ticket, usize), bool>>,
@@ -72,7 +78,7 @@ pub struct Life {
 impl Process {
     pub fn new(world: Rc<World>) -> Rc<Self> {
         let workers = Cell::new(world.setup.workers);
-        Rc::new(Self { world, life: RefCell::default(), down_until: Cell::default(), workers })
+        Rc::new(Self { world, life: RefCell::default(), down_until: Cell::default(), workers, changed: Rc::default() })
     }
 
     pub fn life(&self) -> Option<Rc<Life>> {
@@ -95,7 +101,10 @@ impl Process {
                     self.kill(false);
                     self.down_until.set(exec::now() + Duration::from_secs(1));
                 }
-                Some(None) => exec::sleep(Duration::from_millis(100)).await,
+                Some(None) => {
+                    self.changed.wait().await;
+                    exec::sleep(exec::random(|rng| rng.duration(Duration::ZERO, SUPERVISOR_PAUSE))).await;
+                }
             }
         }
     }
@@ -118,13 +127,13 @@ impl Process {
             catalog: RefCell::default(),
             rows: RefCell::default(),
             ticket: Cell::new(1),
-            probe_now: RefCell::new(vec![false; setup.backends()]),
+            probe_now: (0..setup.backends()).map(|_| Flag::default()).collect(),
             order: OnceCell::new(),
             drained: RefCell::default(),
             changes_structure: Cell::new(false),
         });
         *self.life.borrow_mut() = Some(life.clone());
-        let world = self.world.clone();
+        let (world, changed) = (self.world.clone(), self.changed.clone());
         exec::spawn_in(control, async move {
             let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
             let since_1970 = io::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -144,16 +153,17 @@ impl Process {
                     feeds: feeds.clone(),
                     cache_files: Vec::new(),
                 };
-                let ended = life.clone();
+                let (ended, changed) = (life.clone(), changed.clone());
                 exec::spawn_in(life.groups[id], async move {
                     let end = run::run(start).await;
                     ended.ended.borrow_mut().push(end.map(drop).map_err(|e| e.to_string()));
+                    changed.raise();
                 });
             }
             for backend in 0..world.setup.backends() {
                 let addr = hosts::backend_addr(backend);
                 life.broadcast(|| ToWorker::Address { backend: id(backend), addr });
-                exec::spawn(probe(life.clone(), backend));
+                exec::spawn(probe(world.clone(), life.clone(), backend));
             }
             exec::spawn(renew_catalog(world.clone(), life.clone()));
             serve(world, life).await;
@@ -163,6 +173,7 @@ impl Process {
     /// kill -9, or power loss.
     pub fn kill(&self, power: bool) {
         let Some(life) = self.life.borrow_mut().take() else { return };
+        self.changed.raise();
         if power {
             net::power_lost(hosts::PROXY);
         }
@@ -323,7 +334,7 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
                     exec::trace(|| format!("create {db} on b{}: {result:?}", backend.0));
                     life.send(worker, ToWorker::Created { ticket, result });
                 }),
-                ToControl::BackendChanged { backend, .. } => life.probe_now.borrow_mut()[backend.index()] = true,
+                ToControl::BackendChanged { backend, .. } => life.probe_now[backend.index()].raise(),
                 ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),
                 ToControl::Query { .. } | ToControl::Admin { .. } => {}
                 ToControl::Drained { worker, ticket, result } => {
@@ -378,7 +389,7 @@ async fn renew_catalog(world: Rc<World>, life: Rc<Life>) {
 /// As `control` does it: whoever has the database is the model; nobody's word is taken for a backend that cannot be
 /// asked.
 async fn create(world: &World, target: usize, db: &str) -> Created {
-    let number = db.trim_start_matches("db").parse().expect("a database of ours");
+    let number = hosts::number_of(db);
     if !asks(world, target).await {
         return Created::Failed("it does not answer".into());
     }
@@ -398,20 +409,17 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
     if unasked { Created::Failed("not all can be asked".into()) } else { Created::NowhereElse }
 }
 
-/// Pings a backend every so often, and at once when a courier has something new to say.
-async fn probe(life: Rc<Life>, backend: usize) {
+/// Pings a backend every so often, and soon when a courier has something new to say.
+async fn probe(world: Rc<World>, life: Rc<Life>, backend: usize) {
     loop {
-        let ping = async {
-            let mut stream = net::connect(hosts::backend_addr(backend)).await.ok()?;
-            stream.write_all(b"GET /ping HTTP/1.1\r\nHost: b\r\n\r\n").await.ok()?;
-            read_message(&stream, &mut Vec::new()).await
-        };
+        // Somebody else's 200 is no answer of InfluxDB's.
+        let is_influxdb = || world.backends[backend].borrow().said(None) != Some(Says::Page);
+        let ping = async { net::ask(hosts::backend_addr(backend)).await && is_influxdb() };
         let late = async {
             exec::sleep(PROBE_TIMEOUT).await;
-            None
+            false
         };
-        // Somebody else's 200 is no answer of InfluxDB's.
-        let up = ping.or(late).await.is_some_and(|(head, _)| head.starts_with("HTTP/1.1 204"));
+        let up = ping.or(late).await;
         let before = std::mem::replace(&mut life.up.borrow_mut()[backend], up);
         life.stats.reads[backend].down.store(!up, Relaxed);
         if before != up || (up && !life.stats.couriers[backend].up.load(Relaxed)) {
@@ -419,10 +427,7 @@ async fn probe(life: Rc<Life>, backend: usize) {
                 life.send(worker, ToWorker::Probed { backend: id(backend), up });
             }
         }
-        let until = exec::now() + CHECK_INTERVAL;
-        exec::sleep(Duration::from_millis(200)).await;
-        while exec::now() < until && !std::mem::take(&mut life.probe_now.borrow_mut()[backend]) {
-            exec::sleep(Duration::from_millis(200)).await;
-        }
+        exec::sleep(PROBE_PAUSE).await;
+        life.probe_now[backend].wait().or(exec::sleep(CHECK_INTERVAL - PROBE_PAUSE)).await;
     }
 }

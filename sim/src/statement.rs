@@ -170,7 +170,7 @@ pub fn check(world: &World, writes: &[Write], is_safe: impl Fn(&Write) -> bool) 
             if let Some(statement) = before.filter(|_| stands) {
                 broken.push(format!("b{owner}: write {number}, acknowledged before, stands after {statement:?}"));
             }
-            let was_there = influx.applied.contains_key(&number);
+            let was_there = influx.applied.has(number);
             if after_all && was_there && !stands && is_safe(write) && !world.has_dropped(owner, write.place.db) {
                 broken.push(format!("b{owner}: write {number} is gone, which was written after {:?}", write.place));
             }

@@ -12,7 +12,7 @@ use fluxgate_dataplane::topology::{Backend, Topology};
 
 use crate::backend::Server;
 use crate::hosts::{Place, backend_addr, database, measurement};
-use crate::setup::{Op, Safety, Setup};
+use crate::setup::{DATABASES, MEASUREMENTS, Op, Safety, Setup};
 use crate::statement::Statement;
 
 /// What the client knows of a write.
@@ -44,9 +44,6 @@ pub struct Violation {
     pub text: String,
 }
 
-/// The backends a place belongs on, one per circle.
-type Owners = Rc<[usize]>;
-
 /// A write for which a client asked for all circles.
 pub struct Asked {
     pub op: Op,
@@ -75,8 +72,8 @@ pub struct World {
     pub alls: RefCell<Vec<Asked>>,
     /// Databases that somebody dropped, by (backend, database).
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
-    /// Answers of [`World::owners`], by (database, measurement).
-    owners: RefCell<BTreeMap<(usize, usize), Owners>>,
+    /// Answers of [`World::owners`], by database and measurement.
+    owners: Vec<Vec<usize>>,
     /// Statements sent to the proxy that remove data.
     pub statements: RefCell<Vec<Statement>>,
 }
@@ -94,6 +91,12 @@ impl World {
     pub fn new(setup: Setup, log_may_fail: bool) -> Rc<Self> {
         let (topology, placement) = layout(&setup);
         let backends = (0..setup.backends()).map(|_| Rc::new(RefCell::new(Server::new()))).collect();
+        let owners = (0..DATABASES * MEASUREMENTS).map(|i| {
+            let (db, measurement) = (database(i / MEASUREMENTS), measurement(i % MEASUREMENTS));
+            let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
+            (0..setup.circles).map(|circle| placement.owner(circle, named).index()).collect()
+        });
+        let owners = owners.collect();
         Rc::new(Self {
             setup,
             log_may_fail,
@@ -106,7 +109,7 @@ impl World {
             troubles: RefCell::default(),
             alls: RefCell::default(),
             drops: RefCell::default(),
-            owners: RefCell::default(),
+            owners,
             statements: RefCell::default(),
         })
     }
@@ -119,13 +122,9 @@ impl World {
         self.troubles.borrow_mut().push(Trouble { backend, db, from, until });
     }
 
-    pub fn owners(&self, place: Place) -> Owners {
-        let of = || {
-            let (db, measurement) = (database(place.db), measurement(place.measurement));
-            let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
-            (0..self.setup.circles).map(|circle| self.placement.owner(circle, named).index()).collect()
-        };
-        self.owners.borrow_mut().entry((place.db, place.measurement)).or_insert_with(of).clone()
+    /// The backends a place belongs on, one per circle.
+    pub fn owners(&self, place: Place) -> &[usize] {
+        &self.owners[place.db * MEASUREMENTS + place.measurement]
     }
 }
 
@@ -151,4 +150,4 @@ fn layout(setup: &Setup) -> (Arc<Topology>, Arc<Placement>) {
 }
 
 /// By (database, backend).
-pub type Counts = BTreeMap<(String, usize), u64>;
+pub type Counts = BTreeMap<(usize, usize), u64>;

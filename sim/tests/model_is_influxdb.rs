@@ -247,7 +247,7 @@ fn compare(seed: u64, settings: &[(&str, usize)], model: &mut Influx) -> Answers
                 value += lines.lines().count();
                 let clock = clock();
                 let (status, text) = server.write(&db, rp, &lines);
-                let said = match model.write(Duration::from_millis(exchange as u64), clock, &db, rp, &lines) {
+                let said = match model.write(Duration::from_millis(exchange as u64), clock, &db, rp, lines.as_bytes()) {
                     Ok(()) => (204, String::new()),
                     Err(refusal) => (refusal.status, refusal.text),
                 };

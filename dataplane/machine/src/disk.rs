@@ -126,13 +126,14 @@ impl Content {
         if offset >= end {
             return Vec::new();
         }
-        let mut out = vec![0; (end - offset) as usize];
+        let mut out = Vec::with_capacity((end - offset) as usize);
         let mut at = offset as usize;
         while at < end as usize {
             let (index, within) = (at / BLOCK, at % BLOCK);
             let n = (BLOCK - within).min(end as usize - at);
-            if let Some(Some(block)) = self.blocks.get(index) {
-                out[at - offset as usize..][..n].copy_from_slice(&block[within..within + n]);
+            match self.blocks.get(index) {
+                Some(Some(block)) => out.extend_from_slice(&block[within..within + n]),
+                _ => out.resize(out.len() + n, 0),
             }
             at += n;
         }
@@ -217,6 +218,15 @@ fn full() -> io::Error {
 thread_local! {
     /// By host.
     static DISKS: RefCell<Vec<DiskState>> = const { RefCell::new(Vec::new()) };
+    /// Memory of what was written.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// So many bytes of any content, for a write.
+pub fn buffer(len: usize) -> Vec<u8> {
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    buffer.resize(len, 0);
+    buffer
 }
 
 fn here<T>(f: impl FnOnce(&mut DiskState) -> T) -> T {
@@ -342,7 +352,7 @@ pub async fn open(path: PathBuf) -> io::Result<OpenFile> {
 }
 
 impl OpenFile {
-    /// Yields how much was written.
+    /// Yields how much was written. The memory of `bytes` serves the next [`buffer`].
     pub async fn write(&self, offset: u64, mut bytes: Vec<u8>) -> io::Result<usize> {
         let pause = pause(20, 400);
         let early = exec::random(|rng| rng.one_in(2));
@@ -365,7 +375,9 @@ impl OpenFile {
         if !early || self.dsync {
             self.file.borrow_mut().write(offset, &bytes, self.dsync);
         }
-        Ok(bytes.len())
+        let written = bytes.len();
+        BUFFERS.with_borrow_mut(|buffers| buffers.push(bytes));
+        Ok(written)
     }
 
     pub async fn sync(&self) -> io::Result<()> {

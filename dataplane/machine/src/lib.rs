@@ -12,11 +12,13 @@
 pub mod clock;
 pub mod disk;
 pub mod exec;
+mod flag;
 pub mod net;
 mod rng;
 mod timers;
 
 pub use exec::{Group, HostId, Machine};
+pub use flag::Flag;
 pub use rng::Rng;
 
 /// Whether this deliberate fault is being tried: `sim/mutants.txt` asks, in a copy of the program.

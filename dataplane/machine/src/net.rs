@@ -211,6 +211,17 @@ fn arrival(m: &Machine, from: HostId, to: HostId) -> Duration {
     at
 }
 
+/// Takes as long as to connect to an address, to ask something and to be answered; whether somebody listened there when
+/// the question came.
+pub async fn ask(addr: SocketAddr) -> bool {
+    let (from, to) = (with(Machine::current_host), host_of(addr));
+    let one_way = |m: &Machine, from, to| arrival(m, from, to).saturating_sub(m.now());
+    exec::sleep(with(|m| one_way(m, from, to) + one_way(m, to, from) + one_way(m, from, to))).await;
+    let is_there = NET.with(|net| net.listeners.borrow().iter().any(|port| port.addr == addr));
+    exec::sleep(with(|m| one_way(m, to, from))).await;
+    is_there
+}
+
 /// Connects from the host of the task that runs now.
 pub async fn connect(addr: SocketAddr) -> io::Result<Stream> {
     let (from, to) = (with(Machine::current_host), host_of(addr));

@@ -5,10 +5,9 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use fluxgate_machine::{disk, exec, net};
+use fluxgate_machine::{Flag, disk, exec, net};
 
 use super::Stream;
 
@@ -133,7 +132,7 @@ impl Datagrams {
 
 /// Wakes the task that waits for its [`Signal`].
 #[derive(Debug, Default)]
-pub struct Bell(Arc<AtomicBool>);
+pub struct Bell(Arc<Flag>);
 
 impl Bell {
     /// # Errors
@@ -143,7 +142,7 @@ impl Bell {
     }
 
     pub fn ring(&self) {
-        self.0.store(true, Relaxed);
+        self.0.raise();
     }
 
     /// # Errors
@@ -153,15 +152,13 @@ impl Bell {
     }
 }
 
-pub struct Signal(Arc<AtomicBool>);
+pub struct Signal(Arc<Flag>);
 
 impl Signal {
     /// # Errors
     /// Never.
     pub async fn wait(&self) -> io::Result<()> {
-        let rung = self.0.clone();
-        exec::when(move || rung.load(Relaxed)).await;
-        self.0.store(false, Relaxed);
+        self.0.wait().await;
         Ok(())
     }
 }

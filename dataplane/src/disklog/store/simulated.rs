@@ -91,7 +91,7 @@ impl Store for Disk {
 
 impl WriteFile for disk::OpenFile {
     fn write(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Io<usize> {
-        let mut bytes = vec![0; len];
+        let mut bytes = disk::buffer(len);
         fill(&mut bytes);
         let file = self.clone();
         Box::pin(async move { file.write(offset, bytes).await })
