@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fluxgate::lab::client::exchange;
+use fluxgate::lab::client::{Client, exchange};
+use fluxgate::lab::http1::url_encoded;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
 use fluxgate::lab::stand_in::{StandIn, VERSION};
@@ -56,6 +57,53 @@ fn a_query_in_a_target_may_be_as_long_as_for_influxdb() {
     let request = format!("GET /query?q={} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(1 << 20));
     let answer = exchange(proxy.addr(), request.as_bytes()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("use POST"), "{answer}");
+}
+
+#[test]
+fn a_query_may_nest_as_deep_as_for_influxdb_where_one_backend_answers() {
+    let servers: Vec<_> = (0..4).map(|_| Influxd::start().unwrap()).collect();
+    let url = |index: usize| servers[index].url();
+    let proxy = support::start(&ProxyConfig::new(&[vec![url(0), url(1)], vec![url(2), url(3)]]));
+    let plain = Influxd::start().unwrap();
+    let post = |addr, target: &str, body: String| {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        Client::connect(addr).unwrap().request("POST", target, &[form], body.as_bytes()).unwrap()
+    };
+    let lines = (0..40).map(|n| format!("m{n},h=a v={n}i 1")).collect::<Vec<_>>().join("\n");
+    for addr in [proxy.addr(), plain.addr()] {
+        assert_eq!(post(addr, "/query", "q=CREATE DATABASE db".into()).status, 200);
+        assert_eq!(post(addr, "/write?db=db&consistency=all", lines.clone()).status, 204);
+    }
+    let ask = |addr, text: &str| {
+        let reply = post(addr, "/query?db=db", format!("q={}", url_encoded(text)));
+        (reply.status, reply.text())
+    };
+    let [open, close] = ["(", ")"].map(|one| move |depth: usize| one.repeat(depth));
+    for text in [
+        format!("SELECT v FROM m1 WHERE {}h = 'a'{}", open(200), close(200)),
+        format!("SELECT v FROM m1 WHERE {}h = 'a'{}; SELECT v FROM m1", open(9_990), close(9_990)),
+        format!("SELECT {}v{} FROM m1", open(9_990), close(9_990)),
+        format!("SELECT {}v{} FROM m1", "abs(".repeat(200), close(200)),
+        format!("SELECT v FROM {}m1{}", "(SELECT v FROM ".repeat(200), close(200)),
+        format!("SELECT v FROM m1 WHERE h = 'b'{}", " OR h = 'a'".repeat(1_100)),
+        // Neither may be taken for the other's.
+        format!("SELECT v FROM m1 WHERE {}h = 'a'{}", open(200), close(199)),
+    ] {
+        let [want, got] = [plain.addr(), proxy.addr()].map(|addr| ask(addr, &text));
+        assert_eq!(got, want, "{text:.200}");
+        assert!(want.1.contains("values") || want.0 == 400, "{want:?}");
+    }
+    let beyond = "the depth of parentheses is beyond the proxy's limit at byte ";
+    for (text, end) in [
+        (format!("SELECT v FROM m1 WHERE {}h = 'a'{}", open(10_000), close(10_000)), "10023\"}\n"),
+        (
+            format!("SELECT v FROM /m/ WHERE {}h = 'a'{}", open(200), close(200)),
+            ", since no backend can answer alone\"}\n",
+        ),
+    ] {
+        let (status, answer) = ask(proxy.addr(), &text);
+        assert!(status == 400 && answer.contains(beyond) && answer.ends_with(end), "{status} {answer}");
+    }
 }
 
 #[test]

@@ -164,6 +164,13 @@ pub struct Settings {
     pub trust: Trust,
 }
 
+impl Settings {
+    /// Whether clients may use this database.
+    pub fn db_allowed(&self, db: &[u8]) -> bool {
+        self.db_list.is_empty() || self.db_list.iter().any(|allowed| allowed.as_bytes() == db)
+    }
+}
+
 /// One address on which packets of line protocol are received, and where their points go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UdpSettings {

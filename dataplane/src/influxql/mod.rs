@@ -32,4 +32,4 @@ pub mod visit;
 
 pub use bind::{Params, ParamsError};
 pub use lex::may_change;
-pub use parse::{ErrorKind, ParseError, parse};
+pub use parse::{Depth, ErrorKind, ParseError, parse, parse_within};

@@ -119,7 +119,7 @@ async fn answer(
     let _place = Permit::take(worker)?;
     let FluxReach { dbs, reach } = flux::reach(&text);
     let has_list = !worker.settings.db_list.is_empty();
-    if let Some(db) = dbs.iter().find(|db| !worker.db_allowed(db.as_bytes())) {
+    if let Some(db) = dbs.iter().find(|db| !worker.settings.db_allowed(db.as_bytes())) {
         return Err(Refusal::new(400, format!("database forbidden: {db}")));
     }
     // Where `db_list` is set, what is not known may be forbidden.

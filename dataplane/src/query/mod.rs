@@ -9,6 +9,7 @@
 //! A request that one backend can answer alone stays on the worker and is never held in memory as a whole. Any other
 //! (several owners, INTO, changes of structure) goes to the control thread, see [`ToControl::Query`].
 
+mod deep;
 mod error_text;
 pub mod flux;
 mod forward;
@@ -26,7 +27,7 @@ use crate::http::auth::{self, AuthVerdict};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
-use crate::influxql::{self, Params};
+use crate::influxql::{self, Depth, ErrorKind, Params};
 use crate::io;
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::placement::Placement;
@@ -151,11 +152,12 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
     let place = Permit::take(worker)?;
-    let statements = match parse(&query) {
+    let statements = match parse(Depth::USUAL, &query) {
         Ok(statements) => statements,
+        Err(unparsed) if unparsed.too_deep => return answer_deep(worker, &query, unparsed, inbox, to).await,
         Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
     };
-    access::check(&statements, &query.db, |db| worker.db_allowed(db.as_bytes()))?;
+    access::check(&statements, &query.db, |db| worker.settings.db_allowed(db.as_bytes()))?;
     match route(&statements, &query.db, &settings.topology, &worker.placement()) {
         Route::Alone(candidates) => match ask_alone(worker, &Outgoing::new(&query), &candidates, inbox, to).await {
             Ok(ended) => Ok(ended),
@@ -173,15 +175,48 @@ struct Unparsed {
     text: String,
     /// The text breaks a limit of ours. A backend might accept it, so no backend may get it.
     ours: bool,
+    /// Deeper than was asked for.
+    too_deep: bool,
 }
 
-fn parse(query: &Query) -> Result<Vec<Statement>, Unparsed> {
+/// Answers a query whose tree is too deep for the usual stack: as any other, if one backend can do it alone.
+async fn answer_deep(
+    worker: &Worker,
+    query: &Query,
+    too_deep: Unparsed,
+    inbox: &mut Inbox,
+    to: ReplyTo<'_>,
+) -> Result<AfterAnswer, Refusal> {
+    let (settings, placement) = (&worker.settings, &worker.placement());
+    let decide = || {
+        let statements = parse(Depth::DEEP, query)?;
+        let allowed = access::check(&statements, &query.db, |db| settings.db_allowed(db.as_bytes()));
+        Ok(allowed.map(|()| route(&statements, &query.db, &settings.topology, placement)))
+    };
+    match deep::on_deep_stack(decide).map_err(|error| Refusal::new(503, format!("cannot start a thread: {error}")))? {
+        Err(unparsed) => refuse_unparsed(worker, query, unparsed, inbox, to).await,
+        Ok(Err(refusal)) => Err(refusal),
+        Ok(Ok(Route::Control)) => Err(Refusal::new(400, too_deep.text + ", since no backend can answer alone")),
+        Ok(Ok(Route::Alone(candidates))) => ask_alone(worker, &Outgoing::new(query), &candidates, inbox, to)
+            .await
+            .map_err(|failures| no_backend_answered(worker, &failures)),
+    }
+}
+
+fn parse(depth: Depth, query: &Query) -> Result<Vec<Statement>, Unparsed> {
     let params = match &query.params[..] {
         "" => Params::default(),
-        json => Params::from_json(json).map_err(|error| Unparsed { text: error.to_string(), ours: false })?,
+        json => Params::from_json(json).map_err(|error| Unparsed {
+            text: error.to_string(),
+            ours: false,
+            too_deep: false,
+        })?,
     };
-    influxql::parse(&query.q, &params)
-        .map_err(|error| Unparsed { text: format!("error parsing query: {error}"), ours: error.ours() })
+    influxql::parse_within(depth, &query.q, &params).map_err(|error| Unparsed {
+        text: format!("error parsing query: {error}"),
+        ours: error.ours(),
+        too_deep: matches!(error.kind, ErrorKind::TooDeep(_)),
+    })
 }
 
 /// Refuses a text with an error. The client gets InfluxDB's own error if a backend can be asked safely: it must neither

@@ -45,7 +45,7 @@ pub fn admit(worker: &Worker, head: &Head, buf: &[u8]) -> Result<PrometheusRead,
     }
     let param = |name| to_text(name, &query::first(params, name).unwrap_or_default()).map_err(OwnAnswer::Refused);
     let (db, rp) = database_and_policy(param("db")?, param("rp")?);
-    if !db.is_empty() && !worker.db_allowed(db.as_bytes()) {
+    if !db.is_empty() && !worker.settings.db_allowed(db.as_bytes()) {
         return Err(OwnAnswer::Refused(Refusal::new(400, format!("database forbidden: {db}"))));
     }
     Ok(PrometheusRead { db, rp, block: Vec::new() })

@@ -191,11 +191,6 @@ impl Worker {
         self.inflaters.give(Some(inflater));
     }
 
-    pub fn db_allowed(&self, db: &[u8]) -> bool {
-        let list = &self.settings.db_list;
-        list.is_empty() || list.iter().any(|allowed| allowed.as_bytes() == db)
-    }
-
     /// A courier of this worker tells that everything below that stamp is settled.
     pub fn settled_below(&self, backend: BackendId, stamp: u64) {
         let before = self.feeds.order.settled(backend);

@@ -43,7 +43,7 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
     if db == OTHERS.as_bytes() {
         return Err(Reject::DatabaseUnknown(db.to_vec()));
     }
-    if !worker.db_allowed(db) {
+    if !worker.settings.db_allowed(db) {
         return Err(Reject::DatabaseForbidden(db.to_vec()));
     }
     let precision = precision?;

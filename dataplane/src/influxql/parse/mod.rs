@@ -4,8 +4,7 @@
 //! where a token is put back and the *text* behind it is examined ([`Parser::regex`]), `m,/x/` is an error and `m, /x/`
 //! is not. The steps are therefore in InfluxDB's order.
 //!
-//! Depth is limited: nesting by [`QUERY_NESTING_MAX`], chains like `a OR b OR ...`, which also make deep trees, by
-//! [`QUERY_EXPR_HEIGHT_MAX`].
+//! [`Depth`] is limited: nesting, and chains like `a OR b OR ...`, which also make deep trees.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +13,9 @@ use super::ast::{Op, Statement};
 use super::bind::{Params, Value};
 use super::lex::{Kind, Lexer, Token, Word, is_space};
 use super::{duration, regex};
-use crate::limits::{QUERY_BYTES_MAX, QUERY_EXPR_HEIGHT_MAX, QUERY_NESTING_MAX};
+use crate::limits::{
+    QUERY_BYTES_MAX, QUERY_DEEP_EXPR_HEIGHT_MAX, QUERY_DEEP_NESTING_MAX, QUERY_EXPR_HEIGHT_MAX, QUERY_NESTING_MAX,
+};
 
 mod expr;
 mod select;
@@ -43,6 +44,8 @@ pub enum ErrorKind {
     Regex,
     /// Above a limit of ours; InfluxDB has none.
     Beyond(&'static str),
+    /// Above one of the [`Depth`] that was asked for.
+    TooDeep(&'static str),
     /// InfluxDB accepts it, but the result is unreliable or no text can express it.
     Unsafe(&'static str),
 }
@@ -50,7 +53,7 @@ pub enum ErrorKind {
 impl ParseError {
     /// Whether InfluxDB may accept the text, so that no backend may get it unparsed.
     pub fn ours(&self) -> bool {
-        matches!(self.kind, ErrorKind::Beyond(_) | ErrorKind::Unsafe(_))
+        matches!(self.kind, ErrorKind::Beyond(_) | ErrorKind::TooDeep(_) | ErrorKind::Unsafe(_))
     }
 }
 
@@ -62,7 +65,7 @@ impl fmt::Display for ParseError {
             ErrorKind::Refused(why) => f.write_str(why)?,
             ErrorKind::Parameter => f.write_str("missing parameter")?,
             ErrorKind::Regex => f.write_str("invalid regular expression")?,
-            ErrorKind::Beyond(what) => write!(f, "{what} is beyond the proxy's limit")?,
+            ErrorKind::Beyond(what) | ErrorKind::TooDeep(what) => write!(f, "{what} is beyond the proxy's limit")?,
             ErrorKind::Unsafe(what) => write!(f, "{what} is not supported by the proxy")?,
         }
         write!(f, " at byte {}", self.at)
@@ -71,9 +74,28 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
+/// How deep a tree may be, and so how much stack those need who walk it.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    nesting: usize,
+    height: usize,
+}
+
+impl Depth {
+    /// The usual stack of a thread is enough.
+    pub const USUAL: Self = Self { nesting: QUERY_NESTING_MAX, height: QUERY_EXPR_HEIGHT_MAX };
+    /// Only on a stack of `QUERY_DEEP_STACK_BYTES`, where the tree must be dropped as well.
+    pub const DEEP: Self = Self { nesting: QUERY_DEEP_NESTING_MAX, height: QUERY_DEEP_EXPR_HEIGHT_MAX };
+}
+
 /// Parses all statements of `text`, in order. Ignores white space around it and empty statements, so a text of only `;`
 /// and comments gives an empty list. Does not check whether a time zone exists.
 pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
+    parse_within(Depth::USUAL, text, params)
+}
+
+/// As [`parse`], with trees of another depth.
+pub fn parse_within(depth: Depth, text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
     let bound = |kind| Err(ParseError { at: 0, kind });
     if text.len() > QUERY_BYTES_MAX {
         return bound(ErrorKind::Beyond("the query's length"));
@@ -83,7 +105,7 @@ pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> 
     }
     let start = text.len() - text.trim_start().len();
     let shift = |e: ParseError| ParseError { at: e.at + start as u32, ..e };
-    Parser::new(text.trim(), params).statements().map_err(shift)
+    Parser::new(depth, text.trim(), params).statements().map_err(shift)
 }
 
 type Result<T, E = ParseError> = std::result::Result<T, E>;
@@ -95,6 +117,7 @@ struct Parser<'a> {
     ring: [Token<'a>; 3],
     last: usize,
     back: usize,
+    depth: Depth,
     /// Number of open expressions and subqueries.
     nesting: usize,
     /// Height of the expression that was parsed last.
@@ -102,10 +125,10 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str, params: &'a Params) -> Self {
+    fn new(depth: Depth, text: &'a str, params: &'a Params) -> Self {
         let none = || Token { kind: Kind::End, text: Cow::Borrowed(""), at: 0 };
         let ring = [none(), none(), none()];
-        Self { lexer: Lexer::new(text), params, ring, last: 0, back: 0, nesting: 0, height: 0 }
+        Self { lexer: Lexer::new(text), params, ring, last: 0, back: 0, depth, nesting: 0, height: 0 }
     }
 
     fn statements(&mut self) -> Result<Vec<Statement>> {
@@ -347,8 +370,8 @@ impl<'a> Parser<'a> {
 
     /// Runs `read` one level deeper.
     fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.nesting == QUERY_NESTING_MAX {
-            return Err(error(self.lexer.at(), ErrorKind::Beyond("the depth of parentheses")));
+        if self.nesting == self.depth.nesting {
+            return Err(error(self.lexer.at(), ErrorKind::TooDeep("the depth of parentheses")));
         }
         self.nesting += 1;
         let result = read(self);
@@ -357,8 +380,8 @@ impl<'a> Parser<'a> {
     }
 
     fn check_height(&self, height: usize) -> Result<()> {
-        if height > QUERY_EXPR_HEIGHT_MAX {
-            return Err(error(self.lexer.at(), ErrorKind::Beyond("the number of operators")));
+        if height > self.depth.height {
+            return Err(error(self.lexer.at(), ErrorKind::TooDeep("the number of operators")));
         }
         Ok(())
     }
