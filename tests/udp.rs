@@ -179,6 +179,35 @@ fn every_packet_is_taken_or_counted() {
     assert_eq!(receiving.stored("udp").len() as u64, taken + 1);
 }
 
+/// Others take the packets of its senders.
+#[test]
+fn a_worker_whose_log_has_failed_receives_nothing_more() {
+    let addr = free_for_udp().unwrap();
+    let receiving = Receiving::start(json!([{"bind": addr.to_string()}]));
+    let senders: Vec<_> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let send = |time: usize| {
+        for (number, sender) in senders.iter().enumerate() {
+            sender.send_to(format!("m,sender={number} n=1i {time}").as_bytes(), addr).unwrap();
+        }
+    };
+    send(1);
+    receiving.received(0, 16);
+    assert_eq!(receiving.stored("udp").len(), 16);
+    std::fs::remove_dir_all(receiving.proxy.data_dir().join("worker-1")).unwrap();
+    let failed = || receiving.proxy.health().unwrap().iter().all(|circle| circle.workers_failed == [1]);
+    assert!(eventually(PATIENCE, failed), "{}", receiving.proxy.stderr());
+    // Until it has seen that, a sender's packets may still be refused, or be lost with its socket.
+    let mut time = 1;
+    let all_taken = eventually(PATIENCE, || {
+        let before = ["packets", "packets_refused"].map(|counter| receiving.counted(0, counter));
+        time += 1;
+        send(time);
+        let came = || receiving.counted(0, "packets") == before[0] + 16;
+        eventually(Duration::from_secs(3), came) && receiving.counted(0, "packets_refused") == before[1]
+    });
+    assert!(all_taken, "{}", receiving.proxy.stderr());
+}
+
 #[test]
 fn a_port_that_is_taken_stops_the_start() {
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();

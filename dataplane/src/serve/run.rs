@@ -295,7 +295,7 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
                 log::error!("the log of worker {} has failed: it takes no writes until a restart: {reason}", worker.id);
             }
             // Others take its connections. The last one goes on with queries and `/health`.
-            if worker.all_stats.workers.iter().any(|other| other.ready.load(Relaxed)) {
+            if worker.leaves_clients() {
                 listener.close();
             }
         } else if io::elapsed(saved) >= STATE_SAVE_INTERVAL {

@@ -59,7 +59,8 @@ impl Receiver {
 
     async fn run(&mut self) {
         let (mut packet, mut since_counted) = (vec![0; UDP_PACKET_BYTES_MAX], 0);
-        while !self.worker.conns.stopping() {
+        // Without its socket the kernel gives the packets to other workers.
+        while !self.worker.conns.stopping() && !self.gives_up() {
             match self.datagrams.receive(&mut packet).await {
                 // The log may be closed already.
                 Ok(Some(_)) if self.worker.conns.stopping() => return,
@@ -79,6 +80,11 @@ impl Receiver {
             }
             io::yield_if_needed().await;
         }
+    }
+
+    /// When this worker's log has just failed it still counts as ready itself.
+    fn gives_up(&self) -> bool {
+        !self.worker.stats().ready.load(Relaxed) && self.worker.leaves_clients()
     }
 
     async fn packet(&mut self, packet: &[u8]) {

@@ -469,6 +469,11 @@ impl Worker {
         }
     }
 
+    /// The log has failed, and other workers can take this one's clients.
+    pub fn leaves_clients(&self) -> bool {
+        self.own.log.poison().is_some() && self.all_stats.workers.iter().any(|other| other.ready.load(Relaxed))
+    }
+
     /// Answers name the version of InfluxDB that is configured, or that the backends have.
     pub fn learn_version(&self) {
         if self.settings.influxdb_version.is_none()
