@@ -22,9 +22,14 @@ struct Receiving {
 
 impl Receiving {
     fn start(udp: Value) -> Self {
+        Self::start_with(udp, &[])
+    }
+
+    fn start_with(udp: Value, keys: &[(&str, Value)]) -> Self {
         let circles: Vec<Vec<Influxd>> = (0..2).map(|_| (0..2).map(|_| Influxd::start().unwrap()).collect()).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
-        Self { circles, proxy: support::start(&ProxyConfig::new(&urls).set("udp", udp)) }
+        let config = ProxyConfig::new(&urls).set("udp", udp).set_all(keys.iter().cloned());
+        Self { circles, proxy: support::start(&config) }
     }
 
     /// A counter of an address.
@@ -123,7 +128,7 @@ fn good_lines_of_a_packet_are_kept_and_the_others_counted() {
         {"bind": addr.to_string(), "database": "a \"b\" c", "precision": "s"},
         {"bind": free_for_udp().unwrap().to_string(), "retention_policy": "absent"},
     ]);
-    let receiving = Receiving::start(udp.clone());
+    let receiving = Receiving::start_with(udp.clone(), &[("write_tracing", true.into())]);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(b"m v=1 1\nm v=9 9\r\nbroken\nm v=2 2\nm v= 3", addr).unwrap();
     receiving.received(0, 1);
@@ -132,6 +137,7 @@ fn good_lines_of_a_packet_are_kept_and_the_others_counted() {
     assert!(points[1].contains("1970-01-01T00:00:02Z"), "{points:?}");
     assert_eq!([receiving.counted(0, "lines_refused"), receiving.counted(0, "packets_refused")], [3, 0]);
     let log = receiving.proxy.stderr();
+    assert!(log.contains(r#"write db=a \"b\" c rp= points=2 refused=3"#), "{log}");
     assert!(log.contains("bad lines are refused: unable to parse 'm v=9 9"), "{log}");
 
     // A policy that is not there: nothing can be taken.

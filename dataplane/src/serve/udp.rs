@@ -109,6 +109,7 @@ impl Receiver {
             return Err(Reject::PolicyUnknown(rp.as_bytes().to_vec()));
         }
         intake.take(&self.worker, packet, true).await?;
+        intake.trace(&self.worker);
         if intake.refusals.count > 0 {
             self.stats().lines_refused.fetch_add(intake.refusals.count, Relaxed);
             let text = String::from_utf8_lossy(&intake.refusals.text).into_owned();

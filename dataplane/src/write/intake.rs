@@ -64,6 +64,14 @@ impl Intake {
         Self { count_only: true, ..same }
     }
 
+    /// Logs a line about the whole write, where that is wanted.
+    pub fn trace(&self, worker: &Worker) {
+        if worker.settings.write_tracing {
+            let (db, rp) = (self.db_name.escape_ascii(), self.rp.escape_ascii());
+            log::info!("write db={db} rp={rp} points={} refused={}", self.accepted, self.refusals.count);
+        }
+    }
+
     /// Takes the complete lines of `body`, or all of it if `last`. Returns the number of bytes taken. The caller passes
     /// the rest again with more bytes behind it.
     ///

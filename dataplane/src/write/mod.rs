@@ -98,10 +98,7 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
         }
         None => receive(worker, &mut intake, all_or_none, inbox, body).await?,
     }
-    if worker.settings.write_tracing {
-        let (db, rp) = (intake.db_name.escape_ascii(), intake.rp.escape_ascii());
-        log::info!("write db={db} rp={rp} points={} refused={}", intake.accepted, intake.refusals.count);
-    }
+    intake.trace(worker);
     let refused = intake.refusals.count > 0;
     if refused && intake.accepted == 0 {
         return Err(Reject::AllRefused(Box::new(intake.refusals)));
