@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use fluxgate_dataplane::handoff::{LedgerBackend, LedgerRow};
-use fluxgate_machine::disk;
+use fluxgate_machine::{disk, exec};
 
 use crate::backend::{Server, text};
 use crate::hosts;
-use crate::setup::{Full, Level, Safety};
+use crate::setup::{DATABASES, Full, Level, Safety};
 use crate::statement;
 use crate::world::{Asked, Counts, Fate, Trouble, World, Write};
 
@@ -116,11 +116,12 @@ fn circles(world: &World, writes: &[Write]) {
     }
 }
 
-/// A line that one circle has refused for its type is in none.
+/// A line that one circle has refused for its type is in none. A server that lost everything learns the types anew.
 fn types(world: &World, writes: &[Write]) {
     for (number, write) in writes.iter().enumerate() {
         let owners = world.owners(write.place);
-        if owners.iter().any(|&owner| world.has_dropped(owner, write.place.db)) {
+        let forgets = |&owner: &usize| world.has_dropped(owner, write.place.db) && !world.is_emptied(owner);
+        if owners.iter().any(forgets) {
             continue;
         }
         let refused = |&&owner: &&usize| world.backends[owner].borrow().influx.refused.contains_key(&number);
@@ -358,6 +359,20 @@ impl World {
 
     pub fn dropped(&self, backend: usize, db: usize) {
         self.drops.borrow_mut().insert((backend, db));
+    }
+
+    /// The server of a backend loses everything.
+    pub fn empty(&self, backend: usize) {
+        self.emptied.borrow_mut().insert(backend);
+        for db in 0..DATABASES {
+            self.trouble(Some(backend), Some(db), exec::now(), Duration::MAX);
+            self.dropped(backend, db);
+            self.backends[backend].borrow_mut().influx.drop_database(db);
+        }
+    }
+
+    fn is_emptied(&self, backend: usize) -> bool {
+        self.emptied.borrow().contains(&backend)
     }
 
     pub fn has_dropped(&self, backend: usize, db: usize) -> bool {

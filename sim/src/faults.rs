@@ -34,6 +34,11 @@ pub enum PlannedFault {
         backend: usize,
         for_ms: u64,
     },
+    /// As before, and it comes back without any data: another server in its place.
+    BackendEmptied {
+        backend: usize,
+        for_ms: u64,
+    },
     /// It takes up to this long to look at a request; whoever asked may have gone by then, and it is done all the same.
     BackendSlow {
         backend: usize,
@@ -152,6 +157,7 @@ impl PlannedFault {
     pub fn lasts(&self) -> u64 {
         match *self {
             Self::BackendDown { for_ms, .. }
+            | Self::BackendEmptied { for_ms, .. }
             | Self::BackendSlow { for_ms, .. }
             | Self::BackendSays { for_ms, .. }
             | Self::LinkBlocked { for_ms, .. }
@@ -243,8 +249,11 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
         }
     };
     match *fault {
-        PlannedFault::BackendDown { backend, for_ms } => {
+        PlannedFault::BackendDown { backend, for_ms } | PlannedFault::BackendEmptied { backend, for_ms } => {
             world.trouble(Some(backend), None, now, now + ms(for_ms) + AFTERMATH);
+            if matches!(fault, PlannedFault::BackendEmptied { .. }) {
+                world.empty(backend);
+            }
             let server = world.backends[backend].clone();
             backend::stop(&server);
             exec::after(ms(for_ms), move || {

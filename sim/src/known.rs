@@ -20,7 +20,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     let too_late = broken && slow + slow_link > 2_000 || slow + slow_link + blocked > 30_000;
     let floats = plan.ops.iter().flat_map(|op| &op.points);
     let two_types = floats.clone().any(|p| p.float) && floats.clone().any(|p| !p.float);
-    let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. }));
+    let dropped = any(&|f| matches!(f, PlannedFault::DatabaseDropped { .. } | PlannedFault::BackendEmptied { .. }));
     let gone = dropped || any(&|f| matches!(f, PlannedFault::Drop { measurement: None, .. }));
     let held = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Forbidden | Says::Broken, .. }));
     let broken_for_a_while = any(&|f| matches!(f, PlannedFault::BackendSays { what: Says::Broken, .. }));

@@ -45,9 +45,11 @@ pub enum Profile {
     FullDisk,
     JustAcked,
     Dropped,
+    Emptied,
+    FirstTypes,
 }
 
-pub const PROFILES: [Profile; 23] = [
+pub const PROFILES: [Profile; 25] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -71,6 +73,8 @@ pub const PROFILES: [Profile; 23] = [
     Profile::FullDisk,
     Profile::JustAcked,
     Profile::Dropped,
+    Profile::Emptied,
+    Profile::FirstTypes,
 ];
 
 /// Milliseconds in which clients write and things break.
@@ -232,8 +236,14 @@ impl Plan {
                 plan.events.push(Event { at: 500, fault: PlannedFault::BackendDown { backend, for_ms: 30_000 } });
                 plan.events.push(Event {
                     at: 10_000 + rng.below(10_000),
-                    fault: PlannedFault::Crash { power: false, down_ms: 500, workers: 2 },
+                    fault: PlannedFault::Crash { power: rng.one_in(2), down_ms: 500, workers: 2 },
                 });
+                if rng.one_in(3) {
+                    let (call, file) = (*rng.pick(&[DiskCall::Sync, DiskCall::SaveState]), DiskFile::Segment);
+                    let (worker, skip) = (rng.below(2) as usize, rng.below(30) as u32);
+                    let fault = PlannedFault::DiskFails { call, file, worker, skip, errno: libc::EIO };
+                    plan.events.push(Event { at: 1_000 + rng.below(10_000), fault });
+                }
             }
             Profile::FormerKilled => {
                 plan.setup.workers = 3;
@@ -301,6 +311,36 @@ impl Plan {
                     };
                     plan.events.push(Event { at: rng.below(20_000), fault });
                 }
+            }
+            Profile::Emptied => {
+                // Clients write a wrong type now and then, and a server loses all it had.
+                plan.writers(rng, 6, 150, 20_000);
+                plan.without_alias();
+                for op in plan.ops.iter_mut().filter(|op| op.at > 2_000) {
+                    op.points.iter_mut().for_each(|point| point.float = rng.one_in(5));
+                }
+                let (backend, stops) = (rng.below(4) as usize, rng.one_in(3));
+                let for_ms = if stops { 10_000 } else { 1 + *rng.pick(&[20, 10_000]) * rng.below(1_000) / 1_000 };
+                plan.events.push(Event { at: 3_000, fault: PlannedFault::BackendEmptied { backend, for_ms } });
+                if stops {
+                    // Before it is back: what was learned of it since would be forgotten.
+                    let fault = PlannedFault::Stop { down_ms: 100, workers: 1 + rng.below(3) as usize };
+                    plan.events.push(Event { at: 3_000 + rng.below(5_000), fault });
+                }
+                for _ in 0..3 {
+                    let fault = PlannedFault::Stalled { worker: rng.below(2) as usize, for_ms: 1 + rng.below(300) };
+                    plan.events.push(Event { at: 3_000 + rng.below(17_000), fault });
+                }
+            }
+            Profile::FirstTypes => {
+                // Few lines that disagree about each new field, and one circle gets them all at once.
+                plan.writers(rng, 4, 24, 500);
+                plan.without_alias();
+                for op in &mut plan.ops {
+                    op.points.iter_mut().for_each(|point| point.float = rng.one_in(2));
+                }
+                let backend = rng.below(4) as usize;
+                plan.events.push(Event { at: 0, fault: PlannedFault::BackendDown { backend, for_ms: 2_000 } });
             }
             Profile::FullDisk => {
                 plan.writers(rng, 6, 150, 20_000);

@@ -72,6 +72,8 @@ pub struct World {
     pub alls: RefCell<Vec<Asked>>,
     /// Databases that somebody dropped, by (backend, database).
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
+    /// Backends that have lost everything.
+    pub emptied: RefCell<BTreeSet<usize>>,
     /// Answers of [`World::owners`], by database and measurement.
     owners: Vec<Vec<usize>>,
     /// Statements sent to the proxy that remove data.
@@ -109,6 +111,7 @@ impl World {
             troubles: RefCell::default(),
             alls: RefCell::default(),
             drops: RefCell::default(),
+            emptied: RefCell::default(),
             owners,
             statements: RefCell::default(),
         })

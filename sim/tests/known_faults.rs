@@ -539,3 +539,55 @@ fn a_crash_after_a_drop_brings_nothing_back() {
         }
     }
 }
+
+/// A server that comes back empty does not know types. It waits until other circles have judged a line, also when these
+/// have had nothing to do.
+#[test]
+fn an_empty_server_learns_types_from_circles_that_are_idle() {
+    let plan = Plan {
+        setup: Setup { flush_size: 3, ..Setup::default() },
+        ops: vec![op(1, 2262, 1, &[(0, 202)]), op(3, 5874, 1, &[(0, 403)]).float(0)],
+        events: vec![event(3000, PlannedFault::BackendEmptied { backend: 1, for_ms: 13 })],
+        ..Plan::quiet(7_000_007, Profile::Emptied)
+    };
+    nothing_found(&plan);
+}
+
+/// Lines of a request are known to be refused; the server lacks the database; when it has it more of them are known.
+#[test]
+fn an_empty_server_is_not_sent_what_was_refused_while_its_database_was_made() {
+    let plan = Plan {
+        ops: vec![
+            op(0, 1680, 0, &[(0, 102), (3, 102)]),
+            op(0, 3202, 1, &[(0, 102), (5, 101)]).float(0),
+            op(2, 3259, 0, &[(0, 0)]).all().float(0),
+            op(2, 3958, 0, &[(3, 3)]).float(0),
+            op(3, 3987, 1, &[(3, 400)]),
+            op(5, 4375, 1, &[(2, 603)]),
+            op(4, 4465, 0, &[(1, 501)]).float(0),
+            op(3, 4605, 0, &[(1, 403)]).fresh(),
+        ],
+        events: vec![event(3000, PlannedFault::BackendEmptied { backend: 0, for_ms: 2631 })],
+        ..Plan::quiet(7_000_237, Profile::Emptied)
+    };
+    nothing_found(&plan);
+}
+
+/// What a backend refuses is told before its courier is seen to be past it, also when the log's worker is slow.
+#[test]
+fn an_empty_server_learns_types_while_a_worker_stalls() {
+    let plan = Plan {
+        setup: Setup { safety: Safety::Os, flush_size: 20, ..Setup::default() },
+        ops: vec![
+            op(4, 2225, 1, &[(1, 503)]).long().float(0),
+            op(3, 5385, 1, &[(2, 400)]),
+            op(3, 5414, 1, &[(1, 402)]).fresh(),
+        ],
+        events: vec![
+            event(3000, PlannedFault::BackendEmptied { backend: 0, for_ms: 19 }),
+            event(5420, PlannedFault::Stalled { worker: 1, for_ms: 76 }),
+        ],
+        ..Plan::quiet(7_000_227, Profile::Emptied)
+    };
+    nothing_found(&plan);
+}

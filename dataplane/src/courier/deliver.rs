@@ -129,6 +129,8 @@ impl<R: Reports> Delivery<R> {
                 WriteVerdict::Missing => {
                     self.up(now, false);
                     self.learning.borrow_mut().begin(&group.db);
+                    // It has nothing of it any more, and other circles may have judged more lines meanwhile.
+                    request.search = None;
                     let decided = self.missing.borrow_mut().lacked(&self.label, (&group.db, &request.rp), &text, now);
                     let step = match decided {
                         Some(step) => step,

@@ -88,7 +88,8 @@ pub trait Reports {
     /// The lines of a record that some backend has refused for the type of a field.
     fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32>;
 
-    /// Whether the backends of other circles that take writes have received everything up to this stamp.
+    /// Whether the backends of other circles that take writes have received everything up to this stamp. If not, their
+    /// couriers look whether they have.
     fn others_are_past(&self, stamp: u64) -> bool;
 
     /// Called at each change, with the reason for the program's status.

@@ -22,7 +22,7 @@ use crate::precision::Precision;
 use crate::stats::CourierStats;
 use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
-use crate::worker::feed::{Chunk, Feed, Report, Settled};
+use crate::worker::feed::{Chunk, Feed, Feeds, Report, Settled};
 use crate::worker::journal::Journal;
 
 /// Starts the couriers that live on this worker, by backend. A courier waits until the address of its backend is known.
@@ -88,7 +88,7 @@ struct LogEnd {
     /// What was refused, not reported yet: at most what the window holds, since nothing new is fetched from a log whose
     /// worker takes no reports.
     refused: RefCell<Vec<RefusedPoints>>,
-    /// What other backends have refused, of a log that lives elsewhere.
+    /// What backends have refused.
     known: RefCell<RefusedLines>,
     /// What was told last since the cursor moved.
     partly: RefCell<Option<Arc<PartlySettled>>>,
@@ -118,15 +118,6 @@ impl LogEnd {
             }
         };
         (0..worker.feeds.logs()).map(of).collect()
-    }
-
-    /// Takes note of what other backends have refused.
-    fn look_at_refused(&self) {
-        if let LogPlace::Elsewhere(feed) = &self.to {
-            while let Some((record, lines)) = feed.next_refused() {
-                self.known.borrow_mut().add(record, &lines);
-            }
-        }
     }
 
     /// Reports what was refused: always before what settles it. False: there is no room now.
@@ -184,6 +175,13 @@ impl LogEnd {
             }
         }
         true
+    }
+}
+
+/// Takes note of what backends have refused of a log.
+fn look_at_refused(feeds: &Feeds, ends: &[LogEnd], log: usize, backend: BackendId) {
+    while let Some((record, lines)) = feeds.next_refused(log, backend) {
+        ends[log].known.borrow_mut().add(record, &lines);
     }
 }
 
@@ -315,8 +313,8 @@ impl LogSource for OneLog {
     }
 
     fn confirm(&mut self) {
+        look_at_refused(&self.worker.feeds, &self.ends, self.log, self.backend);
         let end = &self.ends[self.log];
-        end.look_at_refused();
         end.known.borrow_mut().forget_before(self.position());
         end.report.borrow_mut().next = self.position();
         self.flush();
@@ -380,25 +378,40 @@ impl Reports for DeliveryReports {
     }
 
     fn refused(&self, log: usize, refused: RefusedPoints) {
+        if !refused.lines.is_empty() {
+            // From here, not when the log's worker has booked it: who sees the stamp of what this courier has settled
+            // must know this, too.
+            self.worker.feeds.tell_refused(log, refused.record, &refused.lines);
+        }
         self.ends[log].refused.borrow_mut().push(refused);
     }
 
     fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32> {
+        look_at_refused(&self.worker.feeds, &self.ends, log, self.backend);
         let end = &self.ends[log];
-        match &end.to {
-            LogPlace::Here(journal) => journal.log.refused().borrow().of(record).to_vec(),
-            LogPlace::Elsewhere(_) => {
-                end.look_at_refused();
-                end.known.borrow().of(record).to_vec()
-            }
+        let mut lines = end.known.borrow().of(record).to_vec();
+        if let LogPlace::Here(journal) = &end.to {
+            // Also what there was no room to tell.
+            lines.extend_from_slice(journal.log.refused().borrow().of(record));
+            lines.sort_unstable();
+            lines.dedup();
         }
+        lines
     }
 
     fn others_are_past(&self, stamp: u64) -> bool {
-        let topology = &self.worker.settings.topology;
+        let (worker, topology) = (&self.worker, &self.worker.settings.topology);
         let circle = topology.backend(self.backend).circle;
-        let mut others = topology.backends.iter().filter(|other| other.circle != circle);
-        others.all(|other| !self.worker.is_up(other.id) || self.worker.feeds.order.settled(other.id) > stamp)
+        let is_behind = |other: BackendId| {
+            let is_other = topology.backend(other).circle != circle;
+            is_other && worker.is_up(other) && worker.feeds.order.settled(other) <= stamp
+        };
+        if topology.backends.iter().any(|backend| is_behind(backend.id)) {
+            // A courier that has nothing to do does not look by itself.
+            worker.hurry_couriers(is_behind);
+            return false;
+        }
+        true
     }
 
     fn state(&self, state: DeliveryState, reason: &str) {

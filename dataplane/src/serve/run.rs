@@ -101,7 +101,7 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
             feeds.absent.store(true, SeqCst);
         }
         let backends = settings.topology.backends.len();
-        let journal = Rc::new(Journal::new(log, opened_log, feeds.clone(), ledger, settings.backlog_full, backends));
+        let journal = Rc::new(Journal::new(log, opened_log, ledger, settings.backlog_full, backends));
         journal.keep_books();
         journals.push(journal);
     }

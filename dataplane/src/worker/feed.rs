@@ -140,8 +140,6 @@ pub struct Feed {
     /// Emptied chunks, to be filled again.
     spares: ArrayQueue<Chunk>,
     reports: ArrayQueue<Report>,
-    /// Records with the lines that another backend has refused.
-    refused: ArrayQueue<(Seq, Vec<u32>)>,
     /// Set when a frame for this backend can be read, cleared when all that can be read has been offered.
     pub behind: Arc<AtomicBool>,
     /// The log cannot be read now.
@@ -162,7 +160,6 @@ impl Feed {
             chunks: ArrayQueue::new(FEED_CHUNKS),
             spares: ArrayQueue::new(FEED_CHUNKS),
             reports: ArrayQueue::new(FEED_REPORTS),
-            refused: ArrayQueue::new(FEED_REFUSED),
             // Until the log has been looked into.
             behind: Arc::new(AtomicBool::new(true)),
             unreadable: AtomicBool::new(false),
@@ -234,17 +231,15 @@ impl Feed {
         self.reports.pop()
     }
 
-    /// The next lines that another backend has refused.
-    pub fn next_refused(&self) -> Option<(Seq, Vec<u32>)> {
-        self.refused.pop()
-    }
-
     /// Makes the courier hurry.
     pub fn hurry(&self) {
         self.hurry.store(true, SeqCst);
         self.to_courier.ring();
     }
 }
+
+/// A record, and the numbers of its lines that a backend has refused.
+pub type RefusedRecord = (Seq, Vec<u32>);
 
 /// What the workers of one process share for delivery: the logs and where they live, the order of their records, and a
 /// feed for each log and backend that live on different workers.
@@ -256,6 +251,8 @@ pub struct Feeds {
     numbers: Vec<usize>,
     /// By log, then by backend.
     feeds: Vec<Vec<Option<Arc<Feed>>>>,
+    /// What backends have refused. By log, then by the backend whose courier has not looked yet.
+    refused: Vec<Vec<ArrayQueue<RefusedRecord>>>,
     pub chunk_bytes: usize,
     /// The first worker has listed what is in the logs, and they may be opened.
     pub listed: AtomicBool,
@@ -285,6 +282,7 @@ impl Feeds {
         Self {
             order: Arc::new(RecordOrder::new(numbers.len(), backends, wall)),
             workers,
+            refused: numbers.iter().map(|_| (0..backends).map(|_| ArrayQueue::new(FEED_REFUSED)).collect()).collect(),
             numbers,
             feeds,
             chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
@@ -305,11 +303,16 @@ impl Feeds {
         self.numbers[log]
     }
 
-    /// Tells the couriers of other workers what a backend has refused of a log. Without room one is not told.
+    /// Tells all couriers what a backend has refused of a log. Without room one is not told.
     pub fn tell_refused(&self, log: usize, record: Seq, lines: &[u32]) {
-        for feed in self.feeds[log].iter().flatten().filter(|feed| !feed.refused.is_full()) {
-            drop(feed.refused.push((record, lines.to_vec())));
+        for courier in self.refused[log].iter().filter(|courier| !courier.is_full()) {
+            drop(courier.push((record, lines.to_vec())));
         }
+    }
+
+    /// What some backend has refused of a log, for the courier of this one.
+    pub fn next_refused(&self, log: usize, backend: BackendId) -> Option<RefusedRecord> {
+        self.refused[log][backend.index()].pop()
     }
 
     /// The worker that a log lives on.

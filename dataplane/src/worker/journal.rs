@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::awaited::AllAwaited;
-use super::feed::{Feeds, Settled};
+use super::feed::Settled;
 use crate::courier::{PartlySettled, RefusedPoints};
 use crate::disklog::{self, Appended, Log, Seq};
 use crate::ledger::{BACKLOG_FULL, DAMAGED, Ledger};
@@ -17,7 +17,6 @@ pub struct Journal {
     /// The number of the log among all logs.
     pub number: usize,
     pub log: Rc<Log>,
-    feeds: Arc<Feeds>,
     pub ledger: RefCell<Ledger>,
     /// Requests that wait for the backends' verdict on their records.
     pub awaited: Rc<AllAwaited>,
@@ -39,19 +38,11 @@ pub fn doubt(backlog_full: BacklogFull) -> &'static str {
 
 impl Journal {
     /// `backends`: how many are configured.
-    pub fn new(
-        number: usize,
-        log: Rc<Log>,
-        feeds: Arc<Feeds>,
-        ledger: Ledger,
-        backlog_full: BacklogFull,
-        backends: usize,
-    ) -> Self {
+    pub fn new(number: usize, log: Rc<Log>, ledger: Ledger, backlog_full: BacklogFull, backends: usize) -> Self {
         let doubt = doubt(backlog_full);
         Self {
             number,
             log,
-            feeds,
             ledger: RefCell::new(ledger),
             awaited: Rc::default(),
             partly: RefCell::new(vec![None; backends]),
@@ -121,7 +112,6 @@ impl Journal {
         self.awaited.refused(backend, refused);
         if !refused.lines.is_empty() {
             self.log.refused().borrow_mut().add(refused.record, &refused.lines);
-            self.feeds.tell_refused(self.number, refused.record, &refused.lines);
         }
     }
 
