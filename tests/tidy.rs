@@ -153,7 +153,7 @@ const DATA_PLANE: [&[&str]; 10] = [
     &["request", "routing", "courier"],
     &["disklog", "ledger"],
     &["handoff"],
-    &["http"],
+    &["http", "must_see"],
     &["settings", "order"],
     &["placement", "prometheus", "io"],
     &["lineproto", "influxql", "tls", "topology", "limits", "stats", "precision", "one_line", "memory"],

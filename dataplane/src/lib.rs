@@ -19,6 +19,7 @@ mod ledger;
 pub mod limits;
 pub mod lineproto;
 pub mod memory;
+pub mod must_see;
 pub mod one_line;
 pub mod order;
 pub mod placement;

@@ -342,6 +342,15 @@ pub const UNKNOWN_DB_CACHE: Duration = Duration::from_secs(1);
 /// A backend whose oldest undelivered point has waited less than this counts as up to date, since couriers always have
 /// something in flight. Longer: other backends are asked first, and an answer carries `X-Fluxgate-Stale`.
 pub const STALE_AFTER: Duration = Duration::from_secs(1);
+/// What was acknowledged last is noted for so many groups of databases, in 8 bytes for each worker. More databases:
+/// some of them share a note, and a query of one may wait for points of another one.
+pub const ACKNOWLEDGED_SLOTS: usize = 256;
+/// How long a query waits at most for points that were acknowledged before it began (`read_wait`). Longer: it is
+/// answered without them, and the answer carries `X-Fluxgate-Stale`.
+pub const READ_WAIT: Duration = Duration::from_millis(250);
+/// While a query waits for points it is looked whether they are delivered when something is, and first after this
+/// time, then after twice as long each time.
+pub const READ_LOOK_MIN: Duration = Duration::from_millis(1);
 /// Couriers are held for a change of structure at most this long, from when they have delivered all older points.
 /// Longer: newer points are delivered, and may reach a backend before the change does.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::READ_WAIT;
 use crate::placement::PlacementSettings;
 use crate::precision::Precision;
 use crate::tls::{ServerTls, Trust};
@@ -195,10 +196,18 @@ pub struct QuerySettings {
     pub memory_bytes_max: usize,
     /// Rows of one merged answer; 0 = no limit. More: the query is refused, never cut.
     pub rows_max: usize,
+    /// How long a query waits at most for points that this proxy acknowledged before it began; None = it does not.
+    pub read_wait: Option<Duration>,
 }
 
 impl Default for QuerySettings {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), concurrent_max: 0, memory_bytes_max: 256 * 1024 * 1024, rows_max: 0 }
+        Self {
+            timeout: Duration::from_secs(300),
+            concurrent_max: 0,
+            memory_bytes_max: 256 * 1024 * 1024,
+            rows_max: 0,
+            read_wait: Some(READ_WAIT),
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Counters that a worker writes and the control thread reads. Relaxed atomics with one writer each; no lock. The order
 //! of two counters is not defined.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crate::limits::ACKNOWLEDGED_SLOTS;
 
 /// What the courier of one backend says of it.
 #[derive(Debug)]
@@ -22,6 +25,37 @@ impl Default for CourierStats {
     fn default() -> Self {
         let [rewriting, stuck] = Default::default();
         Self { up: AtomicBool::new(true), rewriting, oldest_ms: AtomicU64::new(0), stuck }
+    }
+}
+
+/// Where a database is noted. Several share a slot: a query of one of them may wait for points of another one.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseSlot(usize);
+
+impl DatabaseSlot {
+    pub fn of(db: &[u8]) -> Self {
+        Self(crc32fast::hash(db) as usize % ACKNOWLEDGED_SLOTS)
+    }
+}
+
+/// What one worker has acknowledged: by slot, the largest stamp ([`order`](crate::order)); 0 = nothing yet.
+#[derive(Debug)]
+pub struct LastAcknowledged(Vec<AtomicU64>);
+
+impl Default for LastAcknowledged {
+    fn default() -> Self {
+        Self((0..ACKNOWLEDGED_SLOTS).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl LastAcknowledged {
+    /// Points up to this stamp are about to be acknowledged. Only the worker itself calls it.
+    pub fn note(&self, slot: DatabaseSlot, stamp: u64) {
+        self.0[slot.0].fetch_max(stamp, Release);
+    }
+
+    fn last(&self, slot: DatabaseSlot) -> u64 {
+        self.0[slot.0].load(Acquire)
     }
 }
 
@@ -46,6 +80,8 @@ pub struct WorkerStats {
     /// Version of the placement that the worker uses. Stored with release ordering: a thread that reads it with acquire
     /// ordering knows that every later request of this worker uses this version.
     pub placement_version: AtomicU64,
+    /// What it has acknowledged last, by database.
+    pub acknowledged: LastAcknowledged,
     /// By `BackendId`: points in this worker's logs that the backend has not received.
     pub queued_points: Vec<AtomicU64>,
 }
@@ -114,6 +150,11 @@ impl Stats {
     #[must_use]
     pub fn with_udp(self, addresses: usize) -> Self {
         Self { udp: (0..addresses).map(|_| UdpStats::default()).collect(), ..self }
+    }
+
+    /// The largest stamp that any worker has acknowledged of a database; 0 = none since the start.
+    pub fn last_acknowledged(&self, slot: DatabaseSlot) -> u64 {
+        self.workers.iter().map(|worker| worker.acknowledged.last(slot)).max().unwrap_or(0)
     }
 
     /// Points queued for `backend` over all workers.

@@ -137,6 +137,8 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 ("max_concurrent_queries", or_none(data.query.concurrent_max)),
                 ("query_memory_bytes", data.query.memory_bytes_max.to_string()),
                 ("max_result_rows", or_none(data.query.rows_max)),
+                ("read_your_writes", data.query.read_wait.is_some().to_string()),
+                ("read_wait", data.query.read_wait.map_or_else(String::new, |wait| format!("{} ms", wait.as_millis()))),
                 ("missing_db", choice(&MISSING_DB, data.missing_db)),
                 ("hash", choice(&HASH, placement.hash)),
                 ("ca_file", config.ca_file.clone()),

@@ -72,7 +72,7 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
         "workers": 0, "durability": "", "commit_linger_us": 0, "hot_tail_bytes": 0, "backlog_max_bytes": 0,
         "backlog_full": "", "max_body_bytes": null, "missing_db": "", "hash": "", "https_enabled": false,
         "query_timeout": 0, "max_concurrent_queries": 0,
-        "query_memory_bytes": -1, "max_result_rows": 0"#;
+        "query_memory_bytes": -1, "max_result_rows": 0, "read_wait": 0"#;
     for text in [json(zero), json("").replace("],\n", "]")] {
         let config = ok("f.json", &text);
         let data = &config.data;
@@ -125,7 +125,7 @@ const EVERY_KEY: [(&str, &str); 3] = [
         "backlog_max_bytes": 100000000, "backlog_full": "drop_oldest", "consistency_max": "one",
         "backend_gzip": true, "max_body_bytes": 0,
         "missing_db": "hold", "hash": "xxh3", "query_timeout": 10, "max_concurrent_queries": 11,
-        "query_memory_bytes": 12000000, "max_result_rows": 13}"#,
+        "query_memory_bytes": 12000000, "max_result_rows": 13, "read_your_writes": true, "read_wait": 14}"#,
     ),
     (
         "all.toml",
@@ -175,6 +175,8 @@ consistency_max = "one"
         max_concurrent_queries = 11
         query_memory_bytes = 12_000_000
         max_result_rows = 13
+        read_your_writes = true
+        read_wait = 14
         [[circles]]
         name = "c"
         [[circles.backends]]
@@ -249,6 +251,8 @@ query_timeout: 10
 max_concurrent_queries: 11
 query_memory_bytes: 12000000
 max_result_rows: 13
+read_your_writes: true
+read_wait: 14
 "#,
     ),
 ];
@@ -310,10 +314,22 @@ fn every_key_has_its_meaning_in_every_format() {
         assert_eq!((data.backlog_max_bytes, data.backlog_full), (Some(100_000_000), BacklogFull::DropOldest));
         assert_eq!(data.consistency_max, Consistency::One);
         assert_eq!((data.max_body_bytes, data.missing_db), (0, MissingDb::Hold));
-        let query =
-            QuerySettings { timeout: seconds(10), concurrent_max: 11, memory_bytes_max: 12_000_000, rows_max: 13 };
+        let query = QuerySettings {
+            timeout: seconds(10),
+            concurrent_max: 11,
+            memory_bytes_max: 12_000_000,
+            rows_max: 13,
+            read_wait: Some(Duration::from_millis(14)),
+        };
         assert_eq!(data.query, query);
     }
+}
+
+#[test]
+fn queries_can_be_told_not_to_wait_for_writes() {
+    let read_wait = |keys| ok("f.json", &json(keys)).data.query.read_wait;
+    assert_eq!(read_wait(r#""read_your_writes": false, "read_wait": 100"#), None);
+    assert_eq!(read_wait(r#""read_wait": 100"#), Some(Duration::from_millis(100)));
 }
 
 #[test]

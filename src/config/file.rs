@@ -204,6 +204,12 @@ table! {
         query_memory_bytes: i64 = "`268435456`",
         /// Rows of one merged answer. More: the query is refused, never cut short. 0 means no limit.
         max_result_rows: i64 = "`0`",
+        /// A query waits for the points that this proxy acknowledged before it began, until the backends that it asks
+        /// have them ([queries](queries.md#read-after-write)).
+        read_your_writes: bool = "`true`",
+        /// Milliseconds that a query waits at most for such points. Then it is answered without them, and the answer
+        /// carries `X-Fluxgate-Stale`.
+        read_wait: i64 = "`250`",
         /// PEM file with the certificate authorities to trust for `https` backends, instead of the system's.
         ca_file: String = "the system's",
         /// Backends that have left the circles, and that a rebalance with `operation=rm` may name. Those that left at

@@ -302,7 +302,10 @@ fn query(file: &File) -> Result<QuerySettings, Problem> {
     let memory_bytes_max = up_to("query_memory_bytes", file.query_memory_bytes, default.memory_bytes_max, usize::MAX)?;
     at_least("query_memory_bytes", memory_bytes_max as u64, limits::QUERY_MEMORY_BYTES_MIN as u64, "")?;
     let rows_max = number_or_none("max_result_rows", file.max_result_rows, default.rows_max)?;
-    Ok(QuerySettings { timeout, concurrent_max, memory_bytes_max, rows_max })
+    let wait_max = limits::SETTING_TIME_MAX.as_millis() as usize;
+    let wait = up_to("read_wait", file.read_wait, limits::READ_WAIT.as_millis() as usize, wait_max)?;
+    let read_wait = file.read_your_writes.unwrap_or(true).then(|| Duration::from_millis(wait as u64));
+    Ok(QuerySettings { timeout, concurrent_max, memory_bytes_max, rows_max, read_wait })
 }
 
 fn number_or_none(name: &str, value: Option<i64>, default: usize) -> Result<usize, Problem> {

@@ -83,6 +83,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use fluxgate_dataplane::http::error_body::Format;
+    use fluxgate_dataplane::must_see::MustSee;
 
     use super::*;
 
@@ -100,6 +101,7 @@ mod tests {
             chunk_size: 1,
             format: Format::Json,
             gzip: false,
+            must_see: MustSee::default(),
             cancelled: Arc::new(AtomicBool::new(false)),
         };
         Merge { asker: (0, ticket), request: Box::new(request), asked: Instant::now() }

@@ -123,7 +123,7 @@ impl EventLoop {
         let callable = former_backends.into_iter().chain(former).collect();
         let workers = Workers::new(errands_sender, end.workers());
         let query_timeout = query.timeout;
-        let query_shared = Arc::new(QueryShared::new(&topology, &placement, &stats, query, workers, &trust));
+        let query_shared = Arc::new(QueryShared::new(&topology, &placement, &stats, &order, query, workers, &trust));
         let known = |backend| KnownBackend::start(backend, &trust, check_interval, &reports);
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
         let migrations = migration::job::MigrationShared {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use fluxgate_dataplane::handoff::{Catalog, QueryRequest};
 use fluxgate_dataplane::http::error_body::Format;
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::{Place, Placement};
 use fluxgate_dataplane::routing::choose::{Chooser, Shares};
 use fluxgate_dataplane::routing::reach::Reach;
@@ -40,6 +41,7 @@ pub struct QueryShared {
     /// The newest placement. A request keeps the one it began with.
     placement: Mutex<Arc<Placement>>,
     pub stats: Arc<Stats>,
+    order: Arc<RecordOrder>,
     pub settings: QuerySettings,
     /// By `BackendId`.
     pub clients: Vec<Client>,
@@ -56,6 +58,7 @@ impl QueryShared {
         topology: &Arc<Topology>,
         placement: &Arc<Placement>,
         stats: &Arc<Stats>,
+        order: &Arc<RecordOrder>,
         settings: QuerySettings,
         workers: Workers,
         trust: &Trust,
@@ -65,6 +68,7 @@ impl QueryShared {
             topology: Arc::clone(topology),
             placement: Mutex::new(Arc::clone(placement)),
             stats: Arc::clone(stats),
+            order: Arc::clone(order),
             memory: MemoryBudget::new(settings.memory_bytes_max),
             settings,
             function_types: FunctionTypes::default(),
@@ -150,7 +154,7 @@ pub struct Context<'a> {
     failed: RefCell<BTreeMap<BackendId, String>>,
     /// Memory that this request holds, returned at its end.
     pub held: Held,
-    behind_ms: std::cell::Cell<u64>,
+    stale_ms: std::cell::Cell<u64>,
     now_ns: std::cell::Cell<i64>,
     /// The answer will be written (SELECT INTO).
     typed: std::cell::Cell<bool>,
@@ -168,7 +172,7 @@ impl<'a> Context<'a> {
             cancelled: Arc::clone(&request.cancelled),
             failed: RefCell::default(),
             held: shared.memory.hold(Arc::clone(&request.cancelled)),
-            behind_ms: std::cell::Cell::new(0),
+            stale_ms: std::cell::Cell::new(0),
             now_ns: std::cell::Cell::new(0),
             typed: std::cell::Cell::new(false),
         }
@@ -207,8 +211,8 @@ impl<'a> Context<'a> {
     }
 
     /// How far the answers so far may be behind, in milliseconds.
-    pub fn behind_ms(&self) -> u64 {
-        self.behind_ms.get()
+    pub fn stale_ms(&self) -> u64 {
+        self.stale_ms.get()
     }
 
     /// The name of a backend, for messages.
@@ -362,11 +366,14 @@ impl<'a> Context<'a> {
             topology: &self.shared.topology,
             placement: &self.placement,
             stats: &self.shared.stats,
+            order: &self.shared.order,
+            must_see: &self.request.must_see,
+            read_wait: self.shared.settings.read_wait.unwrap_or_default(),
             now_ms: unix_ms(),
             failed: &failed,
         };
         let shares = chooser.shares(reach).map_err(|down| self.unavailable(&down))?;
-        self.behind_ms.set(self.behind_ms.get().max(shares.behind_ms));
+        self.stale_ms.set(self.stale_ms.get().max(shares.stale_ms));
         Ok(shares)
     }
 

@@ -30,9 +30,9 @@ pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, 
     match result {
         Ok(mut reply) => {
             if let QueryReply::Answer { fields, .. } = &mut reply
-                && context.behind_ms() > 0
+                && context.stale_ms() > 0
             {
-                fields.push(("X-Fluxgate-Stale", context.behind_ms().div_ceil(1000).to_string()));
+                fields.push(("X-Fluxgate-Stale", context.stale_ms().div_ceil(1000).to_string()));
             }
             reply
         }

@@ -15,6 +15,7 @@ use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings, Dialect};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, QueryRequest, ToControl, ToWorker, WorkerEnd};
 use fluxgate_dataplane::http::error_body::Format;
+use fluxgate_dataplane::must_see::MustSee;
 use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
@@ -190,6 +191,7 @@ pub fn query(db: &str) -> QueryRequest {
         chunk_size: 10_000,
         format: Format::Json,
         gzip: false,
+        must_see: MustSee::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
     }
 }
@@ -209,7 +211,16 @@ pub fn shared(topology: Topology) -> QueryShared {
     let topology = Arc::new(topology);
     let stats = Arc::new(Stats::new(1, topology.backends.len(), topology.circles.len()));
     let placement = Arc::new(placement(&topology));
-    QueryShared::new(&topology, &placement, &stats, QuerySettings::default(), Workers::absent(), &Trust::default())
+    let order = Arc::new(RecordOrder::new(1, topology.backends.len(), Duration::ZERO));
+    QueryShared::new(
+        &topology,
+        &placement,
+        &stats,
+        &order,
+        QuerySettings::default(),
+        Workers::absent(),
+        &Trust::default(),
+    )
 }
 
 /// A running control thread with one worker, whose part the test plays.

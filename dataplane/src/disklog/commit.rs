@@ -174,6 +174,7 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
         let (epoch, offset) = (inner.current().header.epoch, inner.current().used);
         let stamp = (!shared.acks_from_memory()).then(|| shared.next_stamp());
         let sealed = inner.tail.seal(epoch, stamp);
+        inner.sealed_stamp = stamp.unwrap_or(inner.acked_stamp);
         inner.frames_sealed += 1;
         inner.sealed_appends = std::mem::take(&mut inner.open_appends);
         std::mem::swap(&mut inner.open_bytes, &mut inner.sealed_bytes);
@@ -204,7 +205,10 @@ async fn write_frame(shared: &SharedLog) -> Result<(), Error> {
                 wait_for_space(shared).await;
                 if open {
                     let stamp = shared.next_stamp();
-                    shared.inner.borrow_mut().tail.stamp_again(&sealed, stamp);
+                    let mut inner = shared.inner.borrow_mut();
+                    inner.tail.stamp_again(&sealed, stamp);
+                    inner.sealed_stamp = stamp;
+                    drop(inner);
                     done = 0;
                 }
             }
@@ -223,6 +227,7 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
     inner.tail.mark_written();
     let (first, end) = (sealed.header.first, sealed.header.end());
     inner.written = end;
+    inner.acked_stamp = inner.acked_stamp.max(inner.sealed_stamp);
     if shared.dsync() {
         inner.synced = end;
     }

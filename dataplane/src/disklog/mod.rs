@@ -300,6 +300,8 @@ impl Log {
                 absent: found.absent,
                 written: start.seq,
                 synced: start.seq,
+                sealed_stamp: 0,
+                acked_stamp: 0,
                 sync_wanted: false,
                 open_appends: 0,
                 sealed_appends: 0,
@@ -380,6 +382,7 @@ impl Log {
                                 inner.open_bytes[backend.index()] += len as u64;
                             }
                             inner.open_appends += 1;
+                            inner.acked_stamp = inner.acked_stamp.max(stamp);
                             let gathered = inner.open_appends == inner.gather_target;
                             drop(inner);
                             if was_empty || gathered {
@@ -456,6 +459,11 @@ impl Log {
     /// Resolves when the cursor of any backend has moved after this call, or [`Log::wake_waiting`] was called.
     pub fn confirmed(&self) -> impl Future<Output = ()> + '_ {
         self.shared.confirmed.wait()
+    }
+
+    /// No record that has been committed since the start has a larger stamp.
+    pub fn committed_stamp(&self) -> u64 {
+        self.shared.inner.borrow().acked_stamp
     }
 
     /// All records before this sequence have been confirmed.

@@ -95,6 +95,9 @@ pub(super) struct Inner {
     /// The sequence after the last one written, and after the last one synced.
     pub(super) written: Seq,
     pub(super) synced: Seq,
+    /// The largest stamp in the frame that was sealed last, and in what may be acknowledged.
+    pub(super) sealed_stamp: u64,
+    pub(super) acked_stamp: u64,
     pub(super) sync_wanted: bool,
     /// Appends in the open frame, and in the frame sealed before it.
     pub(super) open_appends: u32,

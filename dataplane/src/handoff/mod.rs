@@ -21,6 +21,7 @@ pub use unsent::{UnsentBody, UnsentBytes};
 use bytes::Bytes;
 
 use crate::http::error_body::Format;
+use crate::must_see::MustSee;
 use crate::placement::Placement;
 use crate::topology::{BackendId, Topology};
 
@@ -74,6 +75,8 @@ pub struct QueryRequest {
     pub format: Format,
     /// The client accepts gzip.
     pub gzip: bool,
+    /// What the answer must have, as far as the backends do.
+    pub must_see: MustSee,
     /// Set by the worker when the client has disconnected: the answer is not needed any more.
     pub cancelled: Arc<AtomicBool>,
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::forward::Outgoing;
+use super::fresh::{self, Choice};
 use super::{AfterAnswer, Permit, ask_alone, no_backend_answered};
 use crate::courier::percent_encode;
 use crate::http::Span;
@@ -137,7 +138,9 @@ async fn answer(
     }
     let (accept, encoding) = (head.accept.as_deref(), head.accept_encoding.as_deref());
     let outgoing = Outgoing::with_body(head.target.into(), content_type, accept, encoding, body);
-    let asked = ask_alone(worker, &outgoing, &candidates, inbox, to).await;
+    let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
+    Choice { must_see: &must_see, alone: &candidates, together: &[] }.wait(worker).await;
+    let asked = ask_alone(worker, &outgoing, &candidates, &must_see, inbox, to).await;
     asked.map_err(|failures| no_backend_answered(worker, &failures))
 }
 

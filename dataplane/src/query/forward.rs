@@ -252,8 +252,8 @@ impl BackendReply<'_> {
         self.answer.error.map(|span| String::from_utf8_lossy(span.of(&self.buf[..self.len])).into_owned())
     }
 
-    /// Passes the whole answer to the client. `behind_ms` is that of `choose::Rank`.
-    pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, behind_ms: u64) -> AfterAnswer {
+    /// Passes the whole answer to the client. `stale_ms` is that of `choose::Rank`.
+    pub async fn pass(mut self, inbox: &mut Inbox, to: ReplyTo<'_>, stale_ms: u64) -> AfterAnswer {
         let mut frame = match self.answer.body {
             AnswerBody::None => PassFrame::Length(0),
             AnswerBody::Length(length) => PassFrame::Length(length),
@@ -261,7 +261,7 @@ impl BackendReply<'_> {
             AnswerBody::UntilClose => PassFrame::UntilClose,
         };
         let mut out = Vec::with_capacity(QUERY_BUFFER_BYTES);
-        let chunked = self.begin(&mut out, to, behind_ms);
+        let chunked = self.begin(&mut out, to, stale_ms);
         // For this client only the close of the connection marks the end of the answer.
         let end_is_close = !chunked && !matches!(self.answer.body, AnswerBody::None | AnswerBody::Length(_));
         let mut received = self.answer.head_len..self.len;
@@ -306,7 +306,7 @@ impl BackendReply<'_> {
     }
 
     /// Writes the head of our answer: the backend's fields, without those of the connection and those we set ourselves.
-    fn begin(&self, out: &mut Vec<u8>, to: ReplyTo<'_>, behind_ms: u64) -> bool {
+    fn begin(&self, out: &mut Vec<u8>, to: ReplyTo<'_>, stale_ms: u64) -> bool {
         const OURS: [&str; 9] = [
             "connection",
             "keep-alive",
@@ -322,8 +322,8 @@ impl BackendReply<'_> {
         let kept = |name: &[u8]| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
         let fields = self.answer.fields(&self.buf).filter(|(name, _)| kept(name));
         let mut fields: Vec<_> = fields.map(|(name, value)| (text(name), text(value))).collect();
-        if behind_ms > 0 {
-            fields.push(("X-Fluxgate-Stale".into(), behind_ms.div_ceil(1000).to_string()));
+        if stale_ms > 0 {
+            fields.push(("X-Fluxgate-Stale".into(), stale_ms.div_ceil(1000).to_string()));
         }
         let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut responder = self.worker.responder.borrow_mut();

@@ -13,6 +13,7 @@ mod deep;
 mod error_text;
 pub mod flux;
 mod forward;
+mod fresh;
 pub mod prometheus;
 mod request;
 
@@ -30,16 +31,18 @@ use crate::influxql::ast::Statement;
 use crate::influxql::{self, Depth, ErrorKind, Params};
 use crate::io;
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
+use crate::must_see::MustSee;
 use crate::placement::Placement;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
 use crate::routing::access::{self, Refusal};
 use crate::routing::choose::Chooser;
-use crate::routing::reach::{Class, class};
+use crate::routing::reach::{self, Class, class};
 use crate::routing::route::{Route, route};
 use crate::topology::BackendId;
 use crate::worker::Worker;
 use forward::{AskFailure, Outgoing};
+use fresh::{Answerer, Choice};
 use request::{Query, QueryHead};
 
 /// What happens to the client's connection after an answer.
@@ -158,15 +161,20 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
     };
     access::check(&statements, &query.db, |db| worker.settings.db_allowed(db.as_bytes()))?;
-    match route(&statements, &query.db, &settings.topology, &worker.placement()) {
-        Route::Alone(candidates) => match ask_alone(worker, &Outgoing::new(&query), &candidates, inbox, to).await {
-            Ok(ended) => Ok(ended),
-            Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
-                hand_over(worker, query, place, inbox, to).await
-            }
-            Err(failures) => Err(no_backend_answered(worker, &failures)),
-        },
-        Route::Control => hand_over(worker, query, place, inbox, to).await,
+    let must_see = fresh::must_see(worker, fresh::databases(&statements, &query.db));
+    let reaches: Vec<_> = statements.iter().filter_map(|s| reach::of_points(s, &query.db)).collect();
+    let route = route(&statements, &query.db, &settings.topology, &worker.placement());
+    let alone = if let Route::Alone(candidates) = route { candidates } else { BTreeSet::new() };
+    let answerer = Choice { must_see: &must_see, alone: &alone, together: &reaches }.wait(worker).await;
+    if alone.is_empty() || answerer == Answerer::Several {
+        return hand_over(worker, query, must_see, place, inbox, to).await;
+    }
+    match ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to).await {
+        Ok(ended) => Ok(ended),
+        Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
+            hand_over(worker, query, must_see, place, inbox, to).await
+        }
+        Err(failures) => Err(no_backend_answered(worker, &failures)),
     }
 }
 
@@ -191,15 +199,20 @@ async fn answer_deep(
     let decide = || {
         let statements = parse(Depth::DEEP, query)?;
         let allowed = access::check(&statements, &query.db, |db| settings.db_allowed(db.as_bytes()));
-        Ok(allowed.map(|()| route(&statements, &query.db, &settings.topology, placement)))
+        let dbs: Vec<_> = fresh::databases(&statements, &query.db).into_iter().map(str::to_owned).collect();
+        Ok(allowed.map(|()| (route(&statements, &query.db, &settings.topology, placement), dbs)))
     };
     match deep::on_deep_stack(decide).map_err(|error| Refusal::new(503, format!("cannot start a thread: {error}")))? {
         Err(unparsed) => refuse_unparsed(worker, query, unparsed, inbox, to).await,
         Ok(Err(refusal)) => Err(refusal),
-        Ok(Ok(Route::Control)) => Err(Refusal::new(400, too_deep.text + ", since no backend can answer alone")),
-        Ok(Ok(Route::Alone(candidates))) => ask_alone(worker, &Outgoing::new(query), &candidates, inbox, to)
-            .await
-            .map_err(|failures| no_backend_answered(worker, &failures)),
+        Ok(Ok((Route::Control, _))) => Err(Refusal::new(400, too_deep.text + ", since no backend can answer alone")),
+        Ok(Ok((Route::Alone(candidates), dbs))) => {
+            let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
+            Choice { must_see: &must_see, alone: &candidates, together: &[] }.wait(worker).await;
+            ask_alone(worker, &Outgoing::new(query), &candidates, &must_see, inbox, to)
+                .await
+                .map_err(|failures| no_backend_answered(worker, &failures))
+        }
     }
 }
 
@@ -240,7 +253,7 @@ async fn refuse_unparsed(
     });
     let outgoing = Outgoing::new(harmless.as_ref().unwrap_or(query));
     let all = worker.settings.topology.backends.iter().map(|backend| backend.id);
-    for (backend, _) in chooser(worker, &worker.placement(), &BTreeSet::new()).best_first(all) {
+    for (backend, _) in chooser(worker, &worker.placement(), &BTreeSet::new(), &MustSee::default()).best_first(all) {
         match forward::ask(worker, backend, &outgoing, inbox).await {
             None => return Ok(AfterAnswer::Close),
             Some(Ok(reply)) if reply.answer.status == 400 => {
@@ -258,11 +271,19 @@ async fn refuse_unparsed(
     Err(own)
 }
 
-fn chooser<'a>(worker: &'a Worker, placement: &'a Placement, failed: &'a BTreeSet<BackendId>) -> Chooser<'a> {
+fn chooser<'a>(
+    worker: &'a Worker,
+    placement: &'a Placement,
+    failed: &'a BTreeSet<BackendId>,
+    must_see: &'a MustSee,
+) -> Chooser<'a> {
     Chooser {
         topology: &worker.settings.topology,
         placement,
         stats: &worker.all_stats,
+        order: &worker.feeds.order,
+        must_see,
+        read_wait: worker.settings.query.read_wait.unwrap_or_default(),
         now_ms: worker.clock_ms(),
         failed,
     }
@@ -276,17 +297,18 @@ async fn ask_alone(
     worker: &Worker,
     outgoing: &Outgoing,
     candidates: &BTreeSet<BackendId>,
+    must_see: &MustSee,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, BTreeMap<BackendId, AskFailure>> {
     let mut failures = BTreeMap::new();
     loop {
         let failed = failures.keys().copied().collect();
-        let ranked = chooser(worker, &worker.placement(), &failed).best_first(candidates.iter().copied());
+        let ranked = chooser(worker, &worker.placement(), &failed, must_see).best_first(candidates.iter().copied());
         let Some(&(backend, rank)) = ranked.first() else { break };
         match forward::ask(worker, backend, outgoing, inbox).await {
             None => return Ok(AfterAnswer::Close),
-            Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.behind_ms).await),
+            Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.stale_ms()).await),
             Some(Err(why)) => _ = failures.insert(backend, why),
         }
     }
@@ -305,7 +327,8 @@ fn others_answer(
 ) -> bool {
     let failed = failures.keys().copied().collect();
     let placement = worker.placement();
-    let chooser = chooser(worker, &placement, &failed);
+    let must_see = MustSee::default();
+    let chooser = chooser(worker, &placement, &failed, &must_see);
     let answered = |statement: &Statement| match class(statement, db) {
         Class::Read(reach) => chooser.shares(&reach).is_ok(),
         _ => false,
@@ -334,13 +357,14 @@ impl Drop for CancelOnDrop {
 async fn hand_over(
     worker: &Rc<Worker>,
     query: Query,
+    must_see: MustSee,
     place: Permit,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, Refusal> {
     let (is_async, pretty) = (query.is_async, query.pretty);
     let cancel = CancelOnDrop(Arc::default());
-    let request = to_request(query, cancel.0.clone());
+    let request = to_request(query, must_see, cancel.0.clone());
     if is_async {
         let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
         io::spawn(run_unattended(worker.clone(), request, timeout, cancel, place));
@@ -394,7 +418,7 @@ async fn ask_control(
     }
 }
 
-fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
+fn to_request(query: Query, must_see: MustSee, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
     let (format, gzip) = (query.format(), query.takes_gzip());
     let Query { is_get, q, db, rp, epoch, params, pretty, chunked, chunk_size, .. } = query;
     let params = Some(params).filter(|params| !params.is_empty());
@@ -412,6 +436,7 @@ fn to_request(query: Query, cancelled: Arc<AtomicBool>) -> Box<QueryRequest> {
         chunk_size,
         format,
         gzip,
+        must_see,
         cancelled,
     })
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::forward::Outgoing;
+use super::fresh::{self, Answerer, Choice};
 use super::request::to_text;
 use super::{AfterAnswer, CancelOnDrop, OwnAnswer, Permit, ask_alone, chooser, no_backend_answered, pass_on, send_own};
 use crate::courier::percent_encode;
@@ -88,14 +89,17 @@ async fn answer(
         None => Reach::Circle,
     };
     let candidates = alone(std::slice::from_ref(&reach), &settings.topology, &worker.placement());
-    if !candidates.is_empty() {
-        match ask_alone(worker, &outgoing(&read), &candidates, inbox, to).await {
+    let must_see = fresh::must_see(worker, [&read.db[..]]);
+    let choice = Choice { must_see: &must_see, alone: &candidates, together: std::slice::from_ref(&reach) };
+    let answerer = choice.wait(worker).await;
+    if !candidates.is_empty() && answerer == Answerer::One {
+        match ask_alone(worker, &outgoing(&read), &candidates, &must_see, inbox, to).await {
             Ok(ended) => return Ok(ended),
             Err(failures) => {
                 let failed = failures.keys().copied().collect();
                 let placement = worker.placement();
-                let others =
-                    matches!(reach, Reach::Circle) && chooser(worker, &placement, &failed).shares(&reach).is_ok();
+                let others = matches!(reach, Reach::Circle)
+                    && chooser(worker, &placement, &failed, &must_see).shares(&reach).is_ok();
                 if !others {
                     return Err(no_backend_answered(worker, &failures));
                 }
@@ -116,6 +120,7 @@ async fn answer(
         chunk_size: 1,
         format: to.format,
         gzip: false,
+        must_see,
         cancelled: cancel.0.clone(),
     });
     pass_on(worker, request, inbox, to).await

@@ -30,16 +30,20 @@ pub fn check(statements: &[Statement], default_db: &str, allowed: impl Fn(&str) 
             return Err(Refusal::new(400, format!("query forbidden: {}", why(*what))));
         }
     }
-    let named = statements.iter().flat_map(databases).chain([default_db]);
     // Sorted, so that the same request always names the same database.
-    match named.filter(|db| !db.is_empty()).collect::<BTreeSet<_>>().into_iter().find(|db| !allowed(db)) {
+    match databases(statements, default_db).into_iter().find(|db| !allowed(db)) {
         Some(db) => Err(Refusal::new(400, format!("database forbidden: {db}"))),
         None => Ok(()),
     }
 }
 
-/// All databases that a statement names, also where InfluxDB ignores them.
-fn databases(statement: &Statement) -> Vec<&str> {
+/// All databases that statements name, also where InfluxDB ignores them, and the one they need not name.
+pub fn databases<'a>(statements: impl IntoIterator<Item = &'a Statement>, default_db: &'a str) -> BTreeSet<&'a str> {
+    let named = statements.into_iter().flat_map(named_by).chain([default_db]);
+    named.filter(|db| !db.is_empty()).collect()
+}
+
+fn named_by(statement: &Statement) -> Vec<&str> {
     match statement {
         Statement::Select(select) | Statement::Explain { select, .. } => of_select(select),
         Statement::ShowRetentionPolicies { db } => db.iter().map(String::as_str).collect(),

@@ -1,27 +1,50 @@
 //! Chooses which backends to ask, from counters only.
 //!
-//! The best backend is up to date; then the one least behind; among equals the one with the fewest running queries.
+//! The best backend is up to date; then the one least behind; among equals one that has all that was acknowledged
+//! before the query began, and then the one with the fewest running queries.
 //! `write_only` backends come last, and so do circles under migration and circles that lost data with a removed
 //! backend. A backend that the last probe found down is not asked. When only some backends of a circle are up, each
 //! measurement is read from the best backend that has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::limits::STALE_AFTER;
+use crate::must_see::MustSee;
+use crate::order::RecordOrder;
 use crate::placement::{Place, Placement};
 use crate::routing::reach::{Reach, backends_of};
 use crate::stats::Stats;
 use crate::topology::{BackendId, Topology};
 
 /// How good a backend is for a read. Lower is better, in the order of the fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// Avoided for reads: it is `write_only`, or its circle is being migrated or lacks data of a removed backend.
     pub spared: bool,
     /// How long the oldest undelivered point for it has waited, in milliseconds; 0 up to [`STALE_AFTER`].
     pub behind_ms: u64,
+    pub lag: Lag,
     pub running: u64,
+}
+
+impl Rank {
+    /// How far its answer may be behind, in milliseconds; 0 = it has all that a query must see.
+    pub fn stale_ms(&self) -> u64 {
+        if self.lag == Lag::None { self.behind_ms } else { self.behind_ms.max(1) }
+    }
+}
+
+/// Whether a backend has all that a query must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lag {
+    #[default]
+    None,
+    /// It may have it soon.
+    Short,
+    /// To wait for it is pointless: it takes no writes now, or its oldest point has waited longer than a query would.
+    Long,
 }
 
 /// The input of the choice.
@@ -30,6 +53,10 @@ pub struct Chooser<'a> {
     pub topology: &'a Topology,
     pub placement: &'a Placement,
     pub stats: &'a Stats,
+    pub order: &'a RecordOrder,
+    pub must_see: &'a MustSee,
+    /// How long a query waits at most for what it must see.
+    pub read_wait: Duration,
     /// Milliseconds since 1970.
     pub now_ms: u64,
     /// Backends that have failed to answer this request.
@@ -42,7 +69,7 @@ pub struct Shares {
     /// For each backend: the places it is asked about. None: all it has.
     pub backends: BTreeMap<BackendId, Option<BTreeSet<Place>>>,
     /// How far the answer may be behind, in milliseconds; 0 = up to date.
-    pub behind_ms: u64,
+    pub stale_ms: u64,
 }
 
 impl Chooser<'_> {
@@ -59,8 +86,21 @@ impl Chooser<'_> {
         Some(Rank {
             spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed) || self.placement.lacks(at.circle),
             behind_ms: if waited > STALE_AFTER.as_millis() as u64 { waited } else { 0 },
+            lag: self.lag(backend),
             running: reads.running.load(Relaxed),
         })
+    }
+
+    fn lag(&self, backend: BackendId) -> Lag {
+        if self.must_see.is_at(backend, self.stats, self.order) {
+            return Lag::None;
+        }
+        let courier = &self.stats.couriers[backend.index()];
+        let oldest = courier.oldest_ms.load(Relaxed);
+        // 0 = not known yet, `u64::MAX` = none that has been looked at.
+        let waited = if oldest == 0 { 0 } else { self.now_ms.saturating_sub(oldest) };
+        let is_stuck = !courier.up.load(Relaxed) || courier.stuck.load(Relaxed);
+        if is_stuck || u128::from(waited) > self.read_wait.as_millis() { Lag::Long } else { Lag::Short }
     }
 
     /// The `candidates` that may be asked, best first.
@@ -81,10 +121,11 @@ impl Chooser<'_> {
             let members = backends_of(reach, circle, self.placement);
             let worst = members.iter().map(|&b| self.rank(b)).try_fold(None, |worst: Option<Rank>, rank| {
                 let rank = rank?;
-                let base = worst.unwrap_or(Rank { spared: false, behind_ms: 0, running: 0 });
+                let base = worst.unwrap_or_default();
                 Some(Some(Rank {
                     spared: base.spared | rank.spared,
                     behind_ms: base.behind_ms.max(rank.behind_ms),
+                    lag: base.lag.max(rank.lag),
                     running: base.running + rank.running,
                 }))
             })?;
@@ -94,23 +135,23 @@ impl Chooser<'_> {
             Reach::Any { .. } => {
                 let all: Vec<_> = circles.flat_map(|c| self.placement.members(c).iter().copied()).collect();
                 match self.best_first(all.iter().copied()).first() {
-                    Some(&(backend, rank)) => Ok(Shares::one(backend, None, rank.behind_ms)),
+                    Some(&(backend, rank)) => Ok(Shares::one(backend, None, rank.stale_ms())),
                     None => Err(all.into_iter().collect()),
                 }
             }
             Reach::Circle => match circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank) {
                 Some((rank, members)) => Ok(Shares {
                     backends: members.into_iter().map(|backend| (backend, None)).collect(),
-                    behind_ms: rank.behind_ms,
+                    stale_ms: rank.stale_ms(),
                 }),
                 None => Err(self.unavailable(circles.flat_map(|c| self.placement.members(c).iter().copied()))),
             },
             Reach::Places(places) => {
                 let best = circles.clone().filter_map(whole).min_by_key(|(rank, _)| *rank);
                 let mut shares = Shares::default();
-                // If one circle is up to date, take all from it: fewer backends are asked.
-                let preferred =
-                    best.filter(|(rank, _)| !rank.spared && rank.behind_ms == 0).map(|(_, members)| members);
+                // If one circle is up to date, or will be soon, take all from it: fewer backends are asked.
+                let is_good = |rank: &Rank| !rank.spared && rank.behind_ms == 0 && rank.lag != Lag::Long;
+                let preferred = best.filter(|(rank, _)| is_good(rank)).map(|(_, members)| members);
                 for place in places {
                     let readers: BTreeSet<_> =
                         circles.clone().map(|c| self.placement.reader(c, place.bytes())).collect();
@@ -120,7 +161,7 @@ impl Chooser<'_> {
                     let Some(&(backend, rank)) = inside.or(ranked.first()) else { return Err(readers) };
                     let share = shares.backends.entry(backend).or_insert_with(|| Some(BTreeSet::new()));
                     share.get_or_insert_default().insert(place.clone());
-                    shares.behind_ms = shares.behind_ms.max(rank.behind_ms);
+                    shares.stale_ms = shares.stale_ms.max(rank.stale_ms());
                 }
                 Ok(shares)
             }
@@ -133,8 +174,8 @@ impl Chooser<'_> {
 }
 
 impl Shares {
-    fn one(backend: BackendId, share: Option<BTreeSet<Place>>, behind_ms: u64) -> Self {
-        Self { backends: BTreeMap::from([(backend, share)]), behind_ms }
+    fn one(backend: BackendId, share: Option<BTreeSet<Place>>, stale_ms: u64) -> Self {
+        Self { backends: BTreeMap::from([(backend, share)]), stale_ms }
     }
 }
 
@@ -151,18 +192,24 @@ mod tests {
         placement: Placement,
         stats: Stats,
         failed: BTreeSet<BackendId>,
+        order: RecordOrder,
+        must_see: MustSee,
     }
 
     impl Bench {
         fn new() -> Self {
             let topology = Topology::of_sizes(&[2, 3]);
             let placement = Placement::new(&topology, &PlacementSettings::default());
-            Self { stats: Stats::new(2, 5, 2), topology, placement, failed: BTreeSet::new() }
+            let order = RecordOrder::new(1, 5, Duration::ZERO);
+            order.opened(0, &[]);
+            let (stats, failed, must_see) = (Stats::new(2, 5, 2), BTreeSet::new(), MustSee::default());
+            Self { topology, placement, stats, failed, order, must_see }
         }
 
         fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
-            let Self { topology, placement, stats, failed } = self;
-            Chooser { topology, placement, stats, now_ms: NOW, failed }.shares(reach)
+            let Self { topology, placement, stats, failed, order, must_see } = self;
+            let read_wait = Duration::from_millis(250);
+            Chooser { topology, placement, stats, order, must_see, read_wait, now_ms: NOW, failed }.shares(reach)
         }
 
         fn down(&self, backend: usize) {
@@ -201,11 +248,55 @@ mod tests {
         assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [0, 1], "the one without backlog");
         bench.behind(0, 9_000);
         let shares = bench.shares(&Reach::Circle).unwrap();
-        assert_eq!((ids(&shares), shares.behind_ms), (vec![2, 3, 4], 5_000), "the one less behind, and it says so");
+        assert_eq!((ids(&shares), shares.stale_ms), (vec![2, 3, 4], 5_000), "the one less behind, and it says so");
         bench.down(4);
-        assert_eq!(bench.shares(&Reach::Circle).unwrap().behind_ms, 9_000);
+        assert_eq!(bench.shares(&Reach::Circle).unwrap().stale_ms, 9_000);
         bench.down(0);
         assert_eq!(bench.shares(&Reach::Circle), Err([BackendId(0), BackendId(4)].into()), "both are named");
+    }
+
+    #[test]
+    fn what_a_query_must_see_decides_before_the_number_of_queries() {
+        let mut bench = Bench::new();
+        let places = Reach::Places([bench.place([0, 2]), bench.place([1, 3])].into());
+        bench.must_see = MustSee::now(&bench.stats, ["db"]);
+        let (seen, ids_of) = (bench.order.began(), |bench: &Bench| ids(&bench.shares(&places).unwrap()));
+        let stale = |bench: &Bench| bench.shares(&places).unwrap().stale_ms;
+        assert_eq!((ids_of(&bench), stale(&bench)), (vec![0, 1], 1), "nobody has it");
+        (2..5).for_each(|backend| bench.order.settle(BackendId(backend), seen));
+        bench.stats.reads[2].running.store(9, Relaxed);
+        assert_eq!((ids_of(&bench), stale(&bench)), (vec![2, 3], 0));
+        assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [2, 3, 4]);
+        // Half a second: too long for a query, and not long enough to ask another circle as a whole.
+        bench.order.settle(BackendId(0), seen);
+        bench.stats.couriers[1].oldest_ms.store(NOW - 500, Relaxed);
+        bench.must_see = MustSee::now(&bench.stats, ["db"]);
+        bench.down(2);
+        assert_eq!((ids_of(&bench), stale(&bench)), (vec![0, 3], 0), "each from the one that has it");
+        bench.down(3);
+        assert_eq!((ids_of(&bench), stale(&bench)), (vec![0, 1], 1), "the only one");
+    }
+
+    #[test]
+    fn it_is_known_when_waiting_is_pointless() {
+        let mut bench = Bench::new();
+        bench.must_see = MustSee::now(&bench.stats, ["db"]);
+        let lag = |bench: &Bench| {
+            let Bench { topology, placement, stats, failed, order, must_see } = bench;
+            let read_wait = Duration::from_millis(250);
+            Chooser { topology, placement, stats, order, must_see, read_wait, now_ms: NOW, failed }.lag(BackendId(1))
+        };
+        let courier = |bench: &Bench, oldest| bench.stats.couriers[1].oldest_ms.store(oldest, Relaxed);
+        for (oldest, want) in [(0, Lag::Short), (u64::MAX, Lag::Short), (NOW - 250, Lag::Short), (NOW - 251, Lag::Long)]
+        {
+            courier(&bench, oldest);
+            assert_eq!(lag(&bench), want, "{oldest}");
+        }
+        courier(&bench, NOW);
+        bench.stats.couriers[1].up.store(false, Relaxed);
+        assert_eq!(lag(&bench), Lag::Long, "its last write failed");
+        bench.order.settle(BackendId(1), bench.order.began());
+        assert_eq!(lag(&bench), Lag::None);
     }
 
     #[test]

@@ -60,6 +60,15 @@ pub fn class(statement: &Statement, default_db: &str) -> Class {
     }
 }
 
+/// Where the points lie that a statement reads, also one that writes what it has read; None: it reads none.
+pub fn of_points(statement: &Statement, default_db: &str) -> Option<Reach> {
+    match statement {
+        Statement::Select(select) | Statement::Explain { select, .. } => Some(of_select(select, default_db)),
+        Statement::Show(show) => Some(of_show(show, default_db)),
+        _ => None,
+    }
+}
+
 /// All measurements that a SELECT reads, in the order written, with those of subqueries.
 pub fn leaves(select: &Select) -> Vec<&Measurement> {
     let mut leaves = Vec::new();

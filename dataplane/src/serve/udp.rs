@@ -22,6 +22,7 @@ use crate::io::{self, Datagrams};
 use crate::limits::{
     ACCEPT_PAUSE, LOUD_INTERVAL, UDP_COUNT_LOST_EACH, UDP_CREATE_INTERVAL, UDP_CREATE_TIMEOUT, UDP_PACKET_BYTES_MAX,
 };
+use crate::must_see::MustSee;
 use crate::request::reject::Reject;
 use crate::settings::UdpSettings;
 use crate::stats::UdpStats;
@@ -138,6 +139,7 @@ impl Receiver {
             chunk_size: 1,
             format: Format::Json,
             gzip: false,
+            must_see: MustSee::default(),
             cancelled: Arc::new(AtomicBool::new(false)),
         });
         let ask = |worker, ticket| ToControl::Query { worker, ticket, request };

@@ -10,8 +10,8 @@
 //! A backend has one courier, on the worker [`Feeds::courier_of`]; a log lives on the worker [`Feeds::owner_of`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -241,6 +241,13 @@ impl Feed {
 /// A record, and the numbers of its lines that a backend has refused.
 pub type RefusedRecord = (Seq, Vec<u32>);
 
+/// Wakes a worker whose queries wait until something is settled.
+#[derive(Debug)]
+struct SettledNews {
+    wanted: AtomicBool,
+    end: FeedEnd,
+}
+
 /// What the workers of one process share for delivery: the logs and where they live, the order of their records, and a
 /// feed for each log and backend that live on different workers.
 #[derive(Debug)]
@@ -254,6 +261,8 @@ pub struct Feeds {
     /// What backends have refused. By log, then by the backend whose courier has not looked yet.
     refused: Vec<Vec<ArrayQueue<RefusedRecord>>>,
     pub chunk_bytes: usize,
+    /// By worker.
+    settled_news: Vec<SettledNews>,
     /// The first worker has listed what is in the logs, and they may be opened.
     pub listed: AtomicBool,
     /// Some log has records for backends that are no longer configured.
@@ -262,6 +271,12 @@ pub struct Feeds {
     pub rerouted: AtomicBool,
     /// Workers whose couriers run.
     pub couriers_running: AtomicUsize,
+}
+
+impl SettledNews {
+    fn new(bell: Arc<Bell>) -> Self {
+        Self { wanted: AtomicBool::new(false), end: FeedEnd { rung: AtomicBool::new(false), bell } }
+    }
 }
 
 impl Feeds {
@@ -286,6 +301,7 @@ impl Feeds {
             numbers,
             feeds,
             chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            settled_news: bells.iter().map(|bell| SettledNews::new(bell.clone())).collect(),
             listed: AtomicBool::new(false),
             absent: AtomicBool::new(false),
             rerouted: AtomicBool::new(false),
@@ -313,6 +329,27 @@ impl Feeds {
     /// What some backend has refused of a log, for the courier of this one.
     pub fn next_refused(&self, log: usize, backend: BackendId) -> Option<RefusedRecord> {
         self.refused[log][backend.index()].pop()
+    }
+
+    /// The worker is to be woken when something is settled. To be called before it looks what is.
+    pub fn want_settled_news(&self, worker: usize) {
+        self.settled_news[worker].wanted.store(true, SeqCst);
+        fence(SeqCst);
+    }
+
+    /// Something has been settled.
+    pub fn tell_settled(&self) {
+        fence(SeqCst);
+        for news in &self.settled_news {
+            if news.wanted.load(Relaxed) && news.wanted.swap(false, SeqCst) {
+                news.end.ring();
+            }
+        }
+    }
+
+    /// Whether something has been settled since that worker wanted to know and looked last.
+    pub fn look_at_settled_news(&self, worker: usize) -> bool {
+        self.settled_news[worker].end.look()
     }
 
     /// The worker that a log lives on.

@@ -74,6 +74,8 @@ pub struct Worker {
     /// The couriers of this worker, by `BackendId`; empty until they are started.
     couriers: RefCell<Vec<Option<RunningCourier>>>,
     holds: Holds,
+    /// A courier, here or elsewhere, has settled something that a query may wait for.
+    settled: Event,
     /// What this worker's couriers have settled beyond their cursors, by `BackendId`, while something holds these.
     partly_settled: RefCell<Vec<Option<Arc<PartlySettled>>>>,
     stop: Event,
@@ -143,6 +145,9 @@ impl Worker {
 
     /// Wakes the tasks whose feeds have been rung.
     pub fn look_at_feeds(&self) {
+        if self.feeds.look_at_settled_news(self.id) {
+            self.settled.notify();
+        }
         for end in &self.feed_ends {
             let side = if end.is_owner { &end.feed.to_owner } else { &end.feed.to_courier };
             if !side.look() {
@@ -196,6 +201,9 @@ impl Worker {
         let before = self.feeds.order.settled(backend);
         self.feeds.order.settle(backend, stamp);
         self.partly_settled.borrow_mut()[backend.index()] = None;
+        if before < stamp {
+            self.feeds.tell_settled();
+        }
         if self.holds.any_within(before, stamp) {
             self.own.log.wake_waiting();
         }
@@ -238,6 +246,13 @@ impl Worker {
         }
         let own = self.feed_ends.iter().filter(|end| end.is_owner && end.log == self.own.number);
         own.filter(|end| waits_for(end.backend)).for_each(|end| end.feed.hurry());
+    }
+
+    /// Resolves when a courier of any worker has settled something after this call.
+    pub fn settled_news(&self) -> impl Future<Output = ()> + '_ {
+        let news = self.settled.wait();
+        self.feeds.want_settled_news(self.id);
+        news
     }
 
     /// Stops delivery at that stamp until [`Worker::release`].
@@ -401,6 +416,7 @@ impl Worker {
             unknown: RefCell::default(),
             couriers: RefCell::default(),
             holds: Holds::default(),
+            settled: Event::default(),
             partly_settled: RefCell::new(vec![None; settings.topology.backends.len()]),
             stop: Event::default(),
             settings,

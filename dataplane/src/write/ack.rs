@@ -8,6 +8,7 @@ use crate::disklog::{Durable, Seq};
 use crate::io;
 use crate::request::reject::Reject;
 use crate::settings::Consistency;
+use crate::stats::DatabaseSlot;
 use crate::topology::{BackendId, Circle};
 use crate::worker::Worker;
 use crate::worker::awaited::Awaited;
@@ -18,6 +19,8 @@ pub struct Taken {
     /// None: there was no valid line, so there is nothing to wait for.
     pub last_seq: Option<Seq>,
     pub consistency: Consistency,
+    /// Where the database is noted.
+    pub slot: DatabaseSlot,
     /// Set for levels that wait for circles.
     pub confirmation: Option<Confirmation>,
     /// Set when some lines were refused. The answer says so only when the accepted lines are safe.
@@ -44,6 +47,8 @@ pub struct Confirmation {
 /// lines are safe in all cases.
 pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Result<Cow<'static, str>, Reject> {
     let last = taken.last_seq.expect("the caller has looked");
+    // Before the answer: a query that begins after it must see the points.
+    worker.stats().acknowledged.note(taken.slot, worker.own.log.committed_stamp());
     let text = match &taken.confirmation {
         Some(confirmation) => {
             let confirmed = confirm(worker, confirmation, last).await?;

@@ -20,6 +20,7 @@ use crate::request::inbox::Inbox;
 use crate::request::pool::PooledBuf;
 use crate::request::reject::Reject;
 use crate::settings::Consistency;
+use crate::stats::DatabaseSlot;
 use crate::worker::Worker;
 use crate::worker::awaited::Awaited;
 use ack::{Confirmation, Taken};
@@ -106,6 +107,7 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
     if let Some(late) = late {
         return Err(late);
     }
+    let slot = DatabaseSlot::of(&intake.db_name);
     let confirmation = intake.awaited.filter(|_| intake.last_seq.is_some()).map(|awaited| Confirmation {
         wanted,
         touched: intake.touched,
@@ -113,7 +115,7 @@ pub async fn take(worker: &Worker, plan: Plan, inbox: &mut Inbox, body: &mut Bod
         awaited,
     });
     let some_refused = refused.then(|| Reject::SomeRefused(Box::new(intake.refusals)));
-    Ok(Taken { last_seq: intake.last_seq, consistency, confirmation, some_refused })
+    Ok(Taken { last_seq: intake.last_seq, consistency, slot, confirmation, some_refused })
 }
 
 /// Takes a body that is not completely in the inbox: collects it in a window, and appends in pieces only if it exceeds

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use fluxgate_dataplane::influxql::ast::{Select, Show};
+use fluxgate_dataplane::must_see::MustSee;
 use proptest::prelude::*;
 
 use super::*;
@@ -29,6 +30,7 @@ fn request(format: Format) -> QueryRequest {
         chunk_size: 2,
         format,
         gzip: false,
+        must_see: MustSee::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
     }
 }
