@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -33,6 +34,10 @@ pub struct Server {
     says: Vec<(Duration, Option<usize>, Says)>,
     slow: Option<(Duration, Duration)>,
     pub group: Option<Group>,
+    /// Where it listens when it is started next, or since then.
+    pub addr: SocketAddr,
+    /// What its name is known to mean until then.
+    before: (Duration, SocketAddr),
 }
 
 /// What it answers.
@@ -43,8 +48,22 @@ enum Answer {
 }
 
 impl Server {
-    pub fn new() -> Self {
-        Self { influx: Influx::new(DATABASES), says: Vec::new(), slow: None, group: None }
+    pub fn new(number: usize) -> Self {
+        let addr = hosts::backend_addr(number);
+        let (influx, before) = (Influx::new(DATABASES), (Duration::ZERO, addr));
+        Self { influx, says: Vec::new(), slow: None, group: None, addr, before }
+    }
+
+    /// It gets another address, which its name means only from then on.
+    pub fn moves(&mut self, known: Duration) {
+        self.before = (known, self.resolved());
+        self.addr.set_port(self.addr.port() + 1);
+    }
+
+    /// What its name means now.
+    pub fn resolved(&self) -> SocketAddr {
+        let (known, before) = self.before;
+        if exec::now() < known { before } else { self.addr }
     }
 
     pub fn is_up(&self) -> bool {
@@ -62,6 +81,8 @@ impl Server {
     pub fn heal(&mut self) {
         self.says.clear();
         self.slow = None;
+        self.before.0 = Duration::ZERO;
+        self.influx.series_max = None;
     }
 
     /// What it says now instead of what it should: to writes of `db`, or to anything when that is None.
@@ -97,9 +118,9 @@ impl Server {
 pub fn start(server: &Rc<RefCell<Server>>, number: usize) {
     let group = exec::group(hosts::backend_host(number), format!("b{number}"));
     server.borrow_mut().group = Some(group);
-    let server = server.clone();
+    let (server, addr) = (server.clone(), server.borrow().addr);
     exec::spawn_in(group, async move {
-        let listener = net::listen(hosts::backend_addr(number));
+        let listener = net::listen(addr);
         while let Ok(stream) = listener.accept().await {
             exec::spawn(serve(server.clone(), stream));
         }

@@ -10,6 +10,7 @@ use fluxgate_machine::{disk, exec};
 
 use crate::backend::{Server, text};
 use crate::hosts;
+use crate::influx::TYPE_CONFLICT;
 use crate::setup::{DATABASES, Full, Level, Safety};
 use crate::statement;
 use crate::world::{Asked, Counts, Fate, Trouble, World, Write};
@@ -35,6 +36,7 @@ pub const STUCK: &str = "stuck";
 pub const CLOSED: &str = "takes no writes";
 pub const PANIC: &str = "panic";
 pub const LETTERS: &str = "no dead letter";
+pub const SAYS: &str = "a courier says that nothing waits";
 pub const FENCE: &str = "a drop and older or newer points";
 
 pub fn all(world: &World, ledger: &[LedgerRow]) {
@@ -124,7 +126,9 @@ fn types(world: &World, writes: &[Write]) {
         if owners.iter().any(forgets) {
             continue;
         }
-        let refused = |&&owner: &&usize| world.backends[owner].borrow().influx.refused.contains_key(&number);
+        let refused = |&&owner: &&usize| {
+            world.backends[owner].borrow().influx.refused.get(&number).is_some_and(|why| *why == TYPE_CONFLICT)
+        };
         let applied = |&&owner: &&usize| world.backends[owner].borrow().influx.applied.has(number);
         if owners.iter().any(|o| refused(&o)) && owners.iter().any(|o| applied(&o)) {
             let (by, there): (Vec<_>, Vec<_>) =
@@ -336,17 +340,26 @@ fn verdicts(world: &World, writes: &[Write]) {
         if (0..world.backends.len()).any(|backend| world.has_dropped(backend, op.db)) {
             continue;
         }
-        let refused = |number: &&usize| {
-            let by = |&owner: &usize| {
-                let server = world.backends[owner].borrow();
-                server.influx.refused.contains_key(*number) && !server.influx.applied.has(**number)
-            };
-            world.owners(writes[**number].place).iter().any(by)
+        // What was refused may have been taken later, when a start repeated it.
+        let (mut was_refused, mut is_refused) = (false, Vec::<usize>::new());
+        for number in numbers {
+            for &owner in world.owners(writes[*number].place) {
+                let influx = &world.backends[owner].borrow().influx;
+                if influx.refused.contains_key(number) {
+                    was_refused = true;
+                    is_refused.extend((!influx.applied.has(*number)).then_some(*number));
+                }
+            }
+        }
+        let is_wrong = match answer {
+            Some(204) => !is_refused.is_empty(),
+            Some(400) => !was_refused,
+            _ => false,
         };
-        let refused: Vec<_> = numbers.iter().filter(refused).collect();
-        if matches!(answer, Some(204 | 400)) && (*answer == Some(400)) == refused.is_empty() {
+        if is_wrong {
             let client = op.client;
-            world.broken(VERDICT, format!("client {client} was told {answer:?} at {end:?}; refused are {refused:?}"));
+            world
+                .broken(VERDICT, format!("client {client} was told {answer:?} at {end:?}; refused are {is_refused:?}"));
         }
     }
 }

@@ -52,6 +52,21 @@ pub enum PlannedFault {
         db: Option<usize>,
         what: Says,
     },
+    /// Its process ends and starts again with another address, which its name means only after so long.
+    BackendMoved {
+        backend: usize,
+        for_ms: u64,
+    },
+    /// No name means anything.
+    NoNames {
+        for_ms: u64,
+    },
+    /// A database there can have so many series more than any has now.
+    SeriesLimit {
+        backend: usize,
+        for_ms: u64,
+        room: usize,
+    },
     /// Somebody drops a database behind the proxy's back, on one backend or on all.
     DatabaseDropped {
         backend: Option<usize>,
@@ -158,6 +173,9 @@ impl PlannedFault {
         match *self {
             Self::BackendDown { for_ms, .. }
             | Self::BackendEmptied { for_ms, .. }
+            | Self::BackendMoved { for_ms, .. }
+            | Self::NoNames { for_ms }
+            | Self::SeriesLimit { for_ms, .. }
             | Self::BackendSlow { for_ms, .. }
             | Self::BackendSays { for_ms, .. }
             | Self::LinkBlocked { for_ms, .. }
@@ -181,7 +199,7 @@ impl PlannedFault {
         let way = *rng.pick(&[Way::To, Way::From, Way::Both]);
         let workers = 1 + rng.below(3) as usize;
         let down_ms = 10 + rng.below(3_000);
-        match rng.below(24) {
+        match rng.below(28) {
             0 | 1 => Self::BackendDown { backend, for_ms },
             2 => Self::BackendSlow { backend, for_ms, by_ms: rng.below(25_000) },
             3 => {
@@ -223,6 +241,9 @@ impl PlannedFault {
                 measurement: (!rng.one_in(4)).then(|| rng.below(MEASUREMENTS as u64) as usize),
                 again_ms: for_ms,
             },
+            22 => Self::BackendMoved { backend, for_ms },
+            23 => Self::NoNames { for_ms },
+            24 | 25 => Self::SeriesLimit { backend, for_ms, room: rng.below(20) as usize },
             _ => Self::Stalled { worker, for_ms: 1 + rng.below(1 + for_ms / 10) },
         }
     }
@@ -261,6 +282,24 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
                     backend::start(&server, backend);
                 }
             });
+        }
+        PlannedFault::BackendMoved { backend, for_ms } => {
+            world.trouble(Some(backend), None, now, now + ms(for_ms) + AFTERMATH);
+            let server = &world.backends[backend];
+            backend::stop(server);
+            server.borrow_mut().moves(now + ms(for_ms));
+            backend::start(server, backend);
+        }
+        PlannedFault::NoNames { for_ms } => {
+            world.trouble(None, None, now, now + ms(for_ms) + AFTERMATH);
+            world.no_names_until.set(now + ms(for_ms));
+        }
+        PlannedFault::SeriesLimit { backend, for_ms, room } => {
+            world.trouble(Some(backend), None, now, now + ms(for_ms) + AFTERMATH);
+            let server = world.backends[backend].clone();
+            let most = (0..DATABASES).map(|db| server.borrow().influx.series(db)).max();
+            server.borrow_mut().influx.series_max = Some(most.unwrap_or(0) + room);
+            exec::after(ms(for_ms), move || server.borrow_mut().influx.series_max = None);
         }
         PlannedFault::BackendSlow { backend, for_ms, by_ms } => {
             // A request that is under way then has its own time.
@@ -391,6 +430,7 @@ fn start(world: &Rc<World>, process: &Rc<Process>, fault: &PlannedFault) {
 pub fn heal(world: &World) {
     net::heal();
     disk::heal(PROXY);
+    world.no_names_until.set(Duration::ZERO);
     for (number, server) in world.backends.iter().enumerate() {
         server.borrow_mut().heal();
         if !server.borrow().is_up() {

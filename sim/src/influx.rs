@@ -10,6 +10,9 @@ use crate::hosts::{self, Place};
 
 pub const POLICY: &str = "autogen";
 
+/// Why a line is refused whose field has another type.
+pub const TYPE_CONFLICT: &str = "field type conflict";
+
 const HOUR: i64 = 3600 * 1_000_000_000;
 const DAY: i64 = 24 * HOUR;
 
@@ -240,7 +243,7 @@ impl Influx {
             let line = lines[i];
             match self.types.get(&field(line)) {
                 Some(&float) if float != line.float => {
-                    self.refused.insert(line.value, "field type conflict");
+                    self.refused.insert(line.value, TYPE_CONFLICT);
                     dropped.add(1, || conflict(line, float));
                 }
                 _ => {

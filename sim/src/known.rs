@@ -33,6 +33,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
     // A worker whose log has failed takes no writes until the next start.
     let restarts = disk_fails || any(&|f| matches!(f, PlannedFault::Crash { .. } | PlannedFault::Stop { .. }));
     let full = any(&|f| matches!(f, PlannedFault::DiskFull { .. }));
+    let limits = any(&|f| matches!(f, PlannedFault::SeriesLimit { .. }));
     let crashes = any(&|f| matches!(f, PlannedFault::Crash { .. }));
     // A crash takes points that one circle may have had already.
     let forgets = plan.setup.safety != Safety::Disk && crashes;
@@ -51,6 +52,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // A request that is applied late decides the types of its fields late, too. And a search that begins while a
         // server fails, and ends when it does not, sends some lines after later ones.
         check::TYPES if two_types && (too_late || broken_for_a_while) => Some("A: types by the order of each circle"),
+        // What it has no room for gives no type to a field.
+        check::TYPES if two_types && limits => Some("not promised: types of points that one server has no room for"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
         // Their dead letters are there.
         check::ACCOUNTS if two_types && (crashes || disk_fails) && found.text.contains("refused count") => {
@@ -63,6 +66,10 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::LATENESS if silent => Some("A: points wait for a connection that is silent"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
+        // What another circle has refused for its type is not repeated.
+        check::ORDER | check::CIRCLES if dropped && two_types && restarts => {
+            Some("E: a restart repeats what lies behind held points, where types differ already")
+        }
         check::ORDER | check::CIRCLES if drops && restarts => {
             Some("D: a restart repeats what lies around points that were dropped")
         }

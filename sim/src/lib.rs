@@ -19,6 +19,7 @@ pub mod known;
 pub mod plan;
 mod proxy;
 mod randomness;
+mod says;
 mod setup;
 pub mod shrink;
 pub mod sim;

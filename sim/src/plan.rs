@@ -46,10 +46,9 @@ pub enum Profile {
     JustAcked,
     Dropped,
     Emptied,
-    FirstTypes,
 }
 
-pub const PROFILES: [Profile; 25] = [
+pub const PROFILES: [Profile; 24] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -74,7 +73,6 @@ pub const PROFILES: [Profile; 25] = [
     Profile::JustAcked,
     Profile::Dropped,
     Profile::Emptied,
-    Profile::FirstTypes,
 ];
 
 /// Milliseconds in which clients write and things break.
@@ -331,16 +329,6 @@ impl Plan {
                     let fault = PlannedFault::Stalled { worker: rng.below(2) as usize, for_ms: 1 + rng.below(300) };
                     plan.events.push(Event { at: 3_000 + rng.below(17_000), fault });
                 }
-            }
-            Profile::FirstTypes => {
-                // Few lines that disagree about each new field, and one circle gets them all at once.
-                plan.writers(rng, 4, 24, 500);
-                plan.without_alias();
-                for op in &mut plan.ops {
-                    op.points.iter_mut().for_each(|point| point.float = rng.one_in(2));
-                }
-                let backend = rng.below(4) as usize;
-                plan.events.push(Event { at: 0, fault: PlannedFault::BackendDown { backend, for_ms: 2_000 } });
             }
             Profile::FullDisk => {
                 plan.writers(rng, 6, 150, 20_000);

@@ -33,6 +33,7 @@ use crate::world::{self, World};
 const DATA: &str = "/data";
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const NAMES_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two probes at least.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -59,6 +60,7 @@ pub struct Life {
     pub groups: Vec<Group>,
     pub control: Group,
     end: ControlEnd,
+    pub began: Duration,
     pub stats: Arc<Stats>,
     /// Workers that have ended, and how.
     ended: RefCell<Vec<Result<(), String>>>,
@@ -121,6 +123,7 @@ impl Process {
             groups: (0..workers).map(|id| exec::group(hosts::PROXY, format!("worker {id}"))).collect(),
             control,
             end,
+            began: exec::now(),
             stats: stats.clone(),
             ended: RefCell::default(),
             up: RefCell::new(vec![true; setup.backends()]),
@@ -161,8 +164,6 @@ impl Process {
                 });
             }
             for backend in 0..world.setup.backends() {
-                let addr = hosts::backend_addr(backend);
-                life.broadcast(|| ToWorker::Address { backend: id(backend), addr });
                 exec::spawn(probe(world.clone(), life.clone(), backend));
             }
             exec::spawn(renew_catalog(world.clone(), life.clone()));
@@ -409,12 +410,28 @@ async fn create(world: &World, target: usize, db: &str) -> Created {
     if unasked { Created::Failed("not all can be asked".into()) } else { Created::NowhereElse }
 }
 
-/// Pings a backend every so often, and soon when a courier has something new to say.
+/// Pings a backend every so often, and soon when a courier has something new to say. Its name is looked up before the
+/// first ping, after each that failed, and from time to time; workers are told another address.
 async fn probe(world: Rc<World>, life: Rc<Life>, backend: usize) {
+    let (mut told, mut is_due, mut looked_up) = (None, true, Duration::ZERO);
     loop {
+        let mut found = told;
+        if is_due || exec::now() >= looked_up + NAMES_INTERVAL {
+            let means = world.backends[backend].borrow().resolved();
+            (found, looked_up) = (Some(means).filter(|_| exec::now() >= world.no_names_until.get()), exec::now());
+            if let Some(addr) = found.filter(|addr| told != Some(*addr)) {
+                told = Some(addr);
+                life.broadcast(|| ToWorker::Address { backend: id(backend), addr });
+            }
+        }
         // Somebody else's 200 is no answer of InfluxDB's.
         let is_influxdb = || world.backends[backend].borrow().said(None) != Some(Says::Page);
-        let ping = async { net::ask(hosts::backend_addr(backend)).await && is_influxdb() };
+        let ping = async {
+            match found {
+                Some(addr) => net::ask(addr).await && is_influxdb(),
+                None => false,
+            }
+        };
         let late = async {
             exec::sleep(PROBE_TIMEOUT).await;
             false
@@ -427,7 +444,16 @@ async fn probe(world: Rc<World>, life: Rc<Life>, backend: usize) {
                 life.send(worker, ToWorker::Probed { backend: id(backend), up });
             }
         }
+        is_due = !up;
         exec::sleep(PROBE_PAUSE).await;
-        life.probe_now[backend].wait().or(exec::sleep(CHECK_INTERVAL - PROBE_PAUSE)).await;
+        let asked = async {
+            life.probe_now[backend].wait().await;
+            true
+        };
+        let interval = async {
+            exec::sleep(CHECK_INTERVAL - PROBE_PAUSE).await;
+            false
+        };
+        is_due |= asked.or(interval).await;
     }
 }

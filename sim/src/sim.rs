@@ -9,7 +9,7 @@ use fluxgate_machine::{disk, exec};
 use crate::plan::{DiskCall, Plan, PlannedFault};
 use crate::proxy::Process;
 use crate::world::{self, Fate, Violation, World};
-use crate::{backend, check, client, faults, hosts};
+use crate::{backend, check, client, faults, hosts, says};
 
 /// After the last fault everything is delivered within this time: what has no database is held for a minute, a batch
 /// that may be poison as well.
@@ -59,6 +59,7 @@ async fn live(plan: Plan) -> RunOutcome {
     let process = Process::new(world.clone());
     exec::spawn(process.clone().supervise());
     exec::spawn(faults::run(world.clone(), process.clone(), plan.events.clone()));
+    exec::spawn(says::watch(world.clone(), process.clone()));
     let clients = exec::group(hosts::CLIENTS, "clients");
     let running = Rc::new(std::cell::Cell::new(0));
     let numbers: std::collections::BTreeSet<_> = plan.ops.iter().map(|op| op.client).collect();

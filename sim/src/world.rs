@@ -1,6 +1,6 @@
 //! What everybody has seen in a run: the writes and what became of them, and when what was broken.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -72,10 +72,12 @@ pub struct World {
     pub alls: RefCell<Vec<Asked>>,
     /// Databases that somebody dropped, by (backend, database).
     pub drops: RefCell<BTreeSet<(usize, usize)>>,
+    /// Names mean nothing until then.
+    pub no_names_until: Cell<Duration>,
     /// Backends that have lost everything.
     pub emptied: RefCell<BTreeSet<usize>>,
     /// Answers of [`World::owners`], by database and measurement.
-    owners: Vec<Vec<usize>>,
+    owners: Vec<OnceCell<Vec<usize>>>,
     /// Statements sent to the proxy that remove data.
     pub statements: RefCell<Vec<Statement>>,
 }
@@ -92,13 +94,7 @@ pub struct Trouble {
 impl World {
     pub fn new(setup: Setup, log_may_fail: bool) -> Rc<Self> {
         let (topology, placement) = layout(&setup);
-        let backends = (0..setup.backends()).map(|_| Rc::new(RefCell::new(Server::new()))).collect();
-        let owners = (0..DATABASES * MEASUREMENTS).map(|i| {
-            let (db, measurement) = (database(i / MEASUREMENTS), measurement(i % MEASUREMENTS));
-            let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
-            (0..setup.circles).map(|circle| placement.owner(circle, named).index()).collect()
-        });
-        let owners = owners.collect();
+        let backends = (0..setup.backends()).map(|number| Rc::new(RefCell::new(Server::new(number)))).collect();
         Rc::new(Self {
             setup,
             log_may_fail,
@@ -111,8 +107,9 @@ impl World {
             troubles: RefCell::default(),
             alls: RefCell::default(),
             drops: RefCell::default(),
+            no_names_until: Cell::default(),
             emptied: RefCell::default(),
-            owners,
+            owners: vec![OnceCell::new(); DATABASES * MEASUREMENTS],
             statements: RefCell::default(),
         })
     }
@@ -127,7 +124,11 @@ impl World {
 
     /// The backends a place belongs on, one per circle.
     pub fn owners(&self, place: Place) -> &[usize] {
-        &self.owners[place.db * MEASUREMENTS + place.measurement]
+        self.owners[place.db * MEASUREMENTS + place.measurement].get_or_init(|| {
+            let (db, measurement) = (database(place.db), measurement(place.measurement));
+            let named = fluxgate_dataplane::placement::Place { db: db.as_bytes(), measurement: measurement.as_bytes() };
+            (0..self.setup.circles).map(|circle| self.placement.owner(circle, named).index()).collect()
+        })
     }
 }
 
