@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Puts the deliberate faults of mutants.txt into a copy of the tree, builds the simulator there, and for each of them runs
-seeds until one finds it. Ends with status 1 when a fault is not found, or its place is not.
+seeds until one finds it: of all kinds, or of the profile that its name ends with in brackets. Ends with status 1 when a
+fault is not found, or its place is not.
 
     mutants.py [WORD...]    only those whose name has one of these words
 
@@ -56,6 +57,8 @@ def build():
 def run(name):
     """What finds it; None: nothing does."""
     env = dict(os.environ, MUTANT=name, SOON="1", SEEDS=os.environ.get("SEEDS", "20000"))
+    if profile := re.search(r"\((\w+)\)$", name):
+        env["PROFILE"] = profile.group(1)
     ran = subprocess.run([COPY / "build" / "sim" / "fluxgate-sim"], env=env, capture_output=True, text=True)
     seeds = re.search(r"^(\d+) seeds from", ran.stdout, re.M)
     kinds = sorted(set(re.findall(r"NEW: (.*?): ", ran.stderr)))
@@ -65,7 +68,8 @@ def run(name):
 
 def main():
     words = sys.argv[1:]
-    names = [name for name, *_ in mutants() if not words or any(word in name for word in words)]
+    # A fault may have several places.
+    names = list(dict.fromkeys(name for name, *_ in mutants() if not words or any(word in name for word in words)))
     copy_tree()
     build()
     found = [name for name in names if run(name)]
