@@ -28,6 +28,9 @@ pub struct Backend {
     pub password: String,
     /// Not used for reads while another backend can answer.
     pub write_only: bool,
+    /// Whether what it says of databases and policies counts; None = by what it says. With `false` it gets writes and
+    /// probes, and no statement.
+    pub catalog: Option<bool>,
     /// Being removed from its circle: not on the ring, so it gets no new measurement. It still gets deliveries and
     /// probes, and is read from as the former owner of what has not been moved.
     pub leaving: bool,
@@ -45,8 +48,14 @@ impl Backend {
             username: String::new(),
             password: String::new(),
             write_only: false,
+            catalog: None,
             leaving: false,
         }
+    }
+
+    /// Statements may be sent to it.
+    pub fn takes_statements(&self) -> bool {
+        self.catalog != Some(false)
     }
 }
 
@@ -60,6 +69,7 @@ impl std::fmt::Debug for Backend {
             .field("circle", &self.circle)
             .field("index", &self.index)
             .field("write_only", &self.write_only)
+            .field("catalog", &self.catalog)
             .field("leaving", &self.leaving)
             .finish_non_exhaustive()
     }

@@ -44,6 +44,9 @@ fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             if backend.write_only {
                 notes.push_str("  write_only");
             }
+            if !backend.takes_statements() {
+                notes.push_str("  takes only writes (catalog)");
+            }
             if !config.data.trust.verifies(id) {
                 notes.push_str("  insecure_skip_verify");
             }

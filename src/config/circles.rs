@@ -91,6 +91,7 @@ fn backend(file: &File, table: &file::Backend, cipher_key: Key, path: &[KeyStep]
         username: secret(&table.username, encrypted, cipher_key, below(path, "username"))?,
         password: secret(&table.password, encrypted, cipher_key, below(path, "password"))?,
         write_only: table.write_only.unwrap_or(false),
+        catalog: table.catalog,
         leaving: table.leaving.unwrap_or(false),
         ..Backend::new(name, url)
     })

@@ -110,7 +110,7 @@ const EVERY_KEY: [(&str, &str); 3] = [
         "all.json",
         r#"{"circles": [{"name": "c", "backends": [
             {"name": "b", "url": "http://h:1", "username": "bu", "password": "bp", "auth_encrypt": false,
-            "write_only": true}]}],
+            "write_only": true, "catalog": false}]}],
         "udp": [{"bind": "127.0.0.1:8", "database": "d1", "retention_policy": "r", "precision": "s",
             "read_buffer": 5000}],
         "listen_addr": "127.0.0.1:9", "db_list": ["d1", "d2"], "data_dir": "dd", "mlog_dir": "ll", "tlog_dir": "ll",
@@ -186,6 +186,7 @@ consistency_max = "one"
         password = "bp"
         auth_encrypt = false
         write_only = true
+        catalog = false
         [[udp]]
         bind = "127.0.0.1:8"
         database = "d1"
@@ -200,7 +201,8 @@ consistency_max = "one"
 circles:
   - name: c
     backends:
-      - {name: b, url: "http://h:1", username: bu, password: bp, auth_encrypt: false, write_only: true}
+      - {name: b, url: "http://h:1", username: bu, password: bp, auth_encrypt: false, write_only: true,
+        catalog: false}
 udp:
   - {bind: "127.0.0.1:8", database: d1, retention_policy: r, precision: s, read_buffer: 5000}
 listen_addr: 127.0.0.1:9
@@ -272,6 +274,7 @@ fn every_key_has_its_meaning_in_every_format() {
         let data = &config.data;
         let backend = data.topology.backend(BackendId(0));
         assert_eq!((backend.name.as_str(), backend.url.as_str(), backend.write_only), ("b", "http://h:1", true));
+        assert_eq!((backend.catalog, backend.takes_statements()), (Some(false), false));
         assert_eq!((backend.username.as_str(), backend.password.as_str()), ("bu", "bp"));
         assert_eq!(data.topology.circles[0].name, "c");
         assert_eq!(data.listen, "127.0.0.1:9".parse().expect("an address"));

@@ -244,6 +244,9 @@ table! {
         auth_encrypt: bool = "`false`",
         /// Send no query to this backend while another one can answer it. influx-proxy 2.5.
         write_only: bool = "`false`",
+        /// With `false` this backend has no say about databases and policies and gets no statement, only writes and
+        /// `/ping`: VictoriaMetrics, QuestDB, InfluxDB 2 or 3 ([other servers](configuration.md#other-servers)).
+        catalog: bool = "by what it answers",
         /// Do not verify this backend's certificate (influx-proxy never does). The proxy warns at each start.
         insecure_skip_verify: bool = "`false`",
         /// This backend is being removed: it gets no new measurement, but still gets its points and answers queries

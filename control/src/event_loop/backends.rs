@@ -151,9 +151,10 @@ impl EventLoop {
 
     fn is_count_due(&self, index: usize, now: Instant) -> bool {
         let known = &self.backends[index];
+        let takes_statements = self.state.topology.backends[index].takes_statements();
         let wanted = self.health_asked.is_some_and(|at| now.duration_since(at) < limits::LOAD_WANTED);
         let due = |at: Instant| wanted && now.duration_since(at) >= limits::LOAD_INTERVAL;
-        !known.counting && known.probed.up() == Some(true) && known.counted_at.is_none_or(due)
+        takes_statements && !known.counting && known.probed.up() == Some(true) && known.counted_at.is_none_or(due)
     }
 
     fn count(&mut self, index: usize) {
@@ -193,7 +194,8 @@ impl EventLoop {
             client: self.backends[other.id.index()].client.clone(),
             is_influx: self.refresh.is_influx(other.id),
         };
-        let others: Vec<_> = self.state.topology.backends.iter().filter(|b| b.id != backend).map(other).collect();
+        let others = self.state.topology.backends.iter().filter(|b| b.id != backend && b.takes_statements());
+        let others: Vec<_> = others.map(other).collect();
         self.job(
             move || create::create(&target, &others, &db, &rp),
             move |result| Report::Created { key, result: result.unwrap_or_else(Created::Failed) },

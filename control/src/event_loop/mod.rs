@@ -206,7 +206,7 @@ impl EventLoop {
     /// Starts and ends what is due now.
     fn tick(&mut self, now: Instant) {
         self.end_round(now);
-        let all = self.state.topology.backends.iter().map(|backend| backend.id);
+        let all = self.state.topology.backends.iter().filter(|b| b.takes_statements()).map(|backend| backend.id);
         let may_answer = all.filter(|id| self.backends[id.index()].probed.up() != Some(false));
         for backend in self.refresh.start(now, may_answer) {
             self.list(backend);

@@ -1,6 +1,7 @@
 //! The databases and policies of a backend, and how many of its measurements are in place.
 //!
-//! A backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog.
+//! A backend that does not answer SHOW DATABASES in InfluxDB's form has no catalog, nor has one that lists no database
+//! but InfluxDB's own and is not InfluxDB by the fields of its answer: VictoriaMetrics answers so.
 //!
 //! Not here: when to ask (`event_loop/refresh` and `event_loop/backends`), which statements create a policy (`policy`).
 
@@ -108,11 +109,13 @@ pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> h
 
 /// The names of all databases.
 pub fn names(client: &Client) -> Result<Vec<String>, CallFailure> {
-    let answer = client.statement_in("", "SHOW DATABASES", limits::SHOW_TIMEOUT)?;
-    match &answer.series[..] {
-        [series] if series.name == "databases" && series.columns == ["name"] => Ok(series.strings(0).collect()),
-        _ => Err(CallFailure::NotInflux),
-    }
+    let (answer, is_influx) = client.signed_statement("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
+    let names: Vec<_> = match &answer.series[..] {
+        [series] if series.name == "databases" && series.columns == ["name"] => series.strings(0).collect(),
+        _ => return Err(CallFailure::NotInflux),
+    };
+    let has_own = names.iter().any(|name| name != INTERNAL);
+    if has_own || is_influx { Ok(names) } else { Err(CallFailure::NotInflux) }
 }
 
 fn show_policies(db: &str) -> String {
@@ -164,6 +167,32 @@ mod tests {
         let client = crate::influx::client::tests::answered("200 OK", names);
         let asked = databases_within(&client, Duration::ZERO);
         assert_eq!(asked, Err(CallFailure::Unreachable("it takes too long".to_owned())));
+    }
+
+    #[test]
+    fn a_server_without_databases_of_its_own_has_a_catalog_if_it_is_influxdb() {
+        let listed = |fields: &str, list: &str| {
+            let body = format!(
+                r#"{{"results":[{{"statement_id":0,"series":[{{"name":"databases","columns":["name"]{list}}}]}}]}}"#
+            );
+            names(&crate::influx::client::tests::answered(&format!("200 OK{fields}"), &body)).is_ok()
+        };
+        let (internal, own) = (r#","values":[["_internal"]]"#, r#","values":[["_internal"],["db"]]"#);
+        let version = "\r\nX-Influxdb-Version: 1.8.0";
+        for (fields, list, want) in [
+            // VictoriaMetrics, before and since it names a version.
+            ("", internal, false),
+            (version, internal, false),
+            // Told by -influx.databaseNames.
+            (version, own, true),
+            // InfluxDB 1.6 and later, and before.
+            (&format!("{version}\r\nX-Influxdb-Build: OSS"), internal, true),
+            (&format!("{version}\r\nX-Influxdb-Build: OSS"), "", true),
+            (&format!("{version}\r\nRequest-Id: 1"), internal, true),
+            ("", "", false),
+        ] {
+            assert_eq!(listed(fields, list), want, "{fields:?} {list}");
+        }
     }
 
     #[test]

@@ -164,6 +164,11 @@ impl Client {
 
     /// As [`Client::query`], in database `db`, for statements that cannot name it themselves.
     pub fn query_in(&self, db: &str, statements: &str, timeout: Duration) -> Result<Vec<Answer>, CallFailure> {
+        self.signed_query(db, statements, timeout).map(|(answers, _)| answers)
+    }
+
+    /// As [`Client::query_in`]. True: the fields of the answer are InfluxDB's.
+    fn signed_query(&self, db: &str, statements: &str, timeout: Duration) -> Result<(Vec<Answer>, bool), CallFailure> {
         let request = self.prepared(self.agent.post(format!("{}/query", self.url)), timeout);
         let form = [("q", statements), ("db", db)];
         let mut response =
@@ -171,14 +176,20 @@ impl Client {
                 CallFailure::Status(status, _) if !self.shows_texts => CallFailure::Status(status, String::new()),
                 failure => failure,
             })?;
+        let has = |name| response.headers().contains_key(name);
+        // Others name a version, too. The build came with InfluxDB 1.5.
+        let is_influx = has("x-influxdb-version") && (has("x-influxdb-build") || has("request-id"));
         let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).read_to_vec();
         match json::parse(body.map_err(unreachable)?.into()) {
             // InfluxDB gives one result per statement, so none at all is another server.
             Ok(statements) if statements.is_empty() => Err(CallFailure::NotInflux),
-            Ok(statements) => Ok(statements
-                .into_iter()
-                .map(|statement| Answer { error: statement.answer.error.map(|e| self.shown(e)), ..statement.answer })
-                .collect()),
+            Ok(statements) => {
+                let shown = statements.into_iter().map(|statement| Answer {
+                    error: statement.answer.error.map(|e| self.shown(e)),
+                    ..statement.answer
+                });
+                Ok((shown.collect(), is_influx))
+            }
             Err(WireError::Refused(error)) => Err(CallFailure::Refused(self.shown(error))),
             Err(WireError::Malformed) => Err(CallFailure::NotInflux),
         }
@@ -189,8 +200,14 @@ impl Client {
     /// # Errors
     /// [`CallFailure::Refused`] also for the statement's own error.
     pub fn statement_in(&self, db: &str, statement: &str, timeout: Duration) -> Result<Answer, CallFailure> {
-        let mut answer = self.query_in(db, statement, timeout)?.into_iter().next().ok_or(CallFailure::NotInflux)?;
-        answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
+        only(self.query_in(db, statement, timeout)?)
+    }
+
+    /// As [`Client::statement_in`], for a statement that needs no database. True: the fields of the answer are
+    /// InfluxDB's.
+    pub fn signed_statement(&self, statement: &str, timeout: Duration) -> Result<(Answer, bool), CallFailure> {
+        let (answers, is_influx) = self.signed_query("", statement, timeout)?;
+        Ok((only(answers)?, is_influx))
     }
 
     /// Writes `lines` with times in nanoseconds to a policy. Idempotent: a repeated point replaces itself.
@@ -213,6 +230,12 @@ impl Client {
         choose((host, port).to_socket_addrs()?.collect(), present)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "host without an address"))
     }
+}
+
+/// The answer of the only statement.
+fn only(answers: Vec<Answer>) -> Result<Answer, CallFailure> {
+    let mut answer = answers.into_iter().next().ok_or(CallFailure::NotInflux)?;
+    answer.error.take().map_or(Ok(answer), |error| Err(CallFailure::Refused(error)))
 }
 
 fn choose(mut addrs: Vec<SocketAddr>, present: Option<SocketAddr>) -> Option<SocketAddr> {
@@ -298,6 +321,7 @@ pub(super) mod tests {
             username: String::new(),
             password: String::new(),
             write_only: false,
+            catalog: None,
             leaving: false,
         };
         Client::new(&backend, &Trust::default())

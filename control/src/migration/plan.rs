@@ -230,6 +230,7 @@ pub fn sites(topology: &Topology, goal: &Goal) -> Vec<Backend> {
         username: removed.username.clone(),
         password: removed.password.clone(),
         write_only: false,
+        catalog: None,
         leaving: true,
     });
     topology.backends.iter().cloned().chain(left).collect()

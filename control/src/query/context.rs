@@ -220,6 +220,11 @@ impl<'a> Context<'a> {
         &self.shared.topology.backend(backend).name
     }
 
+    /// The backends that statements may be sent to.
+    pub fn backends(&self) -> impl Iterator<Item = BackendId> + use<'a> {
+        self.shared.topology.backends.iter().filter(|backend| backend.takes_statements()).map(|backend| backend.id)
+    }
+
     /// Whether the last probe of a backend failed.
     pub fn is_down(&self, backend: BackendId) -> bool {
         self.shared.stats.reads[backend.index()].down.load(Relaxed)
@@ -405,7 +410,10 @@ impl<'a> Context<'a> {
         let failed = self.failed.borrow();
         let name = |backend: &BackendId| match failed.get(backend) {
             Some(why) => format!("{} ({why})", self.name(*backend)),
-            None => format!("{} (down)", self.name(*backend)),
+            None if self.shared.topology.backend(*backend).takes_statements() => {
+                format!("{} (down)", self.name(*backend))
+            }
+            None => format!("{} (takes only writes: catalog is false)", self.name(*backend)),
         };
         let list: Vec<_> = down.iter().map(name).collect();
         Stop::unavailable(format!("no circle can answer: {}", list.join(", ")))

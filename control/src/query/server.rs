@@ -16,9 +16,8 @@ use crate::influx::answer::{Answer, Message, Series};
 /// # Errors
 /// 503 when none answers.
 pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop> {
-    let topology = &context.shared.topology;
     let text = statement.to_string();
-    let up = topology.backends.iter().map(|backend| backend.id).filter(|&id| !context.is_down(id));
+    let up = context.backends().filter(|&id| !context.is_down(id));
     let questions: Vec<_> = up.map(|id| (id, text.clone())).collect();
     let asked: BTreeSet<BackendId> = questions.iter().map(|(id, _)| *id).collect();
     let mut answers = Vec::new();
@@ -30,9 +29,9 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
         }
     }
     if answers.is_empty() {
-        return Err(context.unavailable(&topology.backends.iter().map(|backend| backend.id).collect()));
+        return Err(context.unavailable(&context.backends().collect()));
     }
-    let down = topology.backends.iter().map(|backend| backend.id).filter(|id| !asked.contains(id));
+    let down = context.backends().filter(|id| !asked.contains(id));
     silent.extend(down.map(|id| (context.name(id), "down".to_owned())));
     Ok(bounded(merge(answers, &silent), context.shared.settings.rows_max))
 }

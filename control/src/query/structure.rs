@@ -145,8 +145,7 @@ fn unchanged(why: &str) -> Stop {
 /// 503 when one does not answer that the statement may change.
 fn answering(context: &Context<'_>, statement: &Statement) -> Result<Vec<BackendId>, Stop> {
     let shared = context.shared;
-    let all = shared.topology.backends.iter().map(|backend| backend.id);
-    let (down, up): (Vec<_>, Vec<_>) = all.partition(|&backend| context.is_down(backend));
+    let (down, up): (Vec<_>, Vec<_>) = context.backends().partition(|&backend| context.is_down(backend));
     let mut silent: Vec<_> = down.into_iter().map(|backend| (backend, "down".to_owned())).collect();
     let may_be_left_out = |silent: &[(BackendId, String)], up: &[BackendId]| {
         silent.iter().all(|(backend, _)| {

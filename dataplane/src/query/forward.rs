@@ -30,6 +30,8 @@ use crate::worker::Worker;
 pub enum AskFailure {
     /// Not asked, because the last probe failed.
     Down,
+    /// Not asked, because it takes only writes.
+    TakesOnlyWrites,
     Failed(ExchangeFailure),
     /// A status that is not about the query (5xx, 401, 403), with its text.
     Answered(u16, String),
@@ -41,6 +43,7 @@ impl fmt::Display for AskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down => f.write_str("down"),
+            Self::TakesOnlyWrites => f.write_str("takes only writes (catalog is false)"),
             Self::Failed(failure) => failure.fmt(f),
             Self::Answered(status, text) if text.is_empty() => write!(f, "answered {status}"),
             Self::Answered(status, text) => write!(f, "answered {status}: {text}"),

@@ -313,7 +313,9 @@ async fn ask_alone(
         }
     }
     for &backend in candidates {
-        failures.entry(backend).or_insert(AskFailure::Down);
+        let is_asked = worker.settings.topology.backend(backend).takes_statements();
+        let why = if is_asked { AskFailure::Down } else { AskFailure::TakesOnlyWrites };
+        failures.entry(backend).or_insert(why);
     }
     Err(failures)
 }

@@ -1,10 +1,10 @@
 //! Chooses which backends to ask, from counters only.
 //!
 //! The best backend is up to date; then the one least behind; among equals one that has all that was acknowledged
-//! before the query began, and then the one with the fewest running queries.
-//! `write_only` backends come last, and so do circles under migration and circles that lost data with a removed
-//! backend. A backend that the last probe found down is not asked. When only some backends of a circle are up, each
-//! measurement is read from the best backend that has it.
+//! before the query began, and then the one with the fewest running queries. `write_only` backends come last, and so do
+//! circles under migration and circles that lost data with a removed backend. A backend that the last probe found down,
+//! or that takes only writes, is not asked. When only some backends of a circle are up, each measurement is read from
+//! the best backend that has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -76,13 +76,13 @@ impl Chooser<'_> {
     /// How good a backend is now. None: it must not be asked.
     pub fn rank(&self, backend: BackendId) -> Option<Rank> {
         let reads = &self.stats.reads[backend.index()];
-        if reads.down.load(Relaxed) || self.failed.contains(&backend) {
+        let at = self.topology.backend(backend);
+        if reads.down.load(Relaxed) || self.failed.contains(&backend) || !at.takes_statements() {
             return None;
         }
         let oldest = self.stats.couriers[backend.index()].oldest_ms.load(Relaxed);
         let is_known = oldest > 0 && self.stats.queued_points(backend.index()) > 0;
         let waited = if is_known { self.now_ms.saturating_sub(oldest) } else { 0 };
-        let at = self.topology.backend(backend);
         Some(Rank {
             spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed) || self.placement.lacks(at.circle),
             behind_ms: if waited > STALE_AFTER.as_millis() as u64 { waited } else { 0 },
@@ -344,6 +344,12 @@ mod tests {
         assert_eq!(ids(&bench.shares(&reach).unwrap()), [2], "behind, but meant for reads");
         bench.failed.insert(BackendId(2));
         assert_eq!(ids(&bench.shares(&reach).unwrap()), [0]);
+        bench.topology.backends[2].catalog = Some(false);
+        bench.failed.clear();
+        assert_eq!(ids(&bench.shares(&reach).unwrap()), [0], "one that takes only writes is not asked");
+        bench.failed.insert(BackendId(0));
+        assert!(bench.shares(&reach).is_err(), "whatever the others do");
+        bench.failed = [BackendId(2)].into();
         bench.topology.backends[4].write_only = true;
         assert_eq!(ids(&bench.shares(&Reach::Any { db: None }).unwrap()), [3]);
     }

@@ -133,7 +133,7 @@ fn policies(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Resu
     let Some((first, answer)) = answers.pop() else { return Ok(Answer::default()) };
     let lacks = |answer: &Answer| answer.error.as_deref().and_then(missing_database).is_some();
     if lacks(&answer) {
-        for backend in context.shared.topology.backends.iter().map(|b| b.id).filter(|&id| id != first) {
+        for backend in context.backends().filter(|&id| id != first) {
             if !context.is_down(backend)
                 && let Ok(other) = context.ask(backend, &text, Times::AsAsked)?
                 && !lacks(&other)
