@@ -110,7 +110,10 @@ impl<R: Reports> Delivery<R> {
                 WriteVerdict::Unavailable => {
                     return self.down(DeliveryState::Down, &text, now, attempt.outcome.is_err());
                 }
-                WriteVerdict::Unauthorized => return self.forbidden(group, &text, now),
+                WriteVerdict::Unauthorized => {
+                    return self.hold(group, &text, now, "refuses writes to it until an operator acts");
+                }
+                WriteVerdict::NotNow => return self.hold(group, &text, now, "does not take writes to it now"),
                 // A good probe shows that InfluxDB answers there again.
                 WriteVerdict::Misdirected => return self.down(DeliveryState::Refusing, &text, now, true),
                 WriteVerdict::TimedOut => {
@@ -341,9 +344,9 @@ impl<R: Reports> Delivery<R> {
         self.tell(state, text, now);
     }
 
-    /// The backend's user may not write to this database: the group waits, others go on. A wrong password stops each
-    /// group in this way.
-    fn forbidden(&self, group: &mut Group, text: &str, now: Instant) {
+    /// The backend does not take points of this database: the group waits, others go on. A wrong password stops each
+    /// group in this way. `what`: what the backend does, for the log.
+    fn hold(&self, group: &mut Group, text: &str, now: Instant, what: &str) {
         let mut health = self.handle.health.borrow_mut();
         health.pause(&mut group.backoff, now);
         // Only once, as for a suspect.
@@ -356,11 +359,7 @@ impl<R: Reports> Delivery<R> {
         if group.loud_at.is_none_or(|at| now.saturating_duration_since(at) >= LOUD_INTERVAL) {
             group.loud_at = Some(now);
             let db = String::from_utf8_lossy(&group.db);
-            log::error!(
-                "{}: refuses writes to {db:?} until an operator acts, its points are kept: {}",
-                self.label,
-                cut(text)
-            );
+            log::error!("{}: database {db:?}: {what}, its points are kept: {}", self.label, cut(text));
         }
     }
 

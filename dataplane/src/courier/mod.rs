@@ -27,6 +27,7 @@ mod deliver;
 mod exchange;
 mod group;
 mod hint;
+mod known;
 mod learning;
 mod merge;
 mod missing;

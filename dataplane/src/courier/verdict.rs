@@ -1,37 +1,40 @@
-//! What an answer means for a batch, and how long a backend gets a pause. Pure: time is an argument.
+//! What the result of an attempt means for a batch, and how long a backend gets a pause. Pure: time is an argument.
 //!
-//! | backend says | verdict |
+//! | result | verdict |
 //! |---|---|
-//! | 204 | delivered |
-//! | no connection, 408, 429, 503, 504, not HTTP | unavailable: wait, everything is kept |
+//! | an answer | as the table in `known` says |
+//! | no connection, not HTTP | unavailable: wait, everything is kept |
 //! | no answer in time | timed out: the same, but a batch that does so again and again is halved |
-//! | 401, 403, 407 | unauthorized: points for this database wait, an operator must act |
-//! | other 1xx to 3xx, 404 and 405 without an InfluxDB error | misdirected: everything waits, an operator must act |
-//! | 404 `database not found`, 500 `retention policy not found` | missing |
-//! | 413 | too large |
-//! | 400, other 4xx | refused: some of the lines |
-//! | other 5xx, connection cut | suspect: the backend may fail over this very batch |
+//! | connection cut | suspect: the backend may fail over this very batch |
 
 use std::time::{Duration, Instant};
 
 use super::answer::WriteAnswer;
 use super::exchange::ExchangeFailure;
+use super::known;
 use crate::limits::BACKOFF_MIN;
 
 /// The result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteVerdict {
     Delivered,
+    /// Wait: everything is kept.
     Unavailable,
     TimedOut,
+    /// Points for this database wait until an operator acts.
     Unauthorized,
+    /// Everything waits until an operator acts.
     Misdirected,
+    /// Points for this database wait: the server says why it does not take them now, and no line is at fault.
+    NotNow,
+    /// The database or policy is missing.
     Missing,
     TooLarge,
     /// `certain`: the backend's own storage or parser has refused. Otherwise a proxy in between may have answered.
     Refused {
         certain: bool,
     },
+    /// The backend may fail over this very batch.
     Suspect,
 }
 
@@ -51,20 +54,7 @@ impl WriteVerdict {
                 return Self::Unavailable;
             }
         };
-        match answer.status {
-            204 => Self::Delivered,
-            401 | 403 | 407 => Self::Unauthorized,
-            404 if answer.error.contains("database not found") => Self::Missing,
-            500 if answer.error.contains("retention policy not found") => Self::Missing,
-            404 | 405 if !answer.named => Self::Misdirected,
-            // Go's server to plain HTTP on a TLS port: the url in the configuration is wrong, not the lines.
-            400 if !answer.named && answer.error.contains("HTTP request to an HTTPS server") => Self::Misdirected,
-            408 | 429 | 503 | 504 => Self::Unavailable,
-            413 => Self::TooLarge,
-            400..500 => Self::Refused { certain: answer.named },
-            500.. => Self::Suspect,
-            _ => Self::Misdirected,
-        }
+        known::verdict(answer)
     }
 }
 
