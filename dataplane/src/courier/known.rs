@@ -77,9 +77,16 @@ const ROWS: &[KnownAnswer] = &[
     row!(413..=413, Any, "" => TooLarge; "", r#"{"error":"Request Entity Too Large"}"#;
         "InfluxDB 1.x, services/httpd/handler.go (max-body-size)"),
     row!(429..=429, Any, "" => Unavailable; "", "too many requests"; "InfluxDB 2.x in the cloud; proxies, RFC 6585"),
-    row!(400..=499, Own, "" => Refused { certain: true };
+    row!(400..=499, Own, "partial write" => Refused { certain: true };
         "", r#"{"error":"partial write: points beyond retention policy dropped=1"}"#;
-        "InfluxDB 1.x, services/httpd/handler.go: IsClientError, PartialWriteError, errors of the parser"),
+        "InfluxDB 1.x, services/httpd/handler.go, tsdb/shard.go (PartialWriteError)"),
+    row!(400..=499, Own, "unable to parse" => Refused { certain: true };
+        "", r#"{"error":"unable to parse 'm': missing fields"}"#; "InfluxDB 1.x, models/points.go"),
+    row!(400..=499, Own, "field type conflict" => Refused { certain: true };
+        "", r#"{"error":"field type conflict: input field \"v\" on measurement \"m\" is type integer"}"#;
+        "InfluxDB 1.x, errors.go (IsClientError), tsdb/shard.go"),
+    // Nobody knows whether it is about the lines: they are kept, and the log shows the text.
+    row!(400..=499, Own, "" => NotNow; "", r#"{"error":"a text of a later version"}"#; "nowhere: not known"),
     row!(400..=499, Foreign, "" => Refused { certain: false };
         "", r#"{"code":"invalid","message":"unable to parse 'm': missing fields"}"#;
         "InfluxDB 2.x, http/legacy/write_handler.go; VictoriaMetrics, lib/httpserver (Errorf)"),
