@@ -76,7 +76,7 @@ async fn serve(dir: PathBuf, durability: Durability, group: Group, asked: Receiv
             unreleased += len * group.appends;
             if unreleased >= RELEASE_BYTES {
                 took += start.elapsed();
-                log.save_state(Vec::new()).await.expect("the disk works");
+                log.save_state(Vec::new(), false).await.expect("the disk works");
                 unreleased = 0;
                 start = Instant::now();
             }

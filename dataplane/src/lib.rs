@@ -22,6 +22,7 @@ pub mod memory;
 pub mod must_see;
 pub mod one_line;
 pub mod order;
+pub mod parked;
 pub mod placement;
 pub mod precision;
 pub mod prometheus;

@@ -261,6 +261,16 @@ pub const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Groups of a window that are held get this part of its bytes (1/n), so that others go on. At the bound: the next
 /// record for a held group stops that backend until one of them is let go.
 pub const WINDOW_HELD_SHARE: usize = 2;
+/// A (database, policy) that has been held for so long is parked: others of the same backend leave the window, and the
+/// cursors go on.
+pub const PARK_AFTER: Duration = Duration::from_secs(1);
+/// Parked (database, policy)s of all backends together; each backend has an equal part, at least one. More: they are
+/// held in the window.
+pub const PARKED_MAX: usize = 32;
+/// The window of a side courier, which delivers parked points: one request, or one record if that is longer.
+pub const SIDE_WINDOW_BYTES: usize = 64 * 1024;
+/// How long new points of a key wait for the end of its side courier. Then that one delivers them, too.
+pub const SIDE_END_WAIT: Duration = Duration::from_secs(2);
 /// A backend that answers 413 gets smaller requests from then on, but never smaller than this.
 pub const REQUEST_BYTES_MIN: usize = 64 * 1024;
 /// What an operator must act on (401, 403, a wrong address, no disk space for dead letters) is logged again this often.

@@ -31,15 +31,15 @@ impl MustSee {
 
     /// Whether a backend has all of it.
     pub fn is_at(&self, backend: BackendId, stats: &Stats, order: &RecordOrder) -> bool {
-        let is_settled = |below| order.settled(backend) >= below;
+        let is_settled = |db: &str, below| order.is_settled(backend, Some(db.as_bytes()), below);
         // Until it has something to deliver, a courier does not look how far it is.
         let none_was_left = || {
             let all_have_looked = stats.workers.iter().all(|worker| worker.ready.load(Relaxed));
             all_have_looked && stats.queued_points(backend.index()) == 0
         };
-        self.0.iter().all(|(_, below)| match below {
-            Some(below) => is_settled(*below),
-            None => is_settled(order.began()) || none_was_left(),
+        self.0.iter().all(|(db, below)| match below {
+            Some(below) => is_settled(db, *below),
+            None => is_settled(db, order.began()) || none_was_left(),
         })
     }
 }

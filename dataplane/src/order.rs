@@ -28,12 +28,18 @@
 //! another log. So each courier publishes one stamp for its backend: everything below it is settled. Every log saves
 //! these stamps *after* its cursors, so its cursor is never past the stamp. After a restart the largest saved stamp of
 //! a backend counts for all logs, and whatever lies above it is sent again, from all logs, in order.
+//!
+//! Points that a backend does not take now are parked: they have a smaller stamp of their own, below which they are
+//! settled. They are parked before the backend's stamp moves past them, and both are saved as of one moment: so no save
+//! says of parked points that they are settled.
 
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::io;
+use crate::parked::ParkedKey;
 use crate::topology::BackendId;
 
 /// Stamps below this are from a version that stored milliseconds since 1970. They are smaller than all others.
@@ -41,6 +47,18 @@ const NANOS_MIN: u64 = 1 << 52;
 
 /// Nothing is announced.
 const NOTHING: u64 = u64::MAX;
+
+/// What had been settled for a backend, in all logs, when a state was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledBefore {
+    pub backend: BackendId,
+    /// Everything below this stamp, but for what is parked.
+    pub below: u64,
+    /// Parked points are settled only below this stamp.
+    pub parked: Vec<(ParkedKey, u64)>,
+    /// How often that has changed: of two states with one stamp the later one has more changes.
+    pub changes: u64,
+}
 
 /// The order of all records of one process. Shared by all threads.
 #[derive(Debug)]
@@ -53,8 +71,21 @@ pub struct RecordOrder {
     unopened: AtomicUsize,
     /// By log: a lower bound of the stamps that cannot be read yet.
     announced: Vec<AtomicU64>,
-    /// By backend: everything below is settled.
+    /// By backend: everything below is settled, but for what is parked.
     settled: Vec<AtomicU64>,
+    /// By backend: what is parked. Locked while keys are copied or changed, and, while there are some, while `settled`
+    /// changes: so both are saved as of one moment. Only the worker of the backend's courier changes either.
+    parked: Vec<Mutex<ParkedPoints>>,
+    has_parked: Vec<AtomicBool>,
+}
+
+/// What is parked for one backend.
+#[derive(Debug, Default)]
+struct ParkedPoints {
+    /// How often points have been parked, or are not parked any more.
+    changes: u64,
+    /// Below which stamp parked points are settled.
+    keys: Vec<(ParkedKey, u64)>,
 }
 
 impl RecordOrder {
@@ -67,6 +98,8 @@ impl RecordOrder {
             unopened: AtomicUsize::new(logs),
             announced: (0..logs).map(|_| AtomicU64::new(NOTHING)).collect(),
             settled: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+            parked: (0..backends).map(|_| Mutex::default()).collect(),
+            has_parked: (0..backends).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -75,14 +108,27 @@ impl RecordOrder {
         self.announced.len()
     }
 
-    /// A log has been opened: all its stamps are at most `last`, and by its saved state everything below `settled` is
-    /// settled. To be called once for each log, before any stamp is taken.
-    pub fn opened(&self, last: u64, settled: &[(BackendId, u64)]) {
+    /// A log has been opened: all its stamps are at most `last`, and its saved state says what was settled. What the
+    /// latest state says counts. To be called once for each log, before any stamp is taken.
+    pub fn opened(&self, last: u64, settled: &[SettledBefore]) {
         self.floor.fetch_max(last.saturating_add(1), SeqCst);
-        for &(backend, below) in settled {
+        for SettledBefore { backend, below, parked, changes } in settled {
             // No new record may count as settled.
-            self.floor.fetch_max(below, SeqCst);
-            self.settled[backend.index()].fetch_max(below, SeqCst);
+            self.floor.fetch_max(*below, SeqCst);
+            let mut known = self.parked_of(*backend);
+            let before = self.settled[backend.index()].fetch_max(*below, SeqCst);
+            if (*below, *changes) > (before, known.changes) {
+                *known = ParkedPoints { changes: *changes, keys: parked.clone() };
+            } else if (*below, *changes) == (before, known.changes) {
+                // Of one set of keys; or of a backend that comes back, of which each log knows something.
+                for (key, stamp) in parked {
+                    match known.keys.iter_mut().find(|(other, _)| other == key) {
+                        Some((_, known)) => *known = (*known).max(*stamp),
+                        None => known.keys.push((key.clone(), *stamp)),
+                    }
+                }
+            }
+            self.has_parked[backend.index()].store(!known.keys.is_empty(), Release);
         }
         if self.unopened.fetch_sub(1, SeqCst) == 1 {
             self.base.store(self.floor.load(SeqCst), SeqCst);
@@ -127,12 +173,62 @@ impl RecordOrder {
 
     /// Everything below that stamp has been delivered to the backend, or is a dead letter on disk.
     pub fn settle(&self, backend: BackendId, below: u64) {
+        let _parked = self.has_parked[backend.index()].load(Relaxed).then(|| self.parked_of(backend));
         self.settled[backend.index()].fetch_max(below, Release);
     }
 
-    /// Everything below this stamp is settled.
+    /// Everything below this stamp is settled, but for what is parked.
     pub fn settled(&self, backend: BackendId) -> u64 {
         self.settled[backend.index()].load(Acquire)
+    }
+
+    /// Points of this key are settled only below that stamp, whatever [`RecordOrder::settle`] says. Parks them, or
+    /// moves their stamp.
+    /// Returns the stamp before; 0 = they were not parked.
+    pub fn park(&self, backend: BackendId, key: &ParkedKey, below: u64) -> u64 {
+        let mut all = self.parked_of(backend);
+        match all.keys.iter_mut().find(|(other, _)| other == key) {
+            Some((_, stamp)) => std::mem::replace(stamp, below.max(*stamp)),
+            None => {
+                all.keys.push((key.clone(), below));
+                all.changes += 1;
+                self.has_parked[backend.index()].store(true, Release);
+                0
+            }
+        }
+    }
+
+    /// Points of this key are not parked any more: they are settled as far as all others.
+    pub fn unpark(&self, backend: BackendId, key: &ParkedKey) {
+        let mut all = self.parked_of(backend);
+        all.keys.retain(|(other, _)| other != key);
+        all.changes += 1;
+        self.has_parked[backend.index()].store(!all.keys.is_empty(), Release);
+    }
+
+    /// What is settled, as of one moment.
+    pub fn settled_state(&self, backend: BackendId) -> SettledBefore {
+        let parked = self.parked_of(backend);
+        let ParkedPoints { changes, keys } = &*parked;
+        SettledBefore { backend, below: self.settled(backend), parked: keys.clone(), changes: *changes }
+    }
+
+    /// Whether all records of `db` (None: of all databases) below that stamp are settled.
+    pub fn is_settled(&self, backend: BackendId, db: Option<&[u8]>, stamp: u64) -> bool {
+        self.settled(backend) >= stamp && self.parked_reach(backend, db, stamp)
+    }
+
+    /// Whether all parked records of `db` (None: of all databases) below that stamp are settled.
+    pub fn parked_reach(&self, backend: BackendId, db: Option<&[u8]>, stamp: u64) -> bool {
+        if !self.has_parked[backend.index()].load(Acquire) {
+            return true;
+        }
+        let concerned = |(key, _): &&(ParkedKey, u64)| db.is_none_or(|db| *key.db == *db);
+        self.parked_of(backend).keys.iter().filter(concerned).all(|(_, below)| *below >= stamp)
+    }
+
+    fn parked_of(&self, backend: BackendId) -> MutexGuard<'_, ParkedPoints> {
+        self.parked[backend.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time of a stamp in milliseconds since 1970, as far as the wall clock was right at the start.
@@ -147,15 +243,24 @@ mod tests {
 
     const B: BackendId = BackendId(0);
 
+    fn key(db: &str) -> ParkedKey {
+        ParkedKey { db: db.as_bytes().into(), rps: None }
+    }
+
+    fn before(below: u64, parked: &[(&str, u64)]) -> SettledBefore {
+        let parked = parked.iter().map(|(db, stamp)| (key(db), *stamp)).collect();
+        SettledBefore { backend: B, below, parked, changes: 0 }
+    }
+
     #[test]
     fn stamps_start_above_all_that_the_logs_have_whatever_the_wall_clock_says() {
         let wall = Duration::from_secs(1_700_000_000);
         let order = RecordOrder::new(2, 1, wall);
-        order.opened(5, &[(B, 3)]);
+        order.opened(5, &[before(3, &[])]);
         assert!(!order.is_ready());
         assert_eq!(order.now(), 0, "another log may have larger stamps");
         let ahead = wall.as_nanos() as u64 + 1_000_000_000_000;
-        order.opened(ahead, &[(B, 7)]);
+        order.opened(ahead, &[before(7, &[])]);
         assert!(order.is_ready());
         let first = order.now();
         assert!(first > ahead);
@@ -164,8 +269,50 @@ mod tests {
         order.settle(B, 6);
         assert_eq!(order.settled(B), 7, "it never goes back");
         let order = RecordOrder::new(1, 1, wall);
-        order.opened(0, &[(B, ahead)]);
+        order.opened(0, &[before(ahead, &[])]);
         assert!(order.now() >= ahead, "a new record is not settled");
+    }
+
+    #[test]
+    fn the_latest_state_says_what_is_parked() {
+        for (states, want) in [
+            (&[(5, 1, &[("a", 3)][..]), (7, 2, &[])][..], (7, 2, &[][..])),
+            (&[(5, 0, &[]), (7, 2, &[("a", 5), ("b", 6)])], (7, 2, &[("a", 5), ("b", 6)])),
+            // Not parked yet, or not any more.
+            (&[(7, 0, &[]), (7, 1, &[("a", 9)])], (7, 1, &[("a", 9)])),
+            (&[(7, 1, &[("a", 9)]), (7, 2, &[])], (7, 2, &[])),
+            // Delivered further.
+            (&[(7, 2, &[("a", 5), ("b", 6)]), (7, 2, &[("a", 6), ("b", 6)])], (7, 2, &[("a", 6), ("b", 6)])),
+            // A backend that had left.
+            (&[(0, 0, &[("a", 0)]), (0, 0, &[("a", 0), ("b", 0)])], (0, 0, &[("a", 0), ("b", 0)])),
+        ] {
+            let state = |(below, changes, parked): (u64, u64, &[(&str, u64)])| SettledBefore {
+                changes,
+                ..before(below, parked)
+            };
+            for states in [states.to_vec(), states.iter().rev().copied().collect()] {
+                let order = RecordOrder::new(states.len(), 1, Duration::ZERO);
+                states.iter().for_each(|of_log| order.opened(0, &[state(*of_log)]));
+                let mut got = order.settled_state(B);
+                got.parked.sort_by(|one, other| one.0.db.cmp(&other.0.db));
+                assert_eq!(got, state(want), "{states:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_parked_is_settled_below_a_stamp_of_its_own() {
+        let order = RecordOrder::new(1, 1, Duration::ZERO);
+        order.park(B, &key("a"), 10);
+        order.settle(B, 50);
+        let settled = |db: Option<&str>, stamp| order.is_settled(B, db.map(str::as_bytes), stamp);
+        assert!(settled(Some("b"), 50) && !settled(Some("b"), 51));
+        assert!(settled(Some("a"), 10) && !settled(Some("a"), 11) && !settled(None, 11));
+        order.park(B, &key("a"), 40);
+        order.park(B, &key("a"), 30);
+        assert!(settled(Some("a"), 40) && !settled(Some("a"), 41), "it never goes back");
+        order.unpark(B, &key("a"));
+        assert!(settled(None, 50));
     }
 
     #[test]

@@ -143,15 +143,21 @@ fn replay(plan: &Plan) {
     let is_it = |v: &&Violation| if wanted.is_empty() { known(plan, v).is_none() } else { v.kind == wanted };
     let new = outcome.violations.iter().find(is_it);
     if let Some(violation) = new.or(outcome.violations.first()) {
-        tell_shrunk(plan, violation.kind, known(plan, violation).is_some());
+        let small = tell_shrunk(plan, violation.kind, known(plan, violation).is_some());
+        println!("what happens then:");
+        for found in sim::run(&small, true).violations {
+            println!("{}: {}", found.kind, found.text);
+        }
     }
 }
 
-fn tell_shrunk(plan: &Plan, kind: &str, is_known: bool) {
+/// Prints and returns the smallest plan that shows the same.
+fn tell_shrunk(plan: &Plan, kind: &str, is_known: bool) -> Plan {
     let same =
         |plan: &Plan, violation: &Violation| violation.kind == kind && known(plan, violation).is_some() == is_known;
     let small = shrink::shrink(plan, &same);
     eprintln!("{kind}: this is enough (in the form of tests/known_faults.rs):\n{}", small.code());
+    small
 }
 
 /// Of the whole process.

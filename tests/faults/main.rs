@@ -21,6 +21,7 @@ mod many_names;
 mod memory;
 mod memory_loads;
 mod order;
+mod parked;
 mod power_cut;
 mod refusals;
 mod slow_clients;

@@ -13,6 +13,7 @@
 //! writing: after a start or a failed sync the next entry starts a new file. A failed write, as on a full disk, is
 //! tried again in the same file, so that failures make no files that push out others.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
@@ -24,7 +25,7 @@ use twox_hash::XxHash3_64;
 use super::client::{Target, percent_encode};
 use super::verdict::reason;
 use crate::crash;
-use crate::io::{AppendFile, exists, list_files, read_file, remove, sync_folder};
+use crate::io::{AppendFile, Event, exists, list_files, read_file, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
 /// The dead letters of one backend.
@@ -124,6 +125,36 @@ impl DeadLetters {
             }
         }
         Ok(removed)
+    }
+}
+
+/// The dead letters of one backend, for all its couriers on this worker.
+#[derive(Debug)]
+pub struct SharedLetters {
+    /// None: one of them is writing.
+    letters: RefCell<Option<DeadLetters>>,
+    written: Event,
+}
+
+impl SharedLetters {
+    pub fn new(letters: DeadLetters) -> Self {
+        Self { letters: RefCell::new(Some(letters)), written: Event::default() }
+    }
+
+    /// See [`DeadLetters::append`]. Waits for others that write. Dropped before it is done, it leaves nothing for the
+    /// others: only the end of all couriers does that.
+    pub async fn append(&self, entries: &[u8]) -> io::Result<bool> {
+        loop {
+            let written = self.written.wait();
+            let Some(mut letters) = self.letters.take() else {
+                written.await;
+                continue;
+            };
+            let result = letters.append(entries).await;
+            self.letters.replace(Some(letters));
+            self.written.notify();
+            return result;
+        }
     }
 }
 

@@ -45,7 +45,8 @@ pub struct Delivery<R> {
     pub handle: Rc<Handle>,
     pub split: Splitter,
     pub missing: RefCell<Missing>,
-    pub learning: RefCell<Learning>,
+    /// Shared with side couriers.
+    pub learning: Rc<RefCell<Learning>>,
     pub series: RefCell<SeriesMemory>,
     /// Dead letters not yet on disk. The cursor waits for them.
     pub letters: RefCell<Vec<u8>>,
@@ -198,7 +199,7 @@ impl<R: Reports> Delivery<R> {
         }
         let request = group.requests.front_mut().expect("the group is due");
         request.is_closed = true;
-        let is_judged = request.last_stamp().is_none_or(|last| self.reports.others_are_past(last));
+        let is_judged = request.last_stamp().is_none_or(|last| self.reports.others_are_past(&group.db, last));
         learning.must_wait(&group.db, is_judged, io::now())
     }
 

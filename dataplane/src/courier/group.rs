@@ -131,6 +131,15 @@ impl Request {
         self.runs.last().map(|run| run.stamp)
     }
 
+    /// Nothing of its first record is in an earlier request.
+    pub(super) fn begins_a_record(&self) -> bool {
+        self.runs.first().is_some_and(|run| run.first == 0)
+    }
+
+    pub(super) fn last_of(&self, log: usize) -> Option<Seq> {
+        self.runs.iter().rfind(|run| run.log as usize == log).map(|run| run.record)
+    }
+
     pub(super) fn first_of(&self, log: usize) -> Option<Seq> {
         self.runs.iter().find(|run| run.log as usize == log).map(|run| run.record)
     }
@@ -150,6 +159,10 @@ pub struct Group {
     pub watch: Option<Watch>,
     /// Until then an earlier request may still be carried out. Newer lines wait, so that it cannot replace them.
     pub(super) doubtful_until: Option<Instant>,
+    /// Since when it is held; set when the courier looks.
+    pub(super) held_since: Option<Instant>,
+    /// A side courier delivers what comes before its requests.
+    pub(super) behind_side: bool,
     /// When the log last said that the backend's user may not write here.
     pub loud_at: Option<Instant>,
     /// Counts of the lines that are settled: each with its log.
@@ -168,6 +181,8 @@ impl Group {
             backoff: Backoff::default(),
             watch: None,
             doubtful_until: None,
+            held_since: None,
+            behind_side: false,
             loud_at: None,
             delivered: Vec::new(),
             rejected: Vec::new(),
@@ -177,7 +192,13 @@ impl Group {
     /// It waits after a failure of its own, or refused lines are being searched: others go on meanwhile.
     pub(super) fn is_held(&self) -> bool {
         let waits = self.backoff.is_running() || self.watch.is_some() || self.doubtful_until.is_some();
-        waits || self.is_searched()
+        waits || self.behind_side || self.is_searched()
+    }
+
+    /// It has something that waits, nothing of it is in doubt, and it shares no record with what is settled.
+    pub(super) fn may_park(&self) -> bool {
+        let is_doubtful = self.watch.is_some() || self.doubtful_until.is_some() || self.behind_side;
+        !is_doubtful && self.requests.front().is_some_and(Request::begins_a_record)
     }
 
     /// Those lines of its first request are searched that the backend refuses.
@@ -198,9 +219,10 @@ impl Group {
         self.doubtful_until = self.doubtful_until.max(Some(until));
     }
 
-    /// When its first request can be sent, or its watch be looked at. None: it waits for its watch, or has nothing.
+    /// When its first request can be sent, or its watch be looked at. None: it waits for its watch or a side courier,
+    /// or has nothing.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
-        let first = self.requests.front()?;
+        let first = self.requests.front().filter(|_| !self.behind_side)?;
         match &self.watch {
             Some(watch) => watch.is_over().then_some(now),
             None => {

@@ -49,6 +49,9 @@ pub trait LogSource {
 
     /// Sends what could not be sent earlier. False: it still cannot.
     fn flush(&mut self) -> bool;
+
+    /// Gives memory back.
+    fn rest(&mut self);
 }
 
 /// The log with the next record, that record's stamp, and where that log must stop: before the next record of another
@@ -70,6 +73,11 @@ impl<L: LogSource> Merge<L> {
     pub fn new(order: Arc<RecordOrder>, logs: Vec<L>) -> Self {
         let heads = vec![None; logs.len()];
         Self { order, logs, heads, waits_since: None }
+    }
+
+    /// The logs, by their number.
+    pub fn logs(&self) -> &[L] {
+        &self.logs
     }
 
     /// Looks at the next record of each log that was not looked at. False: a log has more that it cannot show yet.
@@ -181,6 +189,14 @@ impl<L: LogSource> RecordSource for Merge<L> {
     fn confirm(&mut self) {
         self.logs.iter_mut().for_each(LogSource::confirm);
     }
+
+    fn has_reported(&mut self) -> bool {
+        self.logs.iter_mut().fold(true, |all, log| all & log.flush())
+    }
+
+    fn rest(&mut self) {
+        self.logs.iter_mut().for_each(LogSource::rest);
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +262,8 @@ mod tests {
         fn flush(&mut self) -> bool {
             true
         }
+
+        fn rest(&mut self) {}
     }
 
     fn merge(stamps: &[&[u64]]) -> (Merge<FakeLog>, Vec<FakeLog>, Arc<RecordOrder>) {

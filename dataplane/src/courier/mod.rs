@@ -32,6 +32,7 @@ mod learning;
 mod merge;
 mod missing;
 mod series;
+mod side;
 mod source;
 mod stall;
 mod verdict;
@@ -68,21 +69,24 @@ pub use dead_letter::KnownLetters;
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
 pub use group::{RefusedPoints, Splitter};
 pub use merge::{LogSource, Merge, Passed};
-pub use source::{DeliveryState, RecordSource, Reports, SourceError};
+pub use source::{DeliveryState, Parking, RecordSource, Reports, SourceError, UnsettledPart};
 pub use window::PartlySettled;
 
-use crate::disklog::RecordView;
+use crate::disklog::{RecordView, Seq};
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
-    DEAD_LETTER_BYTES_MAX, DOUBT, HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL,
+    DEAD_LETTER_BYTES_MAX, DOUBT, HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PARKED_MAX,
+    SIDE_WINDOW_BYTES,
 };
+use crate::parked::ParkedKey;
 use crate::settings::MissingDb;
 use body::RequestBody;
 use client::WriteClient;
-use dead_letter::DeadLetters;
+use dead_letter::{DeadLetters, SharedLetters};
 use deliver::{Delivery, Lane};
 use missing::Missing;
+use side::{PassOver, SideProgress, Sides};
 use stall::Stall;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
@@ -109,32 +113,55 @@ pub struct Setup {
 /// The worker's access to a running courier.
 #[derive(Debug)]
 pub struct Handle {
-    health: RefCell<Health>,
+    /// Shared with the side couriers.
+    health: Rc<RefCell<Health>>,
     hurry: Cell<bool>,
     /// Records from this stamp on are held.
     hold: Cell<Option<u64>>,
     event: Event,
     stop: Event,
+    sides: RefCell<Vec<Rc<Self>>>,
 }
 
 impl Handle {
+    fn new(health: Rc<RefCell<Health>>) -> Rc<Self> {
+        Rc::new(Self {
+            health,
+            hurry: Cell::new(false),
+            hold: Cell::new(None),
+            event: Event::default(),
+            stop: Event::default(),
+            sides: RefCell::default(),
+        })
+    }
+
+    /// Calls `each` with this one and those of the side couriers.
+    fn all(&self, each: impl Fn(&Self)) {
+        each(self);
+        self.sides.borrow().iter().for_each(|side| each(side));
+    }
+
     /// Reports the result of a probe. "Up" ends a pause that began because the backend could not be reached.
     pub fn probed(&self, up: bool) {
         if self.health.borrow_mut().probed(up) {
-            self.event.notify();
+            self.all(|handle| handle.event.notify());
         }
     }
 
     /// A client waits for delivery of what is in the log now: the next window starts at once.
     pub fn hurry(&self) {
-        self.hurry.set(true);
-        self.event.notify();
+        self.all(|handle| {
+            handle.hurry.set(true);
+            handle.event.notify();
+        });
     }
 
     /// Holds records from the stamp `from` on, until a call with None or a later stamp.
     pub fn hold(&self, from: Option<u64>) {
-        self.hold.set(from);
-        self.event.notify();
+        self.all(|handle| {
+            handle.hold.set(from);
+            handle.event.notify();
+        });
     }
 }
 
@@ -171,9 +198,12 @@ impl RunningCourier {
 
     /// Ends the courier. A request in flight is sent again after the next start.
     pub fn stop(&self) {
-        self.handle.stop.notify();
+        self.handle.all(|handle| handle.stop.notify());
     }
 }
+
+/// What a courier sees of its side courier, and the courier's handle.
+type SideOf = (Rc<SideProgress>, Rc<Handle>);
 
 /// A courier; [`Courier::run`] is its task.
 #[derive(Debug)]
@@ -182,7 +212,14 @@ pub struct Courier<S, R> {
     delivery: Delivery<R>,
     lanes: [Lane; COURIER_CONNECTIONS],
     window: Window,
-    letters: DeadLetters,
+    letters: Rc<SharedLetters>,
+    sides: Sides,
+    /// Of a side courier: what the courier sees of it, and that one's handle.
+    side_of: Option<SideOf>,
+    /// How many side couriers it may have.
+    parked_max: usize,
+    endpoint: Rc<Endpoint>,
+    missing_db: MissingDb,
     /// When the window was started, and whether the one before was full.
     started: Option<Instant>,
     was_full: bool,
@@ -194,31 +231,48 @@ pub struct Courier<S, R> {
     began: Instant,
 }
 
-impl<S: RecordSource, R: Reports> Courier<S, R> {
+impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R> {
     /// Reads the folder of dead letters. Blocks, so call it at start only.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn new(setup: Setup, source: S, reports: R) -> std::io::Result<(Self, Rc<Handle>)> {
         let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, DEAD_LETTER_BYTES_MAX)?;
+        let letters = Rc::new(SharedLetters::new(letters));
         let bounds = Bounds {
             lines: setup.flush_size.max(1) as u64,
             bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
         };
-        let handle = Rc::new(Handle {
-            health: RefCell::new(Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)))),
-            hurry: Cell::new(false),
-            hold: Cell::new(None),
-            event: Event::default(),
-            stop: Event::default(),
-        });
+        let health = Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)));
+        let handle = Handle::new(Rc::new(RefCell::new(health)));
+        let label = format!("backend {} (worker {})", setup.backend, setup.worker);
+        let mut courier = Self::with(
+            label,
+            (source, reports),
+            handle.clone(),
+            bounds,
+            setup.split,
+            (setup.missing_db, Rc::new(setup.endpoint), letters),
+        );
+        courier.parked_max = (PARKED_MAX / setup.backends.max(1)).max(1);
+        Ok((courier, handle))
+    }
+
+    fn with(
+        label: String,
+        (source, reports): (S, R),
+        handle: Rc<Handle>,
+        bounds: Bounds,
+        split: Splitter,
+        (missing_db, endpoint, letters): (MissingDb, Rc<Endpoint>, Rc<SharedLetters>),
+    ) -> Self {
         let delivery = Delivery {
-            label: format!("backend {} (worker {})", setup.backend, setup.worker),
+            label,
             reports,
-            handle: handle.clone(),
-            split: setup.split,
-            missing: RefCell::new(Missing::new(setup.missing_db)),
-            learning: RefCell::default(),
+            handle,
+            split,
+            missing: RefCell::new(Missing::new(missing_db)),
+            learning: Rc::default(),
             series: RefCell::default(),
             letters: RefCell::default(),
             bodies: RefCell::default(),
@@ -229,24 +283,26 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             rewriting: Cell::new(false),
             began: Cell::new(0),
         };
-        let endpoint = Rc::new(setup.endpoint);
         let lanes =
             std::array::from_fn(|_| Lane { client: WriteClient::new(endpoint.clone()), part: RequestBody::default() });
-        let window = Window::new(bounds);
-        let courier = Self {
+        Self {
             source,
             delivery,
             lanes,
-            window,
+            window: Window::new(bounds),
             letters,
+            sides: Sides::default(),
+            parked_max: 0,
+            side_of: None,
+            endpoint,
+            missing_db,
             started: None,
             was_full: false,
             has_all: false,
             loud_at: None,
             stall: Stall::default(),
             began: io::now(),
-        };
-        Ok((courier, handle))
+        }
     }
 
     /// Serves the backend until the log is closed or [`RunningCourier::stop`] is called. The future may be dropped at
@@ -257,6 +313,8 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
     }
 
     async fn serve(mut self) {
+        let before = if self.parked_max > 0 { self.source.parked_before() } else { Vec::new() };
+        before.into_iter().for_each(|key| _ = self.start_side(key, None));
         loop {
             let readable = match self.refill().await {
                 Ok(()) => true,
@@ -270,8 +328,12 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
             }
             // Deliver what was read before.
             self.window.forget(io::now());
+            self.look_at_sides();
             self.pass().await;
             let safe = self.save_letters().await;
+            if safe {
+                self.park_held();
+            }
             self.delivery.reports.stuck(!readable || !safe);
             if safe && self.window.settled() {
                 self.confirm();
@@ -281,6 +343,10 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
                     self.delivery.reports.partly_settled(Arc::new(settled));
                 }
                 self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
+                if let Some((progress, _)) = &self.side_of {
+                    progress.is_near.set(false);
+                    self.source.rest();
+                }
                 self.pause(safe).await;
             }
         }
@@ -307,14 +373,38 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
         let (window, reports) = (&mut self.window, &self.delivery.reports);
         let handle = &self.delivery.handle;
-        let (full, held) = (Cell::new(false), Cell::new(None));
+        let sides = &mut self.sides;
+        let progress = self.side_of.as_ref().map(|(progress, _)| progress);
+        let (full, held, ended) = (Cell::new(false), Cell::new(None), Cell::new(false));
         let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
         let mut sink = |log: usize, record: RecordView<'_>| {
             if handle.hold.get().is_some_and(|from| record.stamp >= from) {
                 held.set(Some(record.stamp));
                 return false;
             }
+            if progress.is_some_and(|progress| !progress.takes(log, &record)) {
+                ended.set(true);
+                return false;
+            }
+            if !sides.is_empty() {
+                match sides.pass_over(log, &record) {
+                    PassOver::No => {}
+                    PassOver::Soon(key) if window.take_behind_side(log, &record, &key, &default) => return true,
+                    PassOver::Soon(_) => {
+                        sides.give_back(window, log, &record);
+                        window.begun = true;
+                        return true;
+                    }
+                    PassOver::Yes => {
+                        window.begun = true;
+                        return true;
+                    }
+                }
+            }
             full.set(!window.take(log, &record, &default));
+            if !full.get() {
+                progress.into_iter().for_each(|progress| progress.took(log, &record));
+            }
             !full.get()
         };
         let fetched = self.source.fetch(&mut sink).await?;
@@ -324,10 +414,11 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         if self.window.is_empty() && fetched.lost == 0 {
             reports.settled_below(fetched.below);
             reports.holds(held.get());
+            Self::tell_progress(&self.side_of, &mut self.source, fetched.below, fetched.below > 0);
             let changed = handle.event.wait();
-            if held.get().is_none() {
+            if held.get().is_none() && !ended.get() {
                 future::or(self.source.ready(), changed).await;
-            } else if handle.hold.get().is_some() {
+            } else if ended.get() || handle.hold.get().is_some() {
                 changed.await;
             }
             return Ok(());
@@ -427,8 +518,11 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         }
         reports.settled_below(self.window.below);
         self.source.confirm();
+        let is_near = !self.was_full && !self.source.behind();
+        Self::tell_progress(&self.side_of, &mut self.source, self.window.below, is_near);
         self.stall.progressed(&self.delivery.label, io::now());
         self.window.clear(&mut self.delivery.bodies.borrow_mut());
+        self.sides.resume(self.window.below, io::now());
         if !self.source.behind() {
             self.window.release();
             self.delivery.series.borrow_mut().release(io::now());
@@ -436,10 +530,89 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
                 lane.client.release();
                 lane.part.release();
             }
-            if self.delivery.rewriting.replace(false) {
+            if self.side_of.is_none() && self.delivery.rewriting.replace(false) {
                 self.delivery.reports.rewriting(false);
             }
         }
+    }
+
+    /// Of a side courier: everything that it has fetched is settled. Tells the courier.
+    fn tell_progress(side_of: &Option<SideOf>, source: &mut S, below: u64, is_near: bool) {
+        if let Some((progress, courier)) = side_of
+            && source.has_reported()
+        {
+            progress.below.set(below.max(progress.below.get()));
+            progress.next.replace(source.positions());
+            if progress.is_near.replace(is_near) != is_near || progress.is_ending() {
+                courier.event.notify();
+            }
+        }
+    }
+
+    /// Parks what has been held for long.
+    fn park_held(&mut self) {
+        while self.sides.len() < self.parked_max {
+            let reports = &self.delivery.reports;
+            let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
+            let Some((index, key)) = self.window.next_to_park(io::now(), &default) else { return };
+            if self.sides.overlaps(&key) {
+                return;
+            }
+            let Some(part) = self.window.part_of(index, self.source.positions()) else { return };
+            if !self.start_side(key, Some(&part)) {
+                return;
+            }
+            self.window.empty(index, &mut self.delivery.bodies.borrow_mut());
+            self.window.recount();
+        }
+    }
+
+    /// Starts a side courier. `part`: what of its points is in the window; None = the logs know where they begin.
+    /// False: not now.
+    fn start_side(&mut self, key: ParkedKey, part: Option<&UnsettledPart>) -> bool {
+        let Some(ends) = self.source.park(&key, part) else { return false };
+        let floors = self.source.floors(&key);
+        let main = &self.delivery.handle;
+        let handle = Handle::new(main.health.clone());
+        handle.hold.set(main.hold.get());
+        main.sides.borrow_mut().push(handle.clone());
+        let progress = Rc::new(SideProgress::new(self.source.positions().len()));
+        let label = format!("{}, database {:?}", self.delivery.label, String::from_utf8_lossy(&key.db));
+        log::warn!("{label}: its points wait on their own now, others go on");
+        let bounds = Bounds { lines: self.window.lines_max(), bytes: SIDE_WINDOW_BYTES };
+        let shared = (self.missing_db, self.endpoint.clone(), self.letters.clone());
+        let mut side = Self::with(label, ends, handle.clone(), bounds, self.delivery.split, shared);
+        side.side_of = Some((progress.clone(), main.clone()));
+        // All that it sends had to wait.
+        side.delivery.rewriting.set(true);
+        side.delivery.learning = self.delivery.learning.clone();
+        side.began = self.began;
+        let passed = match part {
+            Some(part) => (part.end.clone(), part.last_stamp),
+            None => (vec![Seq(0); self.source.positions().len()], 0),
+        };
+        self.sides.add(key, handle, progress, floors, passed);
+        io::spawn(side.run());
+        true
+    }
+
+    /// Side couriers that are at their end give their points back.
+    fn look_at_sides(&mut self) {
+        if self.sides.is_empty() {
+            return;
+        }
+        if self.window.is_empty() {
+            self.sides.resume(self.window.below, io::now());
+        }
+        self.sides.look(&mut self.window, io::now());
+        let source = &self.source;
+        for (key, ended) in self.sides.end(&mut self.window, |key| source.unpark(key)) {
+            let db = String::from_utf8_lossy(&key.db);
+            log::info!("{}, database {db:?}: its points wait on their own no longer", self.delivery.label);
+            ended.stop.notify();
+            self.delivery.handle.sides.borrow_mut().retain(|side| !Rc::ptr_eq(side, &ended));
+        }
+        self.window.recount();
     }
 
     /// Waits until something in the window is due, a probe finds the backend up, or there are new records and room for
@@ -450,12 +623,14 @@ impl<S: RecordSource, R: Reports> Courier<S, R> {
         let closed_until = health.borrow().until().filter(|until| *until > now);
         let has_room = health.borrow().reachable() && self.window.has_room();
         let takes_new = letters_safe && closed_until.is_none() && has_room && self.has_all;
+        // What could not be parked when it was due is looked at with the rest.
+        let park_at = self.window.park_at().filter(|at| *at > now && self.sides.len() < self.parked_max);
         let until = match closed_until {
             _ if !letters_safe => now + LOCAL_FAILURE_PAUSE,
             Some(until) => until,
             None => {
                 let groups = self.window.groups.iter();
-                let first = groups.filter_map(|g| g.due_at(now).or(g.forgotten_at())).min();
+                let first = groups.filter_map(|g| g.due_at(now).or(g.forgotten_at())).chain(park_at).min();
                 // Of a record that was seen and not taken nothing tells when it can be.
                 let look_at = now + if takes_new { HELD_LOOK_INTERVAL } else { BACKOFF_MIN };
                 first.map_or(look_at, |first| if has_room { first.min(look_at) } else { first })

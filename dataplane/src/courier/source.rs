@@ -7,6 +7,7 @@ use super::group::RefusedPoints;
 use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
+use crate::parked::ParkedKey;
 
 /// What one [`RecordSource::fetch`] passed to its sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,44 @@ pub trait RecordSource {
     /// Moves the cursors of all logs to where they have been fetched: everything passed has been delivered or is a dead
     /// letter.
     fn confirm(&mut self);
+
+    /// Whether the logs have got all reports.
+    fn has_reported(&mut self) -> bool;
+
+    /// Nothing is fetched for a while: gives memory back.
+    fn rest(&mut self);
+}
+
+/// The points of a group that are not settled, and the counts of those that are and have not been reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsettledPart {
+    /// Of the first record and of the last one.
+    pub stamp: u64,
+    pub last_stamp: u64,
+    /// By log: the first record; where there is none, the next one that is fetched.
+    pub first: Vec<Seq>,
+    /// By log: the record after the last one; 0 = there is none.
+    pub end: Vec<Seq>,
+    /// Counts, each with its log. Dead letters are on disk.
+    pub delivered: Vec<(usize, u64)>,
+    pub rejected: Vec<(usize, &'static str, u64)>,
+}
+
+/// Points that a side courier delivers.
+pub trait Parking<R>: Sized {
+    /// What former processes have parked.
+    fn parked_before(&self) -> Vec<ParkedKey>;
+
+    /// Everything below the first stamp is settled or parked; of this key everything is settled below the second one.
+    fn floors(&self, key: &ParkedKey) -> (u64, u64);
+
+    /// Parks points. `part`: what is not settled of those that have been fetched; None = the logs know. Returns a
+    /// source of these points, and where to report what became of them. None: a log cannot be told now.
+    fn park(&self, key: &ParkedKey, part: Option<&UnsettledPart>) -> Option<(Self, R)>;
+
+    /// All parked points of this key that were passed over are settled, and have been reported. False: a log cannot be
+    /// told now.
+    fn unpark(&self, key: &ParkedKey) -> bool;
 }
 
 /// The state of a backend as its writes show it.
@@ -88,9 +127,9 @@ pub trait Reports {
     /// The lines of a record that some backend has refused for the type of a field.
     fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32>;
 
-    /// Whether the backends of other circles that take writes have received everything up to this stamp. If not, their
-    /// couriers look whether they have.
-    fn others_are_past(&self, stamp: u64) -> bool;
+    /// Whether the backends of other circles that take writes have received everything of `db` up to this stamp. If
+    /// not, their couriers look whether they have.
+    fn others_are_past(&self, db: &[u8], stamp: u64) -> bool;
 
     /// Called at each change, with the reason for the program's status.
     fn state(&self, state: DeliveryState, reason: &str);

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::group::RefusedPoints;
-use super::source::{DeliveryState, Fetched, RecordSource, Reports, SourceError};
+use super::source::{DeliveryState, Fetched, Parking, RecordSource, Reports, SourceError, UnsettledPart};
 use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
 use crate::io::{self, Event};
+use crate::parked::ParkedKey;
 use crate::precision::Precision;
 
 /// Waits until the condition is true.
@@ -308,6 +309,31 @@ impl RecordSource for Log {
         assert!(next > self.inner.confirmed.get(), "the cursor never goes back");
         self.inner.confirmed.set(next);
     }
+
+    fn has_reported(&mut self) -> bool {
+        true
+    }
+
+    fn rest(&mut self) {}
+}
+
+/// It parks nothing: held points stay in the window.
+impl Parking<RecordedReports> for Log {
+    fn parked_before(&self) -> Vec<ParkedKey> {
+        Vec::new()
+    }
+
+    fn floors(&self, _key: &ParkedKey) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn park(&self, _key: &ParkedKey, _part: Option<&UnsettledPart>) -> Option<(Self, RecordedReports)> {
+        None
+    }
+
+    fn unpark(&self, _key: &ParkedKey) -> bool {
+        false
+    }
 }
 
 /// Records what a courier reports.
@@ -425,7 +451,7 @@ impl Reports for RecordedReports {
         self.inner.known.borrow().get(&record).cloned().unwrap_or_default()
     }
 
-    fn others_are_past(&self, stamp: u64) -> bool {
+    fn others_are_past(&self, _db: &[u8], stamp: u64) -> bool {
         self.inner.others_below.get().is_none_or(|below| stamp < below)
     }
 

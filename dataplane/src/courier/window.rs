@@ -10,8 +10,10 @@ use std::time::Instant;
 
 use super::body::RequestBody;
 use super::group::{Group, Request};
+use super::source::UnsettledPart;
 use crate::disklog::{RecordView, Seq};
-use crate::limits::{COURIER_GROUPS_MAX, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
+use crate::limits::{COURIER_GROUPS_MAX, PARK_AFTER, REQUEST_BYTES_MIN, WINDOW_HELD_SHARE};
+use crate::parked::ParkedKey;
 
 /// Returns the name of a database's default policy, if it is known.
 pub type DefaultPolicy<'a> = dyn Fn(&[u8]) -> Option<Box<[u8]>> + 'a;
@@ -106,8 +108,12 @@ impl Window {
     /// Takes the lines of a record from that log. False: the window is full. The first record always fits. `default`
     /// names the default policy of a database, if that is known.
     pub fn take(&mut self, log: usize, record: &RecordView<'_>, default: &DefaultPolicy<'_>) -> bool {
-        let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
         let Some(index) = self.group(record, default) else { return false };
+        !self.groups[index].behind_side && self.add(log, record, index)
+    }
+
+    fn add(&mut self, log: usize, record: &RecordView<'_>, index: usize) -> bool {
+        let (lines, bytes) = (u64::from(record.lines), record.bytes.len());
         let group = &mut self.groups[index];
         if let Some((_, until)) = self.earlier.filter(|(below, _)| record.stamp < *below) {
             group.wait_for_earlier(until);
@@ -177,6 +183,92 @@ impl Window {
         Some(self.last)
     }
 
+    /// Takes a record that waits for a side courier. False: there is no room.
+    pub fn take_behind_side(
+        &mut self,
+        log: usize,
+        record: &RecordView<'_>,
+        key: &ParkedKey,
+        default: &DefaultPolicy<'_>,
+    ) -> bool {
+        let Some(index) = self.group(record, default) else { return false };
+        let group = &mut self.groups[index];
+        // While the default policy is not known, a group may have points that are not parked.
+        if !group.names.iter().all(|rp| key.has(&group.db, rp)) {
+            return false;
+        }
+        // What the group has from before its points were parked is settled.
+        group.behind_side = true;
+        self.add(log, record, index)
+    }
+
+    /// The groups of this database and policies.
+    pub fn of_key<'a>(&'a mut self, key: &'a ParkedKey) -> impl Iterator<Item = &'a mut Group> {
+        self.groups.iter_mut().filter(|group| group.names.iter().any(|rp| key.has(&group.db, rp)))
+    }
+
+    /// A group that has been held for [`PARK_AFTER`], nothing of which is in doubt, and that shares no record with what
+    /// is settled: its index and key.
+    pub fn next_to_park(&mut self, now: Instant, default: &DefaultPolicy<'_>) -> Option<(usize, ParkedKey)> {
+        for group in &mut self.groups {
+            let is_held = group.is_held() && !group.requests.is_empty();
+            group.held_since = is_held.then(|| group.held_since.unwrap_or(now));
+        }
+        let may_go = |group: &Group| {
+            let waited = group.held_since.is_some_and(|since| now.saturating_duration_since(since) >= PARK_AFTER);
+            waited && group.may_park()
+        };
+        let of_db = |db: &[u8]| self.groups.iter().filter(|group| *group.db == *db).count();
+        // Where the default policy is not known any policy may be it.
+        let names = |group: &Group| Some((group.policy.clone()?, default(&group.db)?));
+        let (index, group) = self
+            .groups
+            .iter()
+            .enumerate()
+            .find(|(_, group)| may_go(group) && (names(group).is_some() || of_db(&group.db) == 1))?;
+        let rps = names(group).map(|(policy, default)| {
+            let mut rps = group.names.clone();
+            rps.extend((policy == default).then(Box::default));
+            rps.push(policy);
+            rps.sort_unstable();
+            rps.dedup();
+            rps
+        });
+        Some((index, ParkedKey { db: group.db.clone(), rps }))
+    }
+
+    /// When the next group is to be parked, if nothing of it is in doubt then.
+    pub fn park_at(&self) -> Option<Instant> {
+        let parks = |group: &&Group| group.may_park();
+        self.groups.iter().filter(parks).filter_map(|group| Some(group.held_since? + PARK_AFTER)).min()
+    }
+
+    /// What of a group is not settled, and the counts of what is. `next`: by log, the record after the last one that
+    /// was fetched.
+    pub fn part_of(&self, index: usize, next: Vec<Seq>) -> Option<UnsettledPart> {
+        let group = &self.groups[index];
+        let first = |log| group.requests.iter().find_map(|request| request.first_of(log));
+        let last = |log| group.requests.iter().rev().find_map(|request| request.last_of(log));
+        Some(UnsettledPart {
+            stamp: group.requests.front()?.stamp()?,
+            last_stamp: group.requests.back()?.last_stamp()?,
+            first: next.iter().enumerate().map(|(log, next)| first(log).unwrap_or(*next)).collect(),
+            end: (0..next.len()).map(|log| last(log).map_or(Seq(0), |last| Seq(last.0 + 1))).collect(),
+            delivered: group.delivered.clone(),
+            rejected: group.rejected.clone(),
+        })
+    }
+
+    /// Makes a group empty, as if it had had nothing in this window.
+    pub fn empty(&mut self, index: usize, bodies: &mut Vec<RequestBody>) {
+        let group = &mut self.groups[index];
+        bodies.extend(group.requests.drain(..).map(|request| request.body));
+        group.delivered.clear();
+        group.rejected.clear();
+        group.backoff.reset();
+        group.held_since = None;
+    }
+
     /// Counts again what is still in requests. Must be called before records are added to a window that has been worked
     /// on.
     pub fn recount(&mut self) {
@@ -189,6 +281,10 @@ impl Window {
                 false => self.lines += group.requests.iter().map(|r| r.lines).sum::<u64>(),
             }
         }
+    }
+
+    pub fn lines_max(&self) -> u64 {
+        self.bounds.lines
     }
 
     /// Whether more records should be fetched.

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::gather::Gather;
+use super::parked::{Needs, Parked};
 use super::scan::{FrameStep, Scan};
 use super::segment::{self, Mark, Segment};
 use super::store::{Store, WriteFile, is_full};
@@ -247,11 +248,22 @@ fn finish_frame(shared: &SharedLog, sealed: &super::tail::Sealed, padded: u64) {
                 behind.store(true, SeqCst);
             }
             shared.arrived[backend].notify();
-        } else if inner.parked[backend] == Some(first) {
-            inner.parked[backend] = Some(end);
+        } else if inner.resting[backend] == Some(first) {
+            inner.resting[backend] = Some(end);
             if inner.cursors[backend] == first {
                 inner.cursors[backend] = end;
                 moved = true;
+            }
+        }
+        for parked in &mut inner.parked[backend] {
+            if sealed.wanted.may_contain(backend) {
+                parked.behind.iter().for_each(|behind| behind.store(true, SeqCst));
+            } else if parked.resting == Some(first) {
+                parked.resting = Some(end);
+                if parked.cursor == first {
+                    parked.cursor = end;
+                    moved = true;
+                }
             }
         }
     }
@@ -439,9 +451,15 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
         }
         oldest.busy = true;
         // Records that couriers have fetched are still delivered; after this no reader reads here.
-        let from: Vec<Seq> = inner.given.iter().zip(&inner.cursors).map(|(g, c)| *g.max(c)).collect();
-        inner.cursors.iter_mut().for_each(|cursor| *cursor = oldest.end.max(*cursor));
-        inner.absent.iter_mut().for_each(|(_, cursor)| *cursor = oldest.end.max(*cursor));
+        let end = oldest.end;
+        let given = |(b, parked): (usize, &Vec<Parked>)| Needs {
+            cursor: inner.given[b].max(inner.cursors[b]),
+            parked: parked.iter().map(|parked| (parked.key.clone(), parked.given.max(parked.cursor))).collect(),
+        };
+        let from: Vec<Needs> = inner.parked.iter().enumerate().map(given).collect();
+        inner.cursors.iter_mut().for_each(|cursor| *cursor = end.max(*cursor));
+        inner.parked.iter_mut().flatten().for_each(|parked| parked.cursor = end.max(parked.cursor));
+        inner.absent.iter_mut().for_each(|(_, needs)| needs.forget_before(end));
         let scan = Scan::new(oldest.header.epoch, oldest.mark_before(oldest.first()), oldest.used, Some(oldest.end));
         (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), from)
     };
@@ -471,7 +489,7 @@ async fn count_dropped(
     name: &str,
     scan: &mut Scan,
     backends: &[Option<BackendId>],
-    from: &[Seq],
+    from: &[Needs],
 ) -> Result<(), Mark> {
     let mut at = Mark { seq: Seq(0), offset: 0, lines: 0 };
     let file = shared.store.open(name).await.map_err(|_| at)?;
@@ -487,7 +505,8 @@ async fn count_dropped(
                 let mut inner = shared.inner.borrow_mut();
                 let dropped = &mut inner.dropped;
                 for record in record::records(scan.body(&found)) {
-                    let needed = |b: &BackendId| record.seq(header.first) >= from[b.index()];
+                    let seq = record.seq(header.first);
+                    let needed = |b: &BackendId| from[b.index()].has(record.db, record.rp, seq);
                     let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
                     for backend in to.filter(needed) {
                         *dropped.entry((record.db.to_vec(), backend)).or_default() += u64::from(record.lines);

@@ -92,7 +92,8 @@ fn next_job(shared: &SharedLog) -> Option<Compaction> {
         }
         let Some(needs) = inner.needs(segment) else { return false };
         // No reader may be inside the segment: each backend that needs it has its cursor at or before its start.
-        let cursors = needs.iter().flatten().chain(&inner.cursors);
+        let parked = inner.parked.iter().flatten().map(|parked| &parked.cursor);
+        let cursors = needs.iter().flatten().chain(&inner.cursors).chain(parked);
         let inside = cursors.copied().any(|seq| seq > segment.first() && seq < segment.end);
         let worth_it = match &segment.bytes_by_backend {
             Some(counts) => is_worth_it(counts, &needs, segment.file_bytes, segment.end),

@@ -85,7 +85,7 @@ fn lines_are_read_back_after_a_clean_end_and_after_a_crash() {
                     let want: String = (0..=life).map(|n| format!("m life={n}i 1\n")).collect();
                     assert_eq!(text, want);
                     if life == 1 {
-                        log.save_state(b"so far".to_vec()).await.unwrap();
+                        log.save_state(b"so far".to_vec(), false).await.unwrap();
                         log.close().await.unwrap();
                     }
                     assert_eq!(opened.ledger, if life >= 2 { &b"so far"[..] } else { b"" });
@@ -104,7 +104,7 @@ fn a_backend_added_after_the_saved_state_gets_its_points_from_before_a_crash() {
         async move {
             let (log, _) = open(&path, &["a"], Durability::Disk).await.unwrap();
             append(&log, b"", FIRST, "m v=1 1\n").await;
-            log.save_state(Vec::new()).await.unwrap();
+            log.save_state(Vec::new(), false).await.unwrap();
             drop(log);
             let (log, _) = open(&path, &["a", "b"], Durability::Disk).await.unwrap();
             let seq = append(&log, b"", BOTH, "m v=2 2\n").await;
@@ -165,7 +165,7 @@ fn records_of_backends_that_left_are_found_without_an_open_log() {
             log.committed(last, Durability::Disk).await.unwrap();
             log.reader(BackendId(1)).fetch(true, &mut |_| true).await.unwrap();
             log.confirm(BackendId(1), last);
-            log.save_state(Vec::new()).await.unwrap();
+            log.save_state(Vec::new(), false).await.unwrap();
             drop(log);
 
             let mut left = pending(&path).unwrap();
@@ -196,7 +196,7 @@ fn a_running_log_can_be_listed_printed_and_checked() {
             append(&log, b"week", FIRST, "m v=1 1\nm v=2 2\n").await;
             let seq = append(&log, b"", BOTH, "m v=3 3\n").await;
             log.committed(seq, Durability::Disk).await.unwrap();
-            log.save_state(Vec::new()).await.unwrap();
+            log.save_state(Vec::new(), false).await.unwrap();
 
             let mut out = Vec::new();
             inspect::cat(&data_dir, &mut out).unwrap();

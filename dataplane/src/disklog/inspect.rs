@@ -38,6 +38,9 @@ pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
                 for (name, seq) in &state.cursors {
                     writeln!(out, "  cursor seq={} backend={name}", seq.0).map_err(&io)?;
                 }
+                for (name, key, seq) in &state.parked {
+                    writeln!(out, "  parked seq={} backend={name} {}", seq.0, key.encode()).map_err(&io)?;
+                }
             }
             FoundState::None => writeln!(out, "  no state").map_err(&io)?,
             FoundState::Fault(_) => writeln!(out, "  {} damaged", state::FILES[0]).map_err(&io)?,
@@ -172,7 +175,7 @@ pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
             }
             FoundState::Whole(state, _) if before.is_none_or(|(end, _)| end < state.end.seq) => {
                 let have = before.map_or(state.first_lines, |(_, lines)| lines);
-                if state.end.lines > have && state.cursors.iter().any(|(_, seq)| *seq < state.end.seq) {
+                if state.end.lines > have && state.passed() < state.end.seq {
                     sound = false;
                     let missing = state.end.lines - have;
                     writeln!(out, "{}: the last {missing} points are missing", dir.display()).map_err(&io)?;

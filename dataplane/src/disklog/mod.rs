@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::io::{Event, now, spawn};
 use crate::limits::{FRAME_BYTES_MAX, LOG_SPARES_MAX, SEGMENT_BYTES_MAX};
-use crate::order::RecordOrder;
+use crate::order::{RecordOrder, SettledBefore};
 use crate::precision::Precision;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
@@ -52,6 +52,9 @@ mod last_frame_test;
 mod model_test;
 #[cfg(test)]
 mod next_file_test;
+mod parked;
+#[cfg(test)]
+mod parked_test;
 mod pending;
 mod reader;
 mod record;
@@ -67,6 +70,7 @@ mod state_files;
 mod store;
 mod tail;
 
+use parked::Parked;
 use segment::{Mark, Segment};
 use shared::{Inner, SharedLog};
 use state_files::StateFiles;
@@ -138,8 +142,8 @@ pub struct Opened {
     pub ledger: Vec<u8>,
     /// All stamps in the log are at most this; 0 = there are none.
     pub last_stamp: u64,
-    /// By backend: everything below this stamp had been settled, in all logs, when the state was saved.
-    pub settled: Vec<(BackendId, u64)>,
+    /// What had been settled, in all logs, when the state was saved.
+    pub settled: Vec<SettledBefore>,
     /// See [`Log::refused`].
     pub refused: Vec<(Seq, Vec<u32>)>,
     /// Lines appended after the state was saved. One entry per database and backends.
@@ -295,7 +299,12 @@ impl Log {
                 given: found.cursors.clone(),
                 confirmed: found.cursors.clone(),
                 cursors: found.cursors,
-                parked: vec![None; backends],
+                parked: found
+                    .parked
+                    .into_iter()
+                    .map(|parked| parked.into_iter().map(|(key, from)| Parked::new(key, from)).collect())
+                    .collect(),
+                resting: vec![None; backends],
                 behind: vec![None; backends],
                 absent: found.absent,
                 written: start.seq,
@@ -424,9 +433,10 @@ impl Log {
         Ok(durable)
     }
 
-    /// A reader for one backend, starting at its cursor. One per backend at a time.
+    /// A reader for one backend, starting at its cursor. One per backend at a time. It also gives records that are
+    /// parked: whoever reads leaves them out.
     pub fn reader(self: &Rc<Self>, backend: BackendId) -> LogReader {
-        LogReader::new(Rc::clone(self), backend)
+        LogReader::new(Rc::clone(self), backend, None)
     }
 
     /// `flag` is set whenever a frame that may hold records for `backend` can be read.
@@ -441,7 +451,7 @@ impl Log {
         let confirmed = &mut inner.confirmed[backend.index()];
         *confirmed = next.max(*confirmed);
         // A reader that waits has skipped what lies behind the last record it gave.
-        let skipped = inner.parked[backend.index()].filter(|_| inner.given[backend.index()] <= next);
+        let skipped = inner.resting[backend.index()].filter(|_| inner.given[backend.index()] <= next);
         let next = skipped.map_or(next, |to| to.max(next));
         let cursor = &mut inner.cursors[backend.index()];
         if next > *cursor {
@@ -477,7 +487,9 @@ impl Log {
         let b = backend.index();
         // A segment that is being dropped may be counted only in part.
         let counted = !inner.segments.front().is_some_and(|segment| segment.busy);
-        counted && inner.cursors[b] == inner.tail.end() && inner.given[b] <= inner.confirmed[b]
+        let end = inner.tail.end();
+        let parked = inner.parked[b].iter().all(|parked| parked.cursor == end && parked.given <= parked.confirmed);
+        counted && parked && inner.cursors[b] == end && inner.given[b] <= inner.confirmed[b]
     }
 
     /// The sequence after the last record appended.
@@ -565,7 +577,9 @@ impl Log {
 
     /// Makes the cursors and the caller's ledger, both of this moment, durable in one step, after everything appended
     /// before has been written and synced. Then frees segments that no backend needs.
-    pub async fn save_state(&self, ledger: Vec<u8>) -> Result<(), Error> {
+    ///
+    /// `exactly`: also if only the stamps have changed below which records of other logs are settled.
+    pub async fn save_state(&self, ledger: Vec<u8>, exactly: bool) -> Result<(), Error> {
         let shared = &*self.shared;
         shared.inner.borrow().check_poison()?;
         let mut state = shared.snapshot(ledger);
@@ -573,7 +587,7 @@ impl Log {
             commit::committed(shared, Seq(last), Durability::Disk).await?;
         }
         shared.place_end(&mut state);
-        shared.save(state).await?;
+        shared.save(state, exactly).await?;
         shared.release_segments().await?;
         shared.keep_reserve().await;
         shared.compact.notify();
@@ -598,7 +612,7 @@ impl Log {
         if let Some(mut state) = saved.filter(|s| s.end.seq == end) {
             state.closed = true;
             shared.place_end(&mut state);
-            shared.save(state).await?;
+            shared.save(state, false).await?;
         }
         shared.work.notify();
         // Nothing touches the directory after this.

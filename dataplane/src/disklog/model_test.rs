@@ -79,7 +79,7 @@ pub(super) async fn append(log: &Log, route: usize, text: &str) -> Result<Seq, E
 }
 
 /// Reads at least one record, at most `max`. Returns line numbers, the reader's position, and the points lost.
-async fn fetch(reader: &mut LogReader, max: usize) -> Result<(Vec<u64>, Seq, u64), Error> {
+pub(super) async fn fetch(reader: &mut LogReader, max: usize) -> Result<(Vec<u64>, Seq, u64), Error> {
     let mut got = Vec::new();
     let mut records = 0;
     let fetched = timeout(
@@ -245,7 +245,7 @@ impl LogWorld {
                         self.confirmed[b] = life.read[b].0;
                     }
                 }
-                _ => life.log.save_state(b"ledger".to_vec()).await?,
+                _ => life.log.save_state(b"ledger".to_vec(), false).await?,
             }
         }
         Ok(())
@@ -267,7 +267,7 @@ fn random_lives_agree_with_the_model() {
                 world.live(&mut life, steps).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
                 match life_number % 3 {
                     0 => {
-                        life.log.save_state(Vec::new()).await.unwrap();
+                        life.log.save_state(Vec::new(), false).await.unwrap();
                         life.log.close().await.unwrap();
                     }
                     // Killed: what was written to the system stays.
@@ -351,7 +351,7 @@ async fn small_log(sim: &Sim) -> u64 {
             let seq = append(&log, 2, &line(n, 30)).await.unwrap();
             log.committed(seq, Durability::Disk).await.unwrap();
         }
-        log.save_state(b"the ledger".to_vec()).await.unwrap();
+        log.save_state(b"the ledger".to_vec(), false).await.unwrap();
         log.close().await.unwrap();
     }
     n
@@ -441,7 +441,7 @@ fn a_missing_file_is_named_and_the_rest_is_read() {
             last = append(&log, 2, &line(n, 700)).await.unwrap();
         }
         log.committed(last, Durability::Disk).await.unwrap();
-        log.save_state(Vec::new()).await.unwrap();
+        log.save_state(Vec::new(), false).await.unwrap();
         log.close().await.unwrap();
         drop(log);
         let names: Vec<String> = sim.names().into_iter().filter(|n| segment::parse_file_name(n).is_some()).collect();
@@ -547,7 +547,7 @@ fn a_full_disk_is_back_pressure_and_ends() {
                     let waiting = timeout(Duration::from_millis(20), readers[b].fetch(true, &mut |_| true)).await;
                     assert!(waiting.is_err(), "{waiting:?}");
                 }
-                log.save_state(Vec::new()).await.unwrap();
+                log.save_state(Vec::new(), false).await.unwrap();
                 timeout(PATIENCE, async {
                     while log.check_append().is_err() {
                         crate::io::sleep(Duration::from_millis(5)).await;
@@ -602,7 +602,7 @@ fn compaction_keeps_what_a_lagging_backend_needs_in_order() {
         read_and_confirm(&log, &mut c, 1080).await;
         let end = log.end();
         log.confirm(BackendId(1), end);
-        log.save_state(Vec::new()).await.unwrap();
+        log.save_state(Vec::new(), false).await.unwrap();
         timeout(PATIENCE, async {
             while log.disk_bytes() > before / 2 {
                 crate::io::sleep(Duration::from_millis(5)).await;
@@ -662,7 +662,7 @@ fn backends_that_left_keep_their_records_until_settled_and_new_ones_start_at_the
             let seq = append(&log, 3, &line(n, 10)).await.unwrap();
             log.committed(seq, Durability::Disk).await.unwrap();
         }
-        log.save_state(Vec::new()).await.unwrap();
+        log.save_state(Vec::new(), false).await.unwrap();
         drop(log);
         let renamed = || LogSettings { topology: topology(&["new", "b", "c"]), ..settings(Durability::Disk) };
         for _ in 0..2 {
@@ -672,13 +672,13 @@ fn backends_that_left_keep_their_records_until_settled_and_new_ones_start_at_the
             // No backend of this topology needs anything, but the segment stays.
             let end = log.end();
             (0..3).for_each(|b| log.confirm(BackendId(b), end));
-            log.save_state(Vec::new()).await.unwrap();
+            log.save_state(Vec::new(), false).await.unwrap();
         }
         let (log, _) = open(&sim, renamed()).await.unwrap();
         log.settle_absent();
         let end = log.end();
         (0..3).for_each(|b| log.confirm(BackendId(b), end));
-        log.save_state(Vec::new()).await.unwrap();
+        log.save_state(Vec::new(), false).await.unwrap();
         log.close().await.unwrap();
         drop(log);
         let (_, opened) = open(&sim, renamed()).await.unwrap();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::parked::Needs;
 use super::recovery::read_chain;
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::Segment;
@@ -29,7 +30,7 @@ pub struct Pending {
     /// The last segment first.
     segments: Vec<Segment>,
     /// None: there is no state file, every backend needs everything.
-    cursors: Option<HashMap<String, Seq>>,
+    needs: Option<HashMap<String, Needs>>,
     ledger: Vec<u8>,
     current: Option<Current>,
     lost: u64,
@@ -49,7 +50,7 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
         return Ok(Pending {
             dir: dir.to_owned(),
             segments: Vec::new(),
-            cursors: None,
+            needs: None,
             ledger: Vec::new(),
             current: None,
             lost: 0,
@@ -63,12 +64,15 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
         FoundState::Whole(state, _) => Some(state),
     };
     let chain = read_chain(dir, dir, &Topology::default())?;
-    let (cursors, ledger) = match state {
-        Some(state) => (Some(state.cursors.into_iter().collect()), state.ledger),
+    let (needs, ledger) = match state {
+        Some(state) => {
+            let of = |(name, _): &(String, Seq)| Some((name.clone(), state.needs_of(name)?));
+            (Some(state.cursors.iter().filter_map(of).collect()), state.ledger)
+        }
         None => (None, Vec::new()),
     };
     let segments = chain.segments.into_iter().rev().collect();
-    Ok(Pending { dir: dir.to_owned(), segments, cursors, ledger, current: None, lost: 0 })
+    Ok(Pending { dir: dir.to_owned(), segments, needs, ledger, current: None, lost: 0 })
 }
 
 impl Pending {
@@ -130,9 +134,9 @@ impl Pending {
         };
         // `NOWHERE` is not the index of a name.
         record.route_by_circle().enumerate().filter_map(named).filter(move |(_, name)| {
-            match &self.cursors {
+            match &self.needs {
                 // A name missing in the state had nothing queued when it was saved.
-                Some(cursors) => cursors.get(*name).is_none_or(|cursor| *cursor <= seq),
+                Some(all) => all.get(*name).is_none_or(|needs| needs.has(record.db, record.rp, seq)),
                 None => true,
             }
         })

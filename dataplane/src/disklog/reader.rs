@@ -9,9 +9,10 @@ use std::rc::Rc;
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::{self, Mark};
 use super::store::ReadFile;
-use super::{Error, Log, RecordView, Seq, SharedLog, frame, record};
+use super::{Error, Inner, Log, RecordView, Seq, SharedLog, frame, record};
 use crate::io::{sleep, yield_if_needed};
 use crate::limits::LOG_REPLACED_PAUSE;
+use crate::parked::ParkedKey;
 use crate::topology::BackendId;
 
 /// The result of a fetch.
@@ -28,6 +29,8 @@ pub struct Fetched {
 pub struct LogReader {
     log: Rc<Log>,
     backend: BackendId,
+    /// Only parked records of this key are read; None = all.
+    key: Option<ParkedKey>,
     position: Seq,
     /// The position after the last record given to the sink.
     given: Seq,
@@ -63,20 +66,62 @@ enum ReadOutcome {
 type Sink<'a> = &'a mut dyn FnMut(RecordView<'_>) -> bool;
 
 impl LogReader {
-    pub(super) fn new(log: Rc<Log>, backend: BackendId) -> Self {
-        let position = log.cursor(backend);
+    /// `key`: of parked records.
+    pub(super) fn new(log: Rc<Log>, backend: BackendId, key: Option<ParkedKey>) -> Self {
         // Records that an earlier reader gave and that were not confirmed are given again.
         let mut inner = log.shared.inner.borrow_mut();
-        inner.parked[backend.index()] = None;
-        inner.given[backend.index()] = position;
-        inner.confirmed[backend.index()] = position;
+        let position = match &key {
+            None => {
+                let position = inner.cursors[backend.index()];
+                inner.resting[backend.index()] = None;
+                inner.given[backend.index()] = position;
+                inner.confirmed[backend.index()] = position;
+                position
+            }
+            Some(key) => inner.parked_mut(backend, key).map_or(Seq(0), |parked| {
+                parked.resting = None;
+                (parked.given, parked.confirmed) = (parked.cursor, parked.cursor);
+                parked.cursor
+            }),
+        };
         drop(inner);
-        Self { log, backend, position, given: position, cold: None }
+        Self { log, backend, key, position, given: position, cold: None }
+    }
+
+    /// Whether it may go on: its records are still parked.
+    fn is_of_use(&self) -> bool {
+        let key = self.key.as_ref();
+        key.is_none_or(|key| self.log.shared.inner.borrow_mut().parked_mut(self.backend, key).is_some())
+    }
+
+    /// All records before this are confirmed.
+    fn cursor(&self, inner: &mut Inner) -> Seq {
+        match &self.key {
+            None => inner.cursors[self.backend.index()],
+            Some(key) => inner.parked_mut(self.backend, key).map_or(self.position, |parked| parked.cursor),
+        }
+    }
+
+    /// Publishes what was given.
+    fn publish(&self, inner: &mut Inner) {
+        match &self.key {
+            None => inner.given[self.backend.index()] = self.given,
+            Some(key) => {
+                if let Some(parked) = inner.parked_mut(self.backend, key) {
+                    parked.given = self.given;
+                }
+            }
+        }
     }
 
     /// The record after the last one that was given or skipped.
     pub fn position(&self) -> Seq {
         self.position
+    }
+
+    /// Nothing is fetched for a while: gives memory back.
+    pub fn rest(&mut self) {
+        self.cold = None;
     }
 
     /// Whether any record lies beyond the position, for whichever backend.
@@ -87,15 +132,23 @@ impl LogReader {
     /// With `wait`, waits until at least one record for this backend is written at or after the position. Gives records
     /// in order to `sink` until it returns false (that record is not consumed and is given again) or there are no more.
     /// Skips records of other backends; while no given record is unconfirmed, the cursor follows. Returns early,
-    /// without records, to report points lost in a damaged place. `sink` must not call the log.
+    /// without records, to report points lost in a damaged place, and with a key when frames have come that hold
+    /// nothing of it. `sink` must not call the log.
     ///
     /// A fetch that is dropped while it waits has skipped no record of this backend.
-    pub async fn fetch(&mut self, wait: bool, sink: &mut dyn FnMut(RecordView<'_>) -> bool) -> Result<Fetched, Error> {
+    pub async fn fetch(
+        &mut self,
+        mut wait: bool,
+        sink: &mut dyn FnMut(RecordView<'_>) -> bool,
+    ) -> Result<Fetched, Error> {
         let log = Rc::clone(&self.log);
         let shared = &*log.shared;
         let mut got = Fetched::default();
         loop {
             let arrived = shared.arrived[self.backend.index()].wait();
+            if !self.is_of_use() {
+                return Err(Error::Closed);
+            }
             self.catch_up(shared);
             let mut outcome = self.read_memory(shared, sink, &mut got);
             if outcome == ReadOutcome::NotInMemory {
@@ -109,8 +162,19 @@ impl LogReader {
             self.settle(shared);
             match outcome {
                 ReadOutcome::AtEnd if wait && got.records == 0 && got.lost == 0 => {
-                    shared.inner.borrow_mut().parked[self.backend.index()] = Some(self.position);
+                    {
+                        let mut inner = shared.inner.borrow_mut();
+                        let resting = match &self.key {
+                            None => Some(&mut inner.resting[self.backend.index()]),
+                            Some(key) => inner.parked_mut(self.backend, key).map(|parked| &mut parked.resting),
+                        };
+                        resting.into_iter().for_each(|resting| *resting = Some(self.position));
+                    }
                     arrived.await;
+                    if self.key.is_some() {
+                        // Most frames hold nothing of a key: who reads must hear that there is nothing.
+                        wait = false;
+                    }
                 }
                 ReadOutcome::Stopped | ReadOutcome::AtEnd => return Ok(Fetched { next: self.position, ..got }),
                 ReadOutcome::NotInMemory | ReadOutcome::Moved => {}
@@ -121,15 +185,24 @@ impl LogReader {
     /// The position follows the cursor (the oldest segment was dropped), and the frames that passed while it waited.
     fn catch_up(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
-        let parked = inner.parked[self.backend.index()].take().unwrap_or_default();
-        self.position = self.position.max(parked).max(inner.cursors[self.backend.index()]);
+        let rested = match &self.key {
+            None => inner.resting[self.backend.index()].take(),
+            Some(key) => inner.parked_mut(self.backend, key).and_then(|parked| parked.resting.take()),
+        };
+        self.position = self.position.max(rested.unwrap_or_default()).max(self.cursor(&mut inner));
     }
 
     /// Publishes what was given. The cursor follows if no given record is unconfirmed.
     fn settle(&mut self, shared: &SharedLog) {
         let mut inner = shared.inner.borrow_mut();
-        inner.given[self.backend.index()] = self.given;
-        let cursor = &mut inner.cursors[self.backend.index()];
+        self.publish(&mut inner);
+        let cursor = match &self.key {
+            None => &mut inner.cursors[self.backend.index()],
+            Some(key) => match inner.parked_mut(self.backend, key) {
+                Some(parked) => &mut parked.cursor,
+                None => return,
+            },
+        };
         if self.given <= *cursor && *cursor < self.position {
             *cursor = self.position;
             drop(inner);
@@ -157,7 +230,8 @@ impl LogReader {
     fn give(&mut self, body: &[u8], first: Seq, index: u16, sink: Sink<'_>, got: &mut Fetched) -> bool {
         for record in record::records(body) {
             let seq = record.seq(first);
-            if seq < self.position || !record.route().any(|i| i == index) {
+            let is_of_key = self.key.as_ref().is_none_or(|key| key.has(record.db, record.rp));
+            if seq < self.position || !is_of_key || !record.route().any(|i| i == index) {
                 continue;
             }
             if !sink(record.view(first)) {
@@ -182,8 +256,8 @@ impl LogReader {
             yield_if_needed().await;
             let (end, stored_lines) = {
                 let mut inner = shared.inner.borrow_mut();
-                inner.given[self.backend.index()] = self.given;
-                if inner.cursors[self.backend.index()] > self.position {
+                self.publish(&mut inner);
+                if self.cursor(&mut inner) > self.position {
                     return Ok(ReadOutcome::Moved); // the segment is being dropped
                 }
                 let Some(segment) = inner.segment_mut(cold.first, cold.epoch) else { return Ok(ReadOutcome::Moved) };

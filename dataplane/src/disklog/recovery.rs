@@ -18,6 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
+use super::parked::Needs;
 use super::scan::{FrameStep, Gap, Scan};
 use super::segment::{self, FRAMES_AT, Header, Mark, Segment};
 use super::state::{self, SavedState};
@@ -26,6 +27,8 @@ use super::store::{Files, Store};
 use super::{
     Appended, Damage, DamageKind, Error, Loss, RESERVE, Seq, Sizes, Torn, parse_spare_name, record, spare_name,
 };
+use crate::order::SettledBefore;
+use crate::parked::ParkedKey;
 use crate::topology::{BackendId, Topology};
 
 /// Sequences skipped after an end that is not clean: more than a frame can hold, so that a lost frame and its
@@ -48,7 +51,9 @@ pub(super) struct Recovered {
     /// Lines in the log before `next`.
     pub(super) lines: u64,
     pub(super) cursors: Vec<Seq>,
-    pub(super) absent: Vec<(String, Seq)>,
+    /// By backend: parked points, and from where they are needed.
+    pub(super) parked: Vec<Vec<(ParkedKey, Seq)>>,
+    pub(super) absent: Vec<(String, Needs)>,
     pub(super) uncounted: Vec<Appended>,
     pub(super) damage: Vec<Damage>,
     pub(super) torn: Option<Torn>,
@@ -114,7 +119,7 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
     let mut aside = Vec::new();
     let (state, state_copy) = match read_state(files, dir)? {
         FoundState::None => (None, None),
-        FoundState::Whole(state, copy) => (Some(state), Some(copy)),
+        FoundState::Whole(state, copy) => (Some(*state), Some(copy)),
         FoundState::Fault(state::StateFault::Version(version)) => {
             return Err(Error::UnknownVersion { file: dir.join(state::FILES[0]), version });
         }
@@ -137,6 +142,7 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
         next: Seq(1),
         lines: 0,
         cursors: Vec::new(),
+        parked: Vec::new(),
         absent: Vec::new(),
         uncounted: Vec::new(),
         damage,
@@ -247,16 +253,29 @@ impl Recovered {
     }
 
     /// What the saved state says about backends of this configuration.
-    pub(super) fn settled(&self, topology: &Topology) -> Vec<(BackendId, u64)> {
-        let saved = self.state.iter().flat_map(|state| &state.settled);
-        saved.filter_map(|(name, stamp)| Some((topology.by_name(name)?.id, *stamp))).collect()
+    pub(super) fn settled(&self, topology: &Topology) -> Vec<SettledBefore> {
+        let Some(state) = &self.state else { return Vec::new() };
+        let of = |(name, below): &(String, u64)| {
+            let waiting = state.waiting.iter().filter(|(named, ..)| named == name);
+            let parked = waiting.map(|(_, key, stamp)| (key.clone(), *stamp)).collect();
+            let changes = state.changes.iter().find(|(named, _)| named == name).map_or(0, |(_, changes)| *changes);
+            Some(SettledBefore { backend: topology.by_name(name)?.id, below: *below, parked, changes })
+        };
+        let mut all: Vec<_> = state.settled.iter().filter_map(of).collect();
+        // A backend that had left the configuration: nobody knows how far it had got elsewhere.
+        for backend in topology.backends.iter().filter(|backend| !self.parked[backend.id.index()].is_empty()) {
+            if !all.iter().any(|known| known.backend == backend.id) {
+                let parked = self.parked[backend.id.index()].iter().map(|(key, _)| (key.clone(), 0)).collect();
+                all.push(SettledBefore { backend: backend.id, below: 0, parked, changes: 0 });
+            }
+        }
+        all
     }
 
     /// Reports sequences that no file covers: before, between and after the segments.
     fn find_missing(&mut self, dir: &Path) {
         let mut missing = Vec::new();
-        let needed_from = |s: &SavedState| s.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(s.end.seq);
-        let before = self.state.as_ref().map(|s| (needed_from(s).max(s.first), s.first_lines));
+        let before = self.state.as_ref().map(|s| (s.passed().max(s.first), s.first_lines));
         // Without a state the log is assumed to begin with its first segment.
         let (mut seq, mut lines) = before.unwrap_or_else(|| {
             self.segments.front().map_or((self.next, self.lines), |s| (s.first(), s.header.lines_base))
@@ -286,23 +305,37 @@ impl Recovered {
 
     fn place_cursors(&mut self, topology: &Topology) {
         let oldest = self.segments.front().map_or(self.next, Segment::first);
-        let saved = self.state.as_ref().map(|s| &s.cursors[..]);
-        let cursor = |name: &str| match &self.state {
+        let needs = |name: &str| match &self.state {
             // A crash may have lost frames that were delivered but not synced; the log continues after them. A name
             // missing in the state is a new backend: its records were appended after the state was saved.
-            Some(state) => state.cursors.iter().find(|(n, _)| n == name).map_or(state.end.seq, |(_, seq)| *seq),
-            None => oldest,
+            Some(state) => state.needs_of(name).unwrap_or_else(|| Needs::from(state.end.seq)),
+            None => Needs::from(oldest),
         };
-        self.cursors = topology.backends.iter().map(|b| cursor(&b.name).clamp(oldest, self.next)).collect();
+        let within = |seq: Seq| seq.clamp(oldest, self.next);
+        let (cursors, parked) = topology
+            .backends
+            .iter()
+            .map(|backend| {
+                let Needs { cursor, parked } = needs(&backend.name);
+                (within(cursor), parked.into_iter().map(|(key, from)| (key, within(from))).collect())
+            })
+            .unzip();
         let end = self.segments.back().map_or(oldest, |s| s.end);
-        let gone = |(name, seq): &&(String, Seq)| topology.by_name(name).is_none() && *seq < end;
-        self.absent = saved.unwrap_or_default().iter().filter(gone).cloned().collect();
-        if saved.is_none() {
+        let is_gone = |name: &str| topology.by_name(name).is_none();
+        self.absent = match &self.state {
+            Some(state) => {
+                let gone = state.cursors.iter().map(|(name, _)| name).filter(|name| is_gone(name));
+                let needs = gone.map(|name| (name.clone(), needs(name)));
+                needs.filter(|(_, needs)| needs.first() < end).collect()
+            }
             // Their cursors are unknown: they need everything in the segments that name them.
-            let named = self.segments.iter().flat_map(|s| &s.header.backends).filter(|n| topology.by_name(n).is_none());
-            let names: std::collections::BTreeSet<_> = named.cloned().collect();
-            self.absent = names.into_iter().map(|name| (name, oldest)).collect();
-        }
+            None => {
+                let named = self.segments.iter().flat_map(|s| &s.header.backends).filter(|name| is_gone(name));
+                let names: std::collections::BTreeSet<_> = named.cloned().collect();
+                names.into_iter().map(|name| (name, Needs::from(oldest))).collect()
+            }
+        };
+        (self.cursors, self.parked) = (cursors, parked);
     }
 }
 
@@ -345,8 +378,9 @@ pub(super) async fn tidy(store: &dyn Store, dir: &Path, found: &mut Recovered, s
     for name in &found.remove {
         store.remove(name).await.map_err(|e| io("remove", name, e))?;
     }
-    let passed = found.cursors.iter().copied().chain(found.absent.iter().map(|(_, seq)| *seq)).min();
-    let passed = passed.unwrap_or(found.next);
+    let parked = found.parked.iter().flatten().map(|(_, from)| *from);
+    let absent = found.absent.iter().map(|(_, needs)| needs.first());
+    let passed = found.cursors.iter().copied().chain(parked).chain(absent).min().unwrap_or(found.next);
     let empty = |s: &Segment| s.end == s.first() && s.header.compacted.is_none();
     let segments = std::mem::take(&mut found.segments);
     let last = segments.back().map(Segment::first);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::parked::{Needs, Parked};
 use super::segment::{Mark, Segment};
 use super::state_files::StateFiles;
 use super::store::{self, Store, WriteFile};
@@ -17,7 +18,8 @@ use super::tail::Tail;
 use super::{Appended, Damage, DamageKind, Error, RESERVE, RefusedLines, Seq, Sizes, record, spare_name, state};
 use crate::io::{Event, now};
 use crate::limits::{LOG_DAMAGE_REPORTS_MAX, LOG_FULL_RETRY, LOG_STATE_BYTES_MAX};
-use crate::order::RecordOrder;
+use crate::order::{RecordOrder, SettledBefore};
+use crate::parked::ParkedKey;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
 
@@ -86,12 +88,14 @@ pub(super) struct Inner {
     /// By backend: the position after the last record given to its reader, and the last one confirmed.
     pub(super) given: Vec<Seq>,
     pub(super) confirmed: Vec<Seq>,
+    /// By backend: points that its cursor has passed although they are not confirmed.
+    pub(super) parked: Vec<Vec<Parked>>,
     /// By backend: the position of its reader while the reader waits.
-    pub(super) parked: Vec<Option<Seq>>,
+    pub(super) resting: Vec<Option<Seq>>,
     /// By backend: set when a frame with records for it can be read ([`super::Log::tell_written`]).
     pub(super) behind: Vec<Option<Arc<AtomicBool>>>,
-    /// Cursors of backends that have left the configuration.
-    pub(super) absent: Vec<(String, Seq)>,
+    /// What backends need that have left the configuration.
+    pub(super) absent: Vec<(String, Needs)>,
     /// The sequence after the last one written, and after the last one synced.
     pub(super) written: Seq,
     pub(super) synced: Seq,
@@ -172,8 +176,19 @@ impl Inner {
     /// what was confirmed later, and later appends are counted from the records themselves.
     pub(super) fn needs(&self, segment: &Segment) -> Option<Vec<Option<Seq>>> {
         let saved = self.saved.as_ref().filter(|saved| segment.end <= saved.end.seq)?;
-        let cursor = |name: &String| saved.cursors.iter().find(|(n, _)| n == name).map(|(_, seq)| *seq);
-        Some(segment.header.backends.iter().map(cursor).collect())
+        let first = |name: &String| saved.needs_of(name).map(|needs| needs.first());
+        Some(segment.header.backends.iter().map(first).collect())
+    }
+
+    /// The sequence up to which a backend needs nothing any more: from now, not as saved.
+    pub(super) fn needs_now(&self, backend: BackendId) -> Needs {
+        let parked = self.parked[backend.index()].iter().map(|parked| (parked.key.clone(), parked.cursor)).collect();
+        Needs { cursor: self.cursors[backend.index()], parked }
+    }
+
+    /// The place of a reader of parked points. None: they are not parked any more.
+    pub(super) fn parked_mut(&mut self, backend: BackendId, key: &ParkedKey) -> Option<&mut Parked> {
+        self.parked[backend.index()].iter_mut().find(|parked| parked.key == *key)
     }
 }
 
@@ -267,10 +282,19 @@ impl SharedLog {
         let mut inner = self.inner.borrow_mut();
         inner.tail.end_record();
         inner.snapshots += 1;
-        let names = self.topology.backends.iter().map(|b| b.name.clone());
-        let mut cursors: Vec<_> = names.zip(inner.cursors.iter().copied()).collect();
-        cursors.extend(inner.absent.iter().cloned());
-        let passed = cursors.iter().map(|(_, seq)| *seq).min().unwrap_or_else(|| inner.tail.end());
+        let (mut settled, mut waiting, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let present = self.topology.backends.iter().map(|b| (b.name.clone(), inner.needs_now(b.id)));
+        let all: Vec<_> = present.chain(inner.absent.iter().cloned()).collect();
+        let passed = all.iter().map(|(_, needs)| needs.first()).min().unwrap_or_else(|| inner.tail.end());
+        // After the cursors: none of them is past it.
+        for backend in &self.topology.backends {
+            let SettledBefore { below, parked, changes: of_backend, .. } = self.order.settled_state(backend.id);
+            settled.push((backend.name.clone(), below));
+            if of_backend > 0 {
+                changes.push((backend.name.clone(), of_backend));
+            }
+            waiting.extend(parked.into_iter().map(|(key, stamp)| (backend.name.clone(), key, stamp)));
+        }
         let oldest = inner.segments.front().expect("never empty");
         state::SavedState {
             end: Mark { seq: inner.tail.end(), lines: inner.tail.lines(), offset: 0 },
@@ -280,9 +304,14 @@ impl SharedLog {
             first_lines: oldest.header.lines_base,
             closed: false,
             stamp: self.order.now(),
-            cursors,
-            // After the cursors: none of them is past it.
-            settled: self.topology.backends.iter().map(|b| (b.name.clone(), self.order.settled(b.id))).collect(),
+            cursors: all.iter().map(|(name, needs)| (name.clone(), needs.cursor)).collect(),
+            parked: all
+                .into_iter()
+                .flat_map(|(name, needs)| needs.parked.into_iter().map(move |(key, from)| (name.clone(), key, from)))
+                .collect(),
+            settled,
+            waiting,
+            changes,
             refused: {
                 let mut refused = self.refused.borrow_mut();
                 refused.forget_before(passed);
@@ -306,22 +335,23 @@ impl SharedLog {
     }
 
     /// Makes this the saved state. One save at a time.
-    pub(super) async fn save(&self, state: state::SavedState) -> Result<(), Error> {
+    /// `exactly`: also when only what is settled of other logs has changed.
+    pub(super) async fn save(&self, state: state::SavedState, exactly: bool) -> Result<(), Error> {
         // While this waited a later state may have been saved: with it a segment has gone that this one needs.
-        self.save_made(|| Some(state).filter(|s| s.number >= self.inner.borrow().saved_number)).await
+        self.save_made(exactly, || Some(state).filter(|s| s.number >= self.inner.borrow().saved_number)).await
     }
 
     /// Saves the state of this moment without the oldest segment, which all cursors have passed and which will be
     /// deleted. What has been dropped with it is booked in the same step. What is written must be synced.
     pub(super) async fn save_without_oldest(&self) -> Result<(), Error> {
-        let saved = self.save_made(|| Some(self.snapshot_of_written())).await;
+        let saved = self.save_made(false, || Some(self.snapshot_of_written())).await;
         if !matches!(saved, Err(Error::Full)) {
             return saved;
         }
         // The state has grown beyond its own space. What is kept for a start is found again when the segment is gone.
         let _ = self.store.remove(RESERVE).await;
         self.inner.borrow_mut().has_reserve = false;
-        self.save_made(|| Some(self.snapshot_of_written())).await
+        self.save_made(false, || Some(self.snapshot_of_written())).await
     }
 
     /// Cursors and ledger of this moment, without what is not written yet.
@@ -347,7 +377,7 @@ impl SharedLog {
     }
 
     /// Calls `make` when no other save is in progress; saves nothing if it returns None, or what is saved already.
-    async fn save_made(&self, make: impl FnOnce() -> Option<state::SavedState>) -> Result<(), Error> {
+    async fn save_made(&self, exactly: bool, make: impl FnOnce() -> Option<state::SavedState>) -> Result<(), Error> {
         loop {
             let saved = self.saved.wait();
             if !std::mem::replace(&mut self.inner.borrow_mut().saving, true) {
@@ -358,7 +388,7 @@ impl SharedLog {
         let made = make();
         let is_new = |state: &state::SavedState| {
             let inner = self.inner.borrow();
-            !self.states.are_equal() || inner.saved.as_ref().is_none_or(|saved| !saved.says_the_same(state))
+            exactly || !self.states.are_equal() || inner.saved.as_ref().is_none_or(|saved| !saved.says_the_same(state))
         };
         let Some(state) = made.filter(is_new) else {
             self.inner.borrow_mut().saving = false;
@@ -393,7 +423,7 @@ impl SharedLog {
             let segment = {
                 let mut inner = self.inner.borrow_mut();
                 let Some(state) = &inner.saved else { return Ok(()) };
-                let passed = state.cursors.iter().map(|(_, seq)| *seq).min().unwrap_or(state.end.seq);
+                let passed = state.passed();
                 let oldest = inner.segments.front().expect("never empty");
                 if inner.segments.len() == 1 || oldest.end > passed || oldest.busy {
                     return Ok(());

@@ -1,18 +1,21 @@
 //! The state: the cursor of each backend, and the caller's own text. Plain text, readable for people.
 //!
-//!   fluxgate log state 2
+//!   fluxgate log state 3
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
 //!   first <seq> <lines>                              the oldest segment
 //!   closed                                           only after an orderly end: nothing was appended since
 //!   stamp <n>                                        no record before `end` has a larger stamp
 //!   cursor <seq> <backend name>                      one per backend
-//!   settled <n> <backend name>                       all stamps below it are settled, in all logs
+//!   parked <seq> <key> <backend name>                points of this key are needed from there on, not from the cursor
+//!   settled <n> <backend name>                       all stamps below it are settled, in all logs, but for:
+//!   waiting <n> <key> <backend name>                 points of this key are settled only below this stamp
+//!   changes <n> <backend name>                       how often points were parked, or not any more; absent = 0
 //!   refused <seq> <line> ...                         lines of a record that a backend has refused; none, one or more
 //!   ledger <bytes>
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
 //!
-//! Version 1 had neither `stamp` nor `settled`.
+//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`. A key: [`ParkedKey::encode`].
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
@@ -22,12 +25,14 @@ use std::io::{self, Write as _};
 use twox_hash::XxHash3_64;
 
 use super::Seq;
+use super::parked::Needs;
 use super::segment::Mark;
+use crate::parked::ParkedKey;
 
 /// The two copies.
 pub(super) const FILES: [&str; 2] = ["state", "state.2"];
 const TITLE: &str = "fluxgate log state ";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedState {
@@ -43,8 +48,15 @@ pub(super) struct SavedState {
     /// All stamps before `end` are at most this.
     pub(super) stamp: u64,
     pub(super) cursors: Vec<(String, Seq)>,
-    /// By backend: everything below this stamp is settled, in all logs. Not below any cursor here.
+    /// By backend and key: from where parked points are needed.
+    pub(super) parked: Vec<(String, ParkedKey, Seq)>,
+    /// By backend: everything below this stamp is settled, in all logs, but for what is waiting. Not below any cursor
+    /// here.
     pub(super) settled: Vec<(String, u64)>,
+    /// By backend and key: parked points are settled only below this stamp.
+    pub(super) waiting: Vec<(String, ParkedKey, u64)>,
+    /// By backend: how often that has changed.
+    pub(super) changes: Vec<(String, u64)>,
     /// By record: lines that a backend has refused, and another one has not received.
     pub(super) refused: Vec<(Seq, Vec<u32>)>,
     pub(super) ledger: Vec<u8>,
@@ -64,11 +76,37 @@ impl SavedState {
     /// What they say of this log's records does not change with them, and what is settled of another log is in its own
     /// state.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { stamp: _, settled: _, number: _, end, segment, epoch, first, first_lines, .. } = self;
-        let Self { closed, cursors, refused, ledger, .. } = self;
+        let Self {
+            stamp: _,
+            settled: _,
+            waiting: _,
+            changes: _,
+            number: _,
+            end,
+            segment,
+            epoch,
+            first,
+            first_lines,
+            ..
+        } = self;
+        let Self { closed, cursors, parked, refused, ledger, .. } = self;
         (end, segment, epoch, first, first_lines)
             == (&other.end, &other.segment, &other.epoch, &other.first, &other.first_lines)
-            && (closed, cursors, refused, ledger) == (&other.closed, &other.cursors, &other.refused, &other.ledger)
+            && (closed, cursors, parked, refused, ledger)
+                == (&other.closed, &other.cursors, &other.parked, &other.refused, &other.ledger)
+    }
+
+    /// What this backend needs. None: it is not named.
+    pub(super) fn needs_of(&self, name: &str) -> Option<Needs> {
+        let (_, cursor) = self.cursors.iter().find(|(named, _)| named == name)?;
+        let parked = self.parked.iter().filter(|(named, ..)| named == name);
+        Some(Needs { cursor: *cursor, parked: parked.map(|(_, key, from)| (key.clone(), *from)).collect() })
+    }
+
+    /// Nothing before this sequence is needed.
+    pub(super) fn passed(&self) -> Seq {
+        let parked = self.parked.iter().map(|(.., from)| *from);
+        self.cursors.iter().map(|(_, seq)| *seq).chain(parked).min().unwrap_or(self.end.seq)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -92,6 +130,15 @@ impl SavedState {
         }
         for (name, stamp) in &self.settled {
             writeln!(out, "settled {stamp} {}", escape(name))?;
+        }
+        for (name, key, seq) in &self.parked {
+            writeln!(out, "parked {} {} {}", seq.0, key.encode(), escape(name))?;
+        }
+        for (name, changes) in &self.changes {
+            writeln!(out, "changes {changes} {}", escape(name))?;
+        }
+        for (name, key, stamp) in &self.waiting {
+            writeln!(out, "waiting {stamp} {} {}", key.encode(), escape(name))?;
         }
         for (record, lines) in &self.refused {
             write!(out, "refused {}", record.0)?;
@@ -144,7 +191,10 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         closed: false,
         stamp: 0,
         cursors: Vec::new(),
+        parked: Vec::new(),
         settled: Vec::new(),
+        waiting: Vec::new(),
+        changes: Vec::new(),
         refused: Vec::new(),
         ledger: Vec::new(),
         number: 0,
@@ -159,6 +209,15 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         } else if let Some(settled) = line.strip_prefix("settled ") {
             let (stamp, name) = settled.split_once(' ')?;
             state.settled.push((unescape(name), stamp.parse().ok()?));
+        } else if let Some(changes) = line.strip_prefix("changes ") {
+            let (changes, name) = changes.split_once(' ')?;
+            state.changes.push((unescape(name), changes.parse().ok()?));
+        } else if let Some(parked) = line.strip_prefix("parked ") {
+            let (seq, key, name) = keyed(parked)?;
+            state.parked.push((name, key, Seq(seq)));
+        } else if let Some(waiting) = line.strip_prefix("waiting ") {
+            let (stamp, key, name) = keyed(waiting)?;
+            state.waiting.push((name, key, stamp));
         } else if let Some(refused) = line.strip_prefix("refused ") {
             let (record, lines) = refused.split_once(' ')?;
             let lines = lines.split(' ').map(|line| line.parse().ok()).collect::<Option<_>>()?;
@@ -181,6 +240,13 @@ fn escape(name: &str) -> Cow<'_, str> {
     Cow::Borrowed(name)
 }
 
+/// A number, a key and the name of a backend.
+fn keyed(line: &str) -> Option<(u64, ParkedKey, String)> {
+    let (number, rest) = line.split_once(' ')?;
+    let (key, name) = rest.split_once(' ')?;
+    Some((number.parse().ok()?, ParkedKey::decode(key)?, unescape(name)))
+}
+
 fn unescape(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut chars = name.chars();
@@ -197,6 +263,10 @@ fn unescape(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn key(rp: Option<&str>) -> ParkedKey {
+        ParkedKey { db: b"a b".as_slice().into(), rps: rp.map(|rp| vec![rp.as_bytes().into()]) }
+    }
+
     fn sample() -> SavedState {
         SavedState {
             end: Mark { seq: Seq(900), offset: 65536, lines: 12345 },
@@ -207,7 +277,10 @@ mod tests {
             closed: true,
             stamp: 77,
             cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
+            parked: vec![("influx 1".into(), key(None), Seq(9)), ("odd\\n\nname".into(), key(Some("r p")), Seq(90))],
             settled: vec![("influx 1".into(), 70), ("odd\\n\nname".into(), 0)],
+            waiting: vec![("odd\\n\nname".into(), key(Some("")), 3)],
+            changes: vec![("influx 1".into(), 7)],
             refused: vec![(Seq(20), vec![0, 7]), (Seq(21), vec![3])],
             ledger: b"any\nbytes \xff".to_vec(),
             number: 0,
@@ -228,11 +301,12 @@ mod tests {
 
     #[test]
     fn stamps_alone_make_no_other_state() {
-        let later = SavedState { number: 9, stamp: 99, settled: Vec::new(), ..sample() };
+        let later = SavedState { number: 9, stamp: 99, settled: Vec::new(), waiting: Vec::new(), ..sample() };
         assert!(later.says_the_same(&sample()));
         for other in [
             SavedState { end: Mark { lines: 1, ..sample().end }, ..sample() },
             SavedState { cursors: Vec::new(), ..sample() },
+            SavedState { parked: Vec::new(), ..sample() },
             SavedState { refused: Vec::new(), ..sample() },
             SavedState { closed: false, ..sample() },
             SavedState { ledger: Vec::new(), ..sample() },
@@ -242,10 +316,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_backend_needs_is_its_own() {
+        let state = sample();
+        assert_eq!(state.passed(), Seq(9));
+        assert_eq!(state.needs_of("influx 1"), Some(Needs { cursor: Seq(10), parked: vec![(key(None), Seq(9))] }));
+        assert_eq!(state.needs_of("nobody"), None);
+    }
+
+    #[test]
     fn a_later_version_is_not_damage() {
         assert_eq!(
-            SavedState::decode(b"fluxgate log state 3\nsomething else entirely, longer\n"),
-            Err(StateFault::Version(3))
+            SavedState::decode(b"fluxgate log state 4\nsomething else entirely, longer\n"),
+            Err(StateFault::Version(4))
         );
     }
 }

@@ -38,7 +38,7 @@ pub(super) enum FoundState {
     /// There is none, or the very first save was not completed.
     None,
     /// And which of the copies says so.
-    Whole(SavedState, usize),
+    Whole(Box<SavedState>, usize),
     Fault(StateFault),
 }
 
@@ -67,7 +67,7 @@ pub(super) fn read_state(files: &(impl Files + ?Sized), dir: &Path) -> Result<Fo
     let whole = found.iter().position(|(_, state)| matches!(state, Some(Ok(_))));
     if let Some(at) = whole {
         let Some(Ok(state)) = found.swap_remove(at).1 else { unreachable!("looked at above") };
-        return Ok(FoundState::Whole(state, at));
+        return Ok(FoundState::Whole(Box::new(state), at));
     }
     let [(_, first), (second_missing, second)] = &found[..] else { unreachable!("one for each name") };
     Ok(match (first, second) {
@@ -189,7 +189,10 @@ mod tests {
             closed: false,
             stamp: n,
             cursors: Vec::new(),
+            parked: Vec::new(),
             settled: Vec::new(),
+            waiting: Vec::new(),
+            changes: Vec::new(),
             refused: Vec::new(),
             // Of changing length, and over several blocks.
             ledger: vec![b'x'; (n as usize * 7_919) % 20_000],

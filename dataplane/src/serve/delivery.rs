@@ -18,6 +18,7 @@ use crate::io::{self, Event};
 use crate::limits::{CREATE_TIMEOUT, LOUD_INTERVAL};
 use crate::lineproto::{Item, Scanner};
 use crate::order::RecordOrder;
+use crate::parked::ParkedKey;
 use crate::precision::Precision;
 use crate::stats::CourierStats;
 use crate::topology::{Backend, BackendId};
@@ -81,8 +82,12 @@ pub(super) fn split(body: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// What belongs to a log, at the courier of one backend.
-struct LogEnd {
-    to: LogPlace,
+pub(super) struct LogEnd {
+    pub(super) to: LogPlace,
+    /// Of a side courier.
+    key: Option<ParkedKey>,
+    /// Side couriers of this backend: what is known of their records must be kept.
+    sides: Cell<usize>,
     /// What has become of its points, not reported yet.
     report: RefCell<Settled>,
     /// What was refused, not reported yet: at most what the window holds, since nothing new is fetched from a log whose
@@ -95,7 +100,7 @@ struct LogEnd {
 }
 
 /// Where a log lives.
-enum LogPlace {
+pub(super) enum LogPlace {
     /// On this worker.
     Here(Rc<Journal>),
     Elsewhere(Arc<Feed>),
@@ -109,19 +114,36 @@ impl LogEnd {
                 None => LogPlace::Here(worker.journal(log)),
                 Some(feed) => LogPlace::Elsewhere(feed.clone()),
             };
-            Self {
-                to,
-                report: RefCell::default(),
-                refused: RefCell::default(),
-                known: RefCell::default(),
-                partly: RefCell::default(),
-            }
+            Self::new(to, None)
         };
         (0..worker.feeds.logs()).map(of).collect()
     }
 
+    /// `key`: of a side courier.
+    pub(super) fn new(to: LogPlace, key: Option<ParkedKey>) -> Self {
+        Self {
+            to,
+            key,
+            sides: Cell::new(0),
+            report: RefCell::default(),
+            refused: RefCell::default(),
+            known: RefCell::default(),
+            partly: RefCell::default(),
+        }
+    }
+
+    /// A side courier has been started.
+    pub(super) fn side_started(&self) {
+        self.sides.set(self.sides.get() + 1);
+    }
+
+    /// A side courier has ended.
+    pub(super) fn side_ended(&self) {
+        self.sides.set(self.sides.get() - 1);
+    }
+
     /// Reports what was refused: always before what settles it. False: there is no room now.
-    fn report_refused(&self, backend: BackendId) -> bool {
+    pub(super) fn report_refused(&self, backend: BackendId) -> bool {
         if self.refused.borrow().is_empty() {
             return true;
         }
@@ -156,7 +178,7 @@ impl LogEnd {
     }
 
     /// Reports everything. False: there is no room now.
-    fn report(&self, backend: &Backend) -> bool {
+    pub(super) fn report(&self, backend: &Backend) -> bool {
         if !self.report_refused(backend.id) {
             return false;
         }
@@ -166,7 +188,7 @@ impl LogEnd {
         let settled = self.report.take();
         self.partly.take();
         match &self.to {
-            LogPlace::Here(journal) => journal.settled(backend.id, &backend.name, &settled),
+            LogPlace::Here(journal) => journal.settled(backend.id, &backend.name, self.key.as_ref(), &settled),
             LogPlace::Elsewhere(feed) => {
                 if let Err(Report::Settled(back)) = feed.report(Report::Settled(settled)) {
                     self.report.replace(back);
@@ -186,7 +208,7 @@ fn look_at_refused(feeds: &Feeds, ends: &[LogEnd], log: usize, backend: BackendI
 }
 
 /// The records for one backend in one log.
-struct OneLog {
+pub(super) struct OneLog {
     worker: Rc<Worker>,
     backend: BackendId,
     ends: Rc<[LogEnd]>,
@@ -203,21 +225,46 @@ enum Reach {
 }
 
 impl OneLog {
-    fn new(worker: &Rc<Worker>, backend: BackendId, ends: &Rc<[LogEnd]>, log: usize) -> Self {
-        let reach = match &ends[log].to {
-            LogPlace::Here(journal) => Reach::Reader(Box::new(journal.log.reader(backend))),
-            LogPlace::Elsewhere(_) => Reach::Chunks {
-                arrived: worker.feed_event(log, backend),
-                current: Chunk::default(),
-                done: 0,
-                position: Seq(0),
-            },
+    pub(super) fn new(worker: &Rc<Worker>, backend: BackendId, ends: &Rc<[LogEnd]>, log: usize) -> Self {
+        let reach = match (&ends[log].to, &ends[log].key) {
+            (LogPlace::Here(journal), None) => Reach::Reader(Box::new(journal.log.reader(backend))),
+            (LogPlace::Here(journal), Some(key)) => {
+                Reach::Reader(Box::new(journal.log.parked_reader(backend, key.clone())))
+            }
+            (LogPlace::Elsewhere(feed), key) => {
+                if key.is_some() {
+                    worker.add_side_feed(log, backend, feed);
+                }
+                let arrived = worker.feed_event(feed);
+                Reach::Chunks { arrived, current: Chunk::default(), done: 0, position: Seq(0) }
+            }
         };
         Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach, loud_at: None }
     }
 
     fn backend(&self) -> &Backend {
         self.worker.settings.topology.backend(self.backend)
+    }
+
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(super) fn backend_id(&self) -> BackendId {
+        self.backend
+    }
+
+    pub(super) fn ends(&self) -> &Rc<[LogEnd]> {
+        &self.ends
+    }
+}
+
+impl Drop for OneLog {
+    fn drop(&mut self) {
+        let end = &self.ends[self.log];
+        if let (LogPlace::Elsewhere(feed), Some(_)) = (&end.to, &end.key) {
+            self.worker.remove_side_feed(feed);
+        }
     }
 }
 
@@ -315,7 +362,9 @@ impl LogSource for OneLog {
     fn confirm(&mut self) {
         look_at_refused(&self.worker.feeds, &self.ends, self.log, self.backend);
         let end = &self.ends[self.log];
-        end.known.borrow_mut().forget_before(self.position());
+        if end.sides.get() == 0 {
+            end.known.borrow_mut().forget_before(self.position());
+        }
         end.report.borrow_mut().next = self.position();
         self.flush();
         if let LogPlace::Here(_) = self.ends[self.log].to {
@@ -325,6 +374,13 @@ impl LogSource for OneLog {
 
     fn flush(&mut self) -> bool {
         self.ends[self.log].report(self.backend())
+    }
+
+    fn rest(&mut self) {
+        match &mut self.reach {
+            Reach::Reader(reader) => reader.rest(),
+            Reach::Chunks { .. } => {}
+        }
     }
 }
 
@@ -347,11 +403,22 @@ pub struct DeliveryReports {
     backend: BackendId,
     ends: Rc<[LogEnd]>,
     up: Cell<bool>,
+    /// Of a side courier: its points, and the ends of the courier.
+    side: Option<(ParkedKey, Rc<[LogEnd]>)>,
 }
 
 impl DeliveryReports {
-    fn new(worker: Rc<Worker>, backend: BackendId, ends: Rc<[LogEnd]>) -> Self {
-        Self { worker, backend, ends, up: Cell::new(true) }
+    pub(super) fn new(worker: Rc<Worker>, backend: BackendId, ends: Rc<[LogEnd]>) -> Self {
+        Self { worker, backend, ends, up: Cell::new(true), side: None }
+    }
+
+    /// Of a side courier. `main`: the ends of the courier.
+    pub(super) fn of_side(self, key: ParkedKey, main: Rc<[LogEnd]>) -> Self {
+        Self { side: Some((key, main)), ..self }
+    }
+
+    fn key(&self) -> Option<&ParkedKey> {
+        self.side.as_ref().map(|(key, _)| key)
     }
 
     fn stats(&self) -> &CourierStats {
@@ -369,10 +436,17 @@ impl Reports for DeliveryReports {
     }
 
     fn settled_below(&self, stamp: u64) {
-        self.worker.settled_below(self.backend, stamp);
+        match self.key() {
+            None => self.worker.settled_below(self.backend, stamp),
+            Some(key) => self.worker.parked_settled_below(self.backend, key, stamp),
+        }
     }
 
     fn partly_settled(&self, settled: Arc<PartlySettled>) {
+        if self.side.is_some() {
+            self.ends.iter().for_each(|end| _ = end.report_refused(self.backend));
+            return;
+        }
         self.ends.iter().for_each(|end| end.report_partly(self.backend, &settled));
         self.worker.partly_settled(self.backend, settled);
     }
@@ -387,8 +461,9 @@ impl Reports for DeliveryReports {
     }
 
     fn refused_lines(&self, log: usize, record: Seq) -> Vec<u32> {
-        look_at_refused(&self.worker.feeds, &self.ends, log, self.backend);
-        let end = &self.ends[log];
+        let ends = self.side.as_ref().map_or(&self.ends, |(_, main)| main);
+        look_at_refused(&self.worker.feeds, ends, log, self.backend);
+        let end = &ends[log];
         let mut lines = end.known.borrow().of(record).to_vec();
         if let LogPlace::Here(journal) = &end.to {
             // Also what there was no room to tell.
@@ -399,12 +474,12 @@ impl Reports for DeliveryReports {
         lines
     }
 
-    fn others_are_past(&self, stamp: u64) -> bool {
+    fn others_are_past(&self, db: &[u8], stamp: u64) -> bool {
         let (worker, topology) = (&self.worker, &self.worker.settings.topology);
         let circle = topology.backend(self.backend).circle;
         let is_behind = |other: BackendId| {
             let is_other = topology.backend(other).circle != circle;
-            is_other && worker.is_up(other) && worker.feeds.order.settled(other) <= stamp
+            is_other && worker.is_up(other) && !worker.feeds.order.is_settled(other, Some(db), stamp + 1)
         };
         if topology.backends.iter().any(|backend| is_behind(backend.id)) {
             // A courier that has nothing to do does not look by itself.
@@ -415,6 +490,10 @@ impl Reports for DeliveryReports {
     }
 
     fn state(&self, state: DeliveryState, reason: &str) {
+        if self.side.is_some() {
+            // The courier and the probe tell of the backend.
+            return;
+        }
         let up = state == DeliveryState::Up;
         self.stats().up.store(up, Relaxed);
         if self.up.replace(up) != up {
@@ -424,14 +503,22 @@ impl Reports for DeliveryReports {
     }
 
     fn holds(&self, oldest: Option<u64>) {
+        let oldest = self.worker.holds(self.backend, self.key(), oldest.unwrap_or(u64::MAX));
+        let oldest = Some(oldest).filter(|oldest| *oldest != u64::MAX);
         self.stats().oldest_ms.store(oldest.map_or(u64::MAX, RecordOrder::unix_ms), Relaxed);
     }
 
     fn rewriting(&self, on: bool) {
+        if self.side.is_some() {
+            return;
+        }
         self.stats().rewriting.store(on, Relaxed);
     }
 
     fn stuck(&self, on: bool) {
+        if self.side.is_some() {
+            return;
+        }
         self.stats().stuck.store(on, Relaxed);
     }
 

@@ -49,7 +49,7 @@ async fn save_settled(worker: &Worker, served: &[BackendId]) -> Drained {
     if served.is_empty() {
         return Drained::Done;
     }
-    match worker.own.save().await {
+    match worker.own.save(true).await {
         Ok(()) => Drained::Done,
         Err(error) => Drained::Unsaved(error.to_string()),
     }

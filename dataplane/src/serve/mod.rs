@@ -11,4 +11,5 @@ mod delivery;
 mod errand;
 mod offer;
 pub mod run;
+mod side;
 mod udp;

@@ -9,28 +9,43 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::delivery::{say_unreadable, split};
 use crate::courier::KnownLetters;
-use crate::disklog::{self, RecordView};
+use crate::disklog::{self, LogReader, RecordView};
 use crate::io;
-use crate::limits::{LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
-use crate::topology::BackendId;
+use crate::limits::{CHUNK_BYTES_MIN, LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
+use crate::order::SettledBefore;
+use crate::parked::ParkedKey;
+use crate::topology::{Backend, BackendId};
 use crate::worker::Worker;
-use crate::worker::feed::{Feed, Report, Settled};
+use crate::worker::feed::{Feed, ParkOrder, Report, Settled};
 use crate::worker::journal::Journal;
 
 /// Offers the records of a log of this worker to a courier on another one, and books what comes back.
-async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
-    let mut reader = journal.log.reader(backend);
-    let rung = worker.feed_event(journal.number, backend);
+async fn feed_courier(
+    worker: Rc<Worker>,
+    journal: Rc<Journal>,
+    backend: BackendId,
+    feed: Arc<Feed>,
+    key: Option<ParkedKey>,
+) {
+    let is_side = key.is_some();
+    let mut reader = match key {
+        None => journal.log.reader(backend),
+        Some(key) => journal.log.parked_reader(backend, key),
+    };
+    let rung = worker.feed_event(&feed);
     let mut loud_at = None;
-    loop {
+    while !feed.closed.load(SeqCst) {
         let room = rung.wait();
         if !feed.has_room() {
+            if is_side {
+                reader.rest();
+            }
             room.await;
             continue;
         }
         drop(room);
         let mut chunk = feed.spare();
-        let bytes_max = worker.feeds.chunk_bytes;
+        let bytes_max = if is_side { CHUNK_BYTES_MIN } else { worker.feeds.chunk_bytes };
         match reader.fetch(false, &mut |record| chunk.push(&record, bytes_max)).await {
             Ok(fetched) => {
                 feed.unreadable.store(false, SeqCst);
@@ -69,31 +84,70 @@ async fn feed_courier(worker: Rc<Worker>, journal: Rc<Journal>, backend: Backend
 }
 
 /// Books what couriers of other workers have reported about a log of this worker.
-async fn book_reports(worker: Rc<Worker>, journal: Rc<Journal>, backend: BackendId, feed: Arc<Feed>) {
-    let rung = worker.feed_event(journal.number, backend);
-    loop {
+async fn book_reports(
+    worker: Rc<Worker>,
+    journal: Rc<Journal>,
+    backend: BackendId,
+    feed: Arc<Feed>,
+    key: Option<ParkedKey>,
+) {
+    let rung = worker.feed_event(&feed);
+    while !feed.closed.load(SeqCst) {
         let more = rung.wait();
-        take_reports(&worker, &journal, backend, &feed);
+        take_reports(&worker, &journal, backend, &feed, key.as_ref());
         more.await;
     }
 }
 
-fn take_reports(worker: &Worker, journal: &Journal, backend: BackendId, feed: &Feed) {
+/// `key`: the feed is that of a side courier.
+fn take_reports(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendId, feed: &Feed, key: Option<&ParkedKey>) {
     while let Some(report) = feed.next_report() {
         match report {
             Report::Settled(settled) => {
-                journal.settled(backend, &worker.settings.topology.backend(backend).name, &settled);
+                journal.settled(backend, &worker.settings.topology.backend(backend).name, key, &settled);
                 worker.publish(backend);
             }
             Report::Partly(settled) => journal.partly_settled(backend, settled),
             Report::Refused(refused) => refused.iter().for_each(|refused| journal.refused(backend, refused)),
+            Report::Park(order) => start_side_feed(worker, journal, backend, order),
+            Report::Unpark(key) => end_side_feed(worker, journal, backend, &key),
         }
     }
 }
 
+/// Parks points in this log, and offers them to their side courier.
+fn start_side_feed(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendId, order: ParkOrder) {
+    let ParkOrder { key, from, feed } = order;
+    if let Some(settled) = from {
+        journal.park(backend, &key, &settled);
+    }
+    worker.add_side_feed(journal.number, backend, &feed);
+    journal.log.tell_parked_written(backend, &key, feed.behind.clone());
+    journal.side_feeds.borrow_mut().push((backend, key.clone(), feed.clone()));
+    let (worker, journal) = (worker.clone(), journal.clone());
+    io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone(), Some(key.clone())));
+    io::spawn(book_reports(worker, journal, backend, feed, Some(key)));
+}
+
+/// Books the last reports of a side courier; its points are not parked any more.
+fn end_side_feed(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendId, key: &ParkedKey) {
+    let at = journal.side_feeds.borrow().iter().position(|(of, side, _)| *of == backend && side == key);
+    if let Some(at) = at {
+        let (_, _, feed) = journal.side_feeds.borrow_mut().swap_remove(at);
+        take_reports(worker, journal, backend, &feed, Some(key));
+        feed.closed.store(true, SeqCst);
+        worker.remove_side_feed(&feed);
+    }
+    journal.log.unpark(backend, key);
+}
+
 /// Books all that couriers of other workers have reported so far.
-pub fn take_all_reports(worker: &Worker) {
-    for_feeds(worker, |journal, backend, feed| take_reports(worker, journal, backend, feed));
+pub fn take_all_reports(worker: &Rc<Worker>) {
+    for_feeds(worker, |journal, backend, feed| take_reports(worker, journal, backend, feed, None));
+    for journal in worker.journals() {
+        let sides: Vec<_> = journal.side_feeds.borrow().clone();
+        sides.iter().for_each(|(backend, key, feed)| take_reports(worker, journal, *backend, feed, Some(key)));
+    }
 }
 
 /// Calls `each` for every log of this worker and every courier elsewhere.
@@ -111,8 +165,8 @@ fn for_feeds(worker: &Worker, mut each: impl FnMut(&Rc<Journal>, BackendId, &Arc
 pub fn start_feeds(worker: &Rc<Worker>) {
     for_feeds(worker, |journal, backend, feed| {
         journal.log.tell_written(backend, feed.behind.clone());
-        io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone()));
-        io::spawn(book_reports(worker.clone(), journal.clone(), backend, feed.clone()));
+        io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone(), None));
+        io::spawn(book_reports(worker.clone(), journal.clone(), backend, feed.clone(), None));
     });
 }
 
@@ -124,45 +178,77 @@ pub fn start_feeds(worker: &Rc<Worker>) {
 pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
     for journal in worker.journals() {
         for backend in &worker.settings.topology.backends {
-            let below = worker.feeds.order.settled(backend.id);
-            let mut reader = journal.log.reader(backend.id);
-            let mut letters = None;
-            loop {
-                let mut settled = Settled::default();
-                let (mut records, mut more, mut unread) = (0, false, Ok(()));
-                let mut pass = |record: RecordView<'_>| {
-                    more = records == PASSED_RECORDS_MAX && record.stamp < below;
-                    if record.stamp >= below || more {
-                        return false;
-                    }
-                    records += 1;
-                    let letters = letters.get_or_insert_with(|| {
-                        KnownLetters::read(&worker.settings.data_dir, &backend.name).unwrap_or_else(|error| {
-                            unread = Err(error);
-                            KnownLetters::default()
-                        })
-                    });
-                    settled.count(&record, letters);
-                    true
-                };
-                let fetched = reader.fetch(false, &mut pass).await?;
-                if let Err(error) = unread {
-                    log::warn!("{}: dead letters cannot be read, they count as delivered: {error}", backend.name);
-                }
-                if fetched.lost > 0 {
-                    journal.met_damage(backend.id);
-                }
-                if fetched.records > 0 {
-                    settled.next = fetched.next;
-                    journal.settled(backend.id, &backend.name, &settled);
-                }
-                if !more && fetched.lost == 0 {
-                    break;
-                }
+            let SettledBefore { below, parked: waiting, .. } = worker.feeds.order.settled_state(backend.id);
+            let cursor = journal.log.cursor(backend.id);
+            // Parked after this log's state was saved: its cursor had not passed them.
+            waiting.iter().for_each(|(key, _)| journal.log.park(backend.id, key, cursor));
+            let keys = journal.log.parked(backend.id);
+            let stamp_of = |key: &ParkedKey| waiting.iter().find(|(other, _)| other == key).map(|(_, stamp)| *stamp);
+            for key in &keys {
+                let reader = journal.log.parked_reader(backend.id, key.clone());
+                // What is not parked any more is settled as far as all else.
+                let stamp = stamp_of(key).unwrap_or(below);
+                let passes = |record: &RecordView<'_>| (record.stamp < stamp).then_some(true);
+                pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
             }
+            // They have been booked from a place of their own.
+            let is_parked = |record: &RecordView<'_>| keys.iter().any(|key| key.has(record.db, record.rp));
+            let passes = |record: &RecordView<'_>| (record.stamp < below).then(|| !is_parked(record));
+            pass_records(worker, journal, backend, journal.log.reader(backend.id), None, &passes).await?;
+            let ended = keys.iter().filter(|key| stamp_of(key).is_none());
+            ended.for_each(|key| journal.log.unpark(backend.id, key));
         }
     }
     Ok(())
+}
+
+/// Books the first records of a reader. `passes`: None = this one and all later ones stay; false = it is not booked
+/// here.
+async fn pass_records(
+    worker: &Worker,
+    journal: &Journal,
+    backend: &Backend,
+    mut reader: LogReader,
+    key: Option<&ParkedKey>,
+    passes: &dyn Fn(&RecordView<'_>) -> Option<bool>,
+) -> Result<(), disklog::Error> {
+    let mut letters = None;
+    loop {
+        let mut settled = Settled::default();
+        let (mut records, mut more, mut unread) = (0, false, Ok(()));
+        let mut pass = |record: RecordView<'_>| {
+            let Some(is_booked) = passes(&record) else { return false };
+            more = records == PASSED_RECORDS_MAX;
+            if more {
+                return false;
+            }
+            records += 1;
+            if is_booked {
+                let letters = letters.get_or_insert_with(|| {
+                    KnownLetters::read(&worker.settings.data_dir, &backend.name).unwrap_or_else(|error| {
+                        unread = Err(error);
+                        KnownLetters::default()
+                    })
+                });
+                settled.count(&record, letters);
+            }
+            true
+        };
+        let fetched = reader.fetch(false, &mut pass).await?;
+        if let Err(error) = unread {
+            log::warn!("{}: dead letters cannot be read, they count as delivered: {error}", backend.name);
+        }
+        if fetched.lost > 0 {
+            journal.met_damage(backend.id);
+        }
+        if fetched.records > 0 {
+            settled.next = fetched.next;
+            journal.settled(backend.id, &backend.name, key, &settled);
+        }
+        if !more && fetched.lost == 0 {
+            return Ok(());
+        }
+    }
 }
 
 impl Settled {

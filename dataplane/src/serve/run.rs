@@ -141,7 +141,7 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
 async fn close_logs(worker: &Worker) -> Result<(), disklog::Error> {
     let mut result = Ok(());
     for journal in worker.journals() {
-        let closed = match journal.save().await {
+        let closed = match journal.save(false).await {
             Ok(()) => journal.log.close().await,
             Err(error) => Err(error),
         };
@@ -183,14 +183,14 @@ async fn route_again(worker: &Worker, backlog: Option<Backlog>, has_absent: &[bo
     for (journal, _) in worker.journals().zip(has_absent).filter(|(_, absent)| **absent) {
         journal.log.settle_absent();
         journal.ledger.borrow_mut().hand_over();
-        journal.save().await?;
+        journal.save(false).await?;
         crash::point("rerouted");
     }
     Ok(())
 }
 
 /// Ends this worker's couriers, waits for those of the others, and books what they have reported.
-async fn end_couriers(worker: &Worker) {
+async fn end_couriers(worker: &Rc<Worker>) {
     worker.stop_couriers();
     worker.feeds.couriers_running.fetch_sub(1, SeqCst);
     let all_ended = async {

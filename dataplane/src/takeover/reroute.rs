@@ -199,7 +199,7 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     if let Some(seq) = last {
         worker.own.log.committed(seq, Durability::Disk).await?;
     }
-    worker.own.save().await?;
+    worker.own.save(false).await?;
     blocks.finish()?;
     log::info!(
         "imported {points} points for {} from {}; {refused} invalid lines were left out",

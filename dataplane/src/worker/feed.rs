@@ -21,6 +21,7 @@ use crate::disklog::{RecordView, Seq};
 use crate::io::Bell;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FEED_CHUNKS, FEED_POOL_BYTES, FEED_REFUSED, FEED_REPORTS};
 use crate::order::RecordOrder;
+use crate::parked::ParkedKey;
 use crate::precision::Precision;
 use crate::topology::BackendId;
 
@@ -102,6 +103,21 @@ pub enum Report {
     Partly(Arc<PartlySettled>),
     /// What the backend has refused of records that the next report may settle.
     Refused(Vec<RefusedPoints>),
+    /// Points are parked: before the cursor moves past them.
+    Park(ParkOrder),
+    /// All parked points before the cursor are settled.
+    Unpark(ParkedKey),
+}
+
+/// Points that a side courier delivers.
+#[derive(Debug)]
+pub struct ParkOrder {
+    pub key: ParkedKey,
+    /// The first record of the log that is not settled, and the counts of those before it that have not been reported;
+    /// None = the log knows.
+    pub from: Option<Settled>,
+    /// Where the side courier gets them.
+    pub feed: Arc<Feed>,
 }
 
 /// Everything before `next` is settled.
@@ -144,6 +160,8 @@ pub struct Feed {
     pub behind: Arc<AtomicBool>,
     /// The log cannot be read now.
     pub unreadable: AtomicBool,
+    /// Of a side courier: it has ended.
+    pub closed: AtomicBool,
     /// A client waits: the courier's next window starts at once.
     pub hurry: AtomicBool,
     /// The courier waits for a chunk; the log's reader waits for room.
@@ -163,6 +181,7 @@ impl Feed {
             // Until the log has been looked into.
             behind: Arc::new(AtomicBool::new(true)),
             unreadable: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             courier_waits: AtomicBool::new(false),
             reader_waits: AtomicBool::new(false),
@@ -226,6 +245,11 @@ impl Feed {
         Ok(())
     }
 
+    /// Whether there is no room for a report. Only the courier's worker reports, so room stays.
+    pub fn reports_are_full(&self) -> bool {
+        self.reports.is_full()
+    }
+
     /// The next report.
     pub fn next_report(&self) -> Option<Report> {
         self.reports.pop()
@@ -256,6 +280,7 @@ pub struct Feeds {
     workers: usize,
     /// By log: N of its directory `worker-N`, ascending. The first ones have a worker that writes them.
     numbers: Vec<usize>,
+    bells: Vec<Arc<Bell>>,
     /// By log, then by backend.
     feeds: Vec<Vec<Option<Arc<Feed>>>>,
     /// What backends have refused. By log, then by the backend whose courier has not looked yet.
@@ -299,6 +324,7 @@ impl Feeds {
             workers,
             refused: numbers.iter().map(|_| (0..backends).map(|_| ArrayQueue::new(FEED_REFUSED)).collect()).collect(),
             numbers,
+            bells: bells.to_vec(),
             feeds,
             chunk_bytes: chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
             settled_news: bells.iter().map(|bell| SettledNews::new(bell.clone())).collect(),
@@ -360,6 +386,12 @@ impl Feeds {
     /// The worker that the courier of a backend lives on.
     pub fn courier_of(&self, backend: BackendId) -> usize {
         backend.index() % self.workers
+    }
+
+    /// A new feed between a log and a side courier of a backend, which live on different workers.
+    pub fn side_feed(&self, log: usize, backend: BackendId) -> Arc<Feed> {
+        let [owner, courier] = [self.owner_of(log), self.courier_of(backend)].map(|worker| self.bells[worker].clone());
+        Arc::new(Feed::new(owner, courier))
     }
 
     /// The feed between a log and a backend; None: they live on the same worker.

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::awaited::AllAwaited;
-use super::feed::Settled;
+use super::feed::{Feed, Settled};
 use crate::courier::{PartlySettled, RefusedPoints};
 use crate::disklog::{self, Appended, Log, Seq};
 use crate::ledger::{BACKLOG_FULL, DAMAGED, Ledger};
+use crate::parked::ParkedKey;
 use crate::settings::BacklogFull;
 use crate::topology::BackendId;
 
@@ -18,6 +19,8 @@ pub struct Journal {
     pub number: usize,
     pub log: Rc<Log>,
     pub ledger: RefCell<Ledger>,
+    /// The feeds of side couriers on other workers.
+    pub side_feeds: RefCell<Vec<(BackendId, ParkedKey, Arc<Feed>)>>,
     /// Requests that wait for the backends' verdict on their records.
     pub awaited: Rc<AllAwaited>,
     /// By `BackendId`: what is settled behind the cursor, while something holds the cursor.
@@ -44,6 +47,7 @@ impl Journal {
             number,
             log,
             ledger: RefCell::new(ledger),
+            side_feeds: RefCell::default(),
             awaited: Rc::default(),
             partly: RefCell::new(vec![None; backends]),
             doubts: RefCell::new(vec![Some(doubt); backends]),
@@ -57,6 +61,27 @@ impl Journal {
         self.report_damage();
     }
 
+    /// Parks points of a backend; those from `settled.next` on are not settled. Counts those before, at the same
+    /// moment.
+    pub fn park(&self, backend: BackendId, key: &ParkedKey, settled: &Settled) {
+        if settled.next < self.log.cursor(backend) {
+            // The log has dropped them to make room, while the courier still had them.
+            self.doubts.borrow_mut()[backend.index()] = Some(BACKLOG_FULL);
+        }
+        self.count(backend, settled);
+        self.log.park(backend, key, settled.next);
+    }
+
+    fn count(&self, backend: BackendId, settled: &Settled) {
+        let mut ledger = self.ledger.borrow_mut();
+        for (db, lines) in &settled.delivered {
+            ledger.delivered(db, backend, *lines);
+        }
+        for (db, reason, lines) in &settled.rejected {
+            ledger.rejected(db, backend, reason, *lines);
+        }
+    }
+
     /// Logs the damage that the log has found since the last call.
     pub fn report_damage(&self) {
         for damage in self.log.take_damage() {
@@ -64,19 +89,17 @@ impl Journal {
         }
     }
 
-    /// Counts what has become of points and moves the cursor, both at the same moment. `name`: of the backend.
-    pub fn settled(&self, backend: BackendId, name: &str, settled: &Settled) {
-        {
-            let mut ledger = self.ledger.borrow_mut();
-            for (db, lines) in &settled.delivered {
-                ledger.delivered(db, backend, *lines);
+    /// Counts what has become of points and moves the cursor, both at the same moment. `name`: of the backend. `key`:
+    /// of parked points, which have a cursor of their own.
+    pub fn settled(&self, backend: BackendId, name: &str, key: Option<&ParkedKey>, settled: &Settled) {
+        self.count(backend, settled);
+        match key {
+            None => {
+                self.partly.borrow_mut()[backend.index()] = None;
+                self.log.confirm(backend, settled.next);
             }
-            for (db, reason, lines) in &settled.rejected {
-                ledger.rejected(db, backend, reason, *lines);
-            }
+            Some(key) => self.log.confirm_parked(backend, key, settled.next),
         }
-        self.partly.borrow_mut()[backend.index()] = None;
-        self.log.confirm(backend, settled.next);
         self.close_accounts(backend, name);
     }
 
@@ -103,8 +126,8 @@ impl Journal {
 
     /// Whether all records of `db` before `end` are delivered to the backend, or are dead letters.
     pub fn has_settled(&self, backend: BackendId, db: &[u8], end: Seq) -> bool {
-        self.log.cursor(backend) >= end
-            || self.partly.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches(self.number, db, end))
+        let partly = || self.partly.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches(self.number, db, end));
+        (self.log.cursor(backend) >= end || partly()) && self.log.parked_reach(backend, db, end)
     }
 
     /// The backend has refused points of a record. Comes before the report that settles the record.
@@ -135,13 +158,13 @@ impl Journal {
         self.ledger.borrow_mut().text_without(unwritten).into_bytes()
     }
 
-    /// Makes cursors and ledger durable, both as of the same moment.
+    /// Makes cursors and ledger durable, both as of the same moment. `exactly`: and what is settled of other logs.
     ///
     /// # Errors
     /// When the log fails.
-    pub async fn save(&self) -> Result<(), disklog::Error> {
+    pub async fn save(&self, exactly: bool) -> Result<(), disklog::Error> {
         self.count_dropped();
         let text = self.ledger.borrow().to_text();
-        self.log.save_state(text.into_bytes()).await
+        self.log.save_state(text.into_bytes(), exactly).await
     }
 }

@@ -28,6 +28,7 @@ use crate::http::version::InfluxVersion;
 use crate::io::{self, Event};
 use crate::limits::{REFRESH_TIMEOUT, SPARES_MAX, UNKNOWN_DB_CACHE, UNKNOWN_DB_ENTRIES_MAX};
 use crate::order::RecordOrder;
+use crate::parked::ParkedKey;
 use crate::placement::{Placement, RouteTable};
 use crate::request::conns::Conns;
 use crate::request::pool::Pool;
@@ -55,7 +56,9 @@ pub struct Worker {
     former: Vec<Rc<Journal>>,
     pub feeds: Arc<Feeds>,
     /// The feeds that end on this worker.
-    feed_ends: Vec<WorkerFeed>,
+    feed_ends: RefCell<Vec<WorkerFeed>>,
+    /// The oldest undelivered stamp of each courier and side courier of this worker.
+    oldest: RefCell<Vec<(BackendId, Option<ParkedKey>, u64)>>,
     pub routes: RefCell<RouteTable>,
     pub groupings: Spares<Grouping>,
     inflaters: Spares<Option<Box<Inflater>>>,
@@ -138,9 +141,52 @@ impl Worker {
     ///
     /// # Panics
     /// When the feed does not end on this worker.
-    pub fn feed_event(&self, log: usize, backend: BackendId) -> Rc<Event> {
-        let end = self.feed_ends.iter().find(|end| (end.log, end.backend) == (log, backend));
-        end.expect("a feed of this worker").rung.clone()
+    pub fn feed_event(&self, feed: &Arc<Feed>) -> Rc<Event> {
+        let ends = self.feed_ends.borrow();
+        ends.iter().find(|end| Arc::ptr_eq(&end.feed, feed)).expect("a feed of this worker").rung.clone()
+    }
+
+    /// Looks after the feed of a side courier from now on.
+    pub fn add_side_feed(&self, log: usize, backend: BackendId, feed: &Arc<Feed>) {
+        let (feed, is_owner) = (feed.clone(), self.feeds.owner_of(log) == self.id);
+        self.feed_ends.borrow_mut().push(WorkerFeed { log, backend, feed, is_owner, rung: Rc::default() });
+    }
+
+    /// The feed of a side courier has ended.
+    pub fn remove_side_feed(&self, feed: &Arc<Feed>) {
+        let mut ends = self.feed_ends.borrow_mut();
+        if let Some(at) = ends.iter().position(|end| Arc::ptr_eq(&end.feed, feed)) {
+            ends.swap_remove(at).rung.notify();
+        }
+    }
+
+    /// A courier (`key`: or a side courier) of this worker holds undelivered points from that stamp on. Returns the
+    /// oldest one of this backend.
+    pub fn holds(&self, backend: BackendId, key: Option<&ParkedKey>, stamp: u64) -> u64 {
+        let mut all = self.oldest.borrow_mut();
+        match all.iter_mut().find(|(of, side, _)| *of == backend && side.as_ref() == key) {
+            Some((.., oldest)) => *oldest = stamp,
+            None => all.push((backend, key.cloned(), stamp)),
+        }
+        all.iter().filter(|(of, ..)| *of == backend).map(|(.., oldest)| *oldest).min().unwrap_or(u64::MAX)
+    }
+
+    /// Points of this key are not parked any more.
+    pub fn parked_ended(&self, backend: BackendId, key: &ParkedKey) {
+        self.oldest.borrow_mut().retain(|(of, side, _)| *of != backend || side.as_ref() != Some(key));
+        self.feeds.tell_settled();
+        self.own.log.wake_waiting();
+    }
+
+    /// A side courier of this worker tells that its points below that stamp are settled.
+    pub fn parked_settled_below(&self, backend: BackendId, key: &ParkedKey, stamp: u64) {
+        let before = self.feeds.order.park(backend, key, stamp);
+        if before < stamp {
+            self.feeds.tell_settled();
+        }
+        if self.holds.any_within(before, stamp) {
+            self.own.log.wake_waiting();
+        }
     }
 
     /// Wakes the tasks whose feeds have been rung.
@@ -148,7 +194,7 @@ impl Worker {
         if self.feeds.look_at_settled_news(self.id) {
             self.settled.notify();
         }
-        for end in &self.feed_ends {
+        for end in self.feed_ends.borrow().iter() {
             let side = if end.is_owner { &end.feed.to_owner } else { &end.feed.to_courier };
             if !side.look() {
                 continue;
@@ -222,8 +268,9 @@ impl Worker {
 
     /// Whether this worker's courier has settled all records of `db` (None: of all databases) below that stamp.
     pub fn has_settled_below(&self, backend: BackendId, db: Option<&[u8]>, stamp: u64) -> bool {
-        self.feeds.order.settled(backend) >= stamp
-            || self.partly_settled.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches_stamp(db, stamp))
+        let partly =
+            || self.partly_settled.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches_stamp(db, stamp));
+        (self.feeds.order.settled(backend) >= stamp || partly()) && self.feeds.order.parked_reach(backend, db, stamp)
     }
 
     /// Whether the backend has taken no write since the last failure, as its courier sees it.
@@ -244,7 +291,8 @@ impl Worker {
                 courier.hurry();
             }
         }
-        let own = self.feed_ends.iter().filter(|end| end.is_owner && end.log == self.own.number);
+        let ends = self.feed_ends.borrow();
+        let own = ends.iter().filter(|end| end.is_owner && end.log == self.own.number);
         own.filter(|end| waits_for(end.backend)).for_each(|end| end.feed.hurry());
     }
 
@@ -359,7 +407,7 @@ impl Worker {
         let mut result = Ok(());
         for journal in self.journals().filter(|journal| journal.log.poison().is_none()) {
             journal.ledger.borrow_mut().make_room(|db| self.catalog.borrow().may_have_database(db));
-            result = result.and(journal.save().await);
+            result = result.and(journal.save(false).await);
         }
         result
     }
@@ -400,7 +448,8 @@ impl Worker {
             id,
             own,
             former: journals,
-            feed_ends,
+            feed_ends: RefCell::new(feed_ends),
+            oldest: RefCell::default(),
             feeds,
             routes: RefCell::new(RouteTable::new(placement)),
             groupings: Spares::default(),
