@@ -551,7 +551,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
 
     /// Parks what has been held for long.
     fn park_held(&mut self) {
-        while self.sides.len() < self.parked_max {
+        // While the backend takes nothing there is nobody to let past.
+        while self.sides.len() < self.parked_max && self.delivery.handle.health.borrow().reachable() {
             let reports = &self.delivery.reports;
             let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
             let Some((index, key)) = self.window.next_to_park(io::now(), &default) else { return };

@@ -360,10 +360,13 @@ impl LogSource for OneLog {
     }
 
     fn confirm(&mut self) {
-        look_at_refused(&self.worker.feeds, &self.ends, self.log, self.backend);
         let end = &self.ends[self.log];
-        if end.sides.get() == 0 {
-            end.known.borrow_mut().forget_before(self.position());
+        // What others have refused is known to the courier, for its side couriers as well.
+        if end.key.is_none() {
+            look_at_refused(&self.worker.feeds, &self.ends, self.log, self.backend);
+            if end.sides.get() == 0 {
+                end.known.borrow_mut().forget_before(self.position());
+            }
         }
         end.report.borrow_mut().next = self.position();
         self.flush();
