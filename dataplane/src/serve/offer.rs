@@ -178,27 +178,49 @@ pub fn start_feeds(worker: &Rc<Worker>) {
 pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
     for journal in worker.journals() {
         for backend in &worker.settings.topology.backends {
-            let SettledBefore { below, parked: waiting, .. } = worker.feeds.order.settled_state(backend.id);
-            let cursor = journal.log.cursor(backend.id);
-            // Parked after this log's state was saved: its cursor had not passed them.
-            waiting.iter().for_each(|(key, _)| journal.log.park(backend.id, key, cursor));
-            let keys = journal.log.parked(backend.id);
-            let stamp_of = |key: &ParkedKey| waiting.iter().find(|(other, _)| other == key).map(|(_, stamp)| *stamp);
-            for key in &keys {
-                let reader = journal.log.parked_reader(backend.id, key.clone());
-                // What is not parked any more is settled as far as all else.
-                let stamp = stamp_of(key).unwrap_or(below);
-                let passes = |record: &RecordView<'_>| (record.stamp < stamp).then_some(true);
-                pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
-            }
-            // They have been booked from a place of their own.
-            let is_parked = |record: &RecordView<'_>| keys.iter().any(|key| key.has(record.db, record.rp));
-            let passes = |record: &RecordView<'_>| (record.stamp < below).then(|| !is_parked(record));
-            pass_records(worker, journal, backend, journal.log.reader(backend.id), None, &passes).await?;
-            let ended = keys.iter().filter(|key| stamp_of(key).is_none());
-            ended.for_each(|key| journal.log.unpark(backend.id, key));
+            pass_settled_of(worker, journal, backend).await?;
         }
     }
+    Ok(())
+}
+
+/// As [`pass_settled`], for one log and one backend.
+async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) -> Result<(), disklog::Error> {
+    let SettledBefore { below, parked, .. } = worker.feeds.order.settled_state(backend.id);
+    let stamp_of = |record: &RecordView<'_>| {
+        let own = parked.iter().find(|(key, _)| key.has(record.db, record.rp));
+        own.map_or(below, |(_, stamp)| *stamp)
+    };
+    let end = parked.iter().map(|(_, stamp)| *stamp).fold(below, u64::max);
+    // As this log's state has it: each key from a place of its own.
+    let (saved, cursor) = (journal.log.parked(backend.id), journal.log.cursor(backend.id));
+    let is_of = |keys: &[ParkedKey], record: &RecordView<'_>| keys.iter().any(|k| k.has(record.db, record.rp));
+    for key in &saved {
+        let reader = journal.log.parked_reader(backend.id, key.clone());
+        let is_still = parked.iter().any(|(other, _)| other == key);
+        let passes = |record: &RecordView<'_>| {
+            let is_settled = record.stamp < stamp_of(record);
+            // Of a key that is no more, what is not settled belongs to the cursor or to another key now.
+            if is_still { is_settled.then_some(true) } else { (record.stamp < end).then_some(is_settled) }
+        };
+        pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
+    }
+    // Parked after this log's state was saved: its cursor had not passed them. A key may stand for points of a
+    // saved one, which have been booked.
+    let new = parked.iter().filter(|(key, _)| !saved.contains(key));
+    for (key, stamp) in new {
+        journal.log.park(backend.id, key, cursor);
+        let reader = journal.log.parked_reader(backend.id, key.clone());
+        let passes = |record: &RecordView<'_>| (record.stamp < *stamp).then(|| !is_of(&saved, record));
+        pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
+    }
+    let passes = |record: &RecordView<'_>| {
+        let is_parked = is_of(&saved, record) || parked.iter().any(|(key, _)| key.has(record.db, record.rp));
+        (record.stamp < below).then_some(!is_parked)
+    };
+    pass_records(worker, journal, backend, journal.log.reader(backend.id), None, &passes).await?;
+    let ended = saved.iter().filter(|key| !parked.iter().any(|(other, _)| other == *key));
+    ended.for_each(|key| journal.log.unpark(backend.id, key));
     Ok(())
 }
 
