@@ -72,21 +72,20 @@ pub use merge::{LogSource, Merge, Passed};
 pub use source::{DeliveryState, Parking, RecordSource, Reports, SourceError, UnsettledPart};
 pub use window::PartlySettled;
 
-use crate::disklog::{RecordView, Seq};
+use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
     BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
     DEAD_LETTER_BYTES_MAX, DOUBT, HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PARKED_MAX,
-    SIDE_WINDOW_BYTES,
 };
-use crate::parked::ParkedKey;
 use crate::settings::MissingDb;
 use body::RequestBody;
 use client::WriteClient;
 use dead_letter::{DeadLetters, SharedLetters};
 use deliver::{Delivery, Lane};
+use learning::Learning;
 use missing::Missing;
-use side::{PassOver, SideProgress, Sides};
+use side::{SideOf, Sides};
 use stall::Stall;
 use verdict::{Health, Jitter};
 use window::{Bounds, Window};
@@ -202,8 +201,17 @@ impl RunningCourier {
     }
 }
 
-/// What a courier sees of its side courier, and the courier's handle.
-type SideOf = (Rc<SideProgress>, Rc<Handle>);
+/// What a courier shares with its side couriers.
+#[derive(Clone, Debug)]
+struct Shared {
+    endpoint: Rc<Endpoint>,
+    letters: Rc<SharedLetters>,
+    learning: Rc<RefCell<Learning>>,
+    missing_db: MissingDb,
+    split: Splitter,
+    /// When the courier was started.
+    began: Instant,
+}
 
 /// A courier; [`Courier::run`] is its task.
 #[derive(Debug)]
@@ -212,14 +220,12 @@ pub struct Courier<S, R> {
     delivery: Delivery<R>,
     lanes: [Lane; COURIER_CONNECTIONS],
     window: Window,
-    letters: Rc<SharedLetters>,
+    shared: Shared,
     sides: Sides,
-    /// Of a side courier: what the courier sees of it, and that one's handle.
+    /// Of a side courier: what the courier sees of it.
     side_of: Option<SideOf>,
     /// How many side couriers it may have.
     parked_max: usize,
-    endpoint: Rc<Endpoint>,
-    missing_db: MissingDb,
     /// When the window was started, and whether the one before was full.
     started: Option<Instant>,
     was_full: bool,
@@ -227,8 +233,6 @@ pub struct Courier<S, R> {
     has_all: bool,
     loud_at: Option<Instant>,
     stall: Stall,
-    /// When it was started.
-    began: Instant,
 }
 
 impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R> {
@@ -238,7 +242,6 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
     /// When the folder cannot be read.
     pub fn new(setup: Setup, source: S, reports: R) -> std::io::Result<(Self, Rc<Handle>)> {
         let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, DEAD_LETTER_BYTES_MAX)?;
-        let letters = Rc::new(SharedLetters::new(letters));
         let bounds = Bounds {
             lines: setup.flush_size.max(1) as u64,
             bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
@@ -246,33 +249,27 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         let health = Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)));
         let handle = Handle::new(Rc::new(RefCell::new(health)));
         let label = format!("backend {} (worker {})", setup.backend, setup.worker);
-        let mut courier = Self::with(
-            label,
-            (source, reports),
-            handle.clone(),
-            bounds,
-            setup.split,
-            (setup.missing_db, Rc::new(setup.endpoint), letters),
-        );
+        let shared = Shared {
+            endpoint: Rc::new(setup.endpoint),
+            letters: Rc::new(SharedLetters::new(letters)),
+            learning: Rc::default(),
+            missing_db: setup.missing_db,
+            split: setup.split,
+            began: io::now(),
+        };
+        let mut courier = Self::with(label, source, reports, handle.clone(), bounds, shared);
         courier.parked_max = (PARKED_MAX / setup.backends.max(1)).max(1);
         Ok((courier, handle))
     }
 
-    fn with(
-        label: String,
-        (source, reports): (S, R),
-        handle: Rc<Handle>,
-        bounds: Bounds,
-        split: Splitter,
-        (missing_db, endpoint, letters): (MissingDb, Rc<Endpoint>, Rc<SharedLetters>),
-    ) -> Self {
+    fn with(label: String, source: S, reports: R, handle: Rc<Handle>, bounds: Bounds, shared: Shared) -> Self {
         let delivery = Delivery {
             label,
             reports,
             handle,
-            split,
-            missing: RefCell::new(Missing::new(missing_db)),
-            learning: Rc::default(),
+            split: shared.split,
+            missing: RefCell::new(Missing::new(shared.missing_db)),
+            learning: shared.learning.clone(),
             series: RefCell::default(),
             letters: RefCell::default(),
             bodies: RefCell::default(),
@@ -283,25 +280,21 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             rewriting: Cell::new(false),
             began: Cell::new(0),
         };
-        let lanes =
-            std::array::from_fn(|_| Lane { client: WriteClient::new(endpoint.clone()), part: RequestBody::default() });
+        let client = || WriteClient::new(shared.endpoint.clone());
         Self {
             source,
             delivery,
-            lanes,
+            lanes: std::array::from_fn(|_| Lane { client: client(), part: RequestBody::default() }),
             window: Window::new(bounds),
-            letters,
+            shared,
             sides: Sides::default(),
             parked_max: 0,
             side_of: None,
-            endpoint,
-            missing_db,
             started: None,
             was_full: false,
             has_all: false,
             loud_at: None,
             stall: Stall::default(),
-            began: io::now(),
         }
     }
 
@@ -343,8 +336,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                     self.delivery.reports.partly_settled(Arc::new(settled));
                 }
                 self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
-                if let Some((progress, _)) = &self.side_of {
-                    progress.is_near.set(false);
+                if let Some(side_of) = &self.side_of {
+                    side_of.progress.falls_behind();
                     self.source.rest();
                 }
                 self.pause(safe).await;
@@ -357,7 +350,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
     async fn refill(&mut self) -> Result<(), SourceError> {
         self.has_all = false;
         self.delivery.began.set(self.source.began());
-        let earlier = (self.source.began(), self.began + DOUBT);
+        let earlier = (self.source.began(), self.shared.began + DOUBT);
         self.window.earlier = Some(earlier).filter(|(_, until)| *until > io::now());
         // A held group that becomes due must not wait for new records.
         let wait = self.window.is_empty();
@@ -374,7 +367,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         let (window, reports) = (&mut self.window, &self.delivery.reports);
         let handle = &self.delivery.handle;
         let sides = &mut self.sides;
-        let progress = self.side_of.as_ref().map(|(progress, _)| progress);
+        let progress = self.side_of.as_ref().map(|side_of| &side_of.progress);
         let (full, held, ended) = (Cell::new(false), Cell::new(None), Cell::new(false));
         let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
         let mut sink = |log: usize, record: RecordView<'_>| {
@@ -386,20 +379,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                 ended.set(true);
                 return false;
             }
-            if !sides.is_empty() {
-                match sides.pass_over(log, &record) {
-                    PassOver::No => {}
-                    PassOver::Soon(key) if window.take_behind_side(log, &record, &key, &default) => return true,
-                    PassOver::Soon(_) => {
-                        sides.give_back(window, log, &record);
-                        window.begun = true;
-                        return true;
-                    }
-                    PassOver::Yes => {
-                        window.begun = true;
-                        return true;
-                    }
-                }
+            if !sides.is_empty() && sides.divert(window, log, &record, &default) {
+                return true;
             }
             full.set(!window.take(log, &record, &default));
             if !full.get() {
@@ -414,7 +395,9 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         if self.window.is_empty() && fetched.lost == 0 {
             reports.settled_below(fetched.below);
             reports.holds(held.get());
-            Self::tell_progress(&self.side_of, &mut self.source, fetched.below, fetched.below > 0);
+            if let Some(side_of) = &self.side_of {
+                side_of.tell(&mut self.source, fetched.below, fetched.below > 0);
+            }
             let changed = handle.event.wait();
             if held.get().is_none() && !ended.get() {
                 future::or(self.source.ready(), changed).await;
@@ -482,7 +465,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         if letters.is_empty() {
             return true;
         }
-        match self.letters.append(&letters).await {
+        match self.shared.letters.append(&letters).await {
             Ok(removed) => {
                 if removed {
                     let label = &self.delivery.label;
@@ -518,8 +501,10 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         }
         reports.settled_below(self.window.below);
         self.source.confirm();
-        let is_near = !self.was_full && !self.source.behind();
-        Self::tell_progress(&self.side_of, &mut self.source, self.window.below, is_near);
+        if let Some(side_of) = &self.side_of {
+            let is_near = !self.was_full && !self.source.behind();
+            side_of.tell(&mut self.source, self.window.below, is_near);
+        }
         self.stall.progressed(&self.delivery.label, io::now());
         self.window.clear(&mut self.delivery.bodies.borrow_mut());
         self.sides.resume(self.window.below, io::now());
@@ -534,86 +519,6 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                 self.delivery.reports.rewriting(false);
             }
         }
-    }
-
-    /// Of a side courier: everything that it has fetched is settled. Tells the courier.
-    fn tell_progress(side_of: &Option<SideOf>, source: &mut S, below: u64, is_near: bool) {
-        if let Some((progress, courier)) = side_of
-            && source.has_reported()
-        {
-            progress.below.set(below.max(progress.below.get()));
-            progress.next.replace(source.positions());
-            if progress.is_near.replace(is_near) != is_near || progress.is_ending() {
-                courier.event.notify();
-            }
-        }
-    }
-
-    /// Parks what has been held for long.
-    fn park_held(&mut self) {
-        // While the backend takes nothing there is nobody to let past.
-        while self.sides.len() < self.parked_max && self.delivery.handle.health.borrow().reachable() {
-            let reports = &self.delivery.reports;
-            let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
-            let Some((index, key)) = self.window.next_to_park(io::now(), &default) else { return };
-            if self.sides.overlaps(&key) {
-                return;
-            }
-            let Some(part) = self.window.part_of(index, self.source.positions()) else { return };
-            if !self.start_side(key, Some(&part)) {
-                return;
-            }
-            self.window.empty(index, &mut self.delivery.bodies.borrow_mut());
-            self.window.recount();
-        }
-    }
-
-    /// Starts a side courier. `part`: what of its points is in the window; None = the logs know where they begin.
-    /// False: not now.
-    fn start_side(&mut self, key: ParkedKey, part: Option<&UnsettledPart>) -> bool {
-        let Some(ends) = self.source.park(&key, part) else { return false };
-        let floors = self.source.floors(&key);
-        let main = &self.delivery.handle;
-        let handle = Handle::new(main.health.clone());
-        handle.hold.set(main.hold.get());
-        main.sides.borrow_mut().push(handle.clone());
-        let progress = Rc::new(SideProgress::new(self.source.positions().len()));
-        let label = format!("{}, database {:?}", self.delivery.label, String::from_utf8_lossy(&key.db));
-        log::warn!("{label}: its points wait on their own now, others go on");
-        let bounds = Bounds { lines: self.window.lines_max(), bytes: SIDE_WINDOW_BYTES };
-        let shared = (self.missing_db, self.endpoint.clone(), self.letters.clone());
-        let mut side = Self::with(label, ends, handle.clone(), bounds, self.delivery.split, shared);
-        side.side_of = Some((progress.clone(), main.clone()));
-        // All that it sends had to wait.
-        side.delivery.rewriting.set(true);
-        side.delivery.learning = self.delivery.learning.clone();
-        side.began = self.began;
-        let passed = match part {
-            Some(part) => (part.end.clone(), part.last_stamp),
-            None => (vec![Seq(0); self.source.positions().len()], 0),
-        };
-        self.sides.add(key, handle, progress, floors, passed);
-        io::spawn(side.run());
-        true
-    }
-
-    /// Side couriers that are at their end give their points back.
-    fn look_at_sides(&mut self) {
-        if self.sides.is_empty() {
-            return;
-        }
-        if self.window.is_empty() {
-            self.sides.resume(self.window.below, io::now());
-        }
-        self.sides.look(&mut self.window, io::now());
-        let source = &self.source;
-        for (key, ended) in self.sides.end(&mut self.window, |key| source.unpark(key)) {
-            let db = String::from_utf8_lossy(&key.db);
-            log::info!("{}, database {db:?}: its points wait on their own no longer", self.delivery.label);
-            ended.stop.notify();
-            self.delivery.handle.sides.borrow_mut().retain(|side| !Rc::ptr_eq(side, &ended));
-        }
-        self.window.recount();
     }
 
     /// Waits until something in the window is due, a probe finds the backend up, or there are new records and room for

@@ -12,20 +12,22 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Handle;
-use super::window::Window;
+use super::source::{Parking, RecordSource, Reports, UnsettledPart};
+use super::window::{Bounds, DefaultPolicy, Window};
+use super::{Courier, Handle};
 use crate::disklog::{RecordView, Seq};
-use crate::limits::SIDE_END_WAIT;
+use crate::io;
+use crate::limits::{SIDE_END_WAIT, SIDE_WINDOW_BYTES};
 use crate::parked::ParkedKey;
 
 /// How far a side courier is, for the courier; and where it must stop.
 #[derive(Debug, Default)]
 pub struct SideProgress {
     /// It has received all there was, a moment ago.
-    pub is_near: Cell<bool>,
+    is_near: Cell<bool>,
     /// Everything of the key below this stamp, and by log before this sequence, is settled and reported.
-    pub below: Cell<u64>,
-    pub next: RefCell<Vec<Seq>>,
+    below: Cell<u64>,
+    next: RefCell<Vec<Seq>>,
     /// By log: the record after the last one that it has taken; and the largest stamp of these.
     taken: RefCell<Vec<Seq>>,
     taken_stamp: Cell<u64>,
@@ -44,9 +46,9 @@ impl SideProgress {
         self.until.borrow().as_ref().is_none_or(|until| record.seq < until[log])
     }
 
-    /// The courier waits for its end.
-    pub fn is_ending(&self) -> bool {
-        self.until.borrow().is_some()
+    /// The backend does not take what it has.
+    pub fn falls_behind(&self) {
+        self.is_near.set(false);
     }
 
     /// The side courier has taken a record.
@@ -72,15 +74,27 @@ struct Side {
     resumed: Option<Instant>,
 }
 
-/// What the courier does with a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PassOver {
-    /// It is not of a parked key.
-    No,
-    /// It is left to a side courier.
-    Yes,
-    /// The courier takes it, and holds it until the side courier of this key has ended.
-    Soon(ParkedKey),
+/// What a side courier knows of its courier.
+#[derive(Debug)]
+pub struct SideOf {
+    /// What the courier sees of it.
+    pub progress: Rc<SideProgress>,
+    courier: Rc<Handle>,
+}
+
+impl SideOf {
+    /// Everything that has been fetched is settled: tells the courier, unless a log has not got all reports.
+    pub fn tell(&self, source: &mut impl RecordSource, below: u64, is_near: bool) {
+        if !source.has_reported() {
+            return;
+        }
+        let progress = &self.progress;
+        progress.below.set(below.max(progress.below.get()));
+        progress.next.replace(source.positions());
+        if progress.is_near.replace(is_near) != is_near || progress.until.borrow().is_some() {
+            self.courier.event.notify();
+        }
+    }
 }
 
 /// The side couriers of one courier.
@@ -120,25 +134,26 @@ impl Sides {
         })
     }
 
-    /// Decides on the next record.
-    pub fn pass_over(&mut self, log: usize, record: &RecordView<'_>) -> PassOver {
-        let Some(side) = self.0.iter_mut().find(|side| side.key.has(record.db, record.rp)) else {
-            return PassOver::No;
-        };
+    /// Leaves a record to its side courier, or takes it to hold it until that one has ended. False: it is not of a parked
+    /// key.
+    pub fn divert(
+        &mut self,
+        window: &mut Window,
+        log: usize,
+        record: &RecordView<'_>,
+        default: &DefaultPolicy<'_>,
+    ) -> bool {
+        let Some(side) = self.0.iter_mut().find(|side| side.key.has(record.db, record.rp)) else { return false };
         if !side.progress.takes(log, record) {
-            return PassOver::Soon(side.key.clone());
+            if window.take_behind_side(log, record, &side.key, default) {
+                return true;
+            }
+            // There is no room for it in the window.
+            side.give_back(window);
         }
         side.pass(log, record.seq, record.stamp);
-        PassOver::Yes
-    }
-
-    /// There is no room for a record of this key in the window: it is left to the side courier, and so is what was
-    /// taken before.
-    pub fn give_back(&mut self, window: &mut Window, log: usize, record: &RecordView<'_>) {
-        if let Some(side) = self.0.iter_mut().find(|side| side.key.has(record.db, record.rp)) {
-            side.give_back(window);
-            side.pass(log, record.seq, record.stamp);
-        }
+        window.begun = true;
+        true
     }
 
     /// Lets side couriers that are near the end come to it. To be called when the cursors have moved past everything
@@ -227,6 +242,73 @@ impl Side {
     }
 }
 
+impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R> {
+    /// Parks what has been held for long.
+    pub(super) fn park_held(&mut self) {
+        // While the backend takes nothing there is nobody to let past.
+        while self.sides.len() < self.parked_max && self.delivery.handle.health.borrow().reachable() {
+            let reports = &self.delivery.reports;
+            let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
+            let Some((index, key)) = self.window.next_to_park(io::now(), &default) else { return };
+            if self.sides.overlaps(&key) {
+                return;
+            }
+            let Some(part) = self.window.part_of(index, self.source.positions()) else { return };
+            if !self.start_side(key, Some(&part)) {
+                return;
+            }
+            self.window.empty(index, &mut self.delivery.bodies.borrow_mut());
+            self.window.recount();
+        }
+    }
+
+    /// Starts a side courier. `part`: what of its points is in the window; None = the logs know where they begin.
+    /// False: not now.
+    pub(super) fn start_side(&mut self, key: ParkedKey, part: Option<&UnsettledPart>) -> bool {
+        let Some((source, reports)) = self.source.park(&key, part) else { return false };
+        let floors = self.source.floors(&key);
+        let logs = self.source.positions().len();
+        let main = &self.delivery.handle;
+        let handle = Handle::new(main.health.clone());
+        handle.hold.set(main.hold.get());
+        main.sides.borrow_mut().push(handle.clone());
+        let label = format!("{}, database {:?}", self.delivery.label, String::from_utf8_lossy(&key.db));
+        log::warn!("{label}: its points wait on their own now, others go on");
+        let bounds = Bounds { lines: self.window.lines_max(), bytes: SIDE_WINDOW_BYTES };
+        let mut side = Self::with(label, source, reports, handle.clone(), bounds, self.shared.clone());
+        let progress = Rc::new(SideProgress::new(logs));
+        side.side_of = Some(SideOf { progress: progress.clone(), courier: main.clone() });
+        // All that it sends had to wait.
+        side.delivery.rewriting.set(true);
+        let passed = match part {
+            Some(part) => (part.end.clone(), part.last_stamp),
+            None => (vec![Seq(0); logs], 0),
+        };
+        self.sides.add(key, handle, progress, floors, passed);
+        io::spawn(side.run());
+        true
+    }
+
+    /// Side couriers that are at their end give their points back.
+    pub(super) fn look_at_sides(&mut self) {
+        if self.sides.is_empty() {
+            return;
+        }
+        if self.window.is_empty() {
+            self.sides.resume(self.window.below, io::now());
+        }
+        self.sides.look(&mut self.window, io::now());
+        let source = &self.source;
+        for (key, ended) in self.sides.end(&mut self.window, |key| source.unpark(key)) {
+            let db = String::from_utf8_lossy(&key.db);
+            log::info!("{}, database {db:?}: its points wait on their own no longer", self.delivery.label);
+            ended.stop.notify();
+            self.delivery.handle.sides.borrow_mut().retain(|side| !Rc::ptr_eq(side, &ended));
+        }
+        self.window.recount();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -270,16 +352,16 @@ mod tests {
         let (mut sides, progress, mut window) = sides();
         let now = Instant::now();
         assert!(sides.overlaps(&key(&[b"autogen"])) && !sides.overlaps(&key(&[b"week"])));
-        assert_eq!(sides.pass_over(0, &record(3, b"week")), PassOver::No);
-        assert_eq!(sides.pass_over(0, &record(4, b"")), PassOver::Yes);
+        assert!(!sides.divert(&mut window, 0, &record(3, b"week"), &default));
+        assert!(sides.divert(&mut window, 0, &record(4, b""), &default) && window.groups.is_empty());
         progress.took(0, &record(4, b""));
         sides.resume(40, now);
-        assert_eq!(sides.pass_over(0, &record(5, b"")), PassOver::Yes, "the side courier is far from the end");
+        assert!(sides.divert(&mut window, 0, &record(5, b""), &default));
+        assert!(window.groups.is_empty(), "the side courier is far from the end");
         delivers(&progress, 4);
         sides.resume(50, now);
         assert!(progress.takes(0, &record(5, b"")) && !progress.takes(0, &record(6, b"")));
-        assert!(matches!(sides.pass_over(0, &record(6, b"")), PassOver::Soon(_)));
-        assert!(window.take_behind_side(0, &record(6, b""), &key(&[b"", b"autogen"]), &default));
+        assert!(sides.divert(&mut window, 0, &record(6, b""), &default));
         assert!(window.groups[0].due_at(now).is_none(), "it waits for the side courier");
         assert!(sides.end(&mut window, |_| true).is_empty());
         delivers(&progress, 6);
@@ -297,13 +379,13 @@ mod tests {
         sides.resume(9, now);
         assert!(progress.takes(0, &record(9, b"")), "a former process has delivered what is not passed over yet");
         sides.resume(10, now);
-        assert!(window.take_behind_side(0, &record(7, b""), &key(&[b"", b"autogen"]), &default));
+        assert!(sides.divert(&mut window, 0, &record(7, b""), &default));
         sides.look(&mut window, now + SIDE_END_WAIT / 2);
         assert_eq!(window.groups[0].requests.len(), 1);
         sides.look(&mut window, now + SIDE_END_WAIT);
         assert_eq!(window.groups[0].requests.len(), 0);
         assert!(progress.takes(0, &record(7, b"")));
-        assert_eq!(sides.pass_over(0, &record(8, b"")), PassOver::Yes);
+        assert!(sides.divert(&mut window, 0, &record(8, b""), &default) && window.groups[0].requests.is_empty());
         delivers(&progress, 7);
         sides.resume(90, now);
         delivers(&progress, 8);
