@@ -79,31 +79,11 @@ impl Merges {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-
-    use fluxgate_dataplane::http::error_body::Format;
-    use fluxgate_dataplane::must_see::MustSee;
 
     use super::*;
 
     fn merge(ticket: u64, text_bytes: usize) -> Merge {
-        let request = QueryRequest {
-            is_get: false,
-            q: "x".repeat(text_bytes),
-            prometheus: None,
-            db: String::new(),
-            rp: String::new(),
-            params: None,
-            epoch: String::new(),
-            pretty: false,
-            chunked: false,
-            chunk_size: 1,
-            format: Format::Json,
-            gzip: false,
-            must_see: MustSee::default(),
-            cancelled: Arc::new(AtomicBool::new(false)),
-        };
+        let request = QueryRequest { q: "x".repeat(text_bytes), ..QueryRequest::default() };
         Merge { asker: (0, ticket), request: Box::new(request), asked: Instant::now() }
     }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,6 @@ use fluxgate_control::query::workers::Workers;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings, Dialect};
 use fluxgate_dataplane::handoff::{self, AdminRequest, AdminResponse, QueryRequest, ToControl, ToWorker, WorkerEnd};
-use fluxgate_dataplane::http::error_body::Format;
-use fluxgate_dataplane::must_see::MustSee;
 use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::{HashKey, Placement, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::{Credentials, QuerySettings};
@@ -178,22 +176,7 @@ pub fn topology(circles: &[Vec<String>]) -> Topology {
 
 /// A query in `db`, with InfluxDB's defaults.
 pub fn query(db: &str) -> QueryRequest {
-    QueryRequest {
-        is_get: false,
-        q: String::new(),
-        prometheus: None,
-        db: db.to_owned(),
-        rp: String::new(),
-        params: None,
-        epoch: String::new(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 10_000,
-        format: Format::Json,
-        gzip: false,
-        must_see: MustSee::default(),
-        cancelled: Arc::new(AtomicBool::new(false)),
-    }
+    QueryRequest { db: db.to_owned(), ..QueryRequest::default() }
 }
 
 pub fn placement(topology: &Topology) -> Placement {

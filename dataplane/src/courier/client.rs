@@ -19,6 +19,7 @@ use super::answer::{self, Progress, WriteAnswer};
 use super::body::RequestBody;
 use super::exchange::{AttemptFailure, ExchangeFailure, exchange};
 use super::verdict;
+use crate::http::query::percent_encode;
 use crate::io::{self, Stream};
 use crate::limits::{BACKEND_ANSWER_BYTES_MAX, BACKEND_ANSWER_READ_BYTES, GZIP_PIECE_BYTES, HEAD_BYTES_MAX};
 use crate::precision::Precision;
@@ -309,17 +310,6 @@ fn write_head(head: &mut Vec<u8>, endpoint: &Endpoint, target: Target<'_>, lengt
     head.extend_from_slice(target.precision.as_param().as_bytes());
     head.extend_from_slice(endpoint.fields.as_bytes());
     write!(head, "Content-Length: {length}\r\n\r\n").expect("a Vec takes everything");
-}
-
-/// Writes every byte except RFC 3986's unreserved characters as `%XX`.
-pub(crate) fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &b in bytes {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(b),
-            _ => out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]),
-        }
-    }
 }
 
 /// A compressor and its output buffer, reused for each request.

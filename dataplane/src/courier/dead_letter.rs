@@ -22,9 +22,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use twox_hash::XxHash3_64;
 
-use super::client::{Target, percent_encode};
+use super::client::Target;
 use super::verdict::reason;
 use crate::crash;
+use crate::http::query::percent_encode;
 use crate::io::{AppendFile, Event, exists, list_files, read_file, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 

@@ -53,7 +53,7 @@ impl Influxd {
 
     fn query(&self, method: &str, db: &str, q: &str) -> String {
         let mut q_encoded = Vec::new();
-        super::client::percent_encode(&mut q_encoded, q.as_bytes());
+        crate::http::query::percent_encode(&mut q_encoded, q.as_bytes());
         let q = String::from_utf8(q_encoded).unwrap();
         let mut stream = TcpStream::connect(self.http).unwrap();
         let request = format!(

@@ -63,7 +63,6 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
-pub(crate) use client::percent_encode;
 pub use client::{Address, Endpoint};
 pub use dead_letter::KnownLetters;
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};

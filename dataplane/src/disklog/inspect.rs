@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::parked::encode_key;
 use super::recovery::read_chain;
 use super::scan::{End, FrameStep, Gap, Remains, Scan};
 use super::segment::Segment;
@@ -39,7 +40,7 @@ pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
                     writeln!(out, "  cursor seq={} backend={name}", seq.0).map_err(&io)?;
                 }
                 for (name, key, seq) in &state.parked {
-                    writeln!(out, "  parked seq={} backend={name} {}", seq.0, key.encode()).map_err(&io)?;
+                    writeln!(out, "  parked seq={} backend={name} {}", seq.0, encode_key(key)).map_err(&io)?;
                 }
             }
             FoundState::None => writeln!(out, "  no state").map_err(&io)?,

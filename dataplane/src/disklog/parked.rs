@@ -1,12 +1,37 @@
-//! What of a log a backend needs, when some of its points are parked.
+//! What of a log a backend needs, when some of its points are parked; and how a key is written in the state.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Log, LogReader, Seq};
+use crate::http::query::{percent_encode, unescape};
 use crate::parked::ParkedKey;
 use crate::topology::BackendId;
+
+/// A key as one word, in ASCII: `db/*`, `db/week` or `db/,autogen`. Bytes other than letters, digits, `-`, `_`, `.` and
+/// `~` are percent-encoded.
+pub(super) fn encode_key(key: &ParkedKey) -> String {
+    let mut word = Vec::new();
+    percent_encode(&mut word, &key.db);
+    word.push(b'/');
+    match &key.rps {
+        None => word.push(b'*'),
+        Some(rps) => rps.iter().enumerate().for_each(|(i, rp)| {
+            word.extend((i > 0).then_some(b','));
+            percent_encode(&mut word, rp);
+        }),
+    }
+    String::from_utf8(word).expect("percent-encoding is ASCII")
+}
+
+/// Reads what [`encode_key`] has written. None: it is something else.
+pub(super) fn decode_key(word: &str) -> Option<ParkedKey> {
+    let (db, rps) = word.split_once('/')?;
+    let name = |text: &str| Some(unescape(text.as_bytes())?.into_owned().into_boxed_slice());
+    let rps = if rps == "*" { None } else { Some(rps.split(',').map(name).collect::<Option<_>>()?) };
+    Some(ParkedKey { db: name(db)?, rps })
+}
 
 /// Parked points of one backend in one log.
 #[derive(Debug)]
@@ -124,6 +149,23 @@ mod tests {
 
     fn key(db: &[u8], rps: Option<&[&[u8]]>) -> ParkedKey {
         ParkedKey { db: db.into(), rps: rps.map(|rps| rps.iter().map(|&rp| rp.into()).collect()) }
+    }
+
+    #[test]
+    fn a_key_is_one_word_and_reads_back() {
+        for (key, word) in [
+            (key(b"telegraf", None), "telegraf/*"),
+            (key(b"a b/c", Some(&[b""])), "a%20b%2Fc/"),
+            (key(b"db", Some(&[b"", b"autogen"])), "db/,autogen"),
+            (key(b"\xff%", Some(&[b"*", b"x,y\n"])), "%FF%25/%2A,x%2Cy%0A"),
+            (key(b"", None), "/*"),
+        ] {
+            assert_eq!(encode_key(&key), word);
+            assert_eq!(decode_key(word), Some(key));
+        }
+        for bad in ["db", "db%/*", "db%4/*", "db%zz/a", "db/%"] {
+            assert_eq!(decode_key(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
 //!
-//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`. A key: [`ParkedKey::encode`].
+//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`. A key: [`encode_key`].
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
@@ -25,7 +25,7 @@ use std::io::{self, Write as _};
 use twox_hash::XxHash3_64;
 
 use super::Seq;
-use super::parked::Needs;
+use super::parked::{Needs, decode_key, encode_key};
 use super::segment::Mark;
 use crate::parked::ParkedKey;
 
@@ -132,13 +132,13 @@ impl SavedState {
             writeln!(out, "settled {stamp} {}", escape(name))?;
         }
         for (name, key, seq) in &self.parked {
-            writeln!(out, "parked {} {} {}", seq.0, key.encode(), escape(name))?;
+            writeln!(out, "parked {} {} {}", seq.0, encode_key(key), escape(name))?;
         }
         for (name, changes) in &self.changes {
             writeln!(out, "changes {changes} {}", escape(name))?;
         }
         for (name, key, stamp) in &self.waiting {
-            writeln!(out, "waiting {stamp} {} {}", key.encode(), escape(name))?;
+            writeln!(out, "waiting {stamp} {} {}", encode_key(key), escape(name))?;
         }
         for (record, lines) in &self.refused {
             write!(out, "refused {}", record.0)?;
@@ -244,7 +244,7 @@ fn escape(name: &str) -> Cow<'_, str> {
 fn keyed(line: &str) -> Option<(u64, ParkedKey, String)> {
     let (number, rest) = line.split_once(' ')?;
     let (key, name) = rest.split_once(' ')?;
-    Some((number.parse().ok()?, ParkedKey::decode(key)?, unescape(name)))
+    Some((number.parse().ok()?, decode_key(key)?, unescape(name)))
 }
 
 fn unescape(name: &str) -> String {

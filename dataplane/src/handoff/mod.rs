@@ -21,6 +21,7 @@ pub use unsent::{UnsentBody, UnsentBytes};
 use bytes::Bytes;
 
 use crate::http::error_body::Format;
+use crate::limits::QUERY_CHUNK_ROWS_DEFAULT;
 use crate::must_see::MustSee;
 use crate::placement::Placement;
 use crate::topology::{BackendId, Topology};
@@ -79,6 +80,28 @@ pub struct QueryRequest {
     pub must_see: MustSee,
     /// Set by the worker when the client has disconnected: the answer is not needed any more.
     pub cancelled: Arc<AtomicBool>,
+}
+
+/// A POST without any parameter.
+impl Default for QueryRequest {
+    fn default() -> Self {
+        Self {
+            is_get: false,
+            q: String::new(),
+            prometheus: None,
+            db: String::new(),
+            rp: String::new(),
+            params: None,
+            epoch: String::new(),
+            pretty: false,
+            chunked: false,
+            chunk_size: QUERY_CHUNK_ROWS_DEFAULT,
+            format: Format::Json,
+            gzip: false,
+            must_see: MustSee::default(),
+            cancelled: Arc::default(),
+        }
+    }
 }
 
 /// What the worker sends to the client of a [`QueryRequest`].

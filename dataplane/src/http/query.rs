@@ -84,9 +84,29 @@ fn decode(raw: &[u8], plus_is_blank: bool) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded))
 }
 
+/// Writes every byte except RFC 3986's unreserved characters as `%XX`.
+pub fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in bytes {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(b),
+            _ => out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_that_is_encoded_reads_back() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut text = Vec::new();
+        percent_encode(&mut text, &bytes);
+        assert!(text.is_ascii() && text.ends_with(b"%FE%FF"));
+        assert_eq!((unescape(&text).as_deref(), path(&text).as_deref()), (Some(&bytes[..]), Some(&bytes[..])));
+    }
 
     #[track_caller]
     fn db(query: &str, want: Option<&[u8]>) {

@@ -12,9 +12,10 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::courier::{AttemptFailure, ExchangeFailure, exchange, percent_encode};
+use crate::courier::{AttemptFailure, ExchangeFailure, exchange};
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
+use crate::http::query::percent_encode;
 use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
 use crate::http::{Span, Status};
 use crate::io::{self, Stream};

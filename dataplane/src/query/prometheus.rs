@@ -8,11 +8,11 @@ use super::forward::Outgoing;
 use super::fresh::{self, Answerer, Choice};
 use super::request::to_text;
 use super::{AfterAnswer, CancelOnDrop, OwnAnswer, Permit, ask_alone, chooser, no_backend_answered, pass_on, send_own};
-use crate::courier::percent_encode;
 use crate::handoff::QueryRequest;
 use crate::http::auth::AuthVerdict;
 use crate::http::head::Head;
 use crate::http::query;
+use crate::http::query::percent_encode;
 use crate::http::response::ReplyTo;
 use crate::limits::PROMETHEUS_READ_BYTES_MAX;
 use crate::placement::Place;
@@ -108,20 +108,13 @@ async fn answer(
     }
     let cancel = CancelOnDrop(Arc::default());
     let request = Box::new(QueryRequest {
-        is_get: false,
-        q: String::new(),
         prometheus: Some(message),
         db: read.db,
         rp: read.rp,
-        params: None,
-        epoch: String::new(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 1,
         format: to.format,
-        gzip: false,
         must_see,
         cancelled: cancel.0.clone(),
+        ..QueryRequest::default()
     });
     pass_on(worker, request, inbox, to).await
 }

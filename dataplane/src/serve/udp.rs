@@ -8,21 +8,17 @@
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use futures_lite::FutureExt as _;
 
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker};
-use crate::http::error_body::Format;
 use crate::influxql::print;
 use crate::io::{self, Datagrams};
 use crate::limits::{
     ACCEPT_PAUSE, LOUD_INTERVAL, UDP_COUNT_LOST_EACH, UDP_CREATE_INTERVAL, UDP_CREATE_TIMEOUT, UDP_PACKET_BYTES_MAX,
 };
-use crate::must_see::MustSee;
 use crate::request::reject::Reject;
 use crate::settings::UdpSettings;
 use crate::stats::UdpStats;
@@ -126,22 +122,7 @@ impl Receiver {
         }
         self.create_tried = Some(io::now());
         let q = format!("CREATE DATABASE {}", print::name(&self.settings().db));
-        let request = Box::new(QueryRequest {
-            is_get: false,
-            q,
-            prometheus: None,
-            db: String::new(),
-            rp: String::new(),
-            params: None,
-            epoch: String::new(),
-            pretty: false,
-            chunked: false,
-            chunk_size: 1,
-            format: Format::Json,
-            gzip: false,
-            must_see: MustSee::default(),
-            cancelled: Arc::new(AtomicBool::new(false)),
-        });
+        let request = Box::new(QueryRequest { q, ..QueryRequest::default() });
         let ask = |worker, ticket| ToControl::Query { worker, ticket, request };
         let answer = self.worker.link.ask(UDP_CREATE_TIMEOUT, ask).await;
         matches!(answer, Ok(ToWorker::Query { reply: QueryReply::Answer { .. }, .. }))

@@ -3,11 +3,9 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use fluxgate_dataplane::influxql::ast::{Select, Show};
-use fluxgate_dataplane::must_see::MustSee;
 use proptest::prelude::*;
 
 use super::*;
@@ -17,22 +15,7 @@ use crate::influx::wire::{StatementAnswer, json, msgpack};
 use crate::limits::ANSWER_PIECE_BYTES;
 
 fn request(format: Format) -> QueryRequest {
-    QueryRequest {
-        is_get: false,
-        q: String::new(),
-        prometheus: None,
-        db: String::new(),
-        rp: String::new(),
-        params: None,
-        epoch: String::new(),
-        pretty: false,
-        chunked: false,
-        chunk_size: 2,
-        format,
-        gzip: false,
-        must_see: MustSee::default(),
-        cancelled: Arc::new(AtomicBool::new(false)),
-    }
+    QueryRequest { chunk_size: 2, format, ..QueryRequest::default() }
 }
 
 fn chunked(format: Format) -> QueryRequest {
