@@ -266,9 +266,11 @@ pub const WINDOW_HELD_SHARE: usize = 2;
 pub const PARK_AFTER: Duration = Duration::from_secs(1);
 /// Parked (database, policy)s of all backends together; each backend has an equal part, at least one. More: they are
 /// held in the window.
-pub const PARKED_MAX: usize = 32;
+pub const PARKED_MAX: usize = 16;
 /// The window of a side courier, which delivers parked points: one request, or one record if that is longer.
 pub const SIDE_WINDOW_BYTES: usize = 64 * 1024;
+/// One read of frames for a side courier, unless a frame is longer.
+pub const SIDE_READ_BYTES: usize = 64 * 1024;
 /// How long new points of a key wait for the end of its side courier. Then that one delivers them, too.
 pub const SIDE_END_WAIT: Duration = Duration::from_secs(2);
 /// A backend that answers 413 gets smaller requests from then on, but never smaller than this.

@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::circles::{Circles, DB, DRAIN, balanced, known_fault};
+use crate::circles::{Circles, DB, DRAIN, balanced, drained, known_fault};
 use crate::memory::{MIB, peak_bytes, status_bytes};
 use crate::support::start;
 use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
-use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, backend_name, eventually};
 use fluxgate::lab::stand_in::Fault;
 
 const HOT_TAIL: u64 = 4 * MIB;
@@ -82,6 +82,36 @@ fn many_backends_that_catch_up() {
     circles.restart();
     let kept = stays_within("80 backends that catch up", &proxy, 1);
     known_fault("couriers of many backends take more than their worker's share", kept);
+}
+
+/// Databases that one backend does not take, while it takes others: more than can be parked.
+#[test]
+fn databases_that_one_backend_does_not_take() {
+    let circles = Circles::new(2, 1);
+    let names: Vec<String> = (0..40).map(|n| format!("held{n}")).collect();
+    circles.0.iter().flatten().for_each(|backend| names.iter().for_each(|db| backend.create_database(db)));
+    let proxy = start(&small(circles.config()));
+    let error = r#"{"error":"not authorized"}"#;
+    circles.0[1][0].always(Some(Fault::Poison("secret".into(), 403, error.into())));
+    let mut client = Client::connect(proxy.addr()).unwrap();
+    let text = "x".repeat(1_000);
+    for batch in 0..5u64 {
+        let lines: String = (0..400).map(|n| format!("secret n={n}i,text=\"{text}\" {batch}{n:03}\n")).collect();
+        for db in &names {
+            assert_eq!(client.write(db, &lines).unwrap().status, 204);
+        }
+    }
+    assert_eq!(client.write(DB, "free n=1i 1\n").unwrap().status, 204);
+    assert!(stays_within("40 databases that one backend does not take", &proxy, 1));
+    assert_eq!(balanced(&proxy).backend(&backend_name(1, 0)).queued, 40 * 5 * 400 + held_up(&circles));
+    circles.0[1][0].always(None);
+    drained(&proxy);
+    assert!(within("when it takes them", peak_bytes(&proxy), 1));
+}
+
+/// Points of [`DB`] that wait behind databases which could not be parked.
+fn held_up(circles: &Circles) -> u64 {
+    1 - circles.0[1][0].points(DB)
 }
 
 /// What connections have needed is given back when they are closed.

@@ -1,5 +1,6 @@
 //! Promise: points of a database that a backend does not take hold up no other database of that backend, however many
-//! there are and however long it lasts; also after `kill -9`, and nothing is delivered twice.
+//! there are, however long it lasts and whatever it says; also after `kill -9` and with another number of workers, and
+//! nothing is delivered twice.
 
 use std::time::Duration;
 
@@ -25,15 +26,12 @@ fn write(proxy: &Proxy, db: &str, measurement: &str, first: u64) {
     assert_eq!(reply.status, 204, "{}", reply.text());
 }
 
-fn parked_holds_up_no_other(workers: usize) {
+/// The backend answers `status` and `error` for one database. `workers`: before and after a restart.
+fn parked_holds_up_no_other(workers: [u64; 2], status: u16, error: &str) {
     let mut circles = Circles::new(2, 1);
     circles.0.iter().flatten().for_each(|backend| ["held", "free"].iter().for_each(|db| backend.create_database(db)));
-    let mut proxy = start(&circles.config().set("workers", workers as u64));
-    let forbids = |circles: &Circles| {
-        let error = r#"{"error":"\"w\" user is not authorized to write to database \"held\""}"#;
-        circles.0[1][0].always(Some(Fault::Poison("secret".into(), 403, error.into())));
-    };
-    forbids(&circles);
+    let mut proxy = start(&circles.config().set("workers", workers[0]));
+    circles.0[1][0].always(Some(Fault::Poison("secret".into(), status, format!("{{\"error\":\"{error}\"}}"))));
     for request in 0..HELD {
         write(&proxy, "held", "secret", request * LINES);
     }
@@ -52,6 +50,7 @@ fn parked_holds_up_no_other(workers: usize) {
             // What is settled is saved within a second.
             std::thread::sleep(Duration::from_millis(2_500));
             proxy.signal(Signal::KILL).unwrap();
+            proxy.edit(|file| file["workers"] = workers[1].into()).unwrap();
             proxy.restart().unwrap();
         }
     }
@@ -79,11 +78,16 @@ fn parked_holds_up_no_other(workers: usize) {
 }
 
 #[test]
-fn held_points_hold_up_no_other_database_with_one_worker() {
-    parked_holds_up_no_other(1);
+fn a_forbidden_database_holds_up_no_other() {
+    parked_holds_up_no_other([1, 2], 403, "user is not authorized to write to database held");
 }
 
 #[test]
-fn held_points_hold_up_no_other_database_with_three_workers() {
-    parked_holds_up_no_other(3);
+fn a_database_whose_storage_is_closed_holds_up_no_other() {
+    parked_holds_up_no_other([3, 1], 500, "engine is closed");
+}
+
+#[test]
+fn a_database_of_which_nobody_knows_what_is_wrong_holds_up_no_other() {
+    parked_holds_up_no_other([2, 3], 400, "a text of a later version");
 }

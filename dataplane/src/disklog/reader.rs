@@ -11,7 +11,7 @@ use super::segment::{self, Mark};
 use super::store::ReadFile;
 use super::{Error, Inner, Log, RecordView, Seq, SharedLog, frame, record};
 use crate::io::{sleep, yield_if_needed};
-use crate::limits::LOG_REPLACED_PAUSE;
+use crate::limits::{LOG_REPLACED_PAUSE, SIDE_READ_BYTES};
 use crate::parked::ParkedKey;
 use crate::topology::BackendId;
 
@@ -347,6 +347,8 @@ impl LogReader {
                 return Ok(true);
             }
             let scan = Scan::new(epoch, segment.mark_before(self.position), segment.used, Some(segment.end));
+            // There may be many readers of parked points.
+            let scan = if self.key.is_some() { scan.reading(SIDE_READ_BYTES) } else { scan };
             (first, epoch, segment.name(), index, scan)
         };
         self.cold = None;

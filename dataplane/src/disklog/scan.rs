@@ -94,12 +94,19 @@ pub(super) struct Scan {
     pub(super) until: Option<Seq>,
     window: Vec<u8>,
     window_at: u64,
+    read_bytes: usize,
 }
 
 impl Scan {
     pub(super) fn new(epoch: u64, from: Mark, end: u64, until: Option<Seq>) -> Self {
         let (window, window_at) = (Vec::new(), 0);
-        Self { epoch, expected: from, offset: from.offset, remains: None, end, until, window, window_at }
+        let read_bytes = LOG_READ_BYTES;
+        Self { epoch, expected: from, offset: from.offset, remains: None, end, until, window, window_at, read_bytes }
+    }
+
+    /// One read takes so many bytes, unless a frame is longer.
+    pub(super) fn reading(self, read_bytes: usize) -> Self {
+        Self { read_bytes, ..self }
     }
 
     pub(super) fn step(&mut self) -> FrameStep {
@@ -111,7 +118,7 @@ impl Scan {
             }
             match frame::look(self.at_offset(), self.epoch) {
                 frame::Look::Short(need) if self.offset + need as u64 <= self.end => {
-                    let len = (need.max(LOG_READ_BYTES) as u64).min(self.end - self.offset) as usize;
+                    let len = (need.max(self.read_bytes) as u64).min(self.end - self.offset) as usize;
                     return FrameStep::Read { offset: self.offset, len };
                 }
                 frame::Look::Frame(header) if header.first > self.expected.seq => {
