@@ -470,8 +470,8 @@ fn a_restart_brings_back_nothing_that_was_dropped_beside_held_points() {
 }
 
 /// Points of a database are parked by the names of its default policy. It is dropped, so that nobody knows its default
-/// policy, and new points are parked by the database alone. The state of a log that has failed names the old key, that of
-/// the other log the new one: points of both were booked twice. Found by 1 of 17,000 seeds, by seed 340,004,813.
+/// policy, and new points are parked by the database alone. The state of a log that has failed names the old key, that
+/// of the other log the new one: points of both were booked twice. Found by 1 of 17,000 seeds, by seed 340,004,813.
 #[test]
 fn points_that_two_states_have_parked_by_different_keys_are_counted_once() {
     let plan = Plan {

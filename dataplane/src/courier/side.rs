@@ -134,8 +134,8 @@ impl Sides {
         })
     }
 
-    /// Leaves a record to its side courier, or takes it to hold it until that one has ended. False: it is not of a parked
-    /// key.
+    /// Leaves a record to its side courier, or takes it to hold it until that one has ended. False: it is not of a
+    /// parked key.
     pub fn divert(
         &mut self,
         window: &mut Window,
