@@ -249,10 +249,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         while self.sides.len() < self.parked_max && self.delivery.handle.health.borrow().reachable() {
             let reports = &self.delivery.reports;
             let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
-            let Some((index, key)) = self.window.next_to_park(io::now(), &default) else { return };
-            if self.sides.overlaps(&key) {
-                return;
-            }
+            let may_be = |key: &ParkedKey| !self.sides.overlaps(key);
+            let Some((index, key)) = self.window.next_to_park(io::now(), &default, may_be) else { return };
             let Some(part) = self.window.part_of(index, self.source.positions()) else { return };
             if !self.start_side(key, Some(&part)) {
                 return;

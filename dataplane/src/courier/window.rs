@@ -208,39 +208,47 @@ impl Window {
     }
 
     /// A group that has been held for [`PARK_AFTER`], nothing of which is in doubt, and that shares no record with what
-    /// is settled: its index and key.
-    pub fn next_to_park(&mut self, now: Instant, default: &DefaultPolicy<'_>) -> Option<(usize, ParkedKey)> {
+    /// is settled: its index and key. `may_be`: whether a key may be parked now.
+    pub fn next_to_park(
+        &mut self,
+        now: Instant,
+        default: &DefaultPolicy<'_>,
+        may_be: impl Fn(&ParkedKey) -> bool,
+    ) -> Option<(usize, ParkedKey)> {
         for group in &mut self.groups {
             let is_held = group.is_held() && !group.requests.is_empty();
             group.held_since = is_held.then(|| group.held_since.unwrap_or(now));
         }
-        let may_go = |group: &Group| {
-            let waited = group.held_since.is_some_and(|since| now.saturating_duration_since(since) >= PARK_AFTER);
-            waited && group.may_park()
+        let has_waited = |since| now.saturating_duration_since(since) >= PARK_AFTER;
+        let all = self.groups.iter().enumerate();
+        let waiting = all.filter(|(_, group)| group.may_park() && group.held_since.is_some_and(has_waited));
+        let mut keys = waiting.filter_map(|(index, group)| Some((index, self.key_of(group, default)?)));
+        keys.find(|(_, key)| may_be(key))
+    }
+
+    /// The key of a group. None: it cannot be told from other groups of its database.
+    fn key_of(&self, group: &Group, default: &DefaultPolicy<'_>) -> Option<ParkedKey> {
+        let db = group.db.clone();
+        let (Some(policy), Some(default)) = (&group.policy, default(&db)) else {
+            // Where the default policy is not known any policy may be it.
+            let is_alone = self.groups.iter().filter(|other| other.db == db).count() == 1;
+            return is_alone.then_some(ParkedKey { db, rps: None });
         };
-        let of_db = |db: &[u8]| self.groups.iter().filter(|group| *group.db == *db).count();
-        // Where the default policy is not known any policy may be it.
-        let names = |group: &Group| Some((group.policy.clone()?, default(&group.db)?));
-        let (index, group) = self
-            .groups
-            .iter()
-            .enumerate()
-            .find(|(_, group)| may_go(group) && (names(group).is_some() || of_db(&group.db) == 1))?;
-        let rps = names(group).map(|(policy, default)| {
-            let mut rps = group.names.clone();
-            rps.extend((policy == default).then(Box::default));
-            rps.push(policy);
-            rps.sort_unstable();
-            rps.dedup();
-            rps
-        });
-        Some((index, ParkedKey { db: group.db.clone(), rps }))
+        let mut rps = group.names.clone();
+        rps.push(policy.clone());
+        rps.extend((*policy == default).then(Box::default));
+        rps.sort_unstable();
+        rps.dedup();
+        Some(ParkedKey { db, rps: Some(rps) })
     }
 
     /// When the next group is to be parked, if nothing of it is in doubt then.
     pub fn park_at(&self) -> Option<Instant> {
-        let parks = |group: &&Group| group.may_park();
-        self.groups.iter().filter(parks).filter_map(|group| Some(group.held_since? + PARK_AFTER)).min()
+        self.groups
+            .iter()
+            .filter(|group| group.may_park())
+            .filter_map(|group| Some(group.held_since? + PARK_AFTER))
+            .min()
     }
 
     /// What of a group is not settled, and the counts of what is. `next`: by log, the record after the last one that
@@ -402,6 +410,40 @@ mod tests {
         assert!(want.reaches(1, b"held", Seq(3)), "in the other log nothing of it is open");
         assert!(want.reaches_stamp(Some(b"other"), 8) && !want.reaches_stamp(Some(b"other"), 9));
         assert!(want.reaches_stamp(None, 7) && !want.reaches_stamp(None, 8));
+    }
+
+    #[test]
+    fn what_is_parked_is_named_by_its_policy_or_by_its_database_alone() {
+        let line = b"m v=1 1\n";
+        let key = |rps: Option<&[&str]>| ParkedKey {
+            db: b"held"[..].into(),
+            rps: rps.map(|rps| rps.iter().map(|rp| rp.as_bytes().into()).collect()),
+        };
+        let held = |policies: &[&'static [u8]], default: &DefaultPolicy<'_>| {
+            let mut window = Window::new(Bounds { lines: 100, bytes: 10_000 });
+            for rp in policies {
+                assert!(window.take(0, &RecordView { rp, ..record(1, b"held", line) }, default));
+            }
+            let now = Instant::now();
+            window.groups[0].backoff.failed(now, Duration::from_secs(9), &mut Jitter::new(1));
+            assert_eq!(window.next_to_park(now, default, |_| true), None, "not at once");
+            assert!(window.park_at().is_some_and(|at| at == now + PARK_AFTER));
+            (window, now + PARK_AFTER)
+        };
+        let unknown: &DefaultPolicy<'_> = &|_| None;
+        for (policies, default, want) in [
+            (&[&b""[..]][..], &autogen as &DefaultPolicy<'_>, Some(key(Some(&["", "autogen"])))),
+            (&[b"week", b""], &autogen, Some(key(Some(&["week"])))),
+            (&[b"week", b""], unknown, Some(key(None))),
+        ] {
+            let (mut window, later) = held(policies, default);
+            let found = window.next_to_park(later, default, |_| true).map(|(_, key)| key);
+            assert_eq!(found, want, "{policies:?}");
+            assert_eq!(window.next_to_park(later, default, |key| Some(key) != want.as_ref()), None);
+        }
+        // The default policy was known, and is not any more: another group may be of the same policy.
+        let (mut window, later) = held(&[b"week", b""], &autogen);
+        assert_eq!(window.next_to_park(later, unknown, |_| true), None);
     }
 
     fn autogen(_: &[u8]) -> Option<Box<[u8]>> {
