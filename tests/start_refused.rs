@@ -1,9 +1,10 @@
 //! Promise: what cannot be started is refused with exit status 2 and one sentence that names the file and line, the key
-//! or the fact, and leaves nothing behind; influx-proxy's own configuration file starts.
+//! or the fact, and leaves nothing behind; influx-proxy's own configuration files start.
 
 mod support;
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -94,9 +95,9 @@ fn a_configuration_that_means_nothing_is_refused_with_its_place() {
             config(&[("flush_sise", 5.into())]),
             "DIR/proxy.json:6: unknown key flush_sise; the nearest known key is flush_size",
         ),
-        (config(&[("flush_size", "5".into())]), "DIR/proxy.json:6: flush_size must be a whole number, not text"),
+        (config(&[("flush_size", "five".into())]), "DIR/proxy.json:6: flush_size must be a whole number, not text"),
         (config(&[("db_list", json!({}))]), "DIR/proxy.json:6: db_list must be a list of texts, not a table"),
-        (config(&[("log_enabled", 1.into())]), "DIR/proxy.json:6: log_enabled must be true or false, not a number"),
+        (config(&[("log_enabled", "on".into())]), "DIR/proxy.json:6: log_enabled must be true or false, not text"),
     ];
     for (text, sentence) in cases {
         let place = StartFolder::new("proxy.json", &text);
@@ -188,9 +189,17 @@ fn a_data_dir_that_cannot_be_used_is_refused() {
     assert_eq!(std::fs::read(&worker).unwrap(), b"not a folder");
 }
 
-/// influx-proxy's own example with the addresses of `backends`.
-fn influx_proxy_file(backends: &[StandIn], listen: &str) -> String {
-    let mut text = include_str!("golden/proxy.json").replace("\":7076\"", &format!("\"{listen}\""));
+/// A file with all keys of influx-proxy 2.4, and the three forms of one of 2.5.
+const FILES: [(&str, &str); 4] = [
+    ("proxy.json", include_str!("golden/proxy.json")),
+    ("proxy-2.5.json", include_str!("golden/proxy-2.5.json")),
+    ("proxy-2.5.toml", include_str!("golden/proxy-2.5.toml")),
+    ("proxy-2.5.yaml", include_str!("golden/proxy-2.5.yaml")),
+];
+
+/// Such a file with the addresses of `backends`.
+fn with_addresses(text: &str, backends: &[StandIn], listen: &str) -> String {
+    let mut text = text.replace("\":7076\"", &format!("\"{listen}\""));
     for (number, backend) in backends.iter().enumerate() {
         text = text.replace(&format!("http://127.0.0.1:{}", 8086 + number), &backend.url());
     }
@@ -198,27 +207,32 @@ fn influx_proxy_file(backends: &[StandIn], listen: &str) -> String {
 }
 
 #[test]
-fn the_file_of_influx_proxy_starts_and_check_shows_what_it_means() {
-    let backends: Vec<_> = (0..4).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
-    let port = Port::of_loopback().unwrap();
-    let addr = port.addr();
-    let place = StartFolder::new("proxy.json", &influx_proxy_file(&backends, &addr.to_string()));
+fn the_files_of_influx_proxy_start_and_check_shows_what_they_mean() {
+    for (name, text) in FILES {
+        let backends: Vec<_> = (0..4).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
+        let port = Port::of_loopback().unwrap();
+        let place = StartFolder::new(name, &with_addresses(text, &backends, &port.addr().to_string()));
 
-    let (status, out, err) = place.run(&["check"]);
-    assert_eq!((status, &*err), (0, ""));
-    let shares: Vec<f64> =
-        out.lines().filter_map(|line| line.strip_suffix(" %")?.rsplit(' ').next()?.parse().ok()).collect();
-    assert_eq!(shares.len(), 4, "{out}");
-    assert!(shares.chunks(2).all(|circle| (circle[0] + circle[1] - 100.0).abs() < 0.02), "{out}");
-    assert!(["circle-1", "circle-2"].iter().all(|name| out.contains(name)), "{out}");
-    assert!(backends.iter().all(|backend| out.contains(&backend.url())), "{out}");
-    assert!(!place.dir.path().join("data").exists(), "check starts nothing");
+        let (status, out, err) = place.run(&["check"]);
+        assert_eq!((status, &*err), (0, ""));
+        let shares: Vec<f64> =
+            out.lines().filter_map(|line| line.strip_suffix(" %")?.rsplit(' ').next()?.parse().ok()).collect();
+        assert_eq!(shares.len(), 4, "{out}");
+        assert!(shares.chunks(2).all(|circle| (circle[0] + circle[1] - 100.0).abs() < 0.02), "{out}");
+        assert!(["circle-1", "circle-2"].iter().all(|name| out.contains(name)), "{out}");
+        assert!(backends.iter().all(|backend| out.contains(&backend.url())), "{out}");
+        assert!(!out.contains("warning"), "{out}");
+        assert!(!place.dir.path().join("data").exists(), "check starts nothing");
+        starts_and_delivers(&place, name, port.addr(), &backends);
+    }
     let (status, out, err) = StartFolder::new("proxy.json", &config(&[("flush_sise", 5.into())])).run(&["check"]);
     assert!(status == 2 && out.is_empty() && err.contains("flush_sise"), "{status} {out} {err}");
+}
 
-    // As influx-proxy itself is started: in its folder, with one dash.
+/// As influx-proxy itself is started: in its folder, with one dash.
+fn starts_and_delivers(place: &StartFolder, file: &str, addr: SocketAddr, backends: &[StandIn]) {
     let mut command = Command::new(executable());
-    command.arg("-config").arg("proxy.json").current_dir(place.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("-config").arg(file).current_dir(place.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
     die_with_us(&mut command);
     let mut child = command.spawn().unwrap();
     let written = eventually(TIMEOUT, || {
@@ -230,5 +244,49 @@ fn the_file_of_influx_proxy_starts_and_check_shows_what_it_means() {
     let made = place.dir.path().join("data/worker-0").is_dir();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(written && delivered && made, "written {written}, delivered {delivered}, data_dir {made}");
+    assert!(written && delivered && made, "{file}: written {written}, delivered {delivered}, data_dir {made}");
+}
+
+#[test]
+fn a_file_as_loose_as_influx_proxy_takes_it_starts_and_is_warned_of() {
+    let backends: Vec<_> = (0..4).map(|_| StandIn::with_databases(&["db"]).unwrap()).collect();
+    let port = Port::of_loopback().unwrap();
+    let mut text = with_addresses(FILES[1].1, &backends, &port.addr().to_string());
+    for (strict, loose) in [
+        ("\"flush_size\": 10000", "\"FLUSH_SIZE\": \"10000\""),
+        ("\"write_tracing\": false", "\"write_tracing\": \"false\""),
+        ("\"db_list\": []", "\"db_list\": \"db,other\""),
+        ("\"name\": \"circle-2\",", ""),
+        ("\"idle_timeout\": 10", "\"idle_timeout\": 5, \"idle_timeout\": 10"),
+        ("\"tlog_dir\": \"log\"", "\"tlog_dir\": \"log\", \"mlog_dir\": \"old\", \"vnode_size\": 100"),
+    ] {
+        assert!(text.contains(strict), "{strict}");
+        text = text.replace(strict, loose);
+    }
+    let place = StartFolder::new("proxy.json", &text);
+    let (status, out, err) = place.run(&["check"]);
+    assert_eq!((status, &*err), (0, ""));
+    let warnings: Vec<_> = out.lines().filter(|line| line.starts_with("warning: ")).collect();
+    for name in ["FLUSH_SIZE", "flush_size", "write_tracing", "db_list", "circles[1]", "idle_timeout", "vnode_size"] {
+        assert!(warnings.iter().any(|warning| warning.contains(name)), "{name}: {warnings:?}");
+    }
+    starts_and_delivers(&place, "proxy.json", port.addr(), &backends);
+}
+
+#[test]
+fn keys_that_a_version_ignores_move_no_measurement() {
+    let names: Vec<_> = (0..200).map(|n| format!("m{n}")).collect();
+    let placed = |text: &str, key: &str| {
+        let text = text.replacen('{', &format!("{{{key}"), 1);
+        let arguments = ["hashdist", "--list"].into_iter().chain(names.iter().map(String::as_str));
+        let (status, out, err) = StartFolder::new("proxy.json", &text).run(&arguments.collect::<Vec<_>>());
+        assert_eq!(status, 0, "{err}");
+        out
+    };
+    let [(_, older), (_, newer), ..] = FILES;
+    assert_eq!(placed(newer, "\"vnode_size\": 100,"), placed(newer, ""));
+    assert_eq!(placed(older, "\"shard_key\": \"%mm\","), placed(older, ""));
+    let counts = "\"influx_proxy\": \"none\",";
+    assert_ne!(placed(newer, &format!("\"vnode_size\": 100,{counts}")), placed(newer, ""));
+    assert_ne!(placed(older, &format!("\"shard_key\": \"%mm\",{counts}")), placed(older, ""));
 }

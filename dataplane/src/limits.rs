@@ -106,7 +106,7 @@ pub const REROUTE_PAUSE: Duration = Duration::from_millis(100);
 pub const ACK_LATENCY_SPAN: Duration = Duration::from_secs(10);
 pub const ACK_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Circles in a configuration. More: refused at start.
-pub const CIRCLES_MAX: usize = 16;
+pub const CIRCLES_MAX: usize = 64;
 /// Backends of a route: one per circle, and a second one where data is being moved. Follows from [`CIRCLES_MAX`]. A
 /// record's header has room for 255.
 pub const ROUTE_BACKENDS_MAX: usize = 2 * CIRCLES_MAX;

@@ -23,7 +23,7 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
             let what = format!("{} is one too many; there may be {}", path_text(&path), limits::CIRCLES_MAX);
             return Err(problem(path, what));
         }
-        let name = required(&table.name, &path, "name")?;
+        let name = table.name.clone().unwrap_or_default();
         let tables = table.backends.as_deref().unwrap_or_default();
         if tables.is_empty() {
             let what = format!("{} has no backends; a circle needs at least one", path_text(&path));
@@ -60,6 +60,18 @@ pub(super) fn topology(file: &File, cipher_key: Key) -> Result<Topology, Problem
         return Err(problem(path, "circles is missing or empty; fluxgate needs at least one circle with one backend"));
     }
     Ok(topology)
+}
+
+/// Circles without a name, which influx-proxy takes. They are told apart by their place.
+pub(super) fn unnamed(file: &File) -> Vec<Problem> {
+    let circles = file.circles.iter().flatten().enumerate();
+    let unnamed = circles.filter(|(_, circle)| circle.name.as_deref().unwrap_or_default().is_empty());
+    let warning = |(index, circle): (usize, &file::Circle)| {
+        let path = vec![KeyStep::Key("circles".to_owned()), KeyStep::Item(index)];
+        let what = format!("{} has no name, by which /health and the log could call it", path_text(&path));
+        problem(below_if(circle.name.is_some(), path, "name"), what)
+    };
+    unnamed.map(warning).collect()
 }
 
 fn backend(file: &File, table: &file::Backend, cipher_key: Key, path: &[KeyStep]) -> Result<Backend, Problem> {

@@ -63,11 +63,14 @@ pub(super) struct ParseError {
     pub what: String,
 }
 
-/// Parses a whole document. A key that is there twice is an error.
-pub(super) fn parse(text: &str, format: FileFormat) -> Result<Value, ParseError> {
-    let twice = RefCell::new(None);
-    drive(text, format, Tree { twice: &twice }).map_err(|(line, message)| {
-        let what = match twice.take() {
+/// Parses a whole document. The paths are those of keys that are there twice: in JSON the last one counts, as for
+/// influx-proxy; in YAML and TOML it is an error, as for influx-proxy.
+pub(super) fn parse(text: &str, format: FileFormat) -> Result<(Value, Vec<Vec<KeyStep>>), ParseError> {
+    let repeated = Repeated { allowed: format == FileFormat::Json, ..Repeated::default() };
+    let tree = drive(text, format, Tree { repeated: &repeated });
+    let twice = repeated.twice.into_inner();
+    tree.map(|tree| (tree, twice)).map_err(|(line, message)| {
+        let what = match repeated.refused.take() {
             Some(key) => format!("{key} is there twice"),
             None => format!("this is not {}: {message}", format.name()),
         };
@@ -75,8 +78,8 @@ pub(super) fn parse(text: &str, format: FileFormat) -> Result<Value, ParseError>
     })
 }
 
-/// The line (from 1) of the last step of `path`: that of a key, of a value in a list, or of the first key of a table in
-/// a list (in TOML, of its header). None for the whole document or a path that is not there.
+/// The line (from 1) of the last step of `path`: that of a key (in any case), of a value in a list, or of the first key
+/// of a table in a list (in TOML, of its header). None for the whole document or a path that is not there.
 pub(super) fn line_of(text: &str, format: FileFormat, path: &[KeyStep]) -> Option<usize> {
     if path.is_empty() {
         return None;
@@ -108,11 +111,31 @@ fn drive<'de, S: DeserializeSeed<'de>>(
     }
 }
 
+/// Keys that are there more than once.
+#[derive(Default)]
+struct Repeated {
+    /// They are listed in `twice`, and the last one counts. Otherwise the first of them ends the parse.
+    allowed: bool,
+    /// Where the parser is.
+    path: RefCell<Vec<KeyStep>>,
+    twice: RefCell<Vec<Vec<KeyStep>>>,
+    refused: RefCell<Option<String>>,
+}
+
 /// Builds the tree.
 #[derive(Clone, Copy)]
 struct Tree<'a> {
-    /// Set to the key that is there twice.
-    twice: &'a RefCell<Option<String>>,
+    repeated: &'a Repeated,
+}
+
+impl Tree<'_> {
+    /// Reads what lies one step further down.
+    fn below<T>(self, step: KeyStep, read: impl FnOnce(Self) -> T) -> T {
+        self.repeated.path.borrow_mut().push(step);
+        let value = read(self);
+        self.repeated.path.borrow_mut().pop();
+        value
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
@@ -156,7 +179,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
+        while let Some(item) = self.below(KeyStep::Item(list.len()), |tree| items.next_element_seed(tree))? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -164,17 +187,19 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = entries.next_key_seed(NewKey { map: &map, twice: self.twice })? {
-            map.insert(key, entries.next_value_seed(self)?);
+        while let Some(key) = entries.next_key_seed(NewKey { map: &map, repeated: self.repeated })? {
+            let value = self.below(KeyStep::Key(key.clone()), |tree| entries.next_value_seed(tree))?;
+            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }
 }
 
-/// A key that is not in `map` yet. It fails inside the key, so that the error has the key's line.
+/// A key, and whether it is in `map` already. Where that is an error it fails inside the key, so that the error has the
+/// key's line.
 struct NewKey<'a> {
     map: &'a Map<String, Value>,
-    twice: &'a RefCell<Option<String>>,
+    repeated: &'a Repeated,
 }
 
 impl<'de> DeserializeSeed<'de> for NewKey<'_> {
@@ -194,8 +219,13 @@ impl Visitor<'_> for NewKey<'_> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
         if self.map.contains_key(key) {
-            self.twice.replace(Some(key.to_owned()));
-            return Err(E::custom("twice"));
+            if !self.repeated.allowed {
+                self.repeated.refused.replace(Some(key.to_owned()));
+                return Err(E::custom("twice"));
+            }
+            let mut path = self.repeated.path.borrow().clone();
+            path.push(KeyStep::Key(key.to_owned()));
+            self.repeated.twice.borrow_mut().push(path);
         }
         Ok(key.to_owned())
     }
@@ -268,7 +298,7 @@ impl Visitor<'_> for WantedKey<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
-        match key == self.wanted {
+        match key.eq_ignore_ascii_case(self.wanted) {
             true if self.last => Err(E::custom("here")),
             found => Ok(found),
         }

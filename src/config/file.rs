@@ -92,8 +92,12 @@ macro_rules! table {
 table! {
     /// The whole file. The comment at each key becomes its row of the table in `docs/configuration.md`.
     File {
-        /// One or more circles; each one holds a full copy of the data. At most 16.
+        /// One or more circles; each one holds a full copy of the data. At most 64.
         circles: Vec<Circle> = "required",
+        /// The influx-proxy that this file was written for, `2.4` or `2.5`: keys of the other version are ignored, with
+        /// a warning, as that version ignores them. With `none` all keys count
+        /// ([keys of one version](configuration.md#keys-of-one-version)).
+        influx_proxy: String = "by the keys in the file",
         /// Address to listen on, `host:port`. An empty host means all addresses.
         listen_addr: String = "`:7076`",
         /// Addresses on which line protocol is received in UDP packets ([writes](writes.md#udp)). At most 16.
@@ -223,8 +227,8 @@ table! {
 
 table! {
     Circle {
-        /// Name of the circle, unique.
-        name: String = "required",
+        /// Name of the circle, for `/health` and the log. A circle should have one of its own.
+        name: String = "empty",
         /// One or more backends, which share the circle's data. At most 1024 over all circles.
         backends: Vec<Backend> = "required",
     }
@@ -362,7 +366,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
     candidates.min_by_key(distance).unwrap_or_default()
 }
 
-fn wanted(kind: Kind) -> &'static str {
+pub(super) fn wanted(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "text",
         Kind::Whole => "a whole number",
@@ -373,7 +377,7 @@ fn wanted(kind: Kind) -> &'static str {
     }
 }
 
-fn found(value: &Value) -> &'static str {
+pub(super) fn found(value: &Value) -> &'static str {
     match value {
         Value::Null => "empty",
         Value::Bool(_) => "true or false",

@@ -1,13 +1,14 @@
 //! Reads configuration files into typed settings.
 //!
 //! ```text
-//!   text --document--> tree --keys--> checked tree --file (serde)--> File --resolve--> Config
+//!   text --document--> tree --loose, file::check, version--> checked tree --file (serde)--> File --resolve--> Config
 //! ```
 //!
 //! `document` turns JSON, TOML and YAML into the same tree, so that there is one set of keys, rules and messages. A
 //! key may be influx-proxy's, of either generation, or our own; a missing, empty or non-positive value means the
 //! default; where 0 means no limit (`max_body_bytes`, `max_concurrent_queries`, `max_result_rows`), a negative number
-//! is refused.
+//! is refused. What influx-proxy converts silently is taken with a warning (`loose`), and a key that the version of the
+//! file ignores is ignored with one (`version`).
 //!
 //! influx-proxy ignores unknown keys; here they are errors. Each error is one sentence that names file, line and key,
 //! and never shows a password. Not here: starting anything, and what the settings mean to their users.
@@ -21,11 +22,17 @@ mod document;
 mod file;
 #[cfg(test)]
 mod file_test;
+mod loose;
+#[cfg(test)]
+mod loose_test;
 mod problem;
 mod resolve;
 #[cfg(test)]
 mod tls_test;
 mod udp;
+mod version;
+#[cfg(test)]
+mod version_test;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,7 +59,7 @@ pub struct Config {
     pub log_enabled: bool,
     /// `cipher_key` is set. The key itself is not kept: everything is decrypted already.
     pub own_cipher_key: bool,
-    /// 2.5 when the file has a key that only 2.5 knows.
+    /// 2.5 when the file is for it, or has a key that only 2.5 knows.
     pub dialect: Dialect,
     /// `/debug/pprof`. Default: on, as in 2.4.7; off, as in 2.5, in its dialect.
     pub pprof_enabled: bool,
@@ -111,11 +118,17 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let format = FileFormat::of(path);
-    let tree = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
+    let parsed = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
+    let (mut tree, twice) = parsed;
     let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
+    let loose = loose::accept(&mut tree, &twice, format).map_err(located)?;
     file::check(&tree).map_err(located)?;
+    let version = version::settle(&mut tree, format).map_err(located)?;
     let file = file::read(tree).map_err(located)?;
-    resolve::resolve(path, file).map_err(located)
+    let (mut config, warnings) = resolve::resolve(path, file, &version).map_err(located)?;
+    let in_file = loose.into_iter().chain(warnings).map(|warning| located(warning).to_string());
+    config.warnings = in_file.chain(version.warning).chain(config.warnings).collect();
+    Ok(config)
 }
 
 fn error(file: &Path, line: Option<usize>, what: String) -> ConfigError {

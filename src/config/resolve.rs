@@ -19,9 +19,10 @@ use fluxgate_dataplane::topology::Backend;
 use super::Config;
 use super::circles;
 use super::document::{KeyStep, path_text};
-use super::file::{self, File, nearest};
+use super::file::{File, nearest};
 use super::problem::{Problem, key, problem};
 use super::udp;
+use super::version::Decision;
 use crate::tls::{self, Https};
 
 // Names of the choices; the first one is the default.
@@ -35,7 +36,9 @@ pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
     [("create", MissingDb::Create), ("hold", MissingDb::Hold), ("reject", MissingDb::Reject)];
 pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
 
-pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
+/// The warnings beside the configuration are about places in the file.
+pub(super) fn resolve(path: &Path, file: File, version: &Decision) -> Result<(Config, Vec<Problem>), Problem> {
+    let mut in_file = circles::unnamed(&file);
     let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
     agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
     let mlog_key = if mlog_dir.is_some() { "mlog_dir" } else { "tlog_dir" };
@@ -54,7 +57,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
     let former_backends = circles::former(&file, encrypted, cipher_key)?;
     let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
-    let dialect = dialect(&file);
+    let dialect = if version.newer_keys { Dialect::Newer } else { Dialect::Older };
     let pprof_enabled = file.pprof_enabled.unwrap_or(dialect == Dialect::Older);
     let mut warnings = Vec::new();
     let https = https(&file)?;
@@ -82,6 +85,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         ));
     }
     let peers = peers(file.peers.clone().unwrap_or_default())?;
+    let db_list = db_list(file.db_list.clone().unwrap_or_default(), &mut in_file)?;
     let of = |name: &str, url: &str| tls::is_https(url).then(|| format!("backend {name}"));
     let verified = topology.backends.iter().filter(|backend| !unverified.contains(&backend.id));
     let needed_by = verified
@@ -91,7 +95,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         .flatten()
         .next();
     let trust = tls::trust(&ca_file, needed_by.as_deref(), unverified).map_err(|fault| tls_problem(&file, fault))?;
-    Ok(Config {
+    let config = Config {
         file: path.to_owned(),
         data: Settings {
             listen,
@@ -99,7 +103,7 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
             workers,
             topology: Arc::new(topology),
             placement,
-            db_list: db_list(file.db_list.unwrap_or_default())?,
+            db_list,
             data_dir: absolute("data_dir", &text_or(&file.data_dir, "data"))?,
             credentials,
             ping_auth_enabled: file.ping_auth_enabled.unwrap_or(false),
@@ -137,7 +141,8 @@ pub(super) fn resolve(path: &Path, file: File) -> Result<Config, Problem> {
         former_backends,
         peers,
         warnings,
-    })
+    };
+    Ok((config, in_file))
 }
 
 fn https(file: &File) -> Result<Https, Problem> {
@@ -169,24 +174,6 @@ fn tls_problem(file: &File, fault: tls::TlsRefusal) -> Problem {
     problem(path, fault.what)
 }
 
-/// That of 2.5 when the file has a key that influx-proxy 2.4.7 does not know and 2.5 does.
-fn dialect(file: &File) -> Dialect {
-    let of_backends = |circle: &file::Circle| {
-        circle.backends.iter().flatten().any(|backend| backend.auth_encrypt.is_some() || backend.write_only.is_some())
-    };
-    let is_newer = file.tlog_dir.is_some()
-        || file.shard_key.is_some()
-        || file.rewrite_threads.is_some()
-        || file.conn_pool_size.is_some()
-        || file.auth_encrypt.is_some()
-        || file.ping_auth_enabled.is_some()
-        || file.write_tracing.is_some()
-        || file.query_tracing.is_some()
-        || file.tls.is_some()
-        || file.circles.iter().flatten().any(of_backends);
-    if is_newer { Dialect::Newer } else { Dialect::Older }
-}
-
 fn placement(file: &File) -> Result<PlacementSettings, Problem> {
     let hash_key = text_or(&file.hash_key, "idx");
     let hash_key = HashKey::from_text(&hash_key).ok_or_else(|| {
@@ -199,20 +186,6 @@ fn placement(file: &File) -> Result<PlacementSettings, Problem> {
         return Err(problem(key("shard_key"), what));
     }
     let vnode_size = up_to("vnode_size", file.vnode_size, 256, limits::VNODES_MAX as usize)? as u32;
-    // The older generation has a vnode_size and places by `idx`, `name` or `url` of "%db,%mm"; the newer one ignores
-    // vnode_size. A file that means both may hold data placed by either.
-    let newer = match hash_key {
-        HashKey::Exi | HashKey::Template(_) => Some("hash_key"),
-        _ if shard_key != "%db,%mm" => Some("shard_key"),
-        _ => None,
-    };
-    if let Some(newer) = newer.filter(|_| vnode_size != 256) {
-        let what = format!(
-            "vnode_size is {vnode_size}, but this {newer} is of influx-proxy 2.5, which always has 256 points; \
-             remove vnode_size or go back to a {newer} of 2.4"
-        );
-        return Err(problem(key("vnode_size"), what));
-    }
     let hash = one_of("hash", &file.hash, &HASH)?;
     Ok(PlacementSettings { hash_key, vnode_size, shard_key, hash })
 }
@@ -238,12 +211,17 @@ pub(super) fn address(path: &[KeyStep], text: &str) -> Result<SocketAddr, Proble
     found.next().ok_or_else(|| wrong("its host has no address".to_owned()))
 }
 
-fn db_list(names: Vec<String>) -> Result<Vec<String>, Problem> {
+/// An empty name stays in the list, where it allows nothing: without it the list might be empty, and allow all.
+fn db_list(names: Vec<String>, warnings: &mut Vec<Problem>) -> Result<Vec<String>, Problem> {
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
-            let path = vec![KeyStep::Key("db_list".to_owned()), KeyStep::Item(index)];
-            let what = format!("{} must have 1 to {} bytes", path_text(&path), limits::NAME_BYTES_MAX);
-            return Err(problem(path, what));
+        let path = || vec![KeyStep::Key("db_list".to_owned()), KeyStep::Item(index)];
+        if name.len() > limits::NAME_BYTES_MAX {
+            let what = format!("{} must have at most {} bytes", path_text(&path()), limits::NAME_BYTES_MAX);
+            return Err(problem(path(), what));
+        }
+        if name.is_empty() {
+            let what = format!("{} is empty and allows no database; an empty list allows all", path_text(&path()));
+            warnings.push(problem(path(), what));
         }
     }
     Ok(names)
