@@ -158,6 +158,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub write_tracing: bool,
     pub query_tracing: bool,
+    /// `/write` takes all points without a policy, whatever its parameter `rp` names.
+    pub ignore_rp: bool,
     pub query: QuerySettings,
     /// TLS for clients; None = plain HTTP.
     pub tls: Option<ServerTls>,

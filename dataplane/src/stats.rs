@@ -63,6 +63,8 @@ impl LastAcknowledged {
 #[derive(Debug, Default)]
 pub struct WorkerStats {
     pub requests: AtomicU64,
+    /// Writes that named a policy, which was ignored.
+    pub rp_ignored: AtomicU64,
     /// Accepted since the start.
     pub connections: AtomicU64,
     /// Open now, as of the last sweep.

@@ -253,6 +253,7 @@ fn settings(world: &World, workers: usize) -> Settings {
         idle_timeout: Duration::from_secs(10),
         write_tracing: false,
         query_tracing: false,
+        ignore_rp: false,
         query: QuerySettings::default(),
         tls: None,
         trust: world::trust(),

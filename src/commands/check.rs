@@ -125,6 +125,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             "keys of fluxgate",
             &[
                 ("cipher_key", if config.own_cipher_key { "***" } else { "" }.to_owned()),
+                ("ignore_rp", data.ignore_rp.to_string()),
                 ("workers", data.workers.to_string()),
                 ("durability", choice(&DURABILITY, data.durability)),
                 ("commit_linger_us", data.commit_linger.as_micros().to_string()),

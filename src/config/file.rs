@@ -166,6 +166,9 @@ table! {
         /// TLS versions and cipher suites for clients. influx-proxy 2.5.
         tls: Tls = "none",
         // From here on fluxgate's own.
+        /// Ignore the parameter `rp` of `/write`, as influx-proxy 2.4 does: all points go to the default policy.
+        /// `/ledger` counts the writes that name one (`rp_ignored`).
+        ignore_rp: bool = "`false`; `true` in a file for influx-proxy 2.4",
         /// 16 bytes to use instead of the public encryption key, in this file and for `fluxgate encrypt --key`. The
         /// `/encrypt` and `/decrypt` endpoints always use the public key. It stands in the same file as the
         /// passwords, so the file's permissions protect both.

@@ -44,8 +44,9 @@ fn the_documented_table_is_the_one_of_the_types() {
 #[test]
 fn documented_defaults_are_the_real_ones() {
     let settings = |keys: &str| {
-        let config = parse(Path::new("f.json"), &json(keys)).unwrap_or_else(|error| panic!("{error}"));
-        // A key of 2.5 turns profiles off, as its row says, and sets the dialect.
+        let config = parse(Path::new("f.json"), &json(&format!("{keys}, \"influx_proxy\": \"none\"")))
+            .unwrap_or_else(|error| panic!("{error}"));
+        // A key of one version says what others are by default, as their rows say, and sets the dialect.
         format!("{:?}", super::Config { pprof_enabled: true, dialect: Dialect::Older, ..config })
     };
     let without = settings("\"log_enabled\": false");

@@ -60,6 +60,14 @@ pub(super) fn resolve(path: &Path, file: File, version: &Decision) -> Result<(Co
     let dialect = if version.newer_keys { Dialect::Newer } else { Dialect::Older };
     let pprof_enabled = file.pprof_enabled.unwrap_or(dialect == Dialect::Older);
     let mut warnings = Vec::new();
+    let ignore_rp = file.ignore_rp.unwrap_or(version.is_older);
+    if file.ignore_rp.is_none() && ignore_rp {
+        warnings.push(
+            "ignore_rp is true, since this file is for influx-proxy 2.4: the parameter rp of /write is ignored, \
+             and all points go to the default policy; set ignore_rp to true or false to decide it"
+                .to_owned(),
+        );
+    }
     let https = https(&file)?;
     let tls = https.enabled.then(|| tls::server(&https)).transpose().map_err(|fault| tls_problem(&file, fault))?;
     let tls = tls.map(|(tls, warning)| {
@@ -124,6 +132,7 @@ pub(super) fn resolve(path: &Path, file: File, version: &Decision) -> Result<(Co
             idle_timeout: seconds("idle_timeout", file.idle_timeout, 10)?,
             write_tracing: file.write_tracing.unwrap_or(false),
             query_tracing: file.query_tracing.unwrap_or(false),
+            ignore_rp,
             query,
             tls,
             trust,

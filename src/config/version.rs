@@ -39,6 +39,8 @@ enum Version {
 
 /// What a file was written for.
 pub(super) struct Decision {
+    /// The file is for 2.4.
+    pub(super) is_older: bool,
     /// The file has a key that only 2.5 has and that counts.
     pub(super) newer_keys: bool,
     pub(super) warning: Option<String>,
@@ -49,7 +51,7 @@ pub(super) struct Decision {
 /// # Errors
 /// When the keys of both versions are equally many and their values make a difference.
 pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, Problem> {
-    let Value::Object(file) = tree else { return Ok(decision(false)) };
+    let Value::Object(file) = tree else { return Ok(decision(Version::Any, false)) };
     let older = present(file, &OLDER);
     let newer = [present(file, &NEWER), of_backends(file)].concat();
     let version = match text(file, "influx_proxy") {
@@ -62,9 +64,9 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
     let (ignored, of, by) = match version {
         Version::Older => (newer, "2.5", "2.4"),
         Version::Newer => (older, "2.4", "2.5"),
-        Version::Any => return Ok(decision(!newer.is_empty())),
+        Version::Any => return Ok(decision(version, !newer.is_empty())),
     };
-    let mut decision = decision(version == Version::Newer);
+    let mut decision = decision(version, version == Version::Newer);
     if !ignored.is_empty() {
         decision.warning = Some(format!(
             "this file is for influx-proxy {by}, which ignores these keys of {of}, and so does fluxgate: {}; remove \
@@ -81,8 +83,8 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
     Ok(decision)
 }
 
-fn decision(newer_keys: bool) -> Decision {
-    Decision { newer_keys, warning: None }
+fn decision(version: Version, newer_keys: bool) -> Decision {
+    Decision { is_older: version == Version::Older, newer_keys, warning: None }
 }
 
 /// 2.4 reads only JSON, and refuses the newer kinds of `hash_key`. A key under its newer name was renamed for 2.5.

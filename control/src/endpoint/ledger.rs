@@ -17,9 +17,10 @@
 //! name, with `"retired":true`: what waited for them has been routed again and counts for others. `balanced` is true
 //! when accepted = delivered + queued + rejected + dropped in every row. `workers_missing` lists the numbers of workers
 //! that did not answer in time; their points are not in the sums. `ack_*_us` are the times until acknowledgement in the
-//! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it. `udp` has
-//! one entry for each configured address, since the start: packets that came, of which no line was taken, for which the
-//! kernel had no room; and bad lines.
+//! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it; where there
+//! are any, `rp_ignored` counts its writes whose policy was ignored (`ignore_rp`). `udp` has one entry for each
+//! configured address, since the start: packets that came, of which no line was taken, for which the kernel had no
+//! room; and bad lines.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,6 +70,8 @@ struct WorkerLedger {
     worker: usize,
     ready: bool,
     requests: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    rp_ignored: u64,
     connections: u64,
     ack_p50_us: u64,
     ack_p99_us: u64,
@@ -81,12 +84,17 @@ impl WorkerLedger {
             worker,
             ready: stats.ready.load(Relaxed),
             requests: stats.requests.load(Relaxed),
+            rp_ignored: stats.rp_ignored.load(Relaxed),
             connections: stats.connections.load(Relaxed),
             ack_p50_us: stats.ack_p50_us.load(Relaxed),
             ack_p99_us: stats.ack_p99_us.load(Relaxed),
             ack_max_us: stats.ack_max_us.load(Relaxed),
         }
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Default, Serialize)]

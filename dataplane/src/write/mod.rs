@@ -9,11 +9,14 @@ pub mod intake;
 mod prometheus;
 mod wanted;
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::http::auth::AuthVerdict;
 use crate::http::head::{Head, Method};
 use crate::http::query;
 use crate::io;
 use crate::limits::BODY_WHOLE_BYTES_MAX;
+use crate::one_line::one_line;
 use crate::request::api::Api;
 use crate::request::body::{Body, BodyError};
 use crate::request::inbox::Inbox;
@@ -55,7 +58,11 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
     if worker.guard.judge(params, renamed.as_deref().or(authorization)) != AuthVerdict::Ok {
         return Err(Reject::Unauthorized);
     }
-    let Wanted { db, rp, precision, by_magnitude, all_or_none } = Wanted::read(api, params)?;
+    let Wanted { db, mut rp, precision, by_magnitude, all_or_none } = Wanted::read(api, params)?;
+    if api == Api::V1 && worker.settings.ignore_rp && !rp.is_empty() {
+        note_ignored_policy(worker, &rp);
+        rp.clear();
+    }
     let Admitted { mut intake, policy_known } = admit(worker, Target { db: &db, rp: &rp, precision }).await?;
     let consistency = Consistency::from_param(&query::first(params, "consistency").unwrap_or_default());
     let late = match (consistency, policy_known) {
@@ -67,6 +74,17 @@ pub async fn plan(worker: &Worker, api: Api, head: &Head, buf: &[u8]) -> Result<
     intake.by_magnitude = by_magnitude;
     let consistency = consistency.unwrap_or(Consistency::Default).min(worker.settings.consistency_max);
     Ok(Plan { api, intake, all_or_none, consistency, late })
+}
+
+/// Logs the first one of this worker, and counts all.
+fn note_ignored_policy(worker: &Worker, rp: &[u8]) {
+    if worker.stats().rp_ignored.fetch_add(1, Relaxed) == 0 {
+        log::warn!(
+            "a write names retention policy {}, which is ignored (ignore_rp): its points go to the default policy. \
+             Further ones are only counted (rp_ignored in /ledger)",
+            one_line(&String::from_utf8_lossy(rp))
+        );
+    }
 }
 
 /// The most bytes that the body of a request may have; 0 = any number.

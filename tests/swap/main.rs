@@ -1,0 +1,6 @@
+//! Promise: influx-proxy is stopped and fluxgate started with the same file in the same place, and nothing changes.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod policies;
