@@ -35,5 +35,6 @@ pub mod stats;
 pub mod takeover;
 pub mod tls;
 pub mod topology;
+pub mod unsaved;
 mod worker;
 mod write;

@@ -203,8 +203,10 @@ pub const START_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a worker that stops waits for the couriers of other workers to end. Then it stops all the same: the next
 /// start sends again what they may have delivered.
 pub const COURIERS_END_WAIT: Duration = Duration::from_secs(1);
-/// Records that are booked together at the start as settled before it.
-pub const PASSED_RECORDS_MAX: usize = 10_000;
+/// Counts of refused points that other logs save until their own log has done so, as bytes of each state, over all
+/// backends. More than a part for each backend: counted together with older ones, so that a crash just then may count
+/// some of them as delivered, or twice.
+pub const UNSAVED_REFUSALS_BYTES: usize = 8 * 1024 * 1024;
 /// Memory for records on their way from the logs of one worker to the couriers of another one, in the whole process.
 /// When its share is used up, a log is read further only as its courier takes records.
 pub const FEED_POOL_BYTES: usize = 32 * 1024 * 1024;

@@ -32,6 +32,9 @@
 //! Points that a backend does not take now are parked: they have a smaller stamp of their own, below which they are
 //! settled. They are parked before the backend's stamp moves past them, and both are saved as of one moment: so no save
 //! says of parked points that they are settled.
+//!
+//! What of it was refused is saved with the stamp, by every log, until the log that the points are from has saved it
+//! itself ([`UnsavedRefusals`]): so a start after a crash counts all that it does not send again as what it was.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
@@ -39,8 +42,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::io;
+use crate::limits::UNSAVED_REFUSALS_BYTES;
 use crate::parked::ParkedKey;
 use crate::topology::BackendId;
+use crate::unsaved::{UnsavedRefusal, UnsavedRefusals};
 
 /// Stamps below this are from a version that stored milliseconds since 1970. They are smaller than all others.
 const NANOS_MIN: u64 = 1 << 52;
@@ -58,6 +63,8 @@ pub struct SettledBefore {
     pub parked: Vec<(ParkedKey, u64)>,
     /// How often that has changed: of two states with one stamp the later one has more changes.
     pub changes: u64,
+    /// What of it was refused, as far as its log may not have saved that.
+    pub refusals: Vec<UnsavedRefusal>,
 }
 
 /// The order of all records of one process. Shared by all threads.
@@ -73,19 +80,29 @@ pub struct RecordOrder {
     announced: Vec<AtomicU64>,
     /// By backend: everything below is settled, but for what is parked.
     settled: Vec<AtomicU64>,
-    /// By backend: what is parked. Locked while keys are copied or changed, and, while there are some, while `settled`
-    /// changes: so both are saved as of one moment. Only the worker of the backend's courier changes either.
+    /// By backend: what is parked and refused. Locked while that is copied or changed, and, with parked keys, while
+    /// `settled` changes: so both are saved as of one moment. Only the worker of the backend's courier changes either
+    /// (but for refusals that are saved).
     parked: Vec<Mutex<ParkedPoints>>,
     has_parked: Vec<AtomicBool>,
 }
 
-/// What is parked for one backend.
-#[derive(Debug, Default)]
+/// What is parked for one backend, and what it has refused.
+#[derive(Debug)]
 struct ParkedPoints {
     /// How often points have been parked, or are not parked any more.
     changes: u64,
     /// Below which stamp parked points are settled.
     keys: Vec<(ParkedKey, u64)>,
+    refusals: UnsavedRefusals,
+}
+
+impl ParkedPoints {
+    /// `backends`: how many there are.
+    fn new(backends: usize) -> Self {
+        let refusals = UnsavedRefusals::new(UNSAVED_REFUSALS_BYTES / backends.max(1));
+        Self { changes: 0, keys: Vec::new(), refusals }
+    }
 }
 
 impl RecordOrder {
@@ -98,7 +115,7 @@ impl RecordOrder {
             unopened: AtomicUsize::new(logs),
             announced: (0..logs).map(|_| AtomicU64::new(NOTHING)).collect(),
             settled: (0..backends).map(|_| AtomicU64::new(0)).collect(),
-            parked: (0..backends).map(|_| Mutex::default()).collect(),
+            parked: (0..backends).map(|_| Mutex::new(ParkedPoints::new(backends))).collect(),
             has_parked: (0..backends).map(|_| AtomicBool::new(false)).collect(),
         }
     }
@@ -112,13 +129,15 @@ impl RecordOrder {
     /// latest state says counts. To be called once for each log, before any stamp is taken.
     pub fn opened(&self, last: u64, settled: &[SettledBefore]) {
         self.floor.fetch_max(last.saturating_add(1), SeqCst);
-        for SettledBefore { backend, below, parked, changes } in settled {
+        for SettledBefore { backend, below, parked, changes, refusals } in settled {
             // No new record may count as settled.
             self.floor.fetch_max(*below, SeqCst);
             let mut known = self.parked_of(*backend);
             let before = self.settled[backend.index()].fetch_max(*below, SeqCst);
             if (*below, *changes) > (before, known.changes) {
-                *known = ParkedPoints { changes: *changes, keys: parked.clone() };
+                (known.changes, known.keys) = (*changes, parked.clone());
+                known.refusals.clear();
+                known.refusals.unite(refusals);
             } else if (*below, *changes) == (before, known.changes) {
                 // Of one set of keys; or of a backend that comes back, of which each log knows something.
                 for (key, stamp) in parked {
@@ -127,6 +146,7 @@ impl RecordOrder {
                         None => known.keys.push((key.clone(), *stamp)),
                     }
                 }
+                known.refusals.unite(refusals);
             }
             self.has_parked[backend.index()].store(!known.keys.is_empty(), Release);
         }
@@ -171,6 +191,20 @@ impl RecordOrder {
         self.announced.iter().map(|a| a.load(Acquire)).min().unwrap_or(NOTHING).min(now)
     }
 
+    /// These points have been refused, each with the stamp of its last record. To be called before
+    /// [`RecordOrder::settle`] or [`RecordOrder::park`] says, with the same stamp, that they are settled.
+    pub fn refused(&self, backend: BackendId, refused: Vec<(u64, UnsavedRefusal)>, below: u64) {
+        // What one log saves is of one moment.
+        if !refused.is_empty() && self.logs() > 1 {
+            self.parked_of(backend).refusals.add(refused, below);
+        }
+    }
+
+    /// A log has saved what became of its points but for those to keep. `worker`: N of its directory `worker-N`.
+    pub fn retain_refusals(&self, backend: BackendId, worker: usize, keep: impl Fn(&UnsavedRefusal) -> bool) {
+        self.parked_of(backend).refusals.retain(worker, keep);
+    }
+
     /// Everything below that stamp has been delivered to the backend, or is a dead letter on disk.
     pub fn settle(&self, backend: BackendId, below: u64) {
         let _parked = self.has_parked[backend.index()].load(Relaxed).then(|| self.parked_of(backend));
@@ -209,8 +243,9 @@ impl RecordOrder {
     /// What is settled, as of one moment.
     pub fn settled_state(&self, backend: BackendId) -> SettledBefore {
         let parked = self.parked_of(backend);
-        let ParkedPoints { changes, keys } = &*parked;
-        SettledBefore { backend, below: self.settled(backend), parked: keys.clone(), changes: *changes }
+        let ParkedPoints { changes, keys, refusals } = &*parked;
+        let (below, refusals) = (self.settled(backend), refusals.list().to_vec());
+        SettledBefore { backend, below, parked: keys.clone(), changes: *changes, refusals }
     }
 
     /// Whether all records of `db` (None: of all databases) below that stamp are settled.
@@ -249,7 +284,7 @@ mod tests {
 
     fn before(below: u64, parked: &[(&str, u64)]) -> SettledBefore {
         let parked = parked.iter().map(|(db, stamp)| (key(db), *stamp)).collect();
-        SettledBefore { backend: B, below, parked, changes: 0 }
+        SettledBefore { backend: B, below, parked, changes: 0, refusals: Vec::new() }
     }
 
     #[test]

@@ -55,10 +55,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // What it has no room for gives no type to a field.
         check::TYPES if two_types && limits => Some("not promised: types of points that one server has no room for"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
-        // Their dead letters are there.
-        check::ACCOUNTS if two_types && (crashes || disk_fails) && found.text.contains("refused count") => {
-            Some("H: a crash soon after points were refused counts them as delivered")
-        }
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),

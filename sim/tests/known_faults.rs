@@ -503,10 +503,10 @@ fn points_that_two_states_have_parked_by_different_keys_are_counted_once() {
     nothing_found(&plan);
 }
 
-/// Refused, and found among the dead letters; and yet one of them counts as delivered after the crash. Found by 4 of
-/// 100,000 seeds of all kinds, first by seed 200,000,085.
+/// Another log had saved that they are settled, their own one not that they were refused. Was found by 4 of 100,000
+/// seeds of all kinds, first by seed 200,000,085.
 #[test]
-fn a_crash_after_a_refusal_counts_it_as_delivered() {
+fn a_crash_after_a_refusal_counts_it_as_refused() {
     let plan = Plan {
         setup: Setup { workers: 3, ..Setup::default() },
         ops: vec![
@@ -536,7 +536,9 @@ fn a_crash_after_a_refusal_counts_it_as_delivered() {
         ],
         ..Plan::quiet(200_000_131, Profile::Mixed)
     };
-    still_found(&plan, check::ACCOUNTS, "H: a crash soon after points were refused counts them as delivered");
+    for seed in plan.seed..plan.seed + 10 {
+        nothing_found(&Plan { seed, ..plan.clone() });
+    }
 }
 
 /// A drop begins while the workers are starting, one of them later than the others: what is acknowledged meanwhile is

@@ -14,19 +14,15 @@
 //! tried again in the same file, so that failures make no files that push out others.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use twox_hash::XxHash3_64;
-
 use super::client::Target;
-use super::verdict::reason;
 use crate::crash;
 use crate::http::query::percent_encode;
-use crate::io::{AppendFile, Event, exists, list_files, read_file, remove, sync_folder};
+use crate::io::{AppendFile, Event, exists, list_files, remove, sync_folder};
 use crate::limits::{DEAD_LETTER_FILE_BYTES_MIN, DEAD_LETTER_FILES};
 
 /// The dead letters of one backend.
@@ -176,57 +172,6 @@ pub fn entry(out: &mut Vec<u8>, at: SystemTime, target: Target<'_>, reason: &str
     out.push(b'\n');
 }
 
-/// The dead letters that a backend has.
-#[derive(Debug, Default)]
-pub struct KnownLetters {
-    /// By hash of database and line: the reason under which it is counted.
-    reasons: HashMap<u64, &'static str>,
-}
-
-impl KnownLetters {
-    /// Reads all dead letters of a backend, at most as many bytes as are kept. Blocks, so call it at start only.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn read(data_dir: &Path, backend: &str) -> io::Result<Self> {
-        let mut known = Self::default();
-        for (path, _) in list_files(&folder(data_dir, backend))? {
-            known.add(&read_file(&path)?);
-        }
-        Ok(known)
-    }
-
-    fn add(&mut self, file: &[u8]) {
-        // An entry is a comment and what follows up to the next comment: a line may contain line ends.
-        let starts = memchr::memmem::find_iter(file, b"\n# ").map(|at| at + 1);
-        let starts: Vec<_> = std::iter::once(0).chain(starts).chain([file.len()]).collect();
-        for entry in starts.windows(2).map(|pair| &file[pair[0]..pair[1]]) {
-            let Some(at) = memchr::memchr(b'\n', entry) else { continue };
-            let (comment, line) = (String::from_utf8_lossy(&entry[..at]), entry[at + 1..].trim_ascii_end());
-            let after = |key| comment.split_once(key).map(|(_, rest)| rest);
-            let (Some(db), Some(text)) = (after(" db=").and_then(|d| d.split(' ').next()), after(" reason=")) else {
-                continue;
-            };
-            self.reasons.insert(hash(db.as_bytes(), line), reason(text));
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.reasons.is_empty()
-    }
-
-    /// Why the backend has refused this line; None: it is no dead letter.
-    pub fn reason(&self, db: &[u8], line: &[u8]) -> Option<&'static str> {
-        let mut encoded = Vec::new();
-        percent_encode(&mut encoded, db);
-        self.reasons.get(&hash(&encoded, line.trim_ascii_end())).copied()
-    }
-}
-
-fn hash(db: &[u8], line: &[u8]) -> u64 {
-    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(db), line)
-}
-
 fn folder(data_dir: &Path, backend: &str) -> PathBuf {
     data_dir.join("rejected").join(file_name(backend))
 }
@@ -276,23 +221,6 @@ mod tests {
         );
         assert_eq!(rfc3339(UNIX_EPOCH), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1_769_860_800)), "2026-01-31T12:00:00Z");
-    }
-
-    #[test]
-    fn what_was_refused_is_known_again_with_its_reason() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = folder(dir.path(), "b");
-        std::fs::create_dir_all(&folder).unwrap();
-        let (mut out, at) = (Vec::new(), UNIX_EPOCH);
-        let target = |db| Target { db, rp: b"", precision: Precision::Second };
-        entry(&mut out, at, target(b"a b"), "partial write: field type conflict: x", b"m v=1i 5");
-        entry(&mut out, at, target(b"db"), "odd", b"m s=\"two\nlines\" 6");
-        std::fs::write(folder.join("w3-00000001.lp"), out).unwrap();
-        let known = KnownLetters::read(dir.path(), "b").unwrap();
-        assert_eq!(known.reason(b"a b", b"m v=1i 5\n"), Some("field type conflict"));
-        assert_eq!(known.reason(b"db", b"m s=\"two\nlines\" 6"), Some("refused"));
-        assert_eq!(known.reason(b"db", b"m v=1i 5"), None, "of another database");
-        assert!(KnownLetters::read(dir.path(), "none").unwrap().reasons.is_empty());
     }
 
     #[test]

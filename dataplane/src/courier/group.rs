@@ -66,6 +66,18 @@ pub struct RefusedPoints {
     pub lines: Vec<u32>,
 }
 
+/// Points that a backend has refused: of one log, policy and stamp, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedPoints {
+    pub log: usize,
+    pub rp: Box<[u8]>,
+    pub stamp: u64,
+    /// The last record.
+    pub record: Seq,
+    pub reason: &'static str,
+    pub points: u64,
+}
+
 impl Request {
     pub(super) fn new(rp: &[u8], precision: Precision, body: RequestBody) -> Self {
         let rp = rp.into();
@@ -165,9 +177,9 @@ pub struct Group {
     pub(super) behind_side: bool,
     /// When the log last said that the backend's user may not write here.
     pub loud_at: Option<Instant>,
-    /// Counts of the lines that are settled: each with its log.
+    /// What became of the lines that are settled: each with its log.
     pub delivered: Vec<(usize, u64)>,
-    pub rejected: Vec<(usize, &'static str, u64)>,
+    pub rejected: Vec<RejectedPoints>,
 }
 
 impl Group {
@@ -256,7 +268,7 @@ impl Group {
         let runs = request.runs_of(refused.clone().map(|(line, _)| line));
         for ((run, line), (_, text)) in runs.zip(refused) {
             let log = run.log as usize;
-            self.reject(log, reason(text), 1);
+            self.reject(&request.rp, run, reason(text), 1);
             if let Some((_, delivered)) = self.delivered.iter_mut().find(|(of, _)| *of == log) {
                 *delivered = delivered.saturating_sub(1);
             }
@@ -284,7 +296,7 @@ impl Group {
         let text = kept(text);
         let count = |run: &Run| {
             let (log, points) = (run.log as usize, u64::from(run.lines));
-            self.reject(log, reason, points);
+            self.reject(&request.rp, run, reason, points);
             (log, RefusedPoints { record: run.record, points, text: text.clone(), lines: Vec::new() })
         };
         request.runs.iter().map(count).collect()
@@ -297,10 +309,12 @@ impl Group {
         }
     }
 
-    fn reject(&mut self, log: usize, reason: &'static str, lines: u64) {
-        match self.rejected.iter_mut().find(|(of, r, _)| *of == log && *r == reason) {
-            Some((.., n)) => *n += lines,
-            None => self.rejected.push((log, reason, lines)),
+    fn reject(&mut self, rp: &[u8], run: &Run, reason: &'static str, points: u64) {
+        let (log, stamp, record) = (run.log as usize, run.stamp, run.record);
+        let mut of_stamp = self.rejected.iter_mut().rev().take_while(|rejected| rejected.stamp == stamp);
+        match of_stamp.find(|known| (known.log, &*known.rp, known.reason) == (log, rp, reason)) {
+            Some(known) => (known.record, known.points) = (record, known.points + points),
+            None => self.rejected.push(RejectedPoints { log, rp: rp.into(), stamp, record, reason, points }),
         }
     }
 
@@ -403,7 +417,8 @@ mod tests {
         let conflict = "partial write: field type conflict: ...";
         let refused = group.count(&request, [(2, "no"), (3, conflict), (6, "no")].into_iter());
         assert_eq!(group.delivered, [(0, 3), (1, 1)]);
-        assert_eq!(group.rejected, [(1, "refused", 1), (1, "field type conflict", 1), (0, "refused", 1)]);
+        let rejected: Vec<_> = group.rejected.iter().map(|r| (r.log, r.record.0, r.reason, r.points)).collect();
+        assert_eq!(rejected, [(1, 9, "refused", 1), (1, 9, "field type conflict", 1), (0, 3, "refused", 1)]);
         let of = |record, points| RefusedPoints { record: Seq(record), points, text: "no".into(), lines: Vec::new() };
         assert_eq!(refused, [(1, RefusedPoints { lines: vec![1], ..of(9, 2) }), (0, of(3, 1))]);
         let refused = group.count_refused(&request, "too large", "no");

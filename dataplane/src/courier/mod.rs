@@ -64,9 +64,8 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 pub use client::{Address, Endpoint};
-pub use dead_letter::KnownLetters;
 pub use exchange::{AttemptFailure, ExchangeFailure, exchange};
-pub use group::{RefusedPoints, Splitter};
+pub use group::{RefusedPoints, RejectedPoints, Splitter};
 pub use merge::{LogSource, Merge, Passed};
 pub use source::{DeliveryState, Parking, RecordSource, Reports, SourceError, UnsettledPart};
 pub use window::PartlySettled;
@@ -494,9 +493,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             for &(log, lines) in &group.delivered {
                 reports.delivered(log, &group.db, lines);
             }
-            for &(log, reason, lines) in &group.rejected {
-                reports.rejected(log, &group.db, reason, lines);
-            }
+            group.rejected.iter().for_each(|rejected| reports.rejected(&group.db, rejected));
         }
         reports.settled_below(self.window.below);
         self.source.confirm();

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::group::RefusedPoints;
+use super::group::{RefusedPoints, RejectedPoints};
 use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
 use crate::handoff::Created;
@@ -75,7 +75,7 @@ pub struct UnsettledPart {
     pub end: Vec<Seq>,
     /// Counts, each with its log. Dead letters are on disk.
     pub delivered: Vec<(usize, u64)>,
-    pub rejected: Vec<(usize, &'static str, u64)>,
+    pub rejected: Vec<RejectedPoints>,
 }
 
 /// Points that a side courier delivers.
@@ -112,8 +112,8 @@ pub trait Reports {
     /// The backend has confirmed these points of a log.
     fn delivered(&self, log: usize, db: &[u8], lines: u64);
 
-    /// The backend refused these points of a log; they are dead letters. `reason` is one of a few fixed texts.
-    fn rejected(&self, log: usize, db: &[u8], reason: &'static str, lines: u64);
+    /// The backend refused these points of `db`; they are dead letters.
+    fn rejected(&self, db: &[u8], rejected: &RejectedPoints);
 
     /// Everything below this stamp is settled. Called before [`RecordSource::confirm`].
     fn settled_below(&self, stamp: u64);

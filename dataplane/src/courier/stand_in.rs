@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::group::RefusedPoints;
+use super::group::{RefusedPoints, RejectedPoints};
 use super::source::{DeliveryState, Fetched, Parking, RecordSource, Reports, SourceError, UnsettledPart};
 use super::window::PartlySettled;
 use crate::disklog::{RecordView, Seq};
@@ -353,6 +353,8 @@ struct Recorded {
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
     stuck: Cell<bool>,
+    /// Counts that are told from now on are of another window.
+    window_ended: Cell<bool>,
     held: Cell<Option<u64>>,
     below: Cell<u64>,
     create: RefCell<VecDeque<Created>>,
@@ -429,14 +431,21 @@ impl Reports for RecordedReports {
     fn settled_below(&self, stamp: u64) {
         assert!(stamp == 0 || stamp >= self.inner.below.get(), "it never goes back");
         self.inner.below.set(stamp.max(self.inner.below.get()));
+        self.inner.window_ended.set(true);
     }
 
     fn delivered(&self, _log: usize, db: &[u8], lines: u64) {
         self.inner.delivered.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), lines));
     }
 
-    fn rejected(&self, _log: usize, db: &[u8], reason: &'static str, lines: u64) {
-        self.inner.rejected.borrow_mut().push((String::from_utf8_lossy(db).into_owned(), reason, lines));
+    fn rejected(&self, db: &[u8], rejected: &RejectedPoints) {
+        let (db, reason) = (String::from_utf8_lossy(db).into_owned(), rejected.reason);
+        let mut all = self.inner.rejected.borrow_mut();
+        let of_window = all.last_mut().filter(|_| !self.inner.window_ended.take());
+        match of_window.filter(|last| (&last.0, last.1) == (&db, reason)) {
+            Some(last) => last.2 += rejected.points,
+            None => all.push((db, reason, rejected.points)),
+        }
     }
 
     fn partly_settled(&self, settled: Arc<PartlySettled>) {

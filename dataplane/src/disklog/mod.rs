@@ -279,6 +279,7 @@ impl Log {
             states,
             book: RefCell::default(),
             dir,
+            worker,
             number,
             order,
             refused: RefCell::new(refused),

@@ -259,14 +259,16 @@ impl Recovered {
             let waiting = state.waiting.iter().filter(|(named, ..)| named == name);
             let parked = waiting.map(|(_, key, stamp)| (key.clone(), *stamp)).collect();
             let changes = state.changes.iter().find(|(named, _)| named == name).map_or(0, |(_, changes)| *changes);
-            Some(SettledBefore { backend: topology.by_name(name)?.id, below: *below, parked, changes })
+            let rejected = state.rejected.iter().filter(|(named, _)| named == name);
+            let refusals = rejected.map(|(_, refusal)| refusal.clone()).collect();
+            Some(SettledBefore { backend: topology.by_name(name)?.id, below: *below, parked, changes, refusals })
         };
         let mut all: Vec<_> = state.settled.iter().filter_map(of).collect();
         // A backend that had left the configuration: nobody knows how far it had got elsewhere.
         for backend in topology.backends.iter().filter(|backend| !self.parked[backend.id.index()].is_empty()) {
             if !all.iter().any(|known| known.backend == backend.id) {
                 let parked = self.parked[backend.id.index()].iter().map(|(key, _)| (key.clone(), 0)).collect();
-                all.push(SettledBefore { backend: backend.id, below: 0, parked, changes: 0 });
+                all.push(SettledBefore { backend: backend.id, below: 0, parked, changes: 0, refusals: Vec::new() });
             }
         }
         all

@@ -22,6 +22,7 @@ use crate::order::{RecordOrder, SettledBefore};
 use crate::parked::ParkedKey;
 use crate::settings::{BacklogFull, Durability};
 use crate::topology::{BackendId, Topology};
+use crate::unsaved::UnsavedRefusal;
 
 /// See [`super::Log::keep_books`].
 pub(super) type Bookkeeper = dyn Fn(&[Appended]) -> Option<Vec<u8>>;
@@ -33,7 +34,8 @@ pub(super) struct SharedLog {
     pub(super) dir: PathBuf,
     /// Books what was dropped, and gives the ledger without these lines.
     pub(super) book: RefCell<Option<Rc<Bookkeeper>>>,
-    /// Its number among all logs.
+    /// N of its directory `worker-N`, and its number among all logs.
+    pub(super) worker: usize,
     pub(super) number: usize,
     pub(super) order: Arc<RecordOrder>,
     pub(super) refused: RefCell<RefusedLines>,
@@ -282,13 +284,15 @@ impl SharedLog {
         let mut inner = self.inner.borrow_mut();
         inner.tail.end_record();
         inner.snapshots += 1;
-        let (mut settled, mut waiting, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut settled, mut waiting, mut changes, mut rejected) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let present = self.topology.backends.iter().map(|b| (b.name.clone(), inner.needs_now(b.id)));
         let all: Vec<_> = present.chain(inner.absent.iter().cloned()).collect();
         let passed = all.iter().map(|(_, needs)| needs.first()).min().unwrap_or_else(|| inner.tail.end());
         // After the cursors: none of them is past it.
         for backend in &self.topology.backends {
-            let SettledBefore { below, parked, changes: of_backend, .. } = self.order.settled_state(backend.id);
+            let SettledBefore { below, parked, changes: of_backend, refusals, .. } =
+                self.order.settled_state(backend.id);
+            rejected.extend(refusals.into_iter().map(|refusal| (backend.name.clone(), refusal)));
             settled.push((backend.name.clone(), below));
             if of_backend > 0 {
                 changes.push((backend.name.clone(), of_backend));
@@ -317,6 +321,7 @@ impl SharedLog {
                 refused.forget_before(passed);
                 refused.list()
             },
+            rejected,
             ledger,
             number: inner.snapshots,
         }
@@ -404,6 +409,11 @@ impl SharedLog {
         let mut inner = self.inner.borrow_mut();
         inner.saving = false;
         if result.is_ok() {
+            for backend in &self.topology.backends {
+                let needs = state.needs_of(&backend.name).unwrap_or_else(|| Needs::from(Seq(0)));
+                let keep = |refusal: &UnsavedRefusal| needs.has(&refusal.db, &refusal.rp, Seq(refusal.record));
+                self.order.retain_refusals(backend.id, self.worker, keep);
+            }
             inner.saved_number = state.number;
             inner.saved = Some(state);
         }

@@ -1,6 +1,6 @@
 //! The state: the cursor of each backend, and the caller's own text. Plain text, readable for people.
 //!
-//!   fluxgate log state 3
+//!   fluxgate log state 4
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
 //!   first <seq> <lines>                              the oldest segment
 //!   closed                                           only after an orderly end: nothing was appended since
@@ -11,11 +11,14 @@
 //!   waiting <n> <key> <backend name>                 points of this key are settled only below this stamp
 //!   changes <n> <backend name>                       how often points were parked, or not any more; absent = 0
 //!   refused <seq> <line> ...                         lines of a record that a backend has refused; none, one or more
+//!   rejected <n> <seq> <points> <what> <backend name>   settled below its stamp, refused, and of log n, which may not
+//!                                                    have saved that; what: database/policy/reason, percent-encoded
 //!   ledger <bytes>
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
 //!
-//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`. A key: [`encode_key`].
+//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`, version 3 no `rejected`. A
+//! key: [`encode_key`].
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
@@ -27,12 +30,14 @@ use twox_hash::XxHash3_64;
 use super::Seq;
 use super::parked::{Needs, decode_key, encode_key};
 use super::segment::Mark;
+use crate::http::query::{percent_encode, unescape as decode_word};
 use crate::parked::ParkedKey;
+use crate::unsaved::UnsavedRefusal;
 
 /// The two copies.
 pub(super) const FILES: [&str; 2] = ["state", "state.2"];
 const TITLE: &str = "fluxgate log state ";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedState {
@@ -59,6 +64,8 @@ pub(super) struct SavedState {
     pub(super) changes: Vec<(String, u64)>,
     /// By record: lines that a backend has refused, and another one has not received.
     pub(super) refused: Vec<(Seq, Vec<u32>)>,
+    /// By backend: what has been refused, as far as its own log may not have saved that.
+    pub(super) rejected: Vec<(String, UnsavedRefusal)>,
     pub(super) ledger: Vec<u8>,
     /// In the order in which the states of one life were made; not on disk.
     pub(super) number: u64,
@@ -81,6 +88,7 @@ impl SavedState {
             settled: _,
             waiting: _,
             changes: _,
+            rejected: _,
             number: _,
             end,
             segment,
@@ -145,6 +153,14 @@ impl SavedState {
             lines.iter().try_for_each(|line| write!(out, " {line}"))?;
             writeln!(out)?;
         }
+        for (name, UnsavedRefusal { worker, record, db, rp, reason, points }) in &self.rejected {
+            write!(out, "rejected {worker} {record} {points} ")?;
+            for (i, word) in [db, rp, reason.as_bytes()].into_iter().enumerate() {
+                out.extend((i > 0).then_some(b'/'));
+                percent_encode(out, word);
+            }
+            writeln!(out, " {}", escape(name))?;
+        }
         writeln!(out, "ledger {}", self.ledger.len())?;
         out.extend_from_slice(&self.ledger);
         writeln!(out)?;
@@ -196,6 +212,7 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         waiting: Vec::new(),
         changes: Vec::new(),
         refused: Vec::new(),
+        rejected: Vec::new(),
         ledger: Vec::new(),
         number: 0,
     };
@@ -222,6 +239,8 @@ fn parse(body: &[u8]) -> Option<SavedState> {
             let (record, lines) = refused.split_once(' ')?;
             let lines = lines.split(' ').map(|line| line.parse().ok()).collect::<Option<_>>()?;
             state.refused.push((Seq(record.parse().ok()?), lines));
+        } else if let Some(line) = line.strip_prefix("rejected ") {
+            state.rejected.push(rejected(line)?);
         } else if let Some(stamp) = line.strip_prefix("stamp ") {
             state.stamp = stamp.parse().ok()?;
         } else {
@@ -247,6 +266,18 @@ fn keyed(line: &str) -> Option<(u64, ParkedKey, String)> {
     Some((number.parse().ok()?, decode_key(key)?, unescape(name)))
 }
 
+/// The backend's name, and what it has refused.
+fn rejected(line: &str) -> Option<(String, UnsavedRefusal)> {
+    let mut words = line.splitn(5, ' ');
+    let mut number = || words.next()?.parse::<u64>().ok();
+    let (worker, record, points) = (usize::try_from(number()?).ok()?, number()?, number()?);
+    let mut what = words.next()?.split('/').map(|word| decode_word(word.as_bytes()));
+    let mut word = || Some(what.next()??.into_owned().into_boxed_slice());
+    let (db, rp, reason) = (word()?, word()?, word()?);
+    let reason = String::from_utf8(reason.into()).ok()?.into();
+    Some((unescape(words.next()?), UnsavedRefusal { worker, record, db, rp, reason, points }))
+}
+
 fn unescape(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut chars = name.chars();
@@ -267,6 +298,10 @@ mod tests {
         ParkedKey { db: b"a b".as_slice().into(), rps: rp.map(|rp| vec![rp.as_bytes().into()]) }
     }
 
+    fn rejection(db: &[u8], rp: &[u8]) -> UnsavedRefusal {
+        UnsavedRefusal { worker: 3, record: 5, db: db.into(), rp: rp.into(), reason: "type: 1/2".into(), points: 70 }
+    }
+
     fn sample() -> SavedState {
         SavedState {
             end: Mark { seq: Seq(900), offset: 65536, lines: 12345 },
@@ -282,6 +317,10 @@ mod tests {
             waiting: vec![("odd\\n\nname".into(), key(Some("")), 3)],
             changes: vec![("influx 1".into(), 7)],
             refused: vec![(Seq(20), vec![0, 7]), (Seq(21), vec![3])],
+            rejected: vec![
+                ("odd\\n\nname".into(), rejection(b"a b", b"")),
+                ("influx 1".into(), rejection(b"/", b"r p")),
+            ],
             ledger: b"any\nbytes \xff".to_vec(),
             number: 0,
         }
@@ -301,7 +340,8 @@ mod tests {
 
     #[test]
     fn stamps_alone_make_no_other_state() {
-        let later = SavedState { number: 9, stamp: 99, settled: Vec::new(), waiting: Vec::new(), ..sample() };
+        let (settled, waiting, rejected) = (Vec::new(), Vec::new(), Vec::new());
+        let later = SavedState { number: 9, stamp: 99, settled, waiting, rejected, ..sample() };
         assert!(later.says_the_same(&sample()));
         for other in [
             SavedState { end: Mark { lines: 1, ..sample().end }, ..sample() },
@@ -326,8 +366,8 @@ mod tests {
     #[test]
     fn a_later_version_is_not_damage() {
         assert_eq!(
-            SavedState::decode(b"fluxgate log state 4\nsomething else entirely, longer\n"),
-            Err(StateFault::Version(4))
+            SavedState::decode(b"fluxgate log state 5\nsomething else entirely, longer\n"),
+            Err(StateFault::Version(5))
         );
     }
 }

@@ -194,6 +194,7 @@ mod tests {
             waiting: Vec::new(),
             changes: Vec::new(),
             refused: Vec::new(),
+            rejected: Vec::new(),
             // Of changing length, and over several blocks.
             ledger: vec![b'x'; (n as usize * 7_919) % 20_000],
             number: 0,

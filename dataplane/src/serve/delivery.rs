@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
 use crate::courier::{
-    Address, Courier, DeliveryState, Endpoint, LogSource, Merge, PartlySettled, Passed, RefusedPoints, Reports,
-    RunningCourier, Setup, SourceError,
+    Address, Courier, DeliveryState, Endpoint, LogSource, Merge, PartlySettled, Passed, RefusedPoints, RejectedPoints,
+    Reports, RunningCourier, Setup, SourceError,
 };
 use crate::disklog::{self, LogReader, RecordView, RefusedLines, Seq};
 use crate::handoff::{Created, ToControl, ToWorker};
@@ -22,6 +22,7 @@ use crate::parked::ParkedKey;
 use crate::precision::Precision;
 use crate::stats::CourierStats;
 use crate::topology::{Backend, BackendId};
+use crate::unsaved::UnsavedRefusal;
 use crate::worker::Worker;
 use crate::worker::feed::{Chunk, Feed, Feeds, Report, Settled};
 use crate::worker::journal::Journal;
@@ -408,11 +409,20 @@ pub struct DeliveryReports {
     up: Cell<bool>,
     /// Of a side courier: its points, and the ends of the courier.
     side: Option<(ParkedKey, Rc<[LogEnd]>)>,
+    /// What was refused of what is settled next, each with its stamp.
+    rejected: RefCell<Vec<(u64, UnsavedRefusal)>>,
+}
+
+/// Refused points as every log saves them until their own one has done so, and their stamp.
+pub(super) fn unsaved(feeds: &Feeds, db: &[u8], rejected: &RejectedPoints) -> (u64, UnsavedRefusal) {
+    let RejectedPoints { log, ref rp, stamp, record, reason, points } = *rejected;
+    let (worker, db, rp) = (feeds.number(log), db.into(), rp.clone());
+    (stamp, UnsavedRefusal { worker, record: record.0, db, rp, reason: reason.into(), points })
 }
 
 impl DeliveryReports {
     pub(super) fn new(worker: Rc<Worker>, backend: BackendId, ends: Rc<[LogEnd]>) -> Self {
-        Self { worker, backend, ends, up: Cell::new(true), side: None }
+        Self { worker, backend, ends, up: Cell::new(true), side: None, rejected: RefCell::default() }
     }
 
     /// Of a side courier. `main`: the ends of the courier.
@@ -434,11 +444,14 @@ impl Reports for DeliveryReports {
         self.ends[log].report.borrow_mut().delivered.push((db.into(), lines));
     }
 
-    fn rejected(&self, log: usize, db: &[u8], reason: &'static str, lines: u64) {
-        self.ends[log].report.borrow_mut().rejected.push((db.into(), reason, lines));
+    fn rejected(&self, db: &[u8], rejected: &RejectedPoints) {
+        let mut report = self.ends[rejected.log].report.borrow_mut();
+        report.reject(db, rejected.reason.into(), rejected.points);
+        self.rejected.borrow_mut().push(unsaved(&self.worker.feeds, db, rejected));
     }
 
     fn settled_below(&self, stamp: u64) {
+        self.worker.feeds.order.refused(self.backend, self.rejected.take(), stamp);
         match self.key() {
             None => self.worker.settled_below(self.backend, stamp),
             Some(key) => self.worker.parked_settled_below(self.backend, key, stamp),

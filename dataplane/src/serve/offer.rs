@@ -3,18 +3,19 @@
 //!
 //! Not here: the couriers' end (`delivery`).
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::delivery::{say_unreadable, split};
-use crate::courier::KnownLetters;
-use crate::disklog::{self, LogReader, RecordView};
+use super::delivery::say_unreadable;
+use crate::disklog::{self, LogReader, RecordView, Seq};
 use crate::io;
-use crate::limits::{CHUNK_BYTES_MIN, LOCAL_FAILURE_PAUSE, PASSED_RECORDS_MAX};
+use crate::limits::{CHUNK_BYTES_MIN, LOCAL_FAILURE_PAUSE};
 use crate::order::SettledBefore;
 use crate::parked::ParkedKey;
 use crate::topology::{Backend, BackendId};
+use crate::unsaved::UnsavedRefusal;
 use crate::worker::Worker;
 use crate::worker::feed::{Feed, ParkOrder, Report, Settled};
 use crate::worker::journal::Journal;
@@ -186,7 +187,13 @@ pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
 
 /// As [`pass_settled`], for one log and one backend.
 async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) -> Result<(), disklog::Error> {
-    let SettledBefore { below, parked, .. } = worker.feeds.order.settled_state(backend.id);
+    let order = &worker.feeds.order;
+    let SettledBefore { below, parked, refusals, .. } = order.settled_state(backend.id);
+    let number = worker.feeds.number(journal.number);
+    let mut books = Books { journal, backend, refusals: BTreeMap::new() };
+    for refusal in refusals.into_iter().filter(|refusal| refusal.worker == number) {
+        books.refusals.entry(Seq(refusal.record)).or_default().push(refusal);
+    }
     let stamp_of = |record: &RecordView<'_>| {
         let own = parked.iter().find(|(key, _)| key.has(record.db, record.rp));
         own.map_or(below, |(_, stamp)| *stamp)
@@ -203,7 +210,7 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
             // Of a key that is no more, what is not settled belongs to the cursor or to another key now.
             if is_still { is_settled.then_some(true) } else { (record.stamp < end).then_some(is_settled) }
         };
-        pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
+        books.pass(reader, Some(key), &passes).await?;
     }
     // Parked after this log's state was saved: its cursor had not passed them. A key may stand for points of a
     // saved one, which have been booked.
@@ -212,80 +219,72 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
         journal.log.park(backend.id, key, cursor);
         let reader = journal.log.parked_reader(backend.id, key.clone());
         let passes = |record: &RecordView<'_>| (record.stamp < *stamp).then(|| !is_of(&saved, record));
-        pass_records(worker, journal, backend, reader, Some(key), &passes).await?;
+        books.pass(reader, Some(key), &passes).await?;
     }
     let passes = |record: &RecordView<'_>| {
         let is_parked = is_of(&saved, record) || parked.iter().any(|(key, _)| key.has(record.db, record.rp));
         (record.stamp < below).then_some(!is_parked)
     };
-    pass_records(worker, journal, backend, journal.log.reader(backend.id), None, &passes).await?;
+    books.pass(journal.log.reader(backend.id), None, &passes).await?;
     let ended = saved.iter().filter(|key| !parked.iter().any(|(other, _)| other == *key));
     ended.for_each(|key| journal.log.unpark(backend.id, key));
+    // The log had saved the others before, or they are sent again.
+    order.retain_refusals(backend.id, number, |refusal| !books.refusals.contains_key(&Seq(refusal.record)));
     Ok(())
 }
 
-/// Books the first records of a reader. `passes`: None = this one and all later ones stay; false = it is not booked
-/// here.
-async fn pass_records(
-    worker: &Worker,
-    journal: &Journal,
-    backend: &Backend,
-    mut reader: LogReader,
-    key: Option<&ParkedKey>,
-    passes: &dyn Fn(&RecordView<'_>) -> Option<bool>,
-) -> Result<(), disklog::Error> {
-    let mut letters = None;
-    loop {
-        let mut settled = Settled::default();
-        let (mut records, mut more, mut unread) = (0, false, Ok(()));
-        let mut pass = |record: RecordView<'_>| {
-            let Some(is_booked) = passes(&record) else { return false };
-            more = records == PASSED_RECORDS_MAX;
-            if more {
-                return false;
-            }
-            records += 1;
-            if is_booked {
-                let letters = letters.get_or_insert_with(|| {
-                    KnownLetters::read(&worker.settings.data_dir, &backend.name).unwrap_or_else(|error| {
-                        unread = Err(error);
-                        KnownLetters::default()
-                    })
-                });
-                settled.count(&record, letters);
-            }
-            true
-        };
-        let fetched = reader.fetch(false, &mut pass).await?;
-        if let Err(error) = unread {
-            log::warn!("{}: dead letters cannot be read, they count as delivered: {error}", backend.name);
-        }
-        if fetched.lost > 0 {
-            journal.met_damage(backend.id);
-        }
-        if fetched.records > 0 {
-            settled.next = fetched.next;
-            journal.settled(backend.id, &backend.name, key, &settled);
-        }
-        if !more && fetched.lost == 0 {
-            return Ok(());
-        }
-    }
+/// Books of one log what a backend had settled before the start.
+struct Books<'a> {
+    journal: &'a Journal,
+    backend: &'a Backend,
+    /// What the backend had refused of the log and is not booked here, by record.
+    refusals: BTreeMap<Seq, Vec<UnsavedRefusal>>,
 }
 
-impl Settled {
-    /// Counts a record that has been settled before: a line that is a dead letter was refused, the others were
-    /// delivered.
-    fn count(&mut self, record: &RecordView<'_>, letters: &KnownLetters) {
-        let mut delivered = u64::from(record.lines);
-        if !letters.is_empty() {
-            for line in split(record.bytes) {
-                if let Some(reason) = letters.reason(record.db, &record.bytes[line]) {
-                    self.rejected.push((record.db.into(), reason, 1));
-                    delivered = delivered.saturating_sub(1);
+impl Books<'_> {
+    /// Books the first records of a reader. `passes`: None = this one and all later ones stay; false = it is not booked
+    /// here.
+    async fn pass(
+        &mut self,
+        mut reader: LogReader,
+        key: Option<&ParkedKey>,
+        passes: &dyn Fn(&RecordView<'_>) -> Option<bool>,
+    ) -> Result<(), disklog::Error> {
+        let (mut settled, mut delivered) = (Settled::default(), BTreeMap::<Box<[u8]>, u64>::new());
+        loop {
+            let mut pass = |record: RecordView<'_>| {
+                let Some(is_booked) = passes(&record) else { return false };
+                if is_booked {
+                    match delivered.get_mut(record.db) {
+                        Some(points) => *points += u64::from(record.lines),
+                        None => _ = delivered.insert(record.db.into(), u64::from(record.lines)),
+                    }
+                    for refusal in self.refusals.remove(&record.seq).into_iter().flatten() {
+                        settled.reject(&refusal.db, refusal.reason, refusal.points);
+                    }
                 }
+                true
+            };
+            let fetched = reader.fetch(false, &mut pass).await?;
+            if fetched.lost > 0 {
+                self.journal.met_damage(self.backend.id);
+            }
+            if fetched.records > 0 {
+                settled.next = fetched.next;
+            }
+            if fetched.lost == 0 {
+                break;
             }
         }
-        self.delivered.push((record.db.into(), delivered));
+        for (db, _, points) in &settled.rejected {
+            if let Some(delivered) = delivered.get_mut(db) {
+                *delivered = delivered.saturating_sub(*points);
+            }
+        }
+        settled.delivered = delivered.into_iter().collect();
+        if settled.next > Seq(0) {
+            self.journal.settled(self.backend.id, &self.backend.name, key, &settled);
+        }
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ use crate::limits::{
     MEMORY_BACK_INTERVAL, SHUTDOWN_GRACE, START_LOOK_INTERVAL, STATE_SAVE_INTERVAL,
 };
 use crate::memory;
+use crate::order::SettledBefore;
 use crate::placement::Placement;
 use crate::serve::{accept, delivery, errand, offer, udp};
 use crate::settings::Settings;
@@ -95,7 +96,7 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
         .await?;
         let ledger = reopen_ledger(&settings, &opened);
         opened.refused.iter().for_each(|(record, lines)| feeds.tell_refused(log, *record, lines));
-        feeds.order.opened(opened.last_stamp, &opened.settled);
+        feeds.order.opened(opened.last_stamp, &known_logs(&feeds, &opened.settled));
         has_absent.push(!opened.absent.is_empty());
         if !opened.absent.is_empty() {
             feeds.absent.store(true, SeqCst);
@@ -160,6 +161,14 @@ async fn close_logs(worker: &Worker) -> Result<(), disklog::Error> {
         });
     }
     result
+}
+
+/// Without what is known of logs that are no more.
+fn known_logs(feeds: &Feeds, settled: &[SettledBefore]) -> Vec<SettledBefore> {
+    let mut settled = settled.to_vec();
+    let is_log = |worker: usize| (0..feeds.logs()).any(|log| feeds.number(log) == worker);
+    settled.iter_mut().for_each(|of_backend| of_backend.refusals.retain(|refusal| is_log(refusal.worker)));
+    settled
 }
 
 /// Waits until all workers have come to a point of the start.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::delivery::{DeliveryReports, LogEnd, LogPlace, OneLog};
+use super::delivery::{DeliveryReports, LogEnd, LogPlace, OneLog, unsaved};
 use crate::courier::{Merge, Parking, UnsettledPart};
 use crate::order::SettledBefore;
 use crate::parked::ParkedKey;
@@ -32,18 +32,19 @@ impl Parking<DeliveryReports> for Merge<OneLog> {
             return None;
         }
         if let Some(part) = part {
+            let rejected = part.rejected.iter().map(|rejected| unsaved(&worker.feeds, &key.db, rejected)).collect();
+            worker.feeds.order.refused(backend, rejected, part.stamp);
             // Before a cursor moves past them.
             worker.feeds.order.park(backend, key, part.stamp);
         }
         let from = |log: usize| {
             let part = part?;
             let delivered = part.delivered.iter().filter(|(of, _)| *of == log);
-            let rejected = part.rejected.iter().filter(|(of, ..)| *of == log);
-            Some(Settled {
-                next: part.first[log],
-                delivered: delivered.map(|(_, lines)| (key.db.clone(), *lines)).collect(),
-                rejected: rejected.map(|(_, reason, lines)| (key.db.clone(), *reason, *lines)).collect(),
-            })
+            let delivered = delivered.map(|(_, lines)| (key.db.clone(), *lines)).collect();
+            let mut settled = Settled { next: part.first[log], delivered, rejected: Vec::new() };
+            let rejected = part.rejected.iter().filter(|rejected| rejected.log == log);
+            rejected.for_each(|rejected| settled.reject(&key.db, rejected.reason.into(), rejected.points));
+            Some(settled)
         };
         let side_end = |(log, end): (usize, &LogEnd)| {
             let to = match &end.to {

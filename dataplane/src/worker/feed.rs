@@ -9,6 +9,7 @@
 //!
 //! A backend has one courier, on the worker [`Feeds::courier_of`]; a log lives on the worker [`Feeds::owner_of`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
@@ -125,7 +126,17 @@ pub struct ParkOrder {
 pub struct Settled {
     pub next: Seq,
     pub delivered: Vec<(Box<[u8]>, u64)>,
-    pub rejected: Vec<(Box<[u8]>, &'static str, u64)>,
+    pub rejected: Vec<(Box<[u8]>, Cow<'static, str>, u64)>,
+}
+
+impl Settled {
+    /// Counts refused points.
+    pub fn reject(&mut self, db: &[u8], reason: Cow<'static, str>, points: u64) {
+        match self.rejected.iter_mut().rfind(|(of, known, _)| **of == *db && *known == reason) {
+            Some((.., known)) => *known += points,
+            None => self.rejected.push((db.into(), reason, points)),
+        }
+    }
 }
 
 /// One end: who is to be woken there.
