@@ -88,6 +88,17 @@ pub const PARSED_OBJECT_BYTES: usize = 512;
 pub const PARSED_MSGPACK_FACTOR: usize = 6;
 /// Backends asked at a time by one request. More: they take turns.
 pub const CALLS_AT_A_TIME: usize = 16;
+/// Statements of one request that are tried before their turn, so that their questions are asked together. More: tried
+/// when these are answered.
+pub const AHEAD_STATEMENTS_MAX: usize = 1000;
+/// Texts of the questions that they ask together. More: asked in the next round.
+pub const AHEAD_TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Rounds of tries and questions: most statements need one or two. More: what is left is asked at its turn.
+pub const AHEAD_ROUNDS_MAX: usize = 8;
+/// Requests for what follows an error in such a request, one after the other. More: as above.
+pub const AHEAD_ATTEMPTS: usize = 3;
+/// Questions of a round that are asked alone, since an error was about them. More: as above.
+pub const AHEAD_ALONE_MAX: usize = 64;
 /// One try to connect for a query. Longer: another circle is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Types of functions that are remembered, and for how long. More or older: backends are asked again.

@@ -327,6 +327,14 @@ fn statements_of_one_request_are_answered_in_order_by_few_requests() {
                 "SELECT count(w) FROM m0; SELECT count(w) FROM m1; SELECT count(w) FROM m2; SELECT ln(v) FROM m3",
                 "SELECT derivative(v) FROM m1 GROUP BY time(1s)",
                 "SHOW DATABASES",
+                "SHOW SERIES FROM /m[1-4]/ LIMIT 5",
+                "SHOW TAG VALUES FROM m1, m2 WITH KEY = host",
+                "SHOW SERIES CARDINALITY",
+                "SELECT x FROM (SELECT log2(v) AS x FROM m1, m4) LIMIT 2",
+                "SELECT v FROM m1, nosuch.autogen.m2",
+                "SELECT mean(v) FROM m0, m1 WHERE time < 1700000010s GROUP BY time(5s)",
+                "CREATE DATABASE g; SELECT sum(v) FROM /m./",
+                "SELECT count(v) FROM m1, m2; SELECT count(v) FROM m1, m2; SELECT sum(w) FROM m1, m2, m3",
             ]));
         }
         let mut options = Map::new();
@@ -341,10 +349,18 @@ fn statements_of_one_request_are_answered_in_order_by_few_requests() {
         findings.note(&query, world.pair.compare(&query));
     }
     assert!(findings.end() == CASES);
-    let many: Vec<_> = (0..400).map(|n| format!("SELECT last(v) FROM m{}", n % 6)).collect();
-    let many = query("several", "g", &many.join("; "));
-    let before = requests(&mut world);
-    assert_eq!(world.pair.compare(&many), None);
-    let asked = requests(&mut world) - before;
-    assert!(asked < 100, "{asked} requests for 400 statements");
+    let pairs: Vec<_> = (0..400).map(|n| format!("SELECT sum(v) FROM m{}, m{}, m{}", n % 6, n % 5, n % 3)).collect();
+    let each: Vec<_> = (0..400).map(|n| format!("SELECT last(v) FROM m{}", n % 6)).collect();
+    let windows = |n| format!("SELECT mean(v) FROM m0, m1, m2, m3 WHERE time > {}s", 1_700_000_000 - n);
+    let windows: Vec<_> = (0..400).map(windows).collect();
+    let shows = ["SHOW TAG KEYS", "SHOW MEASUREMENTS LIMIT 4", "SHOW FIELD KEYS"];
+    let shows: Vec<_> = (0..400).map(|n| shows[n % 3].to_owned()).collect();
+    for many in [pairs, each, windows, shows] {
+        let before = requests(&mut world);
+        let options = [("db", "g"), ("as", "form")].map(|(name, value)| (name.to_owned(), Value::from(value)));
+        let query = corpus::made_with("several", options.into_iter().collect(), &many.join("; "), None);
+        assert_eq!(world.pair.compare(&query), None);
+        let asked = requests(&mut world) - before;
+        assert!(asked < 100, "{asked} requests for 400 statements like {}", many[0]);
+    }
 }

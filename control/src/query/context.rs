@@ -22,6 +22,7 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{BackendId, Topology};
 
+use super::ahead::{AskedAhead, Question};
 use super::select::function_types::FunctionTypes;
 use super::workers::Workers;
 use crate::clock::{unix_ms, unix_ns};
@@ -104,6 +105,8 @@ impl QueryShared {
 pub enum Stop {
     /// The client has gone.
     Cancelled,
+    /// Only in a try before the statement's turn: its questions are noted, and will be asked with others.
+    Later,
     Failed {
         status: u16,
         text: String,
@@ -132,7 +135,7 @@ impl From<Interrupted> for Stop {
 }
 
 /// The form of times in an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Times {
     /// As the client asked. Integer nanoseconds when the answer is rendered as CSV or msgpack.
     AsAsked,
@@ -158,6 +161,8 @@ pub struct Context<'a> {
     now_ns: std::cell::Cell<i64>,
     /// The answer will be written (SELECT INTO).
     typed: std::cell::Cell<bool>,
+    /// While statements are tried before their turn: what they have asked.
+    tries: RefCell<Option<AskedAhead>>,
 }
 
 impl<'a> Context<'a> {
@@ -175,6 +180,7 @@ impl<'a> Context<'a> {
             stale_ms: std::cell::Cell::new(0),
             now_ns: std::cell::Cell::new(0),
             typed: std::cell::Cell::new(false),
+            tries: RefCell::default(),
         }
     }
 
@@ -182,6 +188,29 @@ impl<'a> Context<'a> {
     pub fn begin_statement(&self) {
         self.typed.set(false);
         self.now_ns.set(unix_ns());
+    }
+
+    /// From here on questions get the answers that are there. Others are noted, and the statement ends with
+    /// [`Stop::Later`].
+    pub fn begin_tries(&self) {
+        self.tries.replace(Some(AskedAhead::default()));
+    }
+
+    /// From here on questions are asked at once, as usual.
+    pub fn end_tries(&self) -> AskedAhead {
+        self.tries.take().unwrap_or_default()
+    }
+
+    /// The questions that were noted, and that the caller asks.
+    pub fn take_noted(&self) -> Vec<Question> {
+        self.tries.borrow_mut().as_mut().map(AskedAhead::take_noted).unwrap_or_default()
+    }
+
+    /// The answers to noted questions.
+    pub fn learn(&self, answers: impl IntoIterator<Item = (Question, Answer)>) {
+        if let Some(asked) = &mut *self.tries.borrow_mut() {
+            asked.learn(answers);
+        }
     }
 
     /// The answer of this statement will be written: from here on, [`Times::AsAsked`] means [`Times::Typed`].
@@ -248,6 +277,12 @@ impl<'a> Context<'a> {
         questions: Vec<(BackendId, String)>,
         times: Times,
     ) -> Result<Vec<Result<Answer, Unanswered>>, Stop> {
+        if let Some(asked) = &mut *self.tries.borrow_mut() {
+            let question = |(backend, text)| Question { backend, times, text };
+            let answers = asked.answers(questions.into_iter().map(question).collect()).ok_or(Stop::Later)?;
+            self.held.take(answers.iter().map(|answer| answer.memory_bytes(false)).sum())?;
+            return Ok(answers.into_iter().map(Ok).collect());
+        }
         self.ask_each_as(questions, times, &|call| call)
     }
 
@@ -265,7 +300,21 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
             .collect::<Result<_, Stop>>()?;
-        let results = self.send_all(&calls, Client::statement);
+        self.send_each(&calls)
+    }
+
+    /// Sends several backends a noted question each, in parallel. None: it was not answered.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub fn ask_noted(&self, questions: &[Question]) -> Result<Vec<Option<Answer>>, Stop> {
+        let call = |asked: &Question| Ok((asked.backend, self.call(asked.text.clone(), asked.times)?));
+        let calls: Vec<_> = questions.iter().map(call).collect::<Result<_, Stop>>()?;
+        Ok(self.send_each(&calls)?.into_iter().map(Result::ok).collect())
+    }
+
+    fn send_each(&self, calls: &[(BackendId, Call)]) -> Result<Vec<Result<Answer, Unanswered>>, Stop> {
+        let results = self.send_all(calls, Client::statement);
         let mut answers = Vec::with_capacity(results.len());
         for ((backend, _), result) in calls.iter().zip(results) {
             answers.push(match result? {
@@ -325,16 +374,18 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Sends several backends some statements each, in parallel. Where a backend does not answer all of its own, the
-    /// list is empty, and nothing else follows from that.
+    /// Sends each group of questions, which are all for one backend and one form of times, in one request; the requests
+    /// in parallel. Where a backend does not answer all of its own, the list is empty, and nothing else follows from
+    /// that.
     ///
     /// # Errors
     /// When no time is left, or the memory does not suffice.
-    pub fn ask_together(&self, questions: Vec<(BackendId, String)>, times: Times) -> Result<Vec<Vec<Answer>>, Stop> {
-        let calls: Vec<_> = questions
-            .into_iter()
-            .map(|(backend, statements)| Ok((backend, self.call(statements, times)?)))
-            .collect::<Result<_, Stop>>()?;
+    pub fn ask_together(&self, groups: &[Vec<Question>]) -> Result<Vec<Vec<Answer>>, Stop> {
+        let call = |group: &Vec<Question>| {
+            let texts: Vec<_> = group.iter().map(|question| &question.text[..]).collect();
+            Ok((group[0].backend, self.call(texts.join("; "), group[0].times)?))
+        };
+        let calls: Vec<_> = groups.iter().map(call).collect::<Result<_, Stop>>()?;
         let results = self.send_all(&calls, Client::statements);
         results.into_iter().map(|result| result.map_err(Stop::from)).collect()
     }

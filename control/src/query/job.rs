@@ -3,7 +3,7 @@
 //! Statements run in order. When one fails, the answers before it stay and no later statement runs. The error is shown
 //! if the statement is the last one; otherwise its answer is `not executed`, as in InfluxDB (non-chunked).
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, 
             }
             reply
         }
-        Err(Stop::Cancelled) => QueryReply::Failed { status: 503, text: "cancelled".to_owned() },
+        Err(Stop::Cancelled | Stop::Later) => QueryReply::Failed { status: 503, text: "cancelled".to_owned() },
         Err(Stop::Failed { status, text }) => QueryReply::Failed { status, text },
     }
 }
@@ -60,10 +60,13 @@ fn answer(context: &Context<'_>, statements: &[Statement]) -> Result<QueryReply,
 fn outcomes(context: &Context<'_>, statements: &[Statement]) -> Result<Vec<StatementOutcome>, Stop> {
     let mut outcomes: Vec<StatementOutcome> = Vec::new();
     let last = statements.len().saturating_sub(1);
-    let mut ahead = if last > 0 { ahead::read(context, statements)? } else { BTreeMap::new() };
+    let mut ahead = VecDeque::new();
     for (id, statement) in statements.iter().enumerate() {
+        if ahead.is_empty() {
+            ahead.extend(ahead::read(context, &statements[id..])?);
+        }
         context.begin_statement();
-        let answer = match ahead.remove(&id) {
+        let answer = match ahead.pop_front().flatten() {
             Some(answer) => answer,
             None => statement::run(context, statement)?,
         };

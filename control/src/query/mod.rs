@@ -8,7 +8,7 @@
 //!                     │                                    └─> structure all backends, in order with points
 //!                     ├─> prometheus: remote reads
 //!                     └─> render/  JSON, chunked JSON, CSV, msgpack; gzip
-//!   ahead: reads of one backend each, asked together before the others
+//!   ahead: statements that only read are tried before their turn, so that many are asked together
 //!   context: the backends to ask, deadline, memory, cancellation; `influx`: the calls and their answers
 //! ```
 //!

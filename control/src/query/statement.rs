@@ -20,7 +20,11 @@ pub fn run(context: &Context<'_>, statement: &Statement) -> Result<Answer, Stop>
     }
 }
 
-fn read(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
+/// Runs a statement that only reads.
+///
+/// # Errors
+/// What ends the whole request.
+pub fn read(context: &Context<'_>, statement: &Statement, reach: &Reach) -> Result<Answer, Stop> {
     let shares = context.shares(reach)?;
     if shares.backends.len() <= 1 && !matches!(statement, Statement::ShowRetentionPolicies { .. }) {
         let mut answers = context.scatter(reach, Times::AsAsked, &|_, _| statement.to_string())?;
