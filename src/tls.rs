@@ -92,7 +92,8 @@ pub fn trust(ca_file: &str, needed_by: Option<&str>, unverified: Vec<BackendId>)
             if found.certs.is_empty() {
                 let what = format!(
                     "{user} uses https, but this system has no trusted certificate authorities; install the \
-                     package ca-certificates or set ca_file"
+                     package ca-certificates, set ca_file, or take any certificate, as influx-proxy does, with \
+                     insecure_skip_verify at the backend"
                 );
                 return refuse("ca_file", what);
             }

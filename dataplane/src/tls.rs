@@ -172,13 +172,19 @@ impl TlsFault {
 
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownIssuer => "its certificate is not trusted: unknown issuer (see ca_file, insecure_skip_verify)",
-            Self::Expired => "its certificate is not trusted: expired, or not valid yet",
-            Self::OtherName => "its certificate is not trusted: it is for another name than the one in the url",
-            Self::Certificate => "its certificate is not trusted: it is malformed or not usable",
-            Self::Protocol => "the TLS handshake with it failed",
-        })
+        let why = match self {
+            Self::UnknownIssuer => "unknown issuer",
+            Self::Expired => "expired, or not valid yet",
+            Self::OtherName => "it is for another name than the one in the url",
+            // `openssl req -x509` makes one of an authority, which ca_file does not help.
+            Self::Certificate => "it is malformed, or one of an authority instead of a server",
+            Self::Protocol => return f.write_str("the TLS handshake with it failed"),
+        };
+        write!(
+            f,
+            "its certificate is not trusted: {why} (ca_file names the authorities to trust; insecure_skip_verify at \
+             this backend takes any certificate, as influx-proxy does)"
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB};
+use crate::tls;
 
 /// Prints circles and backends with the expected share of each circle's data, then every key with its value. Passwords
 /// are `***`.
@@ -19,9 +20,27 @@ pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;
     }
+    unproven(config, out)?;
     circles(config, out)?;
     transitions(config, out)?;
     settings(config, out)
+}
+
+/// influx-proxy verifies no certificate, so that self-made ones are common. Nothing is asked here, so whether these are
+/// trusted shows at the start only.
+fn unproven(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let is_verified = |backend: &&Backend| tls::is_https(&backend.url) && config.data.trust.verifies(backend.id);
+    let verified = config.data.topology.backends.iter().filter(is_verified);
+    let names: Vec<_> = verified.map(|backend| one_line(&backend.name)).collect();
+    if names.is_empty() || !config.ca_file.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "note: the certificates of these backends will be verified, which influx-proxy never does: {}. A self-made one \
+         needs ca_file, with the authority that issued it, or insecure_skip_verify at the backend",
+        names.join(", ")
+    )
 }
 
 fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -208,6 +227,18 @@ mod tests {
             shown.lines().filter_map(|line| line.strip_suffix(" %")?.rsplit(' ').next()?.parse().ok()).collect();
         assert_eq!(shares.len(), 4);
         assert!((shares[0] + shares[1] - 100.0).abs() < 0.02 && shares[0] > 30.0, "{shares:?}");
+    }
+
+    #[test]
+    fn backends_whose_certificates_will_be_verified_are_named() {
+        let file = |keys: &str| {
+            printed(&format!(
+                r#"{{"circles": [{{"name": "c", "backends": [{{"name": "one", "url": "https://h" {keys}}},
+                {{"name": "two", "url": "https://h"}}, {{"name": "plain", "url": "http://h"}}]}}]}}"#
+            ))
+        };
+        assert!(file("").contains("never does: one, two. A self-made one needs ca_file"), "{}", file(""));
+        assert!(file(r#", "insecure_skip_verify": true"#).contains("never does: two. A"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Backends that speak https.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
@@ -81,6 +83,39 @@ fn a_certificate_for_another_name_is_believed_only_when_that_is_asked_for() {
     assert!(delivered(&lenient, 3), "{:?}\n{}", lenient.ledger(), lenient.stderr());
     assert!(lenient.stderr().contains("backend b: insecure_skip_verify is set"), "{}", lenient.stderr());
     assert_eq!(backend.points("db").unwrap(), 3);
+}
+
+/// As everybody makes one. To rustls it is an authority's, which is no server's.
+fn self_made(dir: &Path) -> (PathBuf, PathBuf) {
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "10", "-subj", "/CN=127.0.0.1"]);
+    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1"]).arg("-keyout").arg(&key).arg("-out").arg(&cert);
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (cert, key)
+}
+
+#[test]
+fn a_self_made_certificate_leads_to_the_keys_that_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = self_made(dir.path());
+    let backend = Influxd::start_https(&cert, &key).unwrap();
+    backend.create_database("db").unwrap();
+    let config = ProxyConfig::new(&[vec![backend.url()]]);
+    for config in [config.clone(), config.set("ca_file", cert.to_str().unwrap())] {
+        let proxy = start(&config);
+        write(&proxy);
+        let told = |words: &str| {
+            let names_both = |line: &str| line.contains("ca_file") && line.contains("insecure_skip_verify");
+            proxy.stderr().lines().any(|line| line.contains(words) && names_both(line))
+        };
+        assert!(eventually(Duration::from_secs(10), || told("down: ") && told("writes fail: ")), "{}", proxy.stderr());
+        proxy.edit(|file| file["circles"][0]["backends"][0]["insecure_skip_verify"] = true.into()).unwrap();
+        let mut proxy = proxy;
+        proxy.restart().unwrap();
+        assert!(delivered(&proxy, 3), "{:?}\n{}", proxy.ledger(), proxy.stderr());
+    }
 }
 
 #[test]
