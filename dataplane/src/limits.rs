@@ -98,8 +98,17 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// The error text in `X-Influxdb-Error`, InfluxDB's own bound. Longer: cut there; the body has the full text.
 pub const ERROR_HEADER_BYTES_MAX: usize = 1024;
 
-/// A block of influx-proxy's cache files, compressed and decompressed. Larger: treated as damage.
-pub const CACHE_BLOCK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Lines of influx-proxy's cache files that are inflated at a time. A larger block is taken in pieces.
+pub const CACHE_PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Database and policy before a block of a cache file, query-escaped (three bytes for one), with their blanks. Longer:
+/// treated as damage.
+pub const CACHE_NAMES_BYTES_MAX: usize = 2 * (3 * NAME_BYTES_MAX + 1);
+/// A part of a damaged cache file that is searched at a time for the next block.
+pub const CACHE_SEARCH_BYTES: usize = 1024 * 1024;
+/// A write waits this long for the end of the import of cache files, whose points come before it. Longer: 503.
+pub const IMPORT_WAIT: Duration = Duration::from_secs(5);
+/// How often such a write looks.
+pub const IMPORT_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// When the log is full while other logs are taken over at start, couriers get this long to free space.
 pub const REROUTE_PAUSE: Duration = Duration::from_millis(100);
 /// Acks older than the span do not count in the latencies of `/ledger`. Waits above the maximum count as the maximum.

@@ -8,6 +8,7 @@ use fluxgate_control::transition::Transitions;
 use fluxgate_dataplane::one_line::one_line;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::settings::Settings;
+use fluxgate_dataplane::takeover::cache_files;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB};
@@ -23,6 +24,7 @@ pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     unproven(config, out)?;
     circles(config, out)?;
     transitions(config, out)?;
+    cache_files(config, out)?;
     settings(config, out)
 }
 
@@ -90,6 +92,24 @@ fn transitions(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\nwith this configuration")?;
     }
     changes.iter().try_for_each(|change| writeln!(out, "  {change}"))
+}
+
+/// What influx-proxy has left in the data directory, and what a start does with it.
+fn cache_files(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let files = cache_files::find(&config.data.data_dir);
+    if !files.is_empty() {
+        writeln!(out, "\ncache files of influx-proxy in {}", config.data.data_dir.display())?;
+    }
+    for file in files {
+        let name = one_line(&file.backend);
+        let fate = match (config.data.topology.by_name(&file.backend), file.writer()) {
+            (None, _) => format!("will not be imported: {}", file.no_backend()),
+            (_, Some(writer)) => format!("will not be imported: {writer}"),
+            _ => format!("the start imports it for backend {name}"),
+        };
+        writeln!(out, "  {name}.dat: {fate}")?;
+    }
+    Ok(())
 }
 
 fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -239,6 +259,23 @@ mod tests {
         };
         assert!(file("").contains("never does: one, two. A self-made one needs ca_file"), "{}", file(""));
         assert!(file(r#", "insecure_skip_verify": true"#).contains("never does: two. A"));
+    }
+
+    #[test]
+    fn cache_files_are_named_with_what_becomes_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = format!(
+            r#"{{"circles": [{{"name": "c", "backends": [{{"name": "one", "url": "http://h"}}]}}], "data_dir": {:?}}}"#,
+            dir.path()
+        );
+        assert!(!printed(&file).contains("cache files"));
+        std::fs::write(dir.path().join("one.dat"), "x").unwrap();
+        std::fs::write(dir.path().join("two.dat"), "x").unwrap();
+        let shown = printed(&file);
+        assert!(shown.contains("\n  one.dat: the start imports it for backend one\n"), "{shown}");
+        let rename =
+            "two.dat: will not be imported: no backend is named two. If it has another name now, rename two.dat";
+        assert!(shown.contains(rename), "{shown}");
     }
 
     #[test]

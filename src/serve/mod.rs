@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -127,6 +127,7 @@ fn start(config: &Config) -> Result<Running, String> {
     let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
     let feeds = Arc::new(Feeds::new(&former, settings.topology.backends.len(), &bells, since_1970));
     let mut cache_files = cache_files::find(&settings.data_dir);
+    feeds.imported.store(cache_files.is_empty(), SeqCst);
     for (id, (socket, end)) in sockets.into_iter().zip(worker_ends).enumerate() {
         let start = Start {
             id,

@@ -49,6 +49,8 @@ pub enum Reject {
     // Nobody's fault or the operator's: the client should try again.
     /// The backlog has reached its limit.
     LogFull,
+    /// The points of influx-proxy's cache files are not all in the log yet.
+    Importing,
     /// The next file of the log cannot be made now, for another cause than space.
     LogObstructed,
     /// The log has failed or is closing: points cannot be kept safe.
@@ -112,7 +114,13 @@ impl Reject {
             Self::Body(BodyError::Gzip(error)) => error.status(),
             Self::Body(BodyError::Chunk(_) | BodyError::Gone) => 400,
             Self::Body(BodyError::TimedOut) => 408,
-            Self::LogFull | Self::LogObstructed | Self::LogFailed | Self::LogGone | Self::Busy | Self::NoControl => 503,
+            Self::LogFull
+            | Self::Importing
+            | Self::LogObstructed
+            | Self::LogFailed
+            | Self::LogGone
+            | Self::Busy
+            | Self::NoControl => 503,
             Self::Unconfirmed { .. } => 504,
         }
     }
@@ -164,6 +172,9 @@ impl Reject {
                 Cow::Owned([b"partial write: ", refusals.text.as_slice(), b" dropped=0"].concat())
             }
             Self::LogFull => Cow::Borrowed(b"backlog full: backends are behind; try again later"),
+            Self::Importing => {
+                Cow::Borrowed(b"importing influx-proxy's cache files, whose points come first; try again soon")
+            }
             Self::LogObstructed => {
                 Cow::Borrowed(b"the log cannot make its next file now, see the proxy's log; try again later")
             }
@@ -191,7 +202,7 @@ impl Reject {
     pub fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::LogFull => Some("10"),
-            Self::LogObstructed | Self::Busy | Self::NoControl => Some("1"),
+            Self::Importing | Self::LogObstructed | Self::Busy | Self::NoControl => Some("1"),
             _ => None,
         }
     }

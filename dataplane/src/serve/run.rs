@@ -118,7 +118,6 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     if worker.feeds.absent.load(SeqCst) {
         route_again(&worker, backlog, &has_absent).await?;
     }
-    reroute::import_all(&worker, cache_files).await?;
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone(), listener.clone()));
     for (number, socket) in udp_sockets.into_iter().enumerate() {
@@ -128,6 +127,9 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     // Show what was left from before the start at once.
     worker.settings.topology.backends.iter().for_each(|backend| worker.publish(backend.id));
     worker.stats().ready.store(true, Relaxed);
+    if id == 0 {
+        reroute::import_all(&worker, cache_files).await?;
+    }
 
     worker.stopped().await;
     worker.stats().ready.store(false, Relaxed);

@@ -1,23 +1,21 @@
-//! Reads influx-proxy's cache files, once, when fluxgate replaces it.
+//! Finds influx-proxy's cache files, which are imported once, when fluxgate replaces it.
 //!
 //! ```text
-//!   <backend>.dat   | length, 4 bytes big-endian | block | length | block ...
-//!   block           "<db> <gzip>" (2.4)  or  "<db> <rp> <gzip>" (2.5); db and rp query-escaped
+//!   <backend>.dat   blocks of points that influx-proxy could not deliver (`cache_blocks`)
 //!   <backend>.rec   offset of the next unread byte, 8 bytes big-endian
 //! ```
 //!
-//! Timestamps are nanoseconds. influx-proxy never gets past a torn last block; here all complete blocks are taken and
-//! the torn one is logged. Reads block, at start only.
+//! A file that another process has open for writing is left alone. Blocks, at start only.
 
-use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use flate2::bufread::MultiGzDecoder;
-
-use crate::http::query;
-use crate::limits::CACHE_BLOCK_BYTES_MAX;
+use crate::one_line::one_line;
+use crate::takeover::cache_blocks::Blocks;
 
 /// The cache file of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,26 +25,24 @@ pub struct CacheFile {
     record: PathBuf,
 }
 
-/// One batch that influx-proxy could not deliver.
+/// A process that has a cache file open for writing.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Block {
-    pub db: Vec<u8>,
-    /// Empty = the default policy.
-    pub rp: Vec<u8>,
-    pub lines: Vec<u8>,
+pub struct Writer {
+    pub pid: u32,
+    /// The name of its program.
+    pub name: String,
 }
 
-/// Reads the blocks that influx-proxy has not delivered.
-pub struct Blocks<'a> {
-    file: &'a CacheFile,
-    data: BufReader<File>,
-    at: u64,
-    len: u64,
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = one_line(&self.name);
+        write!(f, "process {} ({name}) may still write to it; end it, and start fluxgate again", self.pid)
+    }
 }
 
 /// The cache files in a data directory that are not empty.
 pub fn find(data_dir: &Path) -> Vec<CacheFile> {
-    let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(data_dir) else { return Vec::new() };
     let mut files: Vec<_> = entries
         .filter_map(|entry| {
             let data = entry.ok()?.path();
@@ -59,139 +55,108 @@ pub fn find(data_dir: &Path) -> Vec<CacheFile> {
     files
 }
 
-/// The timestamp for lines without one: when the file was last written, which is closer to the truth than now.
-pub fn stamp(file: &CacheFile) -> Vec<u8> {
-    let modified = file.data.metadata().and_then(|m| m.modified()).ok();
-    let nanos = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
-    nanos.to_string().into_bytes()
-}
+impl CacheFile {
+    /// What to do when no backend has its name.
+    pub fn no_backend(&self) -> String {
+        let name = one_line(&self.backend);
+        format!(
+            "no backend is named {name}. If it has another name now, rename {name}.dat to NAME.dat and {name}.rec, if \
+             there is one, to NAME.rec, and start again; if it is gone, remove them"
+        )
+    }
 
-/// Opens the file behind the blocks that have been delivered.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn blocks(file: &CacheFile) -> io::Result<Blocks<'_>> {
-    let mut data = File::open(&file.data)?;
-    let len = data.metadata()?.len();
-    let record = std::fs::read(&file.record).unwrap_or_default();
-    let at = record.try_into().map_or(0, u64::from_be_bytes).min(len);
-    data.seek(SeekFrom::Start(at))?;
-    Ok(Blocks { file, data: BufReader::new(data), at, len })
-}
+    /// The timestamp for lines without one: when the file was last written, which is closer to the truth than now.
+    pub fn stamp(&self) -> Vec<u8> {
+        let modified = self.data.metadata().and_then(|m| m.modified()).ok();
+        let nanos = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
+        nanos.to_string().into_bytes()
+    }
 
-impl Blocks<'_> {
-    /// The next complete block. None: the end, or nothing more can be read (which is logged).
+    /// Opens the file behind the blocks that have been delivered.
     ///
     /// # Errors
-    /// When the file cannot be read. A torn last block is not an error.
-    pub fn next_block(&mut self) -> io::Result<Option<Block>> {
-        let mut length = [0; 4];
-        if self.at == self.len {
-            return Ok(None);
-        }
-        let torn = |at: u64| {
-            let (left, file) = (self.len - at, self.file.data.display());
-            log::error!("{file}: the last {left} bytes, from offset {at}, are a torn block and cannot be imported");
-            Ok(None)
-        };
-        let at = self.at;
-        match self.data.read_exact(&mut length) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return torn(at),
+    /// When the file cannot be read.
+    pub fn blocks(&self) -> io::Result<Blocks> {
+        let mut blocks = Blocks::open(self.data.clone())?;
+        let record = match fs::read(&self.record) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(blocks),
             other => other?,
-        }
-        let length = u64::from(u32::from_be_bytes(length));
-        if length > CACHE_BLOCK_BYTES_MAX || at + 4 + length > self.len {
-            return torn(at);
-        }
-        let mut bytes = vec![0; length as usize];
-        self.data.read_exact(&mut bytes)?;
-        self.at = at + 4 + length;
-        match parse(&bytes) {
-            Some(block) => Ok(Some(block)),
-            None => {
-                log::error!("{}: the block at offset {at} cannot be read and is skipped", self.file.data.display());
-                Ok(Some(Block { db: Vec::new(), rp: Vec::new(), lines: Vec::new() }))
+        };
+        let shown = self.record.display();
+        match <[u8; 8]>::try_from(&record[..]).map(u64::from_be_bytes) {
+            Ok(offset) if blocks.skip_to(offset)? => {}
+            // influx-proxy empties the file first and sets the offset then. Ended in between, it finds none of the
+            // blocks that it appends later.
+            Ok(offset) => {
+                log::warn!(
+                    "{shown}: no block of {} begins at offset {offset}: the whole file is imported",
+                    self.data.display()
+                );
             }
+            // As influx-proxy leaves it before the first block is read.
+            Err(_) if record.is_empty() => {}
+            Err(_) => log::warn!(
+                "{shown} has {} bytes instead of 8: the whole file {} is imported",
+                record.len(),
+                self.data.display()
+            ),
         }
+        Ok(blocks)
+    }
+
+    /// Another process that may still write to the file: influx-proxy itself. Not found when this process may not look,
+    /// as when it belongs to another user.
+    pub fn writer(&self) -> Option<Writer> {
+        let file = self.data.metadata().ok()?;
+        let processes = fs::read_dir("/proc").ok()?;
+        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let pid = numbers.filter(|&pid| pid != std::process::id()).find(|pid| has_open(*pid, &file))?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some(Writer { pid, name: name.trim_end().to_owned() })
     }
 
     /// Renames the files after everything has been taken over, so that they are not read again.
     ///
     /// # Errors
     /// When a rename fails.
-    pub fn finish(self) -> io::Result<()> {
-        let imported =
-            |path: &Path| path.with_extension(format!("{}.imported", path.extension().unwrap_or_default().display()));
-        std::fs::rename(&self.file.data, imported(&self.file.data))?;
-        match std::fs::rename(&self.file.record, imported(&self.file.record)) {
+    pub fn put_aside(&self) -> io::Result<()> {
+        let (data, record) = self.names_aside();
+        fs::rename(&self.data, data)?;
+        match fs::rename(&self.record, record) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
-}
 
-/// `<db> <gzip>` or `<db> <rp> <gzip>`. Escaped names contain no blank, and a gzip stream begins with 1f 8b.
-fn parse(bytes: &[u8]) -> Option<Block> {
-    let (db, rest) = split_blank(bytes)?;
-    let (rp, gzip) = if rest.starts_with(b"\x1f\x8b") { (&b""[..], rest) } else { split_blank(rest)? };
-    let mut lines = Vec::new();
-    MultiGzDecoder::new(gzip).take(CACHE_BLOCK_BYTES_MAX).read_to_end(&mut lines).ok()?;
-    Some(Block { db: query::unescape(db)?.into_owned(), rp: query::unescape(rp)?.into_owned(), lines })
-}
-
-fn split_blank(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(b' ', bytes)?;
-    Some((&bytes[..at], &bytes[at + 1..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
-    use super::*;
-
-    fn block(names: &str, lines: &str) -> Vec<u8> {
-        let mut bytes = format!("{names} ").into_bytes();
-        let mut gzip = GzEncoder::new(&mut bytes, Compression::fast());
-        gzip.write_all(lines.as_bytes()).unwrap();
-        gzip.finish().unwrap();
-        [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], &bytes].concat()
-    }
-
-    fn read_all(dir: &Path) -> (Vec<Block>, CacheFile) {
-        let file = find(dir).pop().unwrap();
-        let mut blocks = blocks(&file).unwrap();
-        let all = std::iter::from_fn(|| blocks.next_block().unwrap()).collect();
-        blocks.finish().unwrap();
-        (all, file)
-    }
-
-    #[test]
-    fn both_generations_are_read_from_where_influx_proxy_had_come() {
-        let dir = tempfile::tempdir().unwrap();
-        let delivered = block("old", "gone v=1 1\n");
-        let bytes = [delivered.clone(), block("a+b%2Fc", "m v=1 1\n"), block("db rp%201", "m v=2 2\n")].concat();
-        std::fs::write(dir.path().join("b.dat"), bytes).unwrap();
-        std::fs::write(dir.path().join("b.rec"), (delivered.len() as u64).to_be_bytes()).unwrap();
-        let (all, file) = read_all(dir.path());
-        assert_eq!(file.backend, "b");
-        let want = [("a b/c", "", "m v=1 1\n"), ("db", "rp 1", "m v=2 2\n")];
-        let want = want.map(|(db, rp, lines)| Block { db: db.into(), rp: rp.into(), lines: lines.into() });
-        assert_eq!(all, want);
-        assert_eq!(find(dir.path()), [], "imported once");
-    }
-
-    #[test]
-    fn whole_blocks_before_a_torn_one_are_read() {
-        let whole = block("db", "m v=1 1\n");
-        let torn = block("db", "m v=2 2\n");
-        for cut in 1..torn.len() {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("b.dat"), [&whole[..], &torn[..cut]].concat()).unwrap();
-            assert_eq!(read_all(dir.path()).0.len(), 1, "cut at {cut}");
+    /// Names that are not taken: `.imported`, or with a number when an earlier import has left files.
+    fn names_aside(&self) -> (PathBuf, PathBuf) {
+        let named = |path: &Path, number: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".imported{number}"));
+            PathBuf::from(name)
+        };
+        let mut names = (named(&self.data, ""), named(&self.record, ""));
+        for number in 2.. {
+            if !names.0.exists() && !names.1.exists() {
+                break;
+            }
+            let number = format!(".{number}");
+            names = (named(&self.data, &number), named(&self.record, &number));
         }
+        names
     }
+}
+
+/// Whether a process has this file open for writing.
+fn has_open(pid: u32, file: &Metadata) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let is_it = |path: &Path| fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (file.dev(), file.ino()));
+    let writes = |path: &Path| {
+        let number = path.file_name().unwrap_or_default().display().to_string();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        // O_WRONLY or O_RDWR.
+        flags.is_some_and(|flags| flags & 0o3 != 0)
+    };
+    descriptors.filter_map(|entry| Some(entry.ok()?.path())).any(|path| is_it(&path) && writes(&path))
 }

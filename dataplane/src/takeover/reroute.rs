@@ -3,11 +3,12 @@
 //!
 //! Points are appended to the first worker's log and synced, and only then removed from where they were. A crash in
 //! between delivers them twice, which changes nothing in InfluxDB. Records are appended in their order over all logs,
-//! before any worker accepts: so they come before all new ones. Reads block, which is allowed because no worker accepts
-//! connections yet.
+//! before any worker accepts: so they come before all new ones. Cache files may be long, so workers accept before they
+//! are imported; only writes wait. Reads block, of a cache file a piece at a time.
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::crash;
 use crate::disklog::{self, Pending, RecordKey, Seq};
@@ -17,7 +18,7 @@ use crate::lineproto::{Item, Scanner, unescape_measurement};
 use crate::placement::Place;
 use crate::precision::Precision;
 use crate::settings::Durability;
-use crate::takeover::cache_files::{self, CacheFile};
+use crate::takeover::cache_files::CacheFile;
 use crate::topology::BackendId;
 use crate::worker::{Worker, WorkerError};
 
@@ -71,14 +72,22 @@ impl Backlog {
     }
 }
 
-/// Imports influx-proxy's cache files.
+/// Imports influx-proxy's cache files. Writes wait meanwhile, so that their points come behind these older ones.
 ///
 /// # Errors
 /// When the log or a file fails. What was not removed is imported again at the next start.
 pub async fn import_all(worker: &Rc<Worker>, cache_files: Vec<CacheFile>) -> Result<(), WorkerError> {
-    for file in cache_files {
-        import(worker, &file).await?;
+    for file in &cache_files {
+        log::info!("importing {}: writes wait until all cache files are in the log", file.data.display());
+        match import(worker, file).await {
+            Err(WorkerError::Stopped) => {
+                log::warn!("stopped: the import of {} begins again at the next start", file.data.display());
+                return Ok(());
+            }
+            other => other?,
+        }
     }
+    worker.feeds.imported.store(true, SeqCst);
     Ok(())
 }
 
@@ -149,7 +158,8 @@ async fn reroute(
     Ok(lines.len() as u64)
 }
 
-/// Appends lines and counts them in the ledger. While the log is full, waits for couriers to make room.
+/// Appends lines and counts them in the ledger. While the log is full, waits for couriers to make room. Ends when the
+/// proxy stops.
 async fn append(
     worker: &Worker,
     old: &OldRecord<'_>,
@@ -160,6 +170,9 @@ async fn append(
 ) -> Result<Seq, WorkerError> {
     let key = RecordKey { db: old.db, rp: old.rp, precision: old.precision, route };
     let seq = loop {
+        if worker.all_stats.stopping.load(Relaxed) {
+            return Err(WorkerError::Stopped);
+        }
         match worker.own.log.append(&key, lines, len, false, &copy).await {
             Err(disklog::Error::Full | disklog::Error::NoNextFile) => io::sleep(REROUTE_PAUSE).await,
             other => break other?,
@@ -173,21 +186,25 @@ async fn append(
 async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
     let topology = worker.settings.topology.clone();
     let Some(backend) = topology.by_name(&file.backend) else {
-        log::warn!("{} is not imported: no backend of that name is configured", file.data.display());
+        log::warn!("{} is not imported: {}", file.data.display(), file.no_backend());
         return Ok(());
     };
+    if let Some(writer) = file.writer() {
+        log::error!("{} is not imported: {writer}", file.data.display());
+        return Ok(());
+    }
     let mut route = vec![None; topology.circles.len()];
     route[backend.circle] = Some(backend.id);
     let (mut points, mut refused, mut last) = (0u64, 0u64, None);
-    let mut blocks = cache_files::blocks(file)?;
-    while let Some(block) = blocks.next_block()? {
-        let old = OldRecord { db: &block.db, rp: &block.rp, precision: Precision::Nanosecond, bytes: &block.lines };
+    let mut blocks = file.blocks()?;
+    let stamp = file.stamp();
+    while let Some(piece) = blocks.next_piece()? {
+        let old = OldRecord { db: &piece.db, rp: &piece.rp, precision: Precision::Nanosecond, bytes: &piece.lines };
         let mut lines = Vec::new();
-        Scanner::new(Precision::Nanosecond).scan(&block.lines, true, |item| match item {
+        Scanner::new(Precision::Nanosecond).scan(&piece.lines, true, |item| match item {
             Item::Line(line) => lines.push(line),
             Item::Refused(_) => refused += 1,
         });
-        let stamp = cache_files::stamp(file);
         for line in lines {
             let copy = |out: &mut [u8]| {
                 line.encode(old.bytes, &stamp, out);
@@ -200,11 +217,12 @@ async fn import(worker: &Worker, file: &CacheFile) -> Result<(), WorkerError> {
         worker.own.log.committed(seq, Durability::Disk).await?;
     }
     worker.own.save(false).await?;
-    blocks.finish()?;
+    file.put_aside()?;
     log::info!(
-        "imported {points} points for {} from {}; {refused} invalid lines were left out",
+        "imported {points} points for {} from {}; {refused} invalid lines and {} damaged bytes were left out",
         file.backend,
-        file.data.display()
+        file.data.display(),
+        blocks.damaged_bytes
     );
     Ok(())
 }

@@ -3,9 +3,13 @@
 //!
 //! Not here: who the client is (checked by the caller), what the lines say (`intake`).
 
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
 use super::intake::Intake;
+use crate::io;
 use crate::ledger::OTHERS;
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{IMPORT_LOOK_INTERVAL, IMPORT_WAIT, NAME_BYTES_MAX};
 use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::worker::{Found, Worker};
@@ -24,6 +28,19 @@ pub struct Admitted {
     pub intake: Intake,
     /// False: InfluxDB reports bad lines first, and only then refuses the good ones with [`Reject::PolicyUnknown`].
     pub policy_known: bool,
+}
+
+/// The points of influx-proxy's cache files are older than all that clients send now, and come first.
+async fn wait_for_import(worker: &Worker) -> Result<(), Reject> {
+    let mut waited = Duration::ZERO;
+    while !worker.feeds.imported.load(SeqCst) {
+        if waited >= IMPORT_WAIT {
+            return Err(Reject::Importing);
+        }
+        io::sleep(IMPORT_LOOK_INTERVAL).await;
+        waited += IMPORT_LOOK_INTERVAL;
+    }
+    Ok(())
 }
 
 /// Checks a target, in InfluxDB's order. An unknown database or policy costs one request to the backends.
@@ -47,6 +64,7 @@ pub async fn admit(worker: &Worker, Target { db, rp, precision }: Target<'_>) ->
         return Err(Reject::DatabaseForbidden(db.to_vec()));
     }
     let precision = precision?;
+    wait_for_import(worker).await?;
     let policy_known = match worker.find(db, rp).await {
         Found::Yes => true,
         Found::NoPolicy => false,
