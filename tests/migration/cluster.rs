@@ -35,7 +35,7 @@ pub fn urls(servers: &[Vec<Influxd>]) -> Vec<Vec<String>> {
 
 pub fn config(circles: &[Vec<String>]) -> ProxyConfig {
     // Two workers, so that points of one measurement lie in two logs. Backends that are down are asked again after a
-    // second. A clear waits for `query_timeout` after the end of a transition.
+    // second. With other proxies, a clear waits for `query_timeout` after the end of a transition.
     let config = ProxyConfig::new(circles).set("workers", 2).set("rewrite_interval", 1);
     config.set("write_timeout", 5).set("query_timeout", 10)
 }

@@ -175,7 +175,7 @@ fn a_backend_is_added_without_a_gap() {
         let first = format!("{measurement},host=a v=1 1");
         write_to(circle.server(&route[0]), &first);
     }
-    circle.change_transition(|transitions| transitions.end(0).unwrap());
+    circle.change_transition(|transitions| transitions.end(0, false).unwrap());
     circle.assert_whole();
     let before = circle.written;
     circle.write();
@@ -206,7 +206,7 @@ fn a_backend_leaves_without_a_gap_and_is_shown_as_leaving() {
         let first = format!("{measurement},host=a v=1 1");
         write_to(circle.server(staying), &first);
     }
-    circle.change_transition(|transitions| transitions.end(0).unwrap());
+    circle.change_transition(|transitions| transitions.end(0, false).unwrap());
     circle.servers[0].kill();
     assert!(eventually(PATIENCE, || circle.proxy.health().is_ok_and(|circles| !circles[0].backends[0].active)));
     circle.write();

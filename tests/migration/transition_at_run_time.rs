@@ -183,7 +183,7 @@ fn no_query_misses_a_confirmed_point_while_data_is_moved() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(moved.iter().any(|(_, former)| former.index() == 1), "{moved:?}");
-    proxy.transitions.end(0).unwrap();
+    proxy.transitions.end(0, false).unwrap();
     assert_eq!(proxy.transitions.of(0), None);
     let at_end = confirmed[0].load(SeqCst);
     assert!(eventually(PATIENCE, || confirmed[0].load(SeqCst) > at_end + 20));

@@ -64,7 +64,7 @@ fn jobs(topology: &Arc<Topology>, placement: &Arc<Placement>, stats: &Arc<Stats>
     let nowhere = std::path::Path::new("/nowhere");
     let shared = MigrationShared {
         topology: Arc::clone(topology),
-        placement: Arc::clone(placement),
+        placement: Placement::clone(placement),
         world: Box::new(crate::migration::job_test::MemoryWorld::default()),
         peers: Peers::new(&Credentials::default(), Vec::new(), &Trust::default()),
         journal: Journal::new(nowhere),

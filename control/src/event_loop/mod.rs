@@ -128,7 +128,7 @@ impl EventLoop {
         let backends = topology.backends.iter().map(known).collect::<io::Result<Vec<_>>>()?;
         let migrations = migration::job::MigrationShared {
             topology: Arc::clone(&topology),
-            placement: Arc::clone(&placement),
+            placement: Placement::clone(&placement),
             world: Box::new(LiveWorld { stats: Arc::clone(&stats), transitions, trust: trust.clone(), query_timeout }),
             peers: Peers::new(&credentials, peers, &trust),
             journal: Journal::new(&mlog_dir),

@@ -31,7 +31,8 @@ use crate::limits;
 /// What all jobs share.
 pub struct MigrationShared {
     pub topology: Arc<Topology>,
-    pub placement: Arc<Placement>,
+    /// A copy of its own: that of queries would tell that one is running.
+    pub placement: Placement,
     pub world: Box<dyn World>,
     pub peers: Peers,
     pub journal: Journal,

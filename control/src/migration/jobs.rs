@@ -171,7 +171,7 @@ impl Jobs {
     /// the other proxy.
     pub fn ending(&self, circle: usize) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        move || shared.world.end(circle)
+        move || shared.world.end(circle, true)
     }
 
     /// Cancels, pauses or resumes a running job.

@@ -104,7 +104,7 @@ impl World for LiveWorld {
     }
 
     fn former_read_until(&self, circle: usize) -> Option<Instant> {
-        self.transitions.ended(circle).map(|ended| ended + self.query_timeout)
+        self.transitions.former_read_until(circle, self.query_timeout)
     }
 
     fn is_moving(&self, circle: usize, place: &Place) -> bool {
@@ -115,8 +115,8 @@ impl World for LiveWorld {
         self.transitions.mark_moved(circle, places)
     }
 
-    fn end(&self, circle: usize) -> Result<(), String> {
-        self.transitions.end(circle)
+    fn end(&self, circle: usize, has_others: bool) -> Result<(), String> {
+        self.transitions.end(circle, has_others)
     }
 }
 

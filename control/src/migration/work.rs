@@ -46,7 +46,7 @@ impl Job {
         };
         self.announce_end(shared, &peers, ends.is_some());
         if let Some(circle) = ends.filter(|_| !self.is_failing())
-            && let Err(error) = shared.world.end(circle)
+            && let Err(error) = shared.world.end(circle, !peers.is_empty())
         {
             self.note_error(shared, format!("the transition of circle {circle} cannot end: {error}"));
         }

@@ -43,12 +43,13 @@ pub trait World: Send + Sync {
     /// Points that this proxy has not delivered to `backend` yet.
     fn queued_points(&self, backend: BackendId) -> u64;
     /// Queries that began before the end of a transition may read former owners of the circle until then; None: there
-    /// are no such queries.
+    /// are no such queries any more.
     fn former_read_until(&self, circle: usize) -> Option<Instant>;
     /// True while the measurement has a new owner and the transition has not ended.
     fn is_moving(&self, circle: usize, place: &Place) -> bool;
     /// Reads of these measurements go to their new owners from now on; they must be verified there.
     fn mark_moved(&self, circle: usize, places: &[Place]) -> Result<(), String>;
-    /// Ends the transition: all data is at its new owners, and writes go only there.
-    fn end(&self, circle: usize) -> Result<(), String>;
+    /// Ends the transition: all data is at its new owners, and writes go only there. `has_others`: other proxies take
+    /// part in it.
+    fn end(&self, circle: usize, has_others: bool) -> Result<(), String>;
 }

@@ -21,9 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Acquire;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use fluxgate_dataplane::placement::{Former, FormerMember, Place, Placement, PlacementSettings};
@@ -107,10 +107,21 @@ struct TransitionState {
     /// By circle of the topology.
     circles: Vec<SavedCircle>,
     placement: Arc<Placement>,
-    /// By circle: when its transition ended, if it ended since the start.
-    ended: Vec<Option<Instant>>,
+    /// Former placements that queries may still go by.
+    past: Vec<Weak<Placement>>,
+    /// By circle: the end of its transition, if it ended since the start.
+    ended: Vec<Option<TransitionEnd>>,
     /// None before the control thread runs.
     told: Option<PlacementSubscriber>,
+}
+
+#[derive(Debug, Clone)]
+struct TransitionEnd {
+    at: Instant,
+    /// From this version of the placement on, nothing is read from former owners.
+    version: u64,
+    /// Other proxies took part; their queries are not known here.
+    has_others: bool,
 }
 
 /// The receivers of a new placement.
@@ -133,7 +144,7 @@ impl Transitions {
             file::save(file, &circles)?;
         }
         let ended = vec![None; circles.len()];
-        let state = TransitionState { circles, placement: Arc::new(placement), ended, told: None };
+        let state = TransitionState { circles, placement: Arc::new(placement), past: Vec::new(), ended, told: None };
         Ok(Self(Arc::new(TransitionsShared { file: file.to_owned(), changes, state: Mutex::new(state) })))
     }
 
@@ -213,23 +224,25 @@ impl Transitions {
 
     /// Ends a transition: places without a mark are read from their owners too, and former owners get no more writes.
     /// Waits until no worker reads from or writes to former owners, so it must not be called on the control thread. A
-    /// running query may still read there for up to `query_timeout`: remove nothing before that.
+    /// running query may still read there: remove nothing before [`Transitions::former_read_until`].
+    ///
+    /// `has_others`: other proxies take part in the transition.
     ///
     /// # Errors
     /// One sentence: the file cannot be written, or a worker does not answer. Writes then still go to both.
-    pub fn end(&self, circle: usize) -> Result<(), String> {
+    pub fn end(&self, circle: usize, has_others: bool) -> Result<(), String> {
         let mut state = self.state();
         if state.circles[circle].former.is_none() {
             return Ok(());
         }
         let next = state.placement.with_settled(circle);
-        let version = next.version();
+        let settled = next.version();
         let stats = state.told.as_ref().map(|told| Arc::clone(&told.stats));
         let told = state.publish(next);
         drop(state);
         tell(told);
         if let Some(stats) = &stats {
-            wait_for_workers(stats, version)?;
+            wait_for_workers(stats, settled)?;
         }
         let mut state = self.state();
         let mut circles = state.circles.clone();
@@ -237,7 +250,7 @@ impl Transitions {
         circles[circle].moved.clear();
         file::save(&self.0.file, &circles)?;
         state.circles = circles;
-        state.ended[circle] = Some(Instant::now());
+        state.ended[circle] = Some(TransitionEnd { at: Instant::now(), version: settled, has_others });
         let next = state.placement.with_ended(circle);
         let version = next.version();
         let told = state.publish(next);
@@ -250,10 +263,15 @@ impl Transitions {
         Ok(())
     }
 
-    /// When the transition of a circle ended, if it ended since the start. Queries that began later do not read from
-    /// former owners.
-    pub fn ended(&self, circle: usize) -> Option<Instant> {
-        self.state().ended[circle]
+    /// Until when queries may still read former owners of the circle, since they began before its transition ended.
+    /// None: there are none. Each query keeps the placement with which it began until it ends; those of other proxies
+    /// end within `query_timeout`.
+    pub fn former_read_until(&self, circle: usize, query_timeout: Duration) -> Option<Instant> {
+        let state = self.state();
+        let end = state.ended[circle].as_ref()?;
+        let is_before = |placement: Arc<Placement>| placement.version() < end.version;
+        let is_read = end.has_others || state.past.iter().filter_map(Weak::upgrade).any(is_before);
+        is_read.then(|| end.at + query_timeout)
     }
 
     /// Connects the control thread, which receives new placements from now on and passes them to the workers.
@@ -270,7 +288,9 @@ impl Transitions {
 impl TransitionState {
     /// Returns what to send after the lock is released: the control thread may need the lock.
     fn publish(&mut self, placement: Placement) -> Option<(Sender<Arc<Placement>>, Arc<Placement>)> {
-        self.placement = Arc::new(placement);
+        let before = std::mem::replace(&mut self.placement, Arc::new(placement));
+        self.past.retain(|placement| placement.strong_count() > 0);
+        self.past.push(Arc::downgrade(&before));
         self.told.as_ref().map(|told| (told.placements.clone(), Arc::clone(&self.placement)))
     }
 }

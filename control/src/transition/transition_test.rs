@@ -107,7 +107,7 @@ fn a_transition_and_its_marks_survive_restarts_until_it_ends() {
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b"]);
     assert_eq!(transitions.placement().version(), 0);
     assert!(reads_from_owner(&transitions, &name) && transitions.is_moving(0, Place::new("db", &name)));
-    transitions.end(0).unwrap();
+    transitions.end(0, false).unwrap();
     assert!(!transitions.is_moving(0, Place::new("db", &name)) && !transitions.placement().in_transition(0));
 
     let transitions = data_dir.start(&after);
@@ -138,7 +138,7 @@ fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
     let transitions = data_dir.start(&leaving);
     assert_eq!(former_names(&transitions).unwrap(), ["a", "b", "c"]);
     assert_eq!(transitions.changes()[0].now, ["a", "c"]);
-    transitions.end(0).unwrap();
+    transitions.end(0, false).unwrap();
     assert_eq!(data_dir.start(&leaving).of(0), None);
     // Then it can be removed.
     assert_eq!(data_dir.start(&circle(&["a", "c"])).of(0), None);
@@ -226,7 +226,7 @@ fn a_transition_waits_for_all_workers_to_read_and_then_write_only_at_the_owners(
         other => panic!("{other:?}"),
     };
     let ending = transitions.clone();
-    let end = thread::spawn(move || ending.end(0));
+    let end = thread::spawn(move || ending.end(0, false));
     let settled = next();
     let owner = settled.owner(0, Place::new(b"db", name.as_bytes()));
     assert_eq!(settled.reader(0, Place::new(b"db", name.as_bytes())), owner);
@@ -246,4 +246,28 @@ fn a_transition_waits_for_all_workers_to_read_and_then_write_only_at_the_owners(
     take(1, &ended);
     end.join().unwrap().unwrap();
     assert_eq!(transitions.of(0), None);
+}
+
+#[test]
+fn former_owners_are_read_until_the_last_query_from_before_has_ended() {
+    let timeout = std::time::Duration::from_secs(60);
+    for has_others in [false, true] {
+        let data_dir = DataDir::new();
+        data_dir.start(&circle(&["a", "b"]));
+        let transitions = data_dir.start(&circle(&["a", "b", "c"]));
+        assert_eq!(transitions.former_read_until(0, timeout), None, "it has not ended");
+        // Placements of two queries.
+        let first = transitions.placement();
+        transitions.mark_moved(0, &[Place::new("db", &*moving(&transitions)).owned()]).unwrap();
+        let second = transitions.placement();
+        transitions.end(0, has_others).unwrap();
+        let later = transitions.placement();
+        for ends in [first, second] {
+            let until = transitions.former_read_until(0, timeout).unwrap();
+            assert!(until > std::time::Instant::now() + timeout / 2);
+            drop(ends);
+        }
+        assert_eq!(transitions.former_read_until(0, timeout).is_some(), has_others, "queries of others are not known");
+        drop(later);
+    }
 }

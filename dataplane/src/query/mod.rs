@@ -89,7 +89,11 @@ impl OwnAnswer {
 }
 
 /// The slot of a running query. Dropping it frees the slot.
-struct Permit(Rc<Worker>);
+struct Permit {
+    worker: Rc<Worker>,
+    /// What the query goes by. While it is kept, the control thread knows that a query may read where data lay then.
+    _placement: Arc<Placement>,
+}
 
 impl Permit {
     /// # Errors
@@ -101,13 +105,13 @@ impl Permit {
             return Err(Refusal::new(503, text));
         }
         running.set(running.get() + 1);
-        Ok(Self(worker.clone()))
+        Ok(Self { worker: worker.clone(), _placement: worker.placement() })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let running = &self.0.queries.running;
+        let running = &self.worker.queries.running;
         running.set(running.get() - 1);
     }
 }
