@@ -15,6 +15,7 @@ use crate::commands::secret::TextArgs;
 use crate::lab::demo::DemoArgs;
 use crate::lab::load::LoadArgs;
 use crate::lab::sink::SinkArgs;
+use crate::serve::drain::DrainArgs;
 
 /// Replicates and shards InfluxDB line protocol over several InfluxDB 1.x servers, and loses none of it.
 ///
@@ -42,6 +43,13 @@ Examples:
 pub enum Command {
     /// Run the proxy until SIGTERM or SIGINT. This is the default without a command.
     Serve,
+
+    /// Deliver what is in the logs, take nothing new, and end: before you go back to influx-proxy.
+    ///
+    /// Starts with the same configuration as the proxy, which must have been stopped, but serves no client. The exit
+    /// status is 0 when every backend has got everything, and 1 when points are left: those stay in the logs.
+    #[command(after_help = "Example:\n  systemctl stop fluxgate && fluxgate drain --config /etc/fluxgate/proxy.toml")]
+    Drain(DrainArgs),
 
     /// Check the configuration and print every setting, with each backend's share of the data.
     ///
@@ -130,7 +138,7 @@ fn definition() -> clap::Command {
     // Hands it down to all commands.
     whole.build();
     whole.mut_subcommands(|command| match command.get_name() {
-        "serve" | "check" | "hashdist" => command,
+        "serve" | "check" | "drain" | "hashdist" => command,
         _ => without_config(command),
     })
 }

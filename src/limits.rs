@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// Time for workers to stop after a signal. Then the process ends; all acknowledged points are in the logs.
 pub const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+/// `drain`: how often it looks whether everything is delivered, and how often it tells what is left.
+pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+pub const DRAIN_TELL_INTERVAL: Duration = Duration::from_secs(5);
 /// Locked memory that the rings of one executor need. If the process may lock less, it does not start.
 pub const MEMLOCK_PER_WORKER_BYTES: u64 = 1024 * 1024;
 /// Descriptors asked for; connections, segments and backends share them. If fewer are allowed, fewer connections are

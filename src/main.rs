@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 use fluxgate::cli::{Cli, Command};
 use fluxgate::commands::{check, demo, hashdist, load, log_files, migrate, sink};
 use fluxgate::config::{self, Config};
-use fluxgate::{logger, serve};
+use fluxgate::logger;
+use fluxgate::serve::{self, ServeError, drain};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -27,6 +28,15 @@ enum End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+impl From<ServeError> for End {
+    fn from(failure: ServeError) -> Self {
+        match failure {
+            ServeError::Start(sentence) => Self::CannotStart(sentence),
+            ServeError::Running(sentence) => Self::Failed(sentence),
+        }
     }
 }
 
@@ -52,10 +62,12 @@ fn run(cli: &Cli) -> Result<(), End> {
         Command::Serve => {
             let config = load_config(cli)?;
             logger::install(config.log_enabled);
-            serve::serve(&config).map_err(|failure| match failure {
-                serve::ServeError::Start(sentence) => End::CannotStart(sentence),
-                serve::ServeError::Running(sentence) => End::Failed(sentence),
-            })
+            Ok(serve::serve(&config)?)
+        }
+        Command::Drain(args) => {
+            let config = load_config(cli)?;
+            logger::install(config.log_enabled);
+            Ok(drain::drain(&args, &config)?)
         }
         Command::Check => Ok(check::print(&load_config(cli)?, &mut out)?),
         Command::Hashdist(args) => Ok(hashdist::run(&args, &load_config(cli)?, &mut io::stdin().lock(), &mut out)?),

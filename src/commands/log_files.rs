@@ -11,6 +11,7 @@ use fluxgate_dataplane::disklog::{Error, inspect};
 Examples:
   fluxgate log ls data                  segments and cursors of all workers
   fluxgate log cat data/worker-0        one worker's log as line protocol
+  fluxgate log cat --pending data       what has not been delivered, and to which backends
   fluxgate log verify data && echo ok   check that nothing is damaged")]
 pub struct LogArgs {
     #[command(subcommand)]
@@ -22,9 +23,18 @@ pub enum LogCommand {
     /// List segments and cursors.
     Ls(DirArg),
     /// Print all records as line protocol, each after a comment with database, policy, precision and route.
-    Cat(DirArg),
+    Cat(CatArgs),
     /// Check every frame. Prints each damaged place; the exit status is 1 if there is one, or no log at all.
     Verify(DirArg),
+}
+
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct CatArgs {
+    /// Only what has not been delivered, each record after a comment that names the backends which still need it.
+    #[arg(long)]
+    pub pending: bool,
+    #[command(flatten)]
+    pub dir: DirArg,
 }
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -40,7 +50,8 @@ pub struct DirArg {
 pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
     let done = match &args.what {
         LogCommand::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
-        LogCommand::Cat(arg) => inspect::cat(&arg.dir, out).map(|()| true),
+        LogCommand::Cat(CatArgs { pending: true, dir }) => inspect::cat_pending(&dir.dir, out).map(|()| true),
+        LogCommand::Cat(CatArgs { dir, .. }) => inspect::cat(&dir.dir, out).map(|()| true),
         LogCommand::Verify(arg) => inspect::verify(&arg.dir, out),
     };
     match done {

@@ -35,6 +35,14 @@ pub fn text(topology: &Topology, rows: &[LedgerRow]) -> String {
     out
 }
 
+/// What backends have not got, as `3 points for b1, 5 points for b2`; empty when they have all.
+pub fn queued(topology: &Topology, rows: &[LedgerRow]) -> String {
+    let mut queued: BTreeMap<&LedgerBackend, u64> = BTreeMap::new();
+    rows.iter().filter(|row| row.queued > 0).for_each(|row| *queued.entry(&row.backend).or_default() += row.queued);
+    let texts = queued.iter().map(|(backend, points)| format!("{points} points for {}", backend.name(topology)));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,18 +4,21 @@
 //!   main thread: checks, binds, starts the control thread and the workers, waits for a signal or an end
 //! ```
 
+pub mod drain;
 mod ledger_report;
+mod older;
 mod preflight;
 
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
@@ -63,21 +66,46 @@ enum News {
 /// One sentence that names the key, the file or the cause.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let mut running = start(config).map_err(ServeError::Start)?;
+    let ledger = run(config, Clients::Accepted, |running| {
+        if !rings::coop_applied() {
+            log::warn!("the kernel does not support IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
+        }
+        let tls = if running.settings.tls.is_some() { " (TLS)" } else { "" };
+        log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
+        running.wait()
+    })?;
+    let queued = ledger_report::queued(&config.data.topology, &ledger);
+    if !queued.is_empty() {
+        log::warn!(
+            "not delivered yet, and kept in data_dir for the next start: {queued}. influx-proxy cannot read them: \
+             before you go back to it, run `fluxgate drain`"
+        );
+    }
+    Ok(())
+}
+
+/// Whether requests are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    Accepted,
+    /// Nobody listens where clients expect it.
+    None,
+}
+
+/// Starts, does `meanwhile`, and stops. Returns the last ledgers; none when a signal came during the start.
+fn run(
+    config: &Config,
+    clients: Clients,
+    meanwhile: impl FnOnce(&mut Running) -> Option<String>,
+) -> Result<Vec<LedgerRow>, ServeError> {
+    let mut running = start(config, clients).map_err(ServeError::Start)?;
     let failure = match running.wait_until_ready() {
         Err(why) => Some(ServeError::Start(why)),
         Ok(Begun::Stopped) => None,
-        Ok(Begun::Ready) => {
-            if !rings::coop_applied() {
-                log::warn!("the kernel does not support IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
-            }
-            let tls = if running.settings.tls.is_some() { " (TLS)" } else { "" };
-            log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
-            running.run().map(ServeError::Running)
-        }
+        Ok(Begun::Ready) => meanwhile(&mut running).map(ServeError::Running),
     };
-    let late = running.stop().map(ServeError::Running);
-    failure.or(late).map_or(Ok(()), Err)
+    let (late, ledger) = running.stop();
+    failure.or(late.map(ServeError::Running)).map_or(Ok(ledger), Err)
 }
 
 /// What runs between start and stop.
@@ -86,6 +114,7 @@ struct Running {
     https: Https,
     listening: SocketAddr,
     stats: Arc<Stats>,
+    feeds: Arc<Feeds>,
     control: Control,
     incoming: Receiver<News>,
     /// Workers that have not ended.
@@ -96,9 +125,14 @@ struct Running {
     _udp_ports: Vec<PortGuard>,
 }
 
-fn start(config: &Config) -> Result<Running, String> {
+fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     memory::keep_large_buffers();
-    let settings = Arc::new(config.data.clone());
+    let mut settings = config.data.clone();
+    if clients == Clients::None {
+        settings.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        settings.udp.clear();
+    }
+    let settings = Arc::new(settings);
     memory::share_arenas(settings.workers);
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;
@@ -112,15 +146,25 @@ fn start(config: &Config) -> Result<Running, String> {
     let (news, incoming) = unbounded();
     wait_for_signals(news.clone()).map_err(|e| format!("cannot start: {e}"))?;
 
+    if clients == Clients::Accepted {
+        older::ask(&settings.data_dir)?;
+    }
     let file = Transitions::file_in(&settings.data_dir);
+    let older_circles = older::circles(&file, &settings.data_dir);
     let transitions = Transitions::open(&file, &settings.topology, &settings.placement)?;
     transitions.changes().iter().for_each(|change| log::warn!("{change}"));
+    if let Some(warning) = older_circles.filter(|_| !transitions.changes().is_empty()) {
+        log::warn!("{warning}");
+    }
     let placement = transitions.placement();
     let stats = Stats::new(settings.workers, settings.topology.backends.len(), settings.topology.circles.len());
     let stats = Arc::new(stats.with_udp(settings.udp.len()));
     let (control_end, worker_ends) = handoff::pair(settings.workers).map_err(|e| format!("cannot start: {e}"))?;
     let cpus = preflight::allowed_cpus();
-    let connections_max = preflight::connections_per_worker(&settings);
+    let connections_max = match clients {
+        Clients::Accepted => preflight::connections_per_worker(&settings),
+        Clients::None => 0,
+    };
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
     let former = logs_of_former_workers(&settings);
     let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
@@ -128,6 +172,9 @@ fn start(config: &Config) -> Result<Running, String> {
     let feeds = Arc::new(Feeds::new(&former, settings.topology.backends.len(), &bells, since_1970));
     let mut cache_files = cache_files::find(&settings.data_dir);
     feeds.imported.store(cache_files.is_empty(), SeqCst);
+    let names = settings.topology.backends.iter().map(|backend| backend.name.as_str());
+    cache_files::remove_empty(&settings.data_dir, names)
+        .map_err(|e| format!("an empty cache file of influx-proxy in data_dir cannot be removed: {e}"))?;
     for (id, (socket, end)) in sockets.into_iter().zip(worker_ends).enumerate() {
         let start = Start {
             id,
@@ -170,6 +217,7 @@ fn start(config: &Config) -> Result<Running, String> {
         https: config.https.clone(),
         listening,
         stats,
+        feeds,
         control,
         incoming,
         ledger: Vec::new(),
@@ -227,24 +275,40 @@ impl Running {
         Ok(Begun::Ready)
     }
 
-    /// Waits for a signal, or for a worker that ends without one.
-    fn run(&mut self) -> Option<String> {
+    /// Waits for a signal, or for a worker that ends without one, which is a failure.
+    fn wait(&mut self) -> Option<String> {
         loop {
-            return match self.incoming.recv() {
-                Ok(News::Signal(SIGHUP)) => {
-                    self.reload();
-                    continue;
-                }
-                Ok(News::Signal(signal)) => {
-                    log_stop(signal);
-                    None
-                }
-                Ok(News::WorkerEnded(id, end)) => {
-                    self.note_end(id, end).or(Some(format!("worker {id} ended unexpectedly")))
-                }
-                Err(_) => Some("all threads ended".into()),
-            };
+            let news = self.incoming.recv();
+            if let ControlFlow::Break(end) = self.hear(news.ok()) {
+                return end;
+            }
         }
+    }
+
+    /// As [`Running::wait`], but no longer than that.
+    fn wait_for(&mut self, time: Duration) -> ControlFlow<Option<String>> {
+        match self.incoming.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
+            news => self.hear(news.ok()),
+        }
+    }
+
+    /// None: all threads have ended.
+    fn hear(&mut self, news: Option<News>) -> ControlFlow<Option<String>> {
+        ControlFlow::Break(match news {
+            Some(News::Signal(SIGHUP)) => {
+                self.reload();
+                return ControlFlow::Continue(());
+            }
+            Some(News::Signal(signal)) => {
+                log_stop(signal);
+                None
+            }
+            Some(News::WorkerEnded(id, end)) => {
+                self.note_end(id, end).or(Some(format!("worker {id} ended unexpectedly")))
+            }
+            None => Some("all threads ended".into()),
+        })
     }
 
     /// Reloads certificate and key for new connections. Open connections keep the old ones.
@@ -262,7 +326,7 @@ impl Running {
     }
 
     /// Ends workers, then the control thread, and prints the ledger.
-    fn stop(mut self) -> Option<String> {
+    fn stop(mut self) -> (Option<String>, Vec<LedgerRow>) {
         let mut failure = None;
         self.stats.stopping.store(true, Relaxed);
         self.control.shutdown_workers();
@@ -283,7 +347,7 @@ impl Running {
         self.control.stop();
         // If standard error is closed, there is nobody to tell.
         let _ = std::io::stderr().write_all(ledger_report::text(&self.settings.topology, &self.ledger).as_bytes());
-        failure
+        (failure, self.ledger)
     }
 
     fn note_end(&mut self, id: usize, end: Result<Vec<LedgerRow>, String>) -> Option<String> {

@@ -12,8 +12,9 @@ use super::scan::{End, FrameStep, Gap, Remains, Scan};
 use super::segment::Segment;
 use super::state_files::{FoundState, read_state};
 use super::store::Files;
-use super::{Error, Loss, Seq, frame, record, state};
+use super::{Error, Loss, PendingRecord, RecordView, Seq, frame, pending, record, state};
 use crate::limits::VERIFY_LOOKS;
+use crate::one_line::one_line;
 use crate::topology::Topology;
 
 /// Lists segments and cursors.
@@ -69,6 +70,27 @@ pub fn cat(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
             for gap in gaps {
                 writeln!(out, "# {}: {} points are missing", segment.name(), gap.lines).map_err(&io)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Prints what is undelivered as line protocol, each record after a comment line that names the backends which still
+/// need it. Of a running log what its state said when it was last saved, at most about a second ago.
+pub fn cat_pending(dir: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    for dir in log_dirs(dir)? {
+        let io = print_error(&dir);
+        let mut pending = pending(&dir)?;
+        while let Some(PendingRecord { record, needed_by }) = pending.next_record()? {
+            let names: Vec<_> = needed_by.iter().map(|(_, name)| one_line(name)).collect();
+            let RecordView { db, rp, precision, .. } = record;
+            let (db, rp, precision) = (db.escape_ascii(), rp.escape_ascii(), precision.as_param());
+            writeln!(out, "# db={db} rp={rp} precision={precision} backends={}", names.join(",")).map_err(&io)?;
+            out.write_all(record.bytes).map_err(&io)?;
+        }
+        if pending.lost() > 0 {
+            writeln!(out, "# {}: {} points are missing, the log is damaged", dir.display(), pending.lost())
+                .map_err(&io)?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::one_line::one_line;
 use crate::takeover::cache_blocks::Blocks;
@@ -53,6 +53,34 @@ pub fn find(data_dir: &Path) -> Vec<CacheFile> {
         .collect();
     files.sort_by(|a, b| a.backend.cmp(&b.backend));
     files
+}
+
+/// Removes the empty files of these backends, so that those which influx-proxy makes when it runs here again are newer
+/// than ours.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn remove_empty<'a>(data_dir: &Path, backends: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    for backend in backends {
+        let data = data_dir.join(format!("{backend}.dat"));
+        let is_empty = data.metadata().is_ok_and(|data| data.len() == 0);
+        let file = CacheFile { backend: backend.to_owned(), record: data.with_extension("rec"), data };
+        if is_empty && file.writer().is_none() {
+            fs::remove_file(&file.data)?;
+            match fs::remove_file(&file.record) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest of influx-proxy's files in a data directory, with the time at which it was last written.
+pub fn newest(data_dir: &Path) -> Option<(SystemTime, PathBuf)> {
+    let is_its = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "dat" || ending == "rec");
+    let paths = fs::read_dir(data_dir).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_its);
+    paths.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).max()
 }
 
 impl CacheFile {

@@ -1,0 +1,74 @@
+//! `fluxgate drain`: delivers what is in the logs without taking anything new, and ends. For those who go back to
+//! influx-proxy, which cannot read the logs, or take a machine away.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::topology::Topology;
+
+use super::{Clients, Running, ServeError, ledger_report};
+use crate::config::Config;
+use crate::limits::{DRAIN_LOOK_INTERVAL, DRAIN_TELL_INTERVAL};
+
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct DrainArgs {
+    /// Give up after this many seconds, with exit status 1. What is left stays in the log.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    wait: u64,
+}
+
+/// Delivers everything.
+///
+/// # Errors
+/// One sentence, when it cannot start, or when points are left at the end.
+pub fn drain(args: &DrainArgs, config: &Config) -> Result<(), ServeError> {
+    let mut is_empty = false;
+    let ledger = super::run(config, Clients::None, |running| {
+        log::info!("delivering what is in {}; clients are not served", config.data.data_dir.display());
+        deliver(running, Duration::from_secs(args.wait), &mut is_empty)
+    })?;
+    let queued = ledger_report::queued(&config.data.topology, &ledger);
+    if is_empty && queued.is_empty() {
+        log::info!("everything has been delivered");
+        return Ok(());
+    }
+    let left = if queued.is_empty() { "it was stopped".to_owned() } else { format!("{queued} are left") };
+    Err(ServeError::Running(format!("not everything has been delivered: {left}; start `fluxgate drain` again")))
+}
+
+/// Waits until nothing is queued any more, for a signal, or as long as it may.
+fn deliver(running: &mut Running, wait: Duration, is_empty: &mut bool) -> Option<String> {
+    let begun = Instant::now();
+    let mut told = begun;
+    while begun.elapsed() < wait {
+        *is_empty = running.feeds.imported.load(SeqCst) && left(&running.stats, &running.settings.topology) == 0;
+        if *is_empty {
+            return None;
+        }
+        if told.elapsed() >= DRAIN_TELL_INTERVAL {
+            told = Instant::now();
+            tell(&running.stats, &running.settings.topology);
+        }
+        if let ControlFlow::Break(end) = running.wait_for(DRAIN_LOOK_INTERVAL) {
+            return end;
+        }
+    }
+    None
+}
+
+/// Points that backends have not got.
+fn left(stats: &Stats, topology: &Topology) -> u64 {
+    topology.backends.iter().map(|backend| stats.queued_points(backend.id.index())).sum()
+}
+
+fn tell(stats: &Stats, topology: &Topology) {
+    for backend in &topology.backends {
+        let queued = stats.queued_points(backend.id.index());
+        if queued > 0 {
+            log::info!("{queued} points for {} are left", backend.name);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Points and a record of the circles that are older than what the backends have got since: fluxgate had been stopped
+//! with points in its log, influx-proxy ran in its place, and now fluxgate is started again.
+//!
+//! influx-proxy makes `<backend>.dat` and `<backend>.rec` when it starts, and fluxgate leaves none behind. So files
+//! that are newer than the state of our logs mean that it has run here since. Nothing tells of an influx-proxy with
+//! another `data_dir`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use fluxgate_dataplane::disklog;
+use fluxgate_dataplane::takeover::cache_files;
+
+/// Refuses to deliver such points without being told to.
+///
+/// # Errors
+/// One sentence that says what is there and what to do.
+pub fn ask(data_dir: &Path) -> Result<(), String> {
+    let logs = logs(data_dir);
+    let saved = logs.iter().flat_map(|log| ["state", "state.2"].map(|name| modified(&log.join(name)))).max().flatten();
+    let (Some(saved), Some((written, file))) = (saved, cache_files::newest(data_dir)) else { return Ok(()) };
+    if written <= saved {
+        return Ok(());
+    }
+    for log in logs {
+        // What cannot be read is told of when the log is opened.
+        let Ok(mut pending) = disklog::pending(&log) else { continue };
+        let Ok(Some(record)) = pending.next_record() else { continue };
+        let (shown, backend) = (data_dir.display(), record.needed_by.first().map_or("?", |(_, name)| *name));
+        return Err(format!(
+            "data_dir {shown} has points, for {backend} among others, that were not delivered when fluxgate stopped, \
+             and influx-proxy has run here since ({} is newer): backends may hold newer values. `fluxgate log cat \
+             --pending {shown}` prints them and `fluxgate drain` delivers them; to leave them out, move the folders \
+             worker-* out of data_dir",
+            file.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What to tell of a record of circles in transition that may be older than the data.
+pub fn circles(file: &Path, data_dir: &Path) -> Option<String> {
+    let (written, newer) = cache_files::newest(data_dir)?;
+    (written > modified(file)?).then(|| {
+        format!(
+            "influx-proxy has run here since {} was written ({} is newer): if it has moved data meanwhile, stop \
+             fluxgate and remove {}",
+            file.display(),
+            newer.display(),
+            file.display()
+        )
+    })
+}
+
+fn logs(data_dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
+    let is_log = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_log).collect()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().ok()?.modified().ok()
+}

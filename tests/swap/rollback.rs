@@ -1,0 +1,126 @@
+//! Back to influx-proxy and forward again: what it cannot read is told of, delivered on demand, and never delivered in
+//! silence when it may be older than what the backends hold.
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use fluxgate::lab::client::Client;
+use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate::lab::stand_in::StandIn;
+
+use crate::support::start;
+
+const LINES: [&str; 2] = ["cpu1 n=1i 1000\n", "cpu2,host=a\\ b n=2i 2000\n"];
+
+/// Status, standard output and standard error of a command in the folder of the stopped proxy.
+fn command(proxy: &Proxy, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+    command.args(arguments).current_dir(proxy.config_file().parent().unwrap());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A proxy that was stopped with two points for the second of its two circles, whose server is down.
+fn stopped_with_a_backlog() -> (Proxy, [StandIn; 2]) {
+    let mut backends = [0, 1].map(|_| StandIn::with_databases(&["db"]).unwrap());
+    let circles = backends.each_ref().map(|backend| vec![backend.url()]);
+    let mut proxy = start(&ProxyConfig::new(&circles));
+    let mut client = Client::connect(proxy.addr()).unwrap();
+    assert_eq!(client.write("db", "cpu0 n=9i 9000\n").unwrap().status, 204);
+    proxy.drained(Duration::from_secs(10)).unwrap();
+    backends[1].stop();
+    for line in LINES {
+        assert_eq!(client.write("db", line).unwrap().status, 204);
+    }
+    let queued = || proxy.ledger().is_ok_and(|ledger| ledger.totals.queued == 2);
+    assert!(eventually(Duration::from_secs(10), queued), "{:?}", proxy.ledger());
+    stop(&mut proxy);
+    (proxy, backends)
+}
+
+fn stop(proxy: &mut Proxy) {
+    assert!(proxy.terminate(Duration::from_secs(5)).unwrap().success());
+}
+
+/// The lines of `log cat --pending` that are points, and the comments before them.
+fn pending(proxy: &Proxy) -> (Vec<String>, Vec<String>) {
+    let (status, out, err) = command(proxy, &["log", "cat", "--pending", "data"]);
+    assert_eq!((status, &*err), (0, ""));
+    out.lines().map(|line| format!("{line}\n")).partition(|line| !line.starts_with('#'))
+}
+
+#[test]
+fn what_is_queued_at_the_end_is_told_of_printed_and_drained() {
+    let (mut proxy, mut backends) = stopped_with_a_backlog();
+    let log = proxy.stderr();
+    assert!(
+        log.contains("not delivered yet, and kept in data_dir for the next start: 2 points for influxdb-2-1"),
+        "{log}"
+    );
+    let (mut points, comments) = pending(&proxy);
+    points.sort();
+    assert_eq!(points, LINES);
+    let wanted = |comment: &String| comment.starts_with("# db=db ") && comment.ends_with("backends=influxdb-2-1\n");
+    assert!(!comments.is_empty() && comments.iter().all(wanted), "{comments:?}");
+
+    let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json", "--wait", "1"]);
+    assert_eq!(status, 1, "{err}");
+    assert!(err.contains("not everything has been delivered: 2 points for influxdb-2-1 are left"), "{err}");
+    backends[1].restart().unwrap();
+    let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);
+    assert_eq!(status, 0, "{err}");
+    assert!(err.contains("everything has been delivered"), "{err}");
+    assert_eq!((backends[0].points("db"), backends[1].points("db")), (3, 3), "each once");
+    assert_eq!(pending(&proxy), (vec![], vec![]));
+
+    // Nothing is queued: nothing is said.
+    proxy.restart().unwrap();
+    let before = proxy.stderr().len();
+    let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);
+    assert!(status == 2 && err.contains("is in use by another instance"), "{status}: {err}");
+    stop(&mut proxy);
+    assert!(!proxy.stderr()[before..].contains("not delivered yet"), "{}", proxy.stderr());
+}
+
+#[test]
+fn a_proxy_that_drains_serves_nobody() {
+    let (proxy, _backends) = stopped_with_a_backlog();
+    let mut draining = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+    draining.args(["drain", "-config", "proxy.json", "--wait", "3"]);
+    draining.current_dir(proxy.config_file().parent().unwrap()).stderr(std::process::Stdio::null());
+    let mut child = draining.spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(TcpStream::connect(proxy.addr()).is_err(), "somebody listens");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn points_from_before_influx_proxy_ran_again_are_asked_about() {
+    let (mut proxy, mut backends) = stopped_with_a_backlog();
+    backends[1].restart().unwrap();
+    // As influx-proxy does at its start.
+    for ending in ["dat", "rec"] {
+        std::fs::write(proxy.data_dir().join(format!("influxdb-2-1.{ending}")), "").unwrap();
+    }
+    let (status, _, err) = command(&proxy, &["-config", "proxy.json"]);
+    assert_eq!(status, 2, "{err}");
+    for words in ["influx-proxy has run here since", "for influxdb-2-1", "log cat --pending", "fluxgate drain"] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+    assert_eq!(backends[1].points("db"), 1, "nothing is delivered unasked");
+    let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);
+    assert_eq!(status, 0, "{err}");
+    assert_eq!(backends[1].points("db"), 3);
+
+    proxy.restart().unwrap();
+    assert!(!proxy.data_dir().join("influxdb-2-1.dat").exists(), "the next influx-proxy makes a newer one");
+    // Points that wait are no question while influx-proxy has not run.
+    backends[1].stop();
+    assert_eq!(Client::connect(proxy.addr()).unwrap().write("db", "cpu3 n=1i 1\n").unwrap().status, 204);
+    stop(&mut proxy);
+    proxy.restart().unwrap();
+}
