@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::hashdist::HashdistArgs;
+use crate::commands::import_config::ImportArgs;
 use crate::commands::log_files::LogArgs;
 use crate::commands::migrate::MigrateArgs;
 use crate::commands::secret::TextArgs;
@@ -60,6 +61,13 @@ pub enum Command {
         after_help = "Example:\n  fluxgate check --config /etc/fluxgate/proxy.toml && systemctl restart fluxgate"
     )]
     Check,
+
+    /// Write a configuration file of influx-proxy or influxdb-relay as a commented one of fluxgate's, in TOML.
+    ///
+    /// Prints it to standard output, with a note for what is taken otherwise or has no counterpart. fluxgate takes the
+    /// files of influx-proxy as they are: this is for those who want to go on with a file of fluxgate's.
+    #[command(after_help = "Example:\n  fluxgate import-config relay.toml > fluxgate.toml")]
+    ImportConfig(ImportArgs),
 
     /// Show how measurement names spread over the backends.
     ///

@@ -70,6 +70,10 @@ fn run(cli: &Cli) -> Result<(), End> {
             Ok(drain::drain(&args, &config)?)
         }
         Command::Check => Ok(check::print(&load_config(cli)?, &mut out)?),
+        Command::ImportConfig(args) => {
+            let text = args.import().map_err(|error| End::CannotStart(error.to_string()))?;
+            Ok(out.write_all(text.as_bytes())?)
+        }
         Command::Hashdist(args) => Ok(hashdist::run(&args, &load_config(cli)?, &mut io::stdin().lock(), &mut out)?),
         Command::Encrypt(args) => Ok(args.encrypt(&mut io::stdin().lock(), &mut out)?),
         Command::Decrypt(args) => {

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod hashdist;
+pub mod import_config;
 pub mod load;
 pub mod log_files;
 pub mod migrate;

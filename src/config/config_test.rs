@@ -105,7 +105,7 @@ fn what_is_missing_empty_or_not_positive_is_the_default() {
 }
 
 /// Every key there is, none at its default, in the words of each format.
-const EVERY_KEY: [(&str, &str); 3] = [
+pub(super) const EVERY_KEY: [(&str, &str); 3] = [
     (
         "all.json",
         r#"{"circles": [{"name": "c", "backends": [

@@ -53,7 +53,6 @@ pub(super) struct KeyDoc {
     #[cfg(test)]
     pub(super) default: &'static str,
     /// Lines of the comment at the key, in Markdown.
-    #[cfg(test)]
     pub(super) meaning: &'static [&'static str],
 }
 
@@ -74,7 +73,6 @@ macro_rules! table {
                 kind: <$type as Key>::KIND,
                 #[cfg(test)]
                 default: $default,
-                #[cfg(test)]
                 meaning: &[$($doc),*],
             },)*];
         }

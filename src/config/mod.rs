@@ -19,6 +19,9 @@ mod circles_test;
 #[cfg(test)]
 mod config_test;
 mod document;
+mod export;
+#[cfg(test)]
+mod export_test;
 mod file;
 #[cfg(test)]
 mod file_test;
@@ -26,6 +29,9 @@ mod loose;
 #[cfg(test)]
 mod loose_test;
 mod problem;
+mod relay;
+#[cfg(test)]
+mod relay_test;
 mod resolve;
 #[cfg(test)]
 mod tls_test;
@@ -42,6 +48,7 @@ use fluxgate_control::migration::Removed;
 use fluxgate_dataplane::settings::Settings;
 
 use document::FileFormat;
+pub use export::import;
 use problem::Problem;
 pub(crate) use resolve::{BACKLOG_FULL, CONSISTENCY_MAX, DURABILITY, HASH, MISSING_DB};
 
@@ -105,12 +112,19 @@ impl std::error::Error for ConfigError {}
 /// `listen_addr` holds a name).
 pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
     let path = path.as_ref();
+    parse(path, &read(path)?)
+}
+
+/// The text of a file. Blocks.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let text = std::fs::read(path).map_err(|e| error(path, None, format!("cannot be read: {e}")))?;
-    let text = String::from_utf8(text).map_err(|e| {
+    String::from_utf8(text).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
         error(path, Some(line), "the file must be UTF-8, and this line is not".to_owned())
-    })?;
-    parse(path, &text)
+    })
 }
 
 /// As [`load`], with the text at hand; `path` gives format and name.
@@ -121,6 +135,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let parsed = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
     let (mut tree, twice) = parsed;
     let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
+    if relay::is_relay(&tree) {
+        return Err(located(relay::refusal()));
+    }
     let loose = loose::accept(&mut tree, &twice, format).map_err(located)?;
     file::check(&tree).map_err(located)?;
     let version = version::settle(&mut tree, format).map_err(located)?;

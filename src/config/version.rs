@@ -39,6 +39,8 @@ enum Version {
 
 /// What a file was written for.
 pub(super) struct Decision {
+    /// As the key influx_proxy has it.
+    pub(super) name: &'static str,
     /// The file is for 2.4.
     pub(super) is_older: bool,
     /// The file has a key that only 2.5 has and that counts.
@@ -84,7 +86,12 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
 }
 
 fn decision(version: Version, newer_keys: bool) -> Decision {
-    Decision { is_older: version == Version::Older, newer_keys, warning: None }
+    let name = match version {
+        Version::Older => "2.4",
+        Version::Newer => "2.5",
+        Version::Any => "none",
+    };
+    Decision { name, is_older: version == Version::Older, newer_keys, warning: None }
 }
 
 /// 2.4 reads only JSON, and refuses the newer kinds of `hash_key`. A key under its newer name was renamed for 2.5.

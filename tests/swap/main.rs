@@ -4,4 +4,5 @@
 mod support;
 
 mod policies;
+mod relay;
 mod rollback;
