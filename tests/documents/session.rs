@@ -38,6 +38,10 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "restart",
         "the proxy of the quick start is no service: it is started again by hand",
     ),
+    ("systemctl stop influx-proxy", ":", "there is none; tests/swap/guide.rs follows the steps over its files"),
+    ("systemctl start fluxgate", ":", "the proxy of the quick start runs already"),
+    ("systemctl stop fluxgate", "kill $proxy; wait $proxy || true", "it is no service: it is stopped by hand"),
+    ("systemctl start influx-proxy", "restart", "there is none, and the other documents need the quick start's proxy"),
     ("systemctl reload fluxgate", "kill -HUP $proxy", "the same: SIGHUP to the proxy of the quick start"),
 ];
 
@@ -49,7 +53,8 @@ export INFLUXDB_REPORTING_DISABLED=true INFLUXDB_MONITOR_STORE_ENABLED=false INF
 (while kill -0 $TESTER 2>/dev/null; do sleep 0.5; done; kill -KILL 0) > /dev/null 2>&1 &
 curl() { command curl --silent --show-error --max-time 60 --write-out '%{stderr}STATUS %{http_code}\n' "$@"; }
 restart() {
-  kill $proxy; wait $proxy || true
+  kill $proxy 2> /dev/null || true
+  wait $proxy || true
   fluxgate -config proxy.json >> fluxgate.log 2>&1 &
   proxy=$!
   until curl -sf http://127.0.0.1:7076/ping; do sleep 0.1; done
