@@ -171,24 +171,98 @@ fn while_writes_hang_the_answer_says_so_and_other_databases_are_answered() {
     assert!(eventually(Duration::from_secs(20), all_there), "{}", proxy.stderr());
 }
 
-/// Passes everything on to a server, but for writes while it is closed.
+/// What a backend that refuses `held` says.
+const NO_RIGHT: &str = "user is not authorized to write to database held";
+
+/// Points of `held` are parked at the first backend.
+fn park(proxy: &Proxy) {
+    let reply = Client::connect(proxy.addr()).unwrap().write("held", "m n=1i 1\n").unwrap();
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    assert!(eventually(Duration::from_secs(20), || !parked(proxy).is_empty()), "{}", proxy.stderr());
+    // A backend is avoided when points have waited for a second.
+    std::thread::sleep(Duration::from_millis(1500));
+}
+
+/// What `/health` says of the first backend: each database, and why its points are parked.
+fn parked(proxy: &Proxy) -> Vec<(String, String)> {
+    let health: Value =
+        serde_json::from_str(&Client::connect(proxy.addr()).unwrap().get("/health").unwrap().text()).unwrap();
+    let parked = health[0]["backends"][0]["parked"].as_array().cloned().unwrap_or_default();
+    let text = |of: &Value, name: &str| of[name].as_str().unwrap_or_default().to_owned();
+    parked.iter().map(|of| (text(of, "database"), text(of, "why"))).collect()
+}
+
+/// The number of points of `m`, and whether the answer may lack some. `read_wait` is long, so a test must not wait.
+fn count(proxy: &Proxy, db: &str) -> (u64, bool) {
+    let asked = Instant::now();
+    let target = format!("/query?db={db}&q=SELECT+count(n)+FROM+m");
+    let reply = Client::connect(proxy.addr()).unwrap().get(&target).unwrap();
+    assert!(reply.status == 200 && asked.elapsed() < AT_ONCE, "{db}: {:?} {}", asked.elapsed(), reply.text());
+    (sum(&serde_json::from_str(&reply.text()).unwrap()), reply.header(STALE).is_some())
+}
+
+#[test]
+fn points_that_a_backend_does_not_take_do_not_concern_queries_of_other_databases() {
+    for (workers, circle_count) in [(1, 1), (2, 2)] {
+        let servers: Vec<_> = (0..circle_count).map(|_| Influxd::start().unwrap()).collect();
+        servers.iter().for_each(|server| ["db", "held"].iter().for_each(|db| server.create_database(db).unwrap()));
+        let gate = Gate::before(servers[0].addr());
+        gate.refuse(true);
+        let mut urls = vec![vec![gate.url()]];
+        urls.extend(servers[1..].iter().map(|server| vec![server.url()]));
+        let config = ProxyConfig::new(&urls).set("workers", workers).set("read_wait", 20_000);
+        let mut proxy = support::start(&config);
+        park(&proxy);
+        // Only the first server has it, so an answer shows who was asked.
+        assert_eq!(Client::connect(servers[0].addr()).unwrap().write("db", "m n=1i 1000\n").unwrap().status, 204);
+        for start in 0..2 {
+            for round in 1..=10 {
+                let written = start * 10 + round;
+                write(&proxy, &format!("m n=1i {written}\n"));
+                let (points, is_stale) = count(&proxy, "db");
+                assert!(points >= written && !is_stale, "{points} of {written}\n{}", proxy.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(count(&proxy, "db"), (start * 10 + 11, false), "the first server\n{}", proxy.stderr());
+            let others = u64::from(circle_count == 2);
+            assert_eq!(count(&proxy, "held"), (others, circle_count == 1), "it waits for nothing");
+            assert_eq!(parked(&proxy), [("held".to_owned(), NO_RIGHT.to_owned())], "{}", proxy.stderr());
+            // What is settled is saved within a second.
+            std::thread::sleep(Duration::from_millis(2_500));
+            proxy.signal(rustix::process::Signal::KILL).unwrap();
+            proxy.restart().unwrap();
+            assert!(eventually(AT_ONCE, || parked(&proxy).iter().any(|(_, why)| *why == NO_RIGHT)), "known again");
+        }
+        gate.refuse(false);
+        let all_there = || parked(&proxy).is_empty() && count(&proxy, "held") == (1, false);
+        assert!(eventually(Duration::from_secs(20), all_there), "{:?}\n{}", parked(&proxy), proxy.stderr());
+    }
+}
+
+/// Passes everything on to a server, but for writes while it is closed, or to `held` while it refuses these.
 struct Gate {
     addr: SocketAddr,
     closed: Arc<AtomicBool>,
+    refuses: Arc<AtomicBool>,
 }
 
 impl Gate {
     fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (addr, closed) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let shared = closed.clone();
+        let addr = listener.local_addr().unwrap();
+        let [closed, refuses] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let shared = (closed.clone(), refuses.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let closed = shared.clone();
-                std::thread::spawn(move || pass(client, server, &closed));
+                let (closed, refuses) = shared.clone();
+                std::thread::spawn(move || pass(client, server, &closed, &refuses));
             }
         });
-        Self { addr, closed }
+        Self { addr, closed, refuses }
+    }
+
+    fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, SeqCst);
     }
 
     fn url(&self) -> String {
@@ -200,7 +274,7 @@ impl Gate {
     }
 }
 
-fn pass(mut client: TcpStream, server: SocketAddr, closed: &AtomicBool) -> io::Result<()> {
+fn pass(mut client: TcpStream, server: SocketAddr, closed: &AtomicBool, refuses: &AtomicBool) -> io::Result<()> {
     let mut server = TcpStream::connect(server)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -219,7 +293,16 @@ fn pass(mut client: TcpStream, server: SocketAddr, closed: &AtomicBool) -> io::R
             std::thread::sleep(Duration::from_millis(5));
         }
         let len = request.len;
-        server.write_all(&buffer[..len])?;
+        if request.path() == "/write" && request.target.contains("db=held") && refuses.load(SeqCst) {
+            let body = format!("{{\"error\":\"{NO_RIGHT}\"}}\n");
+            write!(
+                client,
+                "HTTP/1.1 403 Forbidden\r\nX-Influxdb-Version: 1.6.7\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+        } else {
+            server.write_all(&buffer[..len])?;
+        }
         buffer.drain(..len);
     }
 }

@@ -3,6 +3,8 @@
 //! Each worker notes the stamp ([`order`](crate::order)) of the last point of a database that it has acknowledged,
 //! before it says so. A query takes the largest of all workers when it begins: a backend that has settled everything up
 //! to there has all that the query must see. What was acknowledged before the start counts for all databases.
+//!
+//! The databases are known also when a query need not wait: what waits of others does not concern it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,9 +13,12 @@ use crate::stats::{DatabaseSlot, Stats};
 use crate::topology::BackendId;
 
 /// What a query must see: all points of these databases below these stamps; None: what was left from before the start.
-/// The default is nothing.
+/// The default is nothing, of no database in particular.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MustSee(Vec<(Box<str>, Option<u64>)>);
+
+/// Nothing of a database has a smaller stamp.
+const NOTHING: Option<u64> = Some(0);
 
 impl MustSee {
     /// Everything of these databases that has been acknowledged until now.
@@ -25,8 +30,18 @@ impl MustSee {
         Self(dbs.into_iter().map(|db| (db.into(), below(db))).collect())
     }
 
+    /// Nothing of these databases.
+    pub fn nothing<'a>(dbs: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(dbs.into_iter().map(|db| (db.into(), NOTHING)).collect())
+    }
+
+    /// Whether points of this database may be read.
+    pub fn concerns(&self, db: &[u8]) -> bool {
+        self.0.is_empty() || self.0.iter().any(|(own, _)| *own.as_bytes() == *db)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|(_, below)| *below == NOTHING)
     }
 
     /// Whether a backend has all of it.
@@ -74,5 +89,8 @@ mod tests {
         stats.workers[0].acknowledged.note(DatabaseSlot::of(b"db"), stamp + 9);
         assert!(is_at(&begun, a) && !is_at(&see("db"), a), "a later query must see more");
         assert!(is_at(&MustSee::default(), b));
+        let of_other = MustSee::nothing(["other"]);
+        assert!(is_at(&of_other, b) && of_other.is_empty() && !see("other").is_empty());
+        assert!(of_other.concerns(b"other") && !of_other.concerns(b"db") && MustSee::default().concerns(b"db"));
     }
 }

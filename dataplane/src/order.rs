@@ -42,8 +42,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::io;
-use crate::limits::UNSAVED_REFUSALS_BYTES;
-use crate::parked::ParkedKey;
+use crate::limits::{LOGGED_TEXT_CHARS_MAX, UNSAVED_REFUSALS_BYTES};
+use crate::parked::{ParkedKey, ParkedPoints, ParkedWait};
 use crate::topology::BackendId;
 use crate::unsaved::{UnsavedRefusal, UnsavedRefusals};
 
@@ -83,25 +83,28 @@ pub struct RecordOrder {
     /// By backend: what is parked and refused. Locked while that is copied or changed, and, with parked keys, while
     /// `settled` changes: so both are saved as of one moment. Only the worker of the backend's courier changes either
     /// (but for refusals that are saved).
-    parked: Vec<Mutex<ParkedPoints>>,
+    parked: Vec<Mutex<NotTaken>>,
     has_parked: Vec<AtomicBool>,
 }
 
 /// What is parked for one backend, and what it has refused.
 #[derive(Debug)]
-struct ParkedPoints {
+struct NotTaken {
     /// How often points have been parked, or are not parked any more.
     changes: u64,
-    /// Below which stamp parked points are settled.
-    keys: Vec<(ParkedKey, u64)>,
+    keys: Vec<ParkedPoints>,
     refusals: UnsavedRefusals,
 }
 
-impl ParkedPoints {
+impl NotTaken {
     /// `backends`: how many there are.
     fn new(backends: usize) -> Self {
         let refusals = UnsavedRefusals::new(UNSAVED_REFUSALS_BYTES / backends.max(1));
         Self { changes: 0, keys: Vec::new(), refusals }
+    }
+
+    fn get(&mut self, key: &ParkedKey) -> Option<&mut ParkedPoints> {
+        self.keys.iter_mut().find(|parked| parked.key == *key)
     }
 }
 
@@ -115,7 +118,7 @@ impl RecordOrder {
             unopened: AtomicUsize::new(logs),
             announced: (0..logs).map(|_| AtomicU64::new(NOTHING)).collect(),
             settled: (0..backends).map(|_| AtomicU64::new(0)).collect(),
-            parked: (0..backends).map(|_| Mutex::new(ParkedPoints::new(backends))).collect(),
+            parked: (0..backends).map(|_| Mutex::new(NotTaken::new(backends))).collect(),
             has_parked: (0..backends).map(|_| AtomicBool::new(false)).collect(),
         }
     }
@@ -135,15 +138,17 @@ impl RecordOrder {
             let mut known = self.parked_of(*backend);
             let before = self.settled[backend.index()].fetch_max(*below, SeqCst);
             if (*below, *changes) > (before, known.changes) {
-                (known.changes, known.keys) = (*changes, parked.clone());
+                let keys = parked.iter().map(|(key, stamp)| ParkedPoints::new(key.clone(), *stamp)).collect();
+                (known.changes, known.keys) = (*changes, keys);
                 known.refusals.clear();
                 known.refusals.unite(refusals);
             } else if (*below, *changes) == (before, known.changes) {
                 // Of one set of keys; or of a backend that comes back, of which each log knows something.
                 for (key, stamp) in parked {
-                    match known.keys.iter_mut().find(|(other, _)| other == key) {
-                        Some((_, known)) => *known = (*known).max(*stamp),
-                        None => known.keys.push((key.clone(), *stamp)),
+                    match known.get(key) {
+                        Some(known) if known.below >= *stamp => {}
+                        Some(known) => *known = ParkedPoints::new(key.clone(), *stamp),
+                        None => known.keys.push(ParkedPoints::new(key.clone(), *stamp)),
                     }
                 }
                 known.refusals.unite(refusals);
@@ -221,10 +226,13 @@ impl RecordOrder {
     /// Returns the stamp before; 0 = they were not parked.
     pub fn park(&self, backend: BackendId, key: &ParkedKey, below: u64) -> u64 {
         let mut all = self.parked_of(backend);
-        match all.keys.iter_mut().find(|(other, _)| other == key) {
-            Some((_, stamp)) => std::mem::replace(stamp, below.max(*stamp)),
+        match all.get(key) {
+            Some(parked) => {
+                let later = below.max(parked.below);
+                std::mem::replace(&mut parked.below, later)
+            }
             None => {
-                all.keys.push((key.clone(), below));
+                all.keys.push(ParkedPoints::new(key.clone(), below));
                 all.changes += 1;
                 self.has_parked[backend.index()].store(true, Release);
                 0
@@ -235,7 +243,7 @@ impl RecordOrder {
     /// Points of this key are not parked any more: they are settled as far as all others.
     pub fn unpark(&self, backend: BackendId, key: &ParkedKey) {
         let mut all = self.parked_of(backend);
-        all.keys.retain(|(other, _)| other != key);
+        all.keys.retain(|parked| parked.key != *key);
         all.changes += 1;
         self.has_parked[backend.index()].store(!all.keys.is_empty(), Release);
     }
@@ -243,9 +251,44 @@ impl RecordOrder {
     /// What is settled, as of one moment.
     pub fn settled_state(&self, backend: BackendId) -> SettledBefore {
         let parked = self.parked_of(backend);
-        let ParkedPoints { changes, keys, refusals } = &*parked;
+        let NotTaken { changes, keys, refusals } = &*parked;
         let (below, refusals) = (self.settled(backend), refusals.list().to_vec());
-        SettledBefore { backend, below, parked: keys.clone(), changes: *changes, refusals }
+        let parked = keys.iter().map(|parked| (parked.key.clone(), parked.below)).collect();
+        SettledBefore { backend, below, parked, changes: *changes, refusals }
+    }
+
+    /// What is parked for a backend, for people.
+    pub fn parked(&self, backend: BackendId) -> Vec<ParkedPoints> {
+        if self.has_parked(backend) { self.parked_of(backend).keys.clone() } else { Vec::new() }
+    }
+
+    /// The stamp of the oldest point of this key that waits; `u64::MAX` = none.
+    pub fn parked_hold(&self, backend: BackendId, key: &ParkedKey, oldest: u64) {
+        if let Some(parked) = self.parked_of(backend).get(key) {
+            parked.oldest = oldest;
+        }
+    }
+
+    /// What the backend said to a request with points of this key; empty = it took them.
+    pub fn parked_answered(&self, backend: BackendId, key: &ParkedKey, text: &str) {
+        if let Some(parked) = self.parked_of(backend).get(key) {
+            parked.why.clear();
+            parked.why.extend(text.chars().take(LOGGED_TEXT_CHARS_MAX));
+        }
+    }
+
+    /// What waits of the parked points of the databases that `concerns` names. None: nothing of them is parked.
+    pub fn parked_wait(&self, backend: BackendId, concerns: impl Fn(&[u8]) -> bool) -> Option<ParkedWait> {
+        if !self.has_parked(backend) {
+            return None;
+        }
+        let all = self.parked_of(backend);
+        let waits = all.keys.iter().filter(|parked| concerns(&parked.key.db));
+        let wait = |parked: &ParkedPoints| ParkedWait { oldest: parked.oldest, is_refused: !parked.why.is_empty() };
+        waits.map(wait).reduce(|one, other| ParkedWait {
+            oldest: one.oldest.min(other.oldest),
+            is_refused: one.is_refused | other.is_refused,
+        })
     }
 
     /// Whether all records of `db` (None: of all databases) below that stamp are settled.
@@ -255,14 +298,18 @@ impl RecordOrder {
 
     /// Whether all parked records of `db` (None: of all databases) below that stamp are settled.
     pub fn parked_reach(&self, backend: BackendId, db: Option<&[u8]>, stamp: u64) -> bool {
-        if !self.has_parked[backend.index()].load(Acquire) {
+        if !self.has_parked(backend) {
             return true;
         }
-        let concerned = |(key, _): &&(ParkedKey, u64)| db.is_none_or(|db| *key.db == *db);
-        self.parked_of(backend).keys.iter().filter(concerned).all(|(_, below)| *below >= stamp)
+        let concerned = |parked: &&ParkedPoints| db.is_none_or(|db| *parked.key.db == *db);
+        self.parked_of(backend).keys.iter().filter(concerned).all(|parked| parked.below >= stamp)
     }
 
-    fn parked_of(&self, backend: BackendId) -> MutexGuard<'_, ParkedPoints> {
+    fn has_parked(&self, backend: BackendId) -> bool {
+        self.has_parked[backend.index()].load(Acquire)
+    }
+
+    fn parked_of(&self, backend: BackendId) -> MutexGuard<'_, NotTaken> {
         self.parked[backend.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -346,8 +393,20 @@ mod tests {
         order.park(B, &key("a"), 40);
         order.park(B, &key("a"), 30);
         assert!(settled(Some("a"), 40) && !settled(Some("a"), 41), "it never goes back");
-        order.unpark(B, &key("a"));
-        assert!(settled(None, 50));
+        order.park(B, &key("b"), 45);
+        let wait = |dbs: &[&str]| {
+            let wait = order.parked_wait(B, |db| dbs.iter().any(|own| *own.as_bytes() == *db));
+            wait.map(|wait| (wait.oldest, wait.is_refused))
+        };
+        order.parked_answered(B, &key("a"), &"x".repeat(1000));
+        assert_eq!([wait(&["a"]), wait(&["b"]), wait(&[])], [Some((10, true)), Some((45, false)), None]);
+        assert_eq!(wait(&["a", "b"]), Some((10, true)));
+        assert_eq!(order.parked(B)[0].why.len(), LOGGED_TEXT_CHARS_MAX);
+        order.parked_hold(B, &key("a"), u64::MAX);
+        order.parked_answered(B, &key("a"), "");
+        assert_eq!(wait(&["a", "b"]), Some((45, false)));
+        ["a", "b"].iter().for_each(|db| order.unpark(B, &key(db)));
+        assert!(settled(None, 50) && order.parked(B).is_empty());
     }
 
     #[test]

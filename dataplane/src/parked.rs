@@ -1,5 +1,5 @@
 //! Points that a backend does not take now are *parked*: the cursor of the backend moves past them, and a courier of
-//! their own delivers them from a cursor of their own. Here: which points.
+//! their own delivers them from a cursor of their own. Here: which points, and what is known of them.
 
 /// One database, or some of its policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +14,32 @@ impl ParkedKey {
     pub fn has(&self, db: &[u8], rp: &[u8]) -> bool {
         *self.db == *db && self.rps.as_ref().is_none_or(|rps| rps.iter().any(|own| **own == *rp))
     }
+}
+
+/// The parked points of one key at one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedPoints {
+    pub key: ParkedKey,
+    /// Those with a smaller stamp are settled.
+    pub below: u64,
+    /// The stamp of the oldest one that waits; `u64::MAX` = none is known.
+    pub oldest: u64,
+    /// What the backend said to the last request with such points; empty = it took them, or has not been asked yet.
+    pub why: String,
+}
+
+impl ParkedPoints {
+    /// Those below that stamp are settled.
+    pub fn new(key: ParkedKey, below: u64) -> Self {
+        Self { key, below, oldest: below, why: String::new() }
+    }
+}
+
+/// What parked points a query waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedWait {
+    /// The stamp of the oldest one; `u64::MAX` = none.
+    pub oldest: u64,
+    /// The backend has not taken some of them when it was last asked.
+    pub is_refused: bool,
 }

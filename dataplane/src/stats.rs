@@ -13,9 +13,13 @@ pub struct CourierStats {
     pub up: AtomicBool,
     /// True while points that waited for a failed backend are being sent.
     pub rewriting: AtomicBool,
-    /// When the oldest record of all logs was accepted that the courier has not settled, in milliseconds since 1970;
-    /// `u64::MAX` = none. Starts as 0: until the courier has looked into the logs, it is unknown.
+    /// When the oldest record of all logs was accepted that is not settled, in milliseconds since 1970; `u64::MAX` =
+    /// none. Starts as 0: until the courier has looked into the logs, it is unknown.
     pub oldest_ms: AtomicU64,
+    /// The same without parked points, of which `order` knows more.
+    pub oldest_unparked_ms: AtomicU64,
+    /// The backend does not take something that the courier holds. False again when that has been parked.
+    pub failing: AtomicBool,
     /// The courier cannot make progress because of this machine: the log cannot be read, or dead letters cannot be
     /// written.
     pub stuck: AtomicBool,
@@ -23,8 +27,9 @@ pub struct CourierStats {
 
 impl Default for CourierStats {
     fn default() -> Self {
-        let [rewriting, stuck] = Default::default();
-        Self { up: AtomicBool::new(true), rewriting, oldest_ms: AtomicU64::new(0), stuck }
+        let [rewriting, stuck, failing] = Default::default();
+        let [oldest_ms, oldest_unparked_ms] = Default::default();
+        Self { up: AtomicBool::new(true), rewriting, oldest_ms, oldest_unparked_ms, failing, stuck }
     }
 }
 

@@ -278,6 +278,14 @@ impl Life {
         self.ticket.replace(self.ticket.get() + 1)
     }
 
+    /// A query of that database is told that points of it may wait for a backend.
+    pub fn says_behind(&self, backend: usize, db: usize) -> bool {
+        let Some(order) = self.order.get() else { return true };
+        let is_parked = order.parked_wait(BackendId(backend as u16), |name| *name == *format!("db{db}").as_bytes());
+        let waits = self.stats.couriers[backend].oldest_unparked_ms.load(Relaxed) != u64::MAX;
+        waits || is_parked.is_some_and(|wait| wait.oldest != u64::MAX)
+    }
+
     /// According to the last probe.
     pub fn is_up(&self, backend: usize) -> bool {
         self.up.borrow()[backend]

@@ -1,7 +1,6 @@
 //! What couriers say of their backends while things break: queries avoid a backend whose points wait.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use fluxgate_machine::exec;
@@ -29,15 +28,14 @@ pub async fn watch(world: Rc<World>, process: Rc<Process>) {
         // On a slow disk a record of one log waits for another log; a worker that has lost its CPU says nothing.
         let Some(life) = process.life().filter(|_| !world.troubles.borrow().iter().any(troubles)) else { continue };
         let writes = world.writes.borrow();
-        for (backend, said) in life.stats.couriers.iter().enumerate() {
-            if said.oldest_ms.load(Relaxed) != u64::MAX {
-                continue;
-            }
+        for backend in 0..life.stats.couriers.len() {
             let waits = |(number, write): &(usize, &Write)| {
-                write.begin > life.began && is_behind(&world, backend, *number, write)
+                let is_said = || life.says_behind(backend, write.place.db);
+                write.begin > life.began && !is_said() && is_behind(&world, backend, *number, write)
             };
             if let Some((number, _)) = writes.iter().enumerate().find(waits) {
-                let text = format!("b{backend} lacks write {number}, and its courier says that nothing waits");
+                let text =
+                    format!("b{backend} lacks write {number}, and its courier says that nothing of its database waits");
                 world.broken(check::SAYS, text);
                 return;
             }

@@ -4,10 +4,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use base64::Engine;
+use fluxgate_dataplane::parked::ParkedKey;
 use fluxgate_dataplane::placement::{HashKey, PlacementSettings, RingHash};
 use fluxgate_dataplane::settings::Credentials;
 use fluxgate_dataplane::tls::Trust;
-use fluxgate_dataplane::topology::Backend;
+use fluxgate_dataplane::topology::{Backend, BackendId};
 use serde_json::Value;
 
 use super::*;
@@ -45,6 +46,7 @@ pub fn state(config: &str) -> AdminState {
     let topology = Arc::new(topology);
     AdminState {
         jobs: jobs(&topology, &placement, &stats),
+        order: Arc::new(RecordOrder::new(1, topology.backends.len(), Duration::ZERO)),
         stats,
         probed_up: vec![Some(true); topology.backends.len()],
         loads: vec![BTreeMap::new(); topology.backends.len()],
@@ -252,6 +254,37 @@ fn health_of_2_5_tells_what_influx_proxy_has_no_word_for() {
     assert_eq!(health["circles"][1]["circle"]["write_only"], true);
     assert_eq!((&health["circles"][1]["backends"][1]["write_only"], response.status), (&true.into(), 200));
     assert_eq!(health["circles"][0]["backends"][0]["leaving"], true);
+}
+
+#[test]
+fn health_names_what_a_backend_does_not_take() {
+    use serde_json::json;
+
+    let text = |name: &str| name.as_bytes().into();
+    for (rps, why, want) in [
+        (Some(vec![text(""), text("autogen")]), "no right", json!({"policies": ["autogen"], "why": "no right"})),
+        (None, "", json!({})),
+    ] {
+        for dialect in [Dialect::Older, Dialect::Newer] {
+            let state = AdminState { dialect, ..state("open") };
+            let (key, stamp) = (ParkedKey { db: text("held"), rps: rps.clone() }, 1_700_000_000_123_000_000);
+            state.order.park(BackendId(1), &key, stamp);
+            state.order.parked_answered(BackendId(1), &key, why);
+            let request = request(&json!({"request": {"method": "GET", "path": "/health"}})).unwrap();
+            let health = || {
+                let Action::Answer(response) = decide(&state, &request) else { panic!("no answer") };
+                let health: Value = serde_json::from_slice(&response.body).unwrap();
+                if dialect == Dialect::Older { health } else { health["circles"].clone() }
+            };
+            let mut want = want.clone();
+            want["database"] = "held".into();
+            want["since"] = "2023-11-14T22:13:20.123Z".into();
+            assert_eq!(health()[0]["backends"][1]["parked"], json!([want]));
+            assert_eq!(health()[0]["backends"][0]["parked"], Value::Null);
+            state.order.parked_hold(BackendId(1), &key, u64::MAX);
+            assert_eq!(health()[0]["backends"][1]["parked"][0]["since"], Value::Null);
+        }
+    }
 }
 
 #[test]

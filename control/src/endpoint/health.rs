@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fluxgate_dataplane::http::response::VERSION;
 use fluxgate_dataplane::limits::STALL_AFTER;
+use fluxgate_dataplane::order::RecordOrder;
+use fluxgate_dataplane::parked::ParkedPoints;
 use fluxgate_dataplane::topology::{Backend, Circle};
 use serde::Serialize;
 
@@ -35,8 +38,26 @@ struct BackendHealth<'a> {
     leaving: bool,
     load: BTreeMap<&'a str, Share>,
     name: &'a str,
+    /// Shown only when there is something; influx-proxy has no such field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parked: Vec<ParkedHealth>,
     rewrite: bool,
     url: &'a str,
+}
+
+/// Points that the backend does not take now, while it may take others.
+#[derive(Serialize)]
+struct ParkedHealth {
+    database: String,
+    /// Left out: all policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<Vec<String>>,
+    /// When the oldest one that waits was accepted. Left out: none waits any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// What the backend says. Left out: it takes them now.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    why: String,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -90,6 +111,9 @@ struct NewerBackend<'a> {
     /// As in [`BackendHealth`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     leaving: bool,
+    /// As in [`BackendHealth`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parked: Vec<ParkedHealth>,
     /// All measurements are where they belong; shown only when true, and with `stats=true`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     healthy: bool,
@@ -141,7 +165,7 @@ fn newer<'a>(state: &'a AdminState, failed: &[usize], with_stats: bool) -> Newer
 fn newer_circle<'a>(state: &'a AdminState, id: usize, circle: &'a Circle, with_stats: bool) -> NewerCircle<'a> {
     let backend = |&id| {
         let backend = state.topology.backend(id);
-        let BackendHealth { active, backlog, leaving, load, name, rewrite, url } = health(state, backend);
+        let BackendHealth { active, backlog, leaving, load, name, parked, rewrite, url } = health(state, backend);
         let healthy = with_stats && load.values().all(|share| share.incorrect == 0);
         NewerBackend {
             name,
@@ -151,6 +175,7 @@ fn newer_circle<'a>(state: &'a AdminState, id: usize, circle: &'a Circle, with_s
             rewriting: rewrite,
             write_only: backend.write_only,
             leaving,
+            parked,
             healthy,
             stats: with_stats.then_some(load),
         }
@@ -188,5 +213,20 @@ fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> 
     } else {
         BTreeMap::new()
     };
-    BackendHealth { active, backlog, leaving: backend.leaving, load, name: &backend.name, rewrite, url: &backend.url }
+    let parked = state.order.parked(backend.id).into_iter().map(parked).collect();
+    let Backend { leaving, name, url, .. } = backend;
+    BackendHealth { active, backlog, leaving: *leaving, load, name, parked, rewrite, url }
+}
+
+fn parked(ParkedPoints { key, oldest, why, .. }: ParkedPoints) -> ParkedHealth {
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    // The default policy has its name as well.
+    let named = |rps: Vec<Box<[u8]>>| rps.iter().filter(|rp| !rp.is_empty()).map(|rp| text(rp)).collect();
+    let time = |stamp| UNIX_EPOCH + Duration::from_millis(RecordOrder::unix_ms(stamp));
+    ParkedHealth {
+        database: text(&key.db),
+        policies: key.rps.map(named),
+        since: (oldest != u64::MAX).then(|| humantime::format_rfc3339_millis(time(oldest)).to_string()),
+        why,
+    }
 }

@@ -32,6 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::{AdminRequest, AdminResponse};
 use fluxgate_dataplane::http::auth::{self, AuthVerdict, Guard};
+use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::Topology;
@@ -55,6 +56,8 @@ pub struct AdminState {
     /// When the control thread was started, since 1970.
     pub started: Duration,
     pub stats: Arc<Stats>,
+    /// Of the records in the workers' logs; knows what is parked.
+    pub order: Arc<RecordOrder>,
     /// By backend: the result of the last probe; None before the first one.
     pub probed_up: Vec<Option<bool>>,
     /// By backend: its measurements at the last count, by database; empty before the first one.

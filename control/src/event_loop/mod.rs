@@ -28,7 +28,6 @@ use fluxgate_dataplane::handoff::{
     AdminRequest, AdminResponse, Catalog, ControlEnd, QueryReply, QueryRequest, Ticket, ToControl, ToWorker,
 };
 use fluxgate_dataplane::http::auth::Guard;
-use fluxgate_dataplane::order::RecordOrder;
 use fluxgate_dataplane::placement::Placement;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::BackendId;
@@ -65,8 +64,6 @@ enum Waiter {
 pub struct EventLoop {
     state: AdminState,
     end: ControlEnd,
-    /// Of the records in the workers' logs.
-    order: Arc<RecordOrder>,
     reports: Sender<Report>,
     /// Events of queries, migrations and transitions. The loop keeps a sender of each channel, so none closes while it
     /// runs.
@@ -144,6 +141,7 @@ impl EventLoop {
             guard: Guard::new(&credentials),
             started: since_1970(),
             stats,
+            order,
             dialect,
             pprof_enabled,
             hot_tail_bytes,
@@ -153,7 +151,6 @@ impl EventLoop {
         Ok(Self {
             state,
             end,
-            order,
             reports,
             errands_asked,
             job_events,
@@ -387,7 +384,7 @@ impl EventLoop {
             Errand::Drain { ticket, db, timeout, answers } => {
                 self.errands.open(ticket, answers, true);
                 // One stamp for all: what was acknowledged before the statement is below it.
-                let from = self.order.now();
+                let from = self.state.order.now();
                 for worker in 0..self.end.workers() {
                     self.send_for(ticket, worker, ToWorker::Drain { ticket, db: db.clone(), from, timeout });
                 }

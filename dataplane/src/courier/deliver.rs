@@ -100,6 +100,7 @@ impl<R: Reports> Delivery<R> {
             }
             let verdict = WriteVerdict::of(&attempt.outcome);
             let text = describe(&attempt.outcome);
+            self.reports.answered(&text);
             let request = group.requests.front_mut().expect("it was sent");
             match verdict {
                 WriteVerdict::Delivered => {
@@ -328,10 +329,10 @@ impl<R: Reports> Delivery<R> {
     }
 
     fn up(&self, now: Instant, taken: bool) {
-        let was_down = self.handle.health.borrow_mut().succeeded(now, taken);
-        if let Some(duration) = was_down {
-            log::info!("{}: up again after {:.1} s", self.label, duration.as_secs_f64());
-            self.state.set(DeliveryState::Up);
+        // A side courier, which shares it, may have taken note of a success before.
+        let was_down = self.handle.health.borrow_mut().succeeded(now, taken).unwrap_or_default();
+        if self.state.replace(DeliveryState::Up) != DeliveryState::Up {
+            log::info!("{}: up again after {:.1} s", self.label, was_down.as_secs_f64());
             self.loud_at.set(None);
             self.reports.state(DeliveryState::Up, "");
             if !self.rewriting.replace(true) {

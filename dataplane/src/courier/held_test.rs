@@ -38,8 +38,10 @@ fn a_database_that_is_held_stops_only_itself() {
             until("the others arrive", || rig.reports.partly_settled("other") == Some((None, Seq(601)))).await;
             assert_eq!(rig.reports.partly_settled("held"), Some((Some(Seq(1)), Seq(601))));
             assert_eq!(rig.log.confirmed(), 0, "the cursor waits");
+            until("it is told that some are not taken", || rig.reports.is_failing()).await;
             fixed.store(1, SeqCst);
             rig.served().await;
+            assert!(!rig.reports.is_failing());
             assert_eq!((rig.reports.delivered("held"), rig.reports.delivered("other")), (300, 300));
             assert_eq!(rig.dead_letters(), "");
             rig.log.close();
@@ -58,6 +60,7 @@ fn a_courier_that_holds_points_wakes_for_what_arrives_and_not_by_the_clock() {
         let rig = rig_with(server.address, |s| s.rewrite_interval = Duration::from_secs(60), ("", ""), false);
         rig.log.append("held", &["m v=1 1"]);
         until("it is held", || server.asked().len() > 2).await;
+        assert_eq!(rig.reports.answered(), "user is not authorized to write to database");
         let before = rig.log.fetches();
         io::sleep(Duration::from_secs(2)).await;
         let fetches = rig.log.fetches() - before;
@@ -67,6 +70,27 @@ fn a_courier_that_holds_points_wakes_for_what_arrives_and_not_by_the_clock() {
             rig.log.append("other", &["m v=1 1"]);
             until("others arrive", || others() == n).await;
         }
+        rig.log.close();
+    });
+}
+
+/// Side couriers share what is known of the backend: one of them may have met the end of a failure first.
+#[test]
+fn a_backend_is_up_again_whoever_has_seen_it_first() {
+    block_on(|| async {
+        let fixed = Arc::new(AtomicUsize::new(0));
+        let ok = fixed.clone();
+        let server = StandIn::start(move |_| match ok.load(SeqCst) {
+            0 => Act::Answer(403, r#"{"error":"user is not authorized to write to database"}"#),
+            _ => OK,
+        });
+        let rig = rig_with(server.address, |_| {}, ("", ""), false);
+        rig.log.append("db", &["m v=1 1"]);
+        until("it is refused", || rig.reports.states() == [DeliveryState::Refusing]).await;
+        rig.handle.health.borrow_mut().succeeded(io::now(), true);
+        fixed.store(1, SeqCst);
+        rig.served().await;
+        assert_eq!(rig.reports.states(), [DeliveryState::Refusing, DeliveryState::Up]);
         rig.log.close();
     });
 }

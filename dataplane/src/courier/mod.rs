@@ -327,8 +327,11 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             }
             self.delivery.reports.stuck(!readable || !safe);
             if safe && self.window.settled() {
+                self.delivery.reports.failing(false);
                 self.confirm();
             } else {
+                let is_reachable = self.delivery.handle.health.borrow().reachable();
+                self.delivery.reports.failing(!is_reachable || self.window.fails());
                 if safe {
                     let settled = self.window.partly_settled(self.source.positions());
                     self.delivery.reports.partly_settled(Arc::new(settled));

@@ -137,6 +137,12 @@ pub trait Reports {
     /// The stamp of the oldest record that is fetched and not settled. None: there is none in the logs.
     fn holds(&self, oldest: Option<u64>);
 
+    /// Whether the backend does not take something that the courier holds.
+    fn failing(&self, on: bool);
+
+    /// What the backend said to a write; empty = it took it.
+    fn answered(&self, text: &str);
+
     /// True from the first success after a failure until the courier has reached the end of the logs.
     fn rewriting(&self, on: bool);
 

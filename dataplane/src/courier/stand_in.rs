@@ -355,6 +355,8 @@ struct Recorded {
     stuck: Cell<bool>,
     /// Counts that are told from now on are of another window.
     window_ended: Cell<bool>,
+    failing: Cell<bool>,
+    answered: RefCell<String>,
     held: Cell<Option<u64>>,
     below: Cell<u64>,
     create: RefCell<VecDeque<Created>>,
@@ -383,6 +385,15 @@ impl RecordedReports {
 
     pub fn states(&self) -> Vec<DeliveryState> {
         self.inner.states.borrow().clone()
+    }
+
+    pub fn is_failing(&self) -> bool {
+        self.inner.failing.get()
+    }
+
+    /// What the backend said to the last write.
+    pub fn answered(&self) -> String {
+        self.inner.answered.borrow().clone()
     }
 
     pub fn is_stuck(&self) -> bool {
@@ -426,6 +437,14 @@ impl RecordedReports {
 impl Reports for RecordedReports {
     fn holds(&self, oldest: Option<u64>) {
         self.inner.held.set(oldest);
+    }
+
+    fn failing(&self, on: bool) {
+        self.inner.failing.set(on);
+    }
+
+    fn answered(&self, text: &str) {
+        self.inner.answered.replace(text.to_owned());
     }
 
     fn settled_below(&self, stamp: u64) {

@@ -291,6 +291,12 @@ impl Window {
         }
     }
 
+    /// The backend does not take, or does not answer, some of what is here.
+    pub fn fails(&self) -> bool {
+        let fails = |group: &Group| group.backoff.is_running() || group.watch.is_some();
+        self.groups.iter().any(|group| !group.requests.is_empty() && fails(group))
+    }
+
     pub fn lines_max(&self) -> u64 {
         self.bounds.lines
     }

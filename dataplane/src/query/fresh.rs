@@ -18,10 +18,10 @@ use crate::worker::Worker;
 
 /// What a query must see that reads points of these databases and begins now.
 pub fn must_see<'a>(worker: &Worker, dbs: impl IntoIterator<Item = &'a str>) -> MustSee {
-    if worker.settings.query.read_wait.is_none() {
-        return MustSee::default();
+    match worker.settings.query.read_wait {
+        None => MustSee::nothing(dbs),
+        Some(_) => MustSee::now(&worker.all_stats, dbs),
     }
-    MustSee::now(&worker.all_stats, dbs)
 }
 
 /// The databases whose points these statements read.

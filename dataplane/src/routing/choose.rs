@@ -5,6 +5,8 @@
 //! circles under migration and circles that lost data with a removed backend. A backend that the last probe found down,
 //! or that takes only writes, is not asked. When only some backends of a circle are up, each measurement is read from
 //! the best backend that has it.
+//!
+//! Of points that a backend does not take now (`parked`) only those count that are of the query's databases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use crate::limits::STALE_AFTER;
 use crate::must_see::MustSee;
 use crate::order::RecordOrder;
+use crate::parked::ParkedWait;
 use crate::placement::{Place, Placement};
 use crate::routing::reach::{Reach, backends_of};
 use crate::stats::Stats;
@@ -80,9 +83,8 @@ impl Chooser<'_> {
         if reads.down.load(Relaxed) || self.failed.contains(&backend) || !at.takes_statements() {
             return None;
         }
-        let oldest = self.stats.couriers[backend.index()].oldest_ms.load(Relaxed);
-        let is_known = oldest > 0 && self.stats.queued_points(backend.index()) > 0;
-        let waited = if is_known { self.now_ms.saturating_sub(oldest) } else { 0 };
+        let has_queued = self.stats.queued_points(backend.index()) > 0;
+        let waited = if has_queued { self.waited_ms(backend) } else { 0 };
         Some(Rank {
             spared: at.write_only || self.stats.migrating[at.circle].load(Relaxed) || self.placement.lacks(at.circle),
             behind_ms: if waited > STALE_AFTER.as_millis() as u64 { waited } else { 0 },
@@ -96,11 +98,27 @@ impl Chooser<'_> {
             return Lag::None;
         }
         let courier = &self.stats.couriers[backend.index()];
-        let oldest = courier.oldest_ms.load(Relaxed);
-        // 0 = not known yet, `u64::MAX` = none that has been looked at.
-        let waited = if oldest == 0 { 0 } else { self.now_ms.saturating_sub(oldest) };
-        let is_stuck = !courier.up.load(Relaxed) || courier.stuck.load(Relaxed);
-        if is_stuck || u128::from(waited) > self.read_wait.as_millis() { Lag::Long } else { Lag::Short }
+        let is_refused = self.parked(backend).is_some_and(|wait| wait.is_refused);
+        let is_stuck = courier.failing.load(Relaxed) || courier.stuck.load(Relaxed) || is_refused;
+        let waited = u128::from(self.waited_ms(backend));
+        if is_stuck || waited > self.read_wait.as_millis() { Lag::Long } else { Lag::Short }
+    }
+
+    /// How long the oldest point for a backend has waited, but for parked ones of other databases, in milliseconds.
+    fn waited_ms(&self, backend: BackendId) -> u64 {
+        let unparked = self.stats.couriers[backend.index()].oldest_unparked_ms.load(Relaxed);
+        let parked = self.parked(backend).map_or(u64::MAX, |wait| RecordOrder::unix_ms(wait.oldest));
+        let since = |oldest: u64| match oldest {
+            // 0 = not known yet, `u64::MAX` = none that has been looked at.
+            0 => 0,
+            oldest => self.now_ms.saturating_sub(oldest),
+        };
+        since(unparked).max(since(parked))
+    }
+
+    /// What waits of the parked points of the query's databases.
+    fn parked(&self, backend: BackendId) -> Option<ParkedWait> {
+        self.order.parked_wait(backend, |db| self.must_see.concerns(db))
     }
 
     /// The `candidates` that may be asked, best first.
@@ -182,6 +200,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parked::ParkedKey;
     use crate::placement::{Former, FormerMember, PlacementSettings};
 
     const NOW: u64 = 1_000_000;
@@ -206,10 +225,18 @@ mod tests {
             Self { topology, placement, stats, failed, order, must_see }
         }
 
-        fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
+        fn chooser(&self) -> Chooser<'_> {
             let Self { topology, placement, stats, failed, order, must_see } = self;
             let read_wait = Duration::from_millis(250);
-            Chooser { topology, placement, stats, order, must_see, read_wait, now_ms: NOW, failed }.shares(reach)
+            Chooser { topology, placement, stats, order, must_see, read_wait, now_ms: NOW, failed }
+        }
+
+        fn shares(&self, reach: &Reach) -> Result<Shares, BTreeSet<BackendId>> {
+            self.chooser().shares(reach)
+        }
+
+        fn rank(&self, backend: BackendId) -> Rank {
+            self.chooser().rank(backend).expect("it is up")
         }
 
         fn down(&self, backend: usize) {
@@ -219,7 +246,7 @@ mod tests {
         fn behind(&self, backend: usize, ms: u64) {
             // Some worker has accepted them.
             self.stats.workers[1].queued_points[backend].store(1, Relaxed);
-            self.stats.couriers[backend].oldest_ms.store(NOW - ms, Relaxed);
+            self.stats.couriers[backend].oldest_unparked_ms.store(NOW - ms, Relaxed);
         }
 
         /// A measurement with these owners.
@@ -269,7 +296,7 @@ mod tests {
         assert_eq!(ids(&bench.shares(&Reach::Circle).unwrap()), [2, 3, 4]);
         // Half a second: too long for a query, and not long enough to ask another circle as a whole.
         bench.order.settle(BackendId(0), seen);
-        bench.stats.couriers[1].oldest_ms.store(NOW - 500, Relaxed);
+        bench.stats.couriers[1].oldest_unparked_ms.store(NOW - 500, Relaxed);
         bench.must_see = MustSee::now(&bench.stats, ["db"]);
         bench.down(2);
         assert_eq!((ids_of(&bench), stale(&bench)), (vec![0, 3], 0), "each from the one that has it");
@@ -278,22 +305,49 @@ mod tests {
     }
 
     #[test]
+    fn parked_points_count_for_queries_of_their_own_database() {
+        let mut bench = Bench::new();
+        let (b, key) = (BackendId(0), ParkedKey { db: b"held"[..].into(), rps: None });
+        bench.order.settle(b, bench.order.began());
+        let ask = |bench: &mut Bench, dbs: &[&str]| {
+            bench.must_see = MustSee::now(&bench.stats, dbs.iter().copied());
+            bench.rank(b)
+        };
+        let behind = |rank: Rank| (rank.behind_ms, rank.lag);
+        assert_eq!(behind(ask(&mut bench, &["held"])), (0, Lag::None));
+        bench.stats.workers[1].queued_points[0].store(1, Relaxed);
+        // As of a version that stored milliseconds.
+        let stamp = |ms: u64| NOW - ms;
+        bench.order.park(b, &key, stamp(5_000));
+        for (oldest, why, dbs, want) in [
+            (5_000, "", &["held"][..], (5_000, Lag::Long)),
+            (5_000, "", &["db", "held"], (5_000, Lag::Long)),
+            (5_000, "no right", &["db"], (0, Lag::None)),
+            (5_000, "", &[], (5_000, Lag::None)),
+            (100, "", &["held"], (0, Lag::Short)),
+            (100, "no right", &["held"], (0, Lag::Long)),
+        ] {
+            bench.order.parked_hold(b, &key, stamp(oldest));
+            bench.order.parked_answered(b, &key, why);
+            assert_eq!(behind(ask(&mut bench, dbs)), want, "{oldest} {why} {dbs:?}");
+        }
+        bench.must_see = MustSee::nothing(["db"]);
+        assert_eq!(behind(bench.rank(b)), (0, Lag::None), "also when queries do not wait");
+    }
+
+    #[test]
     fn it_is_known_when_waiting_is_pointless() {
         let mut bench = Bench::new();
         bench.must_see = MustSee::now(&bench.stats, ["db"]);
-        let lag = |bench: &Bench| {
-            let Bench { topology, placement, stats, failed, order, must_see } = bench;
-            let read_wait = Duration::from_millis(250);
-            Chooser { topology, placement, stats, order, must_see, read_wait, now_ms: NOW, failed }.lag(BackendId(1))
-        };
-        let courier = |bench: &Bench, oldest| bench.stats.couriers[1].oldest_ms.store(oldest, Relaxed);
+        let lag = |bench: &Bench| bench.chooser().lag(BackendId(1));
+        let courier = |bench: &Bench, oldest| bench.stats.couriers[1].oldest_unparked_ms.store(oldest, Relaxed);
         for (oldest, want) in [(0, Lag::Short), (u64::MAX, Lag::Short), (NOW - 250, Lag::Short), (NOW - 251, Lag::Long)]
         {
             courier(&bench, oldest);
             assert_eq!(lag(&bench), want, "{oldest}");
         }
         courier(&bench, NOW);
-        bench.stats.couriers[1].up.store(false, Relaxed);
+        bench.stats.couriers[1].failing.store(true, Relaxed);
         assert_eq!(lag(&bench), Lag::Long, "its last write failed");
         bench.order.settle(BackendId(1), bench.order.began());
         assert_eq!(lag(&bench), Lag::None);

@@ -17,7 +17,6 @@ use crate::handoff::{Created, ToControl, ToWorker};
 use crate::io::{self, Event};
 use crate::limits::{CREATE_TIMEOUT, LOUD_INTERVAL};
 use crate::lineproto::{Item, Scanner};
-use crate::order::RecordOrder;
 use crate::parked::ParkedKey;
 use crate::precision::Precision;
 use crate::stats::CourierStats;
@@ -512,6 +511,7 @@ impl Reports for DeliveryReports {
         }
         let up = state == DeliveryState::Up;
         self.stats().up.store(up, Relaxed);
+        self.stats().failing.store(!up, Relaxed);
         if self.up.replace(up) != up {
             let (backend, reason) = (self.backend, reason.to_owned());
             self.worker.link.tell(|_| ToControl::BackendChanged { backend, up, reason });
@@ -519,9 +519,19 @@ impl Reports for DeliveryReports {
     }
 
     fn holds(&self, oldest: Option<u64>) {
-        let oldest = self.worker.holds(self.backend, self.key(), oldest.unwrap_or(u64::MAX));
-        let oldest = Some(oldest).filter(|oldest| *oldest != u64::MAX);
-        self.stats().oldest_ms.store(oldest.map_or(u64::MAX, RecordOrder::unix_ms), Relaxed);
+        self.worker.holds(self.backend, self.key(), oldest);
+    }
+
+    fn failing(&self, on: bool) {
+        if self.side.is_none() {
+            self.stats().failing.store(on, Relaxed);
+        }
+    }
+
+    fn answered(&self, text: &str) {
+        if let Some(key) = self.key() {
+            self.worker.feeds.order.parked_answered(self.backend, key, text);
+        }
     }
 
     fn rewriting(&self, on: bool) {

@@ -105,9 +105,10 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     Ok(())
 }
 
-/// A backend that is down does not count: it gets the points later.
+/// A backend that is down, or does not take points of this database now, does not count: it gets them later.
 fn has_confirmed(worker: &Worker, backend: BackendId, db: &[u8], last: Seq) -> bool {
-    worker.own.has_settled(backend, db, Seq(last.0 + 1)) || !worker.is_up(backend)
+    let is_refused = || worker.feeds.order.parked_wait(backend, |of| *of == *db).is_some_and(|wait| wait.is_refused);
+    worker.own.has_settled(backend, db, Seq(last.0 + 1)) || !worker.is_up(backend) || is_refused()
 }
 
 /// Waits until no backend is `behind`, while their couriers deliver without delay. They are looked at when something is

@@ -88,7 +88,7 @@ impl Parking<DeliveryReports> for Merge<OneLog> {
             }
             end.side_ended();
         }
-        worker.parked_ended(backend, key);
+        worker.parked_ended();
         true
     }
 }

@@ -57,8 +57,6 @@ pub struct Worker {
     pub feeds: Arc<Feeds>,
     /// The feeds that end on this worker.
     feed_ends: RefCell<Vec<WorkerFeed>>,
-    /// The oldest undelivered stamp of each courier and side courier of this worker.
-    oldest: RefCell<Vec<(BackendId, Option<ParkedKey>, u64)>>,
     pub routes: RefCell<RouteTable>,
     pub groupings: Spares<Grouping>,
     inflaters: Spares<Option<Box<Inflater>>>,
@@ -160,20 +158,21 @@ impl Worker {
         }
     }
 
-    /// A courier (`key`: or a side courier) of this worker holds undelivered points from that stamp on. Returns the
-    /// oldest one of this backend.
-    pub fn holds(&self, backend: BackendId, key: Option<&ParkedKey>, stamp: u64) -> u64 {
-        let mut all = self.oldest.borrow_mut();
-        match all.iter_mut().find(|(of, side, _)| *of == backend && side.as_ref() == key) {
-            Some((.., oldest)) => *oldest = stamp,
-            None => all.push((backend, key.cloned(), stamp)),
+    /// A courier (`key`: or a side courier) of this worker holds undelivered points from that stamp on; None: it has
+    /// none.
+    pub fn holds(&self, backend: BackendId, key: Option<&ParkedKey>, oldest: Option<u64>) {
+        let (order, stats) = (&self.feeds.order, &self.all_stats.couriers[backend.index()]);
+        match key {
+            None => stats.oldest_unparked_ms.store(oldest.map_or(u64::MAX, RecordOrder::unix_ms), Relaxed),
+            Some(key) => order.parked_hold(backend, key, oldest.unwrap_or(u64::MAX)),
         }
-        all.iter().filter(|(of, ..)| *of == backend).map(|(.., oldest)| *oldest).min().unwrap_or(u64::MAX)
+        let parked = order.parked_wait(backend, |_| true).map(|wait| wait.oldest).filter(|oldest| *oldest != u64::MAX);
+        let parked = parked.map_or(u64::MAX, RecordOrder::unix_ms);
+        stats.oldest_ms.store(parked.min(stats.oldest_unparked_ms.load(Relaxed)), Relaxed);
     }
 
-    /// Points of this key are not parked any more.
-    pub fn parked_ended(&self, backend: BackendId, key: &ParkedKey) {
-        self.oldest.borrow_mut().retain(|(of, side, _)| *of != backend || side.as_ref() != Some(key));
+    /// Points of that backend are not parked any more.
+    pub fn parked_ended(&self) {
         self.feeds.tell_settled();
         self.own.log.wake_waiting();
     }
@@ -449,7 +448,6 @@ impl Worker {
             own,
             former: journals,
             feed_ends: RefCell::new(feed_ends),
-            oldest: RefCell::default(),
             feeds,
             routes: RefCell::new(RouteTable::new(placement)),
             groupings: Spares::default(),
