@@ -344,7 +344,9 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
                     exec::trace(|| format!("create {db} on b{}: {result:?}", backend.0));
                     life.send(worker, ToWorker::Created { ticket, result });
                 }),
-                ToControl::BackendChanged { backend, .. } => life.probe_now[backend.index()].raise(),
+                ToControl::BackendChanged { backend, .. } | ToControl::Unreached { backend } => {
+                    life.probe_now[backend.index()].raise()
+                }
                 ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),
                 ToControl::Query { .. } | ToControl::Admin { .. } => {}
                 ToControl::Drained { worker, ticket, result } => {

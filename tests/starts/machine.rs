@@ -1,13 +1,16 @@
 //! Starts on machines of every kind: names, IPv6, another user, few file descriptors, odd folders.
 
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use fluxgate::lab::client::Client;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::ProxyConfig;
 
 use crate::support::start;
-use crate::{circles, servers, works, works_in};
+use crate::{DB, circles, servers, works, works_in};
 
 /// Prepares the start with a script, which ends with the program.
 fn launched_by(config: ProxyConfig, words: &[&str], script: &str) -> ProxyConfig {
@@ -53,6 +56,74 @@ fn names_from_etc_hosts() {
     servers[1].call("influx-two");
     let script = "echo '127.0.0.1 localhost influx-one.test influx-two' > hosts; mount --bind hosts /etc/hosts";
     works(start(&launched_by(circles(&servers), &NAMESPACE, script)), 2);
+}
+
+/// An address at which a server can be reached, until it is dropped.
+struct Door {
+    addr: SocketAddr,
+    open: Arc<Mutex<Option<Vec<TcpStream>>>>,
+}
+
+impl Door {
+    fn new(at: SocketAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
+        let (addr, open) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Some(Vec::new()))));
+        let streams = open.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let mut streams = streams.lock().unwrap();
+                let Some(streams) = streams.as_mut() else { return };
+                let server = TcpStream::connect(server).unwrap();
+                let pairs = [(&client, &server), (&server, &client)];
+                for (mut from, mut to) in pairs.map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap())) {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                streams.extend([client, server]);
+            }
+        });
+        Self { addr, open }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let streams = self.open.lock().unwrap().take().unwrap_or_default();
+        streams.iter().for_each(|stream| _ = stream.shutdown(std::net::Shutdown::Both));
+        // The listener ends with its thread.
+        drop(TcpStream::connect(self.addr));
+        while TcpStream::connect(self.addr).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Nothing but the query tells that the backend has moved: its name would be looked up again after 10 s.
+#[test]
+fn a_query_finds_a_backend_whose_name_has_another_address() {
+    if !namespaces() {
+        return;
+    }
+    let server = Influxd::start().unwrap();
+    server.create_database(DB).unwrap();
+    assert_eq!(Client::connect(server.addr()).unwrap().write(DB, "m n=7i 1\n").unwrap().status, 204);
+    let mut door = Door::new("127.0.0.2:0".parse().unwrap(), server.addr());
+    let port = door.addr.port();
+    let config = ProxyConfig::new(&[vec![format!("http://moves.test:{port}")]]).set("check_interval", 3600);
+    let script = "echo '127.0.0.2 moves.test' > hosts; mount --bind hosts /etc/hosts";
+    let proxy = start(&launched_by(config, &NAMESPACE, script));
+    let hosts = proxy.data_dir().with_file_name("hosts");
+    let answer = || {
+        let asked = Instant::now();
+        let reply = Client::connect(proxy.addr()).unwrap().get(&format!("/query?db={DB}&q=SELECT+n+FROM+m")).unwrap();
+        (reply.status, reply.text().contains(",7]"), asked.elapsed() < Duration::from_secs(5))
+    };
+    assert_eq!(answer(), (200, true, true), "{}", proxy.stderr());
+    for last in [3, 4, 5] {
+        drop(door);
+        std::fs::write(&hosts, format!("127.0.0.{last} moves.test\n")).unwrap();
+        door = Door::new(SocketAddr::from(([127, 0, 0, last], port)), server.addr());
+        assert_eq!(answer(), (200, true, true), "{}", proxy.stderr());
+    }
 }
 
 #[test]

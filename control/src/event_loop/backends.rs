@@ -120,6 +120,11 @@ impl EventLoop {
         }
     }
 
+    /// A query got no answer. The backend may have moved.
+    pub(super) fn unreached(&mut self, backend: BackendId) {
+        self.backends[backend.index()].probe.now();
+    }
+
     pub(super) fn list(&mut self, backend: BackendId) {
         let client = self.backends[backend.index()].client.clone();
         self.job(

@@ -2,8 +2,8 @@
 //! result.
 //!
 //! The same thread resolves the backend's host name for the workers: before the first probe, after each failed one,
-//! when a worker's writes fail, and from time to time. A probe resolves anew, so that it may reach a server that has
-//! moved while workers still connect to where it was.
+//! when a worker's writes fail or its queries get no answer, and from time to time. A probe resolves anew, so that it
+//! may reach a server that has moved while workers still connect to where it was.
 //!
 //! Not here: what a result means for workers and logs (`event_loop/backends.rs`).
 
@@ -33,7 +33,7 @@ impl Probe {
         Ok(Self { wake })
     }
 
-    /// Asks for a probe at once: writes fail, or succeed again.
+    /// Asks for a probe at once: writes fail, or succeed again, or a query got no answer.
     pub fn now(&self) {
         // Full = a probe is requested already; closed = the thread and the event loop have ended.
         let _ = self.wake.try_send(());

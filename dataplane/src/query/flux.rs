@@ -140,7 +140,7 @@ async fn answer(
     let outgoing = Outgoing::with_body(head.target.into(), content_type, accept, encoding, body);
     let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
     Choice { must_see: &must_see, alone: &candidates, together: &[] }.wait(worker).await;
-    let asked = ask_alone(worker, &outgoing, &candidates, &must_see, inbox, to).await;
+    let asked = ask_alone(worker, &outgoing, &candidates, &must_see, inbox, to, |_| false).await;
     asked.map_err(|failures| no_backend_answered(worker, &failures))
 }
 

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::courier::{AttemptFailure, ExchangeFailure, exchange};
+use crate::handoff::ToControl;
 use crate::http::answer::{self, AnswerBody, AnswerHead};
 use crate::http::chunked::{Decoded, Decoder};
 use crate::http::query::percent_encode;
@@ -38,6 +39,13 @@ pub enum AskFailure {
     Answered(u16, String),
     /// Not an answer that InfluxDB gives, such as a page of a server in between.
     NotInflux(u16),
+}
+
+impl AskFailure {
+    /// There was no connection: the backend may be at another address now.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self, Self::Failed(ExchangeFailure::NoAddress | ExchangeFailure::Refused(_)))
+    }
 }
 
 impl fmt::Display for AskFailure {
@@ -153,7 +161,10 @@ pub async fn ask<'a>(
     let opened = io::unless(asked, inbox.gone()).await.ok()?.unwrap_or(Err(ExchangeFailure::TimedOut));
     let Opened { address, stream, answer, buf, len } = match opened {
         Ok(opened) => opened,
-        Err(failure) => return Some(Err(AskFailure::Failed(failure))),
+        Err(failure) => {
+            worker.link.tell(|_| ToControl::Unreached { backend });
+            return Some(Err(AskFailure::Failed(failure)));
+        }
     };
     if answer.status >= 500 || matches!(answer.status, 401 | 403) {
         let text = answer.error.map(|span| String::from_utf8_lossy(span.of(&buf)).into_owned()).unwrap_or_default();

@@ -30,7 +30,7 @@ use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
 use crate::influxql::{self, Depth, ErrorKind, Params};
 use crate::io;
-use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
+use crate::limits::{QUERY_ADDRESS_WAIT, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::must_see::MustSee;
 use crate::placement::Placement;
 use crate::request::inbox::Inbox;
@@ -173,11 +173,10 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
     if alone.is_empty() || answerer == Answerer::Several {
         return hand_over(worker, query, must_see, place, inbox, to).await;
     }
-    match ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to).await {
+    let others = |failures: &Failures| others_answer(worker, &statements, &query.db, failures);
+    match ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to, others).await {
         Ok(ended) => Ok(ended),
-        Err(failures) if others_answer(worker, &statements, &query.db, &failures) => {
-            hand_over(worker, query, must_see, place, inbox, to).await
-        }
+        Err(failures) if others(&failures) => hand_over(worker, query, must_see, place, inbox, to).await,
         Err(failures) => Err(no_backend_answered(worker, &failures)),
     }
 }
@@ -213,7 +212,7 @@ async fn answer_deep(
         Ok(Ok((Route::Alone(candidates), dbs))) => {
             let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
             Choice { must_see: &must_see, alone: &candidates, together: &[] }.wait(worker).await;
-            ask_alone(worker, &Outgoing::new(query), &candidates, &must_see, inbox, to)
+            ask_alone(worker, &Outgoing::new(query), &candidates, &must_see, inbox, to, |_| false)
                 .await
                 .map_err(|failures| no_backend_answered(worker, &failures))
         }
@@ -293,7 +292,11 @@ fn chooser<'a>(
     }
 }
 
-/// Asks the candidates, best first, until one answers.
+/// Why backends have not answered.
+type Failures = BTreeMap<BackendId, AskFailure>;
+
+/// Asks the candidates, best first, until one answers. One that could not be reached may be at another address: it is
+/// asked once more when that is known, unless `others` can answer instead.
 ///
 /// # Errors
 /// Why none of them answered.
@@ -304,12 +307,21 @@ async fn ask_alone(
     must_see: &MustSee,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
-) -> Result<AfterAnswer, BTreeMap<BackendId, AskFailure>> {
-    let mut failures = BTreeMap::new();
+    others: impl Fn(&Failures) -> bool,
+) -> Result<AfterAnswer, Failures> {
+    let mut failures = Failures::new();
+    let mut news = Some(worker.queries.news.wait());
     loop {
         let failed = failures.keys().copied().collect();
         let ranked = chooser(worker, &worker.placement(), &failed, must_see).best_first(candidates.iter().copied());
-        let Some(&(backend, rank)) = ranked.first() else { break };
+        let Some(&(backend, rank)) = ranked.first() else {
+            let is_worth_it = |_: &_| failures.values().any(AskFailure::is_unreached) && !others(&failures);
+            let Some(news) = news.take().filter(is_worth_it) else { break };
+            // The control thread looks the names up.
+            _ = io::timeout(QUERY_ADDRESS_WAIT, news).await;
+            failures.retain(|_, why| !why.is_unreached());
+            continue;
+        };
         match forward::ask(worker, backend, outgoing, inbox).await {
             None => return Ok(AfterAnswer::Close),
             Some(Ok(reply)) => return Ok(reply.pass(inbox, to, rank.stale_ms()).await),
@@ -325,12 +337,7 @@ async fn ask_alone(
 }
 
 /// Whether other backends together can answer, now that these have failed.
-fn others_answer(
-    worker: &Worker,
-    statements: &[Statement],
-    db: &str,
-    failures: &BTreeMap<BackendId, AskFailure>,
-) -> bool {
+fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &Failures) -> bool {
     let failed = failures.keys().copied().collect();
     let placement = worker.placement();
     let must_see = MustSee::default();
@@ -342,7 +349,7 @@ fn others_answer(
     !statements.is_empty() && statements.iter().all(answered)
 }
 
-fn no_backend_answered(worker: &Worker, failures: &BTreeMap<BackendId, AskFailure>) -> Refusal {
+fn no_backend_answered(worker: &Worker, failures: &Failures) -> Refusal {
     let one = |(&backend, why): (&BackendId, &AskFailure)| {
         format!("{}: {why}", worker.settings.topology.backend(backend).name)
     };

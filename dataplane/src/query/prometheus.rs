@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::forward::Outgoing;
 use super::fresh::{self, Answerer, Choice};
 use super::request::to_text;
-use super::{AfterAnswer, CancelOnDrop, OwnAnswer, Permit, ask_alone, chooser, no_backend_answered, pass_on, send_own};
+use super::{
+    AfterAnswer, CancelOnDrop, Failures, OwnAnswer, Permit, ask_alone, chooser, no_backend_answered, pass_on, send_own,
+};
 use crate::handoff::QueryRequest;
 use crate::http::auth::AuthVerdict;
 use crate::http::head::Head;
@@ -93,17 +95,14 @@ async fn answer(
     let choice = Choice { must_see: &must_see, alone: &candidates, together: std::slice::from_ref(&reach) };
     let answerer = choice.wait(worker).await;
     if !candidates.is_empty() && answerer == Answerer::One {
-        match ask_alone(worker, &outgoing(&read), &candidates, &must_see, inbox, to).await {
+        let others = |failures: &Failures| {
+            let (failed, placement) = (failures.keys().copied().collect(), worker.placement());
+            matches!(reach, Reach::Circle) && chooser(worker, &placement, &failed, &must_see).shares(&reach).is_ok()
+        };
+        match ask_alone(worker, &outgoing(&read), &candidates, &must_see, inbox, to, others).await {
             Ok(ended) => return Ok(ended),
-            Err(failures) => {
-                let failed = failures.keys().copied().collect();
-                let placement = worker.placement();
-                let others = matches!(reach, Reach::Circle)
-                    && chooser(worker, &placement, &failed, &must_see).shares(&reach).is_ok();
-                if !others {
-                    return Err(no_backend_answered(worker, &failures));
-                }
-            }
+            Err(failures) if others(&failures) => {}
+            Err(failures) => return Err(no_backend_answered(worker, &failures)),
         }
     }
     let cancel = CancelOnDrop(Arc::default());

@@ -508,6 +508,7 @@ impl Worker {
                 if let Some(courier) = &couriers[backend.index()] {
                     courier.probed(up);
                 }
+                self.queries.news.notify();
                 self.learn_version();
             }
             ToWorker::Address { backend, addr } => {

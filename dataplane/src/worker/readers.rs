@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::courier::{Address, Endpoint};
-use crate::io::{self, Stream};
+use crate::io::{self, Event, Stream};
 use crate::limits::{QUERY_KEPT_CONNECTION_AGE_MAX, QUERY_KEPT_CONNECTIONS_MAX};
 use crate::settings::Settings;
 use crate::topology::{Backend, BackendId};
@@ -18,16 +18,19 @@ pub struct Queries {
     pub readers: Readers,
     /// Number of running queries.
     pub running: Cell<usize>,
+    /// A backend has another address, or a probe has found it up or down.
+    pub news: Event,
 }
 
 impl Queries {
     pub fn new(settings: &Settings) -> Self {
-        Self { readers: Readers::new(settings), running: Cell::new(0) }
+        Self { readers: Readers::new(settings), running: Cell::new(0), news: Event::default() }
     }
 
     /// Sets the new address of a backend.
     pub fn moved(&self, backend: BackendId, addr: SocketAddr) {
         self.readers.moved(backend, addr);
+        self.news.notify();
     }
 }
 
