@@ -20,16 +20,32 @@ pub struct CourierStats {
     pub oldest_unparked_ms: AtomicU64,
     /// The backend does not take something that the courier holds. False again when that has been parked.
     pub failing: AtomicBool,
-    /// The courier cannot make progress because of this machine: the log cannot be read, or dead letters cannot be
-    /// written.
-    pub stuck: AtomicBool,
+    /// The courier cannot make progress because of this machine: a log cannot be read.
+    pub log_unreadable: AtomicBool,
+    /// Or dead letters cannot be written.
+    pub letters_unwritten: AtomicBool,
+}
+
+impl CourierStats {
+    /// The courier cannot make progress because of this machine.
+    pub fn is_stuck(&self) -> bool {
+        self.log_unreadable.load(Relaxed) || self.letters_unwritten.load(Relaxed)
+    }
 }
 
 impl Default for CourierStats {
     fn default() -> Self {
-        let [rewriting, stuck, failing] = Default::default();
+        let [rewriting, log_unreadable, letters_unwritten, failing] = Default::default();
         let [oldest_ms, oldest_unparked_ms] = Default::default();
-        Self { up: AtomicBool::new(true), rewriting, oldest_ms, oldest_unparked_ms, failing, stuck }
+        Self {
+            up: AtomicBool::new(true),
+            rewriting,
+            oldest_ms,
+            oldest_unparked_ms,
+            failing,
+            log_unreadable,
+            letters_unwritten,
+        }
     }
 }
 
@@ -84,6 +100,8 @@ pub struct WorkerStats {
     pub ready: AtomicBool,
     /// The log takes no writes until a restart: it is poisoned.
     pub log_failed: AtomicBool,
+    /// Cursors and ledgers could not be saved when that was last tried.
+    pub state_unsaved: AtomicBool,
     /// Version of the placement that the worker uses. Stored with release ordering: a thread that reads it with acquire
     /// ordering knows that every later request of this worker uses this version.
     pub placement_version: AtomicU64,

@@ -10,6 +10,7 @@ mod crash_rounds;
 mod damage;
 mod dead_backend;
 mod descriptors;
+mod disk_errors;
 mod disk_full;
 mod former_workers;
 mod graceful_stop;

@@ -23,15 +23,15 @@ const INNER_BYTES: u64 = 320 << 20;
 const OUTER_BYTES: u64 = INNER_BYTES + (64 << 20);
 
 /// A file system of one kind in a file on an ext4 in a file.
-struct PowerCutDisk {
-    outer: PathBuf,
-    inner: PathBuf,
+pub struct PowerCutDisk {
+    pub outer: PathBuf,
+    pub inner: PathBuf,
     dir: tempfile::TempDir,
 }
 
 impl PowerCutDisk {
     /// None, with a line on stderr, where that cannot be made.
-    fn new(kind: &str) -> Option<Self> {
+    pub fn new(kind: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let disk = Self { outer: dir.path().join("outer"), inner: dir.path().join("inner"), dir };
         std::fs::create_dir(&disk.outer).unwrap();
@@ -49,7 +49,7 @@ impl PowerCutDisk {
         self.dir.path().join("image")
     }
 
-    fn inner_image(&self) -> PathBuf {
+    pub fn inner_image(&self) -> PathBuf {
         self.outer.join("image")
     }
 
@@ -66,7 +66,7 @@ impl PowerCutDisk {
     }
 
     /// Nothing reaches the disk from now on.
-    fn cut(&self) {
+    pub fn cut(&self) {
         let folder = std::fs::File::open(&self.outer).unwrap();
         // SAFETY: the call reads one u32, which lives to its end.
         let done = unsafe { libc::ioctl(folder.as_raw_fd(), SHUTDOWN, &raw const AT_ONCE) };
@@ -97,7 +97,7 @@ impl Drop for PowerCutDisk {
     }
 }
 
-fn mount(image: &Path, folder: &Path) -> Result<(), String> {
+pub fn mount(image: &Path, folder: &Path) -> Result<(), String> {
     run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(folder))
 }
 

@@ -1,6 +1,7 @@
 //! Compares answers with the recorded answers of influx-proxy. The [`AdminState`] of each row holds what the recorded
 //! proxy knew of its backends.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use base64::Engine;
@@ -283,6 +284,34 @@ fn health_names_what_a_backend_does_not_take() {
             assert_eq!(health()[0]["backends"][0]["parked"], Value::Null);
             state.order.parked_hold(BackendId(1), &key, u64::MAX);
             assert_eq!(health()[0]["backends"][1]["parked"][0]["since"], Value::Null);
+        }
+    }
+}
+
+#[test]
+fn health_says_what_this_machine_fails_to_do() {
+    type Flag = fn(&Stats) -> &AtomicBool;
+    let cases: [(Flag, &str, &str); 4] = [
+        (|stats| &stats.workers[1].log_failed, "worker 1", "takes no writes"),
+        (|stats| &stats.workers[0].state_unsaved, "worker 0", "cannot be saved"),
+        (|stats| &stats.couriers[2].log_unreadable, "backend influxdb-2-1", "cannot be read"),
+        (|stats| &stats.couriers[0].letters_unwritten, "backend influxdb-1-1", "cannot be written"),
+    ];
+    for (flag, name, part) in cases {
+        for dialect in [Dialect::Older, Dialect::Newer] {
+            let state = AdminState { dialect, ..state("open") };
+            let request = request(&serde_json::json!({"request": {"method": "GET", "path": "/health"}})).unwrap();
+            let faults = || {
+                let Action::Answer(response) = decide(&state, &request) else { panic!("no answer") };
+                let health: Value = serde_json::from_slice(&response.body).unwrap();
+                if dialect == Dialect::Older { health[1]["faults"].clone() } else { health["checks"].clone() }
+            };
+            assert_eq!(faults().as_array().map_or(0, Vec::len), 0);
+            flag(&state.stats).store(true, Relaxed);
+            let told = faults();
+            let message = told[0]["message"].as_str().unwrap();
+            assert_eq!((&told[0]["name"], told.as_array().unwrap().len()), (&Value::from(name), 1));
+            assert!(message.contains(part) && message.contains("check the disk"), "{message}");
         }
     }
 }

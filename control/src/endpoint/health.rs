@@ -23,11 +23,31 @@ use crate::influx::catalog::Load;
 struct CircleHealth<'a> {
     backends: Vec<BackendHealth<'a>>,
     circle: &'a str,
-    /// Workers that take no writes until a restart, since their log has failed. The same in each circle; shown only
-    /// when there are any; influx-proxy has no such field.
+    /// What this machine has failed to do. The same in each circle; shown only when there is something; influx-proxy
+    /// has no such field.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    faults: &'a [Fault],
+    /// Workers that take no writes until a restart, since their log has failed; as `faults`.
     #[serde(skip_serializing_if = "<[usize]>::is_empty")]
     workers_failed: &'a [usize],
 }
+
+/// What this machine has failed to do, and what an operator should do.
+#[derive(Serialize)]
+struct Fault {
+    message: &'static str,
+    /// Whom it concerns.
+    name: String,
+}
+
+const LOG_FAILED: &str = "its log has failed: it takes no writes until a restart; check the disk of data_dir, then \
+                          restart the proxy; the proxy's log says what failed";
+const STATE_UNSAVED: &str = "cursors and ledger cannot be saved, so after a crash points are delivered again; check \
+                             the disk of data_dir; the proxy's log says what failed";
+const LOG_UNREADABLE: &str = "a log cannot be read, so its points wait; check the disk of data_dir; the proxy's log \
+                              says what failed";
+const LETTERS_UNWRITTEN: &str = "refused points cannot be written to data_dir/rejected, so others wait behind them; \
+                                 check the disk of data_dir; the proxy's log says what failed";
 
 #[derive(Serialize)]
 struct BackendHealth<'a> {
@@ -126,28 +146,41 @@ pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
     let workers = state.stats.workers.iter().enumerate();
     let failed: Vec<_> =
         workers.filter(|(_, worker)| worker.log_failed.load(Relaxed)).map(|(number, _)| number).collect();
-    let pretty = call.query.pretty();
+    let (faults, pretty) = (faults(state), call.query.pretty());
     if call.form == Dialect::Newer {
         let with_stats = *call.query.value("stats") == *b"true";
-        return Action::Answer(json(&newer(state, &failed, with_stats), pretty));
+        return Action::Answer(json(&newer(state, faults, !failed.is_empty(), with_stats), pretty));
     }
     let mut circles = Vec::with_capacity(state.topology.circles.len());
     for circle in &state.topology.circles {
         let backends = circle.backends.iter().map(|&id| health(state, state.topology.backend(id))).collect();
-        circles.push(CircleHealth { backends, circle: &circle.name, workers_failed: &failed });
+        circles.push(CircleHealth { backends, circle: &circle.name, faults: &faults, workers_failed: &failed });
     }
     Action::Answer(json(&circles, pretty))
 }
 
-fn newer<'a>(state: &'a AdminState, failed: &[usize], with_stats: bool) -> NewerHealth<'a> {
-    let message = "its log has failed: it takes no writes until a restart; see the proxy's log";
-    let check = |number: &usize| Check { message, name: format!("worker {number}"), status: "fail" };
-    let (status, message) = match failed {
-        [] => ("pass", "ready for queries and writes"),
-        _ => ("fail", "some workers take no writes"),
+/// Of all workers, and of all backends.
+fn faults(state: &AdminState) -> Vec<Fault> {
+    let workers = state.stats.workers.iter().enumerate().flat_map(|(number, worker)| {
+        let faults = [(&worker.log_failed, LOG_FAILED), (&worker.state_unsaved, STATE_UNSAVED)];
+        faults.map(|(flag, message)| (flag, message, format!("worker {number}")))
+    });
+    let backends = state.stats.couriers.iter().zip(&state.topology.backends).flat_map(|(courier, backend)| {
+        let faults = [(&courier.log_unreadable, LOG_UNREADABLE), (&courier.letters_unwritten, LETTERS_UNWRITTEN)];
+        faults.map(|(flag, message)| (flag, message, format!("backend {}", backend.name)))
+    });
+    let all = workers.chain(backends).filter(|(flag, ..)| flag.load(Relaxed));
+    all.map(|(_, message, name)| Fault { message, name }).collect()
+}
+
+fn newer(state: &AdminState, faults: Vec<Fault>, refuses: bool, with_stats: bool) -> NewerHealth<'_> {
+    let (status, message) = match refuses {
+        false => ("pass", "ready for queries and writes"),
+        true => ("fail", "some workers take no writes"),
     };
+    let check = |Fault { message, name }| Check { message, name, status: "fail" };
     NewerHealth {
-        checks: failed.iter().map(check).collect(),
+        checks: faults.into_iter().map(check).collect(),
         circles: state
             .topology
             .circles
@@ -198,9 +231,8 @@ fn health<'a>(state: &'a AdminState, backend: &'a Backend) -> BackendHealth<'a> 
     let active = reachable && courier.up.load(Relaxed);
     let rewriting = courier.rewriting.load(Relaxed);
     // Queued points alone are not a backlog. Points that have waited for `STALL_AFTER` are, whatever the cause.
-    let stuck = courier.stuck.load(Relaxed);
     let waits = unix_ms().saturating_sub(courier.oldest_ms.load(Relaxed)) >= STALL_AFTER.as_millis() as u64;
-    let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting || stuck || waits);
+    let backlog = state.stats.queued_points(index) > 0 && (!active || rewriting || courier.is_stuck() || waits);
     // Delivery to a server with a backlog is retried all the time.
     let rewrite = rewriting || backlog;
     let share = |load: &Load| Share {

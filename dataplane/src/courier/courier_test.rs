@@ -111,12 +111,12 @@ fn a_courier_that_cannot_write_dead_letters_says_so_until_it_can() {
         let in_the_way = rig.dir.path().join("rejected");
         std::fs::write(&in_the_way, "").unwrap();
         rig.log.append("db", &["m v=1 1"]);
-        until("the courier is stuck", || rig.reports.is_stuck()).await;
+        until("the courier is stuck", || rig.reports.stuck() == (false, true)).await;
         assert!(!rig.log.is_served(), "the cursor waits for the dead letter");
         std::fs::remove_file(&in_the_way).unwrap();
         rig.served().await;
         assert_eq!(rig.dead_lines(), ["m v=1 1"]);
-        until("the courier goes on", || !rig.reports.is_stuck()).await;
+        until("the courier goes on", || rig.reports.stuck() == (false, false)).await;
         rig.log.close();
     });
 }

@@ -313,7 +313,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                 Err(SourceError::Unreadable) => false,
             };
             if !readable && self.window.is_empty() {
-                self.delivery.reports.stuck(true);
+                self.delivery.reports.stuck(true, false);
                 io::sleep(LOCAL_FAILURE_PAUSE).await;
                 continue;
             }
@@ -325,7 +325,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             if safe {
                 self.park_held();
             }
-            self.delivery.reports.stuck(!readable || !safe);
+            self.delivery.reports.stuck(!readable, !safe);
             if safe && self.window.settled() {
                 self.delivery.reports.failing(false);
                 self.confirm();

@@ -146,8 +146,8 @@ pub trait Reports {
     /// True from the first success after a failure until the courier has reached the end of the logs.
     fn rewriting(&self, on: bool);
 
-    /// True from a local failure (a log cannot be read, dead letters cannot be written) until the courier continues.
-    fn stuck(&self, on: bool);
+    /// A failure of this machine, until the courier continues: a log cannot be read, dead letters cannot be written.
+    fn stuck(&self, log: bool, letters: bool);
 
     /// The name of the database's default policy, if it is known.
     fn default_policy(&self, db: &[u8]) -> Option<String>;

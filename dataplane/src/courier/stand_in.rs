@@ -352,7 +352,7 @@ struct Recorded {
     partly: RefCell<Option<Arc<PartlySettled>>>,
     states: RefCell<Vec<DeliveryState>>,
     rewriting: RefCell<Vec<bool>>,
-    stuck: Cell<bool>,
+    stuck: Cell<(bool, bool)>,
     /// Counts that are told from now on are of another window.
     window_ended: Cell<bool>,
     failing: Cell<bool>,
@@ -396,7 +396,8 @@ impl RecordedReports {
         self.inner.answered.borrow().clone()
     }
 
-    pub fn is_stuck(&self) -> bool {
+    /// Whether a log cannot be read, and whether dead letters cannot be written.
+    pub fn stuck(&self) -> (bool, bool) {
         self.inner.stuck.get()
     }
 
@@ -491,8 +492,8 @@ impl Reports for RecordedReports {
         self.inner.rewriting.borrow_mut().push(on);
     }
 
-    fn stuck(&self, on: bool) {
-        self.inner.stuck.set(on);
+    fn stuck(&self, log: bool, letters: bool) {
+        self.inner.stuck.set((log, letters));
     }
 
     fn default_policy(&self, _db: &[u8]) -> Option<String> {

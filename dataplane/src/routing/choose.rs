@@ -99,7 +99,7 @@ impl Chooser<'_> {
         }
         let courier = &self.stats.couriers[backend.index()];
         let is_refused = self.parked(backend).is_some_and(|wait| wait.is_refused);
-        let is_stuck = courier.failing.load(Relaxed) || courier.stuck.load(Relaxed) || is_refused;
+        let is_stuck = courier.failing.load(Relaxed) || courier.is_stuck() || is_refused;
         let waited = u128::from(self.waited_ms(backend));
         if is_stuck || waited > self.read_wait.as_millis() { Lag::Long } else { Lag::Short }
     }

@@ -541,11 +541,12 @@ impl Reports for DeliveryReports {
         self.stats().rewriting.store(on, Relaxed);
     }
 
-    fn stuck(&self, on: bool) {
+    fn stuck(&self, log: bool, letters: bool) {
         if self.side.is_some() {
             return;
         }
-        self.stats().stuck.store(on, Relaxed);
+        self.stats().log_unreadable.store(log, Relaxed);
+        self.stats().letters_unwritten.store(letters, Relaxed);
     }
 
     fn default_policy(&self, db: &[u8]) -> Option<String> {

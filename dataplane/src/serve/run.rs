@@ -303,7 +303,12 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
         if let Some(reason) = worker.own.log.poison() {
             if worker.stats().ready.swap(false, Relaxed) {
                 worker.stats().log_failed.store(true, Relaxed);
-                log::error!("the log of worker {} has failed: it takes no writes until a restart: {reason}", worker.id);
+                log::error!(
+                    "the log of worker {} has failed: it takes no writes until the proxy is restarted; check the disk \
+                     of {} first: {reason}",
+                    worker.id,
+                    worker.settings.data_dir.display()
+                );
             }
             // Others take its connections. The last one goes on with queries and `/health`.
             if worker.leaves_clients() {
@@ -311,12 +316,19 @@ async fn tick(worker: Rc<Worker>, listener: Rc<Listener>) {
             }
         } else if io::elapsed(saved) >= STATE_SAVE_INTERVAL {
             saved = io::now();
-            match worker.save_state().await {
-                Ok(()) => save_failed = None,
+            let result = worker.save_state().await;
+            worker.stats().state_unsaved.store(result.is_err(), Relaxed);
+            match result {
+                Ok(()) if save_failed.take().is_some() => log::info!("cursors and ledger are saved again"),
+                Ok(()) => {}
                 // Once, and again from time to time.
                 Err(error) if save_failed.is_none_or(|told| io::elapsed(told) >= LOUD_INTERVAL) => {
                     save_failed = Some(io::now());
-                    log::error!("cannot save cursors and ledger: {error}");
+                    log::error!(
+                        "cannot save cursors and ledger, so after a crash points are delivered again; check the disk \
+                         of {}: {error}",
+                        worker.settings.data_dir.display()
+                    );
                 }
                 Err(_) => {}
             }

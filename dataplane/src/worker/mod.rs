@@ -401,10 +401,10 @@ impl Worker {
     /// Makes cursors and ledgers durable, those of each log as of the same moment.
     ///
     /// # Errors
-    /// When a log fails. The others have been saved. Those that have failed before are left out.
+    /// When a log fails, or has failed before. The others have been saved.
     pub async fn save_state(&self) -> Result<(), disklog::Error> {
         let mut result = Ok(());
-        for journal in self.journals().filter(|journal| journal.log.poison().is_none()) {
+        for journal in self.journals() {
             journal.ledger.borrow_mut().make_room(|db| self.catalog.borrow().may_have_database(db));
             result = result.and(journal.save(false).await);
         }
