@@ -351,15 +351,21 @@ fn verdicts(world: &World, writes: &[Write]) {
                 }
             }
         }
+        let lacks = |owner: usize| {
+            let influx = &world.backends[owner].borrow().influx;
+            let has = |number: &&usize| influx.applied.has(**number) || influx.refused.contains_key(*number);
+            numbers.iter().any(|number| world.owners(writes[*number].place).contains(&owner) && !has(&number))
+        };
+        let lacking: Vec<_> = (0..world.backends.len()).filter(|&owner| lacks(owner)).collect();
         let is_wrong = match answer {
-            Some(204) => !is_refused.is_empty(),
+            Some(204) => !is_refused.is_empty() || !lacking.is_empty(),
             Some(400) => !was_refused,
             _ => false,
         };
         if is_wrong {
             let client = op.client;
-            world
-                .broken(VERDICT, format!("client {client} was told {answer:?} at {end:?}; refused are {is_refused:?}"));
+            let text = format!("refused are {is_refused:?}, and some are not on {lacking:?}");
+            world.broken(VERDICT, format!("client {client} was told {answer:?} at {end:?}; {text}"));
         }
     }
 }

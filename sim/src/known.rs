@@ -71,7 +71,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         }
         // The check forgets what a database that is dropped had refused.
         check::VERDICT | check::BLAMED if gone => Some("S: what a database that has been dropped had refused"),
-        check::VERDICT if drops => Some("D: points that were dropped count as confirmed"),
         check::TYPES if two_types && drops => Some("D: types without the points that one circle has dropped"),
         _ => None,
     }

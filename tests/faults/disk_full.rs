@@ -326,6 +326,32 @@ fn drop_oldest_keeps_its_accounts_when_killed_at_full_speed() {
     assert!(missing <= served.dropped, "{missing} are missing: {ledger:?}");
 }
 
+/// It waits for all circles, and its points go before one of them has had them.
+#[test]
+fn a_write_that_waits_is_told_that_its_points_were_dropped() {
+    let mut circles = Circles::new(2, 1);
+    let config = circles.config().set("workers", 1).set("backlog_max_bytes", 8 << 20).set("write_timeout", 60);
+    let proxy = start(&config.set("backlog_full", "drop_oldest").set("hot_tail_bytes", 4 << 20));
+    circles.0[1][0].stop();
+    let mut points = Points::default();
+    let load = |points| LoadArgs { points: Some(points), lines: 500, ..Points::default().args(&proxy) };
+    // What its courier tries is not dropped.
+    assert!(points.load(&load(1_000), || {}).succeeded());
+    let write = |level: &str| {
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        client.request("POST", &format!("/write?db={DB}&consistency={level}"), &[], b"waits v=1 1").unwrap()
+    };
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| write("all"));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(points.load(&load(100_000), || {}).succeeded());
+        let reply = waits.join().unwrap();
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("10")), "{reply:?}");
+        assert!(reply.text().contains("points of this write were dropped"), "{reply:?}");
+    });
+    assert_eq!(write("one").status, 204, "the other circle has it");
+}
+
 /// The oldest points are dropped and counted, and writes are never refused.
 #[test]
 fn drop_oldest_keeps_accepting_and_counts() {

@@ -457,8 +457,19 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
             parked: parked.iter().map(|parked| (parked.key.clone(), parked.given.max(parked.cursor))).collect(),
         };
         let from: Vec<Needs> = inner.parked.iter().enumerate().map(given).collect();
-        inner.cursors.iter_mut().for_each(|cursor| *cursor = end.max(*cursor));
-        inner.parked.iter_mut().flatten().for_each(|parked| parked.cursor = end.max(parked.cursor));
+        for (b, cursor) in inner.cursors.iter_mut().enumerate() {
+            *cursor = end.max(*cursor);
+            if inner.given[b] > inner.confirmed[b] {
+                inner.held[b] = inner.given[b];
+            }
+        }
+        for parked in inner.parked.iter_mut().flatten() {
+            parked.cursor = end.max(parked.cursor);
+            if parked.given > parked.confirmed {
+                parked.held = parked.given;
+            }
+        }
+        inner.dropping = Some(end);
         inner.absent.iter_mut().for_each(|(_, needs)| needs.forget_before(end));
         let scan = Scan::new(oldest.header.epoch, oldest.mark_before(oldest.first()), oldest.used, Some(oldest.end));
         (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), from)
@@ -472,10 +483,15 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
     }
     if let Err(error) = shared.save_without_oldest().await {
         log::error!("{error}; the oldest segment stays, although it was to be dropped");
-        shared.inner.borrow_mut().segments.front_mut().expect("busy segments stay").busy = false;
+        let mut inner = shared.inner.borrow_mut();
+        inner.segments.front_mut().expect("busy segments stay").busy = false;
+        inner.dropping = None;
+        drop(inner);
+        shared.confirmed.notify();
         return false;
     }
     let segment = shared.inner.borrow_mut().segments.pop_front().expect("busy segments stay");
+    shared.inner.borrow_mut().dropping = None;
     if let Err(error) = shared.free_file(&segment).await {
         log::error!("{error}; the next start frees it");
     }
@@ -502,6 +518,7 @@ async fn count_dropped(
             FrameStep::Frame(found) => {
                 let header = found.header;
                 at = Mark { seq: header.end(), offset: found.offset, lines: header.lines_after() };
+                let listener = shared.drop_listener.borrow().clone();
                 let mut inner = shared.inner.borrow_mut();
                 let dropped = &mut inner.dropped;
                 for record in record::records(scan.body(&found)) {
@@ -509,6 +526,9 @@ async fn count_dropped(
                     let needed = |b: &BackendId| from[b.index()].has(record.db, record.rp, seq);
                     let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
                     for backend in to.filter(needed) {
+                        if let Some(tell) = &listener {
+                            tell(backend, seq);
+                        }
                         *dropped.entry((record.db.to_vec(), backend)).or_default() += u64::from(record.lines);
                     }
                 }

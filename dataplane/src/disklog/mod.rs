@@ -278,6 +278,7 @@ impl Log {
             store,
             states,
             book: RefCell::default(),
+            drop_listener: RefCell::default(),
             dir,
             worker,
             number,
@@ -305,6 +306,7 @@ impl Log {
                     .into_iter()
                     .map(|parked| parked.into_iter().map(|(key, from)| Parked::new(key, from)).collect())
                     .collect(),
+                held: vec![Seq(0); backends],
                 resting: vec![None; backends],
                 behind: vec![None; backends],
                 absent: found.absent,
@@ -329,6 +331,7 @@ impl Log {
                 saved: found.state,
                 snapshots: 0,
                 saved_number: 0,
+                dropping: None,
                 dropped: HashMap::new(),
                 damage: VecDeque::new(),
                 damage_known: HashSet::new(),
@@ -482,6 +485,14 @@ impl Log {
         self.shared.inner.borrow().cursors[backend.index()]
     }
 
+    /// Whether `backend` has confirmed all records before `end` that were not dropped, but for what is parked. While
+    /// records from `first` on are being dropped that is not known: no.
+    pub fn has_confirmed(&self, backend: BackendId, first: Seq, end: Seq) -> bool {
+        let inner = self.shared.inner.borrow();
+        let is_known = inner.dropping.is_none_or(|dropping| dropping <= first);
+        inner.cursors[backend.index()] >= end && is_known && !inner.has_only_given(backend, end)
+    }
+
     /// Whether `backend` needs nothing that is in the log, and no record that its reader was given is unconfirmed.
     pub fn is_served(&self, backend: BackendId) -> bool {
         let inner = self.shared.inner.borrow();
@@ -557,6 +568,11 @@ impl Log {
     /// on disk yet. It must not append. None: the books are closed, and the saved ledger stays.
     pub fn keep_books(&self, book: impl Fn(&[Appended]) -> Option<Vec<u8>> + 'static) {
         *self.shared.book.borrow_mut() = Some(Rc::new(book));
+    }
+
+    /// Has `tell` called with each record that is dropped before that backend was given it.
+    pub fn tell_dropped(&self, tell: impl Fn(BackendId, Seq) + 'static) {
+        *self.shared.drop_listener.borrow_mut() = Some(Rc::new(tell));
     }
 
     /// Damage found by reads since the last call; each place once.

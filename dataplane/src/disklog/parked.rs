@@ -42,6 +42,8 @@ pub(super) struct Parked {
     /// The position after the last record given to their reader, and the last one confirmed.
     pub(super) given: Seq,
     pub(super) confirmed: Seq,
+    /// The end of what had been given, not confirmed, when the log dropped it. The cursor has passed that.
+    pub(super) held: Seq,
     /// The position of their reader while it waits.
     pub(super) resting: Option<Seq>,
     /// Set when a frame with records for the backend can be read.
@@ -50,7 +52,11 @@ pub(super) struct Parked {
 
 impl Parked {
     pub(super) fn new(key: ParkedKey, cursor: Seq) -> Self {
-        Self { key, cursor, given: cursor, confirmed: cursor, resting: None, behind: None }
+        Self { key, cursor, given: cursor, confirmed: cursor, held: Seq(0), resting: None, behind: None }
+    }
+
+    fn has_only_given(&self, end: Seq) -> bool {
+        self.held > self.confirmed && end > self.confirmed
     }
 }
 
@@ -139,7 +145,16 @@ impl Log {
     /// Whether records of this database before `end` that are parked for `backend` are all confirmed.
     pub fn parked_reach(&self, backend: BackendId, db: &[u8], end: Seq) -> bool {
         let inner = self.shared.inner.borrow();
-        inner.parked[backend.index()].iter().all(|parked| *parked.key.db != *db || parked.cursor >= end)
+        let mut of_db = inner.parked[backend.index()].iter().filter(|parked| *parked.key.db == *db);
+        of_db.all(|parked| parked.cursor >= end && !parked.has_only_given(end))
+    }
+
+    /// Whether records before `end` were given to a reader of `backend` that the log has dropped since, and which are
+    /// not confirmed: they are delivered if the process lives until then. Of parked ones: those of this database.
+    pub fn has_only_given(&self, backend: BackendId, db: &[u8], end: Seq) -> bool {
+        let inner = self.shared.inner.borrow();
+        let mut of_db = inner.parked[backend.index()].iter().filter(|parked| *parked.key.db == *db);
+        inner.has_only_given(backend, end) || of_db.any(|parked| parked.has_only_given(end))
     }
 }
 

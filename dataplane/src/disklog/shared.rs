@@ -26,6 +26,8 @@ use crate::unsaved::UnsavedRefusal;
 
 /// See [`super::Log::keep_books`].
 pub(super) type Bookkeeper = dyn Fn(&[Appended]) -> Option<Vec<u8>>;
+/// See [`super::Log::tell_dropped`].
+pub(super) type DropListener = dyn Fn(BackendId, Seq);
 
 /// State that the log, its tasks and its readers share.
 pub(super) struct SharedLog {
@@ -34,6 +36,8 @@ pub(super) struct SharedLog {
     pub(super) dir: PathBuf,
     /// Books what was dropped, and gives the ledger without these lines.
     pub(super) book: RefCell<Option<Rc<Bookkeeper>>>,
+    /// Is told each record that is dropped before that backend was given it.
+    pub(super) drop_listener: RefCell<Option<Rc<DropListener>>>,
     /// N of its directory `worker-N`, and its number among all logs.
     pub(super) worker: usize,
     pub(super) number: usize,
@@ -90,6 +94,9 @@ pub(super) struct Inner {
     /// By backend: the position after the last record given to its reader, and the last one confirmed.
     pub(super) given: Vec<Seq>,
     pub(super) confirmed: Vec<Seq>,
+    /// By backend: the end of what its reader had been given, not confirmed, when the log dropped it. The cursor has
+    /// passed that.
+    pub(super) held: Vec<Seq>,
     /// By backend: points that its cursor has passed although they are not confirmed.
     pub(super) parked: Vec<Vec<Parked>>,
     /// By backend: the position of its reader while the reader waits.
@@ -128,6 +135,8 @@ pub(super) struct Inner {
     /// States made in this life, and the number of the saved one.
     pub(super) snapshots: u64,
     pub(super) saved_number: u64,
+    /// Records before this are being dropped: cursors have passed them, and what is lost is not told yet.
+    pub(super) dropping: Option<Seq>,
     pub(super) dropped: HashMap<(Vec<u8>, BackendId), u64>,
     pub(super) damage: VecDeque<Damage>,
     pub(super) damage_known: HashSet<(u64, u64)>,
@@ -186,6 +195,13 @@ impl Inner {
     pub(super) fn needs_now(&self, backend: BackendId) -> Needs {
         let parked = self.parked[backend.index()].iter().map(|parked| (parked.key.clone(), parked.cursor)).collect();
         Needs { cursor: self.cursors[backend.index()], parked }
+    }
+
+    /// Whether the reader of `backend` was given records before `end` that the log has dropped since, and which are not
+    /// confirmed: they are delivered if the process lives until then.
+    pub(super) fn has_only_given(&self, backend: BackendId, end: Seq) -> bool {
+        let (held, confirmed) = (self.held[backend.index()], self.confirmed[backend.index()]);
+        held > confirmed && end > confirmed
     }
 
     /// The place of a reader of parked points. None: they are not parked any more.

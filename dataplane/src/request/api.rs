@@ -157,6 +157,7 @@ mod tests {
             (Reject::Busy, 503, "unavailable"),
             (Reject::NoControl, 503, "unavailable"),
             (Reject::Unconfirmed { confirmed: 0, wanted: 1 }, 504, "unavailable"),
+            (Reject::Dropped { confirmed: 0, wanted: 1 }, 503, "unavailable"),
         ] {
             assert_eq!(Api::V2.status(&reject), status, "{reject:?}");
             let body = Api::V2.body(&reject).unwrap();

@@ -64,6 +64,11 @@ pub enum Reject {
         confirmed: usize,
         wanted: usize,
     },
+    /// `drop_oldest`: points were dropped before enough circles had them.
+    Dropped {
+        confirmed: usize,
+        wanted: usize,
+    },
     /// The control thread has ended or is overloaded.
     NoControl,
 }
@@ -120,6 +125,7 @@ impl Reject {
             | Self::LogFailed
             | Self::LogGone
             | Self::Busy
+            | Self::Dropped { .. }
             | Self::NoControl => 503,
             Self::Unconfirmed { .. } => 504,
         }
@@ -188,6 +194,13 @@ impl Reject {
                 format!("timeout: {confirmed} of {wanted} circles confirmed; points are safe and will be delivered")
                     .into_bytes(),
             ),
+            Self::Dropped { confirmed, wanted } => Cow::Owned(
+                format!(
+                    "backlog full: points of this write were dropped (drop_oldest) before all circles had them; \
+                     {confirmed} of {wanted} circles confirmed; write them again later"
+                )
+                .into_bytes(),
+            ),
             Self::RefusedByBackend(text) => Cow::Borrowed(text.as_bytes()),
             Self::NoControl => Cow::Borrowed(b"control thread does not answer; try again later"),
         }
@@ -201,7 +214,7 @@ impl Reject {
     /// Seconds for `Retry-After`, where a retry can help.
     pub fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::LogFull => Some("10"),
+            Self::LogFull | Self::Dropped { .. } => Some("10"),
             Self::Importing | Self::LogObstructed | Self::Busy | Self::NoControl => Some("1"),
             _ => None,
         }

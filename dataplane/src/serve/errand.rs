@@ -87,10 +87,24 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
     if let Some(last) = intake.last_seq {
         worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
         let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
-        let is_awaited = |backend: &BackendId| !has_confirmed(worker, *backend, db.as_bytes(), last);
-        reached(worker, || touched.iter().copied().filter(is_awaited).collect()).await;
         let awaited = intake.awaited.as_ref();
-        if let Some(reject) = awaited.and_then(|awaited| ack::refusal(awaited, &worker.settings.topology.circles)) {
+        let (first, end) = (awaited.and_then(Awaited::first).unwrap_or(last), Seq(last.0 + 1));
+        // A backend that is down, or does not take points of this database now, does not count: it gets them later.
+        let is_refused = |backend: BackendId| {
+            let wait = worker.feeds.order.parked_wait(backend, |of| *of == *db.as_bytes());
+            wait.is_some_and(|wait| wait.is_refused)
+        };
+        let is_awaited = |&backend: &BackendId| {
+            let has_settled = worker.own.has_settled(backend, db.as_bytes(), first, end);
+            !has_settled && worker.is_up(backend) && !is_refused(backend)
+        };
+        reached(worker, || touched.iter().copied().filter(is_awaited).collect()).await;
+        let circles = &worker.settings.topology.circles;
+        let lost = circles.iter().filter(|circle| awaited.is_some_and(|awaited| awaited.dropped_by(circle))).count();
+        if lost > 0 {
+            return Err(text(Reject::Dropped { confirmed: circles.len() - lost, wanted: circles.len() }));
+        }
+        if let Some(reject) = awaited.and_then(|awaited| ack::refusal(awaited, circles)) {
             return Err(text(reject));
         }
     }
@@ -103,12 +117,6 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
         }));
     }
     Ok(())
-}
-
-/// A backend that is down, or does not take points of this database now, does not count: it gets them later.
-fn has_confirmed(worker: &Worker, backend: BackendId, db: &[u8], last: Seq) -> bool {
-    let is_refused = || worker.feeds.order.parked_wait(backend, |of| *of == *db).is_some_and(|wait| wait.is_refused);
-    worker.own.has_settled(backend, db, Seq(last.0 + 1)) || !worker.is_up(backend) || is_refused()
 }
 
 /// Waits until no backend is `behind`, while their couriers deliver without delay. They are looked at when something is

@@ -1,10 +1,10 @@
-//! What backends refuse of the records of requests that wait for their verdict. Each such request has records of its
-//! own, so that nothing that is refused of another one counts for it.
+//! What backends refuse of the records of requests that wait for their verdict, and what of them the log drops before
+//! that. Each such request has records of its own, so that nothing that is refused of another one counts for it.
 //!
 //! Bounded by the requests: a number for each record of theirs and each backend, one text for each backend.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,16 +28,30 @@ struct RefusedOfRequest {
     points: BTreeMap<(Seq, BackendId), u64>,
     /// By backend: the first record with a refused point, and the text.
     first: BTreeMap<BackendId, (Seq, Arc<str>)>,
+    /// Backends that have lost a record: the log has dropped it before they were given it.
+    dropped: BTreeSet<BackendId>,
 }
 
 impl AllAwaited {
+    /// What is known of the request with this record, if it waits.
+    fn request(&self, record: Seq) -> Option<Rc<RefCell<RefusedOfRequest>>> {
+        let all = self.0.borrow();
+        let run = all.range(..=record).next_back().map(|(_, run)| run)?;
+        (record < run.end).then(|| run.refused.clone())
+    }
+
+    /// The log drops a record that this backend has not been given.
+    pub fn dropped(&self, backend: BackendId, record: Seq) {
+        if let Some(request) = self.request(record) {
+            request.borrow_mut().dropped.insert(backend);
+        }
+    }
+
     /// A backend has refused points of a record.
     pub fn refused(&self, backend: BackendId, refused: &RefusedPoints) {
-        let all = self.0.borrow();
-        let run = all.range(..=refused.record).next_back().map(|(_, run)| run);
-        if let Some(run) = run.filter(|run| refused.record < run.end) {
+        if let Some(request) = self.request(refused.record) {
             let RefusedPoints { record, points, ref text, .. } = *refused;
-            let mut of_request = run.refused.borrow_mut();
+            let mut of_request = request.borrow_mut();
             *of_request.points.entry((record, backend)).or_default() += points;
             let first = of_request.first.entry(backend).or_insert_with(|| (record, text.clone()));
             if record < first.0 {
@@ -73,6 +87,16 @@ impl Awaited {
         }
         self.runs.push(record);
         all.insert(record, AwaitedRun { end, refused: self.refused.clone() });
+    }
+
+    /// The first record of the request.
+    pub fn first(&self) -> Option<Seq> {
+        self.runs.first().copied()
+    }
+
+    /// Whether points of the request were dropped before a backend of this circle was given them.
+    pub fn dropped_by(&self, circle: &Circle) -> bool {
+        circle.backends.iter().any(|backend| self.refused.borrow().dropped.contains(backend))
     }
 
     /// Points of the request that backends of this circle have refused. While a measurement is being moved, two of them
@@ -136,6 +160,11 @@ mod tests {
             |awaited: &Awaited| [&[0][..], &[1], &[0, 1], &[2]].map(|backends| awaited.refused_by(&circle(backends)));
         assert_eq!((counts(&one), counts(&other)), ([4, 3, 4, 0], [0, 0, 0, 9]));
         assert_eq!(one.text(&circle(&[0])).as_deref(), Some("first"));
+        all.dropped(BackendId(1), Seq(4));
+        all.dropped(BackendId(0), Seq(8));
+        let dropped = |awaited: &Awaited| [0, 1].map(|backend| awaited.dropped_by(&circle(&[backend])));
+        assert_eq!((dropped(&one), dropped(&other)), ([false, true], [false, false]));
+        assert_eq!((one.first(), other.first()), (Some(Seq(3)), Some(Seq(5))));
         assert_eq!((one.text(&circle(&[2])), other.text(&circle(&[2])).as_deref()), (None, Some("far")));
         drop(one);
         drop(other);

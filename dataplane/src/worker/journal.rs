@@ -124,10 +124,11 @@ impl Journal {
         }
     }
 
-    /// Whether all records of `db` before `end` are delivered to the backend, or are dead letters.
-    pub fn has_settled(&self, backend: BackendId, db: &[u8], end: Seq) -> bool {
+    /// Whether all records of `db` before `end` are delivered to the backend, are dead letters, or were dropped. What
+    /// was dropped from `first` on has been told then.
+    pub fn has_settled(&self, backend: BackendId, db: &[u8], first: Seq, end: Seq) -> bool {
         let partly = || self.partly.borrow()[backend.index()].as_ref().is_some_and(|p| p.reaches(self.number, db, end));
-        (self.log.cursor(backend) >= end || partly()) && self.log.parked_reach(backend, db, end)
+        (self.log.has_confirmed(backend, first, end) || partly()) && self.log.parked_reach(backend, db, end)
     }
 
     /// The backend has refused points of a record. Comes before the report that settles the record.
@@ -146,8 +147,10 @@ impl Journal {
         }
     }
 
-    /// Books what the log drops before it is gone.
+    /// Books what the log drops before it is gone, and tells requests that wait for it.
     pub fn keep_books(self: &Rc<Self>) {
+        let awaited = self.awaited.clone();
+        self.log.tell_dropped(move |backend, record| awaited.dropped(backend, record));
         let books = Rc::downgrade(self);
         self.log.keep_books(move |unwritten| books.upgrade().map(|books| books.book_dropped(unwritten)));
     }

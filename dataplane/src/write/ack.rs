@@ -43,8 +43,8 @@ pub struct Confirmation {
 /// the level requires.
 ///
 /// # Errors
-/// When some lines were refused, here or by backends, or too few circles answered within `write_timeout`. The accepted
-/// lines are safe in all cases.
+/// When some lines were refused, here or by backends, or too few circles answered within `write_timeout`: the accepted
+/// lines are safe then. Or when the log has dropped some of them before enough circles had them.
 pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Result<Cow<'static, str>, Reject> {
     let last = taken.last_seq.expect("the caller has looked");
     // Before the answer: a query that begins after it must see the points.
@@ -68,8 +68,10 @@ pub async fn acknowledge(worker: &Worker, durable: &Durable, taken: Taken) -> Re
 async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Result<usize, Reject> {
     let Confirmation { wanted, touched, db_name, awaited } = confirmation;
     let circles = &worker.settings.topology.circles;
-    let is_awaited = |b: BackendId| touched[b.index()] && !worker.own.has_settled(b, db_name, Seq(last.0 + 1));
-    let has_answered = |circle: &&Circle| !circle.backends.iter().any(|&b| is_awaited(b));
+    let (first, end) = (awaited.first().unwrap_or(last), Seq(last.0 + 1));
+    let is_awaited = |b: BackendId| touched[b.index()] && !worker.own.has_settled(b, db_name, first, end);
+    let is_lost = |circle: &&Circle| awaited.dropped_by(circle);
+    let has_answered = |circle: &&Circle| !circle.backends.iter().any(|&b| is_awaited(b)) && !is_lost(circle);
     let wait = async {
         loop {
             let changed = worker.own.log.confirmed();
@@ -81,12 +83,20 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Res
             if answered.len() >= *wanted {
                 return refusal(awaited, answered).map_or(Ok(confirmed), Err);
             }
+            if circles.iter().filter(|circle| !is_lost(circle)).count() < *wanted {
+                return Err(Reject::Dropped { confirmed, wanted: *wanted });
+            }
             worker.hurry_couriers(is_awaited);
             changed.await;
         }
     };
     io::timeout(worker.settings.write_timeout, wait).await.unwrap_or_else(|_| {
-        Err(Reject::Unconfirmed { confirmed: circles.iter().filter(has_answered).count(), wanted: *wanted })
+        let (confirmed, wanted) = (circles.iter().filter(has_answered).count(), *wanted);
+        let is_unsafe = |&b: &BackendId| touched[b.index()] && worker.own.log.has_only_given(b, db_name, end);
+        Err(match circles.iter().any(|circle| is_lost(&circle) || circle.backends.iter().any(is_unsafe)) {
+            true => Reject::Dropped { confirmed, wanted },
+            false => Reject::Unconfirmed { confirmed, wanted },
+        })
     })
 }
 
