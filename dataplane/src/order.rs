@@ -221,23 +221,26 @@ impl RecordOrder {
         self.settled[backend.index()].load(Acquire)
     }
 
-    /// Points of this key are settled only below that stamp, whatever [`RecordOrder::settle`] says. Parks them, or
-    /// moves their stamp.
-    /// Returns the stamp before; 0 = they were not parked.
-    pub fn park(&self, backend: BackendId, key: &ParkedKey, below: u64) -> u64 {
+    /// From now on points of this key are settled only below that stamp, whatever [`RecordOrder::settle`] says.
+    pub fn park(&self, backend: BackendId, key: &ParkedKey, below: u64) {
         let mut all = self.parked_of(backend);
         match all.get(key) {
-            Some(parked) => {
-                let later = below.max(parked.below);
-                std::mem::replace(&mut parked.below, later)
-            }
+            Some(parked) => parked.below = below.max(parked.below),
             None => {
                 all.keys.push(ParkedPoints::new(key.clone(), below));
                 all.changes += 1;
                 self.has_parked[backend.index()].store(true, Release);
-                0
             }
         }
+    }
+
+    /// Parked points of this key are settled below that stamp. Returns the stamp before; None: they are not parked any
+    /// more, and a side courier that ends says it once more.
+    pub fn settle_parked(&self, backend: BackendId, key: &ParkedKey, below: u64) -> Option<u64> {
+        let mut all = self.parked_of(backend);
+        let parked = all.get(key)?;
+        let later = below.max(parked.below);
+        Some(std::mem::replace(&mut parked.below, later))
     }
 
     /// Points of this key are not parked any more: they are settled as far as all others.
@@ -390,8 +393,8 @@ mod tests {
         let settled = |db: Option<&str>, stamp| order.is_settled(B, db.map(str::as_bytes), stamp);
         assert!(settled(Some("b"), 50) && !settled(Some("b"), 51));
         assert!(settled(Some("a"), 10) && !settled(Some("a"), 11) && !settled(None, 11));
-        order.park(B, &key("a"), 40);
-        order.park(B, &key("a"), 30);
+        assert_eq!(order.settle_parked(B, &key("a"), 40), Some(10));
+        assert_eq!(order.settle_parked(B, &key("a"), 30), Some(40));
         assert!(settled(Some("a"), 40) && !settled(Some("a"), 41), "it never goes back");
         order.park(B, &key("b"), 45);
         let wait = |dbs: &[&str]| {
@@ -406,6 +409,7 @@ mod tests {
         order.parked_answered(B, &key("a"), "");
         assert_eq!(wait(&["a", "b"]), Some((45, false)));
         ["a", "b"].iter().for_each(|db| order.unpark(B, &key(db)));
+        assert_eq!(order.settle_parked(B, &key("a"), 60), None, "its side courier has ended");
         assert!(settled(None, 50) && order.parked(B).is_empty());
     }
 

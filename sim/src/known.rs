@@ -59,7 +59,7 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // What is held fills its half of the window; then others wait.
         check::LATENESS if gone || held => Some("C: one database delays others"),
         // What a silent connection was sent may still be carried out: newer points wait for three timeouts.
-        check::LATENESS if silent => Some("A: points wait for a connection that is silent"),
+        check::LATENESS | check::UNANSWERED if silent => Some("A: points wait for a connection that is silent"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
         // What another circle has refused for its type is not repeated.

@@ -300,7 +300,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
     /// any time: requests in flight are sent again by the next courier, which starts at the cursors.
     pub async fn run(self) {
         let handle = self.delivery.handle.clone();
-        future::or(self.serve(), handle.stop.wait()).await;
+        // In this order: once it has been told to end it says nothing more.
+        future::or(handle.stop.wait(), self.serve()).await;
     }
 
     async fn serve(mut self) {

@@ -179,7 +179,7 @@ impl Worker {
 
     /// A side courier of this worker tells that its points below that stamp are settled.
     pub fn parked_settled_below(&self, backend: BackendId, key: &ParkedKey, stamp: u64) {
-        let before = self.feeds.order.park(backend, key, stamp);
+        let Some(before) = self.feeds.order.settle_parked(backend, key, stamp) else { return };
         if before < stamp {
             self.feeds.tell_settled();
         }
