@@ -44,6 +44,7 @@ fmt:
 lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --package fluxgate-sim --features sim --all-targets -- -D warnings
+	sim/mutants.py --check
 
 unit:
 	@CARGO="$(CARGO)" tests/run_all.sh

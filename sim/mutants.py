@@ -4,6 +4,7 @@ seeds until one finds it: of all kinds, or of the profile that its name ends wit
 fault is not found, or its place is not.
 
     mutants.py [WORD...]    only those whose name has one of these words
+    mutants.py --check      only looks whether each place is there, as every test run does
 
 Environment: SEEDS (default 20000), CARGO."""
 
@@ -28,16 +29,22 @@ def mutants():
         yield name, file, old, new.replace("MUTANT", f'fluxgate_machine::mutant("{name}")')
 
 
-def copy_tree():
-    """All files of the tree, with every fault in them; untouched where nothing has changed, for cargo's sake."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
-    files = {name: ROOT / name for name in listed.stdout.decode().split("\n") if name and (ROOT / name).is_file()}
+def changed_files():
+    """The text of each file that is changed, with all its faults in it."""
     changed = {}
     for name, file, old, new in mutants():
-        text = changed.get(file) or files[file].read_text()
+        text = changed.get(file) or (ROOT / file).read_text()
         if text.count(old) != 1:
-            sys.exit(f"{name}: its place is there {text.count(old)} times in {file}")
+            sys.exit(f"{name}: its place is there {text.count(old)} times in {file}: bring sim/mutants.txt up to date")
         changed[file] = text.replace(old, new)
+    return changed
+
+
+def copy_tree():
+    """All files of the tree, with every fault in them; untouched where nothing has changed, for cargo's sake."""
+    changed = changed_files()
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    files = {name: ROOT / name for name in listed.stdout.decode().split("\n") if name and (ROOT / name).is_file()}
     for name, source in files.items():
         target = COPY / "tree" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +75,9 @@ def run(name):
 
 def main():
     words = sys.argv[1:]
+    if words == ["--check"]:
+        changed_files()
+        return
     # A fault may have several places.
     names = list(dict.fromkeys(name for name, *_ in mutants() if not words or any(word in name for word in words)))
     copy_tree()
