@@ -135,9 +135,14 @@ pub const SEGMENT_BYTES_MIN: u64 = 2 * FRAME_BYTES_MAX as u64;
 pub const RECORD_BYTES_MAX: usize = 480 * 1024;
 /// Empty segments kept for reuse. More: removed.
 pub const LOG_SPARES_MAX: usize = 2;
-/// One read of frames that are no longer in the hot tail, unless a frame is longer. Each reader that lags holds one
-/// buffer of this size.
+/// One read of frames that are no longer in the hot tail, unless a frame is longer. Each reader that reads such frames
+/// holds one buffer of this size.
 pub const LOG_READ_BYTES: usize = 1024 * 1024;
+/// The same where there may be many readers: of parked points, or with more backends than [`LOG_READERS_MAX`].
+pub const LOG_READ_BYTES_MIN: usize = 64 * 1024;
+/// Readers of one log that read such frames at the same time. More: they take turns. With more backends than this a
+/// reader keeps nothing of what it has read while its courier waits.
+pub const LOG_READERS_MAX: usize = 8;
 /// A segment notes the start of a frame about this often. A reader that starts between two notes skips up to this much.
 pub const LOG_MARK_BYTES: u64 = 1024 * 1024;
 /// Largest sequence and largest count of lines in a log file. More: treated as damage, since no log lives that long.
@@ -186,9 +191,9 @@ pub const STATE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One request to a backend, before compression. Full: the rest goes into the next one.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// All batches of one worker's couriers together. Each courier gets an equal part, at least [`BATCH_BYTES_MIN`].
+/// All batches of one worker's couriers together. Each courier gets an equal part, at least [`REQUEST_BYTES_MIN`], and
+/// one record where that is longer.
 pub const BATCH_POOL_BYTES: usize = 24 * 1024 * 1024;
-pub const BATCH_BYTES_MIN: usize = 2 * LINE_BYTES_MAX;
 /// Room for a request's head in front of its lines; most heads have 200-300 bytes. Longer: sent in a write of its own.
 pub const BATCH_HEAD_BYTES: usize = 1024;
 /// A batch's memory grows by at most this much at a time, so that it stays close to the batch's length.
@@ -280,8 +285,6 @@ pub const PARK_AFTER: Duration = Duration::from_secs(1);
 pub const PARKED_MAX: usize = 16;
 /// The window of a side courier, which delivers parked points: one request, or one record if that is longer.
 pub const SIDE_WINDOW_BYTES: usize = 64 * 1024;
-/// One read of frames for a side courier, unless a frame is longer.
-pub const SIDE_READ_BYTES: usize = 64 * 1024;
 /// How long new points of a key wait for the end of its side courier. Then that one delivers them, too.
 pub const SIDE_END_WAIT: Duration = Duration::from_secs(2);
 /// A backend that answers 413 gets smaller requests from then on, but never smaller than this.
@@ -438,11 +441,11 @@ const OTHERS_BYTES_MAX: usize =
     (BACKENDS_MAX + RETIRED_BACKENDS_MAX + 1) * 2 * (LEDGER_REASONS_MAX + 2) * (3 * BACKEND_NAME_BYTES_MAX + 128);
 const _: () = assert!(LEDGER_BYTES_MAX + OTHERS_BYTES_MAX <= LOG_STATE_BYTES_MAX / 2, "a state can always be saved");
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
-const _: () = assert!(LINE_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest line");
-const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MIN && BATCH_BYTES_MIN <= BATCH_BYTES_MAX);
+const _: () = assert!(LINE_BYTES_MAX <= RECORD_BYTES_MAX, "a record must hold the longest line");
+const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX < RECORD_BYTES_MAX, "a record must hold the longest line");
-const _: () = assert!(RECORD_BYTES_MAX <= BATCH_BYTES_MIN, "a batch must hold the longest record");
+const _: () = assert!(RECORD_BYTES_MAX <= BATCH_BYTES_MAX, "a batch must hold the longest record");
 const _: () = assert!(RECORD_BYTES_MAX + 4 * NAME_BYTES_MAX <= FRAME_BYTES_MAX / 2, "a frame must hold two records");
 const _: () = assert!(CONN_BUFFER_BYTES >= HEAD_BYTES_MAX, "a buffer must hold a whole head");
 const _: () = assert!(KEY_BYTES_MAX < LINE_BYTES_MAX);

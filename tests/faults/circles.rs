@@ -153,10 +153,3 @@ pub fn assert_nothing_lost(proxy: &Proxy, circles: &Circles, points: &Points) ->
     assert_eq!(counted, (sum, sum), "{held:?} {ledger:?}\n{}", proxy.stderr());
     ledger
 }
-
-/// A promise that is known to be broken, and stands in docs/reliability.md under "Known limits". Fails as soon as it is
-/// kept, so that the mark and the line of the document go with the fault.
-pub fn known_fault(fault: &str, kept: bool) {
-    assert!(!kept, "known fault: {fault}. It is mended: remove this mark");
-    println!("known fault: {fault}");
-}

@@ -73,8 +73,8 @@ pub use window::PartlySettled;
 use crate::disklog::RecordView;
 use crate::io::{self, Event};
 use crate::limits::{
-    BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_BYTES_MIN, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE,
-    DEAD_LETTER_BYTES_MAX, DOUBT, HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PARKED_MAX,
+    BACKOFF_MIN, BATCH_BYTES_MAX, BATCH_POOL_BYTES, COURIER_CONNECTIONS, COURIER_PACE, DEAD_LETTER_BYTES_MAX, DOUBT,
+    HELD_LOOK_INTERVAL, LOCAL_FAILURE_PAUSE, LOUD_INTERVAL, PARKED_MAX, REQUEST_BYTES_MIN,
 };
 use crate::settings::MissingDb;
 use body::RequestBody;
@@ -242,7 +242,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
         let letters = DeadLetters::open(&setup.data_dir, &setup.backend, setup.worker, DEAD_LETTER_BYTES_MAX)?;
         let bounds = Bounds {
             lines: setup.flush_size.max(1) as u64,
-            bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
+            bytes: (BATCH_POOL_BYTES / setup.backends.max(1)).clamp(REQUEST_BYTES_MIN, BATCH_BYTES_MAX),
         };
         let health = Health::new(setup.rewrite_interval, Jitter::new(seed(&setup)));
         let handle = Handle::new(Rc::new(RefCell::new(health)));
@@ -318,6 +318,7 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                 io::sleep(LOCAL_FAILURE_PAUSE).await;
                 continue;
             }
+            self.source.rest();
             // Deliver what was read before.
             self.window.forget(io::now());
             self.look_at_sides();
@@ -340,7 +341,6 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
                 self.stall.tell(&self.delivery.label, self.delivery.state.get(), io::now());
                 if let Some(side_of) = &self.side_of {
                     side_of.progress.falls_behind();
-                    self.source.rest();
                 }
                 self.pause(safe).await;
             }

@@ -12,7 +12,7 @@
 //!
 //! Not here: what a backend answers, what a point is, the contents of the ledger (opaque bytes to this module).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -345,6 +345,8 @@ impl Log {
             compact: Event::default(),
             compacted: Event::default(),
             saved: Event::default(),
+            reading: Cell::new(0),
+            read: Event::default(),
             topology,
         });
         shared.keep_reserve().await;

@@ -11,7 +11,7 @@ use super::segment::{self, Mark};
 use super::store::ReadFile;
 use super::{Error, Inner, Log, RecordView, Seq, SharedLog, frame, record};
 use crate::io::{sleep, yield_if_needed};
-use crate::limits::{LOG_REPLACED_PAUSE, SIDE_READ_BYTES};
+use crate::limits::{LOG_READ_BYTES_MIN, LOG_READERS_MAX, LOG_REPLACED_PAUSE};
 use crate::parked::ParkedKey;
 use crate::topology::BackendId;
 
@@ -48,6 +48,30 @@ struct Cold {
     scan: Scan,
     /// A frame with records that have not been given yet.
     frame: Option<Found>,
+}
+
+/// Held by a reader that reads from disk.
+struct ReadTurn<'a>(&'a SharedLog);
+
+impl Drop for ReadTurn<'_> {
+    fn drop(&mut self) {
+        self.0.reading.set(self.0.reading.get() - 1);
+        self.0.read.notify();
+    }
+}
+
+impl SharedLog {
+    /// Waits until few others read from disk.
+    async fn turn_to_read(&self) -> ReadTurn<'_> {
+        loop {
+            let other_ends = self.read.wait();
+            if self.reading.get() < LOG_READERS_MAX {
+                self.reading.set(self.reading.get() + 1);
+                return ReadTurn(self);
+            }
+            other_ends.await;
+        }
+    }
 }
 
 /// Why a part of a fetch has ended.
@@ -119,9 +143,15 @@ impl LogReader {
         self.position
     }
 
-    /// Nothing is fetched for a while: gives memory back.
+    /// Nothing is fetched for a while: gives memory back, where there may be many readers.
     pub fn rest(&mut self) {
-        self.cold = None;
+        if self.is_one_of_many() {
+            self.cold = None;
+        }
+    }
+
+    fn is_one_of_many(&self) -> bool {
+        self.key.is_some() || self.log.shared.topology.backends.len() > LOG_READERS_MAX
     }
 
     /// Whether any record lies beyond the position, for whichever backend.
@@ -152,6 +182,7 @@ impl LogReader {
             self.catch_up(shared);
             let mut outcome = self.read_memory(shared, sink, &mut got);
             if outcome == ReadOutcome::NotInMemory {
+                let _turn = shared.turn_to_read().await;
                 outcome = match self.read_disk(shared, sink, &mut got).await {
                     Ok(outcome) => outcome,
                     // The records given so far count; the error returns with the next fetch.
@@ -347,8 +378,7 @@ impl LogReader {
                 return Ok(true);
             }
             let scan = Scan::new(epoch, segment.mark_before(self.position), segment.used, Some(segment.end));
-            // There may be many readers of parked points.
-            let scan = if self.key.is_some() { scan.reading(SIDE_READ_BYTES) } else { scan };
+            let scan = if self.is_one_of_many() { scan.reading(LOG_READ_BYTES_MIN) } else { scan };
             (first, epoch, segment.name(), index, scan)
         };
         self.cold = None;

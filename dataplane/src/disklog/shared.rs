@@ -1,7 +1,7 @@
 //! State that the log, its tasks and its readers share, and what can be calculated from it: how much room is left,
 //! which backends still need a segment, the state to save.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -68,6 +68,9 @@ pub(super) struct SharedLog {
     /// A segment is not busy any more.
     pub(super) compacted: Event,
     pub(super) saved: Event,
+    /// How many readers read from disk, and that one of them does so no longer.
+    pub(super) reading: Cell<usize>,
+    pub(super) read: Event,
 }
 
 /// Why a log accepts nothing more.

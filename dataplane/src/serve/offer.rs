@@ -38,9 +38,7 @@ async fn feed_courier(
     while !feed.closed.load(SeqCst) {
         let room = rung.wait();
         if !feed.has_room() {
-            if is_side {
-                reader.rest();
-            }
+            reader.rest();
             room.await;
             continue;
         }
