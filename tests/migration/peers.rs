@@ -1,6 +1,9 @@
 //! Promise: proxies that are named in `ha_addrs` know of each other's migrations and do not disturb them.
 
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use fluxgate::lab::client::Client;
 use fluxgate::lab::proxy::eventually;
@@ -32,6 +35,55 @@ fn two_proxies_do_not_migrate_one_circle_at_a_time() {
     assert!(shows(false));
     let id = begin(&other, &format!("/resync?{addrs}"), "");
     assert_eq!(wait(&other, id)["state"], "done");
+    cluster.check(true);
+}
+
+/// An influx-proxy 2.5: no `/migrate/state`, and at first something in a cache file. Its requests come out.
+fn influx_proxy() -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let (tell, told) = channel();
+    let state = r#"{"circles":[{"id":0,"name":"c","transferring":false}],"resyncing":false}"#;
+    let begun = Instant::now();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = vec![0; 4096];
+            let n = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..n]).split(" HTTP").next().unwrap().to_owned();
+            let backlog = begun.elapsed() < Duration::from_secs(5);
+            let backend = format!(r#"{{"backlog":{backlog},"rewriting":false}}"#);
+            let (status, body) = match request.split_once('/').map_or("", |(_, target)| target) {
+                "health" => {
+                    ("200 OK", format!(r#"{{"circles":[{{"backends":[{backend}]}},{{"backends":[{backend}]}}]}}"#))
+                }
+                target if target.starts_with("transfer/state") => ("200 OK", state.to_owned()),
+                _ => ("404 Not Found", "404 page not found\n".to_owned()),
+            };
+            let length = body.len();
+            _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            if tell.send(request).is_err() {
+                return;
+            }
+        }
+    });
+    (addr, told)
+}
+
+#[test]
+fn an_influx_proxy_2_5_is_told_and_its_cached_points_are_waited_for() {
+    let cluster = Cluster::start(&[1, 1]);
+    cluster.fill(0..300);
+    let (addr, told) = influx_proxy();
+    let id = cluster.begin(&format!("/resync?ha_addrs={},{addr}", cluster.proxy.addr()), "");
+    let ended = cluster.wait(id);
+    assert_eq!(ended["state"], "done", "{ended:#}\n{}", cluster.proxy.stderr());
+    let told: Vec<_> = told.try_iter().collect();
+    for request in ["POST /transfer/state?resyncing=true", "GET /health", "POST /transfer/state?resyncing=false"] {
+        assert!(told.iter().any(|told| told == request), "{request}: {told:?}");
+    }
+    let log = cluster.proxy.stderr();
+    assert!(log.contains("is an influx-proxy 2.5, which does not say which points it has in memory"), "{log}");
     cluster.check(true);
 }
 

@@ -15,7 +15,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::job::{Job, MigrationShared};
 use super::order::Undelivered;
-use super::peers::{self, PeerAnswer, PeerBacklog, PeerChange};
+use super::peers::{self, PeerAnswer, PeerBacklog, PeerChange, PeerTold};
 use super::plan::Goal;
 use crate::clock::unix_ms;
 use crate::limits;
@@ -25,10 +25,10 @@ pub(super) const MOVING: &str = "moving measurements";
 
 impl Job {
     /// Tells all other proxies, and removes this proxy from the list. A proxy that does not answer is asked until it
-    /// does. False = cancelled, or another proxy has a conflict.
+    /// does, or for as long as it may be silent. False = cancelled, not told, or another proxy has a conflict.
     pub(super) fn announce_begin(&self, shared: &MigrationShared, peers: &mut Vec<String>, is_resumed: bool) -> bool {
         let mut told = HashSet::new();
-        let mut attempt = 0;
+        let (mut attempt, begun) = (0, Instant::now());
         loop {
             let mut silent = Vec::new();
             for addr in peers.clone().into_iter().filter(|addr| !told.contains(addr)).collect::<Vec<_>>() {
@@ -45,7 +45,10 @@ impl Job {
                         return false;
                     }
                     Ok(_) => match self.remind(shared, &addr) {
-                        Ok(()) => _ = told.insert(addr),
+                        Ok(()) => {
+                            self.note_kind(shared, &addr);
+                            told.insert(addr);
+                        }
                         Err(error) => silent.push(format!("{addr}: {error}")),
                     },
                     Err(error) => silent.push(format!("{addr}: {error}")),
@@ -54,12 +57,26 @@ impl Job {
             if silent.is_empty() {
                 return !self.steering.is_cancelled();
             }
+            if begun.elapsed() >= shared.peers.silence_max {
+                self.note_error(shared, format!("other proxies cannot be told of this: {}", silent.join(", ")));
+                peers.retain(|peer| told.contains(peer));
+                return false;
+            }
             self.doing(shared, &format!("waiting for other proxies: {}", silent.join(", ")));
             if !self.steering.sleep(peers::pause(attempt)) {
                 peers.retain(|peer| told.contains(peer));
                 return false;
             }
             attempt += 1;
+        }
+    }
+
+    /// Says what is not known of the points that an influx-proxy holds.
+    fn note_kind(&self, shared: &MigrationShared, addr: &str) {
+        let note = self.look().peer_backlogs.get(addr).and_then(|heard| heard.kind.note());
+        if let Some(note) = note {
+            log::warn!("migration {}: {addr} {note}", self.id);
+            shared.journal.note(self.id, &format!("{addr} {note}"));
         }
     }
 
@@ -100,8 +117,9 @@ impl Job {
         let result = shared.peers.tell(addr, self.change(true, false));
         let mut inner = self.look();
         match result {
-            Ok(waiting) => {
-                _ = inner.peer_backlogs.insert(addr.to_owned(), PeerBacklog { at_ms, waiting, is_silent: false })
+            Ok(PeerTold { waiting, kind }) => {
+                let heard = PeerBacklog { at_ms, waiting, kind, is_silent: false };
+                _ = inner.peer_backlogs.insert(addr.to_owned(), heard);
             }
             Err(error) => {
                 if let Some(heard) = inner.peer_backlogs.get_mut(addr) {
@@ -120,13 +138,20 @@ impl Job {
             || self.look().peer_backlogs.values().any(|heard| heard.is_behind(backend, ms))
     }
 
-    /// True while another proxy does not answer: it may hold points, for an unknown time.
+    /// The same, for points of which an influx-proxy says nothing as well.
+    fn may_be_behind(&self, shared: &MigrationShared, backend: BackendId, ms: u64) -> bool {
+        shared.world.is_behind(backend, ms)
+            || self.look().peer_backlogs.values().any(|heard| heard.may_be_behind(backend, ms))
+    }
+
+    /// True while another proxy does not answer, and may do so again: it may hold points, for an unknown time.
     pub(super) fn waits_for_peers(&self, shared: &MigrationShared) -> bool {
+        let now_ms = unix_ms();
         let silent = self
             .look()
             .peer_backlogs
             .iter()
-            .filter(|(_, heard)| heard.is_silent)
+            .filter(|(_, heard)| heard.is_awaited(now_ms, shared.peers.silence_max))
             .map(|(addr, _)| &addr[..])
             .collect::<Vec<_>>()
             .join(", ");
@@ -136,11 +161,11 @@ impl Job {
         !silent.is_empty()
     }
 
-    /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or until the job
-    /// is cancelled.
+    /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or for as long as
+    /// it may be silent.
     pub(super) fn announce_end(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
-        let (mut attempt, mut give_up) = (0, None);
+        let (mut attempt, mut give_up) = (0, Instant::now() + shared.peers.silence_max);
         loop {
             let mut silent = Vec::new();
             left.retain(|addr| match shared.peers.tell(addr, self.change(false, moved)) {
@@ -154,12 +179,11 @@ impl Job {
                 return;
             }
             self.doing(shared, &format!("telling other proxies of the end: {}", silent.join(", ")));
+            if Instant::now() >= give_up {
+                return self.note_error(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
+            }
             if self.steering.is_cancelled() {
-                let until = *give_up.get_or_insert(Instant::now() + limits::PEER_CANCEL_TIMEOUT);
-                if Instant::now() >= until {
-                    return self
-                        .note_error(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
-                }
+                give_up = give_up.min(Instant::now() + limits::PEER_CANCEL_TIMEOUT);
                 thread::sleep(limits::MIGRATION_STEP);
             } else {
                 self.steering.sleep(peers::pause(attempt));
@@ -194,7 +218,7 @@ impl Job {
         let sources = self.order.goal.sources(&shared.topology);
         let mut behind: Vec<&Backend> = sources.iter().filter_map(|&site| shared.topology.backends.get(site)).collect();
         loop {
-            behind.retain(|backend| self.is_behind(shared, backend.id, ms));
+            behind.retain(|backend| self.may_be_behind(shared, backend.id, ms));
             let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
             if names.is_empty() {
                 return true;

@@ -392,10 +392,8 @@ fn holding(state: &'static str, fails: usize, backend: Arc<AtomicI64>) -> (Strin
                 ..0 => String::new(),
                 backend => format!("{}: {backend}=60000\r\n", crate::migration::peers::WAITING),
             };
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status}\r\n{waiting}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
+            let head = format!("HTTP/1.1 {status}\r\nX-Fluxgate-Version: 1\r\n{waiting}Content-Length: {length}");
+            let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}");
         }
     });
     (addr, got)
@@ -464,6 +462,23 @@ fn a_job_waits_for_points_that_another_proxy_holds() {
     thread.join().unwrap();
     assert_eq!((job.look().phase, &place.world.state().ended[..]), (Phase::Done, &[0][..]));
     assert!(!place.world.state().moved.is_empty());
+}
+
+#[test]
+fn a_proxy_that_never_answers_is_not_waited_for_for_ever() {
+    let mut place = crowded();
+    Arc::get_mut(&mut place.shared).unwrap().peers.silence_max = Duration::from_millis(500);
+    // Nobody listens there any more.
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let job = place.run(Order { ha_addrs: vec![addr.clone()], ..order(REBALANCE) });
+    assert_eq!(job.look().phase, Phase::Failed);
+    assert!(job.look().errors[0].starts_with("other proxies cannot be told of this: "), "{:?}", job.look().errors);
+    assert!(place.world.state().copies.is_empty());
+
+    // Nor at the end.
+    let job = Job::new(2, order(REBALANCE), &place.shared.rings());
+    job.announce_end(&place.shared, &[addr], true);
+    assert!(job.look().errors[0].starts_with("other proxies do not know of the end: "), "{:?}", job.look().errors);
 }
 
 #[test]

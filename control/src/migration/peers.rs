@@ -1,7 +1,9 @@
 //! The other proxies that the configuration names in `peers`, or a request in `ha_addrs`: calls to ask them and tell
 //! them about migrations.
 //!
-//! The calls are those of influx-proxy's own `/migrate/state`, so the other proxy may be an influx-proxy. A proxy
+//! The calls are those of influx-proxy's own `/migrate/state`, so the other proxy may be an influx-proxy; one of 2.5
+//! has `/transfer/state` instead. An influx-proxy does not say which points it holds in memory. Whether it has some in
+//! its cache files 2.5 says in `/health`; that of 2.4 asks all backends for everything, so it is left alone. A proxy
 //! recognises itself in the list by [`INSTANCE`], a header of its answers, because one address can be written in many
 //! ways.
 //!
@@ -28,6 +30,9 @@ pub const INSTANCE: &str = "X-Fluxgate-Instance";
 /// in milliseconds: `0=12,3=70000`. Left out when no points wait.
 pub const WAITING: &str = "X-Fluxgate-Waiting";
 
+/// In every answer of a fluxgate.
+const OWN_VERSION: &str = "X-Fluxgate-Version";
+
 const HTTPS: &str = "https://";
 
 /// Calls to other proxies, with this proxy's own user.
@@ -38,6 +43,8 @@ pub struct Peers {
     /// `peers` of the configuration.
     configured: Vec<String>,
     instance: String,
+    /// How long another proxy is waited for that does not answer.
+    pub silence_max: Duration,
 }
 
 /// The last answer of another proxy.
@@ -45,10 +52,54 @@ pub struct Peers {
 pub struct PeerBacklog {
     /// When it was asked (since 1970).
     pub at_ms: u64,
-    /// By backend: the age of the oldest waiting point at that time. An influx-proxy does not say.
+    /// By backend: the age of the oldest waiting point at that time. influx-proxy 2.5 says of no age, and 2.4 nothing.
     pub waiting: HashMap<usize, u64>,
+    pub kind: PeerKind,
     /// It has not answered since.
     pub is_silent: bool,
+}
+
+/// What program another proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    Fluxgate,
+    /// influx-proxy 2.4.
+    Older,
+    /// influx-proxy 2.5.
+    Newer,
+}
+
+impl PeerKind {
+    /// For how long it may hold points of which it says nothing.
+    fn holds_ms(self) -> u64 {
+        match self {
+            Self::Fluxgate => 0,
+            Self::Older | Self::Newer => limits::INFLUX_PROXY_HOLDS.as_millis() as u64,
+        }
+    }
+
+    /// What an operator must know of it.
+    pub fn note(self) -> Option<&'static str> {
+        match self {
+            Self::Fluxgate => None,
+            Self::Older => Some(
+                "is an influx-proxy 2.4, which does not say which points it holds: if it has cached points of a \
+                 backend that was down, run this again when its .dat files are empty",
+            ),
+            Self::Newer => Some(
+                "is an influx-proxy 2.5, which does not say which points it has in memory: those of the last seconds \
+                 are waited for, and what it has cached",
+            ),
+        }
+    }
+}
+
+/// The answer of another proxy that was told of something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTold {
+    /// As in [`PeerBacklog`].
+    pub waiting: HashMap<usize, u64>,
+    pub kind: PeerKind,
 }
 
 impl PeerBacklog {
@@ -57,6 +108,16 @@ impl PeerBacklog {
     pub fn is_behind(&self, backend: BackendId, ms: u64) -> bool {
         let oldest = |age: &u64| self.at_ms.saturating_sub(*age) <= ms;
         self.at_ms < ms || self.waiting.get(&backend.index()).is_some_and(oldest)
+    }
+
+    /// The same, for points of which an influx-proxy says nothing as well.
+    pub fn may_be_behind(&self, backend: BackendId, ms: u64) -> bool {
+        self.at_ms < ms.saturating_add(self.kind.holds_ms()) || self.is_behind(backend, ms)
+    }
+
+    /// It does not answer, but may do so again.
+    pub fn is_awaited(&self, now_ms: u64, silence_max: Duration) -> bool {
+        self.is_silent && u128::from(now_ms.saturating_sub(self.at_ms)) < silence_max.as_millis()
     }
 }
 
@@ -101,6 +162,45 @@ struct PeerCircle {
     is_migrating: bool,
 }
 
+/// The same in the words of influx-proxy 2.5.
+#[derive(Deserialize)]
+struct NewerState {
+    circles: Vec<NewerCircle>,
+    resyncing: bool,
+}
+
+#[derive(Deserialize)]
+struct NewerCircle {
+    id: usize,
+    transferring: bool,
+}
+
+/// What influx-proxy 2.5 says of its cache files.
+#[derive(Deserialize)]
+struct NewerHealth {
+    circles: Vec<NewerCircleHealth>,
+}
+
+#[derive(Deserialize)]
+struct NewerCircleHealth {
+    backends: Vec<NewerBackendHealth>,
+}
+
+#[derive(Deserialize)]
+struct NewerBackendHealth {
+    backlog: bool,
+    rewriting: bool,
+}
+
+/// Reads a state in either words.
+fn read_state(body: &[u8]) -> Option<(Vec<(usize, bool)>, bool)> {
+    if let Ok(PeerState { circles, is_resyncing }) = serde_json::from_slice(body) {
+        return Some((circles.iter().map(|circle| (circle.circle_id, circle.is_migrating)).collect(), is_resyncing));
+    }
+    let NewerState { circles, resyncing } = serde_json::from_slice(body).ok()?;
+    Some((circles.iter().map(|circle| (circle.id, circle.transferring)).collect(), resyncing))
+}
+
 /// A change that is told to other proxies, with influx-proxy's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerChange {
@@ -132,6 +232,14 @@ impl PeerChange {
             Self::Resyncing(resyncing) => format!("resyncing={resyncing}"),
         }
     }
+
+    /// In the words of influx-proxy 2.5.
+    fn newer_query(self) -> String {
+        match self {
+            Self::Migrating { circle, migrating, .. } => format!("circle_id={circle}&transferring={migrating}"),
+            Self::Resyncing(resyncing) => format!("resyncing={resyncing}"),
+        }
+    }
 }
 
 impl Peers {
@@ -141,7 +249,8 @@ impl Peers {
         let agent = config.timeout_global(Some(limits::PEER_TIMEOUT)).build().new_agent();
         // The standard library's hasher has random keys in each process.
         let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self { agent, authorization, configured, instance: format!("{:016x}{:016x}", random(), random()) }
+        let instance = format!("{:016x}{:016x}", random(), random());
+        Self { agent, authorization, configured, instance, silence_max: limits::PEER_SILENCE_MAX }
     }
 
     /// The value of [`INSTANCE`] in this process's answers.
@@ -179,8 +288,14 @@ impl Peers {
     /// Why there was no usable answer, for the operator.
     pub fn ask(&self, addr: &str) -> Result<PeerAnswer, String> {
         let (url, authorization) = self.reach(addr);
-        let request = self.agent.get(format!("{url}/migrate/state"));
-        let mut answer = client::authorized(request, authorization).call().map_err(|e| e.to_string())?;
+        let get = |path: &str| {
+            let request = self.agent.get(format!("{url}{path}"));
+            client::authorized(request, authorization).call().map_err(|e| e.to_string())
+        };
+        let mut answer = get("/migrate/state")?;
+        if answer.status().as_u16() == 404 {
+            answer = get("/transfer/state")?;
+        }
         if answer.headers().get(INSTANCE).is_some_and(|value| value.as_bytes() == self.instance.as_bytes()) {
             return Ok(PeerAnswer::ThisProxy);
         }
@@ -191,31 +306,55 @@ impl Peers {
         }
         let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|e| e.to_string())?;
-        let Ok(state) = serde_json::from_slice::<PeerState>(&body) else { return Ok(PeerAnswer::NotAProxy) };
+        let Some((circles, resyncing)) = read_state(&body) else { return Ok(PeerAnswer::NotAProxy) };
         let mut migrating = Vec::new();
-        for circle in state.circles.iter().filter(|circle| circle.circle_id < limits::PEER_CIRCLES_MAX) {
-            migrating.resize(migrating.len().max(circle.circle_id + 1), false);
-            migrating[circle.circle_id] = circle.is_migrating;
+        for (id, is_migrating) in circles.into_iter().filter(|(id, _)| *id < limits::PEER_CIRCLES_MAX) {
+            migrating.resize(migrating.len().max(id + 1), false);
+            migrating[id] = is_migrating;
         }
-        Ok(PeerAnswer::State { migrating, resyncing: state.is_resyncing })
+        Ok(PeerAnswer::State { migrating, resyncing })
     }
 
-    /// Tells a proxy of a change. Ok = its [`WAITING`].
+    /// Tells a proxy of a change. Ok = what it says of its points.
     ///
     /// # Errors
-    /// Why it may not have received the change.
-    pub fn tell(&self, addr: &str, change: PeerChange) -> Result<HashMap<usize, u64>, String> {
+    /// Why it may not have received the change, or what it holds is not known.
+    pub fn tell(&self, addr: &str, change: PeerChange) -> Result<PeerTold, String> {
         let (url, authorization) = self.reach(addr);
-        let request = self.agent.post(format!("{url}/migrate/state?{}", change.query()));
-        let request = client::authorized(request, authorization);
-        let answer = request.send_empty().map_err(|e| e.to_string())?;
+        let post = |target: &str| {
+            let request = client::authorized(self.agent.post(format!("{url}{target}")), authorization);
+            request.send_empty().map_err(|e| e.to_string())
+        };
+        let answer = post(&format!("/migrate/state?{}", change.query()))?;
         match answer.status().as_u16() {
             200..=299 => {
-                let waiting = answer.headers().get(WAITING).and_then(|value| value.to_str().ok());
-                Ok(waiting.map(read_waiting).unwrap_or_default())
+                let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+                let kind = if header(OWN_VERSION).is_some() { PeerKind::Fluxgate } else { PeerKind::Older };
+                return Ok(PeerTold { waiting: header(WAITING).map(read_waiting).unwrap_or_default(), kind });
             }
+            404 => {}
+            status => return Err(self.refusal(status, authorization.is_some())),
+        }
+        match post(&format!("/transfer/state?{}", change.newer_query()))?.status().as_u16() {
+            200..=299 => Ok(PeerTold { waiting: self.cached(addr)?, kind: PeerKind::Newer }),
             status => Err(self.refusal(status, authorization.is_some())),
         }
+    }
+
+    /// The backends for which an influx-proxy 2.5 has points in cache files, which may be of any age.
+    fn cached(&self, addr: &str) -> Result<HashMap<usize, u64>, String> {
+        let (url, authorization) = self.reach(addr);
+        let request = client::authorized(self.agent.get(format!("{url}/health")), authorization);
+        let mut answer = request.call().map_err(|e| e.to_string())?;
+        if answer.status().as_u16() != 200 {
+            return Err(self.refusal(answer.status().as_u16(), authorization.is_some()));
+        }
+        let body = answer.body_mut().with_config().limit(limits::PEER_ANSWER_BYTES_MAX).read_to_vec();
+        let health: Result<NewerHealth, _> = serde_json::from_slice(&body.map_err(|e| e.to_string())?);
+        let Ok(NewerHealth { circles }) = health else { return Err("does not say in /health what it holds".into()) };
+        let backends = circles.iter().flat_map(|circle| &circle.backends).enumerate();
+        let cached = backends.filter(|(_, backend)| backend.backlog || backend.rewriting);
+        Ok(cached.map(|(number, _)| (number, u64::MAX)).collect())
     }
 }
 
@@ -282,7 +421,7 @@ mod tests {
         let (addr, thread) = answer_once("401 Unauthorized".into(), "");
         assert!(peers.ask(&addr).unwrap_err().starts_with("answered 401: list it under peers"));
         thread.join().unwrap();
-        let (addr, thread) = answer_once("404 Not Found".into(), "");
+        let (addr, thread) = answer_once("405 Method Not Allowed".into(), "");
         assert_eq!(peers.ask(&addr), Ok(PeerAnswer::NotAProxy));
         thread.join().unwrap();
         assert_ne!(peers.instance(), of(Credentials::default(), &[]).instance());
@@ -342,12 +481,13 @@ mod tests {
         ];
         for (change, query) in all {
             let (addr, thread) = answer_once("200 OK".into(), "{}");
-            assert_eq!(peers.tell(&addr, change), Ok(HashMap::new()));
+            assert_eq!(peers.tell(&addr, change), Ok(PeerTold { waiting: HashMap::new(), kind: PeerKind::Older }));
             let got = thread.join().unwrap();
             assert!(got.starts_with(&format!("POST /migrate/state?{query} HTTP/1.1\r\n")), "{got}");
         }
-        let (addr, thread) = answer_once(format!("200 OK\r\n{WAITING}: 0=12,3=70000"), "{}");
-        assert_eq!(peers.tell(&addr, PeerChange::Resyncing(true)), Ok(HashMap::from([(0, 12), (3, 70_000)])));
+        let (addr, thread) = answer_once(format!("200 OK\r\n{OWN_VERSION}: 1\r\n{WAITING}: 0=12,3=70000"), "{}");
+        let waiting = HashMap::from([(0, 12), (3, 70_000)]);
+        assert_eq!(peers.tell(&addr, PeerChange::Resyncing(true)), Ok(PeerTold { waiting, kind: PeerKind::Fluxgate }));
         thread.join().unwrap();
         let (addr, thread) = answer_once("503 No".into(), "");
         assert_eq!(peers.tell(&addr, PeerChange::Resyncing(true)), Err("answered 503".to_owned()));
@@ -362,9 +502,68 @@ mod tests {
             stats.couriers[backend].oldest_ms.store(at, Relaxed);
         }
         assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one its courier does not know yet");
-        let heard = PeerBacklog { at_ms: 50_000, waiting: read_waiting(&waiting(&stats, 1000)), is_silent: false };
+        let (waiting, kind) = (read_waiting(&waiting(&stats, 1000)), PeerKind::Fluxgate);
+        let mut heard = PeerBacklog { at_ms: 50_000, waiting, kind, is_silent: false };
         let is_behind = |backend, ms| heard.is_behind(BackendId(backend), ms);
         assert!(!is_behind(0, 49_399) && is_behind(0, 49_400));
         assert!(!is_behind(1, 50_000) && is_behind(1, 50_001), "what it took since is not known");
+        let holds = limits::INFLUX_PROXY_HOLDS.as_millis() as u64;
+        for (kind, ms) in
+            [(PeerKind::Fluxgate, 50_000), (PeerKind::Older, 50_000 - holds), (PeerKind::Newer, 50_000 - holds)]
+        {
+            heard.kind = kind;
+            let may_be_behind = |ms| heard.may_be_behind(BackendId(1), ms);
+            assert!(!may_be_behind(ms) && may_be_behind(ms + 1), "{kind:?}");
+        }
+        let minute = Duration::from_secs(60);
+        assert!(!heard.is_awaited(50_000, minute), "it answers");
+        heard.is_silent = true;
+        assert!(heard.is_awaited(109_999, minute) && !heard.is_awaited(110_000, minute));
+    }
+
+    /// An influx-proxy 2.5 as recorded: it has no `/migrate/state`.
+    #[test]
+    fn an_influx_proxy_2_5_is_asked_and_told_in_its_own_words() {
+        let recorded = include_str!("../../../tests/golden/v2.5.12.jsonl");
+        let health = r#"{"checks":[],"circles":[{"circle":{"id":0},"backends":[{"name":"a","backlog":false,
+            "rewriting":false},{"name":"b","backlog":true,"rewriting":false}]},{"circle":{"id":1},"backends":[
+            {"name":"c","backlog":false,"rewriting":true}]}]}"#;
+        let body = |id: &str| {
+            let line = recorded.lines().find(|line| line.starts_with(&format!("{{\"id\": {id},"))).unwrap();
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record["response"]["body"]["text"].as_str().unwrap().to_owned()
+        };
+        let (state, set) = (body("766"), body("797"));
+        let answers = [("404 Not Found", "404 page not found\n".to_owned()), ("200 OK", state)];
+        let told = [("404 Not Found", String::new()), ("200 OK", set), ("200 OK", health.to_owned())];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            for (head, body) in answers.into_iter().chain(told) {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = vec![0; 4096];
+                let n = stream.read(&mut request).unwrap();
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                    .unwrap();
+                got.push(String::from_utf8_lossy(&request[..n]).split(" HTTP").next().unwrap().to_owned());
+            }
+            got
+        });
+        let peers = of(Credentials::default(), &[]);
+        let said = PeerAnswer::State { migrating: vec![false, false], resyncing: false };
+        assert_eq!(peers.ask(&addr), Ok(said));
+        let waiting = HashMap::from([(1, u64::MAX), (2, u64::MAX)]);
+        let change = PeerChange::Migrating { circle: 0, migrating: true, moved: false };
+        assert_eq!(peers.tell(&addr, change), Ok(PeerTold { waiting, kind: PeerKind::Newer }));
+        let want = [
+            "GET /migrate/state",
+            "GET /transfer/state",
+            "POST /migrate/state?circle_id=0&migrating=true",
+            "POST /transfer/state?circle_id=0&transferring=true",
+            "GET /health",
+        ];
+        assert_eq!(thread.join().unwrap(), want);
     }
 }
