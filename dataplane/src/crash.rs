@@ -29,6 +29,7 @@ pub const POINTS: &[&str] = &[
     "letter-synced",
     "reroute",
     "reroute-appended",
+    "reroute-saved",
     "rerouted",
 ];
 

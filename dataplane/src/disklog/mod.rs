@@ -60,6 +60,8 @@ mod reader;
 mod record;
 mod recovery;
 mod refused;
+#[cfg(test)]
+mod rerouting_test;
 mod scan;
 mod segment;
 mod shared;
@@ -153,6 +155,10 @@ pub struct Opened {
     /// Names of backends that are not in the configuration any more and still have records here. The records are kept
     /// until [`Log::settle_absent`]. [`pending`], called before the log is opened, returns them.
     pub absent: Vec<String>,
+    /// See [`Log::begin_rerouting`]: a process ended before it had saved what it appended; that is not there any more.
+    pub rerouting: bool,
+    /// See [`Log::note_rerouted`].
+    pub rerouted: Vec<(String, u64)>,
 }
 
 /// Points deleted to make room.
@@ -245,6 +251,8 @@ impl Log {
             damage: found.damage,
             torn: found.torn,
             absent: found.absent.iter().map(|(name, _)| name.clone()).collect(),
+            rerouting: found.state.as_ref().is_some_and(|state| state.rerouting),
+            rerouted: found.state.iter().flat_map(|state| state.rerouted.clone()).collect(),
         };
         let backends = topology.backends.len();
         let start = Mark { seq: found.next, offset: 0, lines: found.lines };
@@ -310,6 +318,7 @@ impl Log {
                 resting: vec![None; backends],
                 behind: vec![None; backends],
                 absent: found.absent,
+                rerouted: Vec::new(),
                 written: start.seq,
                 synced: start.seq,
                 sealed_stamp: 0,
@@ -586,6 +595,24 @@ impl Log {
     /// effect on disk with the next [`Log::save_state`].
     pub fn settle_absent(&self) {
         self.shared.inner.borrow_mut().absent.clear();
+    }
+
+    /// Points of backends that have left are about to be appended again, from all logs. A crash before the next
+    /// [`Log::save_state`] undoes that: what has been appended since is removed by the next open. Before anything is
+    /// appended in this life. `ledger` as for [`Log::save_state`].
+    pub async fn begin_rerouting(&self, ledger: Vec<u8>) -> Result<(), Error> {
+        let shared = &*self.shared;
+        let mut state = shared.snapshot(ledger);
+        assert_eq!(state.end.seq, shared.inner.borrow().current().first(), "nothing has been appended");
+        state.rerouting = true;
+        shared.place_end(&mut state);
+        shared.save(state, true).await
+    }
+
+    /// By backend that has left: below this stamp, its points of all logs have been appended again. Saved with the
+    /// state from now on, in this life.
+    pub fn note_rerouted(&self, rerouted: Vec<(String, u64)>) {
+        self.shared.inner.borrow_mut().rerouted = rerouted;
     }
 
     /// Lines that a backend has refused for the type of a field, as long as another one has not received them. Saved

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::parked::Needs;
-use super::recovery::read_chain;
+use super::recovery::{read_chain, take_void};
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::Segment;
 use super::state::{FILES, StateFault};
@@ -63,7 +63,8 @@ pub fn pending(dir: &Path) -> Result<Pending, Error> {
         FoundState::Fault(StateFault::Damaged) | FoundState::None => None,
         FoundState::Whole(state, _) => Some(state),
     };
-    let chain = read_chain(dir, dir, &Topology::default())?;
+    let mut chain = read_chain(dir, dir, &Topology::default())?;
+    take_void(&mut chain.segments, state.as_ref().and_then(|state| state.void_from()));
     let (needs, ledger) = match state {
         Some(state) => {
             let of = |(name, _): &(String, Seq)| Some((name.clone(), state.needs_of(name)?));

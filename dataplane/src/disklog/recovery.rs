@@ -8,6 +8,7 @@
 //! | missing file | report the lost points |
 //! | damaged header | use the other copy; both damaged: as a missing file, but kept aside |
 //! | damaged state file | deliver everything again, keep the file aside; the ledger starts empty |
+//! | a state that calls what follows it void | remove that (`Log::begin_rerouting`) |
 //! | unknown version | refuse, change nothing |
 //!
 //! An I/O error is none of these: opening fails and nothing is changed. All segment headers are read, and the frames
@@ -130,7 +131,8 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
             (None, None)
         }
     };
-    let SegmentChain { segments, headless, others } = read_chain(files, dir, topology)?;
+    let SegmentChain { mut segments, headless, others } = read_chain(files, dir, topology)?;
+    let void = take_void(&mut segments, state.as_ref().and_then(SavedState::void_from));
     let mut found = Recovered {
         segments,
         spares: Vec::new(),
@@ -148,7 +150,7 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
         damage,
         torn: None,
         // Written in place, a state would change what is kept aside.
-        remove: headless.iter().chain(aside.iter().filter(|name| others.contains(name))).cloned().collect(),
+        remove: headless.iter().chain(aside.iter().filter(|name| others.contains(name))).cloned().chain(void).collect(),
         aside,
         cut: false,
     };
@@ -165,6 +167,12 @@ pub(super) fn recover(files: &(impl Files + ?Sized), dir: &Path, topology: &Topo
     found.find_missing(dir);
     found.place_cursors(topology);
     Ok(found)
+}
+
+/// Takes out the segments that begin at `from` or later, and returns their names.
+pub(super) fn take_void(segments: &mut VecDeque<Segment>, from: Option<Seq>) -> Vec<String> {
+    let kept = from.map_or(segments.len(), |from| segments.partition_point(|segment| segment.first() < from));
+    segments.split_off(kept).iter().map(Segment::name).collect()
 }
 
 impl Recovered {

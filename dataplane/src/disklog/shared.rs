@@ -108,6 +108,8 @@ pub(super) struct Inner {
     pub(super) behind: Vec<Option<Arc<AtomicBool>>>,
     /// What backends need that have left the configuration.
     pub(super) absent: Vec<(String, Needs)>,
+    /// See [`super::Log::note_rerouted`].
+    pub(super) rerouted: Vec<(String, u64)>,
     /// The sequence after the last one written, and after the last one synced.
     pub(super) written: Seq,
     pub(super) synced: Seq,
@@ -326,6 +328,8 @@ impl SharedLog {
             first: oldest.first(),
             first_lines: oldest.header.lines_base,
             closed: false,
+            rerouting: false,
+            rerouted: inner.rerouted.clone(),
             stamp: self.order.now(),
             cursors: all.iter().map(|(name, needs)| (name.clone(), needs.cursor)).collect(),
             parked: all

@@ -4,6 +4,10 @@
 //!   end <seq> <lines> <segment> <epoch> <offset>     the log's end at this state, and where it lies
 //!   first <seq> <lines>                              the oldest segment
 //!   closed                                           only after an orderly end: nothing was appended since
+//!   rerouting                                        what follows `end` was being appended again for backends that are
+//!                                                    gone, and is void
+//!   rerouted <stamp> <backend name>                  what this backend, which is gone, needed below the stamp has been
+//!                                                    appended again, from all logs
 //!   stamp <n>                                        no record before `end` has a larger stamp
 //!   cursor <seq> <backend name>                      one per backend
 //!   parked <seq> <key> <backend name>                points of this key are needed from there on, not from the cursor
@@ -50,6 +54,10 @@ pub(super) struct SavedState {
     pub(super) first: Seq,
     pub(super) first_lines: u64,
     pub(super) closed: bool,
+    /// What follows `end` is void.
+    pub(super) rerouting: bool,
+    /// By backend that is gone: what it needed below this stamp, of any log, has been appended again.
+    pub(super) rerouted: Vec<(String, u64)>,
     /// All stamps before `end` are at most this.
     pub(super) stamp: u64,
     pub(super) cursors: Vec<(String, Seq)>,
@@ -97,11 +105,12 @@ impl SavedState {
             first_lines,
             ..
         } = self;
-        let Self { closed, cursors, parked, refused, ledger, .. } = self;
+        let Self { closed, cursors, parked, refused, ledger, rerouting, rerouted, .. } = self;
         (end, segment, epoch, first, first_lines)
             == (&other.end, &other.segment, &other.epoch, &other.first, &other.first_lines)
             && (closed, cursors, parked, refused, ledger)
                 == (&other.closed, &other.cursors, &other.parked, &other.refused, &other.ledger)
+            && (rerouting, rerouted) == (&other.rerouting, &other.rerouted)
     }
 
     /// What this backend needs. None: it is not named.
@@ -109,6 +118,11 @@ impl SavedState {
         let (_, cursor) = self.cursors.iter().find(|(named, _)| named == name)?;
         let parked = self.parked.iter().filter(|(named, ..)| named == name);
         Some(Needs { cursor: *cursor, parked: parked.map(|(_, key, from)| (key.clone(), *from)).collect() })
+    }
+
+    /// What begins there is void: see `rerouting`.
+    pub(super) fn void_from(&self) -> Option<Seq> {
+        self.rerouting.then_some(self.end.seq)
     }
 
     /// Nothing before this sequence is needed.
@@ -131,6 +145,12 @@ impl SavedState {
         writeln!(out, "first {} {}", self.first.0, self.first_lines)?;
         if self.closed {
             writeln!(out, "closed")?;
+        }
+        if self.rerouting {
+            writeln!(out, "rerouting")?;
+        }
+        for (name, stamp) in &self.rerouted {
+            writeln!(out, "rerouted {stamp} {}", escape(name))?;
         }
         writeln!(out, "stamp {}", self.stamp)?;
         for (name, seq) in &self.cursors {
@@ -205,6 +225,8 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         first: Seq(first.parse().ok()?),
         first_lines: first_lines.parse().ok()?,
         closed: false,
+        rerouting: false,
+        rerouted: Vec::new(),
         stamp: 0,
         cursors: Vec::new(),
         parked: Vec::new(),
@@ -220,6 +242,11 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         let line = line()?;
         if line == "closed" {
             state.closed = true;
+        } else if line == "rerouting" {
+            state.rerouting = true;
+        } else if let Some(rerouted) = line.strip_prefix("rerouted ") {
+            let (stamp, name) = rerouted.split_once(' ')?;
+            state.rerouted.push((unescape(name), stamp.parse().ok()?));
         } else if let Some(cursor) = line.strip_prefix("cursor ") {
             let (seq, name) = cursor.split_once(' ')?;
             state.cursors.push((unescape(name), Seq(seq.parse().ok()?)));
@@ -310,6 +337,8 @@ mod tests {
             first: Seq(7),
             first_lines: 70,
             closed: true,
+            rerouting: true,
+            rerouted: vec![("gone".into(), 60), ("odd\\n\nname".into(), 61)],
             stamp: 77,
             cursors: vec![("influx 1".into(), Seq(10)), ("odd\\n\nname".into(), Seq(900))],
             parked: vec![("influx 1".into(), key(None), Seq(9)), ("odd\\n\nname".into(), key(Some("r p")), Seq(90))],
@@ -349,6 +378,8 @@ mod tests {
             SavedState { parked: Vec::new(), ..sample() },
             SavedState { refused: Vec::new(), ..sample() },
             SavedState { closed: false, ..sample() },
+            SavedState { rerouting: false, ..sample() },
+            SavedState { rerouted: Vec::new(), ..sample() },
             SavedState { ledger: Vec::new(), ..sample() },
         ] {
             assert!(!other.says_the_same(&sample()), "{other:?}");

@@ -187,6 +187,8 @@ mod tests {
             first: Seq(1),
             first_lines: 0,
             closed: false,
+            rerouting: false,
+            rerouted: Vec::new(),
             stamp: n,
             cursors: Vec::new(),
             parked: Vec::new(),

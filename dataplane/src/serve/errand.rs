@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::disklog::Seq;
 use crate::handoff::{Drained, Ticket, ToControl, Written};
 use crate::io;
-use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX};
+use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX, START_LOOK_INTERVAL};
 use crate::precision::Precision;
 use crate::request::reject::Reject;
 use crate::topology::BackendId;
@@ -49,9 +49,18 @@ async fn save_settled(worker: &Worker, served: &[BackendId]) -> Drained {
     if served.is_empty() {
         return Drained::Done;
     }
+    rerouting_ended(worker).await;
     match worker.own.save(true).await {
         Ok(()) => Drained::Done,
         Err(error) => Drained::Unsaved(error.to_string()),
+    }
+}
+
+/// Until points of backends that are gone have been routed again, a crash undoes what is appended, and nothing is
+/// saved.
+async fn rerouting_ended(worker: &Worker) {
+    while worker.feeds.are_rerouting() {
+        io::sleep(START_LOOK_INTERVAL).await;
     }
 }
 
@@ -75,6 +84,7 @@ pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Du
 }
 
 async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), String> {
+    rerouting_ended(worker).await;
     let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
     let backends = worker.settings.topology.backends.len();
     let target = Target { db: db.as_bytes(), rp: rp.as_bytes(), precision: Ok(Precision::Nanosecond) };

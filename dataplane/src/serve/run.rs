@@ -78,6 +78,7 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     come_to(&stats, || feeds.listed.load(SeqCst)).await?;
     let mut journals = Vec::new();
     let mut has_absent = Vec::new();
+    let (mut undone, mut rerouted) = (false, Vec::new());
     for log in (0..feeds.logs()).filter(|&log| feeds.owner_of(log) == id) {
         let (opened_log, opened) = Log::open(LogSettings {
             dir: dir(log),
@@ -101,6 +102,8 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
         if !opened.absent.is_empty() {
             feeds.absent.store(true, SeqCst);
         }
+        undone |= opened.rerouting;
+        rerouted.extend(opened.rerouted);
         let backends = settings.topology.backends.len();
         let journal = Rc::new(Journal::new(log, opened_log, ledger, settings.backlog_full, backends));
         journal.keep_books();
@@ -116,7 +119,10 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     take_messages(&worker);
     io::spawn(read_messages(worker.clone(), signal));
     if worker.feeds.absent.load(SeqCst) {
-        route_again(&worker, backlog, &has_absent).await?;
+        route_again(&worker, backlog, rerouted, &has_absent).await?;
+    } else if undone {
+        // Or the next start would remove what is appended from now on.
+        worker.own.save(true).await?;
     }
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone(), listener.clone()));
@@ -185,9 +191,15 @@ async fn come_to(stats: &Stats, there: impl Fn() -> bool) -> Result<(), WorkerEr
 }
 
 /// The first worker routes the records of backends that are gone again. The logs need not keep them any longer then.
-async fn route_again(worker: &Worker, backlog: Option<Backlog>, has_absent: &[bool]) -> Result<(), WorkerError> {
+/// `rerouted`: what an earlier start has done of it.
+async fn route_again(
+    worker: &Worker,
+    backlog: Option<Backlog>,
+    rerouted: Vec<(String, u64)>,
+    has_absent: &[bool],
+) -> Result<(), WorkerError> {
     if let Some(backlog) = backlog {
-        backlog.reroute(worker).await?;
+        backlog.reroute(worker, rerouted).await?;
         worker.feeds.rerouted.store(true, SeqCst);
     }
     come_to(&worker.all_stats, || worker.feeds.rerouted.load(SeqCst)).await?;

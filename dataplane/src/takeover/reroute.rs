@@ -2,10 +2,13 @@
 //! influx-proxy's cache files.
 //!
 //! Points are appended to the first worker's log and synced, and only then removed from where they were. A crash in
-//! between delivers them twice, which changes nothing in InfluxDB. Records are appended in their order over all logs,
+//! between may deliver them twice, which changes nothing in InfluxDB. They are counted once: one save of that log says
+//! which backends' records have been appended again, and what was appended before a crash that came earlier is removed
+//! by the next start. Records are appended in their order over all logs,
 //! before any worker accepts: so they come before all new ones. Cache files may be long, so workers accept before they
 //! are imported; only writes wait. Reads block, of a cache file a piece at a time.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -35,16 +38,18 @@ impl Backlog {
     }
 
     /// Routes the records of backends that are no longer configured again: each line to the current owner of its
-    /// measurement.
+    /// measurement. `before`: by backend, what has been routed again before, below this stamp.
     ///
     /// # Errors
-    /// When a log fails. What was not removed is routed again at the next start.
-    pub async fn reroute(mut self, worker: &Worker) -> Result<(), WorkerError> {
+    /// When a log fails. What was not saved is routed again at the next start.
+    pub async fn reroute(mut self, worker: &Worker, before: Vec<(String, u64)>) -> Result<(), WorkerError> {
+        worker.own.log.note_rerouted(before.clone());
+        worker.own.begin_rerouting().await?;
         let mut stamps = Vec::new();
         for pending in &mut self.0 {
             stamps.push(pending.next_stamp()?);
         }
-        let (mut done, mut last) = (Rerouted::default(), None);
+        let (mut done, mut last) = (Rerouted { before, ..Rerouted::default() }, None);
         loop {
             let first = stamps.iter().enumerate().filter_map(|(log, stamp)| Some(((*stamp)?, log))).min();
             let Some((_, log)) = first else { break };
@@ -61,6 +66,9 @@ impl Backlog {
             log::error!("{lost} points in damaged places of the logs could not be routed again");
         }
         crash::point("reroute-appended");
+        worker.own.log.note_rerouted(done.names(worker.feeds.order.began()));
+        worker.own.save(true).await?;
+        crash::point("reroute-saved");
         if done.without_circle > 0 {
             log::warn!(
                 "{} points waited for circles that are no longer configured: they are dropped",
@@ -105,6 +113,24 @@ struct Rerouted {
     points: u64,
     /// Points for which there is no circle any more.
     without_circle: u64,
+    /// By backend: what an earlier start has done.
+    before: Vec<(String, u64)>,
+    /// The backends whose records were met.
+    met: BTreeSet<String>,
+}
+
+impl Rerouted {
+    /// Whether a record of this backend has been routed again by an earlier start.
+    fn is_done(&self, name: &str, stamp: u64) -> bool {
+        self.before.iter().any(|(done, below)| done == name && stamp < *below)
+    }
+
+    /// All backends of which everything below this stamp has been routed again.
+    fn names(&self, below: u64) -> Vec<(String, u64)> {
+        let before = self.before.iter().map(|(name, _)| name);
+        let all: BTreeSet<_> = before.chain(&self.met).collect();
+        all.into_iter().map(|name| (name.clone(), below)).collect()
+    }
 }
 
 /// Routes the lines of a record again for those circles in which its backend is gone.
@@ -120,6 +146,12 @@ async fn reroute_record(
     for (circle, name) in &found.needed_by {
         // Otherwise a courier delivers it; or this is a former owner, and the route also has the owner.
         let Some(circle) = circle.filter(|_| topology.by_name(name).is_none()) else { continue };
+        if done.is_done(name, record.stamp) {
+            continue;
+        }
+        if !done.met.contains(*name) {
+            done.met.insert((*name).to_owned());
+        }
         if circle < topology.circles.len() {
             done.points += reroute(worker, &old, circle, last).await?;
         } else {

@@ -349,6 +349,11 @@ impl Feeds {
         }
     }
 
+    /// Points of backends that are gone are being routed again.
+    pub fn are_rerouting(&self) -> bool {
+        self.absent.load(SeqCst) && !self.rerouted.load(SeqCst)
+    }
+
     /// Number of logs.
     pub fn logs(&self) -> usize {
         self.numbers.len()

@@ -161,6 +161,15 @@ impl Journal {
         self.ledger.borrow_mut().text_without(unwritten).into_bytes()
     }
 
+    /// See [`Log::begin_rerouting`].
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn begin_rerouting(&self) -> Result<(), disklog::Error> {
+        let text = self.ledger.borrow().to_text();
+        self.log.begin_rerouting(text.into_bytes()).await
+    }
+
     /// Makes cursors and ledger durable, both as of the same moment. `exactly`: and what is settled of other logs.
     ///
     /// # Errors
