@@ -23,6 +23,8 @@ pub mod cipher;
 mod clock;
 pub mod endpoint;
 mod event_loop;
+#[cfg(test)]
+mod golden;
 pub mod influx;
 mod limits;
 pub mod migration;

@@ -11,6 +11,8 @@ pub mod crash;
 pub mod disklog;
 #[cfg(test)]
 mod fuzz_corpus_test;
+#[cfg(test)]
+mod golden;
 pub mod handoff;
 pub mod http;
 pub mod influxql;

@@ -143,7 +143,10 @@ fn policies(series: &Series) -> Vec<Policy> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::influx::client::tests::{answered, recorded_fields};
 
     fn policy(name: &str) -> Policy {
         Policy { name: name.into(), duration: "0s".into(), shard_duration: "168h0m0s".into(), default: false }
@@ -164,34 +167,22 @@ mod tests {
     fn a_backend_is_not_asked_about_its_databases_for_ever() {
         let names = r#"{"results":[{"statement_id":0,"series":[{"name":"databases","columns":["name"],
             "values":[["a"]]}]}]}"#;
-        let client = crate::influx::client::tests::answered("200 OK", names);
+        let client = answered("200 OK", names);
         let asked = databases_within(&client, Duration::ZERO);
         assert_eq!(asked, Err(CallFailure::Unreachable("it takes too long".to_owned())));
     }
 
     #[test]
     fn a_server_without_databases_of_its_own_has_a_catalog_if_it_is_influxdb() {
-        let listed = |fields: &str, list: &str| {
-            let body = format!(
-                r#"{{"results":[{{"statement_id":0,"series":[{{"name":"databases","columns":["name"]{list}}}]}}]}}"#
-            );
-            names(&crate::influx::client::tests::answered(&format!("200 OK{fields}"), &body)).is_ok()
-        };
-        let (internal, own) = (r#","values":[["_internal"]]"#, r#","values":[["_internal"],["db"]]"#);
-        let version = "\r\nX-Influxdb-Version: 1.8.0";
-        for (fields, list, want) in [
-            // VictoriaMetrics, before and since it names a version.
-            ("", internal, false),
-            (version, internal, false),
-            // Told by -influx.databaseNames.
-            (version, own, true),
-            // InfluxDB 1.6 and later, and before.
-            (&format!("{version}\r\nX-Influxdb-Build: OSS"), internal, true),
-            (&format!("{version}\r\nX-Influxdb-Build: OSS"), "", true),
-            (&format!("{version}\r\nRequest-Id: 1"), internal, true),
-            ("", "", false),
-        ] {
-            assert_eq!(listed(fields, list), want, "{fields:?} {list}");
+        for recorded in crate::golden::servers("databases") {
+            let rows: Vec<_> = recorded["names"].as_array().unwrap().iter().map(|name| json!([name])).collect();
+            let mut list = json!({"name": "databases", "columns": ["name"]});
+            if !rows.is_empty() {
+                list["values"] = rows.into();
+            }
+            let body = json!({"results": [{"statement_id": 0, "series": [list]}]}).to_string();
+            let client = answered(&format!("200 OK{}", recorded_fields(&recorded)), &body);
+            assert_eq!(names(&client).is_ok(), recorded["catalog"], "{recorded}");
         }
     }
 

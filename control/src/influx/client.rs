@@ -327,6 +327,23 @@ pub(super) mod tests {
         Client::new(&backend, &Trust::default())
     }
 
+    /// The fields of a recorded answer, as they follow a status.
+    pub fn recorded_fields(recorded: &serde_json::Value) -> String {
+        let fields = recorded["fields"].as_object().unwrap().iter();
+        fields.map(|(name, value)| format!("\r\n{name}: {}", value.as_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn recorded_pings_of_servers_say_who_is_good_and_of_which_version() {
+        for recorded in crate::golden::servers("ping") {
+            let head = format!("{} x{}", recorded["status"], recorded_fields(&recorded));
+            let said = answered(&head, recorded["body"].as_str().unwrap()).ping(Duration::from_secs(5));
+            assert_eq!(said.is_ok(), recorded["good"], "{recorded}: {said:?}");
+            let version = said.ok().flatten().map(|version| version.to_string());
+            assert_eq!(version.as_deref(), recorded["version"].as_str(), "{recorded}");
+        }
+    }
+
     #[test]
     fn an_address_that_accepts_is_chosen_and_kept() {
         let servers = ["127.0.0.1:0", "127.0.0.1:0"].map(|addr| std::net::TcpListener::bind(addr).unwrap());

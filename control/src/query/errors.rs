@@ -70,7 +70,17 @@ fn is_cut(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::servers;
     use crate::influx::answer::{Row, Series};
+
+    #[test]
+    fn recorded_errors_of_servers_say_what_is_missing() {
+        for recorded in servers("query error") {
+            let text = recorded["text"].as_str().unwrap();
+            assert_eq!(missing_database(text), recorded["database"].as_str(), "{text}");
+            assert_eq!(missing_policy(text), recorded["policy"].as_str(), "{text}");
+        }
+    }
 
     fn rows(count: usize, partial: bool) -> Answer {
         let rows = vec![Row::of(["1"]); count];

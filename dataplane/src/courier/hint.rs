@@ -139,12 +139,30 @@ fn has_field(line: &[u8], field: &str, kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::bisect_test::split;
+    use super::super::verdict::reason;
     use super::*;
+    use crate::golden::servers;
 
     fn guessed(text: &str, body: &str) -> Option<Vec<u32>> {
         let lines = split(body.as_bytes());
         let piece: Vec<u32> = (0..lines.len() as u32).collect();
         suspects(text, body.as_bytes(), &lines, &piece)
+    }
+
+    #[test]
+    fn recorded_refusals_of_servers_give_their_hints() {
+        for recorded in servers("refusal") {
+            let text = recorded["text"].as_str().unwrap();
+            let lines =
+                recorded["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned() + "\n");
+            let suspects: Option<Vec<u32>> = serde_json::from_value(recorded["suspects"].clone()).unwrap();
+            assert_eq!(guessed(text, &lines.collect::<String>()), suspects, "{text}");
+            assert_eq!(reason(text), recorded["reason"], "{text}");
+            assert_eq!(is_series_limit(text), recorded["whole_series"], "{text}");
+            assert_eq!(is_type_conflict(text), recorded["reason"] == "field type conflict", "{text}");
+            let count = text.rsplit_once("dropped=").map(|(_, count)| count.parse().unwrap());
+            assert_eq!(dropped(text), count, "{text}");
+        }
     }
 
     #[test]

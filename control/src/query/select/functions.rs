@@ -92,6 +92,15 @@ fn told(error: &str) -> Type {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::servers;
+
+    #[test]
+    fn recorded_types_of_servers_are_read() {
+        for recorded in servers("type") {
+            let of = told(recorded["text"].as_str().unwrap());
+            assert_eq!(of.map(|of| of.to_string()).as_deref(), recorded["type"].as_str(), "{recorded}");
+        }
+    }
 
     #[test]
     fn the_type_is_read_from_the_error() {
