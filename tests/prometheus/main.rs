@@ -16,7 +16,7 @@ use fluxgate::lab::http1::url_encoded;
 use fluxgate::lab::influxd::Influxd;
 use fluxgate::lab::proxy::{Proxy, ProxyConfig};
 
-/// One plain server, and the proxy before two circles of two others.
+/// One plain server, and the proxy before two circles of others, two each.
 struct Both {
     plain: Influxd,
     circles: Vec<Vec<Influxd>>,
@@ -25,8 +25,14 @@ struct Both {
 
 impl Both {
     fn start() -> Self {
+        Self::of(2)
+    }
+
+    /// With as many backends in each circle.
+    fn of(backends: usize) -> Self {
         let plain = Influxd::start().unwrap();
-        let circles: Vec<Vec<Influxd>> = (0..2).map(|_| (0..2).map(|_| Influxd::start().unwrap()).collect()).collect();
+        let circle = || (0..backends).map(|_| Influxd::start().unwrap()).collect();
+        let circles: Vec<Vec<Influxd>> = (0..2).map(|_| circle()).collect();
         let urls: Vec<Vec<_>> = circles.iter().map(|circle| circle.iter().map(Influxd::url).collect()).collect();
         Self { plain, circles, proxy: support::start(&ProxyConfig::new(&urls)) }
     }

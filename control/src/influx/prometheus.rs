@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use fluxgate_dataplane::prometheus::read::PANICKED;
+
 use super::budget::{Held, Interrupted};
 use super::client::{Client, authorized, why};
 use super::reader::read_whole;
@@ -30,6 +32,8 @@ pub enum ReadReply {
     Answer(Vec<u8>),
     /// It refuses the request, with this text.
     Refused(String),
+    /// It has failed over the request, as another one with the same data would.
+    Panicked,
 }
 
 impl ReadReply {
@@ -37,7 +41,7 @@ impl ReadReply {
     pub fn held_bytes(&self) -> usize {
         match self {
             Self::Answer(block) => block.capacity(),
-            Self::Refused(_) => 0,
+            Self::Refused(_) | Self::Panicked => 0,
         }
     }
 }
@@ -64,6 +68,11 @@ impl Client {
                     Err(WireError::Refused(text)) => Ok(ReadReply::Refused(text)),
                     _ => Err("answered 400".to_owned()),
                 });
+            }
+            500 => {
+                let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
+                let panicked = body.unwrap_or_default().trim_ascii() == PANICKED.as_bytes();
+                return Ok(if panicked { Ok(ReadReply::Panicked) } else { Err("answered 500".to_owned()) });
             }
             401 | 403 => return Ok(Err("refuses its configured user".to_owned())),
             status => return Ok(Err(format!("answered {status}"))),

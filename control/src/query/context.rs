@@ -328,12 +328,15 @@ impl<'a> Context<'a> {
         Ok(answers)
     }
 
-    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. None: a
-    /// backend has not answered; this request does not ask it again.
+    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. The inner
+    /// error: one has not answered, and is not asked again by this request; whether one has failed over the read.
     ///
     /// # Errors
     /// When no time is left, or the memory does not suffice.
-    pub fn ask_prometheus(&self, questions: Vec<(BackendId, Vec<u8>)>) -> Result<Option<Vec<ReadReply>>, Stop> {
+    pub fn ask_prometheus(
+        &self,
+        questions: Vec<(BackendId, Vec<u8>)>,
+    ) -> Result<Result<Vec<ReadReply>, ReadPanicked>, Stop> {
         let (time_left, request) = (self.time_left()?, self.request);
         let call = |block| ReadCall {
             db: request.db.clone(),
@@ -345,17 +348,26 @@ impl<'a> Context<'a> {
         let calls: Vec<_> = questions.into_iter().map(|(backend, block)| (backend, call(block))).collect();
         let results = self.send_all(&calls, Client::prometheus_read);
         let mut replies = Vec::with_capacity(results.len());
+        let mut panicked = false;
         for ((backend, _), result) in calls.iter().zip(results) {
-            match result? {
-                Ok(reply) => replies.push(reply),
-                Err(why) => _ = self.failed.borrow_mut().insert(*backend, why),
-            }
+            let why = match result? {
+                Ok(ReadReply::Panicked) => {
+                    panicked = true;
+                    "answered 500".to_owned()
+                }
+                Ok(reply) => {
+                    replies.push(reply);
+                    continue;
+                }
+                Err(why) => why,
+            };
+            self.failed.borrow_mut().insert(*backend, why);
         }
-        let all = replies.len() == calls.len();
-        if !all {
-            replies.iter().for_each(|reply| self.held.give_back(reply.held_bytes()));
+        if replies.len() == calls.len() {
+            return Ok(Ok(replies));
         }
-        Ok(all.then_some(replies))
+        replies.iter().for_each(|reply| self.held.give_back(reply.held_bytes()));
+        Ok(Err(ReadPanicked(panicked)))
     }
 
     /// Makes the calls in parallel, and counts them as running.
@@ -494,6 +506,10 @@ impl<'a> Context<'a> {
         })
     }
 }
+
+/// A backend did not answer a remote read. True: one has failed over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPanicked(pub bool);
 
 /// A backend did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::QueryReply;
 use fluxgate_dataplane::placement::Place;
-use fluxgate_dataplane::prometheus::read::{self, ReadRequest};
+use fluxgate_dataplane::prometheus::read::{self, PANICKED, ReadRequest};
 use fluxgate_dataplane::prometheus::{compress, compressed_len_max, uncompress, uncompressed_len};
 use fluxgate_dataplane::routing::reach::Reach;
 use fluxgate_dataplane::topology::BackendId;
 
-use super::context::{Context, Stop, Times};
+use super::context::{Context, ReadPanicked, Stop, Times};
 use crate::influx::answer::{Answer, decoded};
 use crate::influx::prometheus::ReadReply;
 
@@ -22,8 +22,11 @@ use crate::influx::prometheus::ReadReply;
 pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
     let request = ReadRequest::parse(message).map_err(|text| Stop::Failed { status: 400, text })?;
     context.held.take(message.len())?;
+    let mut panicked = false;
     loop {
-        let shares = context.shares(&Reach::Circle)?;
+        // What one backend fails over while others cannot answer, one InfluxDB would fail over, too.
+        let as_influx = |stop| if panicked { Stop::Failed { status: 500, text: PANICKED.to_owned() } } else { stop };
+        let shares = context.shares(&Reach::Circle).map_err(as_influx)?;
         let backends: Vec<_> = shares.backends.keys().copied().collect();
         // Each attempt leaves out at least one more backend.
         let Some(foreign) = foreign(context, &backends)? else { continue };
@@ -31,8 +34,9 @@ pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
             compress(&request.without(names.iter().map(String::as_str))).expect("a request is shorter than 4 GiB")
         };
         let questions = backends.iter().zip(&foreign).map(|(&backend, names)| (backend, packed(names))).collect();
-        if let Some(replies) = context.ask_prometheus(questions)? {
-            return merged(context, replies);
+        match context.ask_prometheus(questions)? {
+            Ok(replies) => return merged(context, replies),
+            Err(ReadPanicked(one)) => panicked |= one,
         }
     }
 }
@@ -76,6 +80,7 @@ fn merged(context: &Context<'_>, replies: Vec<ReadReply>) -> Result<QueryReply, 
             }
             // One that has none of the database or policy has no series either.
             ReadReply::Refused(text) => refusal = Some(text),
+            ReadReply::Panicked => {}
         }
     }
     if let Some(text) = refusal.filter(|_| answers.is_empty()) {

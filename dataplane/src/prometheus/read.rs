@@ -10,6 +10,10 @@ use super::{Label, NAME_LABEL, read_label};
 const EQUAL: i32 = 0;
 const NOT_REGEX: i32 = 3;
 
+/// The text of InfluxDB's answer 500 when it has failed over a request: InfluxDB 1.6 does so for a matcher that its
+/// storage does not expect. All servers with such data answer so.
+pub const PANICKED: &str = "Internal Server Error";
+
 /// What a read request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadRequest<'a> {

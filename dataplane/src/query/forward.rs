@@ -21,6 +21,7 @@ use crate::http::response::{LAST_CHUNK, ReplyTo, push_chunk};
 use crate::http::{Span, Status};
 use crate::io::{self, Stream};
 use crate::limits::{QUERY_BUFFER_BYTES, QUERY_CONNECT_TIMEOUT, QUERY_FAILURE_SHOWN_BYTES_MAX};
+use crate::prometheus::read::PANICKED;
 use crate::query::AfterAnswer;
 use crate::query::request::Query;
 use crate::request::inbox::Inbox;
@@ -168,6 +169,9 @@ pub async fn ask<'a>(
     };
     if answer.status >= 500 || matches!(answer.status, 401 | 403) {
         let text = answer.error.map(|span| String::from_utf8_lossy(span.of(&buf)).into_owned()).unwrap_or_default();
+        // InfluxDB says so when it has failed over the request; it fits into one packet with the head.
+        let panicked = text.is_empty() && buf[..len].ends_with(format!("\r\n\r\n{PANICKED}\n").as_bytes());
+        let text = if panicked { PANICKED.to_owned() } else { text };
         let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
         return Some(Err(AskFailure::Answered(answer.status, text)));
     }

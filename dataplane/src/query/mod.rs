@@ -33,6 +33,7 @@ use crate::io;
 use crate::limits::{QUERY_ADDRESS_WAIT, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::must_see::MustSee;
 use crate::placement::Placement;
+use crate::prometheus::read::PANICKED;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
 use crate::routing::access::{self, Refusal};
@@ -65,6 +66,8 @@ pub enum OwnAnswer {
     Method(&'static str),
     Unauthorized,
     Refused(Refusal),
+    /// As InfluxDB's own answer when it has failed over a remote read.
+    Panicked,
     /// Answer to a query with `async=true`.
     Begun,
 }
@@ -83,6 +86,7 @@ impl OwnAnswer {
             Self::Refused(Refusal { status, text }) => {
                 responder.error(out, to, *status, text.as_bytes(), pretty, &[]);
             }
+            Self::Panicked => responder.plain(out, to, 500, PANICKED, &[]),
             Self::Begun => responder.no_content(out, to, None),
         }
     }
