@@ -226,7 +226,8 @@ fn the_data_plane_neither_locks_nor_blocks_nor_parses_json() {
     let words = ["Mutex", "RwLock", "Condvar", "ureq"];
     assert_kept("in shipped code of `dataplane`:", words_in(&sources, &["dataplane/src/"], &of_parked, &words));
     // The `params` of a query and the body around Flux are JSON; writes never are.
-    let of_queries = ["dataplane/src/influxql/bind.rs", "dataplane/src/query/flux.rs"];
+    let of_queries =
+        ["dataplane/src/influxql/bind.rs", "dataplane/src/influxql/unbind.rs", "dataplane/src/query/flux.rs"];
     assert_kept("in shipped code of `dataplane`:", words_in(&sources, &["dataplane/src/"], &of_queries, &["serde"]));
     // Pauses between attempts before any worker runs: to bind, and in `block_on`, which is for tests and tools.
     let at_start = ["dataplane/src/io/uring/listener.rs", "dataplane/src/io/uring/executor.rs"];

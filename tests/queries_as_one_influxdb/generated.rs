@@ -289,6 +289,56 @@ fn columns_of_subqueries_have_the_types_of_influxdb() {
     assert!(findings.end() == CASES && rows >= CASES / 2, "{rows} of {CASES} have rows");
 }
 
+#[test]
+fn control_bytes_in_names_and_values_pass_as_with_one_influxdb() {
+    let mut world = OracleAndCluster::start(false);
+    let mut lines = String::new();
+    for (n, byte) in ['\r', '\0', '\t', '\u{1}', '\u{1b}', '\u{7f}', '\u{85}', '\u{2028}'].into_iter().enumerate() {
+        for m in ["m0", "m1", "m2", "m3"] {
+            for point in ["M,t=aBb v=N", "M,tBk=a v=N", "M,t=xB v=N", "M,u=q fBg=N", "MBz,u=q v=N"] {
+                let value = lines.len().to_string();
+                let point = point.replace('M', m).replace('B', &byte.to_string()).replace('N', &value);
+                lines += &format!("{point} {}\n", 1_700_000_000 + n);
+            }
+        }
+    }
+    world.pair.give(&["CREATE DATABASE g"], &[Batch { db: "g", rp: "", precision: "s", lines }]);
+    world.drain();
+    let mut findings = Findings::new("control bytes");
+    for text in [
+        "SELECT * FROM m0, m1, m2, m3",
+        "SELECT * FROM /m./ GROUP BY *",
+        "SELECT last(v), v / 2 FROM /.*/ GROUP BY *",
+        "SELECT mean(*) FROM /m/ GROUP BY /t/",
+        "SELECT max(v) FROM (SELECT * FROM m0, m1, m2, m3 GROUP BY *) GROUP BY *",
+        "SELECT count(/f/) FROM m0, m1, m2, m3 WHERE t !~ /\"/ AND u = 'q' GROUP BY u",
+        "SELECT * INTO o FROM m0, m1, m2 GROUP BY *",
+        "SELECT * FROM o",
+        "SELECT * INTO :MEASUREMENT FROM /m.*/ GROUP BY *",
+        "SHOW FIELD KEYS",
+        "SHOW TAG KEYS FROM /m/",
+        "SHOW SERIES",
+        "SHOW TAG VALUES WITH KEY =~ /t|u/",
+        "SHOW MEASUREMENTS; SELECT * FROM m0, m1, m2; SELECT * FROM m2, m3, m1",
+    ] {
+        let query = query("control", "g", text);
+        findings.note(&query, world.pair.compare(&query));
+    }
+    let params = r#"{"value": "a\rb", "name": {"identifier": "m0\rz"}, "some": {"regex": "^a.b$"}}"#;
+    for text in [
+        "SELECT v FROM m0, m1, m2, m3 WHERE t = $value",
+        "SELECT * FROM $name, m0, m1 GROUP BY *",
+        "SELECT v FROM m0, m1, m2 WHERE t =~ $some",
+        "SHOW TAG VALUES FROM m0, m1, m2 WITH KEY = t WHERE t = $value",
+    ] {
+        let options = [("db", "g"), ("as", "form"), ("params", params)];
+        let options = options.map(|(name, value)| (name.to_owned(), Value::from(value)));
+        let query = corpus::made_with("control", options.into_iter().collect(), text, None);
+        findings.note(&query, world.pair.compare(&query));
+    }
+    findings.end();
+}
+
 /// Requests for `/query` that the backends of the cluster have had.
 fn requests(world: &mut OracleAndCluster) -> u64 {
     let stats = query("stats", "", "SHOW STATS FOR 'httpd'");

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use fluxgate_dataplane::http::version::InfluxVersion;
+use fluxgate_dataplane::influxql::unbind;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::Backend;
 use rustls::crypto::ring;
@@ -170,7 +171,10 @@ impl Client {
     /// As [`Client::query_in`]. True: the fields of the answer are InfluxDB's.
     fn signed_query(&self, db: &str, statements: &str, timeout: Duration) -> Result<(Vec<Answer>, bool), CallFailure> {
         let request = self.prepared(self.agent.post(format!("{}/query", self.url)), timeout);
-        let form = [("q", statements), ("db", db)];
+        let (statements, params) = unbind(statements);
+        let params = params.unwrap_or_default();
+        let mut form = vec![("q", &statements[..]), ("db", db), ("params", &params)];
+        form.retain(|(_, value)| !value.is_empty());
         let mut response =
             check(request.send_form(form).map_err(unreachable)?, 200).map_err(|failure| match failure {
                 CallFailure::Status(status, _) if !self.shows_texts => CallFailure::Status(status, String::new()),

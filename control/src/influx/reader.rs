@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fluxgate_dataplane::influxql::unbind;
 
 use super::answer::Answer;
 use super::budget::{Held, Interrupted};
@@ -200,7 +201,10 @@ impl Client {
 
     fn begin(&self, call: &Call, chunked: bool) -> Result<AnswerStart, String> {
         let rows = call.piece_rows.to_string();
-        let mut form = vec![("q", &call.statement[..]), ("db", &call.db), ("rp", &call.rp), ("epoch", &call.epoch)];
+        let (statement, params) = unbind(&call.statement);
+        let params = params.unwrap_or_default();
+        let mut form = vec![("q", &statement[..]), ("db", &call.db), ("rp", &call.rp), ("epoch", &call.epoch)];
+        form.push(("params", &params));
         form.retain(|(_, value)| !value.is_empty());
         if chunked {
             form.extend([("chunked", "true"), ("chunk_size", &rows)]);

@@ -1,7 +1,7 @@
 //! Properties that hold for any text, as functions for the fuzz target and the tests.
 
 use super::ast::Statement;
-use super::{Params, may_change, parse};
+use super::{Params, may_change, parse, unbind};
 
 /// `data` is the text up to the first NUL, then `params`.
 ///
@@ -22,7 +22,9 @@ pub fn keeps_its_meaning(text: &str, statements: &[Statement]) {
         if printed.contains("[REDACTED]") {
             continue;
         }
-        let again = parse(&printed, &Params::default());
+        let (sent, params) = unbind(&printed);
+        let params = params.map(|params| Params::from_json(&params).expect("it is JSON")).unwrap_or_default();
+        let again = parse(&sent, &params);
         assert_eq!(again.as_deref(), Ok(std::slice::from_ref(statement)), "{text:?} as {printed:?}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   text ──lex──> tokens ──parse──> ast ──print──> text with the same meaning
-//!                    ↑ bind: $name from the `params` of the request
+//!                    ↑ bind: $name from the `params` of the request       ↓ unbind: what only `params` can hold
 //! ```
 //!
 //! The parser accepts what InfluxDB 1.x accepts (`tests/golden/influxql.jsonl` has recorded answers). Its error texts
@@ -28,8 +28,10 @@ mod print_test;
 mod regex;
 #[cfg(test)]
 mod tree_test;
+mod unbind;
 pub mod visit;
 
 pub use bind::{Params, ParamsError};
 pub use lex::may_change;
 pub use parse::{Depth, ErrorKind, ParseError, parse, parse_within};
+pub use unbind::unbind;

@@ -1,8 +1,9 @@
 //! Prints a tree as text that InfluxDB reads with the same meaning.
 //!
 //! Names are always quoted, except those of functions. Parentheses are added where a tree that was not parsed lacks
-//! them. A tree that no text can express (a regular expression where none is allowed, an empty list of fields, a name
-//! with a carriage return) never comes from the parser; it prints as text that InfluxDB refuses.
+//! them. A tree that no text can express (a regular expression where none is allowed, an empty list of fields) never
+//! comes from the parser; it prints as text that InfluxDB refuses. Carriage returns and NUL in values are printed as
+//! they are: [`super::unbind`] makes parameters of these.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 

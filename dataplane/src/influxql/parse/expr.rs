@@ -1,6 +1,6 @@
 //! Parses expressions: fields, conditions, dimensions.
 
-use super::{ErrorKind, Parser, Result, error, expected, precedence, printable};
+use super::{ErrorKind, Parser, Result, error, expected, precedence};
 use crate::influxql::ast::{DataType, Expr, FieldOrTag, Op};
 use crate::influxql::duration;
 use crate::influxql::lex::{Kind, Token, Word};
@@ -51,7 +51,6 @@ impl Parser<'_> {
             }
             Kind::Name => {
                 if self.scan().kind == Kind::Open {
-                    printable(&token)?;
                     return self.call(token.text.into_owned());
                 }
                 self.put_back();
@@ -59,10 +58,7 @@ impl Parser<'_> {
                 self.variable()
             }
             Kind::Key(Word::Distinct) => self.distinct(),
-            Kind::String => {
-                printable(&token)?;
-                Ok(Expr::String(token.text.into_owned()))
-            }
+            Kind::String => Ok(Expr::String(token.text.into_owned())),
             Kind::Number => number(&token),
             Kind::Integer => match (token.text.parse(), token.text.parse()) {
                 (Ok(value), _) => Ok(Expr::Integer(value)),

@@ -242,7 +242,6 @@ impl<'a> Parser<'a> {
         if token.kind != Kind::Name {
             return Err(expected(&token, "identifier"));
         }
-        printable(&token)?;
         Ok(token.text.into_owned())
     }
 
@@ -282,7 +281,6 @@ impl<'a> Parser<'a> {
         if token.kind != Kind::String {
             return Err(expected(&token, "string"));
         }
-        printable(&token)?;
         Ok(token.text.into_owned())
     }
 
@@ -364,7 +362,6 @@ impl<'a> Parser<'a> {
         if token.text.contains('\n') {
             return Err(error(token.at, ErrorKind::Unsafe("a bound regular expression with a line break")));
         }
-        printable(&token)?;
         Ok(Some(token.text.into_owned()))
     }
 
@@ -395,14 +392,6 @@ fn error(at: usize, kind: ErrorKind) -> ParseError {
 fn expected(token: &Token<'_>, what: &'static str) -> ParseError {
     let kind = if token.kind == Kind::Param { ErrorKind::Parameter } else { ErrorKind::Expected(what) };
     error(token.at, kind)
-}
-
-/// Refuses a carriage return or NUL in a bound value: InfluxQL has no escape for them.
-fn printable(token: &Token<'_>) -> Result<()> {
-    if token.text.contains(['\r', '\0']) {
-        return Err(error(token.at, ErrorKind::Unsafe("a carriage return or NUL in a bound value")));
-    }
-    Ok(())
 }
 
 /// An empty name counts as none.
