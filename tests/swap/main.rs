@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backslashes;
 mod guide;
 mod policies;
 mod relay;
