@@ -184,6 +184,8 @@ pub const PEERS_MAX: usize = 64;
 /// Values (fields of points) of one slice of a migration. More: it is cut, down to one nanosecond. A slice is read by
 /// one statement, and verified and noted as done as a whole.
 pub const SLICE_VALUES_MAX: u64 = 200_000;
+/// Values of a part of a slice, which is read without a count before. More: it is counted and cut.
+pub const PART_VALUES_MAX: u64 = SLICE_VALUES_MAX / 2 * 3;
 /// Parts into which a slice is cut at a time. More needed: the parts are cut again.
 pub const SLICE_PARTS_MAX: u64 = 256;
 /// Values of one piece of an answer that is copied; pieces have as many rows as that allows ...
@@ -193,6 +195,8 @@ pub const MIGRATION_PIECE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of one write of a migration, and the bytes at which it is sent with fewer lines.
 pub const MIGRATION_WRITE_LINES: usize = 10_000;
 pub const MIGRATION_WRITE_BYTES: usize = 1024 * 1024;
+/// Writes of one copy thread that are made while another one is under way. More: the source waits.
+pub const MIGRATION_WRITES_AHEAD: usize = 1;
 /// Time to read one slice and write what was read. Longer: another attempt. It is also a lower bound for the rate
 /// limit: a slice must get through in this time.
 pub const SLICE_TIMEOUT: Duration = Duration::from_secs(600);

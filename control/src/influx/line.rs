@@ -49,7 +49,7 @@ pub fn push_integer(out: &mut Vec<u8>, value: i64) {
 /// infinity).
 pub fn push_float(out: &mut Vec<u8>, value: f64) -> bool {
     if value.is_finite() {
-        push(out, format_args!("{value:?}"));
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     }
     value.is_finite()
 }

@@ -9,7 +9,9 @@
 //! are not copied: the target would refuse them.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use fluxgate_dataplane::placement::Place;
@@ -18,7 +20,7 @@ use super::order::Undelivered;
 use super::policies::{self, PolicyFailure};
 use super::pour::{Pour, PourEnd};
 use super::progress::Progress;
-use super::rows::{self, ReadError};
+use super::rows::ReadError;
 use super::side::{CopySide, SliceWindow};
 use super::slices::{self, Interval, Slice};
 use super::steering::{CallLost, Halt, Steering};
@@ -45,7 +47,7 @@ pub struct CopyTask {
 pub enum Writes<'a> {
     /// To source and target, in the same order. The function waits until the source (and for a short time the target)
     /// has received all points accepted before the call.
-    ToBoth(&'a dyn Fn() -> Result<(), Undelivered>),
+    ToBoth(&'a (dyn Fn() -> Result<(), Undelivered> + Sync)),
     /// Only to the target, so all values at the target are newer and only missing ones are copied. One race remains: a
     /// client writes such a point for the first time after the comparison and before the copy writes it. Then the older
     /// value wins, until the copy from a place that is written to, which comes last in its chain (`plan`), repairs it.
@@ -114,90 +116,91 @@ pub fn copy(
     progress: &Progress,
     checkpoint: &mut dyn FnMut(&Slice),
 ) -> Result<Copied, CopyError> {
-    let mut failures = Vec::new();
-    let mut failed = 0;
-    let mut copied = Copied::default();
     let engine = CopyEngine { task, source, target, writes, steering, progress };
     let _interrupts = steering.interrupts([source.client.agent(), target.client.agent()]);
+    let mut outcome =
+        CopyOutcome { engine: &engine, checkpoint, copied: Copied::default(), failed: 0, failures: vec![] };
     for policy in engine.policies()? {
         let from_ns = living_from(&policy, unix_ns())?;
         let from_ns = task.since_ns.map_or(from_ns, |since| from_ns.max(since));
         let intervals = engine.of_source(|| slices::intervals(source, &task.place.db, &policy.name, from_ns))?;
-        let mut todo: Vec<Interval> =
+        let todo: Vec<Interval> =
             intervals.into_iter().flat_map(|interval| slices::without(interval, &policy.name, &task.done)).collect();
         progress.slices_total.fetch_add(todo.len() as u64, Relaxed);
-        // The newest slice is the last element, which is taken first.
-        todo.reverse();
-        while let Some(interval) = todo.pop() {
-            if !steering.wait_while_paused() {
-                return Err(CopyError::Cancelled);
+        engine.slices(&policy, todo, &mut outcome)?;
+    }
+    outcome.end()
+}
+
+/// What became of the slices.
+pub(super) struct CopyOutcome<'a> {
+    engine: &'a CopyEngine<'a>,
+    checkpoint: &'a mut dyn FnMut(&Slice),
+    copied: Copied,
+    failed: u64,
+    failures: Vec<SliceFailure>,
+}
+
+impl CopyOutcome<'_> {
+    pub fn note(&mut self, window: &SliceWindow<'_>, values: u64, ended: Result<(), String>) {
+        let progress = self.engine.progress;
+        let slice = Slice { rp: window.rp.to_owned(), begin_ns: window.begin_ns, end_ns: window.end_ns };
+        match ended {
+            Ok(()) => {
+                self.copied.slices += 1;
+                self.copied.values += values;
+                progress.slices_done.fetch_add(1, Relaxed);
+                (self.checkpoint)(&slice);
             }
-            let window = engine.window(&policy, interval);
-            let slice = Slice { rp: policy.name.clone(), begin_ns: interval.0, end_ns: interval.1 };
-            let counts = engine.counts(source, &window)?;
-            let values = counts.as_ref().map_or(0, |counts| counts.values().sum::<u64>());
-            if let Some(parts) = slices::parts(interval, values) {
-                progress.slices_total.fetch_add(parts.len() as u64 - 1, Relaxed);
-                todo.extend(parts.into_iter().rev());
-                continue;
-            }
-            let ended = match counts {
-                Ok(counts) => engine.slice(&policy, &window, counts)?,
-                Err(why) => Err(why),
-            };
-            match ended {
-                Ok(()) => {
-                    copied.slices += 1;
-                    copied.values += values;
-                    progress.slices_done.fetch_add(1, Relaxed);
-                    checkpoint(&slice);
-                }
-                Err(why) => {
-                    log::warn!(
-                        "{} {} {} from {interval:?} to {}: {why}",
-                        task.place.db,
-                        policy.name,
-                        task.place.measurement,
-                        target.name
-                    );
-                    progress.slices_failed.fetch_add(1, Relaxed);
-                    failed += 1;
-                    if failures.len() < limits::SLICE_FAILURES_KEPT {
-                        failures.push(SliceFailure { slice, why });
-                    }
+            Err(why) => {
+                let (db, name, interval) = (window.db, window.measurement, (window.begin_ns, window.end_ns));
+                let target = &self.engine.target.name;
+                log::warn!("{db} {} {name} from {interval:?} to {target}: {why}", window.rp);
+                progress.slices_failed.fetch_add(1, Relaxed);
+                self.failed += 1;
+                if self.failures.len() < limits::SLICE_FAILURES_KEPT {
+                    self.failures.push(SliceFailure { slice, why });
                 }
             }
         }
     }
-    if failed == 0 { Ok(copied) } else { Err(CopyError::Slices { failed, failures }) }
+
+    fn end(self) -> Result<Copied, CopyError> {
+        let Self { copied, failed, failures, .. } = self;
+        if failed == 0 { Ok(copied) } else { Err(CopyError::Slices { failed, failures }) }
+    }
 }
 
-fn living_from(policy: &Policy, now_ns: i64) -> Result<i64, CopyError> {
+pub(super) fn living_from(policy: &Policy, now_ns: i64) -> Result<i64, CopyError> {
     let unknown = || CopyError::Source(format!("duration {} of policy {}", policy.duration, policy.name));
     slices::living_from(policy, now_ns).ok_or_else(unknown)
 }
 
-struct CopyEngine<'a> {
-    task: &'a CopyTask,
-    source: &'a CopySide,
-    target: &'a CopySide,
-    writes: Writes<'a>,
-    steering: &'a Steering,
-    progress: &'a Progress,
+pub(super) struct CopyEngine<'a> {
+    pub task: &'a CopyTask,
+    pub source: &'a CopySide,
+    pub target: &'a CopySide,
+    pub writes: Writes<'a>,
+    pub steering: &'a Steering,
+    pub progress: &'a Progress,
 }
 
 impl CopyEngine<'_> {
-    fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> SliceWindow<'w> {
+    pub(super) fn window<'w>(&'w self, policy: &'w Policy, (begin_ns, end_ns): Interval) -> SliceWindow<'w> {
         let Place { db, measurement } = &self.task.place;
         SliceWindow { db, rp: &policy.name, measurement, begin_ns, end_ns }
     }
 
-    fn of_source<T>(&self, call: impl FnMut() -> Result<T, CallFailure>) -> Result<T, CopyError> {
+    pub(super) fn of_source<T>(&self, call: impl FnMut() -> Result<T, CallFailure>) -> Result<T, CopyError> {
         self.steering.retry(self.task.retry_for, self.progress, call).map_err(|lost| lost_by(lost, CopyError::Source))
     }
 
     /// The inner error is the backend's answer about this window; other windows may succeed.
-    fn counts(&self, side: &CopySide, window: &SliceWindow<'_>) -> Result<Result<FieldCounts, String>, CopyError> {
+    pub(super) fn counts(
+        &self,
+        side: &CopySide,
+        window: &SliceWindow<'_>,
+    ) -> Result<Result<FieldCounts, String>, CopyError> {
         let (name, error): (_, fn(String) -> CopyError) =
             if std::ptr::eq(side, self.source) { ("source", CopyError::Source) } else { ("target", CopyError::Target) };
         match self.steering.retry(self.task.retry_for, self.progress, || side.counts(window)) {
@@ -221,108 +224,197 @@ impl CopyEngine<'_> {
         ensured.map_err(|lost| lost_by(lost, if is_source { CopyError::Source } else { CopyError::Target }))
     }
 
-    /// Copies one slice until it is verified; the inner error says why it is not.
-    fn slice(
-        &self,
-        policy: &Policy,
-        window: &SliceWindow<'_>,
-        counts: FieldCounts,
-    ) -> Result<Result<(), String>, CopyError> {
-        let mut counts = counts;
-        let mut piece_rows = verify::piece_rows(counts.len());
-        // None = all.
-        let mut open = None;
-        if matches!(self.writes, Writes::ToTarget) && !counts.is_empty() {
-            match self.counts(self.target, window)? {
-                Ok(there) if there.is_empty() => {}
-                Ok(_) => match self.look(window, piece_rows, None)? {
-                    Ok(found) => open = Some(found.lacking()),
-                    Err(why) => return Ok(Err(why)),
-                },
-                Err(why) => return Ok(Err(why)),
-            }
-        }
-        let mut attempts = 0;
-        loop {
-            if counts.is_empty() || open.as_ref().is_some_and(MissingValues::is_empty) {
-                return Ok(Ok(()));
-            }
-            let why = match self.pour(window, piece_rows, open.as_ref())? {
-                Poured::All => match self.verify(policy, window, piece_rows, open.as_ref())? {
-                    Ok(left) if left.is_empty() => return Ok(Ok(())),
-                    Ok(left) => {
-                        if open.replace(left.clone()).is_some_and(|open| left.len() < open.len() / 2) {
-                            attempts = 0;
-                        }
-                        left.to_string()
+    /// Copies slices, newest first. One slice is verified while the next one is read and written.
+    fn slices(&self, policy: &Policy, mut todo: Vec<Interval>, outcome: &mut CopyOutcome<'_>) -> Result<(), CopyError> {
+        // The newest slice is the last element, which is taken first.
+        todo.reverse();
+        let mut todo: Vec<SliceTodo> = todo.into_iter().map(SliceTodo::counted).collect();
+        thread::scope(|scope| {
+            let mut verifying: Option<Verifying<'_, '_>> = None;
+            let ended = loop {
+                let Some(next) = todo.pop() else { break Ok(()) };
+                let poured = match self.begin_slice(policy, &next) {
+                    Ok(SliceBegun::TooLarge { parts, fields }) => {
+                        self.progress.slices_total.fetch_add(parts.len() as u64 - 1, Relaxed);
+                        let is_uneven = next.is_uneven || next.fields.is_some();
+                        // Where only missing values are copied, a slice is counted before it is compared.
+                        let is_counted = is_uneven || matches!(self.writes, Writes::ToTarget);
+                        let fields = Some(fields).filter(|_| !is_counted);
+                        let part = |interval| SliceTodo { interval, fields, is_uneven };
+                        todo.extend(parts.into_iter().rev().map(part));
+                        continue;
                     }
-                    Err(why) => why,
-                },
-                Poured::Refused(why) => return Ok(Err(why)),
-                Poured::Paused => continue,
-                Poured::Cut(why) => {
-                    // Perhaps a piece was too large.
-                    piece_rows = (piece_rows / 16).max(1);
-                    why
+                    Ok(SliceBegun::Poured(slice)) => Ok(slice),
+                    Ok(SliceBegun::Failed(window, why)) => Err((window, why)),
+                    Err(error) => break Err(error),
+                };
+                if let Some(Err(error)) = verifying.take().map(|verifying| verifying.end(outcome)) {
+                    break Err(error);
+                }
+                match poured {
+                    Ok(slice) => {
+                        let (window, values) = (slice.window.clone(), slice.values);
+                        let thread = scope.spawn(move || self.end_slice(policy, slice));
+                        verifying = Some(Verifying { window, values, thread });
+                    }
+                    Err((window, why)) => outcome.note(&window, 0, Err(why)),
                 }
             };
-            attempts += 1;
-            if attempts == limits::SLICE_ATTEMPTS {
+            // Also after an error: what is verified need not be copied again.
+            let last = verifying.map_or(Ok(()), |verifying| verifying.end(outcome));
+            ended.and(last)
+        })
+    }
+
+    /// Writes a slice for the first time.
+    fn begin_slice<'w>(&'w self, policy: &'w Policy, todo: &SliceTodo) -> Result<SliceBegun<'w>, CopyError> {
+        if !self.steering.wait_while_paused() {
+            return Err(CopyError::Cancelled);
+        }
+        let (interval, window) = (todo.interval, self.window(policy, todo.interval));
+        if let Some(fields) = todo.fields {
+            let mut slice = SliceCopy::new(window.clone(), fields);
+            slice.values_max = limits::PART_VALUES_MAX;
+            match self.pour_slice(&mut slice)? {
+                Ok(()) => return Ok(SliceBegun::Poured(slice)),
+                Err(NotPoured::TooMany) => {}
+                Err(NotPoured::Failed(why)) => return Ok(SliceBegun::Failed(window, why)),
+            }
+        }
+        let counts = match self.counts(self.source, &window)? {
+            Ok(counts) => counts,
+            Err(why) => return Ok(SliceBegun::Failed(window, why)),
+        };
+        let values = counts.values().sum::<u64>();
+        if let Some(parts) = slices::parts(interval, values) {
+            return Ok(SliceBegun::TooLarge { parts, fields: counts.len() });
+        }
+        let mut slice = SliceCopy::new(window.clone(), counts.len());
+        slice.is_empty = counts.is_empty();
+        if matches!(self.writes, Writes::ToTarget) && !counts.is_empty() {
+            match self.counts(self.target, &window)? {
+                Ok(there) if there.is_empty() => {}
+                Ok(_) => match self.look(&window, slice.piece_rows, None)? {
+                    Ok(found) => slice.open = Some(found.lacking()),
+                    Err(why) => return Ok(SliceBegun::Failed(window, why)),
+                },
+                Err(why) => return Ok(SliceBegun::Failed(window, why)),
+            }
+        }
+        slice.values = values;
+        Ok(match self.pour_slice(&mut slice)? {
+            Ok(()) => SliceBegun::Poured(slice),
+            Err(why) => SliceBegun::Failed(window, why.to_string()),
+        })
+    }
+
+    /// Verifies a slice, and copies again what is not right until it is; the inner error says why it is not.
+    fn end_slice(&self, policy: &Policy, mut slice: SliceCopy<'_>) -> Result<Result<(), String>, CopyError> {
+        loop {
+            if slice.is_over() {
+                return Ok(Ok(()));
+            }
+            let why = match self.verify(policy, &slice)? {
+                Ok(left) if left.is_empty() => return Ok(Ok(())),
+                Ok(left) => {
+                    let why = left.to_string();
+                    let before = slice.open.as_ref().map(MissingValues::len);
+                    if before.is_some_and(|before| left.len() < before / 2) {
+                        slice.attempts = 0;
+                    }
+                    slice.open = Some(left);
+                    why
+                }
+                Err(why) => why,
+            };
+            slice.values_max = u64::MAX;
+            if let Err(why) = self.next_attempt(&mut slice, why)? {
                 return Ok(Err(why));
             }
-            self.progress.retries.fetch_add(1, Relaxed);
-            if !self.steering.sleep(limits::BACK_OFF_MIN * attempts) {
-                return Err(CopyError::Cancelled);
+            if let Err(why) = self.pour_slice(&mut slice)? {
+                return Ok(Err(why.to_string()));
             }
-            // This also waits until the source answers again.
-            counts = match self.counts(self.source, window)? {
-                Ok(counts) => counts,
-                Err(why) => return Ok(Err(why)),
-            };
         }
     }
 
-    fn pour(
-        &self,
-        window: &SliceWindow<'_>,
-        piece_rows: usize,
-        only: Option<&MissingValues>,
-    ) -> Result<Poured, CopyError> {
-        let mut pour = Pour::new(self.target, window, self.steering, self.progress, self.task.retry_for, only);
-        let read = rows::read(self.source, window, piece_rows, &self.steering.cancelled, &mut pour);
-        let ended = read.and_then(|()| pour.flush().map_err(ReadError::Sink));
-        match (ended, pour.refused) {
-            (Ok(()), None) => Ok(Poured::All),
-            (Ok(()), Some((points, why))) => Ok(Poured::Refused(format!("the target refused {points} points: {why}"))),
-            (Err(ReadError::Sink(PourEnd::Halt(Halt::Paused))), _) => {
-                if self.steering.wait_while_paused() {
+    /// Writes the open values of a slice.
+    fn pour_slice(&self, slice: &mut SliceCopy<'_>) -> Result<Result<(), NotPoured>, CopyError> {
+        while !slice.is_over() {
+            match self.pour(slice)? {
+                Poured::All(values) => {
+                    if slice.open.is_none() {
+                        (slice.values, slice.is_empty) = (values, values == 0);
+                    }
+                    break;
+                }
+                Poured::Refused(why) => return Ok(Err(NotPoured::Failed(why))),
+                Poured::TooMany => return Ok(Err(NotPoured::TooMany)),
+                Poured::Paused => {}
+                Poured::Cut(why) => {
+                    // Perhaps a piece was too large.
+                    slice.piece_rows = (slice.piece_rows / 16).max(1);
+                    if let Err(why) = self.next_attempt(slice, why)? {
+                        return Ok(Err(NotPoured::Failed(why)));
+                    }
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Waits a moment before another attempt. The inner error: there is none; why the last one failed.
+    fn next_attempt(&self, slice: &mut SliceCopy<'_>, why: String) -> Result<Result<(), String>, CopyError> {
+        slice.attempts += 1;
+        if slice.attempts == limits::SLICE_ATTEMPTS {
+            return Ok(Err(why));
+        }
+        self.progress.retries.fetch_add(1, Relaxed);
+        if !self.steering.sleep(limits::BACK_OFF_MIN * slice.attempts) {
+            return Err(CopyError::Cancelled);
+        }
+        // This also waits until the source answers again.
+        Ok(self.counts(self.source, &slice.window)?.map(|counts| slice.is_empty = counts.is_empty()))
+    }
+
+    fn pour(&self, slice: &SliceCopy<'_>) -> Result<Poured, CopyError> {
+        let Self { source, target, steering, progress, .. } = *self;
+        let SliceCopy { window, piece_rows, values_max, open, .. } = slice;
+        let pour = Pour {
+            source,
+            target,
+            window,
+            piece_rows: *piece_rows,
+            values_max: *values_max,
+            only: open.as_ref(),
+            retry_for: self.task.retry_for,
+            steering,
+            progress,
+        };
+        match pour.run() {
+            Ok(values) => Ok(Poured::All(values)),
+            Err(PourEnd::TooMany) => Ok(Poured::TooMany),
+            Err(PourEnd::Refused(points, why)) => {
+                Ok(Poured::Refused(format!("the target refused {points} points: {why}")))
+            }
+            Err(PourEnd::Halt(Halt::Paused)) => {
+                if steering.wait_while_paused() {
                     Ok(Poured::Paused)
                 } else {
                     Err(CopyError::Cancelled)
                 }
             }
-            (Err(ReadError::Cancelled | ReadError::Sink(PourEnd::Halt(Halt::Cancelled))), _) => {
-                Err(CopyError::Cancelled)
-            }
-            (Err(ReadError::Sink(PourEnd::Gone(why))), _) => Err(CopyError::Target(why)),
-            (Err(ReadError::Sink(PourEnd::NoPoint)), _) => {
-                Ok(Poured::Refused("the source has a value that cannot be written".to_owned()))
-            }
-            (Err(ReadError::Refused(why)), _) => Ok(Poured::Refused(format!("the source refuses: {why}"))),
-            (Err(ReadError::Cut(why)), _) => {
-                Ok(Poured::Cut(format!("the source's answer: {}: {why}", self.source.name)))
-            }
+            Err(PourEnd::Halt(Halt::Cancelled)) => Err(CopyError::Cancelled),
+            Err(PourEnd::Gone(why)) => Err(CopyError::Target(why)),
+            Err(PourEnd::NoPoint) => Ok(Poured::Refused("the source has a value that cannot be written".to_owned())),
+            Err(PourEnd::SourceRefuses(why)) => Ok(Poured::Refused(format!("the source refuses: {why}"))),
+            Err(PourEnd::Cut(why)) => Ok(Poured::Cut(format!("the source's answer: {}: {why}", source.name))),
         }
     }
 
-    /// The values of `among` (None = all) that are not settled; the inner error says why this is unknown.
-    fn verify(
-        &self,
-        policy: &Policy,
-        window: &SliceWindow<'_>,
-        piece_rows: usize,
-        among: Option<&MissingValues>,
-    ) -> Result<Result<MissingValues, String>, CopyError> {
+    /// The open values that are not settled; the inner error says why this is unknown.
+    fn verify(&self, policy: &Policy, slice: &SliceCopy<'_>) -> Result<Result<MissingValues, String>, CopyError> {
+        let SliceCopy { window, piece_rows, open: among, .. } = slice;
+        let (piece_rows, among) = (*piece_rows, among.as_ref());
         let from_ns = living_from(policy, unix_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
         let window = SliceWindow { begin_ns: window.begin_ns.max(from_ns), ..window.clone() };
         if window.begin_ns >= window.end_ns {
@@ -354,7 +446,7 @@ impl CopyEngine<'_> {
         Ok(Ok(earlier.unwrap_or_default()))
     }
 
-    fn look(
+    pub(super) fn look(
         &self,
         window: &SliceWindow<'_>,
         piece_rows: usize,
@@ -372,7 +464,7 @@ impl CopyEngine<'_> {
 }
 
 /// Number of values of each field.
-type FieldCounts = BTreeMap<String, u64>;
+pub(super) type FieldCounts = BTreeMap<String, u64>;
 
 fn lost_by(lost: CallLost, side: impl Fn(String) -> CopyError) -> CopyError {
     match lost {
@@ -382,9 +474,91 @@ fn lost_by(lost: CallLost, side: impl Fn(String) -> CopyError) -> CopyError {
     }
 }
 
+/// A slice to be copied.
+struct SliceTodo {
+    interval: Interval,
+    /// The number of its fields, if it is a part of a slice that was counted. It is then probably small enough, and not
+    /// counted itself.
+    fields: Option<usize>,
+    /// It is a part of one that was not small enough.
+    is_uneven: bool,
+}
+
+impl SliceTodo {
+    fn counted(interval: Interval) -> Self {
+        Self { interval, fields: None, is_uneven: false }
+    }
+}
+
+/// A slice on its way.
+struct SliceCopy<'a> {
+    window: SliceWindow<'a>,
+    values: u64,
+    /// The source has nothing there.
+    is_empty: bool,
+    piece_rows: usize,
+    /// Values that may be read.
+    values_max: u64,
+    /// What the target does not have yet, as far as is known; None = all.
+    open: Option<MissingValues>,
+    attempts: u32,
+}
+
+impl<'a> SliceCopy<'a> {
+    fn new(window: SliceWindow<'a>, fields: usize) -> Self {
+        let piece_rows = verify::piece_rows(fields);
+        Self { window, values: 0, is_empty: false, piece_rows, values_max: u64::MAX, open: None, attempts: 0 }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_empty || self.open.as_ref().is_some_and(MissingValues::is_empty)
+    }
+}
+
+/// How the first writing of a slice ended.
+enum SliceBegun<'a> {
+    /// It is to be copied in these parts.
+    TooLarge {
+        parts: Vec<Interval>,
+        fields: usize,
+    },
+    Poured(SliceCopy<'a>),
+    Failed(SliceWindow<'a>, String),
+}
+
+/// A slice that is being verified.
+struct Verifying<'scope, 'a> {
+    window: SliceWindow<'a>,
+    values: u64,
+    thread: ScopedJoinHandle<'scope, Result<Result<(), String>, CopyError>>,
+}
+
+impl Verifying<'_, '_> {
+    fn end(self, outcome: &mut CopyOutcome<'_>) -> Result<(), CopyError> {
+        let ended = self.thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        outcome.note(&self.window, self.values, ended);
+        Ok(())
+    }
+}
+
+/// Why the values of a slice are not written.
+enum NotPoured {
+    /// The slice is to be cut.
+    TooMany,
+    Failed(String),
+}
+
+impl std::fmt::Display for NotPoured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if let Self::Failed(why) = self { why } else { "it has too many values" })
+    }
+}
+
 /// How writing a slice ended.
 enum Poured {
-    All,
+    /// So many values were read.
+    All(u64),
+    TooMany,
     /// In a way that a repetition does not change.
     Refused(String),
     Paused,

@@ -12,8 +12,9 @@
 //!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
 //! ```
 //!
-//! Every step may be repeated: a point written twice exists once. Memory is bounded by a piece of an answer, a batch of
-//! lines and two numbers per value of a slice, not by the size of a measurement.
+//! One slice is verified while the next one is read and written. Every step may be repeated: a point written twice
+//! exists once. Memory is bounded by pieces of answers, batches of lines and a few numbers per value of a slice, not by
+//! the size of a measurement.
 //!
 //! The jobs run the engine:
 //!

@@ -1,11 +1,18 @@
 //! Writes the rows of a slice to the target: as lines, in bounded batches, within the rate limit, with retries. It
 //! writes all values, or only the missing ones.
+//!
+//! One thread reads rows and makes lines of them, another one writes what is made: the source reads while the target
+//! writes.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, Sender, bounded};
+
 use super::progress::Progress;
-use super::rows::PointSink;
+use super::rows::{self, PointSink, ReadError};
 use super::side::{CopySide, SliceWindow};
 use super::steering::{CallLost, Halt, Steering};
 use super::verify::{MissingValues, PointKeys};
@@ -14,98 +21,112 @@ use crate::influx::line;
 use crate::influx::wire::msgpack::MsgpackValue;
 use crate::limits;
 
-/// A sink that writes points to the target.
-#[derive(Debug)]
+/// What is written, and how.
+#[derive(Debug, Clone, Copy)]
 pub struct Pour<'a> {
-    target: &'a CopySide,
-    window: &'a SliceWindow<'a>,
-    steering: &'a Steering,
-    progress: &'a Progress,
-    retry_for: Duration,
+    pub source: &'a CopySide,
+    pub target: &'a CopySide,
+    pub window: &'a SliceWindow<'a>,
+    pub piece_rows: usize,
+    /// Values that are read.
+    pub values_max: u64,
     /// None = all values.
-    only: Option<&'a MissingValues>,
-    keys: PointKeys,
-    /// Measurement and tags of the current series, as in a line.
-    key: Vec<u8>,
-    fields: Vec<Vec<u8>>,
-    lines: Vec<u8>,
-    /// Points in `lines`.
-    points: u64,
-    /// Points that the target refused, and its first reason.
-    pub refused: Option<(u64, String)>,
+    pub only: Option<&'a MissingValues>,
+    pub retry_for: Duration,
+    pub steering: &'a Steering,
+    pub progress: &'a Progress,
 }
 
-/// Why writing ends.
+/// Why some rows may not be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PourEnd {
     Halt(Halt),
     /// The target does not take writes.
     Gone(String),
-    /// A value that InfluxDB cannot have.
+    /// The target has refused so many points; its first reason.
+    Refused(u64, String),
+    /// The source has a value that InfluxDB cannot have.
     NoPoint,
+    /// The source has more values than `values_max`.
+    TooMany,
+    /// The source refuses the statement.
+    SourceRefuses(String),
+    /// The source's answer was cut or malformed.
+    Cut(String),
 }
 
-impl From<Halt> for PourEnd {
-    fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+impl Pour<'_> {
+    /// Reads all rows and writes them. Returns the number of values that were read.
+    ///
+    /// # Errors
+    /// Some rows may be written.
+    pub fn run(&self) -> Result<u64, PourEnd> {
+        let (full, to_write) = bounded(limits::MIGRATION_WRITES_AHEAD);
+        let mut writer = Writer { pour: *self, refused: None };
+        let (read, written) = thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut lines = LineMaker::new(self, full);
+                let read = rows::read(self.source, self.window, self.piece_rows, &self.steering.cancelled, &mut lines);
+                read.and_then(|()| lines.pass_on().map_err(ReadError::Sink)).map(|()| lines.values)
+            });
+            // The receiver is dropped at the end: a reader that waits for room ends, too.
+            let written = writer.write_all(to_write);
+            (reader.join().unwrap_or_else(|panic| resume_unwind(panic)), written)
+        });
+        written?;
+        match read {
+            Ok(values) => writer.refused.map_or(Ok(values), |(points, why)| Err(PourEnd::Refused(points, why))),
+            Err(ReadError::Sink(end)) => Err(end),
+            Err(ReadError::Cancelled) => Err(PourEnd::Halt(Halt::Cancelled)),
+            Err(ReadError::Refused(why)) => Err(PourEnd::SourceRefuses(why)),
+            Err(ReadError::Cut(why)) => Err(PourEnd::Cut(why)),
+        }
     }
 }
 
-impl<'a> Pour<'a> {
-    pub fn new(
-        target: &'a CopySide,
-        window: &'a SliceWindow<'a>,
-        steering: &'a Steering,
-        progress: &'a Progress,
-        retry_for: Duration,
-        only: Option<&'a MissingValues>,
-    ) -> Self {
-        Self {
-            target,
-            window,
-            steering,
-            progress,
-            retry_for,
-            only,
-            keys: PointKeys::default(),
-            key: Vec::new(),
-            fields: Vec::new(),
-            lines: Vec::new(),
-            points: 0,
-            refused: None,
-        }
+/// Lines of one write.
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<u8>,
+    points: u64,
+}
+
+struct Writer<'a> {
+    pour: Pour<'a>,
+    /// Points that the target refused, and its first reason.
+    refused: Option<(u64, String)>,
+}
+
+impl Writer<'_> {
+    fn write_all(&mut self, batches: Receiver<Batch>) -> Result<(), PourEnd> {
+        batches.into_iter().try_for_each(|batch| self.write(&batch))
     }
 
-    /// Writes the remaining lines.
-    pub fn flush(&mut self) -> Result<(), PourEnd> {
-        if self.lines.is_empty() {
-            return Ok(());
-        }
-        self.steering.admit(self.lines.len())?;
-        let points = std::mem::take(&mut self.points);
-        let Self { target, window, lines, .. } = &*self;
+    fn write(&mut self, Batch { lines, points }: &Batch) -> Result<(), PourEnd> {
+        let Pour { target, window, steering, progress, retry_for, .. } = self.pour;
+        steering.admit(lines.len()).map_err(PourEnd::Halt)?;
         let write = || target.client.write(window.db, window.rp, lines, limits::MIGRATION_WRITE_TIMEOUT);
-        match self.steering.retry(self.retry_for, self.progress, write) {
+        match steering.retry(retry_for, progress, write) {
             Ok(()) => {
-                self.progress.points.fetch_add(points, Relaxed);
-                self.progress.bytes.fetch_add(self.lines.len() as u64, Relaxed);
+                progress.points.fetch_add(*points, Relaxed);
+                progress.bytes.fetch_add(lines.len() as u64, Relaxed);
             }
             Err(CallLost::Cancelled) => return Err(PourEnd::Halt(Halt::Cancelled)),
             Err(CallLost::Gone(why)) => return Err(PourEnd::Gone(why)),
-            Err(CallLost::Refused(failure @ CallFailure::Status(400 | 413, _))) => self.note_refused(points, &failure),
+            Err(CallLost::Refused(failure @ CallFailure::Status(400 | 413, _))) => self.note_refused(*points, &failure),
             // Wrong user, missing database: other batches would fail too.
             Err(CallLost::Refused(failure)) => return Err(PourEnd::Gone(failure.to_string())),
         }
-        self.lines.clear();
         Ok(())
     }
 
     /// The target may have taken other points of the batch. The copy goes on; verification finds what is missing.
     fn note_refused(&mut self, points: u64, failure: &CallFailure) {
+        let progress = self.pour.progress;
         let text = failure.to_string();
         // These points expired between reading and writing; points that still live are verified.
         if text.contains("points beyond retention policy") && matches!(failure, CallFailure::Status(400, _)) {
-            self.progress.points.fetch_add(points.saturating_sub(dropped(&text).unwrap_or(points)), Relaxed);
+            progress.points.fetch_add(points.saturating_sub(dropped(&text).unwrap_or(points)), Relaxed);
             return;
         }
         let refused = match failure {
@@ -114,8 +135,8 @@ impl<'a> Pour<'a> {
             }
             _ => points,
         };
-        self.progress.points.fetch_add(points - refused, Relaxed);
-        self.progress.points_refused.fetch_add(refused, Relaxed);
+        progress.points.fetch_add(points - refused, Relaxed);
+        progress.points_refused.fetch_add(refused, Relaxed);
         self.refused.get_or_insert((0, text)).0 += refused;
     }
 }
@@ -126,7 +147,47 @@ fn dropped(text: &str) -> Option<u64> {
     digits[..digits.bytes().take_while(u8::is_ascii_digit).count()].parse().ok()
 }
 
-impl PointSink for Pour<'_> {
+/// A sink that makes lines of points.
+struct LineMaker<'a> {
+    window: &'a SliceWindow<'a>,
+    values: u64,
+    values_max: u64,
+    progress: &'a Progress,
+    only: Option<&'a MissingValues>,
+    full: Sender<Batch>,
+    keys: PointKeys,
+    /// Measurement and tags of the current series, as in a line.
+    key: Vec<u8>,
+    fields: Vec<Vec<u8>>,
+    batch: Batch,
+}
+
+impl<'a> LineMaker<'a> {
+    fn new(pour: &Pour<'a>, full: Sender<Batch>) -> Self {
+        Self {
+            window: pour.window,
+            values: 0,
+            values_max: pour.values_max,
+            progress: pour.progress,
+            only: pour.only,
+            full,
+            keys: PointKeys::default(),
+            key: Vec::new(),
+            fields: Vec::new(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// Has the lines written that are made.
+    fn pass_on(&mut self) -> Result<(), PourEnd> {
+        let batch = std::mem::take(&mut self.batch);
+        // When nobody writes any more, the writer has said why.
+        let nobody = |_| PourEnd::Halt(Halt::Cancelled);
+        if batch.lines.is_empty() { Ok(()) } else { self.full.send(batch).map_err(nobody) }
+    }
+}
+
+impl PointSink for LineMaker<'_> {
     type Error = PourEnd;
 
     fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
@@ -145,34 +206,37 @@ impl PointSink for Pour<'_> {
     }
 
     fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), PourEnd> {
-        let begin = self.lines.len();
-        self.lines.extend_from_slice(&self.key);
+        let lines = &mut self.batch.lines;
+        let begin = lines.len();
+        lines.extend_from_slice(&self.key);
         let mut separator = b' ';
         for (at, (field, value)) in self.fields.iter().zip(values).enumerate() {
-            if matches!(value, MsgpackValue::Nil)
-                || self.only.is_some_and(|only| !only.has(self.keys.key(at, time_ns, value)))
-            {
+            if matches!(value, MsgpackValue::Nil) {
                 continue;
             }
-            self.lines.push(separator);
+            self.values += 1;
+            if self.only.is_some_and(|only| !only.has(self.keys.key(at, time_ns, value))) {
+                continue;
+            }
+            lines.push(separator);
             separator = b',';
-            self.lines.extend_from_slice(field);
+            lines.extend_from_slice(field);
             let is_value = match *value {
-                MsgpackValue::Float(value) => line::push_float(&mut self.lines, value),
+                MsgpackValue::Float(value) => line::push_float(lines, value),
                 MsgpackValue::Int(value) => {
-                    line::push_integer(&mut self.lines, value);
+                    line::push_integer(lines, value);
                     true
                 }
                 MsgpackValue::Unsigned(value) => {
-                    self.lines.extend_from_slice(format!("{value}u").as_bytes());
+                    lines.extend_from_slice(format!("{value}u").as_bytes());
                     true
                 }
                 MsgpackValue::Bool(value) => {
-                    self.lines.extend_from_slice(if value { b"true" } else { b"false" });
+                    lines.extend_from_slice(if value { b"true" } else { b"false" });
                     true
                 }
                 MsgpackValue::String(text) => {
-                    line::push_string(&mut self.lines, text);
+                    line::push_string(lines, text);
                     true
                 }
                 MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => {
@@ -184,19 +248,26 @@ impl PointSink for Pour<'_> {
             }
         }
         if separator == b' ' {
-            self.lines.truncate(begin);
+            lines.truncate(begin);
             return if self.only.is_some() { Ok(()) } else { Err(PourEnd::NoPoint) };
         }
-        line::push_time(&mut self.lines, time_ns);
-        self.points += 1;
-        if self.points as usize >= limits::MIGRATION_WRITE_LINES || self.lines.len() >= limits::MIGRATION_WRITE_BYTES {
-            self.flush()?;
+        line::push_time(lines, time_ns);
+        self.batch.points += 1;
+        if self.values > self.values_max {
+            return Err(PourEnd::TooMany);
+        }
+        if self.batch.points as usize >= limits::MIGRATION_WRITE_LINES
+            || self.batch.lines.len() >= limits::MIGRATION_WRITE_BYTES
+        {
+            self.pass_on()?;
         }
         Ok(())
     }
 
     fn document(&mut self, bytes: usize) {
-        self.progress.held_bytes_max.fetch_max((bytes + self.lines.capacity()) as u64, Relaxed);
+        // This batch, those that wait, and the one that is being written.
+        let lines = self.batch.lines.capacity() * (limits::MIGRATION_WRITES_AHEAD + 2);
+        self.progress.held_bytes_max.fetch_max((bytes + lines) as u64, Relaxed);
     }
 }
 

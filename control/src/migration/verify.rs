@@ -31,13 +31,13 @@
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::mem::discriminant;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam::channel::{Receiver, bounded};
+use twox_hash::XxHash3_64;
 
 use super::rows::{self, PointSink, ReadError};
 use super::side::{CopySide, SliceWindow};
@@ -96,7 +96,7 @@ impl std::fmt::Display for MissingValues {
 }
 
 /// One look, which reads both sides at the same time: the values of `source` (of `among`; None = all) that are missing
-/// or different at `target`. Holds 17 bytes for each value of the source in the window, 24 for each that differs, and
+/// or different at `target`. Holds 21 bytes for each value of the source in the window, 24 for each that differs, and
 /// 16 for each of at most `LOOK_EARLY_MAX` values of the target.
 ///
 /// # Errors
@@ -174,48 +174,66 @@ impl Meeting {
 /// The source's values, and which of them the target has.
 #[derive(Default)]
 struct SourceValues {
-    /// Key and content, sorted. Where shard groups overlap a point may appear twice; any of its contents counts as
-    /// equal.
+    /// Key and content, as they came. Where shard groups overlap a point may appear twice; any of its contents counts
+    /// as equal.
     wanted: Vec<(u64, u64)>,
     is_found: Vec<bool>,
+    /// Servers give their points in the same order, so the next value of the target is probably this one.
+    next: usize,
+    /// Positions in `wanted`, by key. Made when a value comes that is not the next one.
+    by_key: Vec<u32>,
     others: Vec<(u64, u64)>,
 }
 
 impl SourceValues {
-    fn new(mut wanted: Vec<(u64, u64)>) -> Self {
-        wanted.sort_unstable();
-        wanted.dedup();
-        Self { is_found: vec![false; wanted.len()], wanted, others: Vec::new() }
+    fn new(wanted: Vec<(u64, u64)>) -> Self {
+        Self { is_found: vec![false; wanted.len()], wanted, ..Self::default() }
     }
 
-    fn note(&mut self, (key, content): (u64, u64)) {
-        let first = self.wanted.partition_point(|(wanted, _)| *wanted < key);
-        let same = self.wanted[first..].iter().take_while(|(wanted, _)| *wanted == key);
-        let (mut is_wanted, mut is_equal) = (false, false);
-        for (_, wanted) in same {
-            is_wanted = true;
-            is_equal |= *wanted == content;
+    fn note(&mut self, value: (u64, u64)) {
+        if self.wanted.get(self.next) == Some(&value) {
+            self.is_found[self.next] = true;
+            self.next += 1;
+            return;
         }
-        if is_equal {
-            // The first entry of a key stands for all.
-            self.is_found[first] = true;
+        self.sort();
+        let (key, content) = value;
+        let first = self.by_key.partition_point(|&at| self.wanted[at as usize].0 < key);
+        let same = self.by_key[first..].iter().map(|&at| at as usize).take_while(|&at| self.wanted[at].0 == key);
+        let (mut is_wanted, mut equal) = (false, None);
+        for at in same {
+            is_wanted = true;
+            equal = equal.or((self.wanted[at].1 == content).then_some(at));
+        }
+        if let Some(at) = equal {
+            self.is_found[at] = true;
+            self.next = at + 1;
         } else if is_wanted {
-            self.others.push((key, content));
+            self.others.push(value);
+        }
+    }
+
+    fn sort(&mut self) {
+        if self.by_key.is_empty() {
+            self.by_key.extend(0..self.wanted.len() as u32);
+            self.by_key.sort_unstable_by_key(|&at| self.wanted[at as usize].0);
         }
     }
 
     fn open(mut self) -> MissingValues {
-        self.others.sort_unstable();
-        let mut open: Vec<(u64, Option<u64>)> = Vec::new();
-        let mut last = None;
-        for ((key, _), is_found) in self.wanted.iter().zip(&self.is_found) {
-            if last.replace(*key) == Some(*key) || *is_found {
-                continue;
-            }
-            let at = self.others.partition_point(|(other, _)| other < key);
-            open.push((*key, self.others.get(at).filter(|(other, _)| other == key).map(|(_, content)| *content)));
+        if self.is_found.iter().all(|is_found| *is_found) {
+            return MissingValues::default();
         }
-        MissingValues(open)
+        self.sort();
+        self.others.sort_unstable();
+        let of_one_key = self.by_key.chunk_by(|&a, &b| self.wanted[a as usize].0 == self.wanted[b as usize].0);
+        let open = of_one_key.filter(|same| !same.iter().any(|&at| self.is_found[at as usize]));
+        let content = |key: u64| {
+            let at = self.others.partition_point(|(other, _)| *other < key);
+            self.others.get(at).filter(|(other, _)| *other == key).map(|(_, content)| *content)
+        };
+        let open = open.map(|same| self.wanted[same[0] as usize].0).map(|key| (key, content(key)));
+        MissingValues(open.collect())
     }
 }
 
@@ -231,14 +249,21 @@ impl PointKeys {
     pub fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
         // A side may know tags that no point of the other side has.
         let there: Vec<_> = tags.iter().filter(|(_, value)| !value.is_empty()).collect();
-        self.series = hash(there);
+        let mut hasher = DefaultHasher::new();
+        there.hash(&mut hasher);
+        self.series = hasher.finish();
         self.fields.clear();
-        self.fields.extend(fields.iter().map(hash));
+        self.fields.extend(fields.iter().map(|field| XxHash3_64::oneshot(field)));
     }
 
     /// The key of a value of field number `field`.
     pub fn key(&self, field: usize, time_ns: i64, value: &MsgpackValue<'_>) -> u64 {
-        hash((self.series, self.fields[field], time_ns, discriminant(value)))
+        let mut bytes = [0; 25];
+        bytes[..8].copy_from_slice(&self.series.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.fields[field].to_le_bytes());
+        bytes[16..24].copy_from_slice(&time_ns.to_le_bytes());
+        bytes[24] = kind(value);
+        XxHash3_64::oneshot(&bytes)
     }
 }
 
@@ -255,21 +280,26 @@ impl<S, F: Fn(&mut S, (u64, u64))> Values<S, F> {
     }
 }
 
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+/// Types are part of the key.
+fn kind(value: &MsgpackValue<'_>) -> u8 {
+    match value {
+        MsgpackValue::Float(_) => 1,
+        MsgpackValue::Int(_) => 2,
+        MsgpackValue::Unsigned(_) => 3,
+        MsgpackValue::Bool(_) => 4,
+        MsgpackValue::String(_) => 5,
+        // Fields have no such values, and the copy refuses them.
+        MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => 0,
+    }
 }
 
-/// Types are part of the key.
 fn content(value: &MsgpackValue<'_>) -> u64 {
     match *value {
         MsgpackValue::Float(value) => value.to_bits(),
         MsgpackValue::Int(value) => value.cast_unsigned(),
         MsgpackValue::Unsigned(value) => value,
         MsgpackValue::Bool(value) => u64::from(value),
-        MsgpackValue::String(text) => hash(text),
-        // Fields have no such values, and the copy refuses them.
+        MsgpackValue::String(text) => XxHash3_64::oneshot(text),
         MsgpackValue::Nil | MsgpackValue::Array(_) | MsgpackValue::Map(_) | MsgpackValue::Extension(..) => 0,
     }
 }
@@ -320,6 +350,23 @@ mod tests {
         assert!(seen(&[(1, 10), (1, 11)], &[(1, 11)]).is_empty());
         assert!(seen(&[(1, 10)], &[(1, 9), (1, 10)]).is_empty());
         assert_eq!(seen(&[(1, 10), (1, 11)], &[(1, 9)]).len(), 1);
+    }
+
+    proptest! {
+        /// In whatever order the two sides give their values.
+        #[test]
+        fn the_order_of_values_does_not_matter(
+            source in proptest::collection::vec((0..6_u64, 0..3_u64), 0..12),
+            target in proptest::collection::vec((0..6_u64, 0..3_u64), 0..12),
+        ) {
+            let at_target = |key| target.iter().filter(move |(other, _)| *other == key).map(|(_, content)| *content);
+            let is_open = |key: &u64| {
+                let of_source = |content| source.contains(&(*key, content));
+                source.iter().any(|(other, _)| other == key) && !at_target(*key).any(of_source)
+            };
+            let wanted = (0..6).filter(is_open).map(|key| (key, at_target(key).min()));
+            prop_assert_eq!(seen(&source, &target), MissingValues(wanted.collect()));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct CopyContext<'a> {
     pub progress: &'a Progress,
     /// Waits until the source has received all points that proxies accepted before the call; for the target it waits
     /// only a short time.
-    pub delivered: &'a dyn Fn(&Backend, &Backend) -> Result<(), Undelivered>,
+    pub delivered: &'a (dyn Fn(&Backend, &Backend) -> Result<(), Undelivered> + Sync),
     /// Slices that are already done, also before a restart.
     pub done: Vec<Slice>,
     /// Notes a slice as done, so that a repeated copy leaves it out.
