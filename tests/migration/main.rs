@@ -8,6 +8,7 @@ mod support;
 mod clear;
 mod cluster;
 mod command;
+mod expired;
 mod interrupted;
 mod leaving;
 mod lost;

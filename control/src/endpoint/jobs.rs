@@ -27,6 +27,8 @@ struct JobView {
     /// Counted since this process started; a repeated copy counts again.
     rows: u64,
     bytes: u64,
+    /// Points that are left out: the target refuses them, since they are older than their retention policy allows.
+    rows_expired: u64,
     bytes_per_second: u64,
     eta_seconds: Option<u64>,
     tasks: TaskTotals,
@@ -58,6 +60,7 @@ struct MeasurementView {
     percent: f64,
     rows: u64,
     bytes: u64,
+    rows_expired: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -94,7 +97,7 @@ pub fn decide(state: &AdminState, call: &AdminCall<'_>) -> Action {
 fn shown(job: &Job, in_full: bool) -> JobView {
     let inner = job.look();
     let mut tasks = TaskTotals { total: inner.entries.len(), ..TaskTotals::default() };
-    let (mut rows, mut bytes, mut parts) = (0, 0, 0.0);
+    let (mut rows, mut bytes, mut rows_expired, mut parts) = (0, 0, 0, 0.0);
     for entry in &inner.entries {
         match entry.state {
             TaskState::Waiting => tasks.waiting += 1,
@@ -104,6 +107,7 @@ fn shown(job: &Job, in_full: bool) -> JobView {
         }
         rows += entry.progress.points.load(Relaxed);
         bytes += entry.progress.bytes.load(Relaxed);
+        rows_expired += entry.progress.points_expired.load(Relaxed);
         parts += part(entry);
     }
     let is_over = inner.phase != Phase::Running;
@@ -143,6 +147,7 @@ fn shown(job: &Job, in_full: bool) -> JobView {
         percent: percent(done),
         rows,
         bytes,
+        rows_expired,
         bytes_per_second: if is_over { 0 } else { (bytes as f64 / seconds.max(0.001)) as u64 },
         eta_seconds: eta,
         tasks,
@@ -194,6 +199,7 @@ fn measurement(entry: &TaskEntry) -> MeasurementView {
         percent: percent(part(entry)),
         rows: entry.progress.points.load(Relaxed),
         bytes: entry.progress.bytes.load(Relaxed),
+        rows_expired: entry.progress.points_expired.load(Relaxed),
         error: entry.error.clone(),
     }
 }

@@ -46,6 +46,9 @@ pub struct SavedTask {
     pub state: TaskState,
     pub points: u64,
     pub bytes: u64,
+    /// As [`Progress::points_expired`](super::progress::Progress).
+    #[serde(default)]
+    pub points_expired: u64,
     /// Finished slices of an unfinished copy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
@@ -172,6 +175,7 @@ mod tests {
                 state: TaskState::Done,
                 points: u64::MAX,
                 bytes: 2,
+                points_expired: 3,
                 slices: vec![Slice { rp: "r".into(), begin_ns: i64::MIN, end_ns: i64::MAX }],
                 error: None,
             }],

@@ -5,8 +5,10 @@
 //! stays away, the copy ends, since every later slice would wait just as long.
 //!
 //! Clients keep writing meanwhile. Before the copy begins their points already go to the target ([`Writes`]); where the
-//! source is written to as well, new points for a slice go to both. Expired points in shards that are not dropped yet
-//! are not copied: the target would refuse them.
+//! source is written to as well, new points for a slice go to both.
+//!
+//! Points that are older than their policy's duration stay stored, and are found by queries, until InfluxDB drops their
+//! whole shard. They cannot be copied, since the target refuses them: `expired` counts those that the target lacks.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -128,6 +130,8 @@ pub fn copy(
             intervals.into_iter().flat_map(|interval| slices::without(interval, &policy.name, &task.done)).collect();
         progress.slices_total.fetch_add(todo.len() as u64, Relaxed);
         engine.slices(&policy, todo, &mut outcome)?;
+        // Last: points that expire meanwhile belong to it.
+        engine.expired(&policy, &mut outcome)?;
     }
     outcome.end()
 }

@@ -294,6 +294,10 @@ impl TaskEntry {
         let progress = Progress::default();
         progress.points.store(saved.points, Relaxed);
         progress.bytes.store(saved.bytes, Relaxed);
+        // An unfinished task counts them again.
+        if saved.state == TaskState::Done {
+            progress.points_expired.store(saved.points_expired, Relaxed);
+        }
         Self {
             task,
             key: saved.key.clone(),
@@ -311,6 +315,7 @@ impl TaskEntry {
             state: self.state,
             points: self.progress.points.load(Relaxed),
             bytes: self.progress.bytes.load(Relaxed),
+            points_expired: self.progress.points_expired.load(Relaxed),
             slices: self.slices.clone(),
             error: self.error.clone(),
         }

@@ -7,7 +7,8 @@
 //!         ├─> slices     parts of one shard group; each is read, verified and noted as done as a whole
 //!         ├─> rows       reads a slice from the source, typed
 //!         ├─> pour       writes rows to the target as lines, in bounded batches
-//!         └─> verify     every value of the slice is at the target, and stays right while clients write
+//!         ├─> verify     every value of the slice is at the target, and stays right while clients write
+//!         └─> expired    counts the points that are too old for the target
 //!   delete ──> verify    the owner has everything: only then the measurement is dropped elsewhere
 //!   steering: pause, cancel, rate limit, retries; progress: counters; side: a backend as source or target
 //! ```
@@ -36,6 +37,7 @@ pub(crate) mod checkpoint;
 mod coordination;
 mod copy;
 mod delete;
+mod expired;
 pub(crate) mod job;
 #[cfg(test)]
 pub(crate) mod job_test;

@@ -16,6 +16,9 @@ pub struct Progress {
     pub slices_failed: AtomicU64,
     /// Points that a target refused.
     pub points_refused: AtomicU64,
+    /// Points of the source that are older than their policy's duration and not, or not equally, at the target, which
+    /// refuses such points. They are left out.
+    pub points_expired: AtomicU64,
     /// Calls that were tried again.
     pub retries: AtomicU64,
     /// Most bytes of answers and lines that one copy thread has held at a time.

@@ -134,6 +134,41 @@ pub fn look(
     met.map_err(|error| (false, error))
 }
 
+/// The number of points of `side` that have any of these values.
+pub fn points_with(
+    side: &CopySide,
+    window: &SliceWindow<'_>,
+    piece_rows: usize,
+    values: &MissingValues,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<u64, ReadError<Infallible>> {
+    let mut points = PointsWith { values, keys: PointKeys::default(), points: 0 };
+    rows::read(side, window, piece_rows, cancelled, &mut points).map(|()| points.points)
+}
+
+/// A sink that counts points.
+struct PointsWith<'a> {
+    values: &'a MissingValues,
+    keys: PointKeys,
+    points: u64,
+}
+
+impl PointSink for PointsWith<'_> {
+    type Error = Infallible;
+
+    fn series(&mut self, tags: &[(&[u8], &[u8])], fields: &[&[u8]]) {
+        self.keys.series(tags, fields);
+    }
+
+    fn row(&mut self, time_ns: i64, values: &[MsgpackValue<'_>]) -> Result<(), Infallible> {
+        let has = |(field, value)| self.values.has(self.keys.key(field, time_ns, value));
+        self.points += u64::from(values.iter().enumerate().any(has));
+        Ok(())
+    }
+
+    fn document(&mut self, _bytes: usize) {}
+}
+
 /// Compares the target's values, of any number, with the source's, which are read at the same time. Values of the
 /// target that come before the source is read are kept, up to a bound.
 struct Meeting {

@@ -224,6 +224,16 @@ impl Job {
                     format!("{:?}.{:?} from {at} {verb} {other}: {error}", task.place.db, task.place.measurement),
                 );
             }
+            let expired = progress.points_expired.load(Relaxed);
+            if state == TaskState::Done && expired > 0 {
+                let (at, other) = (&sites[task.at].name, &sites[task.work.other()].name);
+                let text = format!(
+                    "{:?}.{:?} from {at}: {expired} points are left out, which {other} refuses: they are older than \
+                     their retention policy allows",
+                    task.place.db, task.place.measurement
+                );
+                shared.journal.note(self.id, &text);
+            }
             let entry = &mut self.look().entries[index];
             (entry.state, entry.error) = (state, error);
             if state == TaskState::Done {

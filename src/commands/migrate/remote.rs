@@ -27,6 +27,9 @@ pub struct Job {
     pub percent: f64,
     pub rows: u64,
     pub bytes: u64,
+    /// A proxy of an older version does not tell it.
+    #[serde(default)]
+    pub rows_expired: u64,
     pub bytes_per_second: u64,
     pub eta_seconds: Option<u64>,
     /// Seconds since 1970.

@@ -131,6 +131,10 @@ pub fn end(job: &Job) -> String {
     let mut text = format!("{job} {}", if job.state == "done" { "is done" } else { &job.state });
     let seconds = job.ended.unwrap_or(job.started).saturating_sub(job.started);
     text += &format!(" after {}: {}", HumanDuration(Duration::from_secs(seconds)), amount(job));
+    if job.rows_expired > 0 {
+        let rows = HumanCount(job.rows_expired);
+        text += &format!("\n  {rows} rows are left out: older than their retention policy allows");
+    }
     for error in &job.errors {
         text += &format!("\n  {error}");
     }
@@ -208,10 +212,12 @@ mod tests {
         failed.tasks.failed = 2;
         failed.errors = vec!["db.cpu: refused".to_owned(), "db.mem: refused".to_owned()];
         failed.errors_left_out = 7;
+        failed.rows_expired = 1234;
         assert_eq!(
             end(&failed),
             "migration 3 (rebalance of circle 0) failed after 60 seconds: 17 of 40 measurements, 1,200 rows, 3.40 MB, \
-             2 failed\n  db.cpu: refused\n  db.mem: refused\n  and 7 more: see the proxy's migration log"
+             2 failed\n  1,234 rows are left out: older than their retention policy allows\n  \
+             db.cpu: refused\n  db.mem: refused\n  and 7 more: see the proxy's migration log"
         );
         let mut out = Vec::new();
         list(&[failed], &mut out).unwrap();
