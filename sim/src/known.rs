@@ -71,7 +71,8 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         }
         // The check forgets what a database that is dropped had refused.
         check::VERDICT | check::BLAMED if gone => Some("S: what a database that has been dropped had refused"),
-        check::TYPES if two_types && drops => Some("D: types without the points that one circle has dropped"),
+        // They may have been the first of a field.
+        check::TYPES if two_types && drops => Some("not promised: types of points that one circle has dropped"),
         _ => None,
     }
 }
