@@ -12,6 +12,7 @@ use fluxgate_dataplane::takeover::cache_files;
 use fluxgate_dataplane::topology::Backend;
 
 use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB};
+use crate::serve::older;
 use crate::tls;
 
 /// Prints circles and backends with the expected share of each circle's data, then every key with its value. Passwords
@@ -25,6 +26,9 @@ pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     circles(config, out)?;
     transitions(config, out)?;
     cache_files(config, out)?;
+    if let Err(question) = older::ask(&config.data.data_dir) {
+        writeln!(out, "\na start is refused: {question}")?;
+    }
     settings(config, out)
 }
 

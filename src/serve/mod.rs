@@ -6,7 +6,7 @@
 
 pub mod drain;
 mod ledger_report;
-mod older;
+pub(crate) mod older;
 mod preflight;
 
 use std::io::{ErrorKind, Write as _};

@@ -112,6 +112,8 @@ fn points_from_before_influx_proxy_ran_again_are_asked_about() {
         assert!(err.contains(words), "{words}: {err}");
     }
     assert_eq!(backends[1].points("db"), 1, "nothing is delivered unasked");
+    let (status, out, err) = command(&proxy, &["check", "-config", "proxy.json"]);
+    assert!(status == 0 && out.contains("\na start is refused: data_dir "), "{out}{err}");
     let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);
     assert_eq!(status, 0, "{err}");
     assert_eq!(backends[1].points("db"), 3);
