@@ -166,6 +166,7 @@ const DATA_PLANE: [&[&str]; 10] = [
         "precision",
         "one_line",
         "memory",
+        "deep",
         "parked",
         "unsaved",
     ],

@@ -8,6 +8,7 @@
 
 mod courier;
 pub mod crash;
+pub mod deep;
 pub mod disklog;
 #[cfg(test)]
 mod fuzz_corpus_test;

@@ -9,7 +9,6 @@
 //! A request that one backend can answer alone stays on the worker and is never held in memory as a whole. Any other
 //! (several owners, INTO, changes of structure) goes to the control thread, see [`ToControl::Query`].
 
-mod deep;
 mod error_text;
 pub mod flux;
 mod forward;
@@ -23,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::deep;
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker, UnsentBody};
 use crate::http::auth::{self, AuthVerdict};
 use crate::http::head::{Head, Method};
