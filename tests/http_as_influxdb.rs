@@ -60,7 +60,7 @@ fn a_query_in_a_target_may_be_as_long_as_for_influxdb() {
 }
 
 #[test]
-fn a_query_may_nest_as_deep_as_for_influxdb_where_one_backend_answers() {
+fn a_query_may_nest_as_deep_as_for_influxdb() {
     let servers: Vec<_> = (0..4).map(|_| Influxd::start().unwrap()).collect();
     let url = |index: usize| servers[index].url();
     let proxy = support::start(&ProxyConfig::new(&[vec![url(0), url(1)], vec![url(2), url(3)]]));
@@ -86,6 +86,14 @@ fn a_query_may_nest_as_deep_as_for_influxdb_where_one_backend_answers() {
         format!("SELECT {}v{} FROM m1", "abs(".repeat(200), close(200)),
         format!("SELECT v FROM {}m1{}", "(SELECT v FROM ".repeat(200), close(200)),
         format!("SELECT v FROM m1 WHERE h = 'b'{}", " OR h = 'a'".repeat(1_100)),
+        // Over several backends.
+        format!("SELECT v FROM /m/ WHERE {}h = 'a'{}", open(990), close(990)),
+        format!("SELECT v FROM /m/ WHERE {}h = 'a'{}; SELECT v FROM m1", open(990), close(990)),
+        format!("SELECT {}v{} FROM /m/", "-(".repeat(200), close(200)),
+        format!("SELECT {}v{} FROM /m/", "abs(".repeat(200), close(200)),
+        format!("SELECT v FROM {}/m/{}", "(SELECT v FROM ".repeat(200), close(200)),
+        format!("SELECT v FROM /m/ WHERE h = 'b'{}", " OR h = 'a'".repeat(1_100)),
+        format!("SHOW TAG VALUES WITH KEY = h WHERE {}h = 'a'{}", open(990), close(990)),
         // Neither may be taken for the other's.
         format!("SELECT v FROM m1 WHERE {}h = 'a'{}", open(200), close(199)),
     ] {
@@ -97,7 +105,7 @@ fn a_query_may_nest_as_deep_as_for_influxdb_where_one_backend_answers() {
     for (text, end) in [
         (format!("SELECT v FROM m1 WHERE {}h = 'a'{}", open(10_000), close(10_000)), "10023\"}\n"),
         (
-            format!("SELECT v FROM /m/ WHERE {}h = 'a'{}", open(200), close(200)),
+            format!("SELECT v FROM /m/ WHERE {}h = 'a'{}", open(1_001), close(1_001)),
             ", since no backend can answer alone\"}\n",
         ),
     ] {

@@ -391,17 +391,22 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Text of a query, all statements of a request together. Longer: 400.
 pub const QUERY_BYTES_MAX: usize = 1024 * 1024;
-/// Nesting of parentheses, calls and subqueries in a query. More: only a backend that can answer alone is asked. Code
-/// that walks the tree recurses this deep.
+/// Nesting of parentheses, calls and subqueries in a query. More: its trees are looked at on a larger stack. Code that
+/// walks the tree recurses this deep.
 pub const QUERY_NESTING_MAX: usize = 128;
 /// Height of an expression's tree; a chain of operators counts too, so this is also the number of `OR`s in a row. More:
 /// as above.
 pub const QUERY_EXPR_HEIGHT_MAX: usize = 1024;
+/// The same two of queries that several backends answer. More: 400. The time to rewrite them grows with the square, as
+/// InfluxDB's own does: it takes seconds for so many calls or subqueries.
+pub const QUERY_SEVERAL_NESTING_MAX: usize = 1_000;
+pub const QUERY_SEVERAL_EXPR_HEIGHT_MAX: usize = 4_096;
 /// The same two of queries that one backend answers alone. More: 400. InfluxDB has no bounds, but its time grows with
 /// the square of either.
 pub const QUERY_DEEP_NESTING_MAX: usize = 10_000;
 pub const QUERY_DEEP_EXPR_HEIGHT_MAX: usize = 30_000;
-/// Stack on which a worker looks at such a query, given back at once. A build without optimization uses half of it.
+/// Stack on which a worker looks at such a query, given back at once, and on which control answers one for several
+/// backends. A build without optimization uses half of it.
 pub const QUERY_DEEP_STACK_BYTES: usize = 256 << 20;
 
 /// Form-encoded query in a request body, Go's own bound. Larger: 413, connection closed.

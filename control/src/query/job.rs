@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fluxgate_dataplane::deep;
 use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
-use fluxgate_dataplane::influxql::{self, Params};
+use fluxgate_dataplane::influxql::{self, Depth, ErrorKind, Params};
 
 use super::ahead;
 use super::context::{Context, QueryShared, Stop};
@@ -21,11 +22,32 @@ use crate::influx::answer::Answer;
 /// Runs the statements of `request` and combines their answers.
 /// Its time runs since `asked`.
 pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, asked: Instant) -> QueryReply {
+    let failed = |status, text| QueryReply::Failed { status, text };
+    match parse(Depth::USUAL, request) {
+        Ok(statements) => run_statements(shared, catalog, request, asked, &statements),
+        Err(Unparsed { too_deep: true, .. }) => {
+            // The trees must be dropped on that stack, too.
+            let deep = || match parse(Depth::SEVERAL, request) {
+                Ok(statements) => run_statements(shared, catalog, request, asked, &statements),
+                Err(unparsed) => failed(400, unparsed.text + ", since no backend can answer alone"),
+            };
+            deep::on_deep_stack(deep).unwrap_or_else(|error| failed(503, format!("cannot start a thread: {error}")))
+        }
+        Err(unparsed) => failed(400, unparsed.text),
+    }
+}
+
+fn run_statements(
+    shared: &QueryShared,
+    catalog: Arc<Catalog>,
+    request: &QueryRequest,
+    asked: Instant,
+    statements: &[Statement],
+) -> QueryReply {
     let context = Context::new(shared, request, catalog, asked);
-    let result = match (&request.prometheus, parse(request)) {
-        (Some(message), _) => prometheus::run(&context, message),
-        (None, Ok(statements)) => answer(&context, &statements),
-        (None, Err(text)) => Err(Stop::Failed { status: 400, text }),
+    let result = match &request.prometheus {
+        Some(message) => prometheus::run(&context, message),
+        None => answer(&context, statements),
     };
     match result {
         Ok(mut reply) => {
@@ -41,13 +63,22 @@ pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, 
     }
 }
 
+/// Why a text has no statements.
+struct Unparsed {
+    text: String,
+    too_deep: bool,
+}
+
 /// Parses the text again; the worker has parsed it before.
-fn parse(request: &QueryRequest) -> Result<Vec<Statement>, String> {
+fn parse(depth: Depth, request: &QueryRequest) -> Result<Vec<Statement>, Unparsed> {
     let params = match &request.params {
-        Some(text) => Params::from_json(text).map_err(|e| e.to_string())?,
+        Some(text) => Params::from_json(text).map_err(|e| Unparsed { text: e.to_string(), too_deep: false })?,
         None => Params::default(),
     };
-    influxql::parse(&request.q, &params).map_err(|e| format!("error parsing query: {e}"))
+    influxql::parse_within(depth, &request.q, &params).map_err(|e| Unparsed {
+        text: format!("error parsing query: {e}"),
+        too_deep: matches!(e.kind, ErrorKind::TooDeep(_)),
+    })
 }
 
 fn answer(context: &Context<'_>, statements: &[Statement]) -> Result<QueryReply, Stop> {

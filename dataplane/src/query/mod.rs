@@ -165,7 +165,7 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
     let place = Permit::take(worker)?;
     let statements = match parse(Depth::USUAL, &query) {
         Ok(statements) => statements,
-        Err(unparsed) if unparsed.too_deep => return answer_deep(worker, &query, unparsed, inbox, to).await,
+        Err(unparsed) if unparsed.too_deep => return answer_deep(worker, query, place, inbox, to).await,
         Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
     };
     access::check(&statements, &query.db, |db| worker.settings.db_allowed(db.as_bytes()))?;
@@ -194,29 +194,33 @@ struct Unparsed {
     too_deep: bool,
 }
 
-/// Answers a query whose tree is too deep for the usual stack: as any other, if one backend can do it alone.
+/// Answers a query whose tree is too deep for the usual stack.
 async fn answer_deep(
-    worker: &Worker,
-    query: &Query,
-    too_deep: Unparsed,
+    worker: &Rc<Worker>,
+    query: Query,
+    place: Permit,
     inbox: &mut Inbox,
     to: ReplyTo<'_>,
 ) -> Result<AfterAnswer, Refusal> {
     let (settings, placement) = (&worker.settings, &worker.placement());
     let decide = || {
-        let statements = parse(Depth::DEEP, query)?;
+        let statements = parse(Depth::DEEP, &query)?;
         let allowed = access::check(&statements, &query.db, |db| settings.db_allowed(db.as_bytes()));
         let dbs: Vec<_> = fresh::databases(&statements, &query.db).into_iter().map(str::to_owned).collect();
-        Ok(allowed.map(|()| (route(&statements, &query.db, &settings.topology, placement), dbs)))
+        let reaches: Vec<_> = statements.iter().filter_map(|s| reach::of_points(s, &query.db)).collect();
+        Ok(allowed.map(|()| (route(&statements, &query.db, &settings.topology, placement), dbs, reaches)))
     };
     match deep::on_deep_stack(decide).map_err(|error| Refusal::new(503, format!("cannot start a thread: {error}")))? {
-        Err(unparsed) => refuse_unparsed(worker, query, unparsed, inbox, to).await,
+        Err(unparsed) => refuse_unparsed(worker, &query, unparsed, inbox, to).await,
         Ok(Err(refusal)) => Err(refusal),
-        Ok(Ok((Route::Control, _))) => Err(Refusal::new(400, too_deep.text + ", since no backend can answer alone")),
-        Ok(Ok((Route::Alone(candidates), dbs))) => {
+        Ok(Ok((route, dbs, reaches))) => {
             let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
-            Choice { must_see: &must_see, alone: &candidates, together: &[] }.wait(worker).await;
-            ask_alone(worker, &Outgoing::new(query), &candidates, &must_see, inbox, to, |_| false)
+            let alone = if let Route::Alone(candidates) = route { candidates } else { BTreeSet::new() };
+            let answerer = Choice { must_see: &must_see, alone: &alone, together: &reaches }.wait(worker).await;
+            if alone.is_empty() || answerer == Answerer::Several {
+                return hand_over(worker, query, must_see, place, inbox, to).await;
+            }
+            ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to, |_| false)
                 .await
                 .map_err(|failures| no_backend_answered(worker, &failures))
         }

@@ -15,6 +15,7 @@ use super::lex::{Kind, Lexer, Token, Word, is_space};
 use super::{duration, regex};
 use crate::limits::{
     QUERY_BYTES_MAX, QUERY_DEEP_EXPR_HEIGHT_MAX, QUERY_DEEP_NESTING_MAX, QUERY_EXPR_HEIGHT_MAX, QUERY_NESTING_MAX,
+    QUERY_SEVERAL_EXPR_HEIGHT_MAX, QUERY_SEVERAL_NESTING_MAX,
 };
 
 mod expr;
@@ -84,6 +85,8 @@ pub struct Depth {
 impl Depth {
     /// The usual stack of a thread is enough.
     pub const USUAL: Self = Self { nesting: QUERY_NESTING_MAX, height: QUERY_EXPR_HEIGHT_MAX };
+    /// Of statements that several backends answer: on the same stack as below.
+    pub const SEVERAL: Self = Self { nesting: QUERY_SEVERAL_NESTING_MAX, height: QUERY_SEVERAL_EXPR_HEIGHT_MAX };
     /// Only on a stack of `QUERY_DEEP_STACK_BYTES`, where the tree must be dropped as well.
     pub const DEEP: Self = Self { nesting: QUERY_DEEP_NESTING_MAX, height: QUERY_DEEP_EXPR_HEIGHT_MAX };
 }
