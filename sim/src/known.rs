@@ -56,10 +56,10 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::TYPES if two_types && limits => Some("not promised: types of points that one server has no room for"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
         check::STUCK if dropped => Some("C: points of a database that is gone are held for minutes"),
-        // What is held fills its half of the window; then others wait.
-        check::LATENESS if gone || held => Some("C: one database delays others"),
         // What a silent connection was sent may still be carried out: newer points wait for three timeouts.
         check::LATENESS | check::UNANSWERED if silent => Some("A: points wait for a connection that is silent"),
+        // What is held fills its half of the window; then others wait.
+        check::LATENESS if gone || held => Some("C: one database delays others"),
         // The dead letters of what was refused are written first.
         check::UNANSWERED if full && two_types => Some("C: acks wait while the disk is full"),
         // What another circle has refused for its type is not repeated.
