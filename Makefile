@@ -49,11 +49,12 @@ lint:
 unit:
 	@CARGO="$(CARGO)" tests/run_all.sh
 
-bench: ## Measure writes, queries, admin requests and migration (some 25 minutes; needs influxd); results in benches/baselines/
+bench: ## Measure writes, queries, admin requests, migration and faults (some 30 minutes; needs influxd); results in benches/baselines/
 	benches/write_path.sh
 	benches/query_path.sh
 	benches/admin_path.sh
 	benches/migration.sh
+	benches/under_faults.sh
 
 # SEEDS (default 1000) or MINUTES, FIRST; PROFILE (sim/src/plan.rs); SEED replays one with its trace and cuts it down.
 sim: ## Try the promises on a simulated machine, 1000 seeds or as SEEDS=, MINUTES=, SEED= say

@@ -84,19 +84,20 @@ free_port() {
   done
 }
 
-# start_influxd COUNT CPUS: real ones, empty; sets backends (urls) and influxds (pids).
+# start_influxd COUNT CPUS: real ones, empty, with the environment's keys; sets backends (urls) and influxds (pids).
 start_influxd() {
-  local n port
+  local n port own
   command -v influxd > /dev/null || fail "influxd is not installed"
   backends=()
   influxds=()
   for n in $(seq "$1"); do
     port=$(free_port)
-    mkdir -p "$dir/influxd-$n"
-    INFLUXDB_REPORTING_DISABLED=true INFLUXDB_META_DIR="$dir/influxd-$n/meta" INFLUXDB_DATA_DIR="$dir/influxd-$n/data" \
-      INFLUXDB_DATA_WAL_DIR="$dir/influxd-$n/wal" INFLUXDB_HTTP_BIND_ADDRESS="127.0.0.1:$port" \
+    own=$dir/influxd-$port
+    mkdir -p "$own"
+    INFLUXDB_REPORTING_DISABLED=true INFLUXDB_META_DIR="$own/meta" INFLUXDB_DATA_DIR="$own/data" \
+      INFLUXDB_DATA_WAL_DIR="$own/wal" INFLUXDB_HTTP_BIND_ADDRESS="127.0.0.1:$port" \
       INFLUXDB_BIND_ADDRESS="127.0.0.1:$(free_port)" INFLUXDB_HTTP_LOG_ENABLED=false INFLUXDB_MONITOR_STORE_ENABLED=false \
-      taskset -c "$2" influxd run -config /dev/null > "$dir/influxd-$n.log" 2>&1 &
+      taskset -c "$2" influxd run -config /dev/null > "$own.log" 2>&1 &
     influxds+=("$!")
     backends+=("http://127.0.0.1:$port")
   done
