@@ -1,5 +1,6 @@
 //! What of a log a backend needs, when some of its points are parked; and how a key is written in the state.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -111,11 +112,17 @@ impl Log {
     }
 
     /// All parked points of this key before the cursor of `backend` are confirmed: they are not parked any more.
-    pub fn unpark(&self, backend: BackendId, key: &ParkedKey) {
-        self.shared.inner.borrow_mut().parked[backend.index()].retain(|parked| parked.key != *key);
+    /// Returns records that the log has dropped: some were given to the reader, and who used it leaves them to the
+    /// backend's reader, which does not find them any more.
+    pub fn unpark(&self, backend: BackendId, key: &ParkedKey) -> Option<Range<Seq>> {
+        let mut inner = self.shared.inner.borrow_mut();
+        let dropped = inner.parked_mut(backend, key).map(|parked| parked.confirmed..parked.cursor.min(parked.held));
+        inner.parked[backend.index()].retain(|parked| parked.key != *key);
+        drop(inner);
         self.shared.confirmed.notify();
         // Its reader ends.
         self.shared.arrived[backend.index()].notify();
+        dropped.filter(|dropped| !dropped.is_empty())
     }
 
     /// The keys under which points of `backend` are parked.

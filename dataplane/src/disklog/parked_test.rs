@@ -1,5 +1,6 @@
 //! Parked points: the cursor passes them, and they stay in the log until they are confirmed themselves.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::model_test::{SIZES, append, fetch, line, open, settings as settings_of};
@@ -118,27 +119,49 @@ fn a_part_that_is_confirmed_is_not_given_again() {
     });
 }
 
+/// A log that drops its oldest points. Ten of the key `db2` are parked for C, which has all others; `given`: to their
+/// reader, too. They have been dropped.
+async fn dropped_parked(given: bool) -> Rc<Log> {
+    let limits =
+        LogSettings { max_bytes: 8 * SIZES.segment_bytes, backlog_full: BacklogFull::DropOldest, ..settings() };
+    let (log, _) = open(&Sim::new(3), limits).await.unwrap();
+    for n in 0..30 {
+        append(&log, n % 3, &line(n as u64, 900)).await.unwrap();
+    }
+    let last = append(&log, 0, &line(30, 0)).await.unwrap();
+    log.committed(last, Durability::Disk).await.unwrap();
+    log.park(C, &key(b"db2"), Seq(1));
+    let (_, end) = all(&mut log.reader(C)).await;
+    log.confirm(C, end);
+    if given {
+        assert_eq!(all(&mut log.parked_reader(C, key(b"db2"))).await.0.len(), 10);
+    }
+    // Only for other backends than the third.
+    for n in 0..2_000 {
+        append(&log, 3, &line(n, 900)).await.unwrap();
+        sleep(Duration::ZERO).await;
+    }
+    log
+}
+
 #[test]
 fn of_what_is_dropped_only_parked_points_count_behind_the_cursor() {
     block_on(|| async {
-        let sim = Sim::new(3);
-        let limits =
-            LogSettings { max_bytes: 8 * SIZES.segment_bytes, backlog_full: BacklogFull::DropOldest, ..settings() };
-        let (log, _) = open(&sim, limits).await.unwrap();
-        for n in 0..30 {
-            append(&log, n % 3, &line(n as u64, 900)).await.unwrap();
-        }
-        let last = append(&log, 0, &line(30, 0)).await.unwrap();
-        log.committed(last, Durability::Disk).await.unwrap();
-        log.park(C, &key(b"db2"), Seq(1));
-        let (_, end) = all(&mut log.reader(C)).await;
-        log.confirm(C, end);
-        // Only for other backends than the third.
-        for n in 0..2_000 {
-            append(&log, 3, &line(n, 900)).await.unwrap();
-            sleep(Duration::ZERO).await;
-        }
+        let log = dropped_parked(false).await;
         let dropped: Vec<_> = log.take_dropped().into_iter().filter(|dropped| dropped.backend == C).collect();
         assert_eq!(dropped, [Dropped { db: b"db2".to_vec(), backend: C, lines: 10 }]);
+        assert_eq!(log.unpark(C, &key(b"db2")), None);
+    });
+}
+
+#[test]
+fn dropped_points_that_only_their_reader_has_are_told_when_it_ends() {
+    block_on(|| async {
+        let log = dropped_parked(true).await;
+        assert!(
+            log.take_dropped().iter().all(|dropped| dropped.backend != C),
+            "they are counted when they are confirmed"
+        );
+        assert_eq!(log.unpark(C, &key(b"db2")), Some(Seq(1)..Seq(31)));
     });
 }

@@ -137,7 +137,7 @@ fn end_side_feed(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendId,
         feed.closed.store(true, SeqCst);
         worker.remove_side_feed(&feed);
     }
-    journal.log.unpark(backend, key);
+    journal.unpark(backend, key);
 }
 
 /// Books all that couriers of other workers have reported so far.
@@ -225,7 +225,7 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
     };
     books.pass(journal.log.reader(backend.id), None, &passes).await?;
     let ended = saved.iter().filter(|key| !parked.iter().any(|(other, _)| other == *key));
-    ended.for_each(|key| journal.log.unpark(backend.id, key));
+    ended.for_each(|key| journal.unpark(backend.id, key));
     // The log had saved the others before, or they are sent again.
     order.retain_refusals(backend.id, number, |refusal| !books.refusals.contains_key(&Seq(refusal.record)));
     Ok(())

@@ -81,7 +81,7 @@ impl Parking<DeliveryReports> for Merge<OneLog> {
         worker.feeds.order.unpark(backend, key);
         for end in ends.iter() {
             match &end.to {
-                LogPlace::Here(journal) => journal.log.unpark(backend, key),
+                LogPlace::Here(journal) => journal.unpark(backend, key),
                 LogPlace::Elsewhere(main) => {
                     main.report(Report::Unpark(key.clone())).expect("there is room, and nobody else reports");
                 }

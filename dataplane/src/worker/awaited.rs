@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,6 +45,13 @@ impl AllAwaited {
     pub fn dropped(&self, backend: BackendId, record: Seq) {
         if let Some(request) = self.request(record) {
             request.borrow_mut().dropped.insert(backend);
+        }
+    }
+
+    /// The log has dropped these records, and the courier of this backend does not deliver all of them any more.
+    pub fn dropped_within(&self, backend: BackendId, records: Range<Seq>) {
+        for run in self.0.borrow().range(..records.end).map(|(_, run)| run).filter(|run| run.end > records.start) {
+            run.refused.borrow_mut().dropped.insert(backend);
         }
     }
 
@@ -164,6 +172,12 @@ mod tests {
         all.dropped(BackendId(0), Seq(8));
         let dropped = |awaited: &Awaited| [0, 1].map(|backend| awaited.dropped_by(&circle(&[backend])));
         assert_eq!((dropped(&one), dropped(&other)), ([false, true], [false, false]));
+        let [third, fourth] = [&[10, 11][..], &[12]].map(|records| awaited(&all, records));
+        all.dropped_within(BackendId(0), Seq(8)..Seq(10));
+        assert_eq!((dropped(&third), dropped(&fourth)), ([false, false], [false, false]));
+        all.dropped_within(BackendId(0), Seq(11)..Seq(12));
+        assert_eq!((dropped(&third), dropped(&fourth)), ([true, false], [false, false]));
+        drop([third, fourth]);
         assert_eq!((one.first(), other.first()), (Some(Seq(3)), Some(Seq(5))));
         assert_eq!((one.text(&circle(&[2])), other.text(&circle(&[2])).as_deref()), (None, Some("far")));
         drop(one);

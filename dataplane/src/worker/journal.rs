@@ -1,6 +1,7 @@
 //! A log together with the accounts of its points, as the worker keeps it that the log lives on.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -64,12 +65,26 @@ impl Journal {
     /// Parks points of a backend; those from `settled.next` on are not settled. Counts those before, at the same
     /// moment.
     pub fn park(&self, backend: BackendId, key: &ParkedKey, settled: &Settled) {
-        if settled.next < self.log.cursor(backend) {
-            // The log has dropped them to make room, while the courier still had them.
-            self.doubts.borrow_mut()[backend.index()] = Some(BACKLOG_FULL);
+        let cursor = self.log.cursor(backend);
+        if settled.next < cursor {
+            self.lost_to_couriers(backend, settled.next..cursor);
         }
         self.count(backend, settled);
         self.log.park(backend, key, settled.next);
+    }
+
+    /// Points of this key are not parked any more.
+    pub fn unpark(&self, backend: BackendId, key: &ParkedKey) {
+        if let Some(dropped) = self.log.unpark(backend, key) {
+            self.lost_to_couriers(backend, dropped);
+        }
+    }
+
+    /// The log has dropped these records to make room, while a courier still had some of them. It leaves them to
+    /// another one, which cannot read them any more.
+    fn lost_to_couriers(&self, backend: BackendId, records: Range<Seq>) {
+        self.doubts.borrow_mut()[backend.index()] = Some(BACKLOG_FULL);
+        self.awaited.dropped_within(backend, records);
     }
 
     fn count(&self, backend: BackendId, settled: &Settled) {
