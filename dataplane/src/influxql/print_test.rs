@@ -169,9 +169,19 @@ fn bound_values_are_printed_as_literals() {
 
 #[test]
 fn bound_values_beyond_text_keep_their_meaning() {
-    let params = r#"{"s":"a\rb'\u0000","m":{"identifier":"\ra\"\u0000"},"r":{"regex":"a\r/\\d\""}}"#;
+    let params = r#"{"s":"a\rb'\u0000","m":{"identifier":"\ra\"\u0000"},"r":{"regex":"a\r/\\d\""},
+        "e":{"regex":"a\\/b\r"}}"#;
     let params = Params::from_json(params).unwrap();
-    for text in ["select $m(x), $m from $m where s = $s and $m =~ $r", "select x / y, $m / 2 from $r, $m, $r"] {
+    for text in [
+        "select $m(x), $m from $m where s = $s and $m =~ $r",
+        "select x / y, $m / 2 from $r, $m, $r",
+        "select $r, mean($r), x from $r where h !~ $r and i =~ $r group by $r, $r",
+        r"select x from m where h =~ $e and i =~ /a\\/b/ and s = $s",
+        r#"select x from rp./x"y/, d../x'y/, d.rp./x"y/, d.rp./.*from/ where s = $s"#,
+        r#"select x from rp./.*from/, d../from"/ where s = $s"#,
+        r#"select x / 1. / "/" from (select 2 / x from /'/) where x / y > 1. / 2 and (x) / 2 > 1 and s = $s"#,
+        r#"show tag values from rp./from"/ with key =~ /'/ where s = $s"#,
+    ] {
         fuzz::keeps_its_meaning(text, &parse(text, &params).unwrap());
     }
 }

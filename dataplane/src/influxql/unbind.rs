@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 const BEYOND_TEXT: [char; 2] = ['\r', '\0'];
 
 /// Words after which `/` begins a regular expression and is no division.
-const BEFORE_REGEX: [&str; 7] = ["SELECT", "FROM", "BY", "AND", "OR", "WHERE", "IN"];
+const BEFORE_REGEX: [&str; 3] = ["SELECT", "FROM", "BY"];
 
 /// A statement as it can be sent, and the parameters in it; None when it needs none. `text` is as the printer writes
 /// it.
@@ -46,19 +46,23 @@ pub fn unbind(text: &str) -> (Cow<'_, str>, Option<String>) {
     (Cow::Owned(sent), Some(Value::Object(params).to_string()))
 }
 
+/// Whether a `/` behind `before` begins a regular expression. A division has spaces around it.
 fn begins_regex(before: &str) -> bool {
+    if before.ends_with('.') {
+        return true;
+    }
     let before = before.trim_end();
     let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
-    before.ends_with([',', '(', '~', ';']) || BEFORE_REGEX.iter().any(|known| known.eq_ignore_ascii_case(word))
+    before.ends_with([',', '(', '~']) || BEFORE_REGEX.contains(&word)
 }
 
-/// The length of the token that begins with `quote`.
+/// The length of the token that begins with `quote`. In a regular expression only `/` has an escape.
 fn closing(token: &str, quote: u8) -> usize {
     let bytes = token.as_bytes();
     let mut at = 1;
     while at < bytes.len() {
         match bytes[at] {
-            b'\\' => at += 2,
+            b'\\' if quote != b'/' || bytes.get(at + 1) == Some(&b'/') => at += 2,
             byte if byte == quote => return at + 1,
             _ => at += 1,
         }
@@ -69,19 +73,18 @@ fn closing(token: &str, quote: u8) -> usize {
 /// What a token means, without quotes and escapes. A regular expression keeps its escapes, but for that of `/`.
 fn plain(token: &str, quote: u8) -> String {
     let inner = &token[1..token.len().max(2) - 1];
+    if quote == b'/' {
+        return inner.replace("\\/", "/");
+    }
     let mut text = String::with_capacity(inner.len());
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', b'/') => match chars.next() {
-                Some('/') => text.push('/'),
-                escaped => text.extend(Some('\\').into_iter().chain(escaped)),
-            },
-            ('\\', _) => match chars.next() {
+        match c {
+            '\\' => match chars.next() {
                 Some('n') => text.push('\n'),
                 escaped => text.extend(escaped),
             },
-            (c, _) => text.push(c),
+            c => text.push(c),
         }
     }
     text
