@@ -10,7 +10,7 @@ use std::time::Instant;
 use fluxgate_dataplane::deep;
 use fluxgate_dataplane::handoff::{Catalog, QueryReply, QueryRequest};
 use fluxgate_dataplane::influxql::ast::Statement;
-use fluxgate_dataplane::influxql::{self, Depth, ErrorKind, Params};
+use fluxgate_dataplane::influxql::{Depth, Unparsed, parse_request};
 
 use super::ahead;
 use super::context::{Context, QueryShared, Stop};
@@ -23,11 +23,13 @@ use crate::influx::answer::Answer;
 /// Its time runs since `asked`.
 pub fn run(shared: &QueryShared, catalog: Arc<Catalog>, request: &QueryRequest, asked: Instant) -> QueryReply {
     let failed = |status, text| QueryReply::Failed { status, text };
-    match parse(Depth::USUAL, request) {
+    // The worker has parsed it before.
+    let parse = |depth| parse_request(depth, &request.q, request.params.as_deref().unwrap_or_default());
+    match parse(Depth::USUAL) {
         Ok(statements) => run_statements(shared, catalog, request, asked, &statements),
         Err(Unparsed { too_deep: true, .. }) => {
             // The trees must be dropped on that stack, too.
-            let deep = || match parse(Depth::SEVERAL, request) {
+            let deep = || match parse(Depth::SEVERAL) {
                 Ok(statements) => run_statements(shared, catalog, request, asked, &statements),
                 Err(unparsed) => failed(400, unparsed.text + ", since no backend can answer alone"),
             };
@@ -61,24 +63,6 @@ fn run_statements(
         Err(Stop::Cancelled | Stop::Later) => QueryReply::Failed { status: 503, text: "cancelled".to_owned() },
         Err(Stop::Failed { status, text }) => QueryReply::Failed { status, text },
     }
-}
-
-/// Why a text has no statements.
-struct Unparsed {
-    text: String,
-    too_deep: bool,
-}
-
-/// Parses the text again; the worker has parsed it before.
-fn parse(depth: Depth, request: &QueryRequest) -> Result<Vec<Statement>, Unparsed> {
-    let params = match &request.params {
-        Some(text) => Params::from_json(text).map_err(|e| Unparsed { text: e.to_string(), too_deep: false })?,
-        None => Params::default(),
-    };
-    influxql::parse_within(depth, &request.q, &params).map_err(|e| Unparsed {
-        text: format!("error parsing query: {e}"),
-        too_deep: matches!(e.kind, ErrorKind::TooDeep(_)),
-    })
 }
 
 fn answer(context: &Context<'_>, statements: &[Statement]) -> Result<QueryReply, Stop> {

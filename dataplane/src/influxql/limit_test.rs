@@ -1,7 +1,8 @@
 //! Tests the limits: no text makes the parser, or code that walks its trees, overflow the stack.
 
 use super::ast::{Expr, Statement};
-use super::{Depth, ErrorKind, Params, parse, parse_within, visit};
+use super::parse::parse_within;
+use super::{Depth, ErrorKind, Params, parse, visit};
 use crate::limits::{
     QUERY_BYTES_MAX, QUERY_DEEP_EXPR_HEIGHT_MAX, QUERY_DEEP_NESTING_MAX, QUERY_DEEP_STACK_BYTES, QUERY_EXPR_HEIGHT_MAX,
     QUERY_NESTING_MAX,

@@ -33,5 +33,5 @@ pub mod visit;
 
 pub use bind::{Params, ParamsError};
 pub use lex::may_change;
-pub use parse::{Depth, ErrorKind, ParseError, parse, parse_within};
+pub use parse::{Depth, ErrorKind, ParseError, Unparsed, parse, parse_request};
 pub use unbind::unbind;

@@ -28,7 +28,7 @@ use crate::http::auth::{self, AuthVerdict};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
 use crate::influxql::ast::Statement;
-use crate::influxql::{self, Depth, ErrorKind, Params};
+use crate::influxql::{self, Depth, Unparsed, parse_request};
 use crate::io;
 use crate::limits::{QUERY_ADDRESS_WAIT, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::must_see::MustSee;
@@ -163,7 +163,7 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
     let place = Permit::take(worker)?;
-    let statements = match parse(Depth::USUAL, &query) {
+    let statements = match parse_request(Depth::USUAL, &query.q, &query.params) {
         Ok(statements) => statements,
         Err(unparsed) if unparsed.too_deep => return answer_deep(worker, query, place, inbox, to).await,
         Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
@@ -185,15 +185,6 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
     }
 }
 
-/// A text that the parser refuses.
-struct Unparsed {
-    text: String,
-    /// The text breaks a limit of ours. A backend might accept it, so no backend may get it.
-    ours: bool,
-    /// Deeper than was asked for.
-    too_deep: bool,
-}
-
 /// Answers a query whose tree is too deep for the usual stack.
 async fn answer_deep(
     worker: &Rc<Worker>,
@@ -204,7 +195,7 @@ async fn answer_deep(
 ) -> Result<AfterAnswer, Refusal> {
     let (settings, placement) = (&worker.settings, &worker.placement());
     let decide = || {
-        let statements = parse(Depth::DEEP, &query)?;
+        let statements = parse_request(Depth::DEEP, &query.q, &query.params)?;
         let allowed = access::check(&statements, &query.db, |db| settings.db_allowed(db.as_bytes()));
         let dbs: Vec<_> = fresh::databases(&statements, &query.db).into_iter().map(str::to_owned).collect();
         let reaches: Vec<_> = statements.iter().filter_map(|s| reach::of_points(s, &query.db)).collect();
@@ -225,22 +216,6 @@ async fn answer_deep(
                 .map_err(|failures| no_backend_answered(worker, &failures))
         }
     }
-}
-
-fn parse(depth: Depth, query: &Query) -> Result<Vec<Statement>, Unparsed> {
-    let params = match &query.params[..] {
-        "" => Params::default(),
-        json => Params::from_json(json).map_err(|error| Unparsed {
-            text: error.to_string(),
-            ours: false,
-            too_deep: false,
-        })?,
-    };
-    influxql::parse_within(depth, &query.q, &params).map_err(|error| Unparsed {
-        text: format!("error parsing query: {error}"),
-        ours: error.ours(),
-        too_deep: matches!(error.kind, ErrorKind::TooDeep(_)),
-    })
 }
 
 /// Refuses a text with an error. The client gets InfluxDB's own error if a backend can be asked safely: it must neither

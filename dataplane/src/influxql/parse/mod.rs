@@ -111,6 +111,34 @@ pub fn parse_within(depth: Depth, text: &str, params: &Params) -> Result<Vec<Sta
     Parser::new(depth, text.trim(), params).statements().map_err(shift)
 }
 
+/// Why a request has no statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unparsed {
+    /// For the client.
+    pub text: String,
+    /// As [`ParseError::ours`].
+    pub ours: bool,
+    /// Deeper than was asked for.
+    pub too_deep: bool,
+}
+
+/// Parses the text of a request with its `params`, a JSON text; empty = not given.
+pub fn parse_request(depth: Depth, q: &str, params: &str) -> Result<Vec<Statement>, Unparsed> {
+    let params = match params {
+        "" => Params::default(),
+        json => Params::from_json(json).map_err(|error| Unparsed {
+            text: error.to_string(),
+            ours: false,
+            too_deep: false,
+        })?,
+    };
+    parse_within(depth, q, &params).map_err(|error| Unparsed {
+        text: format!("error parsing query: {error}"),
+        ours: error.ours(),
+        too_deep: matches!(error.kind, ErrorKind::TooDeep(_)),
+    })
+}
+
 type Result<T, E = ParseError> = std::result::Result<T, E>;
 
 struct Parser<'a> {
