@@ -164,8 +164,7 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of another proxy's answer, and circles in it. More bytes: it counts as no answer. More circles: left out.
 pub const PEER_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// Another proxy may not answer for this long, which is more than a restart takes. Longer: a migration that has not
-/// begun fails, one that waits for the points of the other proxy goes on as if it had waited in vain, and one that has
-/// ended does not tell it.
+/// begun fails, one that is under way copies nothing more and fails, and one that has ended does not tell it.
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(600);
 /// influx-proxy holds a point in memory for flush_time and, while a backend does not answer, for write_timeout: so long
 /// by default. Points that it took earlier are delivered or in its cache file.

@@ -161,8 +161,20 @@ impl Job {
         !silent.is_empty()
     }
 
+    /// Why the job cannot be done any more: another proxy, which may hold points, is not waited for any longer.
+    pub(super) fn gone_peer(&self, shared: &MigrationShared) -> Option<String> {
+        let (now_ms, silence_max) = (unix_ms(), shared.peers.silence_max);
+        let inner = self.look();
+        let addr = inner.peer_backlogs.iter().find(|(_, heard)| heard.is_gone(now_ms, silence_max))?.0;
+        Some(format!(
+            "the proxy {addr}, which may hold points, has not answered for {} s: when it is up again, or named no \
+             more, run this again",
+            silence_max.as_secs()
+        ))
+    }
+
     /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or for as long as
-    /// it may be silent.
+    /// it may be silent; its silence before the end counts.
     pub(super) fn announce_end(&self, shared: &MigrationShared, peers: &[String], moved: bool) {
         let mut left: Vec<String> = peers.to_vec();
         let (mut attempt, mut give_up) = (0, Instant::now() + shared.peers.silence_max);
@@ -179,7 +191,12 @@ impl Job {
                 return;
             }
             self.doing(shared, &format!("telling other proxies of the end: {}", silent.join(", ")));
-            if Instant::now() >= give_up {
+            let now_ms = unix_ms();
+            let is_gone = |addr: &String| {
+                let heard = self.look().peer_backlogs.get(addr).cloned();
+                heard.is_some_and(|heard| heard.is_gone(now_ms, shared.peers.silence_max))
+            };
+            if Instant::now() >= give_up || left.iter().all(is_gone) {
                 return self.note_error(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
             }
             if self.steering.is_cancelled() {
@@ -222,6 +239,10 @@ impl Job {
             let names: Vec<_> = behind.iter().map(|backend| backend.name.as_str()).collect();
             if names.is_empty() {
                 return true;
+            }
+            if let Some(why) = self.gone_peer(shared) {
+                self.note_error(shared, why);
+                return false;
             }
             if self.waits_for_peers(shared) {
                 until = Instant::now() + limits::SETTLE_TIMEOUT;
@@ -266,6 +287,9 @@ impl Job {
                 false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => target,
                 false => break Ok(()),
             };
+            if let Some(why) = self.gone_peer(shared) {
+                break Err(Undelivered::Gone(why));
+            }
             if begun.elapsed() >= limits::BARRIER_QUIET {
                 if self.waits_for_peers(shared) {
                     until = Instant::now() + limits::BARRIER_TIMEOUT;

@@ -2,7 +2,7 @@
 //!
 //! For each slice: read it, write it, check that each value has arrived (`verify` says why that is enough). Only
 //! verified slices go to `checkpoint`. When a slice fails, the reason is kept and the copy goes on. When a backend
-//! stays away, the copy ends, since every later slice would wait just as long.
+//! or another proxy stays away, the copy ends, since every later slice would wait just as long.
 //!
 //! Clients keep writing meanwhile. Before the copy begins their points already go to the target ([`Writes`]); where the
 //! source is written to as well, new points for a slice go to both.
@@ -74,6 +74,8 @@ pub enum CopyError {
     Source(String),
     /// The target does not answer, or refuses.
     Target(String),
+    /// Another proxy, which may hold points, has not answered for too long.
+    Proxy(String),
     /// All other slices are at the target. `failures` holds the first `limits::SLICE_FAILURES_KEPT` failed ones.
     Slices {
         failed: u64,
@@ -94,6 +96,7 @@ impl std::fmt::Display for CopyError {
             Self::Cancelled => f.write_str("cancelled"),
             Self::Source(why) => write!(f, "source: {why}"),
             Self::Target(why) => write!(f, "target: {why}"),
+            Self::Proxy(why) => f.write_str(why),
             Self::Slices { failed, failures } => {
                 write!(f, "{failed} slices failed")?;
                 let Some(SliceFailure { slice, why }) = failures.first() else { return Ok(()) };
@@ -424,15 +427,13 @@ impl CopyEngine<'_> {
         if window.begin_ns >= window.end_ns {
             return Ok(Ok(MissingValues::default()));
         }
-        let Writes::ToBoth(delivered) = self.writes else {
+        if matches!(self.writes, Writes::ToTarget) {
             return Ok(self.look(&window, piece_rows, among)?.map(MissingValues::lacking));
-        };
+        }
         let mut earlier: Option<MissingValues> = None;
         for _ in 0..limits::SLICE_LOOKS {
-            match delivered() {
-                Ok(()) => {}
-                Err(Undelivered::Cancelled) => return Err(CopyError::Cancelled),
-                Err(Undelivered::Late(why)) => return Ok(Err(why)),
+            if let Err(why) = self.barrier()? {
+                return Ok(Err(why));
             }
             let open = match self.look(&window, piece_rows, earlier.as_ref().or(among))? {
                 Ok(open) => open,
@@ -448,6 +449,18 @@ impl CopyEngine<'_> {
             earlier = Some(open);
         }
         Ok(Ok(earlier.unwrap_or_default()))
+    }
+
+    /// Waits until all points accepted before the call are at the source, if it is written to. The inner error: they
+    /// are not in time.
+    pub(super) fn barrier(&self) -> Result<Result<(), String>, CopyError> {
+        let Writes::ToBoth(delivered) = self.writes else { return Ok(Ok(())) };
+        match delivered() {
+            Ok(()) => Ok(Ok(())),
+            Err(Undelivered::Late(why)) => Ok(Err(why)),
+            Err(Undelivered::Cancelled) => Err(CopyError::Cancelled),
+            Err(Undelivered::Gone(why)) => Err(CopyError::Proxy(why)),
+        }
     }
 
     pub(super) fn look(

@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::copy::{CopyEngine, CopyError, CopyOutcome, Writes, living_from};
-use super::order::Undelivered;
 use super::rows::ReadError;
 use super::side::SliceWindow;
 use super::slices::{self, Interval};
@@ -60,12 +59,8 @@ impl CopyEngine<'_> {
         if counts.is_empty() {
             return Ok(Ok(Expired::Points(0)));
         }
-        if let Writes::ToBoth(delivered) = self.writes {
-            match delivered() {
-                Ok(()) => {}
-                Err(Undelivered::Cancelled) => return Err(CopyError::Cancelled),
-                Err(Undelivered::Late(why)) => return Ok(Err(why)),
-            }
+        if let Err(why) = self.barrier()? {
+            return Ok(Err(why));
         }
         let piece_rows = verify::piece_rows(counts.len());
         let left = match self.look(window, piece_rows, None)? {

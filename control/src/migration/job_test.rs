@@ -1,6 +1,6 @@
 //! Tests of jobs over backends in memory: copies, failures, restarts, pauses, other proxies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,11 +18,12 @@ use super::checkpoint::{Saved, read_all};
 use super::job::*;
 use super::journal::Journal;
 use super::order::{Order, Phase, TaskState};
-use super::peers::Peers;
+use super::peers::{PeerBacklog, PeerKind, Peers};
 use super::plan::{self, Goal, Task};
 use super::slices::Slice;
 use super::steering::Steering;
 use super::world::{CopyContext, World};
+use crate::clock::unix_ms;
 use crate::limits;
 
 /// Backends in memory, and what jobs have done to them. Clones share their state.
@@ -39,6 +40,8 @@ struct MemoryWorldState {
     stuck: BTreeSet<String>,
     /// Measurements whose copy waits until this is set.
     gate: Option<Arc<AtomicBool>>,
+    /// A copy waits until its source has all points.
+    has_barrier: bool,
     copies: Vec<(String, String, String)>,
     deletes: Vec<(String, String)>,
     moving: bool,
@@ -80,6 +83,9 @@ impl World for MemoryWorld {
             state.at_a_time_max = state.at_a_time_max.max(state.at_a_time);
             state.gate.clone()
         };
+        if self.state().has_barrier {
+            (context.delivered)(from, to).map_err(|undelivered| format!("{undelivered:?}"))?;
+        }
         (context.note)(&Slice { rp: "autogen".into(), begin_ns: 0, end_ns: 1 });
         while gate.as_ref().is_some_and(|gate| !gate.load(Relaxed)) && !context.steering.is_cancelled() {
             thread::sleep(Duration::from_millis(5));
@@ -373,12 +379,22 @@ fn peer(state: &'static str, fails: usize) -> (String, Arc<Mutex<Vec<String>>>) 
 }
 
 fn holding(state: &'static str, fails: usize, backend: Arc<AtomicI64>) -> (String, Arc<Mutex<Vec<String>>>) {
+    answering(state, fails, usize::MAX, backend)
+}
+
+/// The same, but after so many answers nobody listens any more.
+fn answering(
+    state: &'static str,
+    fails: usize,
+    answers: usize,
+    backend: Arc<AtomicI64>,
+) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let got = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&got);
     thread::spawn(move || {
-        for (n, stream) in listener.incoming().enumerate() {
+        for (n, stream) in listener.incoming().take(answers).enumerate() {
             let mut stream = stream.unwrap();
             let mut buf = vec![0; 4096];
             let read = stream.read(&mut buf).unwrap();
@@ -479,6 +495,47 @@ fn a_proxy_that_never_answers_is_not_waited_for_for_ever() {
     let job = Job::new(2, order(REBALANCE), &place.shared.rings());
     job.announce_end(&place.shared, &[addr], true);
     assert!(job.look().errors[0].starts_with("other proxies do not know of the end: "), "{:?}", job.look().errors);
+}
+
+#[test]
+fn a_proxy_that_dies_in_the_middle_ends_the_job() {
+    let mut place = crowded();
+    Arc::get_mut(&mut place.shared).unwrap().peers.silence_max = Duration::from_millis(500);
+    place.world.state().has_barrier = true;
+    // It answers the question and the begin.
+    let (addr, _) = answering(IDLE, 0, 2, Arc::new(AtomicI64::new(-1)));
+    let order = Order { ha_addrs: vec![addr.clone()], ..order(REBALANCE) };
+    let job = Arc::new(Job::new(1, order, &place.shared.rings()));
+    let (running, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || running.run(&shared, false));
+    eventually("the end", || !job.is_active());
+    thread.join().unwrap();
+    let (inner, state) = (job.look(), place.world.state());
+    assert_eq!(inner.phase, Phase::Failed);
+    assert!(inner.errors[0].contains(&format!("the proxy {addr}, which may hold points")), "{:?}", inner.errors);
+    assert!(inner.errors.last().unwrap().starts_with("other proxies do not know of the end: "), "{:?}", inner.errors);
+    assert!(inner.entries.iter().all(|entry| entry.state == TaskState::Failed));
+    assert!(state.copies.len() <= 2, "the others are not begun: {:?}", state.copies);
+    assert!(state.moved.is_empty() && state.ended.is_empty());
+}
+
+#[test]
+fn a_proxy_that_is_gone_is_waited_for_neither_before_the_copies_nor_at_the_end() {
+    let place = crowded();
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let job = Arc::new(Job::new(1, order(REBALANCE), &place.shared.rings()));
+    let at_ms = unix_ms() - limits::PEER_SILENCE_MAX.as_millis() as u64;
+    let heard = PeerBacklog { at_ms, waiting: HashMap::new(), kind: PeerKind::Fluxgate, is_silent: true };
+    job.look().peer_backlogs.insert(addr.clone(), heard);
+    let (waiting, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
+    let thread = thread::spawn(move || {
+        assert!(!waiting.settle(&shared, unix_ms()));
+        waiting.announce_end(&shared, &[addr], false);
+    });
+    eventually("the end", || thread.is_finished());
+    thread.join().unwrap();
+    let errors = job.look().errors.clone();
+    assert!(errors[0].starts_with("the proxy ") && errors[1].starts_with("other proxies do not know"), "{errors:?}");
 }
 
 #[test]

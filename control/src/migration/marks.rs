@@ -55,6 +55,9 @@ impl Job {
             let waits_for = behind.first().map(|v| shared.topology.backend(v.owner).name.clone());
             self.look().verified.extend(behind);
             let Some(name) = waits_for.filter(|_| wait) else { return };
+            if let Some(why) = self.gone_peer(shared) {
+                return self.note_error(shared, why);
+            }
             if self.waits_for_peers(shared) {
                 until = Instant::now() + limits::SETTLE_TIMEOUT;
             }

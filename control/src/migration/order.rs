@@ -62,6 +62,8 @@ pub enum Undelivered {
     Cancelled,
     /// Not in time. The text names the backend.
     Late(String),
+    /// Another proxy has not answered for so long that it is not waited for any more. The text names it.
+    Gone(String),
 }
 
 /// A measurement that is complete at its owner once all points accepted before `at_ms` (since 1970) are delivered

@@ -117,7 +117,16 @@ impl PeerBacklog {
 
     /// It does not answer, but may do so again.
     pub fn is_awaited(&self, now_ms: u64, silence_max: Duration) -> bool {
-        self.is_silent && u128::from(now_ms.saturating_sub(self.at_ms)) < silence_max.as_millis()
+        self.is_silent && self.age_ms(now_ms) < silence_max.as_millis()
+    }
+
+    /// It has not answered for so long that it is not waited for any more.
+    pub fn is_gone(&self, now_ms: u64, silence_max: Duration) -> bool {
+        self.is_silent && self.age_ms(now_ms) >= silence_max.as_millis()
+    }
+
+    fn age_ms(&self, now_ms: u64) -> u128 {
+        u128::from(now_ms.saturating_sub(self.at_ms))
     }
 }
 
@@ -516,9 +525,10 @@ mod tests {
             assert!(!may_be_behind(ms) && may_be_behind(ms + 1), "{kind:?}");
         }
         let minute = Duration::from_secs(60);
-        assert!(!heard.is_awaited(50_000, minute), "it answers");
+        assert!(!heard.is_awaited(50_000, minute) && !heard.is_gone(110_000, minute), "it answers");
         heard.is_silent = true;
         assert!(heard.is_awaited(109_999, minute) && !heard.is_awaited(110_000, minute));
+        assert!(!heard.is_gone(109_999, minute) && heard.is_gone(110_000, minute));
     }
 
     /// An influx-proxy 2.5 as recorded: it has no `/migrate/state`.

@@ -251,7 +251,11 @@ impl Job {
     ) -> Result<(), String> {
         let (at, other) = (&sites[task.at], &sites[task.work.other()]);
         match task.work {
-            Work::Copy { .. } => shared.world.copy(task, at, other, context),
+            // It would copy a slice and wait for the answer of that proxy before it knows.
+            Work::Copy { .. } => match self.gone_peer(shared) {
+                Some(why) => Err(why),
+                None => shared.world.copy(task, at, other, context),
+            },
             Work::Delete { .. } if shared.world.is_moving(other.circle, &task.place) => {
                 Err("it is not moved yet and queries still read it here: rebalance the circle first".to_owned())
             }

@@ -83,6 +83,19 @@ fn a_copy_waits_for_a_source_that_gets_a_point_later_than_the_target() {
     });
     let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
     assert_eq!(failures[0].why, "points still wait for a");
+
+    // When another proxy is gone, no other slice is tried.
+    write(&a, "autogen", format!("m,host=h0 n=1i,s=\"1\" {}\n", T0 - 30 * 86_400_000_000_000).as_bytes());
+    let asked = AtomicUsize::new(0);
+    let gone = || {
+        asked.fetch_add(1, Relaxed);
+        Err(Undelivered::Gone("p is gone".to_owned()))
+    };
+    let gone = Writes::ToBoth(&gone);
+    let copied = copy(&task("m"), &source, &target, gone, &Steering::new(0), &Progress::default(), &mut |_| {
+        panic!("the slice is not verified");
+    });
+    assert_eq!((copied, asked.into_inner()), (Err(CopyError::Proxy("p is gone".to_owned())), 1));
 }
 
 #[test]
