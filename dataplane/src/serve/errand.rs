@@ -4,6 +4,7 @@
 //! Each errand is answered once, also when it fails. The answer is lost only if the queue to the control thread is
 //! full; the control thread has stopped waiting by then.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,17 +74,20 @@ pub struct Lines {
 
 /// Appends the lines and answers when the backends that are up have confirmed them.
 pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Duration) {
-    let result = match io::timeout(timeout, take(&worker, lines)).await {
+    let safe = Cell::new(false);
+    let result = match io::timeout(timeout, take(&worker, lines, &safe)).await {
         Ok(Ok(())) => Written::Done,
         Ok(Err(text)) => Written::Refused(text),
-        Err(io::Elapsed) => {
+        Err(io::Elapsed) if safe.get() => {
             Written::Refused("timeout: not all backends have confirmed; points are safe and will be delivered".into())
         }
+        Err(io::Elapsed) => Written::Refused("timeout: points may not be stored; write them again".into()),
     };
     worker.link.tell(|worker| ToControl::Written { worker, ticket, result });
 }
 
-async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), String> {
+/// `safe`: whether all points are in the log, as far as backends need them.
+async fn take(worker: &Worker, Lines { db, rp, lines }: Lines, safe: &Cell<bool>) -> Result<(), String> {
     rerouting_ended(worker).await;
     let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
     let backends = worker.settings.topology.backends.len();
@@ -108,7 +112,12 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<(), Str
             let has_settled = worker.own.has_settled(backend, db.as_bytes(), first, end);
             !has_settled && worker.is_up(backend) && !is_refused(backend)
         };
-        reached(worker, || touched.iter().copied().filter(is_awaited).collect()).await;
+        reached(worker, || {
+            // What the log has dropped is delivered only if the process lives until then.
+            safe.set(!touched.iter().any(|&backend| worker.own.log.has_only_given(backend, db.as_bytes(), end)));
+            touched.iter().copied().filter(is_awaited).collect()
+        })
+        .await;
         let circles = &worker.settings.topology.circles;
         let lost = circles.iter().filter(|circle| awaited.is_some_and(|awaited| awaited.dropped_by(circle))).count();
         if lost > 0 {
