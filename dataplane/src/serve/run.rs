@@ -113,6 +113,10 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     let link = Link::new(id, end);
     let worker = Rc::new(Worker::new(id, settings, placement, stats, link, feeds, journals));
     offer::pass_settled(&worker).await?;
+    if undone && !worker.feeds.absent.load(SeqCst) {
+        // Or the next start would remove what is appended from now on.
+        worker.own.save(true).await?;
+    }
     worker.serve_with(delivery::start_couriers(&worker)?);
     offer::start_feeds(&worker);
     // Before the couriers run: a change of structure that has begun meanwhile holds points.
@@ -120,9 +124,6 @@ async fn live(start: Start) -> Result<Vec<LedgerRow>, WorkerError> {
     io::spawn(read_messages(worker.clone(), signal));
     if worker.feeds.absent.load(SeqCst) {
         route_again(&worker, backlog, rerouted, &has_absent).await?;
-    } else if undone {
-        // Or the next start would remove what is appended from now on.
-        worker.own.save(true).await?;
     }
     let listener = Rc::new(Listener::new(socket)?);
     io::spawn(tick(worker.clone(), listener.clone()));
