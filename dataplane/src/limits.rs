@@ -444,9 +444,11 @@ const _: () = assert!(
 /// All lines of the accounts that are counted as one, for each backend.
 const OTHERS_BYTES_MAX: usize =
     (BACKENDS_MAX + RETIRED_BACKENDS_MAX + 1) * 2 * (LEDGER_REASONS_MAX + 2) * (3 * BACKEND_NAME_BYTES_MAX + 128);
-const _: () = assert!(LEDGER_BYTES_MAX + OTHERS_BYTES_MAX <= LOG_STATE_BYTES_MAX / 2, "a state can always be saved");
+const _: () = assert!(
+    LEDGER_BYTES_MAX + OTHERS_BYTES_MAX + UNSAVED_REFUSALS_BYTES <= LOG_STATE_BYTES_MAX / 4 * 3,
+    "a state can always be saved"
+);
 const _: () = assert!(LINE_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a frame must hold the longest line");
-const _: () = assert!(LINE_BYTES_MAX <= RECORD_BYTES_MAX, "a record must hold the longest line");
 const _: () = assert!(REQUEST_BYTES_MIN <= BATCH_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX < RECORD_BYTES_MAX, "a record must hold the longest line");

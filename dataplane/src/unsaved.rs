@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::limits::BACKEND_NAME_BYTES_MAX;
+
 /// Refused points of some records of one log, of one database and policy, that are settled together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsavedRefusal {
@@ -28,9 +30,9 @@ impl UnsavedRefusal {
         self.points += new.points;
     }
 
-    /// Bytes in a saved state, at most, beside the backend's name.
+    /// Bytes in a saved state, at most.
     fn bytes(&self) -> usize {
-        3 * (self.db.len() + self.rp.len() + self.reason.len()) + 80
+        3 * (self.db.len() + self.rp.len() + self.reason.len()) + 2 * BACKEND_NAME_BYTES_MAX + 80
     }
 }
 
