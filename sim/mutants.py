@@ -4,7 +4,7 @@ seeds until one finds it: of all kinds, or of the profile that its name ends wit
 fault is not found, or its place is not.
 
     mutants.py [WORD...]    only those whose name has one of these words
-    mutants.py --check      only looks whether each place is there, as every test run does
+    mutants.py --check      only looks whether each place is there, as `make lint` does
 
 Environment: SEEDS (default 20000), CARGO."""
 

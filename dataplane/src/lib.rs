@@ -1,10 +1,10 @@
 //! The data plane: accepts, parses, logs, acknowledges and delivers every point.
 //!
-//! One *worker* per core owns its listener, its connections, its log and its couriers. Workers share only counters.
-//! Deliberately absent: locks, blocking calls after the start, a JSON parser (except for the `params` of queries),
-//! configuration files, allocation per line, and code whose cost grows with connections x backends. Only `io` and
-//! `disklog/store` name the runtime. Whatever may block is done by the control thread, which is asked through
-//! [`handoff`].
+//! One *worker* per core owns its listener, its connections, its log and its couriers. Workers share counters, feeds
+//! and the order of records. Deliberately absent: locks (but for one in `order`), blocking calls after the start (but
+//! for the import of cache files), a JSON parser (but for the `params` of queries), configuration files, allocation per
+//! line, and code whose cost grows with connections x backends. Only `io` and `disklog/store` name the runtime.
+//! Whatever else may block is done by the control thread, which is asked through [`handoff`].
 
 mod courier;
 pub mod crash;

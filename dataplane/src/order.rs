@@ -234,8 +234,8 @@ impl RecordOrder {
         }
     }
 
-    /// Parked points of this key are settled below that stamp. Returns the stamp before; None: they are not parked any
-    /// more, and a side courier that ends says it once more.
+    /// Parked points of this key are settled below that stamp. Returns the stamp before; None: they are not parked (any
+    /// more): only [`RecordOrder::park`] parks them.
     pub fn settle_parked(&self, backend: BackendId, key: &ParkedKey, below: u64) -> Option<u64> {
         let mut all = self.parked_of(backend);
         let parked = all.get(key)?;

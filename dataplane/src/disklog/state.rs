@@ -21,8 +21,8 @@
 //!   ...                                              the caller's text, then LF
 //!   checksum <XXH3 in hex over everything before this line>
 //!
-//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`, version 3 no `rejected`. A
-//! key: [`encode_key`].
+//! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`, version 3 none of
+//! `rerouting`, `rerouted` and `rejected`. A key: [`encode_key`].
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 

@@ -4,9 +4,9 @@
 //! Points are appended to the first worker's log and synced, and only then removed from where they were. A crash in
 //! between may deliver them twice, which changes nothing in InfluxDB. They are counted once: one save of that log says
 //! which backends' records have been appended again, and what was appended before a crash that came earlier is removed
-//! by the next start. Records are appended in their order over all logs,
-//! before any worker accepts: so they come before all new ones. Cache files may be long, so workers accept before they
-//! are imported; only writes wait. Reads block, of a cache file a piece at a time.
+//! by the next start. Records are appended in their order over all logs, before any worker accepts: so they come before
+//! all new ones. Cache files may be long, so workers accept before they are imported; only writes wait. Reads block: of
+//! a cache file a whole block, or the search for the next one behind damage, at a time.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ struct RefusedOfRequest {
     points: BTreeMap<(Seq, BackendId), u64>,
     /// By backend: the first record with a refused point, and the text.
     first: BTreeMap<BackendId, (Seq, Arc<str>)>,
-    /// Backends that have lost a record: the log has dropped it before they were given it.
+    /// Backends that have lost a record: the log has dropped it, and no courier delivers it.
     dropped: BTreeSet<BackendId>,
 }
 
@@ -48,7 +48,8 @@ impl AllAwaited {
         }
     }
 
-    /// The log has dropped these records, and the courier of this backend does not deliver all of them any more.
+    /// The log has dropped these records, and no courier of this backend delivers all of them. Which of them is not
+    /// known: a request is told so, too, of which the backend has everything, and may be repeated.
     pub fn dropped_within(&self, backend: BackendId, records: Range<Seq>) {
         for run in self.0.borrow().range(..records.end).map(|(_, run)| run).filter(|run| run.end > records.start) {
             run.refused.borrow_mut().dropped.insert(backend);

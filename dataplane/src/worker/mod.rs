@@ -171,7 +171,7 @@ impl Worker {
         stats.oldest_ms.store(parked.min(stats.oldest_unparked_ms.load(Relaxed)), Relaxed);
     }
 
-    /// Points of that backend are not parked any more.
+    /// Points of some key are not parked any more: wakes who waits for them.
     pub fn parked_ended(&self) {
         self.feeds.tell_settled();
         self.own.log.wake_waiting();
