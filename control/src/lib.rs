@@ -24,6 +24,7 @@ mod clock;
 pub mod endpoint;
 mod event_loop;
 #[cfg(test)]
+#[path = "../../dataplane/src/golden.rs"]
 mod golden;
 pub mod influx;
 mod limits;
