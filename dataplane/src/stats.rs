@@ -153,6 +153,8 @@ pub struct Stats {
     pub influxdb_version: AtomicU64,
     /// Set when the process stops, for workers that the control thread can no longer reach.
     pub stopping: AtomicBool,
+    /// influx-proxy's cache files are not yet all in the log. Writes wait until they are.
+    pub importing: AtomicBool,
 }
 
 impl Stats {
@@ -169,6 +171,7 @@ impl Stats {
             removing: AtomicU64::new(0),
             influxdb_version: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            importing: AtomicBool::new(false),
         }
     }
 

@@ -238,12 +238,14 @@ impl Proxy {
         }
     }
 
-    /// Waits until no worker has queued points, and returns the ledger. An error contains the last ledger seen.
+    /// Waits until nothing is being imported and no worker has queued points, and returns the ledger. An error contains
+    /// the last ledger seen.
     pub fn drained(&self, timeout: Duration) -> io::Result<Ledger> {
         let mut seen = None;
         let empty = eventually(timeout, || {
             let ledger = seen.insert(self.ledger());
-            ledger.as_ref().is_ok_and(|ledger| ledger.workers_missing.is_empty() && ledger.totals.queued == 0)
+            let is_empty = |ledger: &Ledger| ledger.workers_missing.is_empty() && ledger.totals.queued == 0;
+            ledger.as_ref().is_ok_and(|ledger| !ledger.importing && is_empty(ledger))
         });
         match seen {
             Some(Ok(ledger)) if empty => Ok(ledger),
@@ -270,6 +272,9 @@ impl Drop for Proxy {
 /// `/ledger`. A point is accepted once for each backend that should get it.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Ledger {
+    /// Points of influx-proxy's cache files are not all included.
+    #[serde(default)]
+    pub importing: bool,
     pub totals: LedgerTotals,
     pub balanced: bool,
     pub databases: Vec<LedgerDatabase>,

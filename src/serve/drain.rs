@@ -44,7 +44,7 @@ fn deliver(running: &mut Running, wait: Duration, is_empty: &mut bool) -> Option
     let begun = Instant::now();
     let mut told = begun;
     while begun.elapsed() < wait {
-        *is_empty = running.feeds.imported.load(SeqCst) && left(&running.stats, &running.settings.topology) == 0;
+        *is_empty = !running.stats.importing.load(SeqCst) && left(&running.stats, &running.settings.topology) == 0;
         if *is_empty {
             return None;
         }

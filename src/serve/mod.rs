@@ -114,7 +114,6 @@ struct Running {
     https: Https,
     listening: SocketAddr,
     stats: Arc<Stats>,
-    feeds: Arc<Feeds>,
     control: Control,
     incoming: Receiver<News>,
     /// Workers that have not ended.
@@ -171,7 +170,7 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
     let feeds = Arc::new(Feeds::new(&former, settings.topology.backends.len(), &bells, since_1970));
     let mut cache_files = cache_files::find(&settings.data_dir);
-    feeds.imported.store(cache_files.is_empty(), SeqCst);
+    stats.importing.store(!cache_files.is_empty(), SeqCst);
     let names = settings.topology.backends.iter().map(|backend| backend.name.as_str());
     cache_files::remove_empty(&settings.data_dir, names)
         .map_err(|e| format!("an empty cache file of influx-proxy in data_dir cannot be removed: {e}"))?;
@@ -217,7 +216,6 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
         https: config.https.clone(),
         listening,
         stats,
-        feeds,
         control,
         incoming,
         ledger: Vec::new(),

@@ -141,6 +141,7 @@ fn the_port_is_open_while_files_are_imported_and_newer_points_come_behind_them()
     let reply = Client::connect(proxy.addr()).unwrap().write(DB, newer).unwrap();
     assert_eq!((reply.status, reply.header("Retry-After")), (503, Some("1")), "{}", reply.text());
     assert!(reply.text().contains("importing influx-proxy's cache files"), "{}", reply.text());
+    assert!(proxy.ledger().unwrap().importing);
 
     circles.0[0][0].restart().unwrap();
     let written = || Client::connect(proxy.addr()).unwrap().write(DB, newer).is_ok_and(|reply| reply.status == 204);

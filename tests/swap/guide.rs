@@ -1,13 +1,28 @@
 //! The guide, word for word: its commands are run over files of both versions and recorded cache files.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use fluxgate::lab::port::Port;
 use fluxgate::lab::stand_in::StandIn;
 
 const GUIDE: &str = include_str!("../../docs/migrating-from-influx-proxy.md");
 const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cache");
+
+/// A second of import or more.
+const BAD_BLOCKS: usize = 4;
+
+/// A block as influx-proxy writes it: length, name, gzip.
+fn bad_block() -> Vec<u8> {
+    let mut bytes = b"db ".to_vec();
+    let mut gzip = GzEncoder::new(&mut bytes, Compression::fast());
+    gzip.write_all(&b"bad\n".repeat(250_000)).unwrap();
+    gzip.finish().unwrap();
+    [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], &bytes].concat()
+}
 
 /// The commands of the steps: those before the first heading behind the title.
 fn steps() -> String {
@@ -24,7 +39,7 @@ systemctl() {
     "stop influx-proxy") ;;
     "start fluxgate") fluxgate -config FILE > fluxgate.log 2>&1 & proxy=$!
       until command curl -sf http://ADDR/ping; do kill -0 $proxy; sleep 0.05; done ;;
-    "stop fluxgate") kill $proxy; wait $proxy ;;
+    "stop fluxgate") ls data/*.imported; kill $proxy; wait $proxy ;;
     "start influx-proxy") touch data/influxdb-1-1.dat ;;
     *) echo "systemctl $*" >&2; exit 1 ;;
   esac
@@ -45,9 +60,15 @@ fn follow(name: &str, text: &str, cache: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(name), text).unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
-    for ending in ["dat", "rec"] {
+    let [mut dat, rec] = ["dat", "rec"].map(|ending| {
         let recorded = Path::new(CACHE).join(format!("{cache}.{ending}"));
-        std::fs::copy(recorded, dir.path().join(format!("data/influxdb-1-1.{ending}"))).unwrap();
+        std::fs::read(recorded).unwrap()
+    });
+    // Blocks without a good line before what is left of it, so that nothing is queued for a while.
+    let delivered = usize::try_from(u64::from_be_bytes(rec[..].try_into().unwrap())).unwrap();
+    dat.splice(delivered..delivered, bad_block().repeat(BAD_BLOCKS));
+    for (ending, bytes) in [("dat", dat), ("rec", rec)] {
+        std::fs::write(dir.path().join(format!("data/influxdb-1-1.{ending}")), bytes).unwrap();
     }
 
     let script = format!("{SERVICES}{}", steps());
@@ -68,7 +89,7 @@ fn follow(name: &str, text: &str, cache: &str) {
     assert!(blocks[0].contains("influxdb-1-1.dat: the start imports it for backend influxdb-1-1"), "{out}");
     assert!(blocks[2].contains("\"queued\":0,"), "{out}");
     assert_eq!(backends[0].serials("db").runs(), [(200, 399)], "what influx-proxy had not delivered: {log}");
-    assert!(dir.path().join("data/influxdb-1-1.dat.imported").is_file());
+    assert!(blocks[3].contains("influxdb-1-1.dat.imported\n"), "the wait was over before the import: {out}{log}");
     assert!(dir.path().join("data/influxdb-1-1.dat").is_file(), "influx-proxy is back");
     assert!(err.contains("everything has been delivered"), "{err}");
 }

@@ -20,10 +20,11 @@
 //! last 10 seconds. A worker that is not `ready` has not opened its log yet, or can no longer write to it; where there
 //! are any, `rp_ignored` counts its writes whose policy was ignored (`ignore_rp`). `udp` has one entry for each
 //! configured address, since the start: packets that came, of which no line was taken, for which the kernel had no
-//! room; and bad lines.
+//! room; and bad lines. Before all, `"importing":true` while influx-proxy's cache files are not all in the log: their
+//! points are not in the sums then.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use fluxgate_dataplane::handoff::{AdminResponse, LedgerBackend, LedgerRow};
 use fluxgate_dataplane::stats::{Stats, UdpStats, WorkerStats};
@@ -33,8 +34,18 @@ use serde::Serialize;
 use super::params::UrlParams;
 use super::{Action, AdminState, json};
 
+/// A question for the ledgers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LedgerAsked {
+    pub pretty: bool,
+    /// As of the question: what workers answer later has all points of the import, when it was over by then.
+    pub importing: bool,
+}
+
 #[derive(Serialize)]
 struct LedgerAnswer<'a> {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    importing: bool,
     totals: Totals,
     balanced: bool,
     databases: Vec<DatabaseLedger<'a>>,
@@ -124,8 +135,8 @@ struct LedgerLine<'a> {
     dropped: BTreeMap<&'a str, u64>,
 }
 
-pub fn decide(_: &AdminState, params: UrlParams<'_>) -> Action {
-    Action::AskLedgers { pretty: params.pretty() }
+pub fn decide(state: &AdminState, params: UrlParams<'_>) -> Action {
+    Action::AskLedgers(LedgerAsked { pretty: params.pretty(), importing: state.stats.importing.load(SeqCst) })
 }
 
 /// The answer, from the rows of all workers that have sent theirs.
@@ -134,7 +145,7 @@ pub fn response(
     stats: &Stats,
     rows: &[LedgerRow],
     workers_missing: &[usize],
-    pretty: bool,
+    LedgerAsked { pretty, importing }: LedgerAsked,
 ) -> AdminResponse {
     let mut databases: BTreeMap<&str, BTreeMap<&LedgerBackend, LedgerLine<'_>>> = BTreeMap::new();
     for row in rows {
@@ -162,7 +173,7 @@ pub fn response(
         databases.into_iter().map(|(db, rows)| DatabaseLedger { db, backends: rows.into_values().collect() }).collect();
     let workers = stats.workers.iter().enumerate().map(WorkerLedger::of).collect();
     let udp = stats.udp.iter().map(UdpLedger::of).collect();
-    json(&LedgerAnswer { totals, balanced, databases, workers_missing, workers, udp }, pretty)
+    json(&LedgerAnswer { importing, totals, balanced, databases, workers_missing, workers, udp }, pretty)
 }
 
 fn add<'a>(sums: &mut BTreeMap<&'a str, u64>, reasons: &'a [(String, u64)]) {
@@ -196,7 +207,7 @@ mod tests {
         ];
         let stats = Stats::new(1, 4, 2).with_udp(1);
         stats.udp[0].packets.store(3, Relaxed);
-        let answer = response(&state("open").topology, &stats, &rows, &[2], false);
+        let answer = response(&state("open").topology, &stats, &rows, &[2], LedgerAsked::default());
         let want = concat!(
             r#"{"totals":{"accepted":15,"delivered":9,"queued":2,"rejected":4,"dropped":0},"#,
             r#""balanced":true,"databases":["#,
@@ -213,12 +224,15 @@ mod tests {
             "\n"
         );
         assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want);
+        let asked = LedgerAsked { importing: true, ..LedgerAsked::default() };
+        let answer = response(&state("open").topology, &stats, &rows, &[2], asked);
+        assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want.replacen('{', r#"{"importing":true,"#, 1));
     }
 
     #[test]
     fn a_row_that_does_not_add_up_is_told() {
         let body = |rows: &[LedgerRow]| {
-            let answer = response(&state("open").topology, &Stats::default(), rows, &[], false);
+            let answer = response(&state("open").topology, &Stats::default(), rows, &[], LedgerAsked::default());
             serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
         };
         // The second row has one point more, so that the totals are balanced.

@@ -78,9 +78,7 @@ pub struct AdminState {
 pub enum Action {
     Answer(AdminResponse),
     /// Ask all workers for their ledgers, then answer with [`ledger::response`].
-    AskLedgers {
-        pretty: bool,
-    },
+    AskLedgers(ledger::LedgerAsked),
     /// Take a profile on a thread of its own ([`debug_pprof::cpu::take`]), unless another one is running.
     Profile(debug_pprof::cpu::Wanted),
     /// Answer with [`debug_pprof::heap::response_with`].

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fluxgate_dataplane::handoff::{LedgerRow, Ticket};
 
+use crate::endpoint::ledger::LedgerAsked;
 use crate::event_loop::report::Asker;
 use crate::limits;
 
@@ -20,7 +21,7 @@ pub struct Census {
 #[derive(Debug)]
 pub struct Question {
     pub asker: Asker,
-    pub pretty: bool,
+    pub asked: LedgerAsked,
     pub rows: Vec<LedgerRow>,
     /// Workers that have not answered, by number.
     pub missing: Vec<usize>,
@@ -30,13 +31,13 @@ pub struct Question {
 
 impl Census {
     /// Opens a question to `workers` workers, to be sent with the returned ticket. None when too many are open.
-    pub fn open(&mut self, asker: Asker, pretty: bool, workers: usize, now: Instant) -> Option<Ticket> {
+    pub fn open(&mut self, asker: Asker, asked: LedgerAsked, workers: usize, now: Instant) -> Option<Ticket> {
         if self.open.len() >= limits::LEDGERS_MAX {
             return None;
         }
         self.last_ticket += 1;
         let (ticket, deadline) = (self.last_ticket, now + limits::LEDGER_DEADLINE);
-        self.open.push(Question { asker, pretty, rows: Vec::new(), missing: (0..workers).collect(), ticket, deadline });
+        self.open.push(Question { asker, asked, rows: Vec::new(), missing: (0..workers).collect(), ticket, deadline });
         Some(ticket)
     }
 
@@ -86,8 +87,8 @@ mod tests {
     fn a_question_ends_with_the_last_answer_or_at_its_deadline() {
         let now = Instant::now();
         let mut census = Census::default();
-        let first = census.open((0, 7), false, 2, now).unwrap();
-        let second = census.open((1, 8), true, 2, now).unwrap();
+        let first = census.open((0, 7), LedgerAsked::default(), 2, now).unwrap();
+        let second = census.open((1, 8), LedgerAsked::default(), 2, now).unwrap();
         census.answered(1, first, rows("a"));
         census.answered(1, first, rows("twice"));
         census.answered(1, second, rows("b"));
@@ -109,10 +110,10 @@ mod tests {
         let now = Instant::now();
         let mut census = Census::default();
         for ticket in 0..limits::LEDGERS_MAX as u64 {
-            assert!(census.open((0, ticket), false, 1, now).is_some());
+            assert!(census.open((0, ticket), LedgerAsked::default(), 1, now).is_some());
         }
-        assert!(census.open((0, 99), false, 1, now).is_none());
+        assert!(census.open((0, 99), LedgerAsked::default(), 1, now).is_none());
         census.close(now + limits::LEDGER_DEADLINE).unwrap();
-        assert!(census.open((0, 99), false, 1, now).is_some());
+        assert!(census.open((0, 99), LedgerAsked::default(), 1, now).is_some());
     }
 }

@@ -211,9 +211,9 @@ impl EventLoop {
         // A round that asks no backend ends at once.
         self.end_round(now);
         while let Some(question) = self.census.close(now) {
-            let Question { asker, pretty, rows, missing, .. } = &question;
+            let Question { asker, asked, rows, missing, .. } = &question;
             let AdminState { topology, stats, .. } = &self.state;
-            let response = catch_unwind(|| endpoint::ledger::response(topology, stats, rows, missing, *pretty));
+            let response = catch_unwind(|| endpoint::ledger::response(topology, stats, rows, missing, *asked));
             let response = response.unwrap_or_else(|_| panicked("/ledger"));
             self.answer(*asker, response);
         }
@@ -314,15 +314,13 @@ impl EventLoop {
                 self.state.jobs.steer(id, steer);
                 Some(response)
             }
-            Action::AskLedgers { pretty } => {
-                match self.census.open(asker, pretty, self.end.workers(), Instant::now()) {
-                    Some(ticket) => {
-                        self.broadcast(|| ToWorker::LedgerWanted { ticket });
-                        None
-                    }
-                    None => Some(endpoint::failed(503, "too many ledger requests are under way")),
+            Action::AskLedgers(asked) => match self.census.open(asker, asked, self.end.workers(), Instant::now()) {
+                Some(ticket) => {
+                    self.broadcast(|| ToWorker::LedgerWanted { ticket });
+                    None
                 }
-            }
+                None => Some(endpoint::failed(503, "too many ledger requests are under way")),
+            },
             Action::Profile(_) if self.profiling => Some(debug_pprof::busy()),
             Action::Profile(wanted) => {
                 self.profile(asker, wanted);

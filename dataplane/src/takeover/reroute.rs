@@ -95,7 +95,7 @@ pub async fn import_all(worker: &Rc<Worker>, cache_files: Vec<CacheFile>) -> Res
             other => other?,
         }
     }
-    worker.feeds.imported.store(true, SeqCst);
+    worker.all_stats.importing.store(false, SeqCst);
     Ok(())
 }
 

@@ -305,8 +305,6 @@ pub struct Feeds {
     pub absent: AtomicBool,
     /// Such records have been routed again.
     pub rerouted: AtomicBool,
-    /// influx-proxy's cache files are in the log, or there are none. Writes are taken from then on.
-    pub imported: AtomicBool,
     /// Workers whose couriers run.
     pub couriers_running: AtomicUsize,
 }
@@ -344,7 +342,6 @@ impl Feeds {
             listed: AtomicBool::new(false),
             absent: AtomicBool::new(false),
             rerouted: AtomicBool::new(false),
-            imported: AtomicBool::new(true),
             couriers_running: AtomicUsize::new(workers),
         }
     }

@@ -33,7 +33,7 @@ pub struct Admitted {
 /// The points of influx-proxy's cache files are older than all that clients send now, and come first.
 async fn wait_for_import(worker: &Worker) -> Result<(), Reject> {
     let mut waited = Duration::ZERO;
-    while !worker.feeds.imported.load(SeqCst) {
+    while worker.all_stats.importing.load(SeqCst) {
         if waited >= IMPORT_WAIT {
             return Err(Reject::Importing);
         }
