@@ -38,22 +38,28 @@ fn two_proxies_do_not_migrate_one_circle_at_a_time() {
     cluster.check(true);
 }
 
-/// An influx-proxy 2.5: no `/migrate/state`, and at first something in a cache file. Its requests come out.
+/// For so long it has something in a cache file: longer than what it has in memory is waited for.
+const CACHED: Duration = Duration::from_secs(16);
+
+/// An influx-proxy 2.5: no `/migrate/state`, and at first something in a cache file. Once it is told of the end, its
+/// `/health` fails. Its requests come out.
 fn influx_proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let (tell, told) = channel();
     let state = r#"{"circles":[{"id":0,"name":"c","transferring":false}],"resyncing":false}"#;
-    let begun = Instant::now();
+    let (begun, mut is_over) = (Instant::now(), false);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = vec![0; 4096];
             let n = stream.read(&mut request).unwrap();
             let request = String::from_utf8_lossy(&request[..n]).split(" HTTP").next().unwrap().to_owned();
-            let backlog = begun.elapsed() < Duration::from_secs(5);
+            is_over |= request.ends_with("resyncing=false");
+            let backlog = begun.elapsed() < CACHED;
             let backend = format!(r#"{{"backlog":{backlog},"rewriting":false}}"#);
             let (status, body) = match request.split_once('/').map_or("", |(_, target)| target) {
+                "health" if is_over => ("500 Internal Server Error", String::new()),
                 "health" => {
                     ("200 OK", format!(r#"{{"circles":[{{"backends":[{backend}]}},{{"backends":[{backend}]}}]}}"#))
                 }
@@ -74,10 +80,12 @@ fn influx_proxy() -> (String, Receiver<String>) {
 fn an_influx_proxy_2_5_is_told_and_its_cached_points_are_waited_for() {
     let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..300);
+    let begun = Instant::now();
     let (addr, told) = influx_proxy();
     let id = cluster.begin(&format!("/resync?ha_addrs={},{addr}", cluster.proxy.addr()), "");
     let ended = cluster.wait(id);
     assert_eq!(ended["state"], "done", "{ended:#}\n{}", cluster.proxy.stderr());
+    assert!(begun.elapsed() >= CACHED, "it ended after {:?}", begun.elapsed());
     let told: Vec<_> = told.try_iter().collect();
     for request in ["POST /transfer/state?resyncing=true", "GET /health", "POST /transfer/state?resyncing=false"] {
         assert!(told.iter().any(|told| told == request), "{request}: {told:?}");

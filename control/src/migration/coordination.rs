@@ -15,7 +15,7 @@ use fluxgate_dataplane::topology::{Backend, BackendId};
 
 use super::job::{Job, MigrationShared};
 use super::order::Undelivered;
-use super::peers::{self, PeerAnswer, PeerBacklog, PeerChange, PeerTold};
+use super::peers::{self, PeerAnswer, PeerBacklog, PeerChange, PeerKind, PeerTold};
 use super::plan::Goal;
 use crate::clock::unix_ms;
 use crate::limits;
@@ -114,10 +114,14 @@ impl Job {
     /// Tells another proxy that this migration goes on, and notes its answer.
     fn remind(&self, shared: &MigrationShared, addr: &str) -> Result<(), String> {
         let at_ms = unix_ms();
-        let result = shared.peers.tell(addr, self.change(true, false));
+        let told = shared.peers.tell(addr, self.change(true, false));
+        let heard = told.and_then(|PeerTold { waiting, kind }| match kind {
+            PeerKind::Newer => Ok((shared.peers.cached(addr)?, kind)),
+            PeerKind::Fluxgate | PeerKind::Older => Ok((waiting, kind)),
+        });
         let mut inner = self.look();
-        match result {
-            Ok(PeerTold { waiting, kind }) => {
+        match heard {
+            Ok((waiting, kind)) => {
                 let heard = PeerBacklog { at_ms, waiting, kind, is_silent: false };
                 _ = inner.peer_backlogs.insert(addr.to_owned(), heard);
             }

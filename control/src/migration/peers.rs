@@ -97,7 +97,7 @@ impl PeerKind {
 /// The answer of another proxy that was told of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerTold {
-    /// As in [`PeerBacklog`].
+    /// As in [`PeerBacklog`]; [`Peers::cached`] asks an influx-proxy 2.5 for it.
     pub waiting: HashMap<usize, u64>,
     pub kind: PeerKind,
 }
@@ -324,10 +324,10 @@ impl Peers {
         Ok(PeerAnswer::State { migrating, resyncing })
     }
 
-    /// Tells a proxy of a change. Ok = what it says of its points.
+    /// Tells a proxy of a change. Ok = what it says of its points in the same answer.
     ///
     /// # Errors
-    /// Why it may not have received the change, or what it holds is not known.
+    /// Why it may not have received the change.
     pub fn tell(&self, addr: &str, change: PeerChange) -> Result<PeerTold, String> {
         let (url, authorization) = self.reach(addr);
         let post = |target: &str| {
@@ -345,13 +345,16 @@ impl Peers {
             status => return Err(self.refusal(status, authorization.is_some())),
         }
         match post(&format!("/transfer/state?{}", change.newer_query()))?.status().as_u16() {
-            200..=299 => Ok(PeerTold { waiting: self.cached(addr)?, kind: PeerKind::Newer }),
+            200..=299 => Ok(PeerTold { waiting: HashMap::new(), kind: PeerKind::Newer }),
             status => Err(self.refusal(status, authorization.is_some())),
         }
     }
 
     /// The backends for which an influx-proxy 2.5 has points in cache files, which may be of any age.
-    fn cached(&self, addr: &str) -> Result<HashMap<usize, u64>, String> {
+    ///
+    /// # Errors
+    /// Why this is not known.
+    pub fn cached(&self, addr: &str) -> Result<HashMap<usize, u64>, String> {
         let (url, authorization) = self.reach(addr);
         let request = client::authorized(self.agent.get(format!("{url}/health")), authorization);
         let mut answer = request.call().map_err(|e| e.to_string())?;
@@ -566,7 +569,9 @@ mod tests {
         assert_eq!(peers.ask(&addr), Ok(said));
         let waiting = HashMap::from([(1, u64::MAX), (2, u64::MAX)]);
         let change = PeerChange::Migrating { circle: 0, migrating: true, moved: false };
-        assert_eq!(peers.tell(&addr, change), Ok(PeerTold { waiting, kind: PeerKind::Newer }));
+        let told = PeerTold { waiting: HashMap::new(), kind: PeerKind::Newer };
+        assert_eq!(peers.tell(&addr, change), Ok(told), "it knows, whatever /health says");
+        assert_eq!(peers.cached(&addr), Ok(waiting.clone()));
         let want = [
             "GET /migrate/state",
             "GET /transfer/state",
@@ -575,5 +580,8 @@ mod tests {
             "GET /health",
         ];
         assert_eq!(thread.join().unwrap(), want);
+        let heard = PeerBacklog { at_ms: 50_000, waiting, kind: PeerKind::Newer, is_silent: false };
+        assert!(heard.is_behind(BackendId(1), 0) && heard.is_behind(BackendId(2), 0), "of any age");
+        assert!(!heard.is_behind(BackendId(0), 50_000));
     }
 }
