@@ -160,10 +160,13 @@ load() {
 # number NAME [FILE]: out of indented JSON.
 number() { sed -n "s/^ *\"$1\": *\([0-9.]*\),\{0,1\}\$/\1/p" "${2:-$dir/load.json}" | head -1; }
 
+# queued: points that wait for delivery.
+queued() { curl -s "$url/ledger" | sed -n 's/.*"totals":{[^}]*"queued":\([0-9]*\).*/\1/p'; }
+
 # drain [SECONDS]: waits until all backends have everything.
 drain() {
   local deadline=$((SECONDS + ${1:-60})) left
-  until left=$(curl -s "$url/ledger" | sed -n 's/.*"totals":{[^}]*"queued":\([0-9]*\).*/\1/p') && [ "$left" = 0 ]; do
+  until left=$(queued) && [ "$left" = 0 ]; do
     [ $SECONDS -lt $deadline ] || fail "$left points are still queued ${1:-60} s after the load"
     sleep 0.1
   done

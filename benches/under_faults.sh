@@ -33,7 +33,6 @@ start_proxy "${cpus[0]}" "$circles"
 results -faults "# $seconds s per row, $rate points/s in requests of $lines points to one database, an eighth of that to each of the others" \
   "fault,write_requests,p50_us,p99_us,max_us,queued,seconds_until_empty"
 
-queued() { curl -s "$url/ledger" | sed -n 's/.*"totals":{[^}]*"queued":\([0-9]*\).*/\1/p'; }
 # Lines of 2,000 series, twice what the limit is.
 other_load() {
   taskset -c "$load_cpu" "$FLUXGATE" load --url "$url" --db "$1" --rate $((rate / 8)) --lines "$lines" --hosts 100 \
@@ -47,7 +46,7 @@ first=1
 for fault in none hung forbidden missing limited all; do
   others=()
   case $fault in
-    forbidden) admin "REVOKE ALL ON forbidden FROM writer" || true ;;
+    forbidden) admin "REVOKE ALL ON forbidden FROM writer" ;;
     missing) admin "DROP DATABASE missing" ;;
     all) admin "REVOKE ALL ON forbidden FROM writer"; admin "DROP DATABASE missing" ;;
   esac
