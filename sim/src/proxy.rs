@@ -344,7 +344,7 @@ async fn serve(world: Rc<World>, life: Rc<Life>) {
                     exec::trace(|| format!("create {db} on b{}: {result:?}", backend.0));
                     life.send(worker, ToWorker::Created { ticket, result });
                 }),
-                ToControl::BackendChanged { backend, .. } | ToControl::Unreached { backend } => {
+                ToControl::BackendChanged { backend, .. } | ToControl::Unanswered { backend } => {
                     life.probe_now[backend.index()].raise()
                 }
                 ToControl::Ledger { worker, rows, .. } => _ = life.rows.borrow_mut().insert(worker, rows),

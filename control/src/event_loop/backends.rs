@@ -121,7 +121,7 @@ impl EventLoop {
     }
 
     /// A query got no answer. The backend may have moved.
-    pub(super) fn unreached(&mut self, backend: BackendId) {
+    pub(super) fn unanswered(&mut self, backend: BackendId) {
         self.backends[backend.index()].probe.now();
     }
 

@@ -230,7 +230,7 @@ impl EventLoop {
                 self.create((worker, ticket), (backend, db, rp));
             }
             ToControl::BackendChanged { backend, up, reason } => self.written(backend, up, &reason),
-            ToControl::Unreached { backend } => self.unreached(backend),
+            ToControl::Unanswered { backend } => self.unanswered(backend),
             ToControl::Ledger { worker, ticket, rows } => self.census.answered(worker, ticket, rows),
             ToControl::Drained { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Drained(result)),
             ToControl::Written { ticket, result, .. } => self.errands.answered(ticket, WorkerAnswer::Written(result)),

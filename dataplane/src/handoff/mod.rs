@@ -129,7 +129,7 @@ pub enum ToControl {
     /// According to the results of its courier's writes, a backend went down or came up.
     BackendChanged { backend: BackendId, up: bool, reason: String },
     /// A query has got no answer from `backend`: its name is looked up and it is probed at once.
-    Unreached { backend: BackendId },
+    Unanswered { backend: BackendId },
     /// Answers [`ToWorker::LedgerWanted`].
     Ledger { worker: usize, ticket: Ticket, rows: Vec<LedgerRow> },
     /// Answers [`ToWorker::Drain`].

@@ -163,7 +163,7 @@ pub async fn ask<'a>(
     let Opened { address, stream, answer, buf, len } = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            worker.link.tell(|_| ToControl::Unreached { backend });
+            worker.link.tell(|_| ToControl::Unanswered { backend });
             return Some(Err(AskFailure::Failed(failure)));
         }
     };
