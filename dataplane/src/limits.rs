@@ -423,8 +423,8 @@ pub const QUERY_BUFFER_BYTES: usize = 64 * 1024;
 pub const GIVEN_UP_CHECK: Duration = Duration::from_millis(500);
 /// Longest wait for a connection to a backend for a query. Longer: the next backend is asked.
 pub const QUERY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A query that no backend could be reached for waits so long for another address of one, or for a probe. At each news,
-/// and in the end, they are asked once more.
+/// A query that no backend could be reached for waits so long for another address of one, or for a probe. Then they are
+/// asked once more.
 pub const QUERY_ADDRESS_WAIT: Duration = Duration::from_secs(1);
 /// Idle connections to one backend that a worker keeps for queries, and their age. More or older: closed.
 pub const QUERY_KEPT_CONNECTIONS_MAX: usize = 8;

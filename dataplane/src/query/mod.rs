@@ -293,19 +293,15 @@ async fn ask_alone(
     others: impl Fn(&Failures) -> bool,
 ) -> Result<AfterAnswer, Failures> {
     let mut failures = Failures::new();
-    let (mut news, mut until) = (worker.queries.news.wait(), None);
+    let mut news = Some(worker.queries.news.wait());
     loop {
         let failed = failures.keys().copied().collect();
         let ranked = chooser(worker, &worker.placement(), &failed, must_see).best_first(candidates.iter().copied());
         let Some(&(backend, rank)) = ranked.first() else {
-            let is_worth_it = failures.values().any(AskFailure::is_unreached) && !others(&failures);
-            let left = *until.get_or_insert_with(|| io::now() + QUERY_ADDRESS_WAIT) - io::now();
-            if !is_worth_it || left.is_zero() {
-                break;
-            }
-            // The control thread looks the names up. What it tells first may be older than that.
-            _ = io::timeout(left, news).await;
-            news = worker.queries.news.wait();
+            let is_worth_it = |_: &_| failures.values().any(AskFailure::is_unreached) && !others(&failures);
+            let Some(news) = news.take().filter(is_worth_it) else { break };
+            // The control thread looks the names up.
+            _ = io::timeout(QUERY_ADDRESS_WAIT, news).await;
             failures.retain(|_, why| !why.is_unreached());
             continue;
         };
