@@ -32,8 +32,6 @@ pub enum ReadReply {
     Answer(Vec<u8>),
     /// It refuses the request, with this text.
     Refused(String),
-    /// It has failed over the request, as another one with the same data would.
-    Panicked,
 }
 
 impl ReadReply {
@@ -41,13 +39,14 @@ impl ReadReply {
     pub fn held_bytes(&self) -> usize {
         match self {
             Self::Answer(block) => block.capacity(),
-            Self::Refused(_) | Self::Panicked => 0,
+            Self::Refused(_) => 0,
         }
     }
 }
 
 impl Client {
-    /// Asks a backend. The inner error says why there is no answer.
+    /// Asks a backend. The inner error says why there is no answer: [`PANICKED`] when it has failed over the request,
+    /// as another one with the same data would.
     ///
     /// # Errors
     /// [`Interrupted`].
@@ -72,7 +71,7 @@ impl Client {
             500 => {
                 let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
                 let panicked = body.unwrap_or_default().trim_ascii() == PANICKED.as_bytes();
-                return Ok(if panicked { Ok(ReadReply::Panicked) } else { Err("answered 500".to_owned()) });
+                return Ok(Err(if panicked { PANICKED } else { "answered 500" }.to_owned()));
             }
             401 | 403 => return Ok(Err("refuses its configured user".to_owned())),
             status => return Ok(Err(format!("answered {status}"))),

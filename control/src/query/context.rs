@@ -300,7 +300,7 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
             .collect::<Result<_, Stop>>()?;
-        self.send_each(&calls)
+        self.send_noting(&calls, Client::statement)
     }
 
     /// Sends several backends a noted question each, in parallel. None: it was not answered.
@@ -310,33 +310,15 @@ impl<'a> Context<'a> {
     pub fn ask_noted(&self, questions: &[Question]) -> Result<Vec<Option<Answer>>, Stop> {
         let call = |asked: &Question| Ok((asked.backend, self.call(asked.text.clone(), asked.times)?));
         let calls: Vec<_> = questions.iter().map(call).collect::<Result<_, Stop>>()?;
-        Ok(self.send_each(&calls)?.into_iter().map(Result::ok).collect())
+        Ok(self.send_noting(&calls, Client::statement)?.into_iter().map(Result::ok).collect())
     }
 
-    fn send_each(&self, calls: &[(BackendId, Call)]) -> Result<Vec<Result<Answer, Unanswered>>, Stop> {
-        let results = self.send_all(calls, Client::statement);
-        let mut answers = Vec::with_capacity(results.len());
-        for ((backend, _), result) in calls.iter().zip(results) {
-            answers.push(match result? {
-                Ok(answer) => Ok(answer),
-                Err(why) => {
-                    self.failed.borrow_mut().insert(*backend, why.clone());
-                    Err(Unanswered { backend: *backend, why })
-                }
-            });
-        }
-        Ok(answers)
-    }
-
-    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. The inner
-    /// error: one has not answered, and is not asked again by this request; whether one has failed over the read.
+    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. None: one has
+    /// not answered, and is not asked again by this request.
     ///
     /// # Errors
     /// When no time is left, or the memory does not suffice.
-    pub fn ask_prometheus(
-        &self,
-        questions: Vec<(BackendId, Vec<u8>)>,
-    ) -> Result<Result<Vec<ReadReply>, ReadPanicked>, Stop> {
+    pub fn ask_prometheus(&self, questions: Vec<(BackendId, Vec<u8>)>) -> Result<Option<Vec<ReadReply>>, Stop> {
         let (time_left, request) = (self.time_left()?, self.request);
         let call = |block| ReadCall {
             db: request.db.clone(),
@@ -346,28 +328,34 @@ impl<'a> Context<'a> {
             cancelled: Arc::clone(&self.cancelled),
         };
         let calls: Vec<_> = questions.into_iter().map(|(backend, block)| (backend, call(block))).collect();
-        let results = self.send_all(&calls, Client::prometheus_read);
-        let mut replies = Vec::with_capacity(results.len());
-        let mut panicked = false;
-        for ((backend, _), result) in calls.iter().zip(results) {
-            let why = match result? {
-                Ok(ReadReply::Panicked) => {
-                    panicked = true;
-                    "answered 500".to_owned()
-                }
-                Ok(reply) => {
-                    replies.push(reply);
-                    continue;
-                }
-                Err(why) => why,
-            };
-            self.failed.borrow_mut().insert(*backend, why);
-        }
+        let results = self.send_noting(&calls, Client::prometheus_read)?;
+        let replies: Vec<_> = results.into_iter().flatten().collect();
         if replies.len() == calls.len() {
-            return Ok(Ok(replies));
+            return Ok(Some(replies));
         }
         replies.iter().for_each(|reply| self.held.give_back(reply.held_bytes()));
-        Ok(Err(ReadPanicked(panicked)))
+        Ok(None)
+    }
+
+    /// Makes the calls in parallel, and notes which backends have not answered.
+    fn send_noting<C: Sync, T: Send>(
+        &self,
+        calls: &[(BackendId, C)],
+        send: impl Fn(&Client, &C, &Held) -> Result<Result<T, String>, Interrupted> + Sync,
+    ) -> Result<Vec<Result<T, Unanswered>>, Stop> {
+        let results = calls.iter().zip(self.send_all(calls, send));
+        let noted = results.map(|(&(backend, _), result)| {
+            Ok(result?.map_err(|why| {
+                self.failed.borrow_mut().insert(backend, why.clone());
+                Unanswered { backend, why }
+            }))
+        });
+        noted.collect()
+    }
+
+    /// Whether a backend has not answered this request, for this reason.
+    pub fn failed_with(&self, why: &str) -> bool {
+        self.failed.borrow().values().any(|known| known == why)
     }
 
     /// Makes the calls in parallel, and counts them as running.
@@ -506,10 +494,6 @@ impl<'a> Context<'a> {
         })
     }
 }
-
-/// A backend did not answer a remote read. True: one has failed over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadPanicked(pub bool);
 
 /// A backend did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

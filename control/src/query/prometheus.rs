@@ -14,7 +14,7 @@ use fluxgate_dataplane::prometheus::{compress, compressed_len_max, uncompress, u
 use fluxgate_dataplane::routing::reach::Reach;
 use fluxgate_dataplane::topology::BackendId;
 
-use super::context::{Context, ReadPanicked, Stop, Times};
+use super::context::{Context, Stop, Times};
 use crate::influx::answer::{Answer, decoded};
 use crate::influx::prometheus::ReadReply;
 
@@ -22,10 +22,12 @@ use crate::influx::prometheus::ReadReply;
 pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
     let request = ReadRequest::parse(message).map_err(|text| Stop::Failed { status: 400, text })?;
     context.held.take(message.len())?;
-    let mut panicked = false;
+    // What one backend fails over while others cannot answer, one InfluxDB would fail over, too.
+    let as_influx = |stop| match context.failed_with(PANICKED) {
+        true => Stop::Failed { status: 500, text: PANICKED.to_owned() },
+        false => stop,
+    };
     loop {
-        // What one backend fails over while others cannot answer, one InfluxDB would fail over, too.
-        let as_influx = |stop| if panicked { Stop::Failed { status: 500, text: PANICKED.to_owned() } } else { stop };
         let shares = context.shares(&Reach::Circle).map_err(as_influx)?;
         let backends: Vec<_> = shares.backends.keys().copied().collect();
         // Each attempt leaves out at least one more backend.
@@ -34,9 +36,8 @@ pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
             compress(&request.without(names.iter().map(String::as_str))).expect("a request is shorter than 4 GiB")
         };
         let questions = backends.iter().zip(&foreign).map(|(&backend, names)| (backend, packed(names))).collect();
-        match context.ask_prometheus(questions)? {
-            Ok(replies) => return merged(context, replies),
-            Err(ReadPanicked(one)) => panicked |= one,
+        if let Some(replies) = context.ask_prometheus(questions)? {
+            return merged(context, replies);
         }
     }
 }
@@ -80,7 +81,6 @@ fn merged(context: &Context<'_>, replies: Vec<ReadReply>) -> Result<QueryReply, 
             }
             // One that has none of the database or policy has no series either.
             ReadReply::Refused(text) => refusal = Some(text),
-            ReadReply::Panicked => {}
         }
     }
     if let Some(text) = refusal.filter(|_| answers.is_empty()) {
