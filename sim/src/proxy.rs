@@ -286,6 +286,14 @@ impl Life {
         waits || is_parked.is_some_and(|wait| wait.oldest != u64::MAX)
     }
 
+    /// Databases with points that a backend does not take, each with that backend.
+    pub fn parked(&self) -> Vec<(usize, String)> {
+        let Some(order) = self.order.get() else { return Vec::new() };
+        let of = |backend: usize| order.parked(BackendId(backend as u16)).into_iter().map(move |of| (backend, of.key));
+        let all = (0..self.stats.couriers.len()).flat_map(of);
+        all.map(|(backend, key)| (backend, String::from_utf8_lossy(&key.db).into_owned())).collect()
+    }
+
     /// According to the last probe.
     pub fn is_up(&self, backend: usize) -> bool {
         self.up.borrow()[backend]

@@ -118,7 +118,7 @@ async fn put_right(plan: &Plan, world: &Rc<World>, process: &Rc<Process>) {
     }
 }
 
-/// Waits until nothing is queued any more and no statement is being carried out; the ledger then.
+/// Waits until nothing is queued or parked any more and no statement is being carried out; the ledger then.
 async fn drained(world: &Rc<World>, process: &Rc<Process>) -> Option<Vec<LedgerRow>> {
     let deadline = exec::now() + DRAINED_WITHIN;
     let mut last = String::from("no process");
@@ -127,12 +127,14 @@ async fn drained(world: &Rc<World>, process: &Rc<Process>) -> Option<Vec<LedgerR
             && !life.worker_failed()
             && let Some(rows) = life.clone().ledger().await
         {
+            let parked = life.parked();
             // A statement that is being carried out is not everywhere yet.
-            if rows.iter().all(|row| row.queued == 0) && !life.changes_structure.get() {
+            if rows.iter().all(|row| row.queued == 0) && parked.is_empty() && !life.changes_structure.get() {
                 return Some(rows);
             }
             let behind = rows.iter().filter(|row| row.queued > 0);
             last = behind.map(|row| format!("{} {} for {:?} ", row.queued, row.db, row.backend)).collect();
+            last.extend(parked.iter().map(|(backend, db)| format!("{db} is parked for b{backend} ")));
         }
         exec::sleep(Duration::from_millis(500)).await;
     }

@@ -143,3 +143,23 @@ fn a_write_is_told_that_its_points_were_dropped_before_they_were_parked() {
     };
     nothing_found(&plan);
 }
+
+/// The courier sees all there is only when other logs have said that they have nothing for it. Then its side courier
+/// may end, and nothing else happens that would wake it.
+#[test]
+fn parked_points_are_given_back_when_nothing_else_happens() {
+    let plan = Plan {
+        setup: Setup { safety: Safety::Disk, full: Full::DropOldest, missing: Missing::Hold, ..Setup::default() },
+        ops: vec![
+            op(4, 21653, 1, &[(4, 503)]),
+            op(3, 31697, 1, &[(0, 402), (4, 400)]).float(1),
+            op(0, 36443, 1, &[(3, 102)]).long(),
+            op(5, 37714, 1, &[(0, 603)]).float(0),
+            op(4, 38003, 1, &[(3, 503)]).fresh(),
+            op(1, 38630, 1, &[(0, 200)]),
+        ],
+        events: vec![event(27909, PlannedFault::BackendSlow { backend: 1, for_ms: 19365, by_ms: 12432 })],
+        ..Plan::quiet(6_000_507, Profile::Mixed)
+    };
+    nothing_found(&plan);
+}

@@ -367,11 +367,13 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             }
         }
         let (window, reports) = (&mut self.window, &self.delivery.reports);
-        let handle = &self.delivery.handle;
+        let handle = self.delivery.handle.clone();
         let sides = &mut self.sides;
         let progress = self.side_of.as_ref().map(|side_of| &side_of.progress);
         let (full, held, ended) = (Cell::new(false), Cell::new(None), Cell::new(false));
         let default = |db: &[u8]| reports.default_policy(db).map(|name| name.into_bytes().into());
+        // Before the logs are looked into: what happens meanwhile must not be slept through.
+        let changed = handle.event.wait();
         let mut sink = |log: usize, record: RecordView<'_>| {
             if handle.hold.get().is_some_and(|from| record.stamp >= from) {
                 held.set(Some(record.stamp));
@@ -400,7 +402,8 @@ impl<S: RecordSource + Parking<R> + 'static, R: Reports + 'static> Courier<S, R>
             if let Some(side_of) = &self.side_of {
                 side_of.tell(&mut self.source, fetched.below, fetched.below > 0);
             }
-            let changed = handle.event.wait();
+            // With what this fetch has shown, a side courier may end. Nothing else might wake this one.
+            self.look_at_sides();
             if held.get().is_none() && !ended.get() {
                 future::or(self.source.ready(), changed).await;
             } else if ended.get() || handle.hold.get().is_some() {

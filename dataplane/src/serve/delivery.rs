@@ -221,7 +221,14 @@ pub(super) struct OneLog {
 /// How records are reached.
 enum Reach {
     Reader(Box<LogReader>),
-    Chunks { arrived: Rc<Event>, current: Chunk, done: usize, position: Seq },
+    Chunks {
+        arrived: Rc<Event>,
+        current: Chunk,
+        done: usize,
+        position: Seq,
+        /// The log had more than it offered when the courier looked last.
+        was_behind: Cell<bool>,
+    },
 }
 
 impl OneLog {
@@ -236,7 +243,8 @@ impl OneLog {
                     worker.add_side_feed(log, backend, feed);
                 }
                 let arrived = worker.feed_event(feed);
-                Reach::Chunks { arrived, current: Chunk::default(), done: 0, position: Seq(0) }
+                let (current, was_behind) = (Chunk::default(), Cell::new(true));
+                Reach::Chunks { arrived, current, done: 0, position: Seq(0), was_behind }
             }
         };
         Self { worker: worker.clone(), backend, ends: ends.clone(), log, reach, loud_at: None }
@@ -270,9 +278,12 @@ impl Drop for OneLog {
 
 impl LogSource for OneLog {
     fn offered(&self) -> bool {
-        match &self.ends[self.log].to {
-            LogPlace::Here(_) => true,
-            LogPlace::Elsewhere(feed) => !feed.behind.load(SeqCst),
+        match (&self.ends[self.log].to, &self.reach) {
+            (LogPlace::Elsewhere(feed), Reach::Chunks { was_behind, .. }) => {
+                was_behind.set(feed.behind.load(SeqCst));
+                !was_behind.get()
+            }
+            _ => true,
         }
     }
 
@@ -331,9 +342,10 @@ impl LogSource for OneLog {
                     journal.met_damage(self.backend);
                 }
             }
-            (LogPlace::Elsewhere(feed), Reach::Chunks { arrived, .. }) => loop {
+            (LogPlace::Elsewhere(feed), Reach::Chunks { arrived, was_behind, .. }) => loop {
                 let rung = arrived.wait();
-                if feed.has_chunk() {
+                // That a log has nothing for this backend is news as well: others need not wait for it.
+                if feed.has_chunk() || was_behind.get() && !feed.behind.load(SeqCst) {
                     return;
                 }
                 rung.await;

@@ -60,7 +60,7 @@ async fn feed_courier(
                 }
                 // No await since the fetch: nothing was written in between.
                 if !reader.behind() {
-                    feed.behind.store(false, SeqCst);
+                    feed.offered_all();
                 }
                 if !is_new
                     && let Ok(fetched) = reader.fetch(true, &mut |_| false).await

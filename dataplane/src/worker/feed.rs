@@ -175,7 +175,7 @@ pub struct Feed {
     pub closed: AtomicBool,
     /// A client waits: the courier's next window starts at once.
     pub hurry: AtomicBool,
-    /// The courier waits for a chunk; the log's reader waits for room.
+    /// The courier waits for a chunk, or to hear that there is none; the log's reader waits for room.
     courier_waits: AtomicBool,
     reader_waits: AtomicBool,
     pub to_courier: FeedEnd,
@@ -218,6 +218,17 @@ impl Feed {
     /// Offers a chunk to the courier; there is room.
     pub fn offer(&self, chunk: Chunk) {
         self.chunks.push(chunk).expect("only the reader offers, and it has looked");
+        self.wake_courier();
+    }
+
+    /// All that can be read has been offered.
+    pub fn offered_all(&self) {
+        if self.behind.swap(false, SeqCst) {
+            self.wake_courier();
+        }
+    }
+
+    fn wake_courier(&self) {
         if self.courier_waits.swap(false, SeqCst) {
             self.to_courier.ring();
         }
