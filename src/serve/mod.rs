@@ -12,7 +12,6 @@ mod preflight;
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
@@ -21,6 +20,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
+use fluxgate_dataplane::disklog::inspect::worker_dirs;
 use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
 use fluxgate_dataplane::io::{self, PortGuard, Socket, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
@@ -407,10 +407,6 @@ fn backlog_max_bytes(settings: &Settings) -> Result<u64, String> {
 /// Numbers of logs whose workers do not exist any more, because `workers` is smaller now, ascending. They are delivered
 /// from where they lie.
 fn logs_of_former_workers(settings: &Settings) -> Vec<usize> {
-    let Ok(entries) = std::fs::read_dir(&settings.data_dir) else { return Vec::new() };
-    let number = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("worker-")?.parse::<usize>().ok();
-    let mut numbers: Vec<_> = entries.filter_map(|entry| number(entry.ok()?.path())).collect();
-    numbers.retain(|&number| number >= settings.workers);
-    numbers.sort_unstable();
-    numbers
+    let dirs = worker_dirs(&settings.data_dir).unwrap_or_default();
+    dirs.into_iter().map(|(number, _)| number).filter(|&number| number >= settings.workers).collect()
 }

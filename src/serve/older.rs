@@ -5,10 +5,11 @@
 //! that are newer than the state of our logs mean that it has run here since. Nothing tells of an influx-proxy with
 //! another `data_dir`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use fluxgate_dataplane::disklog;
+use fluxgate_dataplane::disklog::inspect::{saved, worker_dirs};
 use fluxgate_dataplane::takeover::cache_files;
 
 /// Refuses to deliver such points without being told to.
@@ -16,13 +17,13 @@ use fluxgate_dataplane::takeover::cache_files;
 /// # Errors
 /// One sentence that says what is there and what to do.
 pub fn ask(data_dir: &Path) -> Result<(), String> {
-    let logs = logs(data_dir);
-    let saved = logs.iter().flat_map(|log| ["state", "state.2"].map(|name| modified(&log.join(name)))).max().flatten();
+    let logs = worker_dirs(data_dir).unwrap_or_default();
+    let saved = logs.iter().filter_map(|(_, log)| saved(log)).max();
     let (Some(saved), Some((written, file))) = (saved, cache_files::newest(data_dir)) else { return Ok(()) };
     if written <= saved {
         return Ok(());
     }
-    for log in logs {
+    for (_, log) in logs {
         // What cannot be read is told of when the log is opened.
         let Ok(mut pending) = disklog::pending(&log) else { continue };
         let Ok(Some(record)) = pending.next_record() else { continue };
@@ -50,12 +51,6 @@ pub fn circles(file: &Path, data_dir: &Path) -> Option<String> {
             file.display()
         )
     })
-}
-
-fn logs(data_dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
-    let is_log = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("worker-"));
-    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_log).collect()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -2,6 +2,7 @@
 //! silence when it may be older than what the backends hold.
 
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -112,6 +113,13 @@ fn points_from_before_influx_proxy_ran_again_are_asked_about() {
         assert!(err.contains(words), "{words}: {err}");
     }
     assert_eq!(backends[1].points("db"), 1, "nothing is delivered unasked");
+    // As the sentence says, logs that have another name are left out.
+    let logs: Vec<_> = (0..2).map(|worker| proxy.data_dir().join(format!("worker-{worker}"))).collect();
+    let refused = |proxy: &Proxy| command(proxy, &["check", "-config", "proxy.json"]).1.contains("a start is refused");
+    let aside = |log: &PathBuf| log.with_extension("old");
+    logs.iter().for_each(|log| std::fs::rename(log, aside(log)).unwrap());
+    assert!(!refused(&proxy));
+    logs.iter().for_each(|log| std::fs::rename(aside(log), log).unwrap());
     let (status, out, err) = command(&proxy, &["check", "-config", "proxy.json"]);
     assert!(status == 0 && out.contains("\na start is refused: data_dir "), "{out}{err}");
     let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);

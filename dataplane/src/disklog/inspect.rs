@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::parked::encode_key;
 use super::recovery::read_chain;
@@ -12,7 +13,7 @@ use super::scan::{End, FrameStep, Gap, Remains, Scan};
 use super::segment::Segment;
 use super::state_files::{FoundState, read_state};
 use super::store::Files;
-use super::{Error, Loss, PendingRecord, RecordView, Seq, frame, pending, record, state};
+use super::{Error, Loss, PendingRecord, RecordView, Seq, frame, pending, record, state, worker_dir};
 use crate::limits::VERIFY_LOOKS;
 use crate::one_line::one_line;
 use crate::topology::Topology;
@@ -219,18 +220,31 @@ fn print_error(dir: &Path) -> impl Fn(io::Error) -> Error {
 
 /// `dir` itself if it holds a log, or else the worker directories in it.
 fn log_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let io = |e| Error::io("list", dir, e);
-    let mut dirs = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|n| n.strip_prefix("worker-")).and_then(|n| n.parse::<u64>().ok());
-        if let Some(number) = number.filter(|_| entry.path().is_dir()) {
-            dirs.push((number, entry.path()));
-        }
-    }
-    dirs.sort();
+    let dirs = worker_dirs(dir).map_err(|e| Error::io("list", dir, e))?;
     Ok(if dirs.is_empty() { vec![dir.to_owned()] } else { dirs.into_iter().map(|(_, path)| path).collect() })
+}
+
+/// The folders of the workers' logs in a data directory, with their numbers, ascending.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn worker_dirs(data_dir: &Path) -> io::Result<Vec<(usize, PathBuf)>> {
+    let mut dirs = Vec::new();
+    for entry in std::fs::read_dir(data_dir)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("worker-")?.parse().ok());
+        // As `worker_dir` writes it: not `worker-00`.
+        let number = number.filter(|&number| worker_dir(data_dir, number) == path && path.is_dir());
+        dirs.extend(number.map(|number| (number, path)));
+    }
+    dirs.sort_unstable();
+    Ok(dirs)
+}
+
+/// When the state of a log was saved. None: it never was, or that cannot be read.
+pub fn saved(dir: &Path) -> Option<SystemTime> {
+    let modified = |name| dir.join(name).metadata().ok()?.modified().ok();
+    state::FILES.into_iter().filter_map(modified).max()
 }
 
 fn walk(
