@@ -25,27 +25,33 @@ pub struct DrainArgs {
 /// # Errors
 /// One sentence, when it cannot start, or when points are left at the end.
 pub fn drain(args: &DrainArgs, config: &Config) -> Result<(), ServeError> {
-    let mut is_empty = false;
-    let ledger = super::run(config, Clients::None, |running| {
+    let mut is_importing = false;
+    let ended = super::run(config, Clients::None, |running| {
         log::info!("delivering what is in {}; clients are not served", config.data.data_dir.display());
-        deliver(running, Duration::from_secs(args.wait), &mut is_empty)
+        let failure = deliver(running, Duration::from_secs(args.wait));
+        is_importing = running.stats.importing.load(SeqCst);
+        failure
     })?;
-    let queued = ledger_report::queued(&config.data.topology, &ledger);
-    if is_empty && queued.is_empty() {
+    let queued = ledger_report::queued(&config.data.topology, &ended.ledger);
+    let left = if !queued.is_empty() {
+        format!("{queued} are left")
+    } else if is_importing {
+        "cache files of influx-proxy are left".to_owned()
+    } else if !ended.is_whole {
+        "it was stopped before it knew all logs".to_owned()
+    } else {
         log::info!("everything has been delivered");
         return Ok(());
-    }
-    let left = if queued.is_empty() { "it was stopped".to_owned() } else { format!("{queued} are left") };
+    };
     Err(ServeError::Running(format!("not everything has been delivered: {left}; start `fluxgate drain` again")))
 }
 
 /// Waits until nothing is queued any more, for a signal, or as long as it may.
-fn deliver(running: &mut Running, wait: Duration, is_empty: &mut bool) -> Option<String> {
+fn deliver(running: &mut Running, wait: Duration) -> Option<String> {
     let begun = Instant::now();
     let mut told = begun;
     while begun.elapsed() < wait {
-        *is_empty = !running.stats.importing.load(SeqCst) && left(&running.stats, &running.settings.topology) == 0;
-        if *is_empty {
+        if !running.stats.importing.load(SeqCst) && left(&running.stats, &running.settings.topology) == 0 {
             return None;
         }
         if told.elapsed() >= DRAIN_TELL_INTERVAL {

@@ -66,7 +66,7 @@ enum News {
 /// One sentence that names the key, the file or the cause.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let ledger = run(config, Clients::Accepted, |running| {
+    let ended = run(config, Clients::Accepted, |running| {
         if !rings::coop_applied() {
             log::warn!("the kernel does not support IORING_SETUP_COOP_TASKRUN: small requests cost more CPU");
         }
@@ -74,7 +74,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         log::info!("listening on {}{tls} with {} workers", running.listening, running.settings.workers);
         running.wait()
     })?;
-    let queued = ledger_report::queued(&config.data.topology, &ledger);
+    let queued = ledger_report::queued(&config.data.topology, &ended.ledger);
     if !queued.is_empty() {
         log::warn!(
             "not delivered yet, and kept in data_dir for the next start: {queued}. influx-proxy cannot read them: \
@@ -92,20 +92,28 @@ enum Clients {
     None,
 }
 
-/// Starts, does `meanwhile`, and stops. Returns the last ledgers; none when a signal came during the start.
+/// What is known after the stop.
+struct Ended {
+    ledger: Vec<LedgerRow>,
+    /// Every worker had opened its log, and has told its part.
+    is_whole: bool,
+}
+
+/// Starts, does `meanwhile` unless a signal came first, and stops.
 fn run(
     config: &Config,
     clients: Clients,
     meanwhile: impl FnOnce(&mut Running) -> Option<String>,
-) -> Result<Vec<LedgerRow>, ServeError> {
+) -> Result<Ended, ServeError> {
     let mut running = start(config, clients).map_err(ServeError::Start)?;
-    let failure = match running.wait_until_ready() {
-        Err(why) => Some(ServeError::Start(why)),
-        Ok(Begun::Stopped) => None,
-        Ok(Begun::Ready) => meanwhile(&mut running).map(ServeError::Running),
+    let (failure, was_ready) = match running.wait_until_ready() {
+        Err(why) => (Some(ServeError::Start(why)), false),
+        Ok(Begun::Stopped) => (None, false),
+        Ok(Begun::Ready) => (meanwhile(&mut running).map(ServeError::Running), true),
     };
-    let (late, ledger) = running.stop();
-    failure.or(late.map(ServeError::Running)).map_or(Ok(ledger), Err)
+    let (late, mut ended) = running.stop();
+    ended.is_whole &= was_ready;
+    failure.or(late.map(ServeError::Running)).map_or(Ok(ended), Err)
 }
 
 /// What runs between start and stop.
@@ -324,7 +332,7 @@ impl Running {
     }
 
     /// Ends workers, then the control thread, and prints the ledger.
-    fn stop(mut self) -> (Option<String>, Vec<LedgerRow>) {
+    fn stop(mut self) -> (Option<String>, Ended) {
         let mut failure = None;
         self.stats.stopping.store(true, Relaxed);
         self.control.shutdown_workers();
@@ -345,7 +353,7 @@ impl Running {
         self.control.stop();
         // If standard error is closed, there is nobody to tell.
         let _ = std::io::stderr().write_all(ledger_report::text(&self.settings.topology, &self.ledger).as_bytes());
-        (failure, self.ledger)
+        (failure, Ended { is_whole: self.workers_running == 0, ledger: self.ledger })
     }
 
     fn note_end(&mut self, id: usize, end: Result<Vec<LedgerRow>, String>) -> Option<String> {

@@ -76,6 +76,10 @@ fn what_is_queued_at_the_end_is_told_of_printed_and_drained() {
     assert_eq!((backends[0].points("db"), backends[1].points("db")), (3, 3), "each once");
     assert_eq!(pending(&proxy), (vec![], vec![]));
 
+    // There is nothing to wait for.
+    let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json", "--wait", "0"]);
+    assert_eq!(status, 0, "{err}");
+
     // Nothing is queued: nothing is said.
     proxy.restart().unwrap();
     let before = proxy.stderr().len();
