@@ -370,14 +370,22 @@ impl CopyEngine<'_> {
     }
 
     /// Waits a moment before another attempt. The inner error: there is none; why the last one failed.
-    fn next_attempt(&self, slice: &mut SliceCopy<'_>, why: String) -> Result<Result<(), String>, CopyError> {
-        slice.attempts += 1;
-        if slice.attempts == limits::SLICE_ATTEMPTS {
+    pub(super) fn back_off(&self, attempts: &mut u32, why: String) -> Result<Result<(), String>, CopyError> {
+        *attempts += 1;
+        if *attempts == limits::SLICE_ATTEMPTS {
             return Ok(Err(why));
         }
         self.progress.retries.fetch_add(1, Relaxed);
-        if !self.steering.sleep(limits::BACK_OFF_MIN * slice.attempts) {
+        if !self.steering.sleep(limits::BACK_OFF_MIN * *attempts) {
             return Err(CopyError::Cancelled);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Like `back_off`, and looks again whether the source has points in the slice.
+    fn next_attempt(&self, slice: &mut SliceCopy<'_>, why: String) -> Result<Result<(), String>, CopyError> {
+        if let Err(why) = self.back_off(&mut slice.attempts, why)? {
+            return Ok(Err(why));
         }
         // This also waits until the source answers again.
         Ok(self.counts(self.source, &slice.window)?.map(|counts| slice.is_empty = counts.is_empty()))

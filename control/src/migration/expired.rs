@@ -18,7 +18,10 @@ impl CopyEngine<'_> {
     pub(super) fn expired(&self, policy: &Policy, outcome: &mut CopyOutcome<'_>) -> Result<(), CopyError> {
         // Verification leaves out what is about to expire, so this includes it.
         let until_ns = living_from(policy, unix_ns() + limits::EXPIRY_MARGIN.as_nanos() as i64)?;
-        let since_ns = self.task.since_ns.unwrap_or(i64::MIN);
+        let since_ns = self.task.since_ns.unwrap_or(slices::TIME_MIN);
+        if until_ns <= since_ns {
+            return Ok(());
+        }
         let stored = || slices::intervals(self.source, &self.task.place.db, &policy.name, since_ns);
         let stored = self.of_source(stored)?;
         let mut todo: Vec<Interval> = stored.into_iter().map(|(begin, end)| (begin, end.min(until_ns))).collect();
@@ -31,12 +34,12 @@ impl CopyEngine<'_> {
                     return Err(CopyError::Cancelled);
                 }
                 match self.expired_in(&window)? {
-                    Err(why) if attempts + 1 < limits::SLICE_ATTEMPTS => {
-                        attempts += 1;
-                        log::info!("counting expired points of {}: {why}; again", window.measurement);
-                        self.steering.sleep(limits::BACK_OFF_MIN * attempts);
+                    Ok(counted) => break Ok(counted),
+                    Err(why) => {
+                        if let Err(why) = self.back_off(&mut attempts, why)? {
+                            break Err(why);
+                        }
                     }
-                    counted => break counted,
                 }
             };
             match counted {

@@ -27,7 +27,7 @@ pub struct Slice {
 pub type Interval = (i64, i64);
 
 /// The earliest time that InfluxDB stores.
-const TIME_MIN: i64 = i64::MIN + 2;
+pub(super) const TIME_MIN: i64 = i64::MIN + 2;
 /// Exclusive. InfluxDB prints the end of the last shard group without its fraction.
 const TIME_END: i64 = i64::MAX;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::intercept::{Then, intercept};
 use super::migration::{PATIENCE, T0, everything, side, task, write};
@@ -96,6 +96,30 @@ fn a_copy_waits_for_a_source_that_gets_a_point_later_than_the_target() {
         panic!("the slice is not verified");
     });
     assert_eq!((copied, asked.into_inner()), (Err(CopyError::Proxy("p is gone".to_owned())), 1));
+}
+
+/// Points that are too old for the target are counted after the copy, where there may be some.
+#[test]
+fn expired_points_are_looked_for_where_something_expires_and_tried_again_like_slices() {
+    let (a, b) = pair(1);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let keep = Arc::clone(&asked);
+    let source = side(intercept(&a, move |request| {
+        keep.fetch_add(usize::from(request.contains("SHARD")), Relaxed);
+        Then::Pass
+    }));
+    let (target, steering, progress) = (side(b.url()), Steering::new(0), Progress::default());
+    copy(&task("m"), &source, &target, Writes::ToTarget, &steering, &progress, &mut |_| ()).unwrap();
+    assert_eq!(asked.swap(0, Relaxed), 1, "the policy keeps points for ever");
+
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    write(&a, "autogen", format!("old n=1i {}\n", now_ns - 2 * 3_600_000_000_000).as_bytes());
+    a.run("ALTER RETENTION POLICY autogen ON db DURATION 1h SHARD DURATION 1h");
+    let late = Writes::ToBoth(&|| Err(Undelivered::Late("points still wait for a".to_owned())));
+    let copied = copy(&task("old"), &source, &target, late, &steering, &progress, &mut |_| ());
+    let Err(CopyError::Slices { failed: 1, failures }) = copied else { panic!("{copied:?}") };
+    assert_eq!(failures[0].why, "counting expired points: points still wait for a");
+    assert_eq!((asked.load(Relaxed), progress.retries.load(Relaxed)), (2, 2));
 }
 
 #[test]
