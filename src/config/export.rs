@@ -8,10 +8,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::document::{self, FileFormat};
-use super::file::{self, File, KeyDoc, Kind};
-use super::problem::Problem;
-use super::{ConfigError, error, loose, relay, version};
+use super::file::{File, KeyDoc, Kind};
+use super::source::{Checked, Content, Source};
+use super::{ConfigError, relay};
 use crate::tls;
 
 /// Keys of influx-proxy that fluxgate takes and does not use.
@@ -24,28 +23,22 @@ const WIDTH: usize = 100;
 /// # Errors
 /// As [`super::parse`].
 pub fn import(path: &Path, text: &str) -> Result<String, ConfigError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let format = FileFormat::of(path);
-    let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
-    let parsed = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
-    let (mut tree, twice) = parsed;
+    let source = Source::new(path, text);
     let name = path.file_name().unwrap_or_default().display().to_string();
-    let (from, keys, mut notes) = if relay::is_relay(&tree) {
-        let relay = relay::translate(&tree).map_err(located)?;
-        ("influxdb-relay", relay.keys, relay.notes)
-    } else {
-        let mut notes: Vec<String> = Vec::new();
-        let loose = loose::accept(&mut tree, &twice, format).map_err(located)?;
-        notes.extend(loose.into_iter().map(|warning| warning.what));
-        file::check(&tree).map_err(located)?;
-        let version = version::settle(&mut tree, format).map_err(located)?;
-        notes.extend(version.warning);
-        let Value::Object(mut keys) = tree else { unreachable!("a checked file is a table") };
-        keys.insert("influx_proxy".to_owned(), version.name.into());
-        if version.is_older {
-            keys.entry("ignore_rp").or_insert(true.into());
+    let (from, keys, mut notes) = match source.read()? {
+        Content::Relay(tree) => {
+            let relay = relay::translate(&tree).map_err(|problem| source.located(problem))?;
+            ("influxdb-relay", relay.keys, relay.notes)
         }
-        ("influx-proxy", keys, notes)
+        Content::Proxy(Checked { tree, loose, version }) => {
+            let notes = loose.into_iter().map(|warning| warning.what).chain(version.warning).collect();
+            let Value::Object(mut keys) = tree else { unreachable!("a checked file is a table") };
+            keys.insert("influx_proxy".to_owned(), version.name.into());
+            if version.is_older {
+                keys.entry("ignore_rp").or_insert(true.into());
+            }
+            ("influx-proxy", keys, notes)
+        }
     };
     let idle: Vec<_> = WITHOUT_EFFECT.into_iter().filter(|name| keys.contains_key(*name)).collect();
     if !idle.is_empty() {

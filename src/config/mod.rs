@@ -4,11 +4,12 @@
 //!   text --document--> tree --loose, file::check, version--> checked tree --file (serde)--> File --resolve--> Config
 //! ```
 //!
-//! `document` turns JSON, TOML and YAML into the same tree, so that there is one set of keys, rules and messages. A
-//! key may be influx-proxy's, of either generation, or our own; a missing, empty or non-positive value means the
-//! default; where 0 means no limit (`max_body_bytes`, `max_concurrent_queries`, `max_result_rows`), a negative number
-//! is refused. What influx-proxy converts silently is taken with a warning (`loose`), and a key that the version of the
-//! file ignores is ignored with one (`version`).
+//! `source` goes as far as the checked tree, for a start as for `import-config`. `document` turns JSON, TOML and YAML
+//! into the same tree, so that there is one set of keys, rules and messages. A key may be influx-proxy's, of either
+//! generation, or our own; a missing, empty or non-positive value means the default; where 0 means no limit
+//! (`max_body_bytes`, `max_concurrent_queries`, `max_result_rows`), a negative number is refused. What influx-proxy
+//! converts silently is taken with a warning (`loose`), and a key that the version of the file ignores is ignored with
+//! one (`version`).
 //!
 //! influx-proxy ignores unknown keys; here they are errors. Each error is one sentence that names file, line and key,
 //! and never shows a password. Not here: starting anything, and what the settings mean to their users.
@@ -33,6 +34,7 @@ mod relay;
 #[cfg(test)]
 mod relay_test;
 mod resolve;
+mod source;
 #[cfg(test)]
 mod tls_test;
 mod udp;
@@ -47,10 +49,9 @@ use fluxgate_control::Dialect;
 use fluxgate_control::migration::Removed;
 use fluxgate_dataplane::settings::Settings;
 
-use document::FileFormat;
 pub use export::import;
-use problem::Problem;
 pub(crate) use resolve::{BACKLOG_FULL, CONSISTENCY_MAX, DURABILITY, HASH, MISSING_DB};
+use source::{Checked, Content, Source};
 
 use crate::tls::Https;
 
@@ -129,18 +130,11 @@ pub fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// As [`load`], with the text at hand; `path` gives format and name.
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    // Some editors begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let format = FileFormat::of(path);
-    let parsed = document::parse(text, format).map_err(|fault| error(path, fault.line, fault.what))?;
-    let (mut tree, twice) = parsed;
-    let located = |problem: Problem| error(path, document::line_of(text, format, &problem.path), problem.what);
-    if relay::is_relay(&tree) {
+    let source = Source::new(path, text);
+    let located = |problem| source.located(problem);
+    let Content::Proxy(Checked { tree, loose, version }) = source.read()? else {
         return Err(located(relay::refusal()));
-    }
-    let loose = loose::accept(&mut tree, &twice, format).map_err(located)?;
-    file::check(&tree).map_err(located)?;
-    let version = version::settle(&mut tree, format).map_err(located)?;
+    };
     let file = file::read(tree).map_err(located)?;
     let (mut config, warnings) = resolve::resolve(path, file, &version).map_err(located)?;
     let in_file = loose.into_iter().chain(warnings).map(|warning| located(warning).to_string());
