@@ -3,6 +3,8 @@
 //!
 //! What has no counterpart is told in notes, for the operator to read. Not here: writing the keys down (`export`).
 
+use std::ptr;
+
 use serde_json::{Map, Value, json};
 
 use super::document::KeyStep;
@@ -52,7 +54,7 @@ pub(super) fn translate(tree: &Value) -> Result<Relay, Problem> {
              (ALTER RETENTION POLICY ... DEFAULT)"
         ));
     }
-    for other in tables(tree, "http").skip(1) {
+    for other in tables(tree, "http").filter(|other| !ptr::eq(*other, http)) {
         let addr = text(other, "bind-addr").unwrap_or_default();
         relay.notes.push(format!("fluxgate listens on one address: [[http]] with bind-addr {addr:?} is left out"));
     }

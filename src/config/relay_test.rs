@@ -83,6 +83,17 @@ fn each_output_becomes_a_circle() {
 }
 
 #[test]
+fn the_listener_with_outputs_is_taken_and_the_others_are_named() {
+    let new = imported(
+        "[[http]]\nbind-addr = ':1'\n[[http]]\nbind-addr = ':2'\noutput = [{location = 'http://h/write'}]\n\
+         [[http]]\nbind-addr = ':3'\n",
+    );
+    let left_out = |addr: &str| new.replace("\n# ", " ").contains(&format!("bind-addr \"{addr}\" is left out"));
+    assert_eq!([":1", ":2", ":3"].map(left_out), [true, false, true], "{new}");
+    assert!(new.contains("listen_addr = \":2\""), "{new}");
+}
+
+#[test]
 fn a_small_file_needs_no_note() {
     let small =
         "[[http]]\nname = 'r'\nbind-addr = ':9096'\noutput = [{name = 'a', location = 'http://h:8086/write'}]\n";
