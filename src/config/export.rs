@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::file::{File, KeyDoc, Kind};
 use super::source::{Checked, Content, Source};
+use super::version::{Decision, Version};
 use super::{ConfigError, relay};
 use crate::tls;
 
@@ -30,11 +31,11 @@ pub fn import(path: &Path, text: &str) -> Result<String, ConfigError> {
             let relay = relay::translate(&tree).map_err(|problem| source.located(problem))?;
             ("influxdb-relay", relay.keys, relay.notes)
         }
-        Content::Proxy(Checked { tree, loose, version }) => {
-            let notes = loose.into_iter().map(|warning| warning.what).chain(version.warning).collect();
+        Content::Proxy(Checked { tree, loose, decision: Decision { version, warning } }) => {
+            let notes = loose.into_iter().map(|warning| warning.what).chain(warning).collect();
             let Value::Object(mut keys) = tree else { unreachable!("a checked file is a table") };
-            keys.insert("influx_proxy".to_owned(), version.name.into());
-            if version.is_older {
+            keys.insert("influx_proxy".to_owned(), version.name().into());
+            if version == Version::Older {
                 keys.entry("ignore_rp").or_insert(true.into());
             }
             ("influx-proxy", keys, notes)

@@ -154,7 +154,7 @@ table! {
         /// Log a line for each query. influx-proxy 2.5.
         query_tracing: bool = "`false`",
         /// Serve CPU and memory profiles under `/debug/pprof`. influx-proxy 2.5; always on in 2.4.
-        pprof_enabled: bool = "`true`; `false` in a file with any key of 2.5",
+        pprof_enabled: bool = "`true`; `false` in a file for influx-proxy 2.5",
         /// Clients connect with TLS, on the port of `listen_addr`.
         https_enabled: bool = "`false`",
         /// PEM file: the server's certificate, followed by the certificates of the authorities that issued it.

@@ -67,7 +67,7 @@ pub struct Config {
     pub log_enabled: bool,
     /// `cipher_key` is set. The key itself is not kept: everything is decrypted already.
     pub own_cipher_key: bool,
-    /// 2.5 when the file is for it, or has a key that only 2.5 knows.
+    /// 2.5's when the file is for it, else 2.4's.
     pub dialect: Dialect,
     /// `/debug/pprof`. Default: on, as in 2.4.7; off, as in 2.5, in its dialect.
     pub pprof_enabled: bool,
@@ -132,13 +132,13 @@ pub fn read(path: &Path) -> Result<String, ConfigError> {
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let source = Source::new(path, text);
     let located = |problem| source.located(problem);
-    let Content::Proxy(Checked { tree, loose, version }) = source.read()? else {
+    let Content::Proxy(Checked { tree, loose, decision }) = source.read()? else {
         return Err(located(relay::refusal()));
     };
     let file = file::read(tree).map_err(located)?;
-    let (mut config, warnings) = resolve::resolve(path, file, &version).map_err(located)?;
+    let (mut config, warnings) = resolve::resolve(path, file, decision.version).map_err(located)?;
     let in_file = loose.into_iter().chain(warnings).map(|warning| located(warning).to_string());
-    config.warnings = in_file.chain(version.warning).chain(config.warnings).collect();
+    config.warnings = in_file.chain(decision.warning).chain(config.warnings).collect();
     Ok(config)
 }
 

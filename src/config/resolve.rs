@@ -22,7 +22,7 @@ use super::document::{KeyStep, path_text};
 use super::file::{File, nearest};
 use super::problem::{Problem, key, problem};
 use super::udp;
-use super::version::Decision;
+use super::version::Version;
 use crate::tls::{self, Https};
 
 // Names of the choices; the first one is the default.
@@ -37,7 +37,7 @@ pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
 pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
 
 /// The warnings beside the configuration are about places in the file.
-pub(super) fn resolve(path: &Path, file: File, version: &Decision) -> Result<(Config, Vec<Problem>), Problem> {
+pub(super) fn resolve(path: &Path, file: File, version: Version) -> Result<(Config, Vec<Problem>), Problem> {
     let mut in_file = circles::unnamed(&file);
     let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
     agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
@@ -57,10 +57,10 @@ pub(super) fn resolve(path: &Path, file: File, version: &Decision) -> Result<(Co
     let former_backends = circles::former(&file, encrypted, cipher_key)?;
     let query = query(&file)?;
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
-    let dialect = if version.newer_keys { Dialect::Newer } else { Dialect::Older };
+    let dialect = if version == Version::Newer { Dialect::Newer } else { Dialect::Older };
     let pprof_enabled = file.pprof_enabled.unwrap_or(dialect == Dialect::Older);
     let mut warnings = Vec::new();
-    let ignore_rp = file.ignore_rp.unwrap_or(version.is_older);
+    let ignore_rp = file.ignore_rp.unwrap_or(version == Version::Older);
     if file.ignore_rp.is_none() && ignore_rp {
         warnings.push(
             "ignore_rp is true, since this file is for influx-proxy 2.4: the parameter rp of /write is ignored, \

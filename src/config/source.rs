@@ -30,7 +30,7 @@ pub(super) struct Checked {
     pub(super) tree: Value,
     /// Values that are taken although they have another form, as influx-proxy takes them; each one is warned of.
     pub(super) loose: Vec<Problem>,
-    pub(super) version: Decision,
+    pub(super) decision: Decision,
 }
 
 impl<'a> Source<'a> {
@@ -49,8 +49,8 @@ impl<'a> Source<'a> {
         let located = |problem| self.located(problem);
         let loose = loose::accept(&mut tree, &twice, self.format).map_err(located)?;
         file::check(&tree).map_err(located)?;
-        let version = version::settle(&mut tree, self.format).map_err(located)?;
-        Ok(Content::Proxy(Checked { tree, loose, version }))
+        let decision = version::settle(&mut tree, self.format).map_err(located)?;
+        Ok(Content::Proxy(Checked { tree, loose, decision }))
     }
 
     /// A problem with the line of its key.

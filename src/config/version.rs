@@ -28,7 +28,7 @@ const NEWER_OF_BACKEND: [&str; 2] = ["auth_encrypt", "write_only"];
 
 /// Whose meaning the keys of a file have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+pub(super) enum Version {
     /// influx-proxy 2.4.
     Older,
     /// influx-proxy 2.5.
@@ -37,14 +37,20 @@ enum Version {
     Any,
 }
 
+impl Version {
+    /// As the key `influx_proxy` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Older => "2.4",
+            Self::Newer => "2.5",
+            Self::Any => "none",
+        }
+    }
+}
+
 /// What a file was written for.
 pub(super) struct Decision {
-    /// As the key influx_proxy has it.
-    pub(super) name: &'static str,
-    /// The file is for 2.4.
-    pub(super) is_older: bool,
-    /// The file has a key that only 2.5 has and that counts.
-    pub(super) newer_keys: bool,
+    pub(super) version: Version,
     pub(super) warning: Option<String>,
 }
 
@@ -53,7 +59,7 @@ pub(super) struct Decision {
 /// # Errors
 /// When the keys of both versions are equally many and their values make a difference.
 pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, Problem> {
-    let Value::Object(file) = tree else { return Ok(decision(Version::Any, false)) };
+    let Value::Object(file) = tree else { return Ok(Decision { version: Version::Any, warning: None }) };
     let older = present(file, &OLDER);
     let newer = [present(file, &NEWER), of_backends(file)].concat();
     let version = match text(file, "influx_proxy") {
@@ -66,32 +72,22 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
     let (ignored, of, by) = match version {
         Version::Older => (newer, "2.5", "2.4"),
         Version::Newer => (older, "2.4", "2.5"),
-        Version::Any => return Ok(decision(version, !newer.is_empty())),
+        Version::Any => return Ok(Decision { version, warning: None }),
     };
-    let mut decision = decision(version, version == Version::Newer);
-    if !ignored.is_empty() {
-        decision.warning = Some(format!(
+    let warning = (!ignored.is_empty()).then(|| {
+        format!(
             "this file is for influx-proxy {by}, which ignores these keys of {of}, and so does fluxgate: {}; remove \
              them, or set influx_proxy to \"none\" to have all keys count",
             ignored.join(", ")
-        ));
-    }
+        )
+    });
     file.retain(|name, _| !ignored.iter().any(|ignored| ignored == name));
     if version == Version::Older {
         for backend in backends(file) {
             backend.retain(|name, _| !NEWER_OF_BACKEND.contains(&&name[..]));
         }
     }
-    Ok(decision)
-}
-
-fn decision(version: Version, newer_keys: bool) -> Decision {
-    let name = match version {
-        Version::Older => "2.4",
-        Version::Newer => "2.5",
-        Version::Any => "none",
-    };
-    Decision { name, is_older: version == Version::Older, newer_keys, warning: None }
+    Ok(Decision { version, warning })
 }
 
 /// 2.4 reads only JSON, and refuses the newer kinds of `hash_key`. A key under its newer name was renamed for 2.5.

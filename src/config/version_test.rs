@@ -104,12 +104,33 @@ fn the_dialect_follows_the_version() {
         (r#""workers": 2"#, Older),
         (r#""tlog_dir": "log""#, Newer),
         (r#""tlog_dir": "log", "influx_proxy": "2.4""#, Older),
-        (r#""tlog_dir": "log", "influx_proxy": "none""#, Newer),
-        (r#""vnode_size": 9, "influx_proxy": "none""#, Older),
-        (r#""influx_proxy": "2.5""#, Newer),
+        // Without effect, but of 2.5.
+        (r#""rewrite_threads": 5"#, Newer),
     ] {
         let config = ok("f.json", &json(keys));
         let want: (Dialect, bool) = (dialect, dialect == Older);
         assert_eq!((config.dialect, config.pprof_enabled), want, "{keys}");
     }
+}
+
+#[test]
+fn where_the_file_says_its_version_no_other_key_decides() {
+    let keys = [
+        r#""workers": 2"#,
+        r#""vnode_size": 9"#,
+        r#""log_enabled": true, "mlog_dir": "l""#,
+        r#""tlog_dir": "log""#,
+        r#""rewrite_threads": 5, "conn_pool_size": 20"#,
+        r#""auth_encrypt": false, "write_tracing": true"#,
+        r#""tls": {"min_version": "tls1.2"}"#,
+        r#""hash_key": "exi""#,
+    ];
+    for (said, dialect) in [("2.4", Older), ("2.5", Newer), ("none", Older)] {
+        for keys in keys {
+            let config = ok("f.json", &json(&format!(r#"{keys}, "influx_proxy": "{said}""#)));
+            assert_eq!((config.dialect, config.pprof_enabled), (dialect, dialect == Older), "{said}: {keys}");
+        }
+    }
+    let toml = "influx_proxy = 'none'\n[[circles]]\n[[circles.backends]]\nname = 'b'\nurl = 'http://h'\n";
+    assert_eq!(ok("f.toml", toml).dialect, Older);
 }
