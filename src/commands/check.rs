@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use fluxgate_control::Dialect;
 use fluxgate_control::transition::Transitions;
 use fluxgate_dataplane::one_line::one_line;
 use fluxgate_dataplane::placement::Placement;
@@ -167,6 +168,7 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         (
             "keys of fluxgate",
             &[
+                ("influx_proxy", influx_proxy(config)),
                 ("cipher_key", if config.own_cipher_key { "***" } else { "" }.to_owned()),
                 ("ignore_rp", data.ignore_rp.to_string()),
                 ("workers", data.workers.to_string()),
@@ -203,6 +205,15 @@ fn settings(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+fn influx_proxy(config: &Config) -> String {
+    let Config { influx_proxy, influx_proxy_why, dialect, .. } = config;
+    let form = match dialect {
+        Dialect::Older => "2.4",
+        Dialect::Newer => "2.5",
+    };
+    format!("{influx_proxy}, answers as {form}  ({influx_proxy_why})")
+}
+
 fn hidden(password: &str) -> &'static str {
     if password.is_empty() { "" } else { "***" }
 }
@@ -227,8 +238,12 @@ mod tests {
     use crate::config::parse;
 
     fn printed(text: &str) -> String {
+        printed_as("proxy.json", text)
+    }
+
+    fn printed_as(name: &str, text: &str) -> String {
         let mut out = Vec::new();
-        print(&parse(Path::new("proxy.json"), text).expect("a good file"), &mut out).expect("memory takes all");
+        print(&parse(Path::new(name), text).expect("a good file"), &mut out).expect("memory takes all");
         String::from_utf8(out).expect("text")
     }
 
@@ -280,6 +295,27 @@ mod tests {
         let rename =
             "two.dat: will not be imported: no backend is named two. If it has another name now, rename two.dat";
         assert!(shown.contains(rename), "{shown}");
+    }
+
+    #[test]
+    fn the_version_is_shown_with_its_reason() {
+        for (keys, line) in [
+            (r#""vnode_size": 9"#, "2.4, answers as 2.4  (keys of 2.4: 1, of 2.5: 0)"),
+            (r#""shard_key": "%mm""#, "2.5, answers as 2.5  (keys of 2.4: 0, of 2.5: 1)"),
+            (r#""hash_key": "exi""#, "2.5, answers as 2.5  (2.4 does not take its hash_key)"),
+            (r#""mlog_dir": "l", "vnode_size": 9, "tlog_dir": "l""#, "2.5, answers as 2.5  (only 2.5 has tlog_dir)"),
+            (r#""workers": 2"#, "none, answers as 2.4  (no key is of one version only)"),
+            (r#""vnode_size": 256, "shard_key": "%mm""#, "2.5, answers as 2.5  (its keys of 2.4 change nothing)"),
+            (r#""vnode_size": 9, "shard_key": "%db,%mm""#, "2.4, answers as 2.4  (its keys of 2.5 change nothing)"),
+            (r#""vnode_size": 9, "influx_proxy": "2.5""#, "2.5, answers as 2.5  (the file says so)"),
+            (r#""shard_key": "%mm", "influx_proxy": "none""#, "none, answers as 2.4  (the file says so)"),
+        ] {
+            let circles = r#""circles": [{"name": "c", "backends": [{"name": "b", "url": "http://h"}]}]"#;
+            let shown = printed(&format!("{{{circles}, {keys}}}"));
+            assert!(shown.contains(&format!("\n  influx_proxy            {line}\n")), "{keys}\n{shown}");
+        }
+        let shown = printed_as("f.yaml", "circles: [{name: c, backends: [{name: b, url: 'http://h'}]}]");
+        assert!(shown.contains("  influx_proxy            2.5, answers as 2.5  (2.4 reads only JSON)\n"), "{shown}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn import(path: &Path, text: &str) -> Result<String, ConfigError> {
             let relay = relay::translate(&tree).map_err(|problem| source.located(problem))?;
             ("influxdb-relay", relay.keys, relay.notes)
         }
-        Content::Proxy(Checked { tree, loose, decision: Decision { version, warning } }) => {
+        Content::Proxy(Checked { tree, loose, decision: Decision { version, warning, .. } }) => {
             let notes = loose.into_iter().map(|warning| warning.what).chain(warning).collect();
             let Value::Object(mut keys) = tree else { unreachable!("a checked file is a table") };
             keys.insert("influx_proxy".to_owned(), version.name().into());

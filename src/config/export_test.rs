@@ -16,12 +16,12 @@ fn imported(name: &str, text: &str) -> String {
     import(Path::new(name), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// What it means, without what has no effect.
+/// What it means, without what has no effect and why it is so.
 fn meaning(config: Config) -> String {
     let idle = (std::time::Duration::ZERO, 0, 0);
     let (flush_time, rewrite_threads, conn_pool_size) = idle;
-    let (file, warnings) = (PathBuf::new(), Vec::new());
-    format!("{:?}", Config { file, warnings, flush_time, rewrite_threads, conn_pool_size, ..config })
+    let (file, warnings, influx_proxy_why) = (PathBuf::new(), Vec::new(), String::new());
+    format!("{:?}", Config { file, warnings, influx_proxy_why, flush_time, rewrite_threads, conn_pool_size, ..config })
 }
 
 #[test]

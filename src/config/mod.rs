@@ -67,6 +67,10 @@ pub struct Config {
     pub log_enabled: bool,
     /// `cipher_key` is set. The key itself is not kept: everything is decrypted already.
     pub own_cipher_key: bool,
+    /// The version of influx-proxy whose keys count, as the key `influx_proxy` has it.
+    pub influx_proxy: &'static str,
+    /// Why this version, for people.
+    pub influx_proxy_why: String,
     /// 2.5's when the file is for it, else 2.4's.
     pub dialect: Dialect,
     /// `/debug/pprof`. Default: on, as in 2.4.7; off, as in 2.5, in its dialect.
@@ -136,9 +140,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         return Err(located(relay::refusal()));
     };
     let file = file::read(tree).map_err(located)?;
-    let (mut config, warnings) = resolve::resolve(path, file, decision.version).map_err(located)?;
+    let (mut config, warnings) = resolve::resolve(path, file, decision).map_err(located)?;
     let in_file = loose.into_iter().chain(warnings).map(|warning| located(warning).to_string());
-    config.warnings = in_file.chain(decision.warning).chain(config.warnings).collect();
+    config.warnings = in_file.chain(config.warnings).collect();
     Ok(config)
 }
 

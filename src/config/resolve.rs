@@ -22,7 +22,7 @@ use super::document::{KeyStep, path_text};
 use super::file::{File, nearest};
 use super::problem::{Problem, key, problem};
 use super::udp;
-use super::version::Version;
+use super::version::{Decision, Version};
 use crate::tls::{self, Https};
 
 // Names of the choices; the first one is the default.
@@ -37,7 +37,8 @@ pub(crate) const MISSING_DB: [(&str, MissingDb); 3] =
 pub(crate) const HASH: [(&str, RingHash); 2] = [("crc32", RingHash::Crc32), ("xxh3", RingHash::Xxh3)];
 
 /// The warnings beside the configuration are about places in the file.
-pub(super) fn resolve(path: &Path, file: File, version: Version) -> Result<(Config, Vec<Problem>), Problem> {
+pub(super) fn resolve(path: &Path, file: File, decision: Decision) -> Result<(Config, Vec<Problem>), Problem> {
+    let Decision { version, why, warning } = decision;
     let mut in_file = circles::unnamed(&file);
     let (mlog_dir, tlog_dir) = (non_empty(file.mlog_dir.clone()), non_empty(file.tlog_dir.clone()));
     agree(&mlog_dir, &tlog_dir, "mlog_dir", "tlog_dir")?;
@@ -59,7 +60,7 @@ pub(super) fn resolve(path: &Path, file: File, version: Version) -> Result<(Conf
     let workers = up_to("workers", file.workers, cpus(), limits::WORKERS_MAX)?;
     let dialect = if version == Version::Newer { Dialect::Newer } else { Dialect::Older };
     let pprof_enabled = file.pprof_enabled.unwrap_or(dialect == Dialect::Older);
-    let mut warnings = Vec::new();
+    let mut warnings = Vec::from_iter(warning);
     let ignore_rp = file.ignore_rp.unwrap_or(version == Version::Older);
     if file.ignore_rp.is_none() && ignore_rp {
         warnings.push(
@@ -140,6 +141,8 @@ pub(super) fn resolve(path: &Path, file: File, version: Version) -> Result<(Conf
         mlog_dir: absolute(mlog_key, &text_or(&mlog_dir.or(tlog_dir), "log"))?,
         log_enabled: file.log_enabled.unwrap_or(false),
         own_cipher_key: own_cipher_key.is_some(),
+        influx_proxy: version.name(),
+        influx_proxy_why: why,
         dialect,
         pprof_enabled,
         flush_time: seconds("flush_time", file.flush_time, 1)?,

@@ -4,6 +4,8 @@
 //! `vnode_size` in a file of 2.5 would put a sixth of all measurements on other backends. So they are taken out here,
 //! before anything reads them, with a warning.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value};
 
 use super::document::FileFormat;
@@ -51,6 +53,8 @@ impl Version {
 /// What a file was written for.
 pub(super) struct Decision {
     pub(super) version: Version,
+    /// Why this one, for people.
+    pub(super) why: String,
     pub(super) warning: Option<String>,
 }
 
@@ -59,20 +63,21 @@ pub(super) struct Decision {
 /// # Errors
 /// When the keys of both versions are equally many and their values make a difference.
 pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, Problem> {
-    let Value::Object(file) = tree else { return Ok(Decision { version: Version::Any, warning: None }) };
+    let Value::Object(file) = tree else { unreachable!("a checked file is a table") };
     let older = present(file, &OLDER);
     let newer = [present(file, &NEWER), of_backends(file)].concat();
-    let version = match text(file, "influx_proxy") {
-        "2.4" => Version::Older,
-        "2.5" => Version::Newer,
-        "none" => Version::Any,
+    let said = |version| (version, "the file says so".to_owned());
+    let (version, why) = match text(file, "influx_proxy") {
+        "2.4" => said(Version::Older),
+        "2.5" => said(Version::Newer),
+        "none" => said(Version::Any),
         "" => guess(file, format, &older, &newer)?,
         _ => return Err(problem(key("influx_proxy"), "influx_proxy must be \"2.4\", \"2.5\" or \"none\"")),
     };
     let (ignored, of, by) = match version {
         Version::Older => (newer, "2.5", "2.4"),
         Version::Newer => (older, "2.4", "2.5"),
-        Version::Any => return Ok(Decision { version, warning: None }),
+        Version::Any => return Ok(Decision { version, why, warning: None }),
     };
     let warning = (!ignored.is_empty()).then(|| {
         format!(
@@ -87,38 +92,41 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
             backend.retain(|name, _| !NEWER_OF_BACKEND.contains(&&name[..]));
         }
     }
-    Ok(Decision { version, warning })
+    Ok(Decision { version, why, warning })
 }
 
 /// 2.4 reads only JSON, and refuses the newer kinds of `hash_key`. A key under its newer name was renamed for 2.5.
-/// Otherwise the more keys have it.
+/// Otherwise the version with more keys has it; with equally many, the one whose keys change something.
 fn guess(
     file: &Map<String, Value>,
     format: FileFormat,
     older: &[String],
     newer: &[String],
-) -> Result<Version, Problem> {
+) -> Result<(Version, String), Problem> {
     let hash_key = text(file, "hash_key");
-    let renamed = |name: &String| name == "tlog_dir" || name.ends_with("auth_encrypt");
-    if format != FileFormat::Json
-        || hash_key == "exi"
-        || hash_key.contains("%idx")
-        || newer.iter().any(renamed)
-        || newer.len() > older.len()
-    {
-        return Ok(Version::Newer);
+    let renamed = |name: &&String| *name == "tlog_dir" || name.ends_with("auth_encrypt");
+    let guessed = |version, why: &str| Ok((version, why.to_owned()));
+    if format != FileFormat::Json {
+        return guessed(Version::Newer, "2.4 reads only JSON");
     }
-    if older.len() > newer.len() {
-        return Ok(Version::Older);
+    if hash_key == "exi" || hash_key.contains("%idx") {
+        return guessed(Version::Newer, "2.4 does not take its hash_key");
     }
-    if newer.is_empty() {
-        return Ok(Version::Any);
+    if let Some(name) = newer.iter().find(renamed) {
+        return Ok((Version::Newer, format!("only 2.5 has {name}")));
+    }
+    let counts = format!("keys of 2.4: {}, of 2.5: {}", older.len(), newer.len());
+    match older.len().cmp(&newer.len()) {
+        Ordering::Less => return Ok((Version::Newer, counts)),
+        Ordering::Greater => return Ok((Version::Older, counts)),
+        Ordering::Equal if newer.is_empty() => return guessed(Version::Any, "no key is of one version only"),
+        Ordering::Equal => {}
     }
     if older.iter().all(|name| is_default(file, name)) {
-        return Ok(Version::Newer);
+        return guessed(Version::Newer, "its keys of 2.4 change nothing");
     }
     if newer.iter().all(|name| is_default(file, name)) {
-        return Ok(Version::Older);
+        return guessed(Version::Older, "its keys of 2.5 change nothing");
     }
     let what = format!(
         "influx-proxy 2.5 ignores {}, and 2.4 ignores {}: set influx_proxy to \"2.4\" or \"2.5\", whichever this file \
