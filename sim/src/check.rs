@@ -372,7 +372,7 @@ fn verdicts(world: &World, writes: &[Write]) {
 
 impl World {
     pub fn asked_all(&self, asked: Asked) {
-        debug_assert_eq!(asked.op.level, Level::All);
+        assert_eq!(asked.op.level, Level::All);
         self.alls.borrow_mut().push(asked);
     }
 

@@ -510,7 +510,7 @@ impl Drop for Sleep {
         let _ = MACHINE.try_with(|m| {
             let mut sleeps = m.sleeps.borrow_mut();
             let state = &mut sleeps[slot as usize];
-            debug_assert_eq!(state.generation, generation);
+            assert_eq!(state.generation, generation);
             state.generation = state.generation.wrapping_add(1);
             state.waker = None;
             m.free_sleeps.borrow_mut().push(slot);

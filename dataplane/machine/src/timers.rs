@@ -38,7 +38,7 @@ impl<T> Timers<T> {
 
     /// Takes an entry whose time is not before that of the last one taken.
     pub(crate) fn put(&mut self, at: u64, what: T) {
-        debug_assert!(at >= self.last, "{at} is over at {}", self.last);
+        assert!(at >= self.last, "{at} is over at {}", self.last);
         let Some(row) = (at ^ self.last).checked_ilog2() else { return self.due.push_back(what) };
         self.rows[row as usize].push((at, what));
         self.earliest[row as usize] = self.earliest[row as usize].min(at);
