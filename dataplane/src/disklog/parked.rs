@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::{Log, LogReader, Seq};
 use crate::http::query::{percent_encode, unescape};
@@ -34,10 +35,16 @@ pub(super) fn decode_key(word: &str) -> Option<ParkedKey> {
     Some(ParkedKey { db: name(db)?, rps })
 }
 
+/// See [`Parked::id`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ParkedId(u64);
+
 /// Parked points of one backend in one log.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) key: ParkedKey,
+    /// Of all that have been parked since the start no other one has it: found by it at less cost than by the key.
+    pub(super) id: ParkedId,
     /// All records before this sequence have been confirmed.
     pub(super) cursor: Seq,
     /// The position after the last record given to their reader, and the last one confirmed.
@@ -53,7 +60,9 @@ pub(super) struct Parked {
 
 impl Parked {
     pub(super) fn new(key: ParkedKey, cursor: Seq) -> Self {
-        Self { key, cursor, given: cursor, confirmed: cursor, held: Seq(0), resting: None, behind: None }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = ParkedId(NEXT.fetch_add(1, Relaxed));
+        Self { key, id, cursor, given: cursor, confirmed: cursor, held: Seq(0), resting: None, behind: None }
     }
 
     fn has_only_given(&self, end: Seq) -> bool {

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use super::parked::{Parked, ParkedId};
 use super::scan::{Found, FrameStep, Scan};
 use super::segment::{self, Mark};
 use super::store::ReadFile;
@@ -31,6 +32,8 @@ pub struct LogReader {
     backend: BackendId,
     /// Only parked records of this key are read; None = all.
     key: Option<ParkedKey>,
+    /// Of the key; None = its records were not parked when this reader was made.
+    parked: Option<ParkedId>,
     position: Seq,
     /// The position after the last record given to the sink.
     given: Seq,
@@ -94,35 +97,42 @@ impl LogReader {
     pub(super) fn new(log: Rc<Log>, backend: BackendId, key: Option<ParkedKey>) -> Self {
         // Records that an earlier reader gave and that were not confirmed are given again.
         let mut inner = log.shared.inner.borrow_mut();
-        let position = match &key {
-            None => {
+        let parked = key.as_ref().and_then(|key| inner.parked_mut(backend, key));
+        let id = parked.as_ref().map(|parked| parked.id);
+        let position = match (parked, &key) {
+            (None, None) => {
                 let position = inner.cursors[backend.index()];
                 inner.resting[backend.index()] = None;
                 inner.given[backend.index()] = position;
                 inner.confirmed[backend.index()] = position;
                 position
             }
-            Some(key) => inner.parked_mut(backend, key).map_or(Seq(0), |parked| {
+            (None, Some(_)) => Seq(0),
+            (Some(parked), _) => {
                 parked.resting = None;
                 (parked.given, parked.confirmed) = (parked.cursor, parked.cursor);
                 parked.cursor
-            }),
+            }
         };
         drop(inner);
-        Self { log, backend, key, position, given: position, cold: None }
+        Self { log, backend, key, parked: id, position, given: position, cold: None }
+    }
+
+    /// The place of a reader of parked points. None: they are not parked any more.
+    fn parked<'a>(&self, inner: &'a mut Inner) -> Option<&'a mut Parked> {
+        self.parked.and_then(|id| inner.parked_by_id(self.backend, id))
     }
 
     /// Whether it may go on: its records are still parked.
     fn is_of_use(&self) -> bool {
-        let key = self.key.as_ref();
-        key.is_none_or(|key| self.log.shared.inner.borrow_mut().parked_mut(self.backend, key).is_some())
+        self.key.is_none() || self.parked(&mut self.log.shared.inner.borrow_mut()).is_some()
     }
 
     /// All records before this are confirmed.
     fn cursor(&self, inner: &mut Inner) -> Seq {
         match &self.key {
             None => inner.cursors[self.backend.index()],
-            Some(key) => inner.parked_mut(self.backend, key).map_or(self.position, |parked| parked.cursor),
+            Some(_) => self.parked(inner).map_or(self.position, |parked| parked.cursor),
         }
     }
 
@@ -130,8 +140,8 @@ impl LogReader {
     fn publish(&self, inner: &mut Inner) {
         match &self.key {
             None => inner.given[self.backend.index()] = self.given,
-            Some(key) => {
-                if let Some(parked) = inner.parked_mut(self.backend, key) {
+            Some(_) => {
+                if let Some(parked) = self.parked(inner) {
                     parked.given = self.given;
                 }
             }
@@ -197,7 +207,7 @@ impl LogReader {
                         let mut inner = shared.inner.borrow_mut();
                         let resting = match &self.key {
                             None => Some(&mut inner.resting[self.backend.index()]),
-                            Some(key) => inner.parked_mut(self.backend, key).map(|parked| &mut parked.resting),
+                            Some(_) => self.parked(&mut inner).map(|parked| &mut parked.resting),
                         };
                         resting.into_iter().for_each(|resting| *resting = Some(self.position));
                     }
@@ -218,7 +228,7 @@ impl LogReader {
         let mut inner = shared.inner.borrow_mut();
         let rested = match &self.key {
             None => inner.resting[self.backend.index()].take(),
-            Some(key) => inner.parked_mut(self.backend, key).and_then(|parked| parked.resting.take()),
+            Some(_) => self.parked(&mut inner).and_then(|parked| parked.resting.take()),
         };
         self.position = self.position.max(rested.unwrap_or_default()).max(self.cursor(&mut inner));
     }
@@ -229,7 +239,7 @@ impl LogReader {
         self.publish(&mut inner);
         let cursor = match &self.key {
             None => &mut inner.cursors[self.backend.index()],
-            Some(key) => match inner.parked_mut(self.backend, key) {
+            Some(_) => match self.parked(&mut inner) {
                 Some(parked) => &mut parked.cursor,
                 None => return,
             },

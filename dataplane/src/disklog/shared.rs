@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::parked::{Needs, Parked};
+use super::parked::{Needs, Parked, ParkedId};
 use super::segment::{Mark, Segment};
 use super::state_files::StateFiles;
 use super::store::{self, Store, WriteFile};
@@ -209,9 +209,14 @@ impl Inner {
         held > confirmed && end > confirmed
     }
 
-    /// The place of a reader of parked points. None: they are not parked any more.
+    /// None: points of this key are not parked any more.
     pub(super) fn parked_mut(&mut self, backend: BackendId, key: &ParkedKey) -> Option<&mut Parked> {
         self.parked[backend.index()].iter_mut().find(|parked| parked.key == *key)
+    }
+
+    /// As [`Inner::parked_mut`], for a reader.
+    pub(super) fn parked_by_id(&mut self, backend: BackendId, id: ParkedId) -> Option<&mut Parked> {
+        self.parked[backend.index()].iter_mut().find(|parked| parked.id == id)
     }
 }
 
