@@ -115,6 +115,35 @@ fn a_query_may_nest_as_deep_as_for_influxdb() {
 }
 
 #[test]
+fn a_deep_query_is_answered_by_several_when_the_only_one_that_could_alone_is_gone() {
+    let mut servers: Vec<_> = (0..3).map(|_| Influxd::start().unwrap()).collect();
+    let url = |index: usize| servers[index].url();
+    let proxy = support::start(&ProxyConfig::new(&[vec![url(0)], vec![url(1), url(2)]]));
+    let post = |target: &str, body: String| {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let reply = Client::connect(proxy.addr()).unwrap().request("POST", target, &[form], body.as_bytes()).unwrap();
+        (reply.status, reply.text())
+    };
+    assert_eq!(post("/query", "q=CREATE DATABASE db".into()).0, 200);
+    let names: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();
+    let lines: Vec<_> = names.iter().map(|name| format!("{name},h=a v=1i 1")).collect();
+    assert_eq!(post("/write?db=db&consistency=all", lines.join("\n")).0, 204);
+    let ask = |depth: usize| {
+        let (open, close) = ("(".repeat(depth), ")".repeat(depth));
+        let text = format!("SELECT v FROM {} WHERE {open}h = 'a'{close}", names.join(","));
+        post("/query?db=db", format!("q={}", url_encoded(&text)))
+    };
+    let depths = [1, 200, 900];
+    let want = depths.map(ask);
+    assert!(want.iter().all(|(status, text)| *status == 200 && text.contains("\"m19\"")), "{want:?}");
+    servers[0].kill();
+    assert_eq!(depths.map(ask), want);
+    // Several backends do not take it. It is not the query's fault.
+    let (status, text) = ask(1_500);
+    assert!(status == 503 && text.contains("no backend could answer: influxdb-1-1: "), "{status} {text}");
+}
+
+#[test]
 fn clients_are_told_the_lowest_version_of_the_backends_that_are_up() {
     let (mut older, newer) = (Influxd::start().unwrap(), StandIn::start("127.0.0.1:0".parse().unwrap()).unwrap());
     let config = ProxyConfig::new(&[vec![older.url()], vec![newer.url()]]);

@@ -1,7 +1,7 @@
 //! `/query`: checks a query, decides who answers it, and passes on the answer of one backend.
 //!
 //! ```text
-//! conn ─> request (parameters) ─> influxql::parse ─> access ─> route
+//! conn ─> request (parameters) ─> plan: influxql::parse ─> access ─> route
 //!   route ┬─> choose ─> forward: one backend, streamed
 //!         └─> control thread: several backends, merged
 //! ```
@@ -13,6 +13,7 @@ mod error_text;
 pub mod flux;
 mod forward;
 mod fresh;
+mod plan;
 pub mod prometheus;
 mod request;
 
@@ -22,13 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::deep;
 use crate::handoff::{QueryReply, QueryRequest, ToControl, ToWorker, UnsentBody};
 use crate::http::auth::{self, AuthVerdict};
 use crate::http::head::{Head, Method};
 use crate::http::response::ReplyTo;
-use crate::influxql::ast::Statement;
-use crate::influxql::{self, Depth, Unparsed, parse_request};
+use crate::influxql::{self, Unparsed};
 use crate::io;
 use crate::limits::{QUERY_ADDRESS_WAIT, QUERY_BUFFER_BYTES, QUERY_CONTROL_GRACE};
 use crate::must_see::MustSee;
@@ -36,14 +35,14 @@ use crate::placement::Placement;
 use crate::prometheus::read::PANICKED;
 use crate::request::inbox::Inbox;
 use crate::request::reject::Reject;
-use crate::routing::access::{self, Refusal};
+use crate::routing::access::Refusal;
 use crate::routing::choose::Chooser;
-use crate::routing::reach::{self, Class, class};
-use crate::routing::route::{Route, route};
+use crate::routing::reach::Reach;
 use crate::topology::BackendId;
 use crate::worker::Worker;
 use forward::{AskFailure, Outgoing};
 use fresh::{Answerer, Choice};
+use plan::{NoPlan, Plan};
 use request::{Query, QueryHead};
 
 /// What happens to the client's connection after an answer.
@@ -163,58 +162,22 @@ async fn answer(worker: &Rc<Worker>, query: Query, inbox: &mut Inbox, to: ReplyT
         log::info!("query: db={:?} rp={:?} {}", query.db, query.rp, query.shown());
     }
     let place = Permit::take(worker)?;
-    let statements = match parse_request(Depth::USUAL, &query.q, &query.params) {
-        Ok(statements) => statements,
-        Err(unparsed) if unparsed.too_deep => return answer_deep(worker, query, place, inbox, to).await,
-        Err(unparsed) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
+    let plan = match Plan::new(&query, settings, &worker.placement()) {
+        Ok(plan) => plan,
+        Err(NoPlan::Unparsed(unparsed)) => return refuse_unparsed(worker, &query, unparsed, inbox, to).await,
+        Err(NoPlan::Refused(refusal)) => return Err(refusal),
     };
-    access::check(&statements, &query.db, |db| worker.settings.db_allowed(db.as_bytes()))?;
-    let must_see = fresh::must_see(worker, fresh::databases(&statements, &query.db));
-    let reaches: Vec<_> = statements.iter().filter_map(|s| reach::of_points(s, &query.db)).collect();
-    let route = route(&statements, &query.db, &settings.topology, &worker.placement());
-    let alone = if let Route::Alone(candidates) = route { candidates } else { BTreeSet::new() };
-    let answerer = Choice { must_see: &must_see, alone: &alone, together: &reaches }.wait(worker).await;
+    let Plan { alone, dbs, together, reads } = &plan;
+    let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
+    let answerer = Choice { must_see: &must_see, alone, together }.wait(worker).await;
     if alone.is_empty() || answerer == Answerer::Several {
         return hand_over(worker, query, must_see, place, inbox, to).await;
     }
-    let others = |failures: &Failures| others_answer(worker, &statements, &query.db, failures);
-    match ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to, others).await {
+    let others = |failures: &Failures| others_answer(worker, reads, failures);
+    match ask_alone(worker, &Outgoing::new(&query), alone, &must_see, inbox, to, others).await {
         Ok(ended) => Ok(ended),
         Err(failures) if others(&failures) => hand_over(worker, query, must_see, place, inbox, to).await,
         Err(failures) => Err(no_backend_answered(worker, &failures)),
-    }
-}
-
-/// Answers a query whose tree is too deep for the usual stack.
-async fn answer_deep(
-    worker: &Rc<Worker>,
-    query: Query,
-    place: Permit,
-    inbox: &mut Inbox,
-    to: ReplyTo<'_>,
-) -> Result<AfterAnswer, Refusal> {
-    let (settings, placement) = (&worker.settings, &worker.placement());
-    let decide = || {
-        let statements = parse_request(Depth::DEEP, &query.q, &query.params)?;
-        let allowed = access::check(&statements, &query.db, |db| settings.db_allowed(db.as_bytes()));
-        let dbs: Vec<_> = fresh::databases(&statements, &query.db).into_iter().map(str::to_owned).collect();
-        let reaches: Vec<_> = statements.iter().filter_map(|s| reach::of_points(s, &query.db)).collect();
-        Ok(allowed.map(|()| (route(&statements, &query.db, &settings.topology, placement), dbs, reaches)))
-    };
-    match deep::on_deep_stack(decide).map_err(|error| Refusal::new(503, format!("cannot start a thread: {error}")))? {
-        Err(unparsed) => refuse_unparsed(worker, &query, unparsed, inbox, to).await,
-        Ok(Err(refusal)) => Err(refusal),
-        Ok(Ok((route, dbs, reaches))) => {
-            let must_see = fresh::must_see(worker, dbs.iter().map(String::as_str));
-            let alone = if let Route::Alone(candidates) = route { candidates } else { BTreeSet::new() };
-            let answerer = Choice { must_see: &must_see, alone: &alone, together: &reaches }.wait(worker).await;
-            if alone.is_empty() || answerer == Answerer::Several {
-                return hand_over(worker, query, must_see, place, inbox, to).await;
-            }
-            ask_alone(worker, &Outgoing::new(&query), &alone, &must_see, inbox, to, |_| false)
-                .await
-                .map_err(|failures| no_backend_answered(worker, &failures))
-        }
     }
 }
 
@@ -319,17 +282,13 @@ async fn ask_alone(
     Err(failures)
 }
 
-/// Whether other backends together can answer, now that these have failed.
-fn others_answer(worker: &Worker, statements: &[Statement], db: &str, failures: &Failures) -> bool {
+/// Whether other backends together can read all of this, now that these have failed.
+fn others_answer(worker: &Worker, reads: &[Reach], failures: &Failures) -> bool {
     let failed = failures.keys().copied().collect();
     let placement = worker.placement();
     let must_see = MustSee::default();
     let chooser = chooser(worker, &placement, &failed, &must_see);
-    let answered = |statement: &Statement| match class(statement, db) {
-        Class::Read(reach) => chooser.shares(&reach).is_ok(),
-        _ => false,
-    };
-    !statements.is_empty() && statements.iter().all(answered)
+    !reads.is_empty() && reads.iter().all(|reach| chooser.shares(reach).is_ok())
 }
 
 fn no_backend_answered(worker: &Worker, failures: &Failures) -> Refusal {

@@ -8,7 +8,8 @@ use super::forward::{AskFailure, Outgoing};
 use super::fresh::{self, Answerer, Choice};
 use super::request::to_text;
 use super::{
-    AfterAnswer, CancelOnDrop, Failures, OwnAnswer, Permit, ask_alone, chooser, no_backend_answered, pass_on, send_own,
+    AfterAnswer, CancelOnDrop, Failures, OwnAnswer, Permit, ask_alone, no_backend_answered, others_answer, pass_on,
+    send_own,
 };
 use crate::handoff::QueryRequest;
 use crate::http::auth::AuthVerdict;
@@ -99,10 +100,7 @@ async fn answer(
     let choice = Choice { must_see: &must_see, alone: &candidates, together: std::slice::from_ref(&reach) };
     let answerer = choice.wait(worker).await;
     if !candidates.is_empty() && answerer == Answerer::One {
-        let others = |failures: &Failures| {
-            let (failed, placement) = (failures.keys().copied().collect(), worker.placement());
-            matches!(reach, Reach::Circle) && chooser(worker, &placement, &failed, &must_see).shares(&reach).is_ok()
-        };
+        let others = |failures: &Failures| others_answer(worker, std::slice::from_ref(&reach), failures);
         let panicked = |why: &AskFailure| *why == AskFailure::Answered(500, PANICKED.to_owned());
         match ask_alone(worker, &outgoing(&read), &candidates, &must_see, inbox, to, others).await {
             Ok(ended) => return Ok(ended),
