@@ -2,6 +2,7 @@
 //!
 //! Not here: what is in it (`fluxgate_dataplane::prometheus`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -34,6 +35,23 @@ pub enum ReadReply {
     Refused(String),
 }
 
+/// Why a backend has not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// It has failed over the request, as another one with the same data would.
+    Panicked,
+    Other(String),
+}
+
+impl fmt::Display for ReadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked => write!(f, "answered 500: {PANICKED}"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
 impl ReadReply {
     /// The bytes that are held for it.
     pub fn held_bytes(&self) -> usize {
@@ -45,42 +63,42 @@ impl ReadReply {
 }
 
 impl Client {
-    /// Asks a backend. The inner error says why there is no answer: [`PANICKED`] when it has failed over the request,
-    /// as another one with the same data would.
+    /// Asks a backend. The inner error says why there is no answer.
     ///
     /// # Errors
     /// [`Interrupted`].
-    pub fn prometheus_read(&self, call: &ReadCall, held: &Held) -> Result<Result<ReadReply, String>, Interrupted> {
+    pub fn prometheus_read(&self, call: &ReadCall, held: &Held) -> Result<Result<ReadReply, ReadFailure>, Interrupted> {
+        let failed = |why: &str| Ok(Err(ReadFailure::Other(why.to_owned())));
         let request = self.agent.post(format!("{}/api/v1/prom/read", self.url)).config();
         let request = request.timeout_global(Some(call.time_left)).timeout_connect(Some(limits::QUERY_CONNECT_TIMEOUT));
         let request = authorized(request.build(), self.authorization.as_ref());
         let sent = request.query_pairs([("db", &call.db), ("rp", &call.rp)]).send(&call.block);
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return Ok(Err(why(&error))),
+            Err(error) => return failed(&why(&error)),
         };
         match response.status().as_u16() {
             200 => {}
             400 => {
                 let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
-                return Ok(match json::parse(body.unwrap_or_default().into()) {
-                    Err(WireError::Refused(text)) => Ok(ReadReply::Refused(text)),
-                    _ => Err("answered 400".to_owned()),
-                });
+                return match json::parse(body.unwrap_or_default().into()) {
+                    Err(WireError::Refused(text)) => Ok(Ok(ReadReply::Refused(text))),
+                    _ => failed("answered 400"),
+                };
             }
             500 => {
                 let body = response.body_mut().with_config().limit(limits::FAILURE_BODY_BYTES_MAX).read_to_vec();
                 let panicked = body.unwrap_or_default().trim_ascii() == PANICKED.as_bytes();
-                return Ok(Err(if panicked { PANICKED } else { "answered 500" }.to_owned()));
+                return if panicked { Ok(Err(ReadFailure::Panicked)) } else { failed("answered 500") };
             }
-            401 | 403 => return Ok(Err("refuses its configured user".to_owned())),
-            status => return Ok(Err(format!("answered {status}"))),
+            401 | 403 => return failed("refuses its configured user"),
+            status => return failed(&format!("answered {status}")),
         }
         let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.contains("protobuf") {
-            return Ok(Err("does not answer as InfluxDB does".to_owned()));
+            return failed("does not answer as InfluxDB does");
         }
         let body = read_whole(&mut response.into_body().into_reader(), &call.cancelled, held)?;
-        Ok(body.map(ReadReply::Answer).map_err(|error| error.to_string()))
+        Ok(body.map(ReadReply::Answer).map_err(|error| ReadFailure::Other(error.to_string())))
     }
 }

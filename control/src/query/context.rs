@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,7 @@ use crate::influx::budget::{Held, Interrupted, MemoryBudget};
 use crate::influx::catalog::Databases;
 use crate::influx::client::Client;
 use crate::influx::policy::Policy;
-use crate::influx::prometheus::{ReadCall, ReadReply};
+use crate::influx::prometheus::{ReadCall, ReadFailure, ReadReply};
 use crate::influx::reader::Call;
 use crate::limits;
 
@@ -300,7 +301,8 @@ impl<'a> Context<'a> {
             .into_iter()
             .map(|(backend, statement)| Ok((backend, change(self.call(statement, times)?))))
             .collect::<Result<_, Stop>>()?;
-        self.send_noting(&calls, Client::statement)
+        let results = calls.iter().zip(self.send_noting(&calls, Client::statement)?);
+        Ok(results.map(|(&(backend, _), result)| result.map_err(|why| Unanswered { backend, why })).collect())
     }
 
     /// Sends several backends a noted question each, in parallel. None: it was not answered.
@@ -313,12 +315,15 @@ impl<'a> Context<'a> {
         Ok(self.send_noting(&calls, Client::statement)?.into_iter().map(Result::ok).collect())
     }
 
-    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. None: one has
-    /// not answered, and is not asked again by this request.
+    /// Sends several backends a remote read each, in parallel. Answers are in the order of the questions. The inner
+    /// error: some have not answered, for these reasons, and are not asked again by this request.
     ///
     /// # Errors
     /// When no time is left, or the memory does not suffice.
-    pub fn ask_prometheus(&self, questions: Vec<(BackendId, Vec<u8>)>) -> Result<Option<Vec<ReadReply>>, Stop> {
+    pub fn ask_prometheus(
+        &self,
+        questions: Vec<(BackendId, Vec<u8>)>,
+    ) -> Result<Result<Vec<ReadReply>, Vec<ReadFailure>>, Stop> {
         let (time_left, request) = (self.time_left()?, self.request);
         let call = |block| ReadCall {
             db: request.db.clone(),
@@ -329,33 +334,31 @@ impl<'a> Context<'a> {
         };
         let calls: Vec<_> = questions.into_iter().map(|(backend, block)| (backend, call(block))).collect();
         let results = self.send_noting(&calls, Client::prometheus_read)?;
-        let replies: Vec<_> = results.into_iter().flatten().collect();
-        if replies.len() == calls.len() {
-            return Ok(Some(replies));
+        let (mut replies, mut failures) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(reply) => replies.push(reply),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if failures.is_empty() {
+            return Ok(Ok(replies));
         }
         replies.iter().for_each(|reply| self.held.give_back(reply.held_bytes()));
-        Ok(None)
+        Ok(Err(failures))
     }
 
     /// Makes the calls in parallel, and notes which backends have not answered.
-    fn send_noting<C: Sync, T: Send>(
+    fn send_noting<C: Sync, T: Send, E: Display + Send>(
         &self,
         calls: &[(BackendId, C)],
-        send: impl Fn(&Client, &C, &Held) -> Result<Result<T, String>, Interrupted> + Sync,
-    ) -> Result<Vec<Result<T, Unanswered>>, Stop> {
+        send: impl Fn(&Client, &C, &Held) -> Result<Result<T, E>, Interrupted> + Sync,
+    ) -> Result<Vec<Result<T, E>>, Stop> {
         let results = calls.iter().zip(self.send_all(calls, send));
         let noted = results.map(|(&(backend, _), result)| {
-            Ok(result?.map_err(|why| {
-                self.failed.borrow_mut().insert(backend, why.clone());
-                Unanswered { backend, why }
-            }))
+            Ok(result?.inspect_err(|why| _ = self.failed.borrow_mut().insert(backend, why.to_string())))
         });
         noted.collect()
-    }
-
-    /// Whether a backend has not answered this request, for this reason.
-    pub fn failed_with(&self, why: &str) -> bool {
-        self.failed.borrow().values().any(|known| known == why)
     }
 
     /// Makes the calls in parallel, and counts them as running.

@@ -9,26 +9,26 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use fluxgate_dataplane::handoff::QueryReply;
 use fluxgate_dataplane::placement::Place;
-use fluxgate_dataplane::prometheus::read::{self, PANICKED, ReadRequest};
+use fluxgate_dataplane::prometheus::read::{self, ReadRequest};
 use fluxgate_dataplane::prometheus::{compress, compressed_len_max, uncompress, uncompressed_len};
 use fluxgate_dataplane::routing::reach::Reach;
 use fluxgate_dataplane::topology::BackendId;
 
 use super::context::{Context, Stop, Times};
 use crate::influx::answer::{Answer, decoded};
-use crate::influx::prometheus::ReadReply;
+use crate::influx::prometheus::{ReadFailure, ReadReply};
 
 /// Answers `message`, a request that the worker has checked.
 pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
     let request = ReadRequest::parse(message).map_err(|text| Stop::Failed { status: 400, text })?;
     context.held.take(message.len())?;
-    // What one backend fails over while others cannot answer, one InfluxDB would fail over, too.
-    let as_influx = |stop| match context.failed_with(PANICKED) {
-        true => Stop::Failed { status: 500, text: PANICKED.to_owned() },
-        false => stop,
-    };
+    let mut has_panicked = false;
     loop {
-        let shares = context.shares(&Reach::Circle).map_err(as_influx)?;
+        let shares = match context.shares(&Reach::Circle) {
+            // What one backend fails over while others cannot answer, one InfluxDB would fail over, too.
+            Err(_) if has_panicked => return Ok(QueryReply::Panicked),
+            shares => shares?,
+        };
         let backends: Vec<_> = shares.backends.keys().copied().collect();
         // Each attempt leaves out at least one more backend.
         let Some(foreign) = foreign(context, &backends)? else { continue };
@@ -36,8 +36,9 @@ pub fn run(context: &Context<'_>, message: &[u8]) -> Result<QueryReply, Stop> {
             compress(&request.without(names.iter().map(String::as_str))).expect("a request is shorter than 4 GiB")
         };
         let questions = backends.iter().zip(&foreign).map(|(&backend, names)| (backend, packed(names))).collect();
-        if let Some(replies) = context.ask_prometheus(questions)? {
-            return merged(context, replies);
+        match context.ask_prometheus(questions)? {
+            Ok(replies) => return merged(context, replies),
+            Err(failures) => has_panicked |= failures.contains(&ReadFailure::Panicked),
         }
     }
 }

@@ -111,6 +111,8 @@ pub enum QueryReply {
     Answer { fields: Vec<(&'static str, String)>, body: UnsentBody },
     /// There is no result; the worker sends `text` as an error in the format the client asked for.
     Failed { status: u16, text: String },
+    /// Backends have failed over the request, as InfluxDB does over some reads of Prometheus.
+    Panicked,
 }
 
 /// Worker to control thread.

@@ -38,6 +38,8 @@ pub enum AskFailure {
     Failed(ExchangeFailure),
     /// A status that is not about the query (5xx, 401, 403), with its text.
     Answered(u16, String),
+    /// InfluxDB has failed over the request. One with the same data would, too.
+    Panicked,
     /// Not an answer that InfluxDB gives, such as a page of a server in between.
     NotInflux(u16),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for AskFailure {
             Self::Failed(failure) => failure.fmt(f),
             Self::Answered(status, text) if text.is_empty() => write!(f, "answered {status}"),
             Self::Answered(status, text) => write!(f, "answered {status}: {text}"),
+            Self::Panicked => write!(f, "answered 500: {PANICKED}"),
             Self::NotInflux(status) => write!(f, "answered {status}, but not as InfluxDB does"),
         }
     }
@@ -170,8 +173,10 @@ pub async fn ask<'a>(
     if answer.status >= 500 || matches!(answer.status, 401 | 403) {
         let text = answer.error.map(|span| String::from_utf8_lossy(span.of(&buf)).into_owned()).unwrap_or_default();
         // InfluxDB says so when it has failed over the request; it fits into one packet with the head.
-        let panicked = text.is_empty() && buf[..len].ends_with(format!("\r\n\r\n{PANICKED}\n").as_bytes());
-        let text = if panicked { PANICKED.to_owned() } else { text };
+        let is_end = |end: &str| buf[..len].ends_with(end.as_bytes());
+        if answer.status == 500 && text.is_empty() && is_end(&format!("\r\n\r\n{PANICKED}\n")) {
+            return Some(Err(AskFailure::Panicked));
+        }
         let text = text.chars().take(QUERY_FAILURE_SHOWN_BYTES_MAX).collect();
         return Some(Err(AskFailure::Answered(answer.status, text)));
     }
@@ -451,6 +456,7 @@ mod tests {
         assert_eq!(refused.to_string(), "no connection: connection refused");
         assert_eq!(AskFailure::Answered(500, "x".into()).to_string(), "answered 500: x");
         assert_eq!(AskFailure::Answered(502, String::new()).to_string(), "answered 502");
+        assert_eq!(AskFailure::Panicked.to_string(), "answered 500: Internal Server Error");
         assert_eq!(AskFailure::Down.to_string(), "down");
         assert_eq!(AskFailure::NotInflux(200).to_string(), "answered 200, but not as InfluxDB does");
     }

@@ -338,8 +338,9 @@ async fn pass_on(
     let timeout = worker.settings.query.timeout + QUERY_CONTROL_GRACE;
     match io::unless(ask_control(worker, request, timeout), inbox.gone()).await {
         Err(()) => Ok(AfterAnswer::Close),
-        Ok(Ok((fields, body))) => Ok(send_reply(worker, &fields, body, inbox, to).await),
-        Ok(Err(refusal)) => Err(refusal),
+        Ok(QueryReply::Answer { fields, body }) => Ok(send_reply(worker, &fields, body, inbox, to).await),
+        Ok(QueryReply::Panicked) => Ok(send_own(worker, &OwnAnswer::Panicked, false, inbox, to).await),
+        Ok(QueryReply::Failed { status, text }) => Err(Refusal { status, text }),
     }
 }
 
@@ -350,25 +351,20 @@ async fn run_unattended(
     _cancel: CancelOnDrop,
     _place: Permit,
 ) {
-    if let Err(refusal) = ask_control(&worker, request, timeout).await {
-        log::warn!("a query with async=true failed: {}", refusal.text);
+    if let QueryReply::Failed { text, .. } = ask_control(&worker, request, timeout).await {
+        log::warn!("a query with async=true failed: {text}");
     }
 }
 
 type Fields = Vec<(&'static str, String)>;
 
-async fn ask_control(
-    worker: &Worker,
-    request: Box<QueryRequest>,
-    timeout: Duration,
-) -> Result<(Fields, UnsentBody), Refusal> {
+async fn ask_control(worker: &Worker, request: Box<QueryRequest>, timeout: Duration) -> QueryReply {
     let ask = worker.link.ask(timeout, |worker, ticket| ToControl::Query { worker, ticket, request });
     match ask.await {
-        Ok(ToWorker::Query { reply: QueryReply::Answer { fields, body }, .. }) => Ok((fields, body)),
-        Ok(ToWorker::Query { reply: QueryReply::Failed { status, text }, .. }) => Err(Refusal { status, text }),
+        Ok(ToWorker::Query { reply, .. }) => reply,
         _ => {
-            let text = Reject::NoControl.text().into_owned();
-            Err(Refusal::new(Reject::NoControl.status(), String::from_utf8_lossy(&text)))
+            let text = String::from_utf8_lossy(&Reject::NoControl.text()).into_owned();
+            QueryReply::Failed { status: Reject::NoControl.status(), text }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::http::query::percent_encode;
 use crate::http::response::ReplyTo;
 use crate::limits::PROMETHEUS_READ_BYTES_MAX;
 use crate::placement::Place;
-use crate::prometheus::read::{PANICKED, ReadRequest};
+use crate::prometheus::read::ReadRequest;
 use crate::prometheus::{NOT_SNAPPY, uncompress, uncompressed_len};
 use crate::request::inbox::Inbox;
 use crate::routing::access::Refusal;
@@ -68,11 +68,7 @@ fn database_and_policy(db: String, rp: String) -> (String, String) {
 pub async fn serve(worker: &Rc<Worker>, read: PrometheusRead, inbox: &mut Inbox, to: ReplyTo<'_>) -> AfterAnswer {
     match answer(worker, read, inbox, to).await {
         Ok(ended) => ended,
-        Err(refusal) => {
-            let panicked = (refusal.status, &refusal.text[..]) == (500, PANICKED);
-            let own = if panicked { OwnAnswer::Panicked } else { OwnAnswer::Refused(refusal) };
-            send_own(worker, &own, false, inbox, to).await
-        }
+        Err(refusal) => send_own(worker, &OwnAnswer::Refused(refusal), false, inbox, to).await,
     }
 }
 
@@ -101,11 +97,12 @@ async fn answer(
     let answerer = choice.wait(worker).await;
     if !candidates.is_empty() && answerer == Answerer::One {
         let others = |failures: &Failures| others_answer(worker, std::slice::from_ref(&reach), failures);
-        let panicked = |why: &AskFailure| *why == AskFailure::Answered(500, PANICKED.to_owned());
         match ask_alone(worker, &outgoing(&read), &candidates, &must_see, inbox, to, others).await {
             Ok(ended) => return Ok(ended),
             Err(failures) if others(&failures) => {}
-            Err(failures) if failures.values().any(panicked) => return Err(Refusal::new(500, PANICKED)),
+            Err(failures) if failures.values().any(|why| *why == AskFailure::Panicked) => {
+                return Ok(send_own(worker, &OwnAnswer::Panicked, false, inbox, to).await);
+            }
             Err(failures) => return Err(no_backend_answered(worker, &failures)),
         }
     }
