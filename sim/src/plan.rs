@@ -46,9 +46,11 @@ pub enum Profile {
     JustAcked,
     Dropped,
     Emptied,
+    Parked,
+    DropFails,
 }
 
-pub const PROFILES: [Profile; 24] = [
+pub const PROFILES: [Profile; 26] = [
     Profile::Mixed,
     Profile::Calm,
     Profile::Strict,
@@ -73,6 +75,8 @@ pub const PROFILES: [Profile; 24] = [
     Profile::JustAcked,
     Profile::Dropped,
     Profile::Emptied,
+    Profile::Parked,
+    Profile::DropFails,
 ];
 
 /// Milliseconds in which clients write and things break.
@@ -329,6 +333,55 @@ impl Plan {
                     let fault = PlannedFault::Stalled { worker: rng.below(2) as usize, for_ms: 1 + rng.below(300) };
                     plan.events.push(Event { at: 3_000 + rng.below(17_000), fault });
                 }
+            }
+            Profile::Parked => {
+                // A backend that answers slowly takes points of one database, and then not, and then again.
+                plan.setup.workers = *rng.pick(&[1, 2, 2, 3]);
+                plan.writers(rng, 8, 400, 25_000);
+                plan.without_alias();
+                let backend = rng.below(4) as usize;
+                for _ in 0..4 {
+                    let (for_ms, db) = (1_100 + rng.below(4_000), Some(rng.below(2) as usize));
+                    let what = *rng.pick(&[Says::Forbidden, Says::Unavailable]);
+                    let fault = PlannedFault::BackendSays { backend, for_ms, db, what };
+                    plan.events.push(Event { at: rng.below(20_000), fault });
+                }
+                for _ in 0..4 {
+                    let (for_ms, by_ms) = (1_000 + rng.below(5_000), 1 + rng.below(1_500));
+                    let fault = match rng.below(3) {
+                        0 => PlannedFault::BackendSlow { backend, for_ms, by_ms },
+                        1 => PlannedFault::LinkSlow { backend, for_ms, by_ms: by_ms / 3 },
+                        _ => PlannedFault::Stalled { worker: rng.below(2) as usize, for_ms: for_ms / 10 },
+                    };
+                    plan.events.push(Event { at: rng.below(25_000), fault });
+                }
+                for _ in 0..rng.below(3) {
+                    let (at, workers) = (rng.below(25_000), *rng.pick(&[1, 2, 3]));
+                    let fault = match rng.below(4) {
+                        0 => PlannedFault::Stop { down_ms: 100, workers },
+                        1 => PlannedFault::Drop { db: rng.below(2) as usize, measurement: Some(1), again_ms: 0 },
+                        _ => PlannedFault::Crash { power: rng.one_in(2), down_ms: 100, workers },
+                    };
+                    plan.events.push(Event { at, fault });
+                }
+            }
+            Profile::DropFails => {
+                // A log fails just when it is to drop its oldest points, which needs what was not synced before.
+                plan.setup.full = Full::DropOldest;
+                plan.setup.safety = *rng.pick(&[Safety::Os, Safety::Memory]);
+                plan.setup.backlog_kib = 512;
+                plan.writers(rng, 8, 400, 15_000);
+                plan.without_alias();
+                let backend = rng.below(4) as usize;
+                plan.events.push(Event { at: 500, fault: PlannedFault::BackendDown { backend, for_ms: 9_000 } });
+                let (call, file, errno) = (DiskCall::Sync, DiskFile::Segment, libc::EIO);
+                for worker in 0..2 {
+                    let (at, skip) = (1_000 + rng.below(8_000), rng.below(3) as u32);
+                    plan.events.push(Event { at, fault: PlannedFault::DiskFails { call, file, worker, skip, errno } });
+                }
+                let (power, workers) = (rng.one_in(2), 2);
+                // After the backend is back, and others have saved how far it is.
+                plan.events.push(Event { at: 14_000, fault: PlannedFault::Crash { power, down_ms: 500, workers } });
             }
             Profile::FullDisk => {
                 plan.writers(rng, 6, 150, 20_000);
