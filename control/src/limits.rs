@@ -30,6 +30,8 @@ pub const LOAD_WANTED: Duration = Duration::from_secs(60);
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// All of them, for one backend. Longer: the counts from before stay.
 pub const LOADS_TIMEOUT: Duration = Duration::from_secs(600);
+/// The first start asks all backends for their measurements with a backslash. Longer: as if they had none.
+pub const SURVEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements in one request. More: further requests.
 pub const STATEMENTS_MAX: usize = 100;
 /// A backend's answer to statements. Longer: as if it had not answered.

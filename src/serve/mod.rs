@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use fluxgate_control::migration::survey;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
 use fluxgate_dataplane::disklog::inspect::worker_dirs;
@@ -158,7 +159,8 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     }
     let file = Transitions::file_in(&settings.data_dir);
     let older_circles = older::circles(&file, &settings.data_dir);
-    let transitions = Transitions::open(&file, &settings.topology, &settings.placement)?;
+    let survey = || survey(&settings.topology, &settings.trust);
+    let transitions = Transitions::open_after(&file, &settings.topology, &settings.placement, survey)?;
     transitions.changes().iter().for_each(|change| log::warn!("{change}"));
     if let Some(warning) = older_circles.filter(|_| !transitions.changes().is_empty()) {
         log::warn!("{warning}");

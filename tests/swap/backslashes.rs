@@ -1,23 +1,50 @@
 //! Measurements whose names have a backslash. influx-proxy leaves the backslash out when it chooses the backend of a
-//! write, and keeps it when it looks for the data: such points lie where neither its queries nor `/health` expect them.
-//! One rebalance brings them to their place, and a clear removes what it copied.
+//! write, and its migrations keep it. A swap finds such points at either place, and answers as one InfluxDB with all of
+//! them would. A rebalance and a clear bring them to their place.
 
 use std::time::Duration;
 
 use fluxgate::lab::client::Client;
-use fluxgate::lab::http1::url_encoded;
-use fluxgate::lab::influxd::Influxd;
+use fluxgate::lab::influxd::{self, Influxd};
 use fluxgate::lab::proxy::{Proxy, ProxyConfig, eventually};
+use fluxgate_dataplane::placement::{Place, Placement, PlacementSettings};
+use fluxgate_dataplane::topology::{Backend, Topology};
 use serde_json::Value;
 
 use crate::support::start;
 
-/// The backend of the one circle that holds a measurement.
-fn owner(proxy: &Proxy, name: &str) -> String {
-    let (status, text) = proxy.get(&format!("/replica?db=db&meas={}", url_encoded(name))).unwrap();
-    assert_eq!(status, 200, "{text}");
-    let places: Value = serde_json::from_str(&text).unwrap();
-    places[0]["name"].as_str().unwrap().to_owned()
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The backend, of two, that holds a measurement by this name.
+fn owner(name: &str) -> usize {
+    let mut topology = Topology::default();
+    topology.add_circle("c", ["a", "b"].map(|name| Backend::new(name, format!("http://{name}"))));
+    Placement::new(&topology, &PlacementSettings::default()).owner(0, Place::new("db", name).bytes()).index()
+}
+
+/// Where influx-proxy writes it.
+fn as_written(name: &str) -> usize {
+    owner(&name.replace('\\', ""))
+}
+
+/// Names that influx-proxy writes to another backend than its migrations move them to.
+fn names_with_two_places() -> Vec<String> {
+    let names = (0..1000).map(|n| format!("C:\\disk{n}"));
+    names.filter(|name| owner(name) != as_written(name)).take(7).collect()
+}
+
+fn write(addr: std::net::SocketAddr, lines: &str) {
+    let reply = Client::connect(addr).unwrap().request("POST", "/write?db=db&consistency=all", &[], lines.as_bytes());
+    let reply = reply.unwrap();
+    assert_eq!(reply.status, 204, "{}", reply.text());
+}
+
+fn lines(name: &str, minutes: std::ops::Range<i64>) -> String {
+    let line = |minute: i64| {
+        let (host, v, time) = (minute % 3, minute * 7 % 10, minute * 60_000_000_000);
+        format!("{name},host=h{host} v={v}i,f={v}.5 {time}\n")
+    };
+    minutes.map(line).collect()
 }
 
 /// The number of measurements at a wrong place, over all backends.
@@ -27,37 +54,138 @@ fn misplaced(proxy: &Proxy) -> u64 {
     backends.iter().map(|backend| backend["load"]["db"]["incorrect"].as_u64().unwrap_or(0)).sum()
 }
 
+fn migrate(proxy: &Proxy, target: &str, end: &str) {
+    let reply = Client::connect(proxy.addr()).unwrap().request("POST", target, &[], b"").unwrap();
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    assert!(eventually(WAIT, || proxy.stderr().contains(end)), "{}", proxy.stderr());
+}
+
+/// Queries of all kinds about these measurements, some at one place and some at the other.
+fn queries(names: &[String]) -> Vec<String> {
+    let quoted = |name: &String| format!("\"{}\"", name.replace('\\', "\\\\"));
+    let mut queries = vec![
+        "SELECT v FROM /C:/".to_owned(),
+        "SELECT count(v), mean(f) FROM /disk|cpu/ GROUP BY host".to_owned(),
+        "SELECT sum(c) FROM (SELECT count(v) AS c FROM /C:/ GROUP BY host)".to_owned(),
+        "SHOW MEASUREMENTS".to_owned(),
+        "SHOW SERIES".to_owned(),
+        "SHOW FIELD KEYS".to_owned(),
+        "SHOW TAG VALUES WITH KEY = host".to_owned(),
+    ];
+    let all: Vec<_> = names.iter().map(quoted).collect();
+    queries.push(format!("SELECT last(v) FROM {}, cpu", all.join(", ")));
+    queries.push(format!("SELECT max(m) FROM (SELECT mean(f) AS m FROM {}, {} GROUP BY host)", all[0], all[1]));
+    for name in all {
+        queries.push(format!("SELECT * FROM {name}"));
+        queries.push(format!("SELECT v FROM {name} WHERE host = 'h1' ORDER BY time DESC LIMIT 4 OFFSET 1"));
+        queries.push(format!("SELECT count(v), mean(f), percentile(v, 90), median(v) FROM {name}"));
+        queries.push(format!("SELECT derivative(v, 1m) FROM {name}"));
+        queries.push(format!(
+            "SELECT mean(v) FROM {name} WHERE time >= 0 AND time < 20m GROUP BY time(3m), host fill(linear)"
+        ));
+        queries.push(format!("SELECT count(v) FROM {name}; SELECT first(v) FROM cpu; SHOW SERIES FROM {name}"));
+    }
+    queries
+}
+
+fn assert_as_one(proxy: &Proxy, one: &Influxd, names: &[String], when: &str) {
+    for text in queries(names) {
+        let wanted = one.query("db", &text).unwrap();
+        assert_eq!(influxd::query(&proxy.url(), "db", &text).unwrap(), wanted, "{when}: {text}");
+    }
+}
+
 #[test]
-fn a_rebalance_and_a_clear_bring_names_with_backslashes_to_their_place() {
+fn names_with_backslashes_are_found_where_influx_proxy_left_them_before_and_after_a_rebalance() {
+    let servers = [0, 1].map(|_| Influxd::start().unwrap());
+    let one = Influxd::start().unwrap();
+    servers.iter().chain([&one]).for_each(|server| server.create_database("db").unwrap());
+    let mut names = names_with_two_places();
+    let new = names.pop().unwrap();
+    for (n, name) in names.iter().enumerate() {
+        // The last one was moved by a migration of influx-proxy.
+        let at = if n == 5 { owner(name) } else { as_written(name) };
+        write(servers[at].addr(), &lines(name, 0..10));
+        write(one.addr(), &lines(name, 0..10));
+    }
+    let mut proxy = start(&ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]));
+    let told = |proxy: &Proxy| proxy.stderr().matches("where influx-proxy wrote them").count();
+    assert_eq!(told(&proxy), 1, "{}", proxy.stderr());
+    assert!(eventually(WAIT, || misplaced(&proxy) == 5), "{:?}", proxy.get("/health"));
+    assert_as_one(&proxy, &one, &names, "after the swap");
+
+    let both = |proxy: &Proxy, minutes: std::ops::Range<i64>| {
+        for name in names.iter().chain([&new, &"cpu".to_owned()]) {
+            write(proxy.addr(), &lines(name, minutes.clone()));
+            write(one.addr(), &lines(name, minutes.clone()));
+        }
+    };
+    both(&proxy, 5..15);
+    assert_as_one(&proxy, &one, &names, "with new points");
+    proxy.restart().unwrap();
+    both(&proxy, 15..18);
+    assert_as_one(&proxy, &one, &names, "after a restart");
+
+    for text in [
+        format!("DELETE FROM \"{}\" WHERE time < 3m", names[0].replace('\\', "\\\\")),
+        format!("DROP SERIES FROM \"{}\" WHERE host = 'h2'", names[1].replace('\\', "\\\\")),
+        format!("DROP MEASUREMENT \"{}\"", names[2].replace('\\', "\\\\")),
+    ] {
+        influxd::query(&proxy.url(), "db", &text).unwrap();
+        one.query("db", &text).unwrap();
+    }
+    assert_as_one(&proxy, &one, &names, "after removals");
+    for server in &servers {
+        let left = server.query("db", "SHOW MEASUREMENTS").unwrap().to_string();
+        assert!(!left.contains(&names[2].replace('\\', "\\\\")), "{left}");
+    }
+
+    migrate(&proxy, "/rebalance?circle_id=0&operation=add", "rebalance done");
+    assert_as_one(&proxy, &one, &names, "after a rebalance");
+    migrate(&proxy, "/clear?circle_id=0", "clear done");
+    assert!(eventually(WAIT, || misplaced(&proxy) == 0), "{:?}", proxy.get("/health"));
+    both(&proxy, 18..20);
+    assert_as_one(&proxy, &one, &names, "after a clear");
+    proxy.restart().unwrap();
+    assert_eq!(told(&proxy), 2, "not any more: {}", proxy.stderr());
+    assert_as_one(&proxy, &one, &names, "at the end");
+}
+
+#[test]
+fn a_start_without_points_at_another_place_keeps_names_with_backslashes_at_one() {
     let servers = [0, 1].map(|_| Influxd::start().unwrap());
     servers.iter().for_each(|server| server.create_database("db").unwrap());
+    let names = names_with_two_places();
+    write(servers[owner(&names[0])].addr(), &lines(&names[0], 0..2));
     let proxy = start(&ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]));
-    // influx-proxy chooses by the name without the backslash.
-    let moves = |n: &u32| owner(&proxy, &format!("C:\\disk{n}")) != owner(&proxy, &format!("C:disk{n}"));
-    let names: Vec<_> = (0..1000).filter(moves).take(5).map(|n| format!("C:\\disk{n}")).collect();
-    assert_eq!(names.len(), 5);
     for name in &names {
-        let at = usize::from(owner(&proxy, &name.replace('\\', "")) == "influxdb-1-2");
-        let mut client = Client::connect(servers[at].addr()).unwrap();
-        let line = format!("{name},host=a v=1i 1000\n");
-        assert_eq!(client.request("POST", "/write?db=db", &[], line.as_bytes()).unwrap().status, 204);
+        write(proxy.addr(), &lines(name, 2..4));
+        let at = |server: &Influxd| server.query("db", "SHOW MEASUREMENTS").unwrap().to_string();
+        let shown = name.replace('\\', "\\\\");
+        assert!(
+            at(&servers[owner(name)]).contains(&shown) && !at(&servers[as_written(name)]).contains(&shown),
+            "{name}"
+        );
     }
-    let wait = Duration::from_secs(30);
-    assert!(eventually(wait, || misplaced(&proxy) == 5), "{:?}", proxy.get("/health"));
+}
 
-    let mut client = Client::connect(proxy.addr()).unwrap();
-    let mut migrate = |target: &str, end: &str| {
-        let reply = client.request("POST", target, &[], b"").unwrap();
-        assert_eq!(reply.status, 202, "{}", reply.text());
-        assert!(eventually(wait, || proxy.stderr().contains(end)), "{}", proxy.stderr());
+#[test]
+fn what_a_migration_of_influx_proxy_has_torn_apart_is_told_and_whole_after_a_rebalance() {
+    let servers = [0, 1].map(|_| Influxd::start().unwrap());
+    servers.iter().for_each(|server| server.create_database("db").unwrap());
+    let name = &names_with_two_places()[0];
+    write(servers[owner(name)].addr(), &lines(name, 0..5));
+    write(servers[as_written(name)].addr(), &lines(name, 4..10));
+    let proxy = start(&ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]));
+    assert!(proxy.stderr().contains("1 measurements lie at both places"), "{}", proxy.stderr());
+    write(proxy.addr(), &lines(name, 10..12));
+    let count = |proxy: &Proxy| {
+        let text = format!("SELECT count(v) FROM \"{}\"", name.replace('\\', "\\\\"));
+        influxd::query(&proxy.url(), "db", &text).unwrap()["results"][0]["series"][0]["values"][0][1].as_u64()
     };
-    migrate("/rebalance?circle_id=0&operation=add", "rebalance done");
-    for name in &names {
-        let query = format!("SELECT v FROM \"{}\"", name.replace('\\', "\\\\"));
-        let (status, text) = proxy.get(&format!("/query?db=db&q={}", url_encoded(&query))).unwrap();
-        assert!(status == 200 && text.contains("[[\"1970-01-01T00:00:00.000001Z\",1]]"), "{name}: {status} {text}");
-    }
-    // What was copied is still where it was.
-    migrate("/clear?circle_id=0", "clear done");
-    assert!(eventually(wait, || misplaced(&proxy) == 0), "{:?}", proxy.get("/health"));
+    assert_eq!(count(&proxy), Some(8), "all that was written, also by influx-proxy");
+    migrate(&proxy, "/rebalance?circle_id=0&operation=add", "rebalance done");
+    assert_eq!(count(&proxy), Some(12));
+    migrate(&proxy, "/clear?circle_id=0", "clear done");
+    assert_eq!(count(&proxy), Some(12));
 }

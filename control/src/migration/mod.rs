@@ -32,6 +32,8 @@
 //!           ├─> checkpoint   the file of a job
 //!           └─> journal      the migration log
 //! ```
+//!
+//! Before them, at the first start only: `survey`, the question whether influx-proxy has left names with a backslash.
 
 pub(crate) mod checkpoint;
 mod coordination;
@@ -55,6 +57,7 @@ pub mod rows;
 pub mod side;
 pub mod slices;
 pub(crate) mod steering;
+mod survey;
 mod verify;
 mod work;
 mod world;
@@ -69,3 +72,4 @@ pub use progress::Progress;
 pub use side::CopySide;
 pub use slices::Slice;
 pub use steering::Steering;
+pub use survey::survey;

@@ -38,6 +38,8 @@ struct RingEntry {
     shard_key: String,
     hash: Hash,
     members: Vec<Member>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    as_written: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -123,12 +125,13 @@ fn write(former: &Former) -> RingEntry {
             RingHash::Xxh3 => Hash::Xxh3,
         },
         members: former.members.iter().map(member).collect(),
+        as_written: former.as_written,
     }
 }
 
 /// None when the ring has no members or points, or an unknown hash key.
 fn read(ring: RingEntry) -> Option<Former> {
-    let RingEntry { hash_key, vnode_size, shard_key, hash, members } = ring;
+    let RingEntry { hash_key, vnode_size, shard_key, hash, members, as_written } = ring;
     let hash = match hash {
         Hash::Crc32 => RingHash::Crc32,
         Hash::Xxh3 => RingHash::Xxh3,
@@ -138,5 +141,5 @@ fn read(ring: RingEntry) -> Option<Former> {
         members.into_iter().map(|Member { name, url, gone }| FormerMember { name, url, gone }).collect();
     let settings = PlacementSettings { hash_key, vnode_size, shard_key, hash };
     let is_ring = !members.is_empty() && members.len() <= usize::from(u16::MAX) && vnode_size > 0;
-    is_ring.then_some(Former { settings, members })
+    is_ring.then_some(Former { settings, members, as_written })
 }

@@ -16,6 +16,7 @@
 //! again.
 
 mod file;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,6 +32,8 @@ use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::topology::{Circle, Topology};
 
 use crate::limits;
+
+pub use survey::Survey;
 
 /// Measurements by database.
 type Places = BTreeMap<String, BTreeSet<String>>;
@@ -57,16 +60,26 @@ pub struct RingChange {
     pub gone: Vec<String>,
     /// The ring changed again before the first transition had ended.
     pub again: bool,
+    /// Only names with a backslash are moved, from where influx-proxy wrote them.
+    pub backslashes: bool,
 }
 
 impl fmt::Display for RingChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { circle, before, now, gone, again } = self;
+        let Self { circle, before, now, gone, again, backslashes } = self;
         if before.is_empty() {
             return write!(
                 f,
                 "{circle} is new and has no older data; it takes all writes; run a recovery into it, \
                  and keep its backends `write_only` until then"
+            );
+        }
+        if *backslashes {
+            return write!(
+                f,
+                "{circle} has measurements with a backslash in their names where influx-proxy wrote them, which is not \
+                 where its migrations and fluxgate look; writes of such names go to both places, reads to the old one \
+                 until they have been moved: run a rebalance"
             );
         }
         write!(
@@ -137,8 +150,22 @@ impl Transitions {
     /// # Errors
     /// One sentence: the file cannot be read or written, or is invalid.
     pub fn open(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Self, String> {
+        Self::open_after(file, topology, settings, Survey::default)
+    }
+
+    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing.
+    ///
+    /// # Errors
+    /// As for [`Transitions::open`].
+    pub fn open_after(
+        file: &Path,
+        topology: &Topology,
+        settings: &PlacementSettings,
+        survey: impl FnOnce() -> Survey,
+    ) -> Result<Self, String> {
         let saved = file::load(file)?;
-        let (circles, placement, changes) = compare(saved.as_deref(), topology, settings);
+        let survey = if saved.is_none() { survey() } else { Survey::default() };
+        let (circles, placement, changes) = compare(saved.as_deref(), topology, settings, &survey);
         // An unchanged start writes nothing: with a full disk it must still deliver what is on it.
         if saved.as_ref() != Some(&circles) {
             file::save(file, &circles)?;
@@ -153,7 +180,7 @@ impl Transitions {
     /// # Errors
     /// As for [`Transitions::open`].
     pub fn preview(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Vec<RingChange>, String> {
-        Ok(compare(file::load(file)?.as_deref(), topology, settings).2)
+        Ok(compare(file::load(file)?.as_deref(), topology, settings, &Survey::default()).2)
     }
 
     /// The path of the file.
@@ -319,20 +346,21 @@ fn wait_for_workers(stats: &Stats, version: u64) -> Result<(), String> {
 type Compared = (Vec<SavedCircle>, Placement, Vec<RingChange>);
 
 /// The circles to save, the placement that follows, and the changes for the operator.
-fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &PlacementSettings) -> Compared {
+fn compare(
+    saved: Option<&[SavedCircle]>,
+    topology: &Topology,
+    settings: &PlacementSettings,
+    survey: &Survey,
+) -> Compared {
     let mut placement = Placement::new(topology, settings);
     let (mut kept, mut changes) = (Vec::new(), Vec::new());
     for (index, circle) in topology.circles.iter().enumerate() {
         let now = ring(topology, settings, circle, false);
         let before = match saved {
             Some(saved) => find(saved, topology, circle).cloned(),
-            // Before the very first start, leaving backends were part of the ring.
-            None => Some(SavedCircle {
-                name: circle.name.clone(),
-                now: ring(topology, settings, circle, true),
-                former: None,
-                moved: Places::new(),
-            }),
+            None => {
+                Some(before_first_start(topology, index, ring(topology, settings, circle, true), &placement, survey))
+            }
         };
         let Some(before) = before else {
             changes.push(RingChange {
@@ -341,12 +369,12 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
                 now: names(&now),
                 gone: Vec::new(),
                 again: false,
+                backslashes: false,
             });
             kept.push(SavedCircle { name: circle.name.clone(), now, former: None, moved: Places::new() });
             continue;
         };
-        let was_in_transition = before.former.is_some();
-        let again = was_in_transition && before.now != now;
+        let again = before.former.is_some() && before.now != now;
         let moved = if again { Places::new() } else { before.moved };
         let mut former = before.former.unwrap_or(before.now);
         for member in &mut former.members {
@@ -365,6 +393,7 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
                 now: names(&now),
                 gone: former.members.iter().filter(|m| m.gone).map(|m| m.name.clone()).collect(),
                 again,
+                backslashes: *former == (Former { as_written: true, ..now.clone() }),
             });
         }
         let moved = if former.is_some() { moved } else { Places::new() };
@@ -373,11 +402,29 @@ fn compare(saved: Option<&[SavedCircle]>, topology: &Topology, settings: &Placem
     (kept, placement.at_start(), changes)
 }
 
+/// A circle before the very first start: leaving backends were part of the ring, and measurements may lie where
+/// influx-proxy has written them.
+fn before_first_start(
+    topology: &Topology,
+    circle: usize,
+    ring: Former,
+    placement: &Placement,
+    survey: &Survey,
+) -> SavedCircle {
+    let written = Former { as_written: true, ..ring.clone() };
+    let name = topology.circles[circle].name.clone();
+    match survey.in_place(circle, &placement.clone().with_former(topology, circle, &written)) {
+        Some(moved) => SavedCircle { name, now: written.clone(), former: None, moved },
+        None => SavedCircle { name, now: ring, former: None, moved: Places::new() },
+    }
+}
+
 /// The ring of a circle, of all its backends or without the leaving ones.
 fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all: bool) -> Former {
     let backends = circle.backends.iter().map(|&id| topology.backend(id)).filter(|backend| all || !backend.leaving);
     let member = |name: &str, url: &str| FormerMember { name: name.to_owned(), url: url.to_owned(), gone: false };
-    Former { settings: settings.clone(), members: backends.map(|b| member(&b.name, &b.url)).collect() }
+    let members = backends.map(|b| member(&b.name, &b.url)).collect();
+    Former { settings: settings.clone(), members, as_written: false }
 }
 
 /// The saved circle of that name, otherwise (it was renamed) one that shares a backend with it. Names may appear twice,

@@ -131,6 +131,63 @@ fn a_second_change_keeps_the_first_ring_and_forgets_the_marks() {
     assert_eq!((transitions.of(0), transitions.changes().len()), (None, 0));
 }
 
+/// What each backend says it holds.
+fn survey(found: &[Option<&[&str]>]) -> Survey {
+    let names = |names: &&[&str]| names.iter().map(|name| Place::new("db", *name).owned()).collect();
+    Survey(found.iter().map(|found| found.as_ref().map(names)).collect())
+}
+
+#[test]
+fn names_with_a_backslash_begin_in_transition_where_influx_proxy_has_written_them() {
+    let topology = circle(&["a", "b"]);
+    let plain = Placement::new(&topology, &PlacementSettings::default());
+    let owner = |name: &str| plain.owner(0, Place::new("db", name).bytes()).index();
+    // Belongs to b, and influx-proxy writes it to a.
+    let belongs_to_b = |name: &String| owner(name) == 1 && owner(&name.replace('\\', "")) == 0;
+    let names: Vec<_> = (0..1000).map(|n| format!("C:\\m{n}")).filter(belongs_to_b).take(3).collect();
+    let (one, two, new) = (&names[0][..], &names[1][..], &names[2][..]);
+    let alike = (0..1000).map(|n| format!("D:\\m{n}")).find(|m| owner(m) == owner(&m.replace('\\', ""))).unwrap();
+    let start = |found: &[Option<&[&str]>]| {
+        let data_dir = DataDir::new();
+        let survey = || survey(found);
+        let settings = PlacementSettings::default();
+        (Transitions::open_after(&data_dir.file(), &topology, &settings, survey).unwrap(), data_dir)
+    };
+    for (found, starts, first_at_owner) in [
+        (&[Some(&[][..]), Some(&[][..])][..], false, false),
+        (&[None, None], false, false),
+        (&[Some(&[&alike[..]]), Some(&[&alike])], false, false),
+        (&[Some(&[]), Some(&[one])], false, false),
+        (&[Some(&[one]), Some(&[])], true, false),
+        (&[Some(&[one]), Some(&[one])], true, false),
+        (&[Some(&[two]), Some(&[one])], true, true),
+        (&[Some(&[one]), None], true, false),
+        (&[None, Some(&[one])], true, false),
+    ] {
+        let (transitions, data_dir) = start(found);
+        assert_eq!(transitions.of(0).is_some(), starts, "{found:?}");
+        assert_eq!(transitions.changes().len(), usize::from(starts), "{found:?}");
+        let moves = |name| transitions.is_moving(0, Place::new("db", name));
+        assert_eq!((moves(one), moves(new), moves("m"), moves(&alike)), (starts, starts, false, false), "{found:?}");
+        if !starts {
+            continue;
+        }
+        let text = transitions.changes()[0].to_string();
+        assert!(text.contains("backslash") && text.contains("run a rebalance"), "{text}");
+        for transitions in [transitions, data_dir.start(&topology)] {
+            assert_eq!(reads_from_owner(&transitions, one), first_at_owner, "{found:?}");
+            assert!(!reads_from_owner(&transitions, new), "{found:?}");
+            assert!(transitions.changes()[0].backslashes && !transitions.changes()[0].again);
+        }
+        // A further change keeps it: both places have got all writes.
+        let more = data_dir.start(&circle(&["a", "b", "c"]));
+        assert!(more.of(0).unwrap().as_written && more.changes()[0].again && !more.changes()[0].backslashes);
+        let transitions = data_dir.start(&topology);
+        transitions.end(0, false).unwrap();
+        assert_eq!(data_dir.start(&topology).of(0), None);
+    }
+}
+
 #[test]
 fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
     let data_dir = DataDir::new();

@@ -12,6 +12,8 @@
 //! writes and one of them the reads (`moves.rs`). A [`Placement`] is immutable. When a measurement has been moved, a
 //! new one with a higher version is made and given to every thread.
 //!
+//! Names with a backslash have two places in influx-proxy (`written.rs`).
+//!
 //! `ring.rs` is one circle's ring; `cache.rs` caches routes for a worker. Not here: where a measurement ends on its
 //! line (`lineproto`), who sends to the backends of a route (couriers), what is moved and by whom.
 
@@ -23,6 +25,7 @@ mod place;
 #[cfg(test)]
 mod placement_test;
 mod ring;
+mod written;
 
 use std::sync::Arc;
 
@@ -137,21 +140,24 @@ enum KeyPart {
 struct Lookup {
     hash: RingHash,
     shard_key: Vec<KeyPart>,
+    /// Measurements are looked up as influx-proxy does on writes (`written.rs`).
+    as_written: bool,
 }
 
 impl Lookup {
     fn new(settings: &PlacementSettings) -> Self {
-        Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key) }
+        Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key), as_written: false }
     }
 
     fn hash(&self, place: Place<&[u8]>) -> u64 {
         let Place { db, measurement } = place;
+        let measurement = if self.as_written { written::as_written(measurement) } else { measurement.into() };
         let mut key = Vec::with_capacity(db.len() + measurement.len() + 16);
         for part in &self.shard_key {
             key.extend_from_slice(match part {
                 KeyPart::Text(text) => text,
                 KeyPart::Db => db,
-                KeyPart::Measurement => measurement,
+                KeyPart::Measurement => &measurement,
             });
         }
         self.hash.hash(&key)

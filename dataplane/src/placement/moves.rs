@@ -13,6 +13,9 @@
 //! owner has all new points, and all older ones once they have been copied. Writes are doubled until the end, so that a
 //! backend that is read from has got every write, whichever of two versions of a [`Placement`] the writing thread uses.
 //!
+//! After influx-proxy the former ring may be the same one, with measurements looked up as it did on writes
+//! ([`Former::as_written`]): then only names with a backslash are being moved.
+//!
 //! A former backend that is no longer in the configuration cannot be read. What it held is read from the owner at once,
 //! and other circles are asked before this one ([`Placement::lacks`]).
 
@@ -28,6 +31,8 @@ pub struct Former {
     pub settings: PlacementSettings,
     /// In the order of their ring; at least one.
     pub members: Vec<FormerMember>,
+    /// Measurements lie where influx-proxy has written them, which is another place for names with a backslash.
+    pub as_written: bool,
 }
 
 /// A backend of a former ring.
@@ -57,6 +62,8 @@ struct FormerRing {
     /// Positions in `members` serve as its ids.
     ring: Ring,
     members: Vec<Option<BackendId>>,
+    /// Only names with a backslash may have another owner now.
+    backslashes_only: bool,
 }
 
 impl FormerRing {
@@ -83,12 +90,13 @@ impl Placement {
         });
         let ring = Ring::new(ring_members, *vnode_size, *hash);
         let members: Vec<_> = former.members.iter().map(present).collect();
-        let lookup = Lookup::new(&former.settings);
+        let plain = Lookup::new(&former.settings);
         let places_alike = {
             let former = ring.points().map(|(point, id)| (point, members[id.index()]));
             former.eq(self.circles[circle].points().map(|(point, id)| (point, Some(id))))
         };
-        if lookup == self.lookup && places_alike {
+        let places_alike = places_alike && plain == self.lookup;
+        if places_alike && !former.as_written {
             return self;
         }
         for &member in members.iter().flatten() {
@@ -96,7 +104,8 @@ impl Placement {
                 self.members[circle].push(member);
             }
         }
-        let former = Arc::new(FormerRing { lookup, ring, members });
+        let lookup = Lookup { as_written: former.as_written, ..plain };
+        let former = Arc::new(FormerRing { lookup, ring, members, backslashes_only: places_alike });
         self.moves[circle] = Some(Move { former, moved: Arc::default(), settled: false });
         self
     }
@@ -121,7 +130,11 @@ impl Placement {
     /// # Panics
     /// When there is no such circle.
     pub fn former(&self, circle: usize, place: Place<&[u8]>) -> Option<BackendId> {
-        let former = self.moves[circle].as_ref()?.former.owner(place)?;
+        let ring = &self.moves[circle].as_ref()?.former;
+        if ring.backslashes_only && memchr::memchr(b'\\', place.measurement).is_none() {
+            return None;
+        }
+        let former = ring.owner(place)?;
         (former != self.owner(circle, place)).then_some(former)
     }
 
@@ -131,7 +144,7 @@ impl Placement {
     /// When there is no such circle.
     pub fn reader(&self, circle: usize, place: Place<&[u8]>) -> BackendId {
         let former = match &self.moves[circle] {
-            Some(moving) if !moving.settled && !self.has_moved(circle, place) => self.former(circle, place),
+            Some(moving) if !moving.settled => self.former(circle, place).filter(|_| !self.has_moved(circle, place)),
             _ => None,
         };
         former.unwrap_or_else(|| self.owner(circle, place))
