@@ -30,7 +30,7 @@ fn as_written(name: &str) -> usize {
 /// Names that influx-proxy writes to another backend than its migrations move them to.
 fn names_with_two_places() -> Vec<String> {
     let names = (0..1000).map(|n| format!("C:\\disk{n}"));
-    names.filter(|name| owner(name) != as_written(name)).take(7).collect()
+    names.filter(|name| owner(name) != as_written(name)).take(8).collect()
 }
 
 fn write(addr: std::net::SocketAddr, lines: &str) {
@@ -101,7 +101,7 @@ fn names_with_backslashes_are_found_where_influx_proxy_left_them_before_and_afte
     let one = Influxd::start().unwrap();
     servers.iter().chain([&one]).for_each(|server| server.create_database("db").unwrap());
     let mut names = names_with_two_places();
-    let new = names.pop().unwrap();
+    let (new, target) = (names.pop().unwrap(), names.pop().unwrap());
     for (n, name) in names.iter().enumerate() {
         // The last one was moved by a migration of influx-proxy.
         let at = if n == 5 { owner(name) } else { as_written(name) };
@@ -127,6 +127,11 @@ fn names_with_backslashes_are_found_where_influx_proxy_left_them_before_and_afte
     assert_as_one(&proxy, &one, &names, "after a restart");
 
     for text in [
+        format!(
+            "SELECT mean(f) AS f INTO \"{}\" FROM \"{}\" WHERE time < 20m GROUP BY time(3m), host",
+            target.replace('\\', "\\\\"),
+            names[3].replace('\\', "\\\\")
+        ),
         format!("DELETE FROM \"{}\" WHERE time < 3m", names[0].replace('\\', "\\\\")),
         format!("DROP SERIES FROM \"{}\" WHERE host = 'h2'", names[1].replace('\\', "\\\\")),
         format!("DROP MEASUREMENT \"{}\"", names[2].replace('\\', "\\\\")),
@@ -188,4 +193,39 @@ fn what_a_migration_of_influx_proxy_has_torn_apart_is_told_and_whole_after_a_reb
     assert_eq!(count(&proxy), Some(12));
     migrate(&proxy, "/clear?circle_id=0", "clear done");
     assert_eq!(count(&proxy), Some(12));
+}
+
+#[test]
+fn several_proxies_find_names_with_backslashes_before_and_after_one_of_them_moves_them() {
+    let servers = [0, 1].map(|_| Influxd::start().unwrap());
+    let one = Influxd::start().unwrap();
+    servers.iter().chain([&one]).for_each(|server| server.create_database("db").unwrap());
+    let names = names_with_two_places();
+    for name in &names {
+        write(servers[as_written(name)].addr(), &lines(name, 0..4));
+        write(one.addr(), &lines(name, 0..4));
+    }
+    let config = ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]).set("query_timeout", 2);
+    let first = start(&config);
+    // One proxy after the other is replaced, and both are written to.
+    let through = |proxy: &Proxy, minutes: std::ops::Range<i64>| {
+        for name in names.iter().map(|name| &name[..]).chain(["cpu"]) {
+            write(proxy.addr(), &lines(name, minutes.clone()));
+            write(one.addr(), &lines(name, minutes.clone()));
+        }
+    };
+    through(&first, 4..6);
+    let second = start(&config);
+    through(&second, 6..8);
+    through(&first, 8..10);
+    let same = |when| [&first, &second].iter().for_each(|proxy| assert_as_one(proxy, &one, &names, when));
+    same("before");
+    let addrs = format!("ha_addrs={},{}", first.addr(), second.addr());
+    migrate(&first, &format!("/rebalance?circle_id=0&operation=add&{addrs}"), "rebalance done");
+    through(&second, 10..12);
+    through(&first, 12..14);
+    same("after a rebalance");
+    migrate(&second, &format!("/clear?circle_id=0&{addrs}"), "clear done");
+    through(&second, 14..16);
+    same("after a clear");
 }

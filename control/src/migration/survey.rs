@@ -30,7 +30,10 @@ pub fn survey(topology: &Topology, trust: &Trust) -> Survey {
             Err(failure) if failure.is_final() => Some(BTreeSet::new()),
             Err(failure) => {
                 let name = &backend.name;
-                log::info!("{name} does not say which measurements with a backslash it has: {failure}");
+                log::info!(
+                    "{name} does not say which measurements with a backslash influx-proxy has left there: {failure}; \
+                     if there are some, run a rebalance when it is up"
+                );
                 None
             }
         }
