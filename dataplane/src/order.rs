@@ -65,7 +65,12 @@ pub struct SettledBefore {
     pub changes: u64,
     /// What of it was refused, as far as its log may not have saved that.
     pub refusals: Vec<UnsavedRefusal>,
+    /// See [`RecordOrder::dropped`].
+    pub dropped: Vec<DroppedBefore>,
 }
+
+/// The stamp of a record that a log has dropped, of a key that was parked or of what was not (None).
+pub type DroppedBefore = (Option<ParkedKey>, u64);
 
 /// The order of all records of one process. Shared by all threads.
 #[derive(Debug)]
@@ -94,17 +99,26 @@ struct NotTaken {
     changes: u64,
     keys: Vec<ParkedPoints>,
     refusals: UnsavedRefusals,
+    /// At most one for each key, and one for what is not parked.
+    dropped: Vec<DroppedBefore>,
 }
 
 impl NotTaken {
     /// `backends`: how many there are.
     fn new(backends: usize) -> Self {
         let refusals = UnsavedRefusals::new(UNSAVED_REFUSALS_BYTES / backends.max(1));
-        Self { changes: 0, keys: Vec::new(), refusals }
+        Self { changes: 0, keys: Vec::new(), refusals, dropped: Vec::new() }
     }
 
     fn get(&mut self, key: &ParkedKey) -> Option<&mut ParkedPoints> {
         self.keys.iter_mut().find(|parked| parked.key == *key)
+    }
+
+    fn add_dropped(&mut self, key: Option<&ParkedKey>, stamp: u64) {
+        match self.dropped.iter_mut().find(|(known, _)| known.as_ref() == key) {
+            Some((_, known)) => *known = stamp.max(*known),
+            None => self.dropped.push((key.cloned(), stamp)),
+        }
     }
 }
 
@@ -132,7 +146,7 @@ impl RecordOrder {
     /// latest state says counts. To be called once for each log, before any stamp is taken.
     pub fn opened(&self, last: u64, settled: &[SettledBefore]) {
         self.floor.fetch_max(last.saturating_add(1), SeqCst);
-        for SettledBefore { backend, below, parked, changes, refusals } in settled {
+        for SettledBefore { backend, below, parked, changes, refusals, dropped } in settled {
             // No new record may count as settled.
             self.floor.fetch_max(*below, SeqCst);
             let mut known = self.parked_of(*backend);
@@ -153,6 +167,8 @@ impl RecordOrder {
                 }
                 known.refusals.unite(refusals);
             }
+            // The largest counts, whatever state it is from: what is settled by now it does not concern.
+            dropped.iter().for_each(|(key, stamp)| known.add_dropped(key.as_ref(), *stamp));
             self.has_parked[backend.index()].store(!known.keys.is_empty(), Release);
         }
         if self.unopened.fetch_sub(1, SeqCst) == 1 {
@@ -210,6 +226,13 @@ impl RecordOrder {
         self.parked_of(backend).refusals.retain(worker, keep);
     }
 
+    /// A log has dropped a record with that stamp which a courier had been given, so that the backend may have it
+    /// already, or get it yet. `key`: of parked points. After a crash older ones that other logs still have must not
+    /// be sent on top of it: they are dropped, too. All of them had been given to the same courier.
+    pub fn dropped(&self, backend: BackendId, key: Option<&ParkedKey>, stamp: u64) {
+        self.parked_of(backend).add_dropped(key, stamp);
+    }
+
     /// Everything below that stamp has been delivered to the backend, or is a dead letter on disk.
     pub fn settle(&self, backend: BackendId, below: u64) {
         let _parked = self.has_parked[backend.index()].load(Relaxed).then(|| self.parked_of(backend));
@@ -227,6 +250,10 @@ impl RecordOrder {
         match all.get(key) {
             Some(parked) => parked.below = below.max(parked.below),
             None => {
+                // What was dropped of all may have been of this key.
+                if let Some(&(_, stamp)) = all.dropped.iter().find(|(of, _)| of.is_none()) {
+                    all.add_dropped(Some(key), stamp);
+                }
                 all.keys.push(ParkedPoints::new(key.clone(), below));
                 all.changes += 1;
                 self.has_parked[backend.index()].store(true, Release);
@@ -247,6 +274,7 @@ impl RecordOrder {
     pub fn unpark(&self, backend: BackendId, key: &ParkedKey) {
         let mut all = self.parked_of(backend);
         all.keys.retain(|parked| parked.key != *key);
+        all.dropped.retain(|(of, _)| of.as_ref() != Some(key));
         all.changes += 1;
         self.has_parked[backend.index()].store(!all.keys.is_empty(), Release);
     }
@@ -254,10 +282,16 @@ impl RecordOrder {
     /// What is settled, as of one moment.
     pub fn settled_state(&self, backend: BackendId) -> SettledBefore {
         let parked = self.parked_of(backend);
-        let NotTaken { changes, keys, refusals } = &*parked;
+        let NotTaken { changes, keys, refusals, dropped } = &*parked;
         let (below, refusals) = (self.settled(backend), refusals.list().to_vec());
+        let settled = |key: &Option<ParkedKey>| match key {
+            None => Some(below),
+            Some(key) => keys.iter().find(|parked| parked.key == *key).map(|parked| parked.below),
+        };
+        let concerns_some = |(key, stamp): &&DroppedBefore| settled(key).is_some_and(|below| below < *stamp);
+        let dropped = dropped.iter().filter(concerns_some).cloned().collect();
         let parked = keys.iter().map(|parked| (parked.key.clone(), parked.below)).collect();
-        SettledBefore { backend, below, parked, changes: *changes, refusals }
+        SettledBefore { backend, below, parked, changes: *changes, refusals, dropped }
     }
 
     /// What is parked for a backend, for people.
@@ -334,7 +368,7 @@ mod tests {
 
     fn before(below: u64, parked: &[(&str, u64)]) -> SettledBefore {
         let parked = parked.iter().map(|(db, stamp)| (key(db), *stamp)).collect();
-        SettledBefore { backend: B, below, parked, changes: 0, refusals: Vec::new() }
+        SettledBefore { backend: B, below, parked, changes: 0, refusals: Vec::new(), dropped: Vec::new() }
     }
 
     #[test]
@@ -356,6 +390,30 @@ mod tests {
         let order = RecordOrder::new(1, 1, wall);
         order.opened(0, &[before(ahead, &[])]);
         assert!(order.now() >= ahead, "a new record is not settled");
+    }
+
+    #[test]
+    fn what_was_dropped_concerns_what_is_not_settled_yet() {
+        let order = RecordOrder::new(1, 1, Duration::ZERO);
+        let a = key("a");
+        let of_state = |stamps: &[(Option<&str>, u64)]| SettledBefore {
+            dropped: stamps.iter().map(|(db, stamp)| (db.map(key), *stamp)).collect(),
+            ..before(5, &[("a", 3)])
+        };
+        order.opened(0, &[of_state(&[(None, 8), (Some("a"), 4), (Some("gone"), 9)]), of_state(&[(None, 7)])]);
+        let dropped = || order.settled_state(B).dropped;
+        assert_eq!(dropped(), [(None, 8), (Some(a.clone()), 4)]);
+        order.settle_parked(B, &a, 4);
+        assert_eq!(dropped(), [(None, 8)]);
+        order.dropped(B, Some(&a), 12);
+        // Points of it may be among those that were dropped before.
+        order.park(B, &key("b"), 6);
+        assert_eq!(dropped(), [(None, 8), (Some(a.clone()), 12), (Some(key("b")), 8)]);
+        order.settle(B, 8);
+        order.unpark(B, &a);
+        assert_eq!(dropped(), [(Some(key("b")), 8)]);
+        order.park(B, &a, 9);
+        assert_eq!(dropped(), [(Some(key("b")), 8)], "that is settled");
     }
 
     #[test]

@@ -62,7 +62,8 @@ fn is_safe(world: &World, write: &Write) -> bool {
     }
     world.crashes.borrow().iter().all(|&(at, power)| {
         let wanted = if power { Safety::Disk } else { Safety::Os };
-        at < write.begin || write.safety >= wanted
+        // What was delivered and not acknowledged may not have been on disk.
+        at < write.begin || write.safety >= wanted && (write.fate == Fate::Acked || !power)
     })
 }
 

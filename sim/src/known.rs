@@ -66,9 +66,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::ORDER | check::CIRCLES if dropped && two_types && restarts => {
             Some("E: a restart repeats what lies behind held points, where types differ already")
         }
-        check::ORDER | check::CIRCLES if drops && restarts => {
-            Some("D: a restart repeats what lies around points that were dropped")
-        }
         // The check forgets what a database that is dropped had refused.
         check::VERDICT | check::BLAMED if gone => Some("S: what a database that has been dropped had refused"),
         // They may have been the first of a field.

@@ -163,3 +163,12 @@ fn parked_points_are_given_back_when_nothing_else_happens() {
     };
     nothing_found(&plan);
 }
+
+/// A segment is dropped of which a backend has got points that no state knows of, and the process is killed: older
+/// points of another log are not sent on top of them.
+#[test]
+fn a_crash_after_points_were_dropped_brings_no_older_ones_back() {
+    for seed in [121, 9_000_457] {
+        nothing_found(&Plan::of_profile(seed, Profile::DropFails));
+    }
+}

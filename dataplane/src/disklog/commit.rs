@@ -441,9 +441,11 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
         log::error!("{error}; the oldest segment stays, although it was to be dropped");
         return false;
     }
-    let (name, mut scan, stored_lines, backends, from) = {
+    let (name, mut scan, stored_lines, backends, needs) = {
         let mut guard = shared.inner.borrow_mut();
         let inner = &mut *guard;
+        let needs_now = |b: usize| inner.needs_now(BackendId(b as u16));
+        let all: Vec<Needs> = (0..inner.cursors.len()).map(needs_now).collect();
         let spared = inner.segments.len() == 1;
         let oldest = inner.segments.front_mut().expect("never empty");
         if spared || oldest.busy {
@@ -456,7 +458,7 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
             cursor: inner.given[b].max(inner.cursors[b]),
             parked: parked.iter().map(|parked| (parked.key.clone(), parked.given.max(parked.cursor))).collect(),
         };
-        let from: Vec<Needs> = inner.parked.iter().enumerate().map(given).collect();
+        let needs = DroppedNeeds { all, not_given: inner.parked.iter().enumerate().map(given).collect() };
         for (b, cursor) in inner.cursors.iter_mut().enumerate() {
             *cursor = end.max(*cursor);
             if inner.given[b] > inner.confirmed[b] {
@@ -472,9 +474,9 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
         inner.dropping = Some(end);
         inner.absent.iter_mut().for_each(|(_, needs)| needs.forget_before(end));
         let scan = Scan::new(oldest.header.epoch, oldest.mark_before(oldest.first()), oldest.used, Some(oldest.end));
-        (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), from)
+        (oldest.name(), scan, oldest.stored_lines_end(), Rc::clone(&oldest.backends), needs)
     };
-    if let Err(read) = count_dropped(shared, &name, &mut scan, &backends, &from).await {
+    if let Err(read) = count_dropped(shared, &name, &mut scan, &backends, &needs).await {
         // The segment is deleted all the same; what could not be read cannot be counted by backend.
         let lines = stored_lines.saturating_sub(read.lines);
         let (epoch, end) = shared.inner.borrow().segments.front().map_or((0, read.seq), |s| (s.header.epoch, s.end));
@@ -499,13 +501,21 @@ async fn drop_oldest(shared: &SharedLog) -> bool {
     true
 }
 
-/// Counts the points dropped with one segment. The error is the place where reading failed.
+/// What backends need of a log, by number, when its oldest segment is dropped.
+struct DroppedNeeds {
+    all: Vec<Needs>,
+    /// Without what couriers have been given.
+    not_given: Vec<Needs>,
+}
+
+/// Counts the points dropped with one segment, but for those that couriers have been given: these are delivered if the
+/// process lives until then. The error is the place where reading failed.
 async fn count_dropped(
     shared: &SharedLog,
     name: &str,
     scan: &mut Scan,
     backends: &[Option<BackendId>],
-    from: &[Needs],
+    needs: &DroppedNeeds,
 ) -> Result<(), Mark> {
     let mut at = Mark { seq: Seq(0), offset: 0, lines: 0 };
     let file = shared.store.open(name).await.map_err(|_| at)?;
@@ -523,9 +533,15 @@ async fn count_dropped(
                 let dropped = &mut inner.dropped;
                 for record in record::records(scan.body(&found)) {
                     let seq = record.seq(header.first);
-                    let needed = |b: &BackendId| from[b.index()].has(record.db, record.rp, seq);
+                    let is_in = |needs: &Needs| needs.has(record.db, record.rp, seq);
                     let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
-                    for backend in to.filter(needed) {
+                    for backend in to.filter(|b| is_in(&needs.all[b.index()])) {
+                        if !is_in(&needs.not_given[backend.index()]) {
+                            let mut keys = needs.all[backend.index()].parked.iter().map(|(key, _)| key);
+                            let key = keys.find(|key| key.has(record.db, record.rp));
+                            shared.order.dropped(backend, key, record.stamp);
+                            continue;
+                        }
                         if let Some(tell) = &listener {
                             tell(backend, seq);
                         }

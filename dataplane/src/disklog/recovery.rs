@@ -269,14 +269,18 @@ impl Recovered {
             let changes = state.changes.iter().find(|(named, _)| named == name).map_or(0, |(_, changes)| *changes);
             let rejected = state.rejected.iter().filter(|(named, _)| named == name);
             let refusals = rejected.map(|(_, refusal)| refusal.clone()).collect();
-            Some(SettledBefore { backend: topology.by_name(name)?.id, below: *below, parked, changes, refusals })
+            let dropped = state.dropped.iter().filter(|(named, ..)| named == name);
+            let dropped = dropped.map(|(_, key, stamp)| (key.clone(), *stamp)).collect();
+            let backend = topology.by_name(name)?.id;
+            Some(SettledBefore { backend, below: *below, parked, changes, refusals, dropped })
         };
         let mut all: Vec<_> = state.settled.iter().filter_map(of).collect();
         // A backend that had left the configuration: nobody knows how far it had got elsewhere.
         for backend in topology.backends.iter().filter(|backend| !self.parked[backend.id.index()].is_empty()) {
             if !all.iter().any(|known| known.backend == backend.id) {
                 let parked = self.parked[backend.id.index()].iter().map(|(key, _)| (key.clone(), 0)).collect();
-                all.push(SettledBefore { backend: backend.id, below: 0, parked, changes: 0, refusals: Vec::new() });
+                let (refusals, dropped) = (Vec::new(), Vec::new());
+                all.push(SettledBefore { backend: backend.id, below: 0, parked, changes: 0, refusals, dropped });
             }
         }
         all

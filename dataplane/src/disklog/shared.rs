@@ -311,13 +311,15 @@ impl SharedLog {
         inner.tail.end_record();
         inner.snapshots += 1;
         let (mut settled, mut waiting, mut changes, mut rejected) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut dropped = Vec::new();
         let present = self.topology.backends.iter().map(|b| (b.name.clone(), inner.needs_now(b.id)));
         let all: Vec<_> = present.chain(inner.absent.iter().cloned()).collect();
         let passed = all.iter().map(|(_, needs)| needs.first()).min().unwrap_or_else(|| inner.tail.end());
         // After the cursors: none of them is past it.
         for backend in &self.topology.backends {
-            let SettledBefore { below, parked, changes: of_backend, refusals, .. } =
-                self.order.settled_state(backend.id);
+            let of_all = self.order.settled_state(backend.id);
+            let SettledBefore { below, parked, changes: of_backend, refusals, .. } = of_all;
+            dropped.extend(of_all.dropped.into_iter().map(|(key, stamp)| (backend.name.clone(), key, stamp)));
             rejected.extend(refusals.into_iter().map(|refusal| (backend.name.clone(), refusal)));
             settled.push((backend.name.clone(), below));
             if of_backend > 0 {
@@ -343,6 +345,7 @@ impl SharedLog {
                 .collect(),
             settled,
             waiting,
+            dropped,
             changes,
             refused: {
                 let mut refused = self.refused.borrow_mut();

@@ -13,6 +13,8 @@
 //!   parked <seq> <key> <backend name>                points of this key are needed from there on, not from the cursor
 //!   settled <n> <backend name>                       all stamps below it are settled, in all logs, but for:
 //!   waiting <n> <key> <backend name>                 points of this key are settled only below this stamp
+//!   dropped <n> <key> <backend name>                 the stamp of a record of this key (-: that was not parked) that
+//!                                                    may have been delivered, and lies in no log any more
 //!   changes <n> <backend name>                       how often points were parked, or not any more; absent = 0
 //!   refused <seq> <line> ...                         lines of a record that a backend has refused; none, one or more
 //!   rejected <n> <seq> <points> <what> <backend name>   settled below its stamp, refused, and of log n, which may not
@@ -22,7 +24,7 @@
 //!   checksum <XXH3 in hex over everything before this line>
 //!
 //! Version 1 had neither `stamp` nor `settled`, version 2 neither `parked` nor `waiting`, version 3 none of
-//! `rerouting`, `rerouted` and `rejected`. A key: [`encode_key`].
+//! `rerouting`, `rerouted`, `rejected` and `dropped`. A key: [`encode_key`].
 //!
 //! Not here: how it is kept on disk (`state_files.rs`), when it is written (`shared.rs`).
 
@@ -42,6 +44,8 @@ use crate::unsaved::UnsavedRefusal;
 pub(super) const FILES: [&str; 2] = ["state", "state.2"];
 const TITLE: &str = "fluxgate log state ";
 const VERSION: u32 = 4;
+/// Instead of a key: of what is not parked. Each key has a slash.
+const NO_KEY: &str = "-";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedState {
@@ -68,6 +72,8 @@ pub(super) struct SavedState {
     pub(super) settled: Vec<(String, u64)>,
     /// By backend and key: parked points are settled only below this stamp.
     pub(super) waiting: Vec<(String, ParkedKey, u64)>,
+    /// By backend and key: the stamp of a dropped record that may have been delivered.
+    pub(super) dropped: Vec<(String, Option<ParkedKey>, u64)>,
     /// By backend: how often that has changed.
     pub(super) changes: Vec<(String, u64)>,
     /// By record: lines that a backend has refused, and another one has not received.
@@ -95,6 +101,7 @@ impl SavedState {
             stamp: _,
             settled: _,
             waiting: _,
+            dropped: _,
             changes: _,
             rejected: _,
             number: _,
@@ -168,6 +175,10 @@ impl SavedState {
         for (name, key, stamp) in &self.waiting {
             writeln!(out, "waiting {stamp} {} {}", encode_key(key), escape(name))?;
         }
+        for (name, key, stamp) in &self.dropped {
+            let key = key.as_ref().map_or_else(|| NO_KEY.to_owned(), encode_key);
+            writeln!(out, "dropped {stamp} {key} {}", escape(name))?;
+        }
         for (record, lines) in &self.refused {
             write!(out, "refused {}", record.0)?;
             lines.iter().try_for_each(|line| write!(out, " {line}"))?;
@@ -232,6 +243,7 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         parked: Vec::new(),
         settled: Vec::new(),
         waiting: Vec::new(),
+        dropped: Vec::new(),
         changes: Vec::new(),
         refused: Vec::new(),
         rejected: Vec::new(),
@@ -262,6 +274,11 @@ fn parse(body: &[u8]) -> Option<SavedState> {
         } else if let Some(waiting) = line.strip_prefix("waiting ") {
             let (stamp, key, name) = keyed(waiting)?;
             state.waiting.push((name, key, stamp));
+        } else if let Some(dropped) = line.strip_prefix("dropped ") {
+            let (stamp, rest) = dropped.split_once(' ')?;
+            let (key, name) = rest.split_once(' ')?;
+            let key = if key == NO_KEY { None } else { Some(decode_key(key)?) };
+            state.dropped.push((unescape(name), key, stamp.parse().ok()?));
         } else if let Some(refused) = line.strip_prefix("refused ") {
             let (record, lines) = refused.split_once(' ')?;
             let lines = lines.split(' ').map(|line| line.parse().ok()).collect::<Option<_>>()?;
@@ -344,6 +361,7 @@ mod tests {
             parked: vec![("influx 1".into(), key(None), Seq(9)), ("odd\\n\nname".into(), key(Some("r p")), Seq(90))],
             settled: vec![("influx 1".into(), 70), ("odd\\n\nname".into(), 0)],
             waiting: vec![("odd\\n\nname".into(), key(Some("")), 3)],
+            dropped: vec![("one".into(), None, 8), ("odd\\n\nname".into(), Some(key(Some(""))), 5)],
             changes: vec![("influx 1".into(), 7)],
             refused: vec![(Seq(20), vec![0, 7]), (Seq(21), vec![3])],
             rejected: vec![

@@ -194,6 +194,7 @@ mod tests {
             parked: Vec::new(),
             settled: Vec::new(),
             waiting: Vec::new(),
+            dropped: Vec::new(),
             changes: Vec::new(),
             refused: Vec::new(),
             rejected: Vec::new(),

@@ -108,7 +108,7 @@ fn take_reports(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendId, 
             }
             Report::Partly(settled) => journal.partly_settled(backend, settled),
             Report::Refused(refused) => refused.iter().for_each(|refused| journal.refused(backend, refused)),
-            Report::Park(order) => start_side_feed(worker, journal, backend, order),
+            Report::Park(order) => start_side_feed(worker, journal, backend, *order),
             Report::Unpark(key) => end_side_feed(worker, journal, backend, &key),
         }
     }
@@ -186,17 +186,26 @@ pub async fn pass_settled(worker: &Rc<Worker>) -> Result<(), disklog::Error> {
 /// As [`pass_settled`], for one log and one backend.
 async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) -> Result<(), disklog::Error> {
     let order = &worker.feeds.order;
-    let SettledBefore { below, parked, refusals, .. } = order.settled_state(backend.id);
+    let SettledBefore { below, parked, refusals, dropped, .. } = order.settled_state(backend.id);
     let number = worker.feeds.number(journal.number);
     let mut books = Books { journal, backend, refusals: BTreeMap::new() };
     for refusal in refusals.into_iter().filter(|refusal| refusal.worker == number) {
         books.refusals.entry(Seq(refusal.record)).or_default().push(refusal);
     }
-    let stamp_of = |record: &RecordView<'_>| {
+    let dropped_of =
+        |key: Option<&ParkedKey>| dropped.iter().find(|(of, _)| of.as_ref() == key).map_or(0, |(_, stamp)| *stamp);
+    // What is settled, and below which stamp the rest is dropped.
+    let stamps_of = |record: &RecordView<'_>| {
         let own = parked.iter().find(|(key, _)| key.has(record.db, record.rp));
-        own.map_or(below, |(_, stamp)| *stamp)
+        own.map_or((below, dropped_of(None)), |(key, stamp)| (*stamp, dropped_of(Some(key))))
+    };
+    let became_of = |record: &RecordView<'_>| match stamps_of(record) {
+        (settled, _) if record.stamp < settled => Some(Before::Settled),
+        (_, dropped) if record.stamp < dropped => Some(Before::Dropped),
+        _ => None,
     };
     let end = parked.iter().map(|(_, stamp)| *stamp).fold(below, u64::max);
+    let end = dropped.iter().map(|(_, stamp)| *stamp).fold(end, u64::max);
     // As this log's state has it: each key from a place of its own.
     let (saved, cursor) = (journal.log.parked(backend.id), journal.log.cursor(backend.id));
     let is_of = |keys: &[ParkedKey], record: &RecordView<'_>| keys.iter().any(|k| k.has(record.db, record.rp));
@@ -204,9 +213,9 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
         let reader = journal.log.parked_reader(backend.id, key.clone());
         let is_still = parked.iter().any(|(other, _)| other == key);
         let passes = |record: &RecordView<'_>| {
-            let is_settled = record.stamp < stamp_of(record);
             // Of a key that is no more, what is not settled belongs to the cursor or to another key now.
-            if is_still { is_settled.then_some(true) } else { (record.stamp < end).then_some(is_settled) }
+            let elsewhere = (!is_still && record.stamp < end).then_some(Before::Elsewhere);
+            became_of(record).or(elsewhere)
         };
         books.pass(reader, Some(key), &passes).await?;
     }
@@ -216,12 +225,17 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
     for (key, stamp) in new {
         journal.log.park(backend.id, key, cursor);
         let reader = journal.log.parked_reader(backend.id, key.clone());
-        let passes = |record: &RecordView<'_>| (record.stamp < *stamp).then(|| !is_of(&saved, record));
+        let last = dropped_of(Some(key)).max(*stamp);
+        let passes = |record: &RecordView<'_>| match is_of(&saved, record) {
+            true => (record.stamp < last).then_some(Before::Elsewhere),
+            false => became_of(record),
+        };
         books.pass(reader, Some(key), &passes).await?;
     }
+    let last = dropped_of(None).max(below);
     let passes = |record: &RecordView<'_>| {
         let is_parked = is_of(&saved, record) || parked.iter().any(|(key, _)| key.has(record.db, record.rp));
-        (record.stamp < below).then_some(!is_parked)
+        if is_parked { (record.stamp < last).then_some(Before::Elsewhere) } else { became_of(record) }
     };
     books.pass(journal.log.reader(backend.id), None, &passes).await?;
     let ended = saved.iter().filter(|key| !parked.iter().any(|(other, _)| other == *key));
@@ -229,6 +243,17 @@ async fn pass_settled_of(worker: &Worker, journal: &Journal, backend: &Backend) 
     // The log had saved the others before, or they are sent again.
     order.retain_refusals(backend.id, number, |refusal| !books.refusals.contains_key(&Seq(refusal.record)));
     Ok(())
+}
+
+type PointsByDb = BTreeMap<Box<[u8]>, u64>;
+
+/// What had become of a record before the start.
+enum Before {
+    Settled,
+    /// Its log has it, but a newer one was dropped that may have been delivered.
+    Dropped,
+    /// It is booked with other records.
+    Elsewhere,
 }
 
 /// Books of one log what a backend had settled before the start.
@@ -240,23 +265,27 @@ struct Books<'a> {
 }
 
 impl Books<'_> {
-    /// Books the first records of a reader. `passes`: None = this one and all later ones stay; false = it is not booked
-    /// here.
+    /// Books the first records of a reader. `passes`: None = this one and all later ones stay.
     async fn pass(
         &mut self,
         mut reader: LogReader,
         key: Option<&ParkedKey>,
-        passes: &dyn Fn(&RecordView<'_>) -> Option<bool>,
+        passes: &dyn Fn(&RecordView<'_>) -> Option<Before>,
     ) -> Result<(), disklog::Error> {
-        let (mut settled, mut delivered) = (Settled::default(), BTreeMap::<Box<[u8]>, u64>::new());
+        let (mut settled, mut delivered, mut dropped) = (Settled::default(), PointsByDb::new(), PointsByDb::new());
         loop {
             let mut pass = |record: RecordView<'_>| {
-                let Some(is_booked) = passes(&record) else { return false };
-                if is_booked {
-                    match delivered.get_mut(record.db) {
-                        Some(points) => *points += u64::from(record.lines),
-                        None => _ = delivered.insert(record.db.into(), u64::from(record.lines)),
-                    }
+                let Some(before) = passes(&record) else { return false };
+                let points = match before {
+                    Before::Settled => &mut delivered,
+                    Before::Dropped => &mut dropped,
+                    Before::Elsewhere => return true,
+                };
+                match points.get_mut(record.db) {
+                    Some(points) => *points += u64::from(record.lines),
+                    None => _ = points.insert(record.db.into(), u64::from(record.lines)),
+                }
+                if let Before::Settled = before {
                     for refusal in self.refusals.remove(&record.seq).into_iter().flatten() {
                         settled.reject(&refusal.db, refusal.reason, refusal.points);
                     }
@@ -280,6 +309,7 @@ impl Books<'_> {
             }
         }
         settled.delivered = delivered.into_iter().collect();
+        settled.dropped = dropped.into_iter().collect();
         if settled.next > Seq(0) {
             self.journal.settled(self.backend.id, &self.backend.name, key, &settled);
         }

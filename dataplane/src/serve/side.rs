@@ -41,7 +41,7 @@ impl Parking<DeliveryReports> for Merge<OneLog> {
             let part = part?;
             let delivered = part.delivered.iter().filter(|(of, _)| *of == log);
             let delivered = delivered.map(|(_, lines)| (key.db.clone(), *lines)).collect();
-            let mut settled = Settled { next: part.first[log], delivered, rejected: Vec::new() };
+            let mut settled = Settled { next: part.first[log], delivered, ..Settled::default() };
             let rejected = part.rejected.iter().filter(|rejected| rejected.log == log);
             rejected.for_each(|rejected| settled.reject(&key.db, rejected.reason.into(), rejected.points));
             Some(settled)
@@ -57,7 +57,7 @@ impl Parking<DeliveryReports> for Merge<OneLog> {
                 LogPlace::Elsewhere(main) => {
                     let feed = worker.feeds.side_feed(log, backend);
                     let order = ParkOrder { key: key.clone(), from: from(log), feed: feed.clone() };
-                    main.report(Report::Park(order)).expect("there is room, and nobody else reports");
+                    main.report(Report::Park(Box::new(order))).expect("there is room, and nobody else reports");
                     LogPlace::Elsewhere(feed)
                 }
             };

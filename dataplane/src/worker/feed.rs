@@ -105,7 +105,7 @@ pub enum Report {
     /// What the backend has refused of records that the next report may settle.
     Refused(Vec<RefusedPoints>),
     /// Points are parked: before the cursor moves past them.
-    Park(ParkOrder),
+    Park(Box<ParkOrder>),
     /// All parked points before the cursor are settled.
     Unpark(ParkedKey),
 }
@@ -127,6 +127,8 @@ pub struct Settled {
     pub next: Seq,
     pub delivered: Vec<(Box<[u8]>, u64)>,
     pub rejected: Vec<(Box<[u8]>, Cow<'static, str>, u64)>,
+    /// Dropped to make room.
+    pub dropped: Vec<(Box<[u8]>, u64)>,
 }
 
 impl Settled {

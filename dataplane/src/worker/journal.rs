@@ -95,6 +95,9 @@ impl Journal {
         for (db, reason, lines) in &settled.rejected {
             ledger.rejected(db, backend, reason, *lines);
         }
+        for (db, lines) in &settled.dropped {
+            ledger.dropped(db, backend, BACKLOG_FULL, *lines);
+        }
     }
 
     /// Logs the damage that the log has found since the last call.
