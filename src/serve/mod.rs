@@ -160,7 +160,9 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     let file = Transitions::file_in(&settings.data_dir);
     let older_circles = older::circles(&file, &settings.data_dir);
     let survey = || survey(&settings.topology, &settings.trust);
-    let transitions = Transitions::open_after(&file, &settings.topology, &settings.placement, survey)?;
+    let influx_proxy_ran = older_circles.is_some();
+    let transitions =
+        Transitions::open_after(&file, &settings.topology, &settings.placement, influx_proxy_ran, survey)?;
     transitions.changes().iter().for_each(|change| log::warn!("{change}"));
     if let Some(warning) = older_circles.filter(|_| !transitions.changes().is_empty()) {
         log::warn!("{warning}");

@@ -229,3 +229,28 @@ fn several_proxies_find_names_with_backslashes_before_and_after_one_of_them_move
     through(&second, 14..16);
     same("after a clear");
 }
+
+#[test]
+fn what_influx_proxy_writes_after_a_roll_back_is_found_at_the_next_start() {
+    let servers = [0, 1].map(|_| Influxd::start().unwrap());
+    servers.iter().for_each(|server| server.create_database("db").unwrap());
+    let names = names_with_two_places();
+    let (old, later) = (&names[0], &names[1]);
+    let mut proxy = start(&ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]));
+    write(proxy.addr(), &lines(old, 0..5));
+    assert!(proxy.terminate(Duration::from_secs(5)).unwrap().success());
+    // As influx-proxy does.
+    write(servers[as_written(later)].addr(), &lines(later, 0..5));
+    for ending in ["dat", "rec"] {
+        std::fs::write(proxy.data_dir().join(format!("influxdb-1-1.{ending}")), "").unwrap();
+    }
+    proxy.restart().unwrap();
+    let count = |name: &String| {
+        let text = format!("SELECT count(v) FROM \"{}\"", name.replace('\\', "\\\\"));
+        influxd::query(&proxy.url(), "db", &text).unwrap()["results"][0]["series"][0]["values"][0][1].as_u64()
+    };
+    write(proxy.addr(), &lines(later, 5..8));
+    assert_eq!((count(old), count(later)), (Some(5), Some(8)), "{}", proxy.stderr());
+    migrate(&proxy, "/rebalance?circle_id=0&operation=add", "rebalance done");
+    assert_eq!((count(old), count(later)), (Some(5), Some(8)), "{}", proxy.stderr());
+}

@@ -33,6 +33,7 @@ use fluxgate_dataplane::topology::{Circle, Topology};
 
 use crate::limits;
 
+use survey::Reads;
 pub use survey::Survey;
 
 /// Measurements by database.
@@ -150,10 +151,11 @@ impl Transitions {
     /// # Errors
     /// One sentence: the file cannot be read or written, or is invalid.
     pub fn open(file: &Path, topology: &Topology, settings: &PlacementSettings) -> Result<Self, String> {
-        Self::open_after(file, topology, settings, Survey::default)
+        Self::open_after(file, topology, settings, false, Survey::default)
     }
 
-    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing.
+    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing, and when
+    /// influx-proxy has run since the last one.
     ///
     /// # Errors
     /// As for [`Transitions::open`].
@@ -161,10 +163,11 @@ impl Transitions {
         file: &Path,
         topology: &Topology,
         settings: &PlacementSettings,
+        influx_proxy_ran: bool,
         survey: impl FnOnce() -> Survey,
     ) -> Result<Self, String> {
         let saved = file::load(file)?;
-        let survey = if saved.is_none() { survey() } else { Survey::default() };
+        let survey = if saved.is_none() || influx_proxy_ran { survey() } else { Survey::default() };
         let (circles, placement, changes) = compare(saved.as_deref(), topology, settings, &survey);
         // An unchanged start writes nothing: with a full disk it must still deliver what is on it.
         if saved.as_ref() != Some(&circles) {
@@ -357,9 +360,16 @@ fn compare(
     for (index, circle) in topology.circles.iter().enumerate() {
         let now = ring(topology, settings, circle, false);
         let before = match saved {
-            Some(saved) => find(saved, topology, circle).cloned(),
+            Some(saved) => find(saved, topology, circle).map(|kept| match &kept.former {
+                None if kept.now == now => {
+                    as_surveyed(topology, index, now.clone(), &placement, survey, Reads::AtOwner)
+                }
+                _ => kept.clone(),
+            }),
+            // Leaving backends were part of the ring.
             None => {
-                Some(before_first_start(topology, index, ring(topology, settings, circle, true), &placement, survey))
+                let ring = ring(topology, settings, circle, true);
+                Some(as_surveyed(topology, index, ring, &placement, survey, Reads::AsWritten))
             }
         };
         let Some(before) = before else {
@@ -402,18 +412,18 @@ fn compare(
     (kept, placement.at_start(), changes)
 }
 
-/// A circle before the very first start: leaving backends were part of the ring, and measurements may lie where
-/// influx-proxy has written them.
-fn before_first_start(
+/// A circle as influx-proxy has left it: measurements may lie where it has written them.
+fn as_surveyed(
     topology: &Topology,
     circle: usize,
     ring: Former,
     placement: &Placement,
     survey: &Survey,
+    reads: Reads,
 ) -> SavedCircle {
     let written = Former { as_written: true, ..ring.clone() };
     let name = topology.circles[circle].name.clone();
-    match survey.in_place(circle, &placement.clone().with_former(topology, circle, &written)) {
+    match survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads) {
         Some(moved) => SavedCircle { name, now: written.clone(), former: None, moved },
         None => SavedCircle { name, now: ring, former: None, moved: Places::new() },
     }

@@ -1,4 +1,5 @@
-//! Where the measurements with a backslash in their names lie at the first start, which may follow influx-proxy.
+//! Where the measurements with a backslash in their names lie at a start that may follow influx-proxy: the first one,
+//! and each one before which influx-proxy has run again.
 //!
 //! influx-proxy writes such a measurement to another backend than its migrations move it to (`placement::written` in
 //! the data plane). Where it lies as written, the circle begins in transition from there, so that nothing is missing.
@@ -15,26 +16,40 @@ use super::Places;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey(pub Vec<Option<BTreeSet<Place>>>);
 
+/// Where measurements are read that lie, or may lie, at both places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Before the first start influx-proxy has written all points, and a migration has copied some.
+    AsWritten,
+    /// Later, the owner has got what fluxgate has brought to its place, and influx-proxy has written the last points.
+    AtOwner,
+}
+
 impl Survey {
-    /// The measurements that lie only at their owners, if there are others that lie, or may lie, only or also where
-    /// influx-proxy writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
-    pub(super) fn in_place(&self, circle: usize, placement: &Placement) -> Option<Places> {
+    /// The measurements that are read from their owners, if there are others that are to be read where influx-proxy
+    /// writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
+    pub(super) fn in_place(&self, circle: usize, placement: &Placement, reads: Reads) -> Option<Places> {
         let (mut in_place, mut as_written, mut at_both) = (Places::new(), false, 0);
         let all: BTreeSet<&Place> = self.0.iter().flatten().flatten().collect();
         for place in all {
             let Some(was) = placement.former(circle, place.bytes()) else { continue };
             let has = |backend: BackendId| self.0[backend.index()].as_ref().is_none_or(|names| names.contains(place));
-            if has(was) {
+            let both = has(was) && has(placement.owner(circle, place.bytes()));
+            at_both += u32::from(both);
+            if has(was) && !(both && reads == Reads::AtOwner) {
                 as_written = true;
-                at_both += u32::from(has(placement.owner(circle, place.bytes())));
             } else {
                 in_place.entry(place.db.clone()).or_default().insert(place.measurement.clone());
             }
         }
         if at_both > 0 {
+            let lacking = match reads {
+                Reads::AsWritten => "migrations of influx-proxy have moved",
+                Reads::AtOwner => "influx-proxy has written since fluxgate ran",
+            };
             log::warn!(
-                "circle {circle}: {at_both} measurements lie at both places, or a backend does not answer: queries may \
-                 lack what migrations of influx-proxy have moved, until a rebalance"
+                "circle {circle}: {at_both} measurements with a backslash lie at both places, or a backend does not \
+                 answer: queries may lack what {lacking}, until a rebalance"
             );
         }
         as_written.then_some(in_place)

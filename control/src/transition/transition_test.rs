@@ -151,7 +151,7 @@ fn names_with_a_backslash_begin_in_transition_where_influx_proxy_has_written_the
         let data_dir = DataDir::new();
         let survey = || survey(found);
         let settings = PlacementSettings::default();
-        (Transitions::open_after(&data_dir.file(), &topology, &settings, survey).unwrap(), data_dir)
+        (Transitions::open_after(&data_dir.file(), &topology, &settings, false, survey).unwrap(), data_dir)
     };
     for (found, starts, first_at_owner) in [
         (&[Some(&[][..]), Some(&[][..])][..], false, false),
@@ -185,6 +185,37 @@ fn names_with_a_backslash_begin_in_transition_where_influx_proxy_has_written_the
         let transitions = data_dir.start(&topology);
         transitions.end(0, false).unwrap();
         assert_eq!(data_dir.start(&topology).of(0), None);
+    }
+}
+
+#[test]
+fn names_with_a_backslash_are_looked_for_again_after_influx_proxy_has_run_again() {
+    let topology = circle(&["a", "b"]);
+    let settings = PlacementSettings::default();
+    let plain = Placement::new(&topology, &settings);
+    let owner = |name: &str| plain.owner(0, Place::new("db", name).bytes()).index();
+    let belongs_to_b = |name: &String| owner(name) == 1 && owner(&name.replace('\\', "")) == 0;
+    let names: Vec<_> = (0..1000).map(|n| format!("C:\\m{n}")).filter(belongs_to_b).take(2).collect();
+    let (one, two) = (&names[0][..], &names[1][..]);
+    for (found, has_run, starts, one_at_owner) in [
+        (&[Some(&[one][..]), Some(&[][..])][..], false, false, true),
+        (&[Some(&[one]), Some(&[])], true, true, false),
+        (&[Some(&[]), Some(&[one])], true, false, true),
+        // What is read stays where it is: the owner has all that was moved to it.
+        (&[Some(&[one]), Some(&[one])], true, false, true),
+        (&[Some(&[one, two]), Some(&[one])], true, true, true),
+        (&[Some(&[one]), None], true, false, true),
+        (&[None, None], true, false, true),
+    ] {
+        let data_dir = DataDir::new();
+        data_dir.start(&topology);
+        let again = Transitions::open_after(&data_dir.file(), &topology, &settings, has_run, || survey(found)).unwrap();
+        assert_eq!(again.changes().len(), usize::from(starts), "{found:?}");
+        for transitions in [again, data_dir.start(&topology)] {
+            assert_eq!(transitions.of(0).is_some(), starts, "{found:?}");
+            assert_eq!(reads_from_owner(&transitions, one), one_at_owner, "{found:?}");
+            assert_eq!(reads_from_owner(&transitions, two), !starts, "{found:?}");
+        }
     }
 }
 
