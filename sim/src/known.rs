@@ -46,12 +46,6 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         // A request that is applied late decides the types of its fields late, too. And a search that begins while a
         // server fails, and ends when it does not, sends some lines after later ones.
         check::TYPES if two_types && (too_late || broken_for_a_while) => Some("A: types by the order of each circle"),
-        check::CIRCLES | check::TYPES if removes && holds && restarts => {
-            Some("E: a restart repeats what lies behind held points")
-        }
-        check::FENCE if holds && restarts && found.text.contains("stands after") => {
-            Some("E: a restart repeats what lies behind held points")
-        }
         // What it has no room for gives no type to a field.
         check::TYPES if two_types && limits => Some("not promised: types of points that one server has no room for"),
         check::TYPES if two_types && forgets => Some("not promised: points that a crash took from memory"),
@@ -70,6 +64,12 @@ pub fn known(plan: &Plan, found: &Violation) -> Option<&'static str> {
         check::VERDICT | check::BLAMED if gone => Some("S: what a database that has been dropped had refused"),
         // They may have been the first of a field.
         check::TYPES if two_types && drops => Some("not promised: types of points that one circle has dropped"),
+        check::CIRCLES | check::TYPES if removes && holds && restarts => {
+            Some("E: a restart repeats what lies behind held points")
+        }
+        check::FENCE if holds && restarts && found.text.contains("stands after") => {
+            Some("E: a restart repeats what lies behind held points")
+        }
         _ => None,
     }
 }
