@@ -1,5 +1,5 @@
-//! Asks all backends, at the first start, for their measurements with a backslash in their names. Only these are
-//! listed, so the answers are short; a circle of one backend is not asked. Not here: what follows
+//! Asks all backends, at a start that may follow influx-proxy, for their measurements with a backslash in their names.
+//! Only these are listed, so the answers are short; a circle of one backend is not asked. Not here: what follows
 //! (`transition::Survey`).
 
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ pub fn survey(topology: &Topology, trust: &Trust) -> Survey {
                 let name = &backend.name;
                 log::info!(
                     "{name} does not say which measurements with a backslash influx-proxy has left there: {failure}; \
-                     if there are some, run a rebalance when it is up"
+                     the next start asks again; if there are some, run a rebalance when it is up"
                 );
                 None
             }

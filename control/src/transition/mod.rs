@@ -48,6 +48,8 @@ struct SavedCircle {
     former: Option<Former>,
     /// Places verified to be complete at their owners.
     moved: Places,
+    /// A backend did not say which names with a backslash it has: the next start asks again.
+    unasked: bool,
 }
 
 /// A circle whose ring has changed, for the operator.
@@ -154,8 +156,8 @@ impl Transitions {
         Self::open_after(file, topology, settings, false, Survey::default)
     }
 
-    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing, and when
-    /// influx-proxy has run since the last one.
+    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing, when
+    /// influx-proxy has run since the last one, and when a backend has not answered it then.
     ///
     /// # Errors
     /// As for [`Transitions::open`].
@@ -167,7 +169,8 @@ impl Transitions {
         survey: impl FnOnce() -> Survey,
     ) -> Result<Self, String> {
         let saved = file::load(file)?;
-        let survey = if saved.is_none() || influx_proxy_ran { survey() } else { Survey::default() };
+        let is_asked = saved.as_ref().is_none_or(|circles| influx_proxy_ran || circles.iter().any(|c| c.unasked));
+        let survey = if is_asked { survey() } else { Survey::default() };
         let (circles, placement, changes) = compare(saved.as_deref(), topology, settings, &survey);
         // An unchanged start writes nothing: with a full disk it must still deliver what is on it.
         if saved.as_ref() != Some(&circles) {
@@ -361,7 +364,7 @@ fn compare(
         let now = ring(topology, settings, circle, false);
         let before = match saved {
             Some(saved) => find(saved, topology, circle).map(|kept| match &kept.former {
-                None if kept.now == now => {
+                None if kept.now == now && survey.is_asked() => {
                     as_surveyed(topology, index, now.clone(), &placement, survey, Reads::AtOwner)
                 }
                 _ => kept.clone(),
@@ -381,7 +384,13 @@ fn compare(
                 again: false,
                 backslashes: false,
             });
-            kept.push(SavedCircle { name: circle.name.clone(), now, former: None, moved: Places::new() });
+            kept.push(SavedCircle {
+                name: circle.name.clone(),
+                now,
+                former: None,
+                moved: Places::new(),
+                unasked: false,
+            });
             continue;
         };
         let again = before.former.is_some() && before.now != now;
@@ -407,7 +416,9 @@ fn compare(
             });
         }
         let moved = if former.is_some() { moved } else { Places::new() };
-        kept.push(SavedCircle { name: circle.name.clone(), now, former, moved });
+        // In a transition names that are not known are read as written already.
+        let unasked = before.unasked && former.is_none();
+        kept.push(SavedCircle { name: circle.name.clone(), now, former, moved, unasked });
     }
     (kept, placement.at_start(), changes)
 }
@@ -422,10 +433,14 @@ fn as_surveyed(
     reads: Reads,
 ) -> SavedCircle {
     let written = Former { as_written: true, ..ring.clone() };
-    let name = topology.circles[circle].name.clone();
-    match survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads) {
-        Some(moved) => SavedCircle { name, now: written.clone(), former: None, moved },
-        None => SavedCircle { name, now: ring, former: None, moved: Places::new() },
+    let Circle { name, backends, .. } = &topology.circles[circle];
+    let in_place = survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads);
+    SavedCircle {
+        name: name.clone(),
+        now: if in_place.is_some() { written } else { ring },
+        former: None,
+        moved: in_place.unwrap_or_default(),
+        unasked: survey.lacks(backends),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Where the measurements with a backslash in their names lie at a start that may follow influx-proxy: the first one,
-//! and each one before which influx-proxy has run again.
+//! each one before which influx-proxy has run again, and one after a backend has not answered.
 //!
 //! influx-proxy writes such a measurement to another backend than its migrations move it to (`placement::written` in
 //! the data plane). Where it lies as written, the circle begins in transition from there, so that nothing is missing.
@@ -26,6 +26,16 @@ pub(super) enum Reads {
 }
 
 impl Survey {
+    /// Not for a start that asks nobody.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Whether one of these backends has not answered.
+    pub(super) fn lacks(&self, backends: &[BackendId]) -> bool {
+        backends.iter().any(|backend| self.0.get(backend.index()).is_some_and(Option::is_none))
+    }
+
     /// The measurements that are read from their owners, if there are others that are to be read where influx-proxy
     /// writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
     pub(super) fn in_place(&self, circle: usize, placement: &Placement, reads: Reads) -> Option<Places> {

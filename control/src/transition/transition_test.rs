@@ -220,6 +220,26 @@ fn names_with_a_backslash_are_looked_for_again_after_influx_proxy_has_run_again(
 }
 
 #[test]
+fn a_backend_that_has_not_answered_is_asked_again_until_it_has() {
+    let (topology, settings) = (circle(&["a", "b"]), PlacementSettings::default());
+    let data_dir = DataDir::new();
+    let asked = |found: &[Option<&[&str]>]| {
+        let mut asked = false;
+        let survey = || {
+            asked = true;
+            survey(found)
+        };
+        Transitions::open_after(&data_dir.file(), &topology, &settings, false, survey).unwrap();
+        asked
+    };
+    let all: &[Option<&[&str]>] = &[Some(&[]), Some(&[])];
+    assert!(asked(&[Some(&[]), None]));
+    // A look at the file asks nobody, and keeps it.
+    data_dir.start(&topology);
+    assert!(asked(&[None, None]) && asked(all) && !asked(all));
+}
+
+#[test]
 fn a_leaving_backend_is_a_former_owner_also_at_the_very_first_start() {
     let data_dir = DataDir::new();
     let leaving = circle(&["a", "-b", "c"]);
