@@ -31,6 +31,7 @@ use fluxgate_dataplane::serve::run::{self, Feeds, Start};
 use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::stats::Stats;
 use fluxgate_dataplane::takeover::cache_files;
+use rustix::process::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -145,6 +146,9 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;
     preflight::raise_descriptor_limit();
+    if clients == Clients::None {
+        preflight::same_user(&settings.data_dir, geteuid().as_raw())?;
+    }
     let lock = preflight::data_dir(&settings.data_dir)?;
     let (port, sockets) = io::bind(settings.listen, settings.workers).map_err(|e| cannot_listen(&settings, &e))?;
     let listening = sockets[0].local_addr().ok().and_then(|a| a.as_socket()).unwrap_or(settings.listen);

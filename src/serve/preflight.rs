@@ -2,6 +2,8 @@
 //! what is wrong and what to do.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -112,15 +114,29 @@ pub fn allowed_cpus() -> Vec<usize> {
 pub fn data_dir(dir: &Path) -> Result<DataDirLock, String> {
     let shown = dir.display();
     std::fs::create_dir_all(dir).map_err(|e| format!("data_dir {shown} cannot be created: {e}"))?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(dir.join("lock"))
-        .map_err(|e| format!("data_dir {shown} cannot be written: {e}"))?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("lock")).map_err(|e| {
+        let hint = "; it must belong, with all that is in it, to the user that fluxgate runs as";
+        let hint = if e.kind() == ErrorKind::PermissionDenied { hint } else { "" };
+        format!("data_dir {shown} cannot be written: {e}{hint}")
+    })?;
     // The lock ends with the descriptor.
     file.try_lock().map_err(|_| format!("data_dir {shown} is in use by another instance"))?;
     Ok(DataDirLock { _file: file })
+}
+
+/// Refuses to go on as another user than the proxy has run as: the next start could not use the files of this one.
+///
+/// # Errors
+/// A sentence that names the directory and what to do.
+pub fn same_user(dir: &Path, user: u32) -> Result<(), String> {
+    match dir.join("lock").metadata().map(|lock| lock.uid()) {
+        Ok(before) if before != user => Err(format!(
+            "the proxy has run in data_dir {} as the user with the number {before}, and could not use the files of \
+             user {user}: `sudo -u '#{before}' fluxgate drain`, with the same options, runs as that user",
+            dir.display()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Size of the file system that holds `dir`.
@@ -145,6 +161,17 @@ mod tests {
         assert!(data_dir(dir.path()).unwrap_err().ends_with("is in use by another instance"));
         drop(held);
         data_dir(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_data_dir_of_another_user_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        same_user(dir.path(), 7).unwrap();
+        data_dir(dir.path()).unwrap();
+        let own = dir.path().join("lock").metadata().unwrap().uid();
+        same_user(dir.path(), own).unwrap();
+        let refused = same_user(dir.path(), own + 1).unwrap_err();
+        assert!(refused.contains(&format!("sudo -u '#{own}' fluxgate drain")), "{refused}");
     }
 
     #[test]
