@@ -27,7 +27,11 @@ enum End {
 
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error.to_string())
+        match error.kind() {
+            // As in `fluxgate check | head`: who reads has had enough.
+            io::ErrorKind::BrokenPipe => Self::Status(0),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 
