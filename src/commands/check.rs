@@ -12,7 +12,7 @@ use fluxgate_dataplane::settings::Settings;
 use fluxgate_dataplane::takeover::cache_files;
 use fluxgate_dataplane::topology::Backend;
 
-use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB};
+use crate::config::{BACKLOG_FULL, CONSISTENCY_MAX, Config, DURABILITY, HASH, MISSING_DB, SAID};
 use crate::serve::older;
 use crate::tls;
 
@@ -24,6 +24,7 @@ pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "warning: {warning}")?;
     }
     unproven(config, out)?;
+    left_behind(config, out)?;
     circles(config, out)?;
     transitions(config, out)?;
     cache_files(config, out)?;
@@ -48,6 +49,30 @@ fn unproven(config: &Config, out: &mut dyn Write) -> io::Result<()> {
          needs ca_file, with the authority that issued it, or insecure_skip_verify at the backend",
         names.join(", ")
     )
+}
+
+/// What this file and the data directory do not tell of the influx-proxy before this one.
+fn left_behind(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let data_dir = &config.data.data_dir;
+    let has_run = cache_files::newest(data_dir).is_some();
+    let is_known = config.influx_proxy != "none";
+    if has_run && !is_known && config.influx_proxy_why != SAID {
+        writeln!(
+            out,
+            "note: influx-proxy has run in {}, and no key tells which one this file is for: set influx_proxy to \
+             \"2.4\" or \"2.5\". 2.4 ignores the parameter rp of /write, and their answers differ",
+            data_dir.display()
+        )?;
+    }
+    if !has_run && is_known && !Transitions::file_in(data_dir).exists() {
+        writeln!(
+            out,
+            "note: neither influx-proxy nor fluxgate has run in {}: a start there imports nothing. If influx-proxy has \
+             run elsewhere, start fluxgate in the same folder, or set data_dir",
+            data_dir.display()
+        )?;
+    }
+    Ok(())
 }
 
 fn circles(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -295,6 +320,24 @@ mod tests {
         let rename =
             "two.dat: will not be imported: no backend is named two. If it has another name now, rename two.dat";
         assert!(shown.contains(rename), "{shown}");
+    }
+
+    #[test]
+    fn what_the_file_and_the_folder_do_not_tell_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = |keys: &str| {
+            let circles = r#""circles": [{"name": "c", "backends": [{"name": "one", "url": "http://h"}]}]"#;
+            let shown = printed(&format!(r#"{{{circles}, "data_dir": {:?}{keys}}}"#, dir.path()));
+            (shown.contains("note: neither influx-proxy nor"), shown.contains("note: influx-proxy has run in"))
+        };
+        let keys = ["", r#", "vnode_size": 256"#, r#", "influx_proxy": "none""#];
+        assert_eq!(keys.map(shown), [(false, false), (true, false), (false, false)]);
+        // As influx-proxy leaves it behind when all has been delivered.
+        std::fs::write(dir.path().join("one.rec"), "").unwrap();
+        assert_eq!(keys.map(shown), [(false, true), (false, false), (false, false)]);
+        std::fs::remove_file(dir.path().join("one.rec")).unwrap();
+        std::fs::write(dir.path().join("circles.json"), r#"{"version": 1, "circles": []}"#).unwrap();
+        assert_eq!(keys.map(shown), [(false, false); 3]);
     }
 
     #[test]

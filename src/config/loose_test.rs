@@ -176,7 +176,8 @@ fn each_loose_form_is_taken_and_warned_of() {
 
 #[test]
 fn a_file_that_is_as_it_should_be_has_no_warning() {
-    let config = ok("f.json", &json(r#""listen_addr": "127.0.0.1:1", "flush_size": 3, "db_list": ["a"]"#));
+    let keys = r#""listen_addr": "127.0.0.1:1", "flush_size": 3, "db_list": ["a"], "influx_proxy": 2.5"#;
+    let config = ok("f.json", &json(keys));
     assert_eq!(config.warnings, [""; 0]);
 }
 

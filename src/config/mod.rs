@@ -52,6 +52,7 @@ use fluxgate_dataplane::settings::Settings;
 pub use export::import;
 pub(crate) use resolve::{BACKLOG_FULL, CONSISTENCY_MAX, DURABILITY, HASH, MISSING_DB};
 use source::{Checked, Content, Source};
+pub use version::SAID;
 
 use crate::tls::Https;
 

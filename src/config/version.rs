@@ -28,6 +28,9 @@ const NEWER: [&str; 9] = [
 /// Keys of a backend that only 2.5 has.
 const NEWER_OF_BACKEND: [&str; 2] = ["auth_encrypt", "write_only"];
 
+/// Why it is this version, where the file has the key `influx_proxy`.
+pub const SAID: &str = "the file says so";
+
 /// Whose meaning the keys of a file have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
@@ -66,7 +69,7 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
     let Value::Object(file) = tree else { unreachable!("a checked file is a table") };
     let older = present(file, &OLDER);
     let newer = [present(file, &NEWER), of_backends(file)].concat();
-    let said = |version| (version, "the file says so".to_owned());
+    let said = |version| (version, SAID.to_owned());
     let (version, why) = match text(file, "influx_proxy") {
         "2.4" => said(Version::Older),
         "2.5" => said(Version::Newer),
