@@ -147,6 +147,7 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     preflight::locked_memory(settings.workers)?;
     preflight::raise_descriptor_limit();
     if clients == Clients::None {
+        older::is_here(&settings.data_dir)?;
         preflight::same_user(&settings.data_dir, geteuid().as_raw())?;
     }
     let lock = preflight::data_dir(&settings.data_dir)?;

@@ -39,6 +39,22 @@ pub fn ask(data_dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses to drain a folder in which nothing has ever been queued: what is to be delivered lies elsewhere.
+///
+/// # Errors
+/// One sentence that names the folder and says what to do.
+pub fn is_here(data_dir: &Path) -> Result<(), String> {
+    let has_log = worker_dirs(data_dir).is_ok_and(|logs| !logs.is_empty());
+    if has_log || !cache_files::find(data_dir).is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "there is no log in data_dir {}, so nothing is delivered: start `fluxgate drain` in the same folder as the \
+         proxy, with the same file",
+        data_dir.display()
+    ))
+}
+
 /// What to tell of a record of circles in transition that may be older than the data.
 pub fn circles(file: &Path, data_dir: &Path) -> Option<String> {
     let (written, newer) = cache_files::newest(data_dir)?;
@@ -55,4 +71,23 @@ pub fn circles(file: &Path, data_dir: &Path) -> Option<String> {
 
 fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().ok()?.modified().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_a_log_is_not_drained() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        assert!(is_here(&data_dir).unwrap_err().contains("there is no log in data_dir"));
+        std::fs::create_dir(&data_dir).unwrap();
+        assert!(is_here(&data_dir).is_err());
+        std::fs::write(data_dir.join("b.dat"), "x").unwrap();
+        is_here(&data_dir).unwrap();
+        std::fs::remove_file(data_dir.join("b.dat")).unwrap();
+        std::fs::create_dir(data_dir.join("worker-0")).unwrap();
+        is_here(&data_dir).unwrap();
+    }
 }
