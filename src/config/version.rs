@@ -83,9 +83,11 @@ pub(super) fn settle(tree: &mut Value, format: FileFormat) -> Result<Decision, P
         Version::Any => return Ok(Decision { version, why, warning: None }),
     };
     let warning = (!ignored.is_empty()).then(|| {
+        // A wrong guess would look for data where it is not.
+        let or_of = if why == SAID { String::new() } else { format!("\"{of}\" if it was used with {of}, or to ") };
         format!(
-            "this file is for influx-proxy {by}, which ignores these keys of {of}, and so does fluxgate: {}; remove \
-             them, or set influx_proxy to \"none\" to have all keys count",
+            "this file is for influx-proxy {by} ({why}), which ignores these keys of {of}, and so does fluxgate: {}; \
+             remove them, or set influx_proxy to {or_of}\"none\" to have all keys count",
             ignored.join(", ")
         )
     });

@@ -88,6 +88,16 @@ fn leftover_keys_are_ignored_and_named() {
 }
 
 #[test]
+fn a_guess_is_told_with_its_reason_and_how_to_correct_it() {
+    let warning = |keys: &str| ok("f.json", &json(keys)).warnings.iter().find(|w| w.contains("shard_key")).cloned();
+    let outvoted = warning(r#""mlog_dir": "log", "vnode_size": 256, "shard_key": "%mm""#).unwrap();
+    let way = "remove them, or set influx_proxy to \"2.5\" if it was used with 2.5, or to \"none\" to have all";
+    assert!(outvoted.contains("2.4 (keys of 2.4: 2, of 2.5: 1), which") && outvoted.contains(way), "{outvoted}");
+    let said = warning(r#""influx_proxy": "2.4", "shard_key": "%mm""#).unwrap();
+    assert!(said.contains("2.4 (the file says so)") && said.contains("set influx_proxy to \"none\""), "{said}");
+}
+
+#[test]
 fn toml_and_yaml_are_of_2_5_which_alone_reads_them() {
     let yaml = "vnode_size: 100\ncircles:\n- name: c\n  backends:\n  - {name: b, url: 'http://h'}\n";
     let config = ok("f.yaml", yaml);
