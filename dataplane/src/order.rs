@@ -227,7 +227,7 @@ impl RecordOrder {
     }
 
     /// A log has dropped a record with that stamp which a courier had been given, so that the backend may have it
-    /// already, or get it yet. `key`: of parked points. After a crash older ones that other logs still have must not
+    /// already, or get it yet. `key`: of parked points. After a restart older ones that other logs still have must not
     /// be sent on top of it: they are dropped, too. All of them had been given to the same courier.
     pub fn dropped(&self, backend: BackendId, key: Option<&ParkedKey>, stamp: u64) {
         self.parked_of(backend).add_dropped(key, stamp);
