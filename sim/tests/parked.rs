@@ -172,3 +172,46 @@ fn a_crash_after_points_were_dropped_brings_no_older_ones_back() {
         nothing_found(&Plan::of_profile(seed, Profile::DropFails));
     }
 }
+
+/// Points are parked, and a moment later they are not: another worker hears of both at once.
+#[test]
+fn a_worker_that_hears_late_of_parked_points_goes_on() {
+    let plan = Plan {
+        setup: Setup { safety: Safety::Disk, full: Full::DropOldest, flush_size: 20, ..Setup::default() },
+        ops: vec![
+            op(3, 173, 0, &[(5, 400)]).long(),
+            op(4, 308, 1, &[(2, 503), (4, 500), (4, 501)]).long().float(2),
+            op(2, 375, 0, &[(1, 303)]),
+            op(1, 407, 1, &[(1, 203)]),
+            op(6, 521, 0, &[(0, 703)]),
+            op(7, 525, 1, &[(2, 3)]),
+            op(3, 912, 1, &[(1, 3)]).fresh(),
+            op(7, 936, 0, &[(0, 801)]),
+            op(1, 1175, 0, &[(0, 2)]),
+            op(2, 1268, 1, &[(0, 303)]).fresh(),
+            op(5, 1419, 0, &[(2, 1)]),
+            op(1, 1474, 0, &[(1, 200)]).fresh(),
+            op(2, 1649, 0, &[(4, 303)]),
+            op(6, 1748, 1, &[(2, 701)]).all(),
+            op(6, 1805, 1, &[(5, 701)]).named().float(0),
+            op(4, 1835, 0, &[(2, 502), (5, 502)]).fresh(),
+            op(0, 1852, 1, &[(3, 101)]).named(),
+            op(7, 2051, 0, &[(0, 801)]),
+            op(5, 2225, 0, &[(5, 602)]),
+            op(3, 2349, 1, &[(3, 402)]).float(0),
+            op(4, 2447, 1, &[(3, 1), (5, 503)]).fresh(),
+            op(6, 2622, 0, &[(5, 701)]),
+            op(0, 2758, 1, &[(2, 103), (4, 102)]),
+            op(7, 2883, 0, &[(5, 803)]),
+            op(1, 2986, 1, &[(5, 200)]),
+            op(5, 6746, 0, &[(3, 601)]),
+        ],
+        events: vec![
+            event(822, PlannedFault::DiskFull { for_ms: 1754 }),
+            event(949, PlannedFault::LinkSlow { backend: 0, for_ms: 1610, by_ms: 201 }),
+            event(1744, PlannedFault::Drop { db: 0, measurement: None, again_ms: 17062 }),
+        ],
+        ..Plan::quiet(2_200_030_082, Profile::Mixed)
+    };
+    nothing_found(&plan);
+}

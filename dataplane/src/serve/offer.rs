@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::delivery::say_unreadable;
 use crate::disklog::{self, LogReader, RecordView, Seq};
-use crate::io;
+use crate::io::{self, Event};
 use crate::limits::{CHUNK_BYTES_MIN, LOCAL_FAILURE_PAUSE};
 use crate::order::SettledBefore;
 use crate::parked::ParkedKey;
@@ -26,6 +26,7 @@ async fn feed_courier(
     journal: Rc<Journal>,
     backend: BackendId,
     feed: Arc<Feed>,
+    rung: Rc<Event>,
     key: Option<ParkedKey>,
 ) {
     let is_side = key.is_some();
@@ -33,7 +34,6 @@ async fn feed_courier(
         None => journal.log.reader(backend),
         Some(key) => journal.log.parked_reader(backend, key),
     };
-    let rung = worker.feed_event(&feed);
     let mut loud_at = None;
     while !feed.closed.load(SeqCst) {
         let room = rung.wait();
@@ -88,9 +88,9 @@ async fn book_reports(
     journal: Rc<Journal>,
     backend: BackendId,
     feed: Arc<Feed>,
+    rung: Rc<Event>,
     key: Option<ParkedKey>,
 ) {
-    let rung = worker.feed_event(&feed);
     while !feed.closed.load(SeqCst) {
         let more = rung.wait();
         take_reports(&worker, &journal, backend, &feed, key.as_ref());
@@ -123,9 +123,21 @@ fn start_side_feed(worker: &Rc<Worker>, journal: &Rc<Journal>, backend: BackendI
     worker.add_side_feed(journal.number, backend, &feed);
     journal.log.tell_parked_written(backend, &key, feed.behind.clone());
     journal.side_feeds.borrow_mut().push((backend, key.clone(), feed.clone()));
-    let (worker, journal) = (worker.clone(), journal.clone());
-    io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone(), Some(key.clone())));
-    io::spawn(book_reports(worker, journal, backend, feed, Some(key)));
+    spawn_feed(worker, journal, backend, &feed, Some(&key));
+}
+
+/// Starts both tasks of a feed. They may begin after it has ended: both orders can come at once.
+fn spawn_feed(
+    worker: &Rc<Worker>,
+    journal: &Rc<Journal>,
+    backend: BackendId,
+    feed: &Arc<Feed>,
+    key: Option<&ParkedKey>,
+) {
+    let rung = worker.feed_event(feed);
+    let (worker, journal, feed) = (worker.clone(), journal.clone(), feed.clone());
+    io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone(), rung.clone(), key.cloned()));
+    io::spawn(book_reports(worker, journal, backend, feed, rung, key.cloned()));
 }
 
 /// Books the last reports of a side courier; its points are not parked any more.
@@ -164,8 +176,7 @@ fn for_feeds(worker: &Worker, mut each: impl FnMut(&Rc<Journal>, BackendId, &Arc
 pub fn start_feeds(worker: &Rc<Worker>) {
     for_feeds(worker, |journal, backend, feed| {
         journal.log.tell_written(backend, feed.behind.clone());
-        io::spawn(feed_courier(worker.clone(), journal.clone(), backend, feed.clone(), None));
-        io::spawn(book_reports(worker.clone(), journal.clone(), backend, feed.clone(), None));
+        spawn_feed(worker, journal, backend, feed, None);
     });
 }
 
