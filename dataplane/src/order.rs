@@ -227,10 +227,12 @@ impl RecordOrder {
     }
 
     /// A log has dropped a record with that stamp which a courier had been given, so that the backend may have it
-    /// already, or get it yet. `key`: of parked points. After a restart older ones that other logs still have must not
-    /// be sent on top of it: they are dropped, too. All of them had been given to the same courier.
-    pub fn dropped(&self, backend: BackendId, key: Option<&ParkedKey>, stamp: u64) {
-        self.parked_of(backend).add_dropped(key, stamp);
+    /// already, or get it yet. After a restart older ones that other logs still have must not be sent on top of it:
+    /// they are dropped, too. All of them had been given to the same courier.
+    pub fn dropped(&self, backend: BackendId, db: &[u8], rp: &[u8], stamp: u64) {
+        let mut all = self.parked_of(backend);
+        let key = all.keys.iter().find(|parked| parked.key.has(db, rp)).map(|parked| parked.key.clone());
+        all.add_dropped(key.as_ref(), stamp);
     }
 
     /// Everything below that stamp has been delivered to the backend, or is a dead letter on disk.
@@ -405,7 +407,8 @@ mod tests {
         assert_eq!(dropped(), [(None, 8), (Some(a.clone()), 4)]);
         order.settle_parked(B, &a, 4);
         assert_eq!(dropped(), [(None, 8)]);
-        order.dropped(B, Some(&a), 12);
+        order.dropped(B, b"a", b"", 12);
+        order.dropped(B, b"other", b"", 7);
         // Points of it may be among those that were dropped before.
         order.park(B, &key("b"), 6);
         assert_eq!(dropped(), [(None, 8), (Some(a.clone()), 12), (Some(key("b")), 8)]);

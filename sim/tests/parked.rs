@@ -1,4 +1,5 @@
-//! Points that a backend does not take, and their side couriers: what has been mended stays so.
+//! Points that a backend does not take, and their side couriers; what `drop_oldest` drops while it is being delivered.
+//! What has been mended stays so.
 
 #![cfg(feature = "sim")]
 

@@ -537,9 +537,7 @@ async fn count_dropped(
                     let to = record.route().filter_map(|i| backends.get(usize::from(i)).copied().flatten());
                     for backend in to.filter(|b| is_in(&needs.all[b.index()])) {
                         if !is_in(&needs.not_given[backend.index()]) {
-                            let mut keys = needs.all[backend.index()].parked.iter().map(|(key, _)| key);
-                            let key = keys.find(|key| key.has(record.db, record.rp));
-                            shared.order.dropped(backend, key, record.stamp);
+                            shared.order.dropped(backend, record.db, record.rp, record.stamp);
                             continue;
                         }
                         if let Some(tell) = &listener {

@@ -43,7 +43,7 @@ pub(super) struct ParkedId(u64);
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) key: ParkedKey,
-    /// Of all that have been parked since the start no other one has it: found by it at less cost than by the key.
+    /// Unique since the start. Readers look for it, which costs less than to look for the key.
     pub(super) id: ParkedId,
     /// All records before this sequence have been confirmed.
     pub(super) cursor: Seq,
