@@ -239,6 +239,28 @@ fn points_that_a_backend_does_not_take_do_not_concern_queries_of_other_databases
     }
 }
 
+/// A statement that writes says what became of its points when a backend takes too long.
+#[test]
+fn points_of_a_statement_that_takes_too_long_are_safe_and_arrive() {
+    let servers = [0, 1].map(|_| Influxd::start().unwrap());
+    servers.iter().for_each(|server| server.create_database("db").unwrap());
+    let gate = Gate::before(servers[0].addr());
+    let config = ProxyConfig::new(&[vec![gate.url()], vec![servers[1].url()]]).set("query_timeout", 3);
+    let proxy = support::start(&config);
+    write(&proxy, "m n=1i 1\nm n=2i 2\n");
+    assert!(eventually(Duration::from_secs(20), || sum(&ask(&proxy, "SELECT count(n) FROM m").1) == 2));
+    gate.close(true);
+    let (_, answer) = ask(&proxy, "SELECT n INTO copy FROM m");
+    let text = answer["results"][0]["error"].as_str().unwrap_or_default();
+    assert!(text.contains("points are safe and will be delivered"), "{answer}\n{}", proxy.stderr());
+    gate.close(false);
+    let arrived = |server: &Influxd| {
+        let answer = fluxgate::lab::influxd::query(&server.url(), "db", "SELECT count(n) FROM copy").unwrap();
+        sum(&answer) == 2
+    };
+    assert!(eventually(Duration::from_secs(20), || servers.iter().all(arrived)), "{}", proxy.stderr());
+}
+
 /// Passes everything on to a server, but for writes while it is closed, or to `held` while it refuses these.
 struct Gate {
     addr: SocketAddr,

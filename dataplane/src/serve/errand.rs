@@ -4,7 +4,6 @@
 //! Each errand is answered once, also when it fails. The answer is lost only if the queue to the control thread is
 //! full; the control thread has stopped waiting by then.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,11 +15,12 @@ use crate::io;
 use crate::limits::{DRAIN_LOOK_INTERVAL, HOLD_MAX, START_LOOK_INTERVAL};
 use crate::precision::Precision;
 use crate::request::reject::Reject;
-use crate::topology::BackendId;
+use crate::topology::{BackendId, Circle};
 use crate::worker::Worker;
 use crate::worker::awaited::Awaited;
 use crate::write::ack;
 use crate::write::admit::{Admitted, Target, admit};
+use crate::write::intake::Intake;
 
 /// Holds the couriers at the stamp `from` and answers when this worker's couriers have delivered everything of `db`
 /// before it, and what they have delivered is on disk. Empty: everything of all databases.
@@ -74,23 +74,19 @@ pub struct Lines {
 
 /// Appends the lines and answers when the backends that are up have confirmed them.
 pub async fn write(worker: Rc<Worker>, ticket: Ticket, lines: Lines, timeout: Duration) {
-    let safe = Cell::new(false);
-    let result = match io::timeout(timeout, take(&worker, lines, &safe)).await {
-        Ok(Ok(())) => Written::Done,
-        Ok(Err(text)) => Written::Refused(text),
-        Err(io::Elapsed) if safe.get() => {
-            Written::Refused("timeout: not all backends have confirmed; points are safe and will be delivered".into())
-        }
-        Err(io::Elapsed) => Written::Refused("timeout: points may not be stored; write them again".into()),
+    let began = io::now();
+    let result = match io::timeout(timeout, store(&worker, lines)).await {
+        Ok(Ok(intake)) => confirm(&worker, intake, timeout.saturating_sub(io::elapsed(began))).await,
+        Ok(Err(text)) => Err(text),
+        Err(io::Elapsed) => Err("timeout: points may not be stored; write them again".into()),
     };
+    let result = result.map_or_else(Written::Refused, |()| Written::Done);
     worker.link.tell(|worker| ToControl::Written { worker, ticket, result });
 }
 
-/// `safe`: whether all points are in the log, as far as backends need them.
-async fn take(worker: &Worker, Lines { db, rp, lines }: Lines, safe: &Cell<bool>) -> Result<(), String> {
+/// Appends the lines, as durable as the settings say.
+async fn store(worker: &Worker, Lines { db, rp, lines }: Lines) -> Result<Intake, String> {
     rerouting_ended(worker).await;
-    let text = |reject: Reject| String::from_utf8_lossy(&reject.text()).into_owned();
-    let backends = worker.settings.topology.backends.len();
     let target = Target { db: db.as_bytes(), rp: rp.as_bytes(), precision: Ok(Precision::Nanosecond) };
     let Admitted { mut intake, policy_known } = admit(worker, target).await.map_err(text)?;
     if !policy_known {
@@ -100,42 +96,52 @@ async fn take(worker: &Worker, Lines { db, rp, lines }: Lines, safe: &Cell<bool>
     intake.take(worker, &lines, true).await.map_err(|error| text(error.into()))?;
     if let Some(last) = intake.last_seq {
         worker.own.log.committed(last, worker.settings.durability).await.map_err(|error| text(error.into()))?;
-        let touched: Vec<_> = (0..backends).filter(|&b| intake.touched[b]).map(|b| BackendId(b as u16)).collect();
-        let awaited = intake.awaited.as_ref();
-        let (first, end) = (awaited.and_then(Awaited::first).unwrap_or(last), Seq(last.0 + 1));
+    }
+    Ok(intake)
+}
+
+/// Waits until the backends that are up have confirmed what is stored.
+async fn confirm(worker: &Worker, intake: Intake, timeout: Duration) -> Result<(), String> {
+    let Intake { last_seq, touched, awaited, accepted, refusals, db_name: db, .. } = intake;
+    if let (Some(last), Some(awaited)) = (last_seq, &awaited) {
+        let (first, end) = (awaited.first().unwrap_or(last), Seq(last.0 + 1));
         // A backend that is down, or does not take points of this database now, does not count: it gets them later.
         let is_refused = |backend: BackendId| {
-            let wait = worker.feeds.order.parked_wait(backend, |of| *of == *db.as_bytes());
+            let wait = worker.feeds.order.parked_wait(backend, |of| *of == *db);
             wait.is_some_and(|wait| wait.is_refused)
         };
         let is_awaited = |&backend: &BackendId| {
-            let has_settled = worker.own.has_settled(backend, db.as_bytes(), first, end);
+            let has_settled = worker.own.has_settled(backend, &db, first, end);
             !has_settled && worker.is_up(backend) && !is_refused(backend)
         };
-        reached(worker, || {
-            // What the log has dropped is delivered only if the process lives until then.
-            safe.set(!touched.iter().any(|&backend| worker.own.log.has_only_given(backend, db.as_bytes(), end)));
-            touched.iter().copied().filter(is_awaited).collect()
-        })
-        .await;
+        let backends = || (0..touched.len()).filter(|&b| touched[b]).map(|b| BackendId(b as u16));
+        let behind = || backends().filter(is_awaited).collect();
+        let is_late = io::timeout(timeout, reached(worker, behind)).await.is_err();
         let circles = &worker.settings.topology.circles;
-        let lost = circles.iter().filter(|circle| awaited.is_some_and(|awaited| awaited.dropped_by(circle))).count();
+        let is_lost = |circle: &&Circle| match is_late {
+            true => ack::may_be_lost(worker, awaited, circle, &touched, &db, end),
+            false => awaited.dropped_by(circle),
+        };
+        let lost = circles.iter().filter(is_lost).count();
         if lost > 0 {
             return Err(text(Reject::Dropped { confirmed: circles.len() - lost, wanted: circles.len() }));
         }
-        if let Some(reject) = awaited.and_then(|awaited| ack::refusal(awaited, circles)) {
+        if is_late {
+            return Err("timeout: not all backends have confirmed; points are safe and will be delivered".into());
+        }
+        if let Some(reject) = ack::refusal(awaited, circles) {
             return Err(text(reject));
         }
     }
-    if intake.refusals.count > 0 {
-        let refusals = Box::new(intake.refusals);
-        return Err(text(if intake.accepted > 0 {
-            Reject::SomeRefused(refusals)
-        } else {
-            Reject::AllRefused(refusals)
-        }));
+    match (refusals.count, accepted) {
+        (0, _) => Ok(()),
+        (_, 0) => Err(text(Reject::AllRefused(Box::new(refusals)))),
+        _ => Err(text(Reject::SomeRefused(Box::new(refusals)))),
     }
-    Ok(())
+}
+
+fn text(reject: Reject) -> String {
+    String::from_utf8_lossy(&reject.text()).into_owned()
 }
 
 /// Waits until no backend is `behind`, while their couriers deliver without delay. They are looked at when something is

@@ -103,7 +103,7 @@ impl Awaited {
         self.runs.first().copied()
     }
 
-    /// Whether points of the request were dropped before a backend of this circle was given them.
+    /// Whether points of the request were dropped, and no courier delivers them to a backend of this circle.
     pub fn dropped_by(&self, circle: &Circle) -> bool {
         circle.backends.iter().any(|backend| self.refused.borrow().dropped.contains(backend))
     }

@@ -92,12 +92,19 @@ async fn confirm(worker: &Worker, confirmation: &Confirmation, last: Seq) -> Res
     };
     io::timeout(worker.settings.write_timeout, wait).await.unwrap_or_else(|_| {
         let (confirmed, wanted) = (circles.iter().filter(has_answered).count(), *wanted);
-        let is_unsafe = |&b: &BackendId| touched[b.index()] && worker.own.log.has_only_given(b, db_name, end);
-        Err(match circles.iter().any(|circle| is_lost(&circle) || circle.backends.iter().any(is_unsafe)) {
+        Err(match circles.iter().any(|circle| may_be_lost(worker, awaited, circle, touched, db_name, end)) {
             true => Reject::Dropped { confirmed, wanted },
             false => Reject::Unconfirmed { confirmed, wanted },
         })
     })
+}
+
+/// Whether points of a request that is in the log before `end` may never come to a backend of this circle: the log has
+/// dropped them, and what a courier has of them is delivered only if the process lives until then. `touched`: as in
+/// [`Confirmation`].
+pub fn may_be_lost(worker: &Worker, awaited: &Awaited, circle: &Circle, touched: &[bool], db: &[u8], end: Seq) -> bool {
+    let is_only_given = |&b: &BackendId| touched[b.index()] && worker.own.log.has_only_given(b, db, end);
+    awaited.dropped_by(circle) || circle.backends.iter().any(is_only_given)
 }
 
 /// The error for what backends of these circles have refused; None: nothing. All circles refuse the same points, unless
