@@ -106,7 +106,7 @@ Examples:
     /// `migrate cancel` stops it.
     ///
     /// Exit status: 0 done, 1 failed or cancelled (each error is listed), 2 it could not start or the proxy does not
-    /// answer, 130 interrupted.
+    /// answer, 130 interrupted, 141 nobody reads the output any more (the migration continues).
     Migrate(Box<MigrateArgs>),
 
     /// Encrypt a user name or password for a file with auth_secure or auth_encrypt.

@@ -1,13 +1,20 @@
 //! `fluxgate load`: runs the load generator, and prints its progress and its summary.
 
+use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 
 use crate::lab::load::{LoadArgs, Snapshot, run};
 
-/// Runs the command; the error is the exit status. `stop` ends the run early, with a summary.
-pub fn main(args: &LoadArgs, stop: &AtomicBool) -> Result<(), u8> {
+/// Runs the command. False if a request failed, or none was sent; an inner error if the summary cannot be printed.
+/// `stop` ends the run early, with a summary.
+///
+/// # Errors
+/// One sentence, when it cannot be run.
+pub fn main(args: &LoadArgs, stop: &AtomicBool, out: &mut dyn Write) -> Result<io::Result<bool>, String> {
     let mut progress = |snapshot: &Snapshot| {
-        eprintln!(
+        // If standard error is closed, there is nobody to tell.
+        let _ = writeln!(
+            io::stderr(),
             "{:>6.1} s  {:>10.0} points/s  p50 {:.3} ms  p99 {:.3} ms  {} failed",
             snapshot.elapsed.as_secs_f64(),
             snapshot.points_per_second,
@@ -16,18 +23,7 @@ pub fn main(args: &LoadArgs, stop: &AtomicBool) -> Result<(), u8> {
             snapshot.failed_requests
         );
     };
-    match run(args, stop, &mut progress) {
-        Ok(summary) => {
-            if args.json {
-                println!("{:#}", summary.json());
-            } else {
-                println!("{summary}");
-            }
-            if summary.succeeded() { Ok(()) } else { Err(1) }
-        }
-        Err(why) => {
-            eprintln!("fluxgate load: {why}");
-            Err(2)
-        }
-    }
+    let summary = run(args, stop, &mut progress)?;
+    let printed = if args.json { writeln!(out, "{:#}", summary.json()) } else { writeln!(out, "{summary}") };
+    Ok(printed.map(|()| summary.succeeded()))
 }

@@ -1,10 +1,10 @@
 //! `fluxgate log`: lists, prints and verifies logs. It only reads, so that the proxy may be running.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use fluxgate_dataplane::disklog::{Error, inspect};
+use fluxgate_dataplane::disklog::inspect;
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(after_help = "\
@@ -46,7 +46,7 @@ pub struct DirArg {
 /// Runs the command; false if `verify` found damage, or no log.
 ///
 /// # Errors
-/// One sentence, when the directory cannot be read.
+/// One sentence, when the directory cannot be read, or nothing can be printed.
 pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
     let done = match &args.what {
         LogCommand::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
@@ -54,11 +54,7 @@ pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
         LogCommand::Cat(CatArgs { dir, .. }) => inspect::cat(&dir.dir, out).map(|()| true),
         LogCommand::Verify(arg) => inspect::verify(&arg.dir, out),
     };
-    match done {
-        // `log cat | head` is no failure.
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(true),
-        other => other.map_err(|error| error.to_string()),
-    }
+    done.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

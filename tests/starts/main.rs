@@ -4,6 +4,7 @@
 //! What this process may not do (namespaces, another user) is skipped, with a line that says so.
 
 mod machine;
+mod output;
 mod restarts;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,7 +8,7 @@ mod backends;
 mod verdict;
 mod view;
 
-use std::io;
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -53,15 +53,15 @@ pub struct DemoArgs {
     pub standins: bool,
 }
 
-/// Runs the demo with `executable` as the proxy. True if the proof succeeded. `stop` ends the demo early, without a
-/// proof.
-pub fn run(args: &DemoArgs, executable: &Path, stop: &AtomicBool) -> io::Result<bool> {
+/// Runs the demo with `executable` as the proxy, and shows it on `out`. True if the proof succeeded. `stop` ends it
+/// early, without a proof.
+pub fn run(args: &DemoArgs, executable: &Path, stop: &AtomicBool, out: &mut dyn Write) -> io::Result<bool> {
     if !(args.seconds >= SECONDS_MIN && args.rate > 0) {
         let text = format!("--seconds must be at least {SECONDS_MIN} and --rate at least 1");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let standins = args.standins || Influxd::executable().is_none();
-    let mut screen = Screen::stdout();
+    let mut screen = Screen::new(out, io::stdout().is_terminal());
     let kind = match standins {
         true if args.standins => "built-in stand-ins for InfluxDB".into(),
         true => "built-in stand-ins for InfluxDB (influxd is not on PATH)".into(),
@@ -101,8 +101,8 @@ struct Victim {
     state: VictimState,
 }
 
-struct Demo {
-    screen: Screen<io::Stdout>,
+struct Demo<'a> {
+    screen: Screen<&'a mut dyn Write>,
     frame: Frame,
     start: Instant,
     victim: Victim,
@@ -111,7 +111,7 @@ struct Demo {
     circles: Vec<Vec<Backend>>,
 }
 
-impl Demo {
+impl Demo<'_> {
     /// Writes. Kills the backend after a third of the time and restarts it after two thirds.
     fn load(&mut self, args: &DemoArgs, stop: &AtomicBool) -> io::Result<Summary> {
         let load = LoadArgs {

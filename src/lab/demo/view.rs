@@ -1,6 +1,6 @@
 //! Output of the running demo: a table that is redrawn on a terminal, one line a second elsewhere.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::lab::load::Snapshot;
@@ -117,14 +117,12 @@ pub struct Screen<W> {
     last_line: Option<Duration>,
 }
 
-impl Screen<io::Stdout> {
-    pub fn stdout() -> Self {
-        let repaint = io::stdout().is_terminal();
-        Self { out: io::stdout(), repaint, drawn: 0, last_line: None }
-    }
-}
-
 impl<W: Write> Screen<W> {
+    /// `repaint`: a terminal, on which a frame replaces the one before.
+    pub fn new(out: W, repaint: bool) -> Self {
+        Self { out, repaint, drawn: 0, last_line: None }
+    }
+
     /// Prints a line that stays, above the frame.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
         self.wipe()?;
