@@ -48,7 +48,8 @@ pub enum Command {
     /// Deliver what is in the logs, take nothing new, and end: before you go back to influx-proxy.
     ///
     /// Starts with the same configuration as the proxy, which must have been stopped, but serves no client. The exit
-    /// status is 0 when every backend has got everything, and 1 when points are left: those stay in the logs.
+    /// status is 0 when every backend has got everything, and 1 when points are left, which stay in the logs, or cache
+    /// files of influx-proxy that could not be imported.
     #[command(after_help = "Example:\n  systemctl stop fluxgate && fluxgate drain --config /etc/fluxgate/proxy.toml")]
     Drain(DrainArgs),
 

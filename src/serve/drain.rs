@@ -2,11 +2,14 @@
 //! influx-proxy, which cannot read the logs, or take a machine away.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fluxgate_dataplane::one_line::one_line;
 use fluxgate_dataplane::stats::Stats;
+use fluxgate_dataplane::takeover::cache_files;
 use fluxgate_dataplane::topology::Topology;
 
 use super::{Clients, Running, ServeError, ledger_report};
@@ -23,7 +26,7 @@ pub struct DrainArgs {
 /// Delivers everything.
 ///
 /// # Errors
-/// One sentence, when it cannot start, or when points are left at the end.
+/// One sentence, when it cannot start, or when points or cache files are left at the end.
 pub fn drain(args: &DrainArgs, config: &Config) -> Result<(), ServeError> {
     let mut is_importing = false;
     let ended = super::run(config, Clients::None, |running| {
@@ -40,10 +43,25 @@ pub fn drain(args: &DrainArgs, config: &Config) -> Result<(), ServeError> {
     } else if !ended.is_whole {
         "it was stopped before it knew all logs".to_owned()
     } else {
-        log::info!("everything has been delivered");
-        return Ok(());
+        return nothing_lies_there(&config.data.data_dir);
     };
     Err(ServeError::Running(format!("not everything has been delivered: {left}; start `fluxgate drain` again")))
+}
+
+/// A cache file without a backend, or with another writer, is not imported, and stays.
+fn nothing_lies_there(data_dir: &Path) -> Result<(), ServeError> {
+    let files = cache_files::find(data_dir);
+    let names: Vec<_> = files.iter().map(|file| one_line(&file.backend) + ".dat").collect();
+    if !names.is_empty() {
+        return Err(ServeError::Running(format!(
+            "the logs have been delivered, but these cache files of influx-proxy still lie in data_dir {}: {}; the log \
+             above says why they were not imported",
+            data_dir.display(),
+            names.join(", ")
+        )));
+    }
+    log::info!("everything has been delivered");
+    Ok(())
 }
 
 /// Waits until nothing is queued any more, for a signal, or as long as it may.

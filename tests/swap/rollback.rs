@@ -90,6 +90,27 @@ fn what_is_queued_at_the_end_is_told_of_printed_and_drained() {
 }
 
 #[test]
+fn cache_files_that_cannot_be_imported_are_not_delivered() {
+    let (proxy, mut backends) = stopped_with_a_backlog();
+    backends[1].restart().unwrap();
+    let (gone, written) = (proxy.data_dir().join("gone.dat"), proxy.data_dir().join("influxdb-2-1.dat"));
+    std::fs::write(&gone, "x").unwrap();
+    std::fs::write(&written, "x").unwrap();
+    let drain = || command(&proxy, &["drain", "-config", "proxy.json"]);
+    let left = |names: &str| format!("data: {names}; the log above says why");
+    let writer = std::fs::File::options().append(true).open(&written).unwrap();
+    let (status, _, err) = drain();
+    assert!(status == 1 && err.contains(&left("gone.dat, influxdb-2-1.dat")), "{status}: {err}");
+    assert!(err.contains("no backend is named gone") && err.contains("may still write to it"), "{err}");
+    drop(writer);
+    let (status, _, err) = drain();
+    assert!(status == 1 && err.contains(&left("gone.dat")) && !written.exists(), "{status}: {err}");
+    std::fs::remove_file(gone).unwrap();
+    let (status, _, err) = drain();
+    assert!(status == 0 && err.contains("everything has been delivered"), "{status}: {err}");
+}
+
+#[test]
 fn a_proxy_that_drains_serves_nobody() {
     let (proxy, _backends) = stopped_with_a_backlog();
     let mut draining = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
