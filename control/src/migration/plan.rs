@@ -405,7 +405,7 @@ pub mod tests {
     fn in_a_rebalance_the_former_owner_comes_last() {
         let topology = topology(&[3]);
         let member = FormerMember { name: "b0-0".into(), url: "http://b0".into(), gone: false };
-        let former = Former { settings: PlacementSettings::default(), members: vec![member], as_written: false };
+        let former = Former { settings: PlacementSettings::default(), members: vec![member], as_written: None };
         let placement = Placement::new(&topology, &PlacementSettings::default()).with_former(&topology, 0, &former);
         let name = (0..)
             .map(|n| format!("m{n}"))

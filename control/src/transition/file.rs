@@ -42,6 +42,8 @@ struct RingEntry {
     members: Vec<Member>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     as_written: bool,
+    #[serde(default, skip_serializing_if = "Places::is_empty")]
+    in_place: Places,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -129,13 +131,14 @@ fn write(former: &Former) -> RingEntry {
             RingHash::Xxh3 => Hash::Xxh3,
         },
         members: former.members.iter().map(member).collect(),
-        as_written: former.as_written,
+        as_written: former.as_written.is_some(),
+        in_place: former.as_written.clone().unwrap_or_default(),
     }
 }
 
 /// None when the ring has no members or points, or an unknown hash key.
 fn read(ring: RingEntry) -> Option<Former> {
-    let RingEntry { hash_key, vnode_size, shard_key, hash, members, as_written } = ring;
+    let RingEntry { hash_key, vnode_size, shard_key, hash, members, as_written, in_place } = ring;
     let hash = match hash {
         Hash::Crc32 => RingHash::Crc32,
         Hash::Xxh3 => RingHash::Xxh3,
@@ -145,5 +148,5 @@ fn read(ring: RingEntry) -> Option<Former> {
         members.into_iter().map(|Member { name, url, gone }| FormerMember { name, url, gone }).collect();
     let settings = PlacementSettings { hash_key, vnode_size, shard_key, hash };
     let is_ring = !members.is_empty() && members.len() <= usize::from(u16::MAX) && vnode_size > 0;
-    is_ring.then_some(Former { settings, members, as_written })
+    is_ring.then_some(Former { settings, members, as_written: as_written.then_some(in_place) })
 }

@@ -412,7 +412,7 @@ fn compare(
                 now: names(&now),
                 gone: former.members.iter().filter(|m| m.gone).map(|m| m.name.clone()).collect(),
                 again,
-                backslashes: *former == (Former { as_written: true, ..now.clone() }),
+                backslashes: *former == (Former { as_written: former.as_written.clone(), ..now.clone() }),
             });
         }
         let moved = if former.is_some() { moved } else { Places::new() };
@@ -432,14 +432,14 @@ fn as_surveyed(
     survey: &Survey,
     reads: Reads,
 ) -> SavedCircle {
-    let written = Former { as_written: true, ..ring.clone() };
+    let written = Former { as_written: Some(Places::new()), ..ring.clone() };
     let Circle { name, backends, .. } = &topology.circles[circle];
-    let in_place = survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads);
+    let as_written = survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads);
     SavedCircle {
         name: name.clone(),
-        now: if in_place.is_some() { written } else { ring },
+        now: Former { as_written, ..ring },
         former: None,
-        moved: in_place.unwrap_or_default(),
+        moved: Places::new(),
         unasked: survey.lacks(backends),
     }
 }
@@ -449,7 +449,7 @@ fn ring(topology: &Topology, settings: &PlacementSettings, circle: &Circle, all:
     let backends = circle.backends.iter().map(|&id| topology.backend(id)).filter(|backend| all || !backend.leaving);
     let member = |name: &str, url: &str| FormerMember { name: name.to_owned(), url: url.to_owned(), gone: false };
     let members = backends.map(|b| member(&b.name, &b.url)).collect();
-    Former { settings: settings.clone(), members, as_written: false }
+    Former { settings: settings.clone(), members, as_written: None }
 }
 
 /// The saved circle of that name, otherwise (it was renamed) one that shares a backend with it. Names may appear twice,

@@ -36,8 +36,8 @@ impl Survey {
         backends.iter().any(|backend| self.0.get(backend.index()).is_some_and(Option::is_none))
     }
 
-    /// The measurements that are read from their owners, if there are others that are to be read where influx-proxy
-    /// writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
+    /// The measurements that lie where migrations move them, if there are others that are to be read where
+    /// influx-proxy writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
     pub(super) fn in_place(&self, circle: usize, placement: &Placement, reads: Reads) -> Option<Places> {
         let (mut in_place, mut as_written, mut at_both) = (Places::new(), false, 0);
         let all: BTreeSet<&Place> = self.0.iter().flatten().flatten().collect();

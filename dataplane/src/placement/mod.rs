@@ -140,24 +140,21 @@ enum KeyPart {
 struct Lookup {
     hash: RingHash,
     shard_key: Vec<KeyPart>,
-    /// Measurements are looked up as influx-proxy does on writes (`written.rs`).
-    as_written: bool,
 }
 
 impl Lookup {
     fn new(settings: &PlacementSettings) -> Self {
-        Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key), as_written: false }
+        Self { hash: settings.hash, shard_key: key_parts(&settings.shard_key) }
     }
 
     fn hash(&self, place: Place<&[u8]>) -> u64 {
         let Place { db, measurement } = place;
-        let measurement = if self.as_written { written::as_written(measurement) } else { measurement.into() };
         let mut key = Vec::with_capacity(db.len() + measurement.len() + 16);
         for part in &self.shard_key {
             key.extend_from_slice(match part {
                 KeyPart::Text(text) => text,
                 KeyPart::Db => db,
-                KeyPart::Measurement => &measurement,
+                KeyPart::Measurement => measurement,
             });
         }
         self.hash.hash(&key)

@@ -14,14 +14,16 @@
 //! backend that is read from has got every write, whichever of two versions of a [`Placement`] the writing thread uses.
 //!
 //! After influx-proxy the former ring may be the same one, with measurements looked up as it did on writes
-//! ([`Former::as_written`]): then only names with a backslash are being moved.
+//! ([`Former::as_written`]): then only names with a backslash are being moved. Those that its migrations had moved
+//! already are looked up as everywhere else, so that they are found by any later ring, too.
 //!
 //! A former backend that is no longer in the configuration cannot be read. What it held is read from the owner at once,
 //! and other circles are asked before this one ([`Placement::lacks`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::written::as_written;
 use super::{Lookup, Place, Placement, PlacementSettings, Ring};
 use crate::topology::{BackendId, Topology};
 
@@ -31,8 +33,9 @@ pub struct Former {
     pub settings: PlacementSettings,
     /// In the order of their ring; at least one.
     pub members: Vec<FormerMember>,
-    /// Measurements lie where influx-proxy has written them, which is another place for names with a backslash.
-    pub as_written: bool,
+    /// Measurements lie where influx-proxy has written them, which is another place for names with a backslash; but
+    /// these, by database, lie where its migrations move them.
+    pub as_written: Option<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// A backend of a former ring.
@@ -46,6 +49,10 @@ pub struct FormerMember {
 
 /// Measurements, by database.
 type Places = HashMap<Box<[u8]>, HashSet<Box<[u8]>>>;
+
+fn has(places: &Places, place: Place<&[u8]>) -> bool {
+    places.get(place.db).is_some_and(|names| names.contains(place.measurement))
+}
 
 /// The former ring of a circle in transition, and what has been moved.
 #[derive(Clone, Debug)]
@@ -62,13 +69,19 @@ struct FormerRing {
     /// Positions in `members` serve as its ids.
     ring: Ring,
     members: Vec<Option<BackendId>>,
+    /// Measurements are looked up as influx-proxy does on writes, but for these.
+    as_written: Option<Places>,
     /// Only names with a backslash may have another owner now.
     backslashes_only: bool,
 }
 
 impl FormerRing {
     fn owner(&self, place: Place<&[u8]>) -> Option<BackendId> {
-        self.members[self.ring.owner(self.lookup.hash(place)).index()]
+        let measurement = match &self.as_written {
+            Some(in_place) if !has(in_place, place) => as_written(place.measurement),
+            _ => place.measurement.into(),
+        };
+        self.members[self.ring.owner(self.lookup.hash(Place::new(place.db, &measurement))).index()]
     }
 }
 
@@ -90,13 +103,13 @@ impl Placement {
         });
         let ring = Ring::new(ring_members, *vnode_size, *hash);
         let members: Vec<_> = former.members.iter().map(present).collect();
-        let plain = Lookup::new(&former.settings);
+        let lookup = Lookup::new(&former.settings);
         let places_alike = {
             let former = ring.points().map(|(point, id)| (point, members[id.index()]));
             former.eq(self.circles[circle].points().map(|(point, id)| (point, Some(id))))
         };
-        let places_alike = places_alike && plain == self.lookup;
-        if places_alike && !former.as_written {
+        let places_alike = places_alike && lookup == self.lookup;
+        if places_alike && former.as_written.is_none() {
             return self;
         }
         for &member in members.iter().flatten() {
@@ -104,8 +117,10 @@ impl Placement {
                 self.members[circle].push(member);
             }
         }
-        let lookup = Lookup { as_written: former.as_written, ..plain };
-        let former = Arc::new(FormerRing { lookup, ring, members, backslashes_only: places_alike });
+        let in_bytes = |name: &String| Box::from(name.as_bytes());
+        let of_db = |(db, names): (&String, &BTreeSet<String>)| (in_bytes(db), names.iter().map(in_bytes).collect());
+        let as_written = former.as_written.as_ref().map(|in_place| in_place.iter().map(of_db).collect());
+        let former = Arc::new(FormerRing { lookup, ring, members, as_written, backslashes_only: places_alike });
         self.moves[circle] = Some(Move { former, moved: Arc::default(), settled: false });
         self
     }
@@ -152,8 +167,7 @@ impl Placement {
 
     /// Whether a place has been marked as moved.
     pub fn has_moved(&self, circle: usize, place: Place<&[u8]>) -> bool {
-        let moved = self.moves[circle].as_ref().and_then(|moving| moving.moved.get(place.db));
-        moved.is_some_and(|names| names.contains(place.measurement))
+        self.moves[circle].as_ref().is_some_and(|moving| has(&moving.moved, place))
     }
 
     /// The next version, with these places of `circle` marked as moved. Without a transition only the version changes.

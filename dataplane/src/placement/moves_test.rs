@@ -20,7 +20,7 @@ fn former(settings: &PlacementSettings, topology: &Topology, names: &[&str]) -> 
         url: topology.by_name(name).map_or_else(String::new, |backend| backend.url.clone()),
         gone: false,
     };
-    Former { settings: settings.clone(), members: names.iter().map(member).collect(), as_written: false }
+    Former { settings: settings.clone(), members: names.iter().map(member).collect(), as_written: None }
 }
 
 fn place(name: &str) -> Place<&[u8]> {

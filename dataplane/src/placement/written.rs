@@ -20,6 +20,8 @@ pub(super) fn as_written(name: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::lineproto::unescape_measurement;
     use crate::placement::placement_test::{settings, topology};
@@ -53,7 +55,7 @@ mod tests {
         let members = topology.circles[0].backends.iter().map(|&id| topology.backend(id));
         let member = |name: &str, url: &str| FormerMember { name: name.into(), url: url.into(), gone: false };
         let members = members.map(|backend| member(&backend.name, &backend.url)).collect();
-        let former = Former { settings: settings.clone(), members, as_written: true };
+        let former = Former { settings: settings.clone(), members, as_written: Some(BTreeMap::new()) };
         let plain = Placement::new(&topology, &settings);
         let placement = plain.clone().with_former(&topology, 0, &former);
         let mut at_two = 0;

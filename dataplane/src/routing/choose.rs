@@ -375,7 +375,7 @@ mod tests {
         let mut former = Former {
             settings: PlacementSettings::default(),
             members: vec![member("b0", false), member("b1", false), member("lost", true)],
-            as_written: false,
+            as_written: None,
         };
         bench.placement = bench.placement.with_former(&bench.topology, 0, &former);
         assert_eq!(ids(&bench.shares(&reach).unwrap()), [2]);
