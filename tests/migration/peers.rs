@@ -41,14 +41,13 @@ fn two_proxies_do_not_migrate_one_circle_at_a_time() {
 /// For so long it has something in a cache file: longer than what it has in memory is waited for.
 const CACHED: Duration = Duration::from_secs(16);
 
-/// An influx-proxy 2.5: no `/migrate/state`, and at first something in a cache file. Once it is told of the end, its
-/// `/health` fails. Its requests come out.
-fn influx_proxy() -> (String, Receiver<String>) {
+/// An influx-proxy 2.5: no `/migrate/state`, and at first something in a cache file. Its `/health` fails always, or
+/// once it is told of the end. Its requests come out.
+fn influx_proxy(has_health: bool) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let (tell, told) = channel();
-    let state = r#"{"circles":[{"id":0,"name":"c","transferring":false}],"resyncing":false}"#;
-    let (begun, mut is_over) = (Instant::now(), false);
+    let (begun, mut is_resyncing, mut is_over) = (Instant::now(), false, !has_health);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -56,6 +55,9 @@ fn influx_proxy() -> (String, Receiver<String>) {
             let n = stream.read(&mut request).unwrap();
             let request = String::from_utf8_lossy(&request[..n]).split(" HTTP").next().unwrap().to_owned();
             is_over |= request.ends_with("resyncing=false");
+            is_resyncing = (is_resyncing || request.ends_with("resyncing=true")) && !request.ends_with("=false");
+            let circles = r#"[{"id":0,"name":"c","transferring":false}]"#;
+            let state = format!(r#"{{"circles":{circles},"resyncing":{is_resyncing}}}"#);
             let backlog = begun.elapsed() < CACHED;
             let backend = format!(r#"{{"backlog":{backlog},"rewriting":false}}"#);
             let (status, body) = match request.split_once('/').map_or("", |(_, target)| target) {
@@ -63,7 +65,7 @@ fn influx_proxy() -> (String, Receiver<String>) {
                 "health" => {
                     ("200 OK", format!(r#"{{"circles":[{{"backends":[{backend}]}},{{"backends":[{backend}]}}]}}"#))
                 }
-                target if target.starts_with("transfer/state") => ("200 OK", state.to_owned()),
+                target if target.starts_with("transfer/state") => ("200 OK", state),
                 _ => ("404 Not Found", "404 page not found\n".to_owned()),
             };
             let length = body.len();
@@ -81,7 +83,7 @@ fn an_influx_proxy_2_5_is_told_and_its_cached_points_are_waited_for() {
     let cluster = Cluster::start(&[1, 1]);
     cluster.fill(0..300);
     let begun = Instant::now();
-    let (addr, told) = influx_proxy();
+    let (addr, told) = influx_proxy(true);
     let id = cluster.begin(&format!("/resync?ha_addrs={},{addr}", cluster.proxy.addr()), "");
     let ended = cluster.wait(id);
     assert_eq!(ended["state"], "done", "{ended:#}\n{}", cluster.proxy.stderr());
@@ -93,6 +95,25 @@ fn an_influx_proxy_2_5_is_told_and_its_cached_points_are_waited_for() {
     let log = cluster.proxy.stderr();
     assert!(log.contains("is an influx-proxy 2.5, which does not say which points it has in memory"), "{log}");
     cluster.check(true);
+}
+
+#[test]
+fn an_influx_proxy_2_5_that_was_told_and_does_not_say_what_it_holds_is_told_of_a_cancel() {
+    let cluster = Cluster::start(&[1, 1]);
+    let (addr, told) = influx_proxy(false);
+    let id = cluster.begin(&format!("/resync?ha_addrs={},{addr}", cluster.proxy.addr()), "");
+    // After the first time it says itself that a resync goes on.
+    for _ in 0..2 {
+        while told.recv_timeout(Duration::from_secs(20)).expect("it is asked again") != "GET /health" {}
+    }
+    let running = job(&cluster.proxy, id);
+    assert_eq!(running["state"], "running", "{running:#}");
+    let delete = format!("/migrate/jobs/{id}");
+    let reply = Client::connect(cluster.proxy.addr()).unwrap().request("DELETE", &delete, &[], b"").unwrap();
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    assert_eq!(cluster.wait(id)["state"], "cancelled");
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(told.iter().any(|told| told == "POST /transfer/state?resyncing=false"), "{told:?}");
 }
 
 /// Two proxies, one new backend, writes and queries through both. In the middle of the migration one proxy is killed

@@ -23,33 +23,48 @@ use crate::limits;
 /// What a job shows while its chains run.
 pub(super) const MOVING: &str = "moving measurements";
 
+/// Another proxy has not said which points it holds.
+struct Unheard {
+    /// It knows of the migration, so it must be told of the end.
+    is_told: bool,
+    error: String,
+}
+
 impl Job {
     /// Tells all other proxies, and removes this proxy from the list. A proxy that does not answer is asked until it
-    /// does, or for as long as it may be silent. False = cancelled, not told, or another proxy has a conflict.
+    /// does, or for as long as it may be silent. False = cancelled, not told, or another proxy has a conflict: the list
+    /// then has those that may know of it.
     pub(super) fn announce_begin(&self, shared: &MigrationShared, peers: &mut Vec<String>, is_resumed: bool) -> bool {
-        let mut told = HashSet::new();
+        let (mut told, mut heard) = (HashSet::new(), HashSet::new());
+        // Before a restart it may have been told as well.
+        let may_know = |told: &HashSet<String>, addr: &String| is_resumed || told.contains(addr);
         let (mut attempt, begun) = (0, Instant::now());
         loop {
             let mut silent = Vec::new();
-            for addr in peers.clone().into_iter().filter(|addr| !told.contains(addr)).collect::<Vec<_>>() {
+            for addr in peers.clone().into_iter().filter(|addr| !heard.contains(addr)).collect::<Vec<_>>() {
                 match shared.peers.ask(&addr) {
                     Ok(PeerAnswer::ThisProxy) => peers.retain(|peer| *peer != addr),
-                    // After a restart another proxy may still have been told of this same migration.
-                    Ok(said) if !is_resumed && conflict(&self.order.goal, &said).is_some() => {
+                    // One that has been told names this same migration.
+                    Ok(said) if !may_know(&told, &addr) && conflict(&self.order.goal, &said).is_some() => {
                         self.note_error(
                             shared,
                             format!("{addr}: {}", conflict(&self.order.goal, &said).unwrap_or_default()),
                         );
-                        // This proxy has not been told of it.
-                        peers.retain(|peer| told.contains(peer));
+                        peers.retain(|peer| may_know(&told, peer));
                         return false;
                     }
                     Ok(_) => match self.remind(shared, &addr) {
                         Ok(()) => {
                             self.note_kind(shared, &addr);
-                            told.insert(addr);
+                            told.insert(addr.clone());
+                            heard.insert(addr);
                         }
-                        Err(error) => silent.push(format!("{addr}: {error}")),
+                        Err(Unheard { is_told, error }) => {
+                            silent.push(format!("{addr}: {error}"));
+                            if is_told {
+                                told.insert(addr);
+                            }
+                        }
                     },
                     Err(error) => silent.push(format!("{addr}: {error}")),
                 }
@@ -59,12 +74,12 @@ impl Job {
             }
             if begun.elapsed() >= shared.peers.silence_max {
                 self.note_error(shared, format!("other proxies cannot be told of this: {}", silent.join(", ")));
-                peers.retain(|peer| told.contains(peer));
+                peers.retain(|peer| may_know(&told, peer));
                 return false;
             }
             self.doing(shared, &format!("waiting for other proxies: {}", silent.join(", ")));
             if !self.steering.sleep(peers::pause(attempt)) {
-                peers.retain(|peer| told.contains(peer));
+                peers.retain(|peer| may_know(&told, peer));
                 return false;
             }
             attempt += 1;
@@ -112,24 +127,27 @@ impl Job {
     }
 
     /// Tells another proxy that this migration goes on, and notes its answer.
-    fn remind(&self, shared: &MigrationShared, addr: &str) -> Result<(), String> {
+    fn remind(&self, shared: &MigrationShared, addr: &str) -> Result<(), Unheard> {
         let at_ms = unix_ms();
-        let told = shared.peers.tell(addr, self.change(true, false));
-        let heard = told.and_then(|PeerTold { waiting, kind }| match kind {
-            PeerKind::Newer => Ok((shared.peers.cached(addr)?, kind)),
-            PeerKind::Fluxgate | PeerKind::Older => Ok((waiting, kind)),
-        });
+        let heard = match shared.peers.tell(addr, self.change(true, false)) {
+            Ok(PeerTold { kind: kind @ PeerKind::Newer, .. }) => {
+                let cached = shared.peers.cached(addr).map(|waiting| (waiting, kind));
+                cached.map_err(|error| Unheard { is_told: true, error })
+            }
+            Ok(PeerTold { waiting, kind }) => Ok((waiting, kind)),
+            Err(error) => Err(Unheard { is_told: false, error }),
+        };
         let mut inner = self.look();
         match heard {
             Ok((waiting, kind)) => {
                 let heard = PeerBacklog { at_ms, waiting, kind, is_silent: false };
                 _ = inner.peer_backlogs.insert(addr.to_owned(), heard);
             }
-            Err(error) => {
+            Err(unheard) => {
                 if let Some(heard) = inner.peer_backlogs.get_mut(addr) {
                     heard.is_silent = true;
                 }
-                return Err(error);
+                return Err(unheard);
             }
         }
         Ok(())

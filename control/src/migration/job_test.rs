@@ -566,6 +566,17 @@ fn a_transition_does_not_end_while_a_proxy_has_not_been_told() {
 }
 
 #[test]
+fn a_proxy_that_may_have_been_told_before_a_restart_is_told_of_the_end() {
+    let place = crowded();
+    let (addr, got) = peer(IDLE, 1);
+    let job = Job::new(1, Order { ha_addrs: vec![addr], ..order(REBALANCE) }, &place.shared.rings());
+    job.steering.cancel();
+    job.run(&place.shared, true);
+    assert_eq!(job.look().phase, Phase::Cancelled);
+    assert_eq!(*lock(&got), ["GET /migrate/state", "POST /migrate/state?circle_id=0&migrating=false"]);
+}
+
+#[test]
 fn nothing_is_removed_while_queries_may_still_read_it() {
     let place = crowded();
     assert_eq!(place.run(order(REBALANCE)).look().phase, Phase::Done);
