@@ -28,7 +28,9 @@ pub fn import(path: &Path, text: &str) -> Result<String, ConfigError> {
     let name = path.file_name().unwrap_or_default().display().to_string();
     let (from, keys, mut notes) = match source.read()? {
         Content::Relay(tree) => {
-            let relay = relay::translate(&tree).map_err(|problem| source.located(problem))?;
+            let mut relay = relay::translate(&tree).map_err(|problem| source.located(problem))?;
+            // TOML without it is taken for a file of influx-proxy 2.5.
+            relay.keys.insert("influx_proxy".to_owned(), Version::Any.name().into());
             ("influxdb-relay", relay.keys, relay.notes)
         }
         Content::Proxy(Checked { tree, loose, decision: Decision { version, warning, .. } }) => {

@@ -99,5 +99,6 @@ fn a_small_file_needs_no_note() {
         "[[http]]\nname = 'r'\nbind-addr = ':9096'\noutput = [{name = 'a', location = 'http://h:8086/write'}]\n";
     let new = imported(small);
     assert!(!new.contains("NOTE"), "{new}");
-    assert_eq!(ok("new.toml", &new).data.topology.circles.len(), 1);
+    let config = ok("new.toml", &new);
+    assert_eq!((config.data.topology.circles.len(), config.influx_proxy), (1, "none"), "{new}");
 }
