@@ -45,8 +45,9 @@ fn unproven(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "note: the certificates of these backends will be verified, which influx-proxy never does: {}. A self-made one \
-         needs ca_file, with the authority that issued it, or insecure_skip_verify at the backend",
+        "note: the certificates of these backends will be verified, which influx-proxy never does: {}. One of your \
+         own authority needs ca_file; one that signs itself, as `openssl req -x509` makes it, needs \
+         insecure_skip_verify at the backend",
         names.join(", ")
     )
 }
@@ -301,8 +302,12 @@ mod tests {
                 {{"name": "two", "url": "https://h"}}, {{"name": "plain", "url": "http://h"}}]}}]}}"#
             ))
         };
-        assert!(file("").contains("never does: one, two. A self-made one needs ca_file"), "{}", file(""));
-        assert!(file(r#", "insecure_skip_verify": true"#).contains("never does: two. A"));
+        assert!(
+            file("").contains("never does: one, two. One of your own authority needs ca_file; one that"),
+            "{}",
+            file("")
+        );
+        assert!(file(r#", "insecure_skip_verify": true"#).contains("never does: two. One of"));
     }
 
     #[test]

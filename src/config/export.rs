@@ -95,7 +95,10 @@ fn table(out: &mut String, keys: &Map<String, Value>, known: &[KeyDoc], prefix: 
 fn hint(out: &mut String, name: &str, value: &Value, keys: &Map<String, Value>) {
     let is_https = value.as_str().is_some_and(|url| tls::is_https(&url.to_ascii_lowercase()));
     if name == "circles.backends.url" && is_https && !keys.contains_key("insecure_skip_verify") {
-        comment(out, "Its certificate is verified here. For a self-made one set ca_file, or:");
+        comment(
+            out,
+            "Its certificate is verified here. One of your own authority needs ca_file, one that signs itself:",
+        );
         out.push_str("# insecure_skip_verify = true\n");
     }
 }

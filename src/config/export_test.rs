@@ -57,7 +57,8 @@ fn notes_tell_what_is_taken_otherwise() {
         "NOTE: left out, since they have no effect here: flush_time",
         "# Points in one batch to a backend.\nflush_size = 7\n",
         "influx_proxy = \"2.5\"",
-        "url = \"https://h\"\n# Its certificate is verified here. For a self-made one set ca_file, or:\n\
+        "url = \"https://h\"\n# Its certificate is verified here. One of your own authority needs ca_file, one that \
+         signs itself:\n\
          # insecure_skip_verify = true\n",
         "password = \"geheim\"",
     ] {
