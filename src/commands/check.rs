@@ -24,12 +24,18 @@ pub fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "warning: {warning}")?;
     }
     unproven(config, out)?;
-    left_behind(config, out)?;
+    let unread = older::logs(&config.data.data_dir).err();
+    match &unread {
+        Some(why) => writeln!(out, "note: {why}; nothing is told of what is in it")?,
+        None => left_behind(config, out)?,
+    }
     circles(config, out)?;
-    transitions(config, out)?;
-    cache_files(config, out)?;
-    if let Err(question) = older::ask(&config.data.data_dir) {
-        writeln!(out, "\na start is refused: {question}")?;
+    if unread.is_none() {
+        transitions(config, out)?;
+        cache_files(config, out)?;
+        if let Err(question) = older::ask(&config.data.data_dir) {
+            writeln!(out, "\na start is refused: {question}")?;
+        }
     }
     settings(config, out)
 }
@@ -65,7 +71,9 @@ fn left_behind(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             data_dir.display()
         )?;
     }
-    if !has_run && is_known && !Transitions::file_in(data_dir).exists() {
+    // Where that file cannot be looked for, nothing is known.
+    let is_new = matches!(Transitions::file_in(data_dir).try_exists(), Ok(false));
+    if !has_run && is_known && is_new {
         writeln!(
             out,
             "note: neither influx-proxy nor fluxgate has run in {}: a start there imports nothing. If influx-proxy has \
@@ -343,6 +351,15 @@ mod tests {
         std::fs::remove_file(dir.path().join("one.rec")).unwrap();
         std::fs::write(dir.path().join("circles.json"), r#"{"version": 1, "circles": []}"#).unwrap();
         assert_eq!(keys.map(shown), [(false, false); 3]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let circles = r#""circles": [{"name": "c", "backends": [{"name": "one", "url": "http://h"}]}]"#;
+        let shown = printed(&format!(r#"{{{circles}, "vnode_size": 256, "data_dir": {:?}}}"#, file.path()));
+        assert!(shown.contains("cannot be read: Not a directory (os error 20); nothing is told"), "{shown}");
+        assert!(!shown.contains("has run in") && !shown.contains("refused"), "{shown}");
     }
 
     #[test]

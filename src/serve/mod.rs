@@ -21,7 +21,6 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use fluxgate_control::migration::survey;
 use fluxgate_control::transition::Transitions;
 use fluxgate_control::{Control, ControlSettings};
-use fluxgate_dataplane::disklog::inspect::worker_dirs;
 use fluxgate_dataplane::handoff::{self, LedgerRow, WorkerEnd};
 use fluxgate_dataplane::io::{self, PortGuard, Socket, rings};
 use fluxgate_dataplane::limits::BACKLOG_DEFAULT_PERCENT;
@@ -182,7 +181,7 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
         Clients::None => 0,
     };
     let backlog_max_bytes = backlog_max_bytes(&settings)? / settings.workers as u64;
-    let former = logs_of_former_workers(&settings);
+    let former = logs_of_former_workers(&settings)?;
     let bells: Vec<_> = worker_ends.iter().map(WorkerEnd::bell).collect();
     let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default();
     let feeds = Arc::new(Feeds::new(&former, settings.topology.backends.len(), &bells, since_1970));
@@ -423,7 +422,7 @@ fn backlog_max_bytes(settings: &Settings) -> Result<u64, String> {
 
 /// Numbers of logs whose workers do not exist any more, because `workers` is smaller now, ascending. They are delivered
 /// from where they lie.
-fn logs_of_former_workers(settings: &Settings) -> Vec<usize> {
-    let dirs = worker_dirs(&settings.data_dir).unwrap_or_default();
-    dirs.into_iter().map(|(number, _)| number).filter(|&number| number >= settings.workers).collect()
+fn logs_of_former_workers(settings: &Settings) -> Result<Vec<usize>, String> {
+    let numbers = older::logs(&settings.data_dir)?.into_iter().map(|(number, _)| number);
+    Ok(numbers.filter(|&number| number >= settings.workers).collect())
 }

@@ -5,19 +5,31 @@
 //! that are newer than the state of our logs mean that it has run here since. Nothing tells of an influx-proxy with
 //! another `data_dir`.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fluxgate_dataplane::disklog;
 use fluxgate_dataplane::disklog::inspect::{saved, worker_dirs};
 use fluxgate_dataplane::takeover::cache_files;
 
+/// The folders of the logs in a data directory, with their numbers. None where it is not there.
+///
+/// # Errors
+/// One sentence, when it cannot be read.
+pub fn logs(data_dir: &Path) -> Result<Vec<(usize, PathBuf)>, String> {
+    match worker_dirs(data_dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        found => found.map_err(|error| format!("data_dir {} cannot be read: {error}", data_dir.display())),
+    }
+}
+
 /// Refuses to deliver such points without being told to.
 ///
 /// # Errors
-/// One sentence that says what is there and what to do.
+/// One sentence that says what is there and what to do, or that it cannot be read.
 pub fn ask(data_dir: &Path) -> Result<(), String> {
-    let logs = worker_dirs(data_dir).unwrap_or_default();
+    let logs = logs(data_dir)?;
     let saved = logs.iter().filter_map(|(_, log)| saved(log)).max();
     let (Some(saved), Some((written, file))) = (saved, cache_files::newest(data_dir)) else { return Ok(()) };
     if written <= saved {
@@ -42,10 +54,9 @@ pub fn ask(data_dir: &Path) -> Result<(), String> {
 /// Refuses to drain a folder in which nothing has ever been queued: what is to be delivered lies elsewhere.
 ///
 /// # Errors
-/// One sentence that names the folder and says what to do.
+/// One sentence that names the folder and says what to do, or that it cannot be read.
 pub fn is_here(data_dir: &Path) -> Result<(), String> {
-    let has_log = worker_dirs(data_dir).is_ok_and(|logs| !logs.is_empty());
-    if has_log || !cache_files::find(data_dir).is_empty() {
+    if !logs(data_dir)?.is_empty() || !cache_files::find(data_dir).is_empty() {
         return Ok(());
     }
     Err(format!(
@@ -82,6 +93,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         assert!(is_here(&data_dir).unwrap_err().contains("there is no log in data_dir"));
+        std::fs::write(&data_dir, "").unwrap();
+        for unread in [is_here(&data_dir), ask(&data_dir)] {
+            let sentence = format!("data_dir {} cannot be read: Not a directory (os error 20)", data_dir.display());
+            assert_eq!(unread.unwrap_err(), sentence);
+        }
+        std::fs::remove_file(&data_dir).unwrap();
         std::fs::create_dir(&data_dir).unwrap();
         assert!(is_here(&data_dir).is_err());
         std::fs::write(data_dir.join("b.dat"), "x").unwrap();
