@@ -50,7 +50,10 @@ pub enum Command {
     /// Starts with the same configuration as the proxy, which must have been stopped, but serves no client. The exit
     /// status is 0 when every backend has got everything, and 1 when points are left, which stay in the logs, or cache
     /// files of influx-proxy that could not be imported.
-    #[command(after_help = "Example:\n  systemctl stop fluxgate && fluxgate drain --config /etc/fluxgate/proxy.toml")]
+    #[command(after_help = "\
+Example, in the folder and as the user of the service:
+  systemctl stop fluxgate
+  cd /var/lib/fluxgate && sudo -u fluxgate fluxgate drain --config /etc/fluxgate/proxy.toml")]
     Drain(DrainArgs),
 
     /// Check the configuration and print every setting, with each backend's share of the data.

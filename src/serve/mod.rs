@@ -79,7 +79,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     if !queued.is_empty() {
         log::warn!(
             "not delivered yet, and kept in data_dir for the next start: {queued}. influx-proxy cannot read them: \
-             before you go back to it, run `fluxgate drain`"
+             before you go back to it, run `fluxgate drain` in this folder, as the same user"
         );
     }
     Ok(())

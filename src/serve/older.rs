@@ -43,8 +43,8 @@ pub fn ask(data_dir: &Path) -> Result<(), String> {
         return Err(format!(
             "data_dir {shown} has points, for {backend} among others, that were not delivered when fluxgate stopped, \
              and influx-proxy has run here since ({} is newer): backends may hold newer values. `fluxgate log cat \
-             --pending {shown}` prints them and `fluxgate drain` delivers them; to leave them out, move the folders \
-             worker-* out of data_dir",
+             --pending {shown}` prints them and `fluxgate drain`, in this folder and as the same user, delivers them; \
+             to leave them out, move the folders worker-* out of data_dir",
             file.display()
         ));
     }
@@ -60,8 +60,8 @@ pub fn is_here(data_dir: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "there is no log in data_dir {}, so nothing is delivered: start `fluxgate drain` in the same folder as the \
-         proxy, with the same file",
+        "there is no log in data_dir {}, so nothing is delivered: start `fluxgate drain` in the same folder and \
+         as the same user as the proxy, with the same file",
         data_dir.display()
     ))
 }
