@@ -182,6 +182,13 @@ fn a_data_dir_that_cannot_be_used_is_refused() {
     assert!(place.refusal().starts_with("data_dir DIR/data cannot be written: "), "{}", place.refusal());
     std::fs::remove_dir(data.join("lock")).unwrap();
 
+    // Its owner could not use what root leaves there. Others than root may not give it away.
+    if std::os::unix::fs::chown(&data, Some(7), None).is_ok() {
+        assert!(place.refusal().contains("data_dir DIR/data belongs to the user with the number 7"));
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
+        std::os::unix::fs::chown(&data, Some(0), None).unwrap();
+    }
+
     // A log that this version cannot have written stays as it is.
     let worker = data.join("worker-0");
     std::fs::write(&worker, "not a folder").unwrap();

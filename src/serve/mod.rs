@@ -145,9 +145,9 @@ fn start(config: &Config, clients: Clients) -> Result<Running, String> {
     preflight::io_uring()?;
     preflight::locked_memory(settings.workers)?;
     preflight::raise_descriptor_limit();
+    preflight::same_user(&settings.data_dir, geteuid().as_raw())?;
     if clients == Clients::None {
         older::is_here(&settings.data_dir)?;
-        preflight::same_user(&settings.data_dir, geteuid().as_raw())?;
     }
     let lock = preflight::data_dir(&settings.data_dir)?;
     let (port, sockets) = io::bind(settings.listen, settings.workers).map_err(|e| cannot_listen(&settings, &e))?;

@@ -19,6 +19,9 @@ use crate::limits::{
     NOFILE_OF_WORKER, NOFILE_WANTED,
 };
 
+/// The user who may do everything.
+const ROOT: u32 = 0;
+
 /// Holds the data directory for this process until dropped.
 #[derive(Debug)]
 pub struct DataDirLock {
@@ -124,19 +127,31 @@ pub fn data_dir(dir: &Path) -> Result<DataDirLock, String> {
     Ok(DataDirLock { _file: file })
 }
 
-/// Refuses to go on as another user than the proxy has run as: the next start could not use the files of this one.
+/// Refuses to go on as another user than the one whom the data directory belongs to: the next start as that one could
+/// not use the files of this one. Where no proxy has run yet, only root is refused: others make files there only where
+/// they may, as in a folder of their group.
 ///
 /// # Errors
 /// A sentence that names the directory and what to do.
 pub fn same_user(dir: &Path, user: u32) -> Result<(), String> {
-    match dir.join("lock").metadata().map(|lock| lock.uid()) {
-        Ok(before) if before != user => Err(format!(
-            "the proxy has run in data_dir {} as the user with the number {before}, and could not use the files of \
-             user {user}: `sudo -u '#{before}' fluxgate drain`, with the same options, runs as that user",
-            dir.display()
-        )),
-        _ => Ok(()),
+    let owner = match dir.join("lock").metadata() {
+        Ok(lock) => lock.uid(),
+        Err(error) if user != ROOT && error.kind() != ErrorKind::PermissionDenied => return Ok(()),
+        Err(_) => match dir.metadata() {
+            Ok(dir) if dir.is_dir() => dir.uid(),
+            // What is not there, or no folder, is told of when it is made.
+            _ => return Ok(()),
+        },
+    };
+    if owner == user {
+        return Ok(());
     }
+    Err(format!(
+        "data_dir {} belongs to the user with the number {owner}, who could not use the files of user {user}: run the \
+         same command as that user, `sudo -u '#{owner}' fluxgate ...`, or give data_dir to this one, with all that is \
+         in it",
+        dir.display()
+    ))
 }
 
 /// Size of the file system that holds `dir`.
@@ -152,6 +167,8 @@ pub fn file_system_bytes(dir: &Path) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     #[test]
@@ -166,12 +183,18 @@ mod tests {
     #[test]
     fn a_data_dir_of_another_user_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        same_user(dir.path(), 7).unwrap();
+        let own = dir.path().metadata().unwrap().uid();
+        same_user(dir.path(), own).unwrap();
+        same_user(dir.path(), own + 1).unwrap();
+        same_user(&dir.path().join("absent"), ROOT).unwrap();
+        if own == ROOT {
+            chown(dir.path(), Some(7), None).unwrap();
+            assert!(same_user(dir.path(), ROOT).unwrap_err().contains("belongs to the user with the number 7"));
+        }
         data_dir(dir.path()).unwrap();
-        let own = dir.path().join("lock").metadata().unwrap().uid();
         same_user(dir.path(), own).unwrap();
         let refused = same_user(dir.path(), own + 1).unwrap_err();
-        assert!(refused.contains(&format!("sudo -u '#{own}' fluxgate drain")), "{refused}");
+        assert!(refused.contains(&format!("sudo -u '#{own}' fluxgate ...")), "{refused}");
     }
 
     #[test]

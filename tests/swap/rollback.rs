@@ -2,7 +2,7 @@
 //! silence when it may be older than what the backends hold.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,8 +16,12 @@ const LINES: [&str; 2] = ["cpu1 n=1i 1000\n", "cpu2,host=a\\ b n=2i 2000\n"];
 
 /// Status, standard output and standard error of a command in the folder of the stopped proxy.
 fn command(proxy: &Proxy, arguments: &[&str]) -> (i32, String, String) {
+    command_in(proxy.config_file().parent().unwrap(), arguments)
+}
+
+fn command_in(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
-    command.args(arguments).current_dir(proxy.config_file().parent().unwrap());
+    command.args(arguments).current_dir(dir);
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -75,6 +79,20 @@ fn what_is_queued_at_the_end_is_told_of_printed_and_drained() {
     assert!(err.contains("everything has been delivered"), "{err}");
     assert_eq!((backends[0].points("db"), backends[1].points("db")), (3, 3), "each once");
     assert_eq!(pending(&proxy), (vec![], vec![]));
+
+    // Not where the proxy was, or who it was.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = proxy.config_file().display().to_string();
+    let (status, _, err) = command_in(elsewhere.path(), &["drain", "-config", &config]);
+    assert!(status == 2 && err.contains("there is no log in data_dir"), "{status}: {err}");
+    assert!(!elsewhere.path().join("data").exists());
+    let lock = proxy.data_dir().join("lock");
+    // Only root can give it away.
+    if std::os::unix::fs::chown(&lock, Some(7), None).is_ok() {
+        let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json"]);
+        assert!(status == 2 && err.contains("belongs to the user with the number 7"), "{status}: {err}");
+        std::os::unix::fs::chown(&lock, Some(0), None).unwrap();
+    }
 
     // There is nothing to wait for.
     let (status, _, err) = command(&proxy, &["drain", "-config", "proxy.json", "--wait", "0"]);
