@@ -46,7 +46,7 @@ pub struct DirArg {
 /// Runs the command; false if `verify` found damage, or no log.
 ///
 /// # Errors
-/// One sentence, when the directory cannot be read, or nothing can be printed.
+/// One sentence, when the directory cannot be read or has no log, or nothing can be printed.
 pub fn run(args: &LogArgs, out: &mut dyn Write) -> Result<bool, String> {
     let done = match &args.what {
         LogCommand::Ls(arg) => inspect::ls(&arg.dir, out).map(|()| true),
@@ -62,14 +62,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_without_a_log_is_not_verified() {
+    fn a_worker_without_a_log_is_not_verified() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("worker-0")).unwrap();
-        for dir in [dir.path().to_owned(), dir.path().join("worker-0")] {
+        let mut out = Vec::new();
+        let args = LogArgs { what: LogCommand::Verify(DirArg { dir: dir.path().to_owned() }) };
+        assert_eq!(run(&args, &mut out), Ok(false));
+        assert!(String::from_utf8(out).unwrap().ends_with(": there is no log\n"));
+    }
+
+    #[test]
+    fn a_folder_without_a_log_is_no_empty_log() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("lock"), "").unwrap();
+        let dir = || DirArg { dir: folder.path().to_owned() };
+        let cat = |pending| LogCommand::Cat(CatArgs { pending, dir: dir() });
+        let all = || [LogCommand::Ls(dir()), cat(false), cat(true), LogCommand::Verify(dir())];
+        for what in all() {
             let mut out = Vec::new();
-            let args = LogArgs { what: LogCommand::Verify(DirArg { dir }) };
-            assert_eq!(run(&args, &mut out), Ok(false));
-            assert!(String::from_utf8(out).unwrap().ends_with(": there is no log\n"));
+            let why = run(&LogArgs { what }, &mut out).unwrap_err();
+            assert!(why.starts_with(&format!("there is no log in {}: ", folder.path().display())), "{why}");
+            assert_eq!(out, b"");
+        }
+        std::fs::write(folder.path().join("state"), "").unwrap();
+        for what in all() {
+            run(&LogArgs { what }, &mut Vec::new()).unwrap();
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Error {
     UnknownVersion { file: PathBuf, version: u32 },
     /// Another process has this directory open.
     Locked { dir: PathBuf },
+    /// Neither a log nor the logs of workers are in this directory.
+    NoLog { dir: PathBuf },
 }
 
 impl Error {
@@ -57,6 +59,9 @@ impl fmt::Display for Error {
                 write!(f, "{} has format version {version}, which this program does not know", file.display())
             }
             Self::Locked { dir } => write!(f, "{} is in use by another process", dir.display()),
+            Self::NoLog { dir } => {
+                write!(f, "there is no log in {}: name a data_dir, or a folder worker-N in it", dir.display())
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::parked::encode_key;
 use super::recovery::read_chain;
 use super::scan::{End, FrameStep, Gap, Remains, Scan};
-use super::segment::Segment;
+use super::segment::{self, Segment};
 use super::state_files::{FoundState, read_state};
 use super::store::Files;
 use super::{Error, Loss, PendingRecord, RecordView, Seq, frame, pending, record, state, worker_dir};
@@ -113,7 +113,7 @@ fn print_record(out: &mut dyn Write, segment: &Segment, first: Seq, record: &rec
     out.write_all(record.bytes)
 }
 
-/// Checks every frame; prints all faults and a summary. True if there is a log and nothing is lost.
+/// Checks every frame; prints all faults and a summary. True if each worker has a log and nothing is lost.
 pub fn verify(dir: &Path, out: &mut dyn Write) -> Result<bool, Error> {
     let mut sound = true;
     for dir in log_dirs(dir)? {
@@ -218,10 +218,20 @@ fn print_error(dir: &Path) -> impl Fn(io::Error) -> Error {
     move |e| Error::io("print", dir, e)
 }
 
-/// `dir` itself if it holds a log, or else the worker directories in it.
+/// The worker directories in `dir`, or else `dir` itself if it holds a log.
 fn log_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let dirs = worker_dirs(dir).map_err(|e| Error::io("list", dir, e))?;
-    Ok(if dirs.is_empty() { vec![dir.to_owned()] } else { dirs.into_iter().map(|(_, path)| path).collect() })
+    let list = |e| Error::io("list", dir, e);
+    let dirs = worker_dirs(dir).map_err(list)?;
+    if !dirs.is_empty() {
+        return Ok(dirs.into_iter().map(|(_, path)| path).collect());
+    }
+    let is_of_log = |name: &str| segment::parse_file_name(name).is_some() || state::FILES.contains(&name);
+    for entry in std::fs::read_dir(dir).map_err(list)? {
+        if entry.map_err(list)?.file_name().to_str().is_some_and(is_of_log) {
+            return Ok(vec![dir.to_owned()]);
+        }
+    }
+    Err(Error::NoLog { dir: dir.to_owned() })
 }
 
 /// The folders of the workers' logs in a data directory, with their numbers, ascending.
