@@ -140,12 +140,12 @@ impl Job {
         let mut inner = self.look();
         match heard {
             Ok((waiting, kind)) => {
-                let heard = PeerBacklog { at_ms, waiting, kind, is_silent: false };
+                let heard = PeerBacklog { at_ms, waiting, kind, silent: None };
                 _ = inner.peer_backlogs.insert(addr.to_owned(), heard);
             }
             Err(unheard) => {
                 if let Some(heard) = inner.peer_backlogs.get_mut(addr) {
-                    heard.is_silent = true;
+                    heard.silent = Some(unheard.error.clone());
                 }
                 return Err(unheard);
             }
@@ -166,7 +166,7 @@ impl Job {
             || self.look().peer_backlogs.values().any(|heard| heard.may_be_behind(backend, ms))
     }
 
-    /// True while another proxy does not answer, and may do so again: it may hold points, for an unknown time.
+    /// True while another proxy does not say what it holds, and may do so again: points may wait for an unknown time.
     pub(super) fn waits_for_peers(&self, shared: &MigrationShared) -> bool {
         let now_ms = unix_ms();
         let silent = self
@@ -174,7 +174,7 @@ impl Job {
             .peer_backlogs
             .iter()
             .filter(|(_, heard)| heard.is_awaited(now_ms, shared.peers.silence_max))
-            .map(|(addr, _)| &addr[..])
+            .map(|(addr, heard)| format!("{addr}: {}", heard.silent.as_deref().unwrap_or_default()))
             .collect::<Vec<_>>()
             .join(", ");
         if !silent.is_empty() {
@@ -187,11 +187,12 @@ impl Job {
     pub(super) fn gone_peer(&self, shared: &MigrationShared) -> Option<String> {
         let (now_ms, silence_max) = (unix_ms(), shared.peers.silence_max);
         let inner = self.look();
-        let addr = inner.peer_backlogs.iter().find(|(_, heard)| heard.is_gone(now_ms, silence_max))?.0;
+        let (addr, heard) = inner.peer_backlogs.iter().find(|(_, heard)| heard.is_gone(now_ms, silence_max))?;
         Some(format!(
-            "the proxy {addr}, which may hold points, has not answered for {} s: when it is up again, or named no \
-             more, run this again",
-            silence_max.as_secs()
+            "the proxy {addr} has not said for {} s which points it holds: {}: run this again when it does, or, if it \
+             is gone for good, without it in peers and ha_addrs",
+            silence_max.as_secs(),
+            heard.silent.as_deref().unwrap_or_default()
         ))
     }
 

@@ -74,7 +74,7 @@ pub enum CopyError {
     Source(String),
     /// The target does not answer, or refuses.
     Target(String),
-    /// Another proxy, which may hold points, has not answered for too long.
+    /// Another proxy has not said for too long which points it holds.
     Proxy(String),
     /// All other slices are at the target. `failures` holds the first `limits::SLICE_FAILURES_KEPT` failed ones.
     Slices {

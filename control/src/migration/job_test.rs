@@ -512,7 +512,8 @@ fn a_proxy_that_dies_in_the_middle_ends_the_job() {
     thread.join().unwrap();
     let (inner, state) = (job.look(), place.world.state());
     assert_eq!(inner.phase, Phase::Failed);
-    assert!(inner.errors[0].contains(&format!("the proxy {addr}, which may hold points")), "{:?}", inner.errors);
+    let why = format!("the proxy {addr} has not said for 0 s which points it holds: io: Connection ");
+    assert!(inner.errors[0].contains(&why), "{:?}", inner.errors);
     assert!(inner.errors.last().unwrap().starts_with("other proxies do not know of the end: "), "{:?}", inner.errors);
     assert!(inner.entries.iter().all(|entry| entry.state == TaskState::Failed));
     assert!(state.copies.len() <= 2, "the others are not begun: {:?}", state.copies);
@@ -525,7 +526,12 @@ fn a_proxy_that_is_gone_is_waited_for_neither_before_the_copies_nor_at_the_end()
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let job = Arc::new(Job::new(1, order(REBALANCE), &place.shared.rings()));
     let at_ms = unix_ms() - limits::PEER_SILENCE_MAX.as_millis() as u64;
-    let heard = PeerBacklog { at_ms, waiting: HashMap::new(), kind: PeerKind::Fluxgate, is_silent: true };
+    let heard = PeerBacklog {
+        at_ms,
+        waiting: HashMap::new(),
+        kind: PeerKind::Fluxgate,
+        silent: Some("answered 401".to_owned()),
+    };
     job.look().peer_backlogs.insert(addr.clone(), heard);
     let (waiting, shared) = (Arc::clone(&job), Arc::clone(&place.shared));
     let thread = thread::spawn(move || {
@@ -535,7 +541,8 @@ fn a_proxy_that_is_gone_is_waited_for_neither_before_the_copies_nor_at_the_end()
     eventually("the end", || thread.is_finished());
     thread.join().unwrap();
     let errors = job.look().errors.clone();
-    assert!(errors[0].starts_with("the proxy ") && errors[1].starts_with("other proxies do not know"), "{errors:?}");
+    assert!(errors[0].contains(" has not said for 600 s which points it holds: answered 401: run this again when"));
+    assert!(errors[1].starts_with("other proxies do not know"), "{errors:?}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub enum Undelivered {
     Cancelled,
     /// Not in time. The text names the backend.
     Late(String),
-    /// Another proxy has not answered for so long that it is not waited for any more. The text names it.
+    /// Another proxy has not said for so long what it holds that it is not waited for any more. The text names it.
     Gone(String),
 }
 

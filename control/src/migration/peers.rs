@@ -43,7 +43,7 @@ pub struct Peers {
     /// `peers` of the configuration.
     configured: Vec<String>,
     instance: String,
-    /// How long another proxy is waited for that does not answer.
+    /// How long another proxy is waited for that does not answer, or does not say what it holds.
     pub silence_max: Duration,
 }
 
@@ -55,8 +55,8 @@ pub struct PeerBacklog {
     /// By backend: the age of the oldest waiting point at that time. influx-proxy 2.5 says of no age, and 2.4 nothing.
     pub waiting: HashMap<usize, u64>,
     pub kind: PeerKind,
-    /// It has not answered since.
-    pub is_silent: bool,
+    /// Why it has not said since what waits; None = it has.
+    pub silent: Option<String>,
 }
 
 /// What program another proxy is.
@@ -115,14 +115,14 @@ impl PeerBacklog {
         self.at_ms < ms.saturating_add(self.kind.holds_ms()) || self.is_behind(backend, ms)
     }
 
-    /// It does not answer, but may do so again.
+    /// It does not say what waits, but may do so again.
     pub fn is_awaited(&self, now_ms: u64, silence_max: Duration) -> bool {
-        self.is_silent && self.age_ms(now_ms) < silence_max.as_millis()
+        self.silent.is_some() && self.age_ms(now_ms) < silence_max.as_millis()
     }
 
-    /// It has not answered for so long that it is not waited for any more.
+    /// It has not said for so long what waits that it is not waited for any more.
     pub fn is_gone(&self, now_ms: u64, silence_max: Duration) -> bool {
-        self.is_silent && self.age_ms(now_ms) >= silence_max.as_millis()
+        self.silent.is_some() && self.age_ms(now_ms) >= silence_max.as_millis()
     }
 
     fn age_ms(&self, now_ms: u64) -> u128 {
@@ -515,7 +515,7 @@ mod tests {
         }
         assert_eq!(waiting(&stats, 1000), "0=600,2=1000", "of the last one its courier does not know yet");
         let (waiting, kind) = (read_waiting(&waiting(&stats, 1000)), PeerKind::Fluxgate);
-        let mut heard = PeerBacklog { at_ms: 50_000, waiting, kind, is_silent: false };
+        let mut heard = PeerBacklog { at_ms: 50_000, waiting, kind, silent: None };
         let is_behind = |backend, ms| heard.is_behind(BackendId(backend), ms);
         assert!(!is_behind(0, 49_399) && is_behind(0, 49_400));
         assert!(!is_behind(1, 50_000) && is_behind(1, 50_001), "what it took since is not known");
@@ -529,7 +529,7 @@ mod tests {
         }
         let minute = Duration::from_secs(60);
         assert!(!heard.is_awaited(50_000, minute) && !heard.is_gone(110_000, minute), "it answers");
-        heard.is_silent = true;
+        heard.silent = Some("answered 500".to_owned());
         assert!(heard.is_awaited(109_999, minute) && !heard.is_awaited(110_000, minute));
         assert!(!heard.is_gone(109_999, minute) && heard.is_gone(110_000, minute));
     }
@@ -580,7 +580,7 @@ mod tests {
             "GET /health",
         ];
         assert_eq!(thread.join().unwrap(), want);
-        let heard = PeerBacklog { at_ms: 50_000, waiting, kind: PeerKind::Newer, is_silent: false };
+        let heard = PeerBacklog { at_ms: 50_000, waiting, kind: PeerKind::Newer, silent: None };
         assert!(heard.is_behind(BackendId(1), 0) && heard.is_behind(BackendId(2), 0), "of any age");
         assert!(!heard.is_behind(BackendId(0), 50_000));
     }
