@@ -23,6 +23,17 @@ use crate::limits;
 /// What a job shows while its chains run.
 pub(super) const MOVING: &str = "moving measurements";
 
+/// Whom a job waits for.
+pub(super) enum Awaited {
+    /// Only backends that get points.
+    Backends,
+    /// Other proxies that do not say what they hold, and may do so again: points may wait for an unknown time. The text
+    /// names them.
+    Peers(String),
+    /// One of them is not waited for any more. The text says why the job cannot be done.
+    Gone(String),
+}
+
 /// Another proxy has not said which points it holds.
 struct Unheard {
     /// It knows of the migration, so it must be told of the end.
@@ -166,34 +177,28 @@ impl Job {
             || self.look().peer_backlogs.values().any(|heard| heard.may_be_behind(backend, ms))
     }
 
-    /// True while another proxy does not say what it holds, and may do so again: points may wait for an unknown time.
-    pub(super) fn waits_for_peers(&self, shared: &MigrationShared) -> bool {
-        let now_ms = unix_ms();
-        let silent = self
-            .look()
-            .peer_backlogs
-            .iter()
-            .filter(|(_, heard)| heard.is_awaited(now_ms, shared.peers.silence_max))
-            .map(|(addr, heard)| format!("{addr}: {}", heard.silent.as_deref().unwrap_or_default()))
-            .collect::<Vec<_>>()
-            .join(", ");
-        if !silent.is_empty() {
-            self.doing(shared, &format!("waiting for other proxies that may hold points: {silent}"));
-        }
-        !silent.is_empty()
-    }
-
-    /// Why the job cannot be done any more: another proxy, which may hold points, is not waited for any longer.
-    pub(super) fn gone_peer(&self, shared: &MigrationShared) -> Option<String> {
+    /// Whom a job waits for while points are not delivered.
+    pub(super) fn awaited(&self, shared: &MigrationShared) -> Awaited {
         let (now_ms, silence_max) = (unix_ms(), shared.peers.silence_max);
         let inner = self.look();
-        let (addr, heard) = inner.peer_backlogs.iter().find(|(_, heard)| heard.is_gone(now_ms, silence_max))?;
-        Some(format!(
-            "the proxy {addr} has not said for {} s which points it holds: {}: run this again when it does, or, if it \
-             is gone for good, without it in peers and ha_addrs",
-            silence_max.as_secs(),
-            heard.silent.as_deref().unwrap_or_default()
-        ))
+        let mut silent = Vec::new();
+        for (addr, heard) in &inner.peer_backlogs {
+            let why = heard.silent.as_deref().unwrap_or_default();
+            if heard.is_gone(now_ms, silence_max) {
+                return Awaited::Gone(format!(
+                    "the proxy {addr} has not said for {} s which points it holds: {why}: run this again when it does, \
+                     or, if it is gone for good, without it in peers and ha_addrs",
+                    silence_max.as_secs()
+                ));
+            }
+            if heard.is_awaited(now_ms, silence_max) {
+                silent.push(format!("{addr}: {why}"));
+            }
+        }
+        match silent.is_empty() {
+            true => Awaited::Backends,
+            false => Awaited::Peers(format!("waiting for other proxies that may hold points: {}", silent.join(", "))),
+        }
     }
 
     /// Tells all other proxies of the end. A proxy that does not answer is told again until it does, or for as long as
@@ -216,8 +221,8 @@ impl Job {
             self.doing(shared, &format!("telling other proxies of the end: {}", silent.join(", ")));
             let now_ms = unix_ms();
             let is_gone = |addr: &String| {
-                let heard = self.look().peer_backlogs.get(addr).cloned();
-                heard.is_some_and(|heard| heard.is_gone(now_ms, shared.peers.silence_max))
+                let silence_max = shared.peers.silence_max;
+                self.look().peer_backlogs.get(addr).is_some_and(|heard| heard.is_gone(now_ms, silence_max))
             };
             if Instant::now() >= give_up || left.iter().all(is_gone) {
                 return self.note_error(shared, format!("other proxies do not know of the end: {}", silent.join(", ")));
@@ -263,19 +268,22 @@ impl Job {
             if names.is_empty() {
                 return true;
             }
-            if let Some(why) = self.gone_peer(shared) {
-                self.note_error(shared, why);
-                return false;
-            }
-            if self.waits_for_peers(shared) {
-                until = Instant::now() + limits::SETTLE_TIMEOUT;
-            } else if Instant::now() >= until {
-                let text =
-                    format!("points accepted before this migration are not delivered to {} yet", names.join(", "));
-                self.note_error(shared, text);
-                return false;
-            } else {
-                self.waits_for_points(shared, &behind);
+            match self.awaited(shared) {
+                Awaited::Gone(why) => {
+                    self.note_error(shared, why);
+                    return false;
+                }
+                Awaited::Peers(text) => {
+                    self.doing(shared, &text);
+                    until = Instant::now() + limits::SETTLE_TIMEOUT;
+                }
+                Awaited::Backends if Instant::now() >= until => {
+                    let text =
+                        format!("points accepted before this migration are not delivered to {} yet", names.join(", "));
+                    self.note_error(shared, text);
+                    return false;
+                }
+                Awaited::Backends => self.waits_for_points(shared, &behind),
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return false;
@@ -310,23 +318,23 @@ impl Job {
                 false if begun.elapsed() < limits::BARRIER_TARGET_TIMEOUT && is_late(target) => target,
                 false => break Ok(()),
             };
-            if let Some(why) = self.gone_peer(shared) {
-                break Err(Undelivered::Gone(why));
-            }
-            if begun.elapsed() >= limits::BARRIER_QUIET {
-                if self.waits_for_peers(shared) {
+            let is_long = begun.elapsed() >= limits::BARRIER_QUIET;
+            match self.awaited(shared) {
+                Awaited::Gone(why) => break Err(Undelivered::Gone(why)),
+                Awaited::Peers(text) => {
+                    if is_long {
+                        self.doing(shared, &text);
+                    }
                     until = Instant::now() + limits::BARRIER_TIMEOUT;
-                } else {
-                    self.waits_for_points(shared, &[waits_for]);
                 }
-                is_told = true;
+                Awaited::Backends if Instant::now() >= until => {
+                    let text = format!("points accepted meanwhile are not delivered to {} yet", waits_for.name);
+                    break Err(Undelivered::Late(text));
+                }
+                Awaited::Backends if is_long => self.waits_for_points(shared, &[waits_for]),
+                Awaited::Backends => {}
             }
-            if Instant::now() >= until {
-                break Err(Undelivered::Late(format!(
-                    "points accepted meanwhile are not delivered to {} yet",
-                    waits_for.name
-                )));
-            }
+            is_told |= is_long;
             if !self.steering.sleep(pause) {
                 break Err(Undelivered::Cancelled);
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use fluxgate_dataplane::topology::BackendId;
 
+use super::coordination::Awaited;
 use super::job::{Job, MigrationShared};
 use super::order::{TaskState, Verified};
 use super::plan::{Goal, Task};
@@ -55,15 +56,17 @@ impl Job {
             let waits_for = behind.first().map(|v| shared.topology.backend(v.owner).name.clone());
             self.look().verified.extend(behind);
             let Some(name) = waits_for.filter(|_| wait) else { return };
-            if let Some(why) = self.gone_peer(shared) {
-                return self.note_error(shared, why);
-            }
-            if self.waits_for_peers(shared) {
-                until = Instant::now() + limits::SETTLE_TIMEOUT;
-            }
-            if Instant::now() >= until {
-                return self
-                    .note_error(shared, format!("points accepted during the move are not delivered to {name} yet"));
+            match self.awaited(shared) {
+                Awaited::Gone(why) => return self.note_error(shared, why),
+                Awaited::Peers(text) => {
+                    self.doing(shared, &text);
+                    until = Instant::now() + limits::SETTLE_TIMEOUT;
+                }
+                Awaited::Backends if Instant::now() >= until => {
+                    let text = format!("points accepted during the move are not delivered to {name} yet");
+                    return self.note_error(shared, text);
+                }
+                Awaited::Backends => {}
             }
             if !self.steering.sleep(limits::MIGRATION_STEP) {
                 return;

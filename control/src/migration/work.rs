@@ -18,7 +18,7 @@ use fluxgate_dataplane::topology::Backend;
 use serde::Serialize;
 
 use super::checkpoint::TaskKey;
-use super::coordination;
+use super::coordination::{self, Awaited};
 use super::job::{Job, JobState, MigrationShared, TaskEntry};
 use super::order::{Counts, Order, TaskState};
 use super::plan::{self, Chain, Goal, Inventory, Site, Task, Work};
@@ -252,9 +252,9 @@ impl Job {
         let (at, other) = (&sites[task.at], &sites[task.work.other()]);
         match task.work {
             // It would copy a slice and wait for the answer of that proxy before it knows.
-            Work::Copy { .. } => match self.gone_peer(shared) {
-                Some(why) => Err(why),
-                None => shared.world.copy(task, at, other, context),
+            Work::Copy { .. } => match self.awaited(shared) {
+                Awaited::Gone(why) => Err(why),
+                Awaited::Backends | Awaited::Peers(_) => shared.world.copy(task, at, other, context),
             },
             Work::Delete { .. } if shared.world.is_moving(other.circle, &task.place) => {
                 Err("it is not moved yet and queries still read it here: rebalance the circle first".to_owned())
