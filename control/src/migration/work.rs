@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Once};
 use std::thread;
 
 use fluxgate_dataplane::topology::Backend;
@@ -166,12 +166,12 @@ impl Job {
             self.note_verified(chain, complete);
         }
         self.doing(shared, coordination::MOVING);
-        let next = AtomicUsize::new(0);
+        let (next, gone) = (AtomicUsize::new(0), Once::new());
         thread::scope(|scope| {
             for _ in 0..self.order.cpus.clamp(1, open.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(chain) = open.get(next.fetch_add(1, Relaxed)) {
-                        self.run_chain(shared, &sites, chain);
+                        self.run_chain(shared, &sites, chain, &gone);
                         self.note_verified(chain, complete);
                         self.mark_moved(shared, false);
                         self.save_if_due(shared);
@@ -183,10 +183,16 @@ impl Job {
         !open.is_empty()
     }
 
-    fn run_chain(&self, shared: &MigrationShared, sites: &[Backend], chain: &[usize]) {
+    /// `gone`: it is noted that another proxy is not waited for any more. Nothing more is copied then.
+    fn run_chain(&self, shared: &MigrationShared, sites: &[Backend], chain: &[usize], gone: &Once) {
         for &index in chain {
             if !self.steering.wait_while_paused() {
                 return;
+            }
+            let is_copy = matches!(self.look().entries[index].task.work, Work::Copy { .. });
+            // A copy would move a slice and wait for the answer of that proxy before it knows.
+            if is_copy && let Awaited::Gone(why) = self.awaited(shared) {
+                return gone.call_once(|| self.note_error(shared, why));
             }
             let (task, slices, progress) = {
                 let entry = &mut self.look().entries[index];
@@ -251,11 +257,7 @@ impl Job {
     ) -> Result<(), String> {
         let (at, other) = (&sites[task.at], &sites[task.work.other()]);
         match task.work {
-            // It would copy a slice and wait for the answer of that proxy before it knows.
-            Work::Copy { .. } => match self.awaited(shared) {
-                Awaited::Gone(why) => Err(why),
-                Awaited::Backends | Awaited::Peers(_) => shared.world.copy(task, at, other, context),
-            },
+            Work::Copy { .. } => shared.world.copy(task, at, other, context),
             Work::Delete { .. } if shared.world.is_moving(other.circle, &task.place) => {
                 Err("it is not moved yet and queries still read it here: rebalance the circle first".to_owned())
             }
