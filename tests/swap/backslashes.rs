@@ -175,6 +175,38 @@ fn a_start_without_points_at_another_place_keeps_names_with_backslashes_at_one()
 }
 
 #[test]
+fn names_with_backslashes_of_a_server_that_is_down_at_the_first_start_are_found_when_it_is_back() {
+    let mut servers = [0, 1].map(|_| Influxd::start().unwrap());
+    let one = Influxd::start().unwrap();
+    servers.iter().chain([&one]).for_each(|server| server.create_database("db").unwrap());
+    let is_at_first = |name: &String| as_written(name) == 0;
+    let names: Vec<_> = names_with_two_places().into_iter().filter(is_at_first).collect();
+    for name in &names {
+        write(servers[0].addr(), &lines(name, 0..10));
+        write(one.addr(), &lines(name, 0..10));
+    }
+    servers[0].kill();
+    let mut proxy = start(&ProxyConfig::new(&[servers.iter().map(Influxd::url).collect()]));
+    for name in names.iter().map(|name| &name[..]).chain(["cpu"]) {
+        let mut client = Client::connect(proxy.addr()).unwrap();
+        let reply = client.request("POST", "/write?db=db", &[], lines(name, 8..12).as_bytes()).unwrap();
+        assert_eq!(reply.status, 204, "{}", reply.text());
+        write(one.addr(), &lines(name, 8..12));
+    }
+    servers[0].restart().unwrap();
+    proxy.drained(WAIT).unwrap();
+    let is_up = || proxy.health().unwrap()[0].backends.iter().all(|backend| backend.active);
+    assert!(eventually(WAIT, is_up), "{:?}", proxy.health());
+    assert_as_one(&proxy, &one, &names, "when it is back");
+    proxy.restart().unwrap();
+    assert_as_one(&proxy, &one, &names, "after a restart");
+    migrate(&proxy, "/rebalance?circle_id=0&operation=add", "rebalance done");
+    assert_as_one(&proxy, &one, &names, "after a rebalance");
+    migrate(&proxy, "/clear?circle_id=0", "clear done");
+    assert_as_one(&proxy, &one, &names, "after a clear");
+}
+
+#[test]
 fn what_a_migration_of_influx_proxy_has_torn_apart_is_told_and_whole_after_a_rebalance() {
     let servers = [0, 1].map(|_| Influxd::start().unwrap());
     servers.iter().for_each(|server| server.create_database("db").unwrap());

@@ -32,7 +32,7 @@ pub fn survey(topology: &Topology, trust: &Trust) -> Survey {
                 let name = &backend.name;
                 log::info!(
                     "{name} does not say which measurements with a backslash influx-proxy has left there: {failure}; \
-                     the next start asks again; if there are some, run a rebalance when it is up"
+                     if there are some, run a rebalance when it is up"
                 );
                 None
             }

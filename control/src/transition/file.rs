@@ -29,8 +29,6 @@ struct CircleEntry {
     former: Option<RingEntry>,
     #[serde(default, skip_serializing_if = "Places::is_empty")]
     moved: Places,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    unasked: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,13 +80,12 @@ pub(super) fn load(path: &Path) -> Result<Option<Vec<SavedCircle>>, String> {
         return Err(unreadable(&format_args!("it is of version {}, not {VERSION}", document.version)));
     }
     let circles = document.circles.into_iter().map(|circle| {
-        let CircleEntry { name, ring, former, moved, unasked } = circle;
+        let CircleEntry { name, ring, former, moved } = circle;
         Some(SavedCircle {
             name,
             now: read(ring)?,
             former: former.map_or(Some(None), |ring| read(ring).map(Some))?,
             moved,
-            unasked,
         })
     });
     circles.collect::<Option<_>>().map(Some).ok_or_else(|| unreadable(&"a ring is invalid"))
@@ -102,7 +99,6 @@ pub(super) fn save(path: &Path, circles: &[SavedCircle]) -> Result<(), String> {
         ring: write(&kept.now),
         former: kept.former.as_ref().map(write),
         moved: kept.moved.clone(),
-        unasked: kept.unasked,
     });
     let document = CirclesFile { version: VERSION, circles: circles.collect() };
     let mut text = serde_json::to_vec_pretty(&document).expect("text and numbers are serializable");

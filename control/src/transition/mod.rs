@@ -48,8 +48,6 @@ struct SavedCircle {
     former: Option<Former>,
     /// Places verified to be complete at their owners.
     moved: Places,
-    /// A backend did not say which names with a backslash it has: the next start asks again.
-    unasked: bool,
 }
 
 /// A circle whose ring has changed, for the operator.
@@ -63,7 +61,7 @@ pub struct RingChange {
     pub gone: Vec<String>,
     /// The ring changed again before the first transition had ended.
     pub again: bool,
-    /// Only names with a backslash are moved, from where influx-proxy wrote them.
+    /// Only names with a backslash are moved, from where influx-proxy wrote them, or may have written some.
     pub backslashes: bool,
 }
 
@@ -80,9 +78,9 @@ impl fmt::Display for RingChange {
         if *backslashes {
             return write!(
                 f,
-                "{circle} has measurements with a backslash in their names where influx-proxy wrote them, which is not \
-                 where its migrations and fluxgate look; writes of such names go to both places, reads to the old one \
-                 until they have been moved: run a rebalance"
+                "{circle} reads measurements with a backslash in their names where influx-proxy wrote them, which is \
+                 not where its migrations and fluxgate look; writes of such names go to both places until they have \
+                 been moved: run a rebalance"
             );
         }
         write!(
@@ -156,8 +154,8 @@ impl Transitions {
         Self::open_after(file, topology, settings, false, Survey::default)
     }
 
-    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing, when
-    /// influx-proxy has run since the last one, and when a backend has not answered it then.
+    /// As [`Transitions::open`]. `survey` is asked for at the very first start, when `file` is missing, and when
+    /// influx-proxy has run since the last one.
     ///
     /// # Errors
     /// As for [`Transitions::open`].
@@ -169,8 +167,7 @@ impl Transitions {
         survey: impl FnOnce() -> Survey,
     ) -> Result<Self, String> {
         let saved = file::load(file)?;
-        let is_asked = saved.as_ref().is_none_or(|circles| influx_proxy_ran || circles.iter().any(|c| c.unasked));
-        let survey = if is_asked { survey() } else { Survey::default() };
+        let survey = if saved.is_none() || influx_proxy_ran { survey() } else { Survey::default() };
         let (circles, placement, changes) = compare(saved.as_deref(), topology, settings, &survey);
         // An unchanged start writes nothing: with a full disk it must still deliver what is on it.
         if saved.as_ref() != Some(&circles) {
@@ -384,13 +381,7 @@ fn compare(
                 again: false,
                 backslashes: false,
             });
-            kept.push(SavedCircle {
-                name: circle.name.clone(),
-                now,
-                former: None,
-                moved: Places::new(),
-                unasked: false,
-            });
+            kept.push(SavedCircle { name: circle.name.clone(), now, former: None, moved: Places::new() });
             continue;
         };
         let again = before.former.is_some() && before.now != now;
@@ -416,9 +407,7 @@ fn compare(
             });
         }
         let moved = if former.is_some() { moved } else { Places::new() };
-        // In a transition names that are not known are read as written already.
-        let unasked = before.unasked && former.is_none();
-        kept.push(SavedCircle { name: circle.name.clone(), now, former, moved, unasked });
+        kept.push(SavedCircle { name: circle.name.clone(), now, former, moved });
     }
     (kept, placement.at_start(), changes)
 }
@@ -433,15 +422,10 @@ fn as_surveyed(
     reads: Reads,
 ) -> SavedCircle {
     let written = Former { as_written: Some(Places::new()), ..ring.clone() };
-    let Circle { name, backends, .. } = &topology.circles[circle];
-    let as_written = survey.in_place(circle, &placement.clone().with_former(topology, circle, &written), reads);
-    SavedCircle {
-        name: name.clone(),
-        now: Former { as_written, ..ring },
-        former: None,
-        moved: Places::new(),
-        unasked: survey.lacks(backends),
-    }
+    let placement = placement.clone().with_former(topology, circle, &written);
+    let as_written = survey.as_written(&topology.circles[circle], circle, &placement, reads);
+    let name = topology.circles[circle].name.clone();
+    SavedCircle { name, now: Former { as_written, ..ring }, former: None, moved: Places::new() }
 }
 
 /// The ring of a circle, of all its backends or without the leaving ones.

@@ -1,14 +1,16 @@
 //! Where the measurements with a backslash in their names lie at a start that may follow influx-proxy: the first one,
-//! each one before which influx-proxy has run again, and one after a backend has not answered.
+//! and each one before which influx-proxy has run again.
 //!
 //! influx-proxy writes such a measurement to another backend than its migrations move it to (`placement::written` in
 //! the data plane). Where it lies as written, the circle begins in transition from there, so that nothing is missing.
+//! At the first start so does a circle with a backend that has not answered: later it would be too late, since points
+//! that are written meanwhile would lie at one place and older ones at the other.
 //! Not here: how the backends are asked (`migration/survey.rs`).
 
 use std::collections::BTreeSet;
 
 use fluxgate_dataplane::placement::{Place, Placement};
-use fluxgate_dataplane::topology::BackendId;
+use fluxgate_dataplane::topology::{BackendId, Circle};
 
 use super::Places;
 
@@ -31,20 +33,23 @@ impl Survey {
         !self.0.is_empty()
     }
 
-    /// Whether one of these backends has not answered.
-    pub(super) fn lacks(&self, backends: &[BackendId]) -> bool {
-        backends.iter().any(|backend| self.0.get(backend.index()).is_some_and(Option::is_none))
-    }
-
-    /// The measurements that lie where migrations move them, if there are others that are to be read where
-    /// influx-proxy writes them. `placement` has the ring of the circle as influx-proxy writes as its former one.
-    pub(super) fn in_place(&self, circle: usize, placement: &Placement, reads: Reads) -> Option<Places> {
-        let (mut in_place, mut as_written, mut at_both) = (Places::new(), false, 0);
+    /// Whether measurements are to be read where influx-proxy writes them, and then the others, which lie where its
+    /// migrations move them. `placement` has the ring of circle `number` as influx-proxy writes as its former one.
+    pub(super) fn as_written(
+        &self,
+        circle: &Circle,
+        number: usize,
+        placement: &Placement,
+        reads: Reads,
+    ) -> Option<Places> {
+        let lacks_some = circle.backends.iter().any(|id| self.0.get(id.index()).is_some_and(Option::is_none));
+        let (mut in_place, mut at_both) = (Places::new(), 0);
+        let mut as_written = lacks_some && reads == Reads::AsWritten;
         let all: BTreeSet<&Place> = self.0.iter().flatten().flatten().collect();
         for place in all {
-            let Some(was) = placement.former(circle, place.bytes()) else { continue };
+            let Some(was) = placement.former(number, place.bytes()) else { continue };
             let has = |backend: BackendId| self.0[backend.index()].as_ref().is_none_or(|names| names.contains(place));
-            let both = has(was) && has(placement.owner(circle, place.bytes()));
+            let both = has(was) && has(placement.owner(number, place.bytes()));
             at_both += u32::from(both);
             if has(was) && !(both && reads == Reads::AtOwner) {
                 as_written = true;
@@ -58,7 +63,7 @@ impl Survey {
                 Reads::AtOwner => "influx-proxy has written since fluxgate ran",
             };
             log::warn!(
-                "circle {circle}: {at_both} measurements with a backslash lie at both places, or a backend does not \
+                "circle {number}: {at_both} measurements with a backslash lie at both places, or a backend does not \
                  answer: queries may lack what {lacking}, until a rebalance"
             );
         }

@@ -155,7 +155,9 @@ fn names_with_a_backslash_begin_in_transition_where_influx_proxy_has_written_the
     };
     for (found, starts, first_at_owner) in [
         (&[Some(&[][..]), Some(&[][..])][..], false, false),
-        (&[None, None], false, false),
+        (&[None, None], true, false),
+        (&[Some(&[]), None], true, false),
+        (&[None, Some(&[])], true, false),
         (&[Some(&[&alike[..]]), Some(&[&alike])], false, false),
         (&[Some(&[]), Some(&[one])], false, false),
         (&[Some(&[one]), Some(&[])], true, false),
@@ -247,26 +249,6 @@ fn names_with_a_backslash_are_looked_for_again_after_influx_proxy_has_run_again(
             assert_eq!(reads_from_owner(&transitions, two), !starts, "{found:?}");
         }
     }
-}
-
-#[test]
-fn a_backend_that_has_not_answered_is_asked_again_until_it_has() {
-    let (topology, settings) = (circle(&["a", "b"]), PlacementSettings::default());
-    let data_dir = DataDir::new();
-    let asked = |found: &[Option<&[&str]>]| {
-        let mut asked = false;
-        let survey = || {
-            asked = true;
-            survey(found)
-        };
-        Transitions::open_after(&data_dir.file(), &topology, &settings, false, survey).unwrap();
-        asked
-    };
-    let all: &[Option<&[&str]>] = &[Some(&[]), Some(&[])];
-    assert!(asked(&[Some(&[]), None]));
-    // A look at the file asks nobody, and keeps it.
-    data_dir.start(&topology);
-    assert!(asked(&[None, None]) && asked(all) && !asked(all));
 }
 
 #[test]
