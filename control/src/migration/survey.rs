@@ -11,6 +11,7 @@ use fluxgate_dataplane::placement::Place;
 use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, Topology};
 
+use crate::influx::answer::Answer;
 use crate::influx::catalog::{INTERNAL, names};
 use crate::influx::client::{CallFailure, Client};
 use crate::limits;
@@ -27,7 +28,6 @@ pub fn survey(topology: &Topology, trust: &Trust) -> Survey {
         }
         match backslashes(&Client::new(backend, trust), until) {
             Ok(found) => Some(found),
-            Err(failure) if failure.is_final() => Some(BTreeSet::new()),
             Err(failure) => {
                 let name = &backend.name;
                 log::info!(
@@ -54,16 +54,64 @@ fn backslashes(client: &Client, until: Instant) -> Result<BTreeSet<Place>, CallF
         if left.is_zero() { Err(CallFailure::Unreachable("it takes too long".to_owned())) } else { Ok(left) }
     };
     time_left()?;
-    let dbs: Vec<_> = names(client)?.into_iter().filter(|db| db != INTERNAL).collect();
+    let dbs = match names(client) {
+        // Another kind of server.
+        Err(failure) if failure.is_final() => return Ok(BTreeSet::new()),
+        dbs => dbs?,
+    };
+    let dbs: Vec<_> = dbs.into_iter().filter(|db| db != INTERNAL).collect();
     let mut found = BTreeSet::new();
     for some in dbs.chunks(limits::STATEMENTS_MAX) {
         // InfluxDB would take the second of two backslashes for the escape of the slash behind it.
         let show = |db: &String| format!(r"SHOW MEASUREMENTS ON {} WITH MEASUREMENT =~ /\x5c/", print::name(db));
         let statements: Vec<_> = some.iter().map(show).collect();
-        for (db, answer) in some.iter().zip(client.query(&statements.join(";"), time_left()?)?) {
-            let series = answer.series.iter().flat_map(|series| series.strings(0));
-            found.extend(series.map(|name| Place::new(db.clone(), name)));
-        }
+        found.append(&mut measurements(some, &client.query(&statements.join(";"), time_left()?)?)?);
     }
     Ok(found)
+}
+
+/// The measurements of these databases: all or none, since a part says nothing about the others.
+fn measurements(dbs: &[String], answers: &[Answer]) -> Result<BTreeSet<Place>, CallFailure> {
+    if answers.len() != dbs.len() {
+        return Err(CallFailure::Refused(format!("it answers {} of {} statements", answers.len(), dbs.len())));
+    }
+    let mut found = BTreeSet::new();
+    for (db, Answer { series, error, .. }) in dbs.iter().zip(answers) {
+        if let Some(error) = error {
+            return Err(CallFailure::Refused(error.clone()));
+        }
+        if series.iter().any(|series| series.partial) {
+            return Err(CallFailure::Refused("it answers in part".to_owned()));
+        }
+        let names = series.iter().flat_map(|series| series.strings(0));
+        found.extend(names.map(|name| Place::new(db.clone(), name)));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::influx::answer::{Row, Series};
+
+    #[test]
+    fn an_answer_that_lacks_a_part_is_none() {
+        let series = |name: &str| Series { rows: vec![Row::of([name])], ..Series::default() };
+        let answer = |name: &str| Answer { series: vec![series(name)], ..Answer::default() };
+        let (one, two) = (answer(r#""a\\b""#), answer(r#""c\\d""#));
+        let cut = Answer { series: vec![Series { partial: true, ..series(r#""c\\d""#) }], ..Answer::default() };
+        let dbs = ["db1".to_owned(), "db2".to_owned()];
+        for (answers, found) in [
+            (&[one.clone(), two][..], Some([r"a\b", r"c\d"])),
+            (&[one.clone(), Answer::failed("timeout")], None),
+            (&[Answer::failed("database not found: db1"), Answer::failed("not executed")], None),
+            (&[one.clone(), cut], None),
+            (&[one], None),
+            (&[], None),
+        ] {
+            let place = |(db, name): (&String, &str)| Place::new(db.clone(), name.to_owned());
+            let found = found.map(|names| dbs.iter().zip(names).map(place).collect());
+            assert_eq!(measurements(&dbs, answers).ok(), found, "{answers:?}");
+        }
+    }
 }
