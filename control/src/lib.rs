@@ -29,6 +29,7 @@ mod golden;
 pub mod influx;
 mod limits;
 pub mod migration;
+mod parallel;
 pub mod query;
 pub mod transition;
 
