@@ -109,7 +109,12 @@ pub fn merge<'a>(backends: impl IntoIterator<Item = Option<&'a Databases>>) -> h
 
 /// The names of all databases.
 pub fn names(client: &Client) -> Result<Vec<String>, CallFailure> {
-    let (answer, is_influx) = client.signed_statement("SHOW DATABASES", limits::SHOW_TIMEOUT)?;
+    names_within(client, limits::SHOW_TIMEOUT)
+}
+
+/// As [`names`], in one call that takes this long at most.
+pub fn names_within(client: &Client, timeout: Duration) -> Result<Vec<String>, CallFailure> {
+    let (answer, is_influx) = client.signed_statement("SHOW DATABASES", timeout)?;
     let names: Vec<_> = match &answer.series[..] {
         [series] if series.name == "databases" && series.columns == ["name"] => series.strings(0).collect(),
         _ => return Err(CallFailure::NotInflux),

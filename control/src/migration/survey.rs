@@ -3,7 +3,6 @@
 //! (`transition::Survey`).
 
 use std::collections::BTreeSet;
-use std::thread;
 use std::time::Instant;
 
 use fluxgate_dataplane::influxql::print;
@@ -12,38 +11,29 @@ use fluxgate_dataplane::tls::Trust;
 use fluxgate_dataplane::topology::{Backend, Topology};
 
 use crate::influx::answer::Answer;
-use crate::influx::catalog::{INTERNAL, names};
+use crate::influx::catalog::{INTERNAL, names_within};
 use crate::influx::client::{CallFailure, Client};
 use crate::limits;
+use crate::parallel::in_parallel;
 use crate::transition::Survey;
 
 /// Asks the backends, side by side. Blocks for about [`limits::SURVEY_TIMEOUT`] at most.
 pub fn survey(topology: &Topology, trust: &Trust) -> Survey {
     let is_asked =
-        |backend: &Backend| backend.takes_statements() && topology.circles[backend.circle].backends.len() > 1;
+        |backend: &&Backend| backend.takes_statements() && topology.circles[backend.circle].backends.len() > 1;
+    let asked: Vec<_> = topology.backends.iter().filter(is_asked).collect();
     let until = Instant::now() + limits::SURVEY_TIMEOUT;
-    let ask = |backend: &Backend| {
-        if !is_asked(backend) {
-            return Some(BTreeSet::new());
+    let answers = in_parallel(&asked, |backend| backslashes(&Client::new(backend, trust), until));
+    let mut found = vec![Some(BTreeSet::new()); topology.backends.len()];
+    for (backend, answer) in asked.iter().zip(answers) {
+        if let Err(failure) = &answer {
+            let name = &backend.name;
+            log::info!(
+                "{name} does not say which measurements with a backslash influx-proxy has left there: {failure}; if \
+                 there are some, run a rebalance when it is up"
+            );
         }
-        match backslashes(&Client::new(backend, trust), until) {
-            Ok(found) => Some(found),
-            Err(failure) => {
-                let name = &backend.name;
-                log::info!(
-                    "{name} does not say which measurements with a backslash influx-proxy has left there: {failure}; \
-                     if there are some, run a rebalance when it is up"
-                );
-                None
-            }
-        }
-    };
-    let mut found = Vec::with_capacity(topology.backends.len());
-    for some in topology.backends.chunks(limits::CALLS_AT_A_TIME) {
-        thread::scope(|scope| {
-            let calls: Vec<_> = some.iter().map(|backend| scope.spawn(move || ask(backend))).collect();
-            found.extend(calls.into_iter().map(|call| call.join().unwrap_or_default()));
-        });
+        found[backend.id.index()] = answer.ok();
     }
     Survey(found)
 }
@@ -53,8 +43,7 @@ fn backslashes(client: &Client, until: Instant) -> Result<BTreeSet<Place>, CallF
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(CallFailure::Unreachable("it takes too long".to_owned())) } else { Ok(left) }
     };
-    time_left()?;
-    let dbs = match names(client) {
+    let dbs = match names_within(client, time_left()?.min(limits::SHOW_TIMEOUT)) {
         // Another kind of server.
         Err(failure) if failure.is_final() => return Ok(BTreeSet::new()),
         dbs => dbs?,
